@@ -1,0 +1,59 @@
+//! What the scanner extracts from a frame: never the payload, only where things stand in it.
+
+use crate::span::Span;
+
+/// What a frame is, by its envelope keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Has a method and an id.
+    Request,
+    /// Has a method and no id.
+    Notification,
+    /// Has an id and a result.
+    Result,
+    /// Has an error, and an id unless the peer could not read it.
+    Error,
+}
+
+/// The envelope of one frame. Spans of values cover the whole JSON value (quotes and braces included).
+#[derive(Clone, Copy, Debug)]
+pub struct Envelope {
+    /// What the frame is.
+    pub kind: Kind,
+    /// `id`, a string or a number; empty for notifications and for errors without one (or with null).
+    pub id: Span,
+    /// `method`, without its quotes; raw bytes, so an escape inside is still escaped.
+    pub method: Span,
+    /// `params`, an object or an array.
+    pub params: Span,
+    /// `result`, any JSON value.
+    pub result: Span,
+    /// `error`, any JSON value.
+    pub error: Span,
+    /// `params._meta`, or `result._meta`.
+    pub meta: Span,
+    /// `params._meta.progressToken` of a request, `params.progressToken` of a notification.
+    pub progress_token: Span,
+    /// `params.requestId`.
+    pub request_id: Span,
+    /// `params.reason`.
+    pub reason: Span,
+    /// `params.progress`.
+    pub progress: Span,
+    /// `params.total`.
+    pub total: Span,
+    /// `params.message`.
+    pub message: Span,
+    /// `params.name`: the tool or prompt a request names.
+    pub name: Span,
+    /// `params.uri`: the resource a request names.
+    pub uri: Span,
+    /// `params.task`: the augmentation of a 2025-11-25 request; or `result.task`.
+    pub task: Span,
+    /// `params.taskId`, or `result.taskId`.
+    pub task_id: Span,
+    /// `result.resultType`.
+    pub result_type: Span,
+    /// `_meta["io.modelcontextprotocol/subscriptionId"]` of a notification or a result.
+    pub subscription_id: Span,
+}
