@@ -1,0 +1,289 @@
+//! Frames as we write them: one line of JSON each, a newline behind (TRS-01).
+
+use std::io::Write;
+
+use crate::record::Progress;
+use crate::rules::method;
+use crate::span::Span;
+
+const HEAD: &[u8] = b"{\"jsonrpc\":\"2.0\",";
+
+/// What a request of ours carries.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<'a> {
+    /// The method's name.
+    pub method: &'a str,
+    /// `params`, one JSON object or array without raw newlines; empty for none.
+    pub params: &'a [u8],
+    /// Where `params._meta` stands in `params`; empty where it has none.
+    pub meta: Span,
+    /// Members to add to `params._meta`, without braces: `"a":1,"b":2`.
+    pub extra_meta: &'a [u8],
+    /// Whether to ask for progress with the request's number as the token.
+    pub progress_token: bool,
+}
+
+fn number(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Writes `text` as a JSON string.
+pub fn string(out: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
+    let mut plain = 0;
+    let bytes = text.as_bytes();
+    for (i, &byte) in bytes.iter().enumerate() {
+        let escape = match byte {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            b'\n' => b"\\n",
+            b'\r' => b"\\r",
+            b'\t' => b"\\t",
+            0..=0x1f => b"\\u",
+            _ => continue,
+        };
+        out.extend_from_slice(&bytes[plain..i]);
+        out.extend_from_slice(escape);
+        if escape == b"\\u" {
+            out.extend_from_slice(&[b'0', b'0', HEX[(byte >> 4) as usize], HEX[(byte & 15) as usize]]);
+        }
+        plain = i + 1;
+    }
+    out.extend_from_slice(&bytes[plain..]);
+    out.push(b'"');
+}
+
+/// Writes a finite number: whole ones without a fraction, as peers that read integers expect.
+pub fn float(out: &mut Vec<u8>, value: f64) {
+    debug_assert!(value.is_finite());
+    if value.fract() == 0.0 && value.abs() < 9e15 {
+        let mut digits = itoa::Buffer::new();
+        out.extend_from_slice(digits.format(value as i64).as_bytes());
+    } else {
+        let _ = write!(out, "{value:?}");
+    }
+}
+
+/// Writes a request under `id`.
+pub fn request(out: &mut Vec<u8>, id: u64, request: &Request<'_>) {
+    out.extend_from_slice(HEAD);
+    out.extend_from_slice(b"\"id\":");
+    number(out, id);
+    out.extend_from_slice(b",\"method\":");
+    string(out, request.method);
+    let params = request.params;
+    if !request.progress_token && request.extra_meta.is_empty() || params.first() == Some(&b'[') {
+        if !params.is_empty() {
+            out.extend_from_slice(b",\"params\":");
+            out.extend_from_slice(params);
+        }
+        out.extend_from_slice(b"}\n");
+        return;
+    }
+    out.extend_from_slice(b",\"params\":");
+    let inside = &params[params.len().min(1)..];
+    let rest = if request.meta.is_empty() {
+        out.extend_from_slice(b"{\"_meta\":{");
+        inside
+    } else {
+        // The members go in behind the brace of the `_meta` that is there.
+        let (before, behind) = params.split_at(request.meta.start as usize + 1);
+        out.extend_from_slice(before);
+        behind
+    };
+    if request.progress_token {
+        out.extend_from_slice(b"\"progressToken\":");
+        number(out, id);
+    }
+    if !request.extra_meta.is_empty() {
+        if request.progress_token {
+            out.push(b',');
+        }
+        out.extend_from_slice(request.extra_meta);
+    }
+    let first = rest.iter().find(|byte| !byte.is_ascii_whitespace());
+    if request.meta.is_empty() {
+        match first {
+            None => out.extend_from_slice(b"}}"),
+            Some(b'}') => {
+                out.push(b'}');
+                out.extend_from_slice(rest);
+            }
+            Some(_) => {
+                out.extend_from_slice(b"},");
+                out.extend_from_slice(rest);
+            }
+        }
+    } else {
+        if first != Some(&b'}') {
+            out.push(b',');
+        }
+        out.extend_from_slice(rest);
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+/// Writes a notification; `params` as in [`Request`].
+pub fn notification(out: &mut Vec<u8>, method: &str, params: &[u8]) {
+    out.extend_from_slice(HEAD);
+    out.extend_from_slice(b"\"method\":");
+    string(out, method);
+    if !params.is_empty() {
+        out.extend_from_slice(b",\"params\":");
+        out.extend_from_slice(params);
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+/// Writes a result under the peer's id, byte for byte (RID-06).
+pub fn result(out: &mut Vec<u8>, id: &[u8], result: &[u8]) {
+    out.extend_from_slice(HEAD);
+    out.extend_from_slice(b"\"id\":");
+    out.extend_from_slice(id);
+    out.extend_from_slice(b",\"result\":");
+    out.extend_from_slice(result);
+    out.extend_from_slice(b"}\n");
+}
+
+/// Writes an error. An empty `id` stands as null, where it could not be read (RID-07); empty `data` is left out.
+pub fn error(out: &mut Vec<u8>, id: &[u8], code: i64, message: &str, data: &[u8]) {
+    out.extend_from_slice(HEAD);
+    out.extend_from_slice(b"\"id\":");
+    out.extend_from_slice(if id.is_empty() { b"null" } else { id });
+    out.extend_from_slice(b",\"error\":{\"code\":");
+    out.extend_from_slice(itoa::Buffer::new().format(code).as_bytes());
+    out.extend_from_slice(b",\"message\":");
+    string(out, message);
+    if !data.is_empty() {
+        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(data);
+    }
+    out.extend_from_slice(b"}}\n");
+}
+
+/// Writes `notifications/cancelled` for our request `id` (CAN-03).
+pub fn cancelled(out: &mut Vec<u8>, id: u64, reason: Option<&str>) {
+    let mut digits = itoa::Buffer::new();
+    cancelled_raw(out, digits.format(id).as_bytes(), reason);
+}
+
+/// Writes `notifications/cancelled` for a request id as it stood on the wire.
+pub fn cancelled_raw(out: &mut Vec<u8>, id: &[u8], reason: Option<&str>) {
+    out.extend_from_slice(HEAD);
+    out.extend_from_slice(b"\"method\":\"");
+    out.extend_from_slice(method::CANCELLED.as_bytes());
+    out.extend_from_slice(b"\",\"params\":{\"requestId\":");
+    out.extend_from_slice(id);
+    if let Some(reason) = reason {
+        out.extend_from_slice(b",\"reason\":");
+        string(out, reason);
+    }
+    out.extend_from_slice(b"}}\n");
+}
+
+/// Writes `notifications/progress` under the peer's token, byte for byte (PRG-01).
+pub fn progress(out: &mut Vec<u8>, token: &[u8], update: &Progress, with_message: bool) {
+    out.extend_from_slice(HEAD);
+    out.extend_from_slice(b"\"method\":\"");
+    out.extend_from_slice(method::PROGRESS.as_bytes());
+    out.extend_from_slice(b"\",\"params\":{\"progressToken\":");
+    out.extend_from_slice(token);
+    out.extend_from_slice(b",\"progress\":");
+    float(out, update.progress);
+    if let Some(total) = update.total {
+        out.extend_from_slice(b",\"total\":");
+        float(out, total);
+    }
+    if let Some(message) = update.message.as_deref().filter(|_| with_message) {
+        out.extend_from_slice(b",\"message\":");
+        string(out, message);
+    }
+    out.extend_from_slice(b"}}\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1, "TRS-01");
+        let text = String::from_utf8(out).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        text.trim_end().to_owned()
+    }
+
+    fn params(params: &str, meta: Span, extra_meta: &str, progress_token: bool) -> String {
+        let request_ = Request {
+            method: "m",
+            params: params.as_bytes(),
+            meta,
+            extra_meta: extra_meta.as_bytes(),
+            progress_token,
+        };
+        let text = written(|out| request(out, 7, &request_));
+        text.strip_prefix(r#"{"jsonrpc":"2.0","id":7,"method":"m""#).unwrap().strip_suffix('}').unwrap().to_owned()
+    }
+
+    #[test]
+    fn prg_01_the_token_joins_what_meta_there_is() {
+        assert_eq!(params("", Span::default(), "", false), "");
+        assert_eq!(params(r#"{"a":1}"#, Span::default(), "", false), r#","params":{"a":1}"#);
+        assert_eq!(params("", Span::default(), "", true), r#","params":{"_meta":{"progressToken":7}}"#);
+        assert_eq!(params("{ }", Span::default(), "", true), r#","params":{"_meta":{"progressToken":7} }"#);
+        assert_eq!(
+            params(r#"{"a":1}"#, Span::default(), r#""v":2"#, true),
+            r#","params":{"_meta":{"progressToken":7,"v":2},"a":1}"#
+        );
+        assert_eq!(
+            params(r#"{"_meta":{"x":3},"a":1}"#, Span::new(9, 16), "", true),
+            r#","params":{"_meta":{"progressToken":7,"x":3},"a":1}"#
+        );
+        assert_eq!(
+            params(r#"{"_meta":{}}"#, Span::new(9, 11), r#""v":2"#, false),
+            r#","params":{"_meta":{"v":2}}"#
+        );
+        assert_eq!(params("[1]", Span::default(), "", true), r#","params":[1]"#);
+    }
+
+    #[test]
+    fn trs_01_no_control_character_leaves_unescaped() {
+        let all: String = (0..0x80u8).map(char::from).collect();
+        let mut out = Vec::new();
+        string(&mut out, &all);
+        assert!(out.iter().all(|byte| *byte >= 0x20));
+        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), all);
+    }
+
+    #[test]
+    fn prg_08_numbers_round_trip() {
+        for value in [0.0, 3.0, 0.1, -2.5, 1e308, 5e-324, 9_007_199_254_740_993.0, 1e15] {
+            let mut out = Vec::new();
+            float(&mut out, value);
+            let text = std::str::from_utf8(&out).unwrap();
+            assert_eq!(text.parse::<f64>().unwrap().to_bits(), value.to_bits(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rid_07_an_unreadable_id_is_null() {
+        assert_eq!(
+            written(|out| error(out, b"", -32700, "x\n", b"")),
+            r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"x\n"}}"#
+        );
+    }
+
+    #[test]
+    fn can_03_a_cancel_names_the_id_and_may_say_why() {
+        assert_eq!(
+            written(|out| cancelled(out, 12, Some("stop \"it\""))),
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":12,"reason":"stop \"it\""}}"#
+        );
+        assert_eq!(
+            written(|out| cancelled(out, 12, None)),
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":12}}"#
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! What came of a batch: the connection collects, the host acts when no lock is held any more.
+
+use std::sync::Arc;
+
+use crate::envelope::{Envelope, RefusalReason};
+use crate::flight::Outcome;
+use crate::record::{Progress, Record};
+use crate::span::Span;
+
+/// What the host hangs on flights: its handle for a request we sent, and for one we handle.
+pub trait Host {
+    /// The host's handle of a request we sent.
+    type Call: Clone;
+    /// The host's handle of a request we handle.
+    type Request: Clone;
+}
+
+/// How a call ended. Spans are relative to the run of frames that was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The peer's result; where its JSON value stands.
+    Result(Span),
+    /// The peer's error; where its JSON value stands.
+    Error(Span),
+    /// The peer answered, but not as the protocol says; which rule it broke.
+    Invalid(&'static str),
+    /// The end came from elsewhere.
+    Local(Outcome),
+}
+
+/// One thing that happened.
+pub enum Event<H: Host> {
+    /// A call of ours ended.
+    Settled {
+        /// The host's handle, if it gave one.
+        owner: Option<H::Call>,
+        /// Its evidence.
+        record: Arc<Record>,
+        /// How.
+        end: End,
+    },
+    /// A call of ours made progress.
+    Progress {
+        /// The host's handle, if it gave one.
+        owner: Option<H::Call>,
+        /// Its evidence.
+        record: Arc<Record>,
+        /// The update.
+        update: Progress,
+    },
+    /// The peer asks something.
+    Request {
+        /// Its evidence; `record.number` names it from here on.
+        record: Arc<Record>,
+        /// Where the frame stands in the run.
+        frame: Span,
+        /// Where things stand in the frame.
+        envelope: Envelope,
+    },
+    /// A request of the peer's is over before it was answered, or its handler is to stop.
+    Cancelled {
+        /// The host's handle, if one was attached.
+        owner: Option<H::Request>,
+        /// Its evidence, which says by whom.
+        record: Arc<Record>,
+        /// True where the handler opted out: it only learns of the cancel.
+        declined: bool,
+    },
+    /// A notification that is not the core's business, or one of those that the host asked to see.
+    Notification {
+        /// Where the frame stands in the run.
+        frame: Span,
+        /// Where things stand in the frame.
+        envelope: Envelope,
+        /// The listen it belongs to, by its subscription id.
+        owner: Option<H::Call>,
+    },
+    /// An answer came after its call had ended.
+    LateResponse {
+        /// The evidence of the call.
+        record: Arc<Record>,
+        /// Where the result or the error stands in the run.
+        payload: Span,
+    },
+    /// Progress came after its call had ended.
+    LateProgress {
+        /// The evidence of the call.
+        record: Arc<Record>,
+    },
+    /// An answer to nothing we asked.
+    Unmatched {
+        /// Where its id stands in the run; empty for none.
+        id: Span,
+    },
+    /// A frame was refused; the connection goes on behind it.
+    Refused {
+        /// Which rule it broke.
+        reason: RefusalReason,
+        /// Offset of the fault in the frame, in bytes.
+        offset: usize,
+        /// Length of the frame, in bytes.
+        length: usize,
+    },
+}
+
+/// The events of one batch, in the order in which they are to be acted on.
+pub struct Batch<H: Host> {
+    /// The events.
+    pub events: Vec<Event<H>>,
+    /// Records that ended in this batch.
+    pub finished: Vec<Arc<Record>>,
+}
+
+impl<H: Host> Default for Batch<H> {
+    fn default() -> Self {
+        Self { events: Vec::new(), finished: Vec::new() }
+    }
+}
+
+impl<H: Host> Batch<H> {
+    /// True where nothing happened.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+}

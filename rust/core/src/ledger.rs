@@ -1,0 +1,54 @@
+//! Finished records, in a bounded ring: the newest are kept, the oldest make room.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::flight::Outcome;
+use crate::record::Record;
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+
+/// See the module's text. One ledger serves every connection of a router.
+pub struct Ledger {
+    ring: Mutex<VecDeque<Arc<Record>>>,
+    capacity: usize,
+    outcomes: [AtomicU64; Outcome::ALL.len()],
+}
+
+impl Ledger {
+    /// A ledger of the `capacity` newest finished records.
+    pub fn new(capacity: usize) -> Self {
+        Self { ring: Mutex::new(VecDeque::new()), capacity, outcomes: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+
+    /// Most records kept.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Finished flights of one outcome since the start, kept or not.
+    pub fn count(&self, outcome: Outcome) -> u64 {
+        self.outcomes[outcome as usize - 1].load(Ordering::Relaxed)
+    }
+
+    /// The records kept, oldest first.
+    pub fn records(&self) -> Vec<Arc<Record>> {
+        lock(&self.ring).iter().cloned().collect()
+    }
+
+    /// Keeps finished records, in the order of their ends.
+    pub(crate) fn keep(&self, finished: impl IntoIterator<Item = Arc<Record>>) {
+        let mut ring = lock(&self.ring);
+        for record in finished {
+            if let Some(outcome) = record.outcome() {
+                self.outcomes[outcome as usize - 1].fetch_add(1, Ordering::Relaxed);
+            }
+            if self.capacity == 0 {
+                continue;
+            }
+            if ring.len() == self.capacity {
+                ring.pop_front();
+            }
+            ring.push_back(record);
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! turnout's core: JSON-RPC frames of the Model Context Protocol and the requests in flight behind them.
+//!
+//! Bytes in, bytes and events out; time is an argument. No sockets, no clock, no Python, no async runtime.
+//! Data runs one way through the modules: `frames` cuts bytes into frames, `envelope` says what a frame is,
+//! `connection` matches it against the flights and tells what came of it.
+
+pub mod connection;
+pub mod counters;
+pub mod encode;
+pub mod envelope;
+pub mod event;
+pub mod flight;
+pub mod frames;
+pub mod id;
+pub mod ledger;
+pub mod limits;
+pub mod output;
+mod receive;
+pub mod record;
+pub mod rules;
+pub mod span;
+pub mod sync;
+pub mod table;
+pub mod wheel;

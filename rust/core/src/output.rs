@@ -1,0 +1,158 @@
+//! Bytes on their way out, in order, until the transport takes them.
+//!
+//! Two things are decided here and nowhere else:
+//! - What was not taken yet can be taken back: a request cancelled before its write leaves no trace (S3).
+//! - A result does not share a write with progress of the same request, because two clients in wide use drop
+//!   every progress notification that reaches them in one read with its result. Such a result waits for the
+//!   next take; nothing else changes its place.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// See the module's text.
+#[derive(Default)]
+pub struct Output {
+    now: Vec<u8>,
+    later: Vec<u8>,
+    /// How many bytes were taken before `now`.
+    taken: u64,
+    /// Our requests in `now`: number and range, in rising order of both.
+    requests: VecDeque<(u64, Range<usize>)>,
+    holes: Vec<Range<usize>>,
+    hollow: usize,
+}
+
+/// What one take hands over.
+#[derive(Default)]
+pub struct Taken {
+    /// Whole frames.
+    pub bytes: Vec<u8>,
+    /// The numbers of our requests among them.
+    pub requests: Vec<u64>,
+}
+
+impl Output {
+    /// Bytes waiting.
+    pub fn len(&self) -> usize {
+        self.now.len() - self.hollow + self.later.len()
+    }
+
+    /// True where nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes held, used or not.
+    pub fn capacity(&self) -> usize {
+        self.now.capacity() + self.later.capacity()
+    }
+
+    /// Where to write the next frame.
+    pub fn frame(&mut self) -> &mut Vec<u8> {
+        &mut self.now
+    }
+
+    /// A point in the stream of all bytes ever written.
+    pub fn position(&self) -> u64 {
+        self.taken + self.now.len() as u64
+    }
+
+    /// Where to write a result whose last progress ended at `progress` (0 for none).
+    pub fn result_after(&mut self, progress: u64) -> &mut Vec<u8> {
+        if progress > self.taken { &mut self.later } else { &mut self.now }
+    }
+
+    /// Writes request `number`, so that it can be taken back.
+    pub fn request(&mut self, number: u64, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.now.len();
+        write(&mut self.now);
+        self.requests.push_back((number, start..self.now.len()));
+    }
+
+    /// Takes request `number` back; false where it has left.
+    pub fn retract(&mut self, number: u64) -> bool {
+        let Ok(index) = self.requests.binary_search_by_key(&number, |(number, _)| *number) else {
+            return false;
+        };
+        let range = self.requests[index].1.clone();
+        if range.is_empty() {
+            return false;
+        }
+        self.requests[index].1 = range.start..range.start;
+        if range.end == self.now.len() {
+            self.now.truncate(range.start);
+        } else {
+            self.hollow += range.len();
+            self.holes.push(range);
+        }
+        true
+    }
+
+    /// Hands over what can be written now; call again on the next turn while [`Output::is_empty`] is false.
+    pub fn take(&mut self) -> Taken {
+        let mut bytes = std::mem::replace(&mut self.now, std::mem::take(&mut self.later));
+        self.taken += bytes.len() as u64;
+        if !self.holes.is_empty() {
+            self.holes.sort_unstable_by_key(|hole| hole.start);
+            let mut kept = 0;
+            let mut from = 0;
+            for hole in self.holes.drain(..) {
+                bytes.copy_within(from..hole.start, kept);
+                kept += hole.start - from;
+                from = hole.end;
+            }
+            let end = bytes.len().max(from);
+            bytes.copy_within(from..end, kept);
+            bytes.truncate(kept + end - from);
+            self.hollow = 0;
+        }
+        let requests = self.requests.drain(..).filter(|(_, range)| !range.is_empty()).map(|(number, _)| number);
+        Taken { bytes, requests: requests.collect() }
+    }
+
+    /// Gives a taken buffer back for reuse.
+    pub fn recycle(&mut self, mut bytes: Vec<u8>) {
+        if self.now.capacity() == 0 && bytes.capacity() <= 256 << 10 {
+            bytes.clear();
+            self.now = bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn race_03_a_request_taken_back_leaves_no_trace() {
+        let mut output = Output::default();
+        for number in 1..=4 {
+            output.request(number, |out| out.extend_from_slice(format!("<{number}>").as_bytes()));
+        }
+        assert!(output.retract(2));
+        assert!(output.retract(4));
+        assert!(!output.retract(2));
+        output.request(5, |out| out.extend_from_slice(b"<5>"));
+        assert_eq!(output.len(), 9);
+        let taken = output.take();
+        assert_eq!(taken.bytes, b"<1><3><5>");
+        assert_eq!(taken.requests, [1, 3, 5]);
+        assert!(!output.retract(1), "it has left");
+        assert!(output.is_empty());
+    }
+
+    #[test]
+    fn a_result_waits_one_take_behind_its_progress() {
+        let mut output = Output::default();
+        output.frame().extend_from_slice(b"<progress>");
+        let progress = output.position();
+        output.result_after(progress).extend_from_slice(b"<result>");
+        output.result_after(0).extend_from_slice(b"<other>");
+        assert_eq!(output.take().bytes, b"<progress><other>");
+        assert!(!output.is_empty());
+        assert_eq!(output.take().bytes, b"<result>");
+        assert!(output.is_empty());
+        output.result_after(progress).extend_from_slice(b"<now>");
+        assert_eq!(output.take().bytes, b"<now>", "progress that has left holds nothing up");
+    }
+}

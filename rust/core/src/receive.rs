@@ -1,0 +1,439 @@
+//! What comes in: each frame is scanned once, matched against the flights, and turned into events.
+
+use std::sync::Arc;
+
+use crate::connection::{Connection, INTERNAL_ERROR, INVALID_REQUEST, Inbound, PARSE_ERROR, put};
+use crate::encode;
+use crate::envelope::{self, Envelope, Kind, Partial, Refusal, RefusalReason};
+use crate::event::{Batch, End, Event, Host};
+use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
+use crate::id;
+use crate::limits::clip;
+use crate::record::{Late, Progress, Record, Time};
+use crate::rules::method;
+use crate::span::Span;
+
+/// The span of `inner`, which stands in a frame, in the run that holds the frame.
+fn in_run(frame: Span, inner: Span) -> Span {
+    if inner.is_empty() { inner } else { Span { start: frame.start + inner.start, end: frame.start + inner.end } }
+}
+
+impl<H: Host> Connection<H> {
+    /// Takes one frame. `at` is where it stands in the run that the events' spans refer to.
+    pub fn receive(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) {
+        self.counters.frames_in += 1;
+        self.counters.bytes_in += frame.len() as u64 + 1;
+        match envelope::scan(frame, &self.scan_limits) {
+            Ok(envelope) => self.take(now, frame, at, &envelope, batch),
+            Err(refusal) if refusal.reason == RefusalReason::Batch && self.rules.takes_batches() => {
+                match envelope::batch(frame, &self.scan_limits) {
+                    Ok(members) => {
+                        for member in members {
+                            self.take_member(now, member.of(frame), in_run(at, member), batch);
+                        }
+                    }
+                    Err(refusal) => self.refuse(now, frame, at, &refusal, batch),
+                }
+            }
+            Err(refusal) => self.refuse(now, frame, at, &refusal, batch),
+        }
+    }
+
+    /// Takes one message of a batch (BAT-02, BAT-03).
+    fn take_member(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) {
+        match envelope::scan(frame, &self.scan_limits) {
+            Ok(envelope) if envelope.method.of(frame) == method::INITIALIZE.as_bytes() => {
+                self.counters.violations += 1;
+                let message = "initialize is not part of a batch";
+                encode::error(self.output.frame(), envelope.id.of(frame), INVALID_REQUEST, message, b"");
+            }
+            Ok(envelope) => self.take(now, frame, at, &envelope, batch),
+            Err(refusal) => self.refuse(now, frame, at, &refusal, batch),
+        }
+    }
+
+    fn take(&mut self, now: Time, frame: &[u8], at: Span, envelope: &Envelope, batch: &mut Batch<H>) {
+        match envelope.kind {
+            Kind::Result => self.take_result(now, frame, at, envelope, batch),
+            Kind::Error => self.take_error(now, frame, at, envelope, batch),
+            Kind::Request => self.take_request(now, frame, at, envelope, batch),
+            Kind::Notification => match envelope.method.of(frame) {
+                b"notifications/progress" => self.take_progress(now, frame, at, envelope, batch),
+                b"notifications/cancelled" => self.take_cancel(now, frame, at, envelope, batch),
+                _ => self.take_notification(now, frame, at, envelope, batch),
+            },
+        }
+    }
+
+    // ---- answers to our requests ----
+
+    /// The slot and number of the call that an answer names, if the answer came in time.
+    ///
+    /// Everything else that an answer can be is dealt with here: late, unasked, not allowed.
+    fn claim_answer(
+        &mut self,
+        now: Time,
+        id: Span,
+        frame: &[u8],
+        at: Span,
+        happening: (Happening, Late, Span),
+        batch: &mut Batch<H>,
+    ) -> Option<(usize, u64)> {
+        if !self.rules.takes_responses() {
+            self.counters.violations += 1;
+            return None;
+        }
+        let (event, late, payload) = happening;
+        let number = id::minted(id.of(frame));
+        let verdict = number.map(|number| (number, self.table.claim(number, event)));
+        match verdict {
+            Some((number, Ok(moved))) => return Some((moved.slot, number)),
+            Some((number, Err(Some(state)))) if !state.is_live() && state != State::Task => {
+                let slot = self.table.find(number).map(|found| found.0);
+                if let Some(record) = slot.and_then(|slot| self.bury(now, slot, number, late)) {
+                    batch.events.push(Event::LateResponse { record, payload: in_run(at, payload) });
+                    return None;
+                }
+            }
+            _ => {}
+        }
+        self.counters.unmatched_responses += 1;
+        batch.events.push(Event::Unmatched { id: in_run(at, id) });
+        None
+    }
+
+    /// Hands a settled call to the host and frees its slot.
+    fn settle(&mut self, now: Time, slot: usize, number: u64, end: End, batch: &mut Batch<H>) {
+        let Some(entry) = self.outbound[slot].as_mut() else { return };
+        let record = Arc::clone(&entry.record);
+        let owner = entry.owner.take();
+        let outcome = match end {
+            End::Result(_) => Outcome::Result,
+            End::Error(_) | End::Invalid(_) => Outcome::Error,
+            End::Local(outcome) => outcome,
+        };
+        self.finish(&record, outcome, now, batch);
+        if !matches!(self.table.find(number), Some((_, State::Task))) {
+            self.release(slot, number);
+        }
+        batch.events.push(Event::Settled { owner, record, end });
+    }
+
+    fn take_result(&mut self, now: Time, frame: &[u8], at: Span, envelope: &Envelope, batch: &mut Batch<H>) {
+        let task = self.task_in(frame, envelope);
+        let keeps_token = task.is_some() && self.rules.token_outlives_task_creation() && {
+            let entry = id::minted(envelope.id.of(frame)).and_then(|number| self.table.find(number));
+            entry.is_some_and(|(slot, _)| self.outbound[slot].as_ref().is_some_and(|entry| entry.augmented))
+        };
+        let event = if keeps_token { Happening::AnsweredWithTask } else { Happening::Answered };
+        let late = (event, Late::Result, envelope.result);
+        let buried = self.counters.late_responses;
+        let Some((slot, number)) = self.claim_answer(now, envelope.id, frame, at, late, batch) else {
+            if let Some(task) = task
+                && self.counters.late_responses > buried
+                && self.rules.choices.cancel_late_tasks
+                && self.send_task_cancel(now, task.of(frame))
+            {
+                self.counters.late_tasks_cancelled += 1;
+            }
+            return;
+        };
+        if keeps_token && let Some(task) = task {
+            let ttl = envelope::find_member(envelope.task.of(frame), "ttl")
+                .and_then(|ttl| id::number(ttl.of(envelope.task.of(frame))))
+                .map(|milliseconds| (milliseconds.max(0.0) * 1e6) as Time);
+            self.keep_for_task(now, slot, number, task.of(frame).into(), ttl);
+        } else {
+            self.note_task_state(envelope.result.of(frame));
+        }
+        let end = if self.rules.has_result_type() && !self.knows_result_type(slot, frame, envelope) {
+            End::Invalid("the result's resultType is not one this request can have")
+        } else {
+            End::Result(in_run(at, envelope.result))
+        };
+        self.settle(now, slot, number, end, batch);
+    }
+
+    fn take_error(&mut self, now: Time, frame: &[u8], at: Span, envelope: &Envelope, batch: &mut Batch<H>) {
+        let late = (Happening::Failed, Late::Error, envelope.error);
+        if let Some((slot, number)) = self.claim_answer(now, envelope.id, frame, at, late, batch) {
+            let end = match envelope::error_fault(envelope.error.of(frame)) {
+                Some(fault) => End::Invalid(fault),
+                None => End::Error(in_run(at, envelope.error)),
+            };
+            self.settle(now, slot, number, end, batch);
+        }
+    }
+
+    /// The id of the task that a result announces, in either shape.
+    fn task_in(&self, frame: &[u8], envelope: &Envelope) -> Option<Span> {
+        if !envelope.task.is_empty() && !self.rules.has_result_type() {
+            let within = envelope::find_member(envelope.task.of(frame), "taskId")?;
+            return Some(in_run(envelope.task, within)).filter(|id| id.of(frame).starts_with(b"\""));
+        }
+        (envelope.result_type.of(frame) == b"\"task\"" && envelope.task_id.of(frame).starts_with(b"\""))
+            .then_some(envelope.task_id)
+    }
+
+    /// RID-17, RID-18, MRT-02, TSX-04: which results this request can have.
+    fn knows_result_type(&self, slot: usize, frame: &[u8], envelope: &Envelope) -> bool {
+        let method = self.outbound[slot].as_ref().map_or("", |entry| &*entry.record.method);
+        match envelope.result_type.of(frame) {
+            b"" | b"\"complete\"" => true,
+            b"\"input_required\"" => matches!(method, "tools/call" | "prompts/get" | "resources/read"),
+            b"\"task\"" => method == "tools/call",
+            _ => false,
+        }
+    }
+
+    /// A task object with a terminal status ends its hold on a token (PRG-19, TSK-41).
+    fn note_task_state(&mut self, object: &[u8]) {
+        if self.tasks.is_empty() {
+            return;
+        }
+        let text = |key| envelope::find_member(object, key).map(|span: Span| span.of(object));
+        if let Some(b"\"completed\"" | b"\"failed\"" | b"\"cancelled\"") = text("status")
+            && let Some(number) = text("taskId").and_then(|id| self.tasks.get(id)).copied()
+        {
+            self.forget(number);
+        }
+    }
+
+    // ---- requests ----
+
+    fn take_request(&mut self, now: Time, frame: &[u8], at: Span, envelope: &Envelope, batch: &mut Batch<H>) {
+        if !self.rules.takes_requests() {
+            self.counters.violations += 1;
+            return;
+        }
+        let id = envelope.id.of(frame);
+        let name = envelope.method.of(frame);
+        if name == method::PING.as_bytes() && self.rules.has_ping() {
+            self.counters.pings += 1;
+            encode::result(self.output.frame(), id, b"{}");
+            return;
+        }
+        let hash = self.hash(id);
+        if !self.takes_duplicates && self.find_by_id(hash, id).next().is_some() {
+            // An error under the same id would end the first request at the peer, so it names it in its data.
+            self.counters.duplicate_ids += 1;
+            let data = [b"{\"reason\":\"duplicate_id\",\"requestId\":", id, b"}"].concat();
+            encode::error(self.output.frame(), b"", INVALID_REQUEST, "the request id is in flight already", &data);
+            return;
+        }
+        let limit = self.limits.max_inbound;
+        let minted = if self.arrivals.live() < limit { self.arrivals.mint(State::Running).ok() } else { None };
+        let Some(minted) = minted else {
+            self.counters.overloaded += 1;
+            let data = format!("{{\"reason\":\"overloaded\",\"limit\":\"max_inbound\",\"value\":{limit}}}");
+            let message = "too many requests in flight";
+            encode::error(self.output.frame(), id, INTERNAL_ERROR, message, data.as_bytes());
+            return;
+        };
+        let method = self.method_named(name);
+        let token = envelope.progress_token.of(frame);
+        let token = if token.len() <= self.limits.max_id_bytes { token } else { b"" };
+        let record = Record::inbound(minted.number, Arc::clone(&self.peer), method, id, token, now);
+        let record = Arc::new(record);
+        if &*record.method == method::ELICIT {
+            self.note_asking(now);
+        }
+        let entry = Inbound::new(Arc::clone(&record), !envelope.task.is_empty());
+        put(&mut self.inbound, minted.slot, entry);
+        let (inbound, hasher) = (&self.inbound, &self.hasher);
+        self.ids.insert_unique(hash, minted.slot as u32, |slot| {
+            let id = inbound[*slot as usize].as_ref().map_or(&b""[..], |entry| entry.record.wire_id());
+            id::hash(id, hasher)
+        });
+        self.counters.requests_in += 1;
+        batch.events.push(Event::Request { record, frame: at, envelope: *envelope });
+    }
+
+    fn method_named(&mut self, raw: &[u8]) -> Arc<str> {
+        match std::str::from_utf8(raw) {
+            Ok(name) if !raw.contains(&b'\\') => self.method(name),
+            _ => {
+                let quoted = [b"\"", raw, b"\""].concat();
+                let name = envelope::unescape(&quoted).unwrap_or_default().into_owned();
+                self.method(&name)
+            }
+        }
+    }
+
+    // ---- notifications ----
+
+    /// Cancels what a `notifications/cancelled` names (CAN-11 to CAN-30). Nothing in it can harm the connection.
+    fn take_cancel(&mut self, now: Time, frame: &[u8], at: Span, envelope: &Envelope, batch: &mut Batch<H>) {
+        let id = envelope.request_id.of(frame);
+        let reason = envelope::unescape(envelope.reason.of(frame));
+        let reason = reason.as_deref().map(|text| clip(text, self.limits.max_text_bytes));
+        if id.is_empty() || !(self.cancel_inbound(now, id, reason, batch) || self.end_listen(now, id, reason, batch)) {
+            self.counters.cancels_ignored += 1;
+        }
+        if self.shows_everything {
+            batch.events.push(Event::Notification { frame: at, envelope: *envelope, owner: None });
+        }
+    }
+
+    fn cancel_inbound(&mut self, now: Time, id: &[u8], reason: Option<&str>, batch: &mut Batch<H>) -> bool {
+        let hash = self.hash(id);
+        let mut named = self.find_by_id(hash, id);
+        // Two requests under one id: nobody knows which one is meant, and the wrong one must not end.
+        let (Some(slot), None) = (named.next(), named.next()) else { return false };
+        drop(named);
+        let Some(entry) = self.inbound[slot].as_ref() else { return false };
+        let record = Arc::clone(&entry.record);
+        if !self.rules.peer_may_cancel(&record.method, entry.augmented) {
+            return false;
+        }
+        let (owner, declined) = (entry.owner.clone(), entry.declines);
+        let event = if declined { Happening::CancelDeclined } else { Happening::Cancel };
+        if self.arrivals.claim(record.number, event).is_err() {
+            return false;
+        }
+        record.note_cancel(CancelledBy::Peer, reason, now);
+        self.counters.cancels_in += 1;
+        if !declined {
+            self.finish(&record, Outcome::Cancelled, now, batch);
+            self.remove_inbound(now, slot, record.number);
+        }
+        batch.events.push(Event::Cancelled { owner, record, declined });
+        true
+    }
+
+    /// K1: a server ends our listen by a cancel; a result and a plain close are taken, too.
+    fn end_listen(&mut self, now: Time, id: &[u8], reason: Option<&str>, batch: &mut Batch<H>) -> bool {
+        let Some(number) = id::minted(id) else { return false };
+        let Some((slot, state)) = self.table.find(number) else { return false };
+        let Some(entry) = self.outbound[slot].as_ref() else { return false };
+        if !state.is_live() || !self.rules.peer_may_end(&entry.record.method) {
+            return false;
+        }
+        let record = Arc::clone(&entry.record);
+        if self.table.claim(number, Happening::Cancel).is_err() {
+            return false;
+        }
+        record.note_cancel(CancelledBy::Peer, reason, now);
+        self.counters.cancels_in += 1;
+        self.settle(now, slot, number, End::Local(Outcome::Cancelled), batch);
+        true
+    }
+
+    /// Hands progress to the call whose token it names (PRG-07, PRG-10, PRG-22).
+    fn take_progress(&mut self, now: Time, frame: &[u8], at: Span, envelope: &Envelope, batch: &mut Batch<H>) {
+        if self.shows_everything {
+            batch.events.push(Event::Notification { frame: at, envelope: *envelope, owner: None });
+        }
+        if !self.rules.takes_progress() {
+            self.counters.violations += 1;
+            return;
+        }
+        let token = envelope.progress_token.of(frame);
+        let custom = if self.tokens.is_empty() { None } else { self.tokens.get(id::key(token).to_bytes().as_slice()) };
+        let found = custom.copied().or_else(|| id::minted(token)).and_then(|number| {
+            let (slot, state) = self.table.find(number)?;
+            let entry = self.outbound[slot].as_ref()?;
+            (entry.record.wants_progress && entry.custom_token == custom.is_some()).then_some((slot, state))
+        });
+        let Some((slot, state)) = found else {
+            self.counters.progress_unmatched += 1;
+            return;
+        };
+        let Some(entry) = self.outbound[slot].as_ref() else { return };
+        let record = Arc::clone(&entry.record);
+        if !matches!(state, State::Sent | State::Task) {
+            self.counters.late_progress += 1;
+            record.note_late_progress();
+            batch.events.push(Event::LateProgress { record });
+            return;
+        }
+        let Some(progress) = id::number(envelope.progress.of(frame)) else {
+            self.counters.progress_dropped += 1;
+            record.note_dropped_progress();
+            return;
+        };
+        let message = envelope::unescape(envelope.message.of(frame));
+        let update = Progress {
+            progress,
+            total: id::number(envelope.total.of(frame)),
+            message: message.map(|text| clip(&text, self.limits.max_text_bytes).into()),
+        };
+        let owner = entry.owner.clone();
+        if !record.note_progress(&update, now) && self.rules.choices.progress_must_increase {
+            self.counters.progress_dropped += 1;
+            return;
+        }
+        self.counters.progress_in += 1;
+        self.renew(slot, now);
+        batch.events.push(Event::Progress { owner, record, update });
+    }
+
+    fn take_notification(&mut self, now: Time, frame: &[u8], at: Span, envelope: &Envelope, batch: &mut Batch<H>) {
+        let name = envelope.method.of(frame);
+        if name == method::TASK_STATUS.as_bytes() {
+            self.note_task_state(envelope.params.of(frame));
+        }
+        let mut owner = None;
+        if let Some(number) = id::minted(envelope.subscription_id.of(frame))
+            && let Some((slot, State::Sent)) = self.table.find(number)
+        {
+            owner = self.outbound[slot].as_ref().and_then(|entry| entry.owner.clone());
+            if name == method::ACKNOWLEDGED.as_bytes() {
+                self.disarm(slot);
+            } else {
+                self.renew(slot, now);
+            }
+        }
+        batch.events.push(Event::Notification { frame: at, envelope: *envelope, owner });
+    }
+
+    // ---- frames that are none ----
+
+    /// Deals with a frame that was refused: fails the one call it answers, tells the peer if it asked.
+    fn refuse(&mut self, now: Time, frame: &[u8], at: Span, refusal: &Refusal, batch: &mut Batch<H>) {
+        self.counters.frames_refused += 1;
+        let Partial { id, has_method, has_outcome, starts_as_message } = refusal.partial;
+        if has_outcome {
+            // A broken answer ends its own call, typed, and no other (RID-08 to RID-11).
+            if let Some(number) = id::minted(id.of(frame))
+                && let Ok(moved) = self.table.claim(number, Happening::Failed)
+            {
+                self.settle(now, moved.slot, number, End::Invalid(refusal.reason.message()), batch);
+            }
+        } else if starts_as_message && (has_method && !id.is_empty() || !has_method) && self.rules.takes_requests() {
+            // It may have been a request, and whoever sent it waits. Noise and notifications get no answer.
+            let code = if refusal.reason.is_json() { PARSE_ERROR } else { INVALID_REQUEST };
+            let data = format!("{{\"reason\":\"{}\",\"offset\":{}}}", refusal.reason.name(), refusal.offset);
+            let message = refusal.reason.message();
+            encode::error(self.output.frame(), id.of(frame), code, message, data.as_bytes());
+        }
+        let length = at.len();
+        batch.events.push(Event::Refused { reason: refusal.reason, offset: refusal.offset, length });
+    }
+
+    /// Takes note of a line beyond `max_frame_bytes`, of which only the first bytes were kept.
+    pub fn receive_oversized(&mut self, now: Time, head: &[u8], length: usize, batch: &mut Batch<H>) {
+        self.counters.frames_oversized += 1;
+        let refusal = match envelope::scan(head, &self.scan_limits) {
+            Err(refusal) => Refusal { reason: RefusalReason::Oversized, offset: length, ..refusal },
+            Ok(_) => return,
+        };
+        self.refuse(now, head, Span::new(0, length), &refusal, batch);
+    }
+
+    /// Takes note of a last line that the end of the channel cut off.
+    pub fn receive_truncated(&mut self, length: usize, batch: &mut Batch<H>) {
+        self.counters.frames_refused += 1;
+        batch.events.push(Event::Refused { reason: RefusalReason::Truncated, offset: length, length });
+    }
+
+    fn hash(&self, id: &[u8]) -> u64 {
+        id::hash(id, &self.hasher)
+    }
+
+    fn find_by_id<'a>(&'a self, hash: u64, id: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        self.ids.iter_hash(hash).map(|slot| *slot as usize).filter(move |slot| {
+            self.inbound[*slot].as_ref().is_some_and(|entry| id::same(entry.record.wire_id(), id))
+        })
+    }
+}

@@ -1,0 +1,379 @@
+//! The evidence of one flight: what tells a cancelled call from a timeout, a disconnect or a late answer.
+//!
+//! A record is shared by everyone who holds the flight: the connection, the application's handle, the ledger.
+//! It is written by the connection and read from anywhere, so it is made of atomics; a reader may see one
+//! field newer than another, never a torn value. What most flights never have (progress, a cancel, a late
+//! answer) is behind one pointer.
+
+use std::sync::Arc;
+
+use crate::flight::{CancelledBy, Outcome};
+use crate::span::Span;
+use crate::sync::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering, lock};
+
+/// Nanoseconds of the host's monotonic clock.
+pub type Time = u64;
+
+/// Which way a request went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// We sent it.
+    Outbound,
+    /// The peer sent it.
+    Inbound,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug)]
+pub struct Peer {
+    /// A short human name.
+    pub name: Box<str>,
+    /// The kind of transport.
+    pub transport: Box<str>,
+}
+
+/// What came after the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Late {
+    /// A result.
+    Result = 1,
+    /// An error.
+    Error,
+}
+
+/// How the handler of a cancelled request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cleanup {
+    /// It is still at work.
+    StillRunning = 1,
+    /// It stopped at the cancel.
+    Stopped,
+    /// It returned a result all the same.
+    FinishedAnyway,
+    /// It raised something else.
+    Raised,
+}
+
+impl Cleanup {
+    /// The name used in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cleanup::StillRunning => "still_running",
+            Cleanup::Stopped => "stopped",
+            Cleanup::FinishedAnyway => "finished_anyway",
+            Cleanup::Raised => "raised",
+        }
+    }
+}
+
+/// One accepted progress notification.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    /// How far the work is; grows with every update.
+    pub progress: f64,
+    /// How far it will go, if the peer knows.
+    pub total: Option<f64>,
+    /// What the peer says about it.
+    pub message: Option<Arc<str>>,
+}
+
+/// What only some flights have.
+#[derive(Debug)]
+struct More {
+    first_progress: AtomicU64,
+    last_progress: AtomicU64,
+    last: Mutex<Option<Progress>>,
+    accepted: AtomicU32,
+    dropped: AtomicU32,
+    cancelled_by: AtomicU8,
+    cancel_requested: AtomicU64,
+    cancel_written: AtomicBool,
+    reason: OnceLock<Box<str>>,
+    late: AtomicU8,
+    late_at: AtomicU64,
+    late_progress: AtomicU32,
+    cleanup: AtomicU8,
+    cleanup_ended: AtomicU64,
+    exit_code: AtomicI32,
+    upstream: OnceLock<Arc<Record>>,
+}
+
+const NO_EXIT_CODE: i32 = i32::MIN;
+
+impl More {
+    fn new() -> Self {
+        Self {
+            first_progress: AtomicU64::new(0),
+            last_progress: AtomicU64::new(0),
+            last: Mutex::new(None),
+            accepted: AtomicU32::new(0),
+            dropped: AtomicU32::new(0),
+            cancelled_by: AtomicU8::new(0),
+            cancel_requested: AtomicU64::new(0),
+            cancel_written: AtomicBool::new(false),
+            reason: OnceLock::new(),
+            late: AtomicU8::new(0),
+            late_at: AtomicU64::new(0),
+            late_progress: AtomicU32::new(0),
+            cleanup: AtomicU8::new(0),
+            cleanup_ended: AtomicU64::new(0),
+            exit_code: AtomicI32::new(NO_EXIT_CODE),
+            upstream: OnceLock::new(),
+        }
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Record {
+    /// Our number: the request id on the wire if it went out, the order of arrival if it came in.
+    pub number: u64,
+    /// Which way the request went.
+    pub direction: Direction,
+    /// Whether progress was asked for.
+    pub wants_progress: bool,
+    /// The other end.
+    pub peer: Arc<Peer>,
+    /// The method.
+    pub method: Arc<str>,
+    /// The request id and the progress token of a request that came in, as they stood on the wire.
+    wire: Box<[u8]>,
+    token: Span,
+    /// When it was registered.
+    pub created: Time,
+    written: AtomicU64,
+    ended: AtomicU64,
+    outcome: AtomicU8,
+    more: OnceLock<Box<More>>,
+}
+
+fn seen(time: u64) -> Option<Time> {
+    (time != 0).then_some(time)
+}
+
+impl Record {
+    /// The record of a request of ours.
+    pub fn outbound(number: u64, peer: Arc<Peer>, method: Arc<str>, wants_progress: bool, now: Time) -> Self {
+        Self {
+            number,
+            direction: Direction::Outbound,
+            wants_progress,
+            peer,
+            method,
+            wire: Box::default(),
+            token: Span::default(),
+            created: now,
+            written: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            outcome: AtomicU8::new(0),
+            more: OnceLock::new(),
+        }
+    }
+
+    /// The record of a request of the peer's; `id` and `token` as they stand on the wire, an absent token empty.
+    pub fn inbound(number: u64, peer: Arc<Peer>, method: Arc<str>, id: &[u8], token: &[u8], now: Time) -> Self {
+        let mut wire = Vec::with_capacity(id.len() + token.len());
+        wire.extend_from_slice(id);
+        wire.extend_from_slice(token);
+        Self {
+            direction: Direction::Inbound,
+            wants_progress: !token.is_empty(),
+            token: Span::new(id.len(), wire.len()),
+            wire: wire.into_boxed_slice(),
+            ..Self::outbound(number, peer, method, false, now)
+        }
+    }
+
+    fn more(&self) -> &More {
+        self.more.get_or_init(|| Box::new(More::new()))
+    }
+
+    /// The request id as it stands on the wire.
+    pub fn id(&self) -> std::borrow::Cow<'_, [u8]> {
+        match self.direction {
+            Direction::Outbound => itoa::Buffer::new().format(self.number).as_bytes().to_vec().into(),
+            Direction::Inbound => self.wire[..self.token.start as usize].into(),
+        }
+    }
+
+    /// The raw id of a request that came in; empty for one of ours.
+    pub fn wire_id(&self) -> &[u8] {
+        &self.wire[..self.token.start as usize]
+    }
+
+    /// The raw progress token of a request that came in; empty where there is none, and for one of ours.
+    pub fn wire_token(&self) -> &[u8] {
+        self.token.of(&self.wire)
+    }
+
+    /// When its bytes were handed to the transport.
+    pub fn written(&self) -> Option<Time> {
+        seen(self.written.load(Ordering::Relaxed))
+    }
+
+    /// When it ended.
+    pub fn ended(&self) -> Option<Time> {
+        seen(self.ended.load(Ordering::Relaxed))
+    }
+
+    /// How it ended, or None while it runs.
+    pub fn outcome(&self) -> Option<Outcome> {
+        Outcome::from_byte(self.outcome.load(Ordering::Acquire))
+    }
+
+    /// The first accepted progress notification.
+    pub fn first_progress(&self) -> Option<Time> {
+        self.more.get().and_then(|more| seen(more.first_progress.load(Ordering::Relaxed)))
+    }
+
+    /// The latest accepted progress notification.
+    pub fn last_progress(&self) -> Option<Time> {
+        self.more.get().and_then(|more| seen(more.last_progress.load(Ordering::Relaxed)))
+    }
+
+    /// The latest progress.
+    pub fn progress(&self) -> Option<Progress> {
+        self.more.get().and_then(|more| lock(&more.last).clone())
+    }
+
+    /// Progress notifications accepted, and dropped for being out of order, not a number or after the end.
+    pub fn progress_counts(&self) -> (u32, u32) {
+        self.more.get().map_or((0, 0), |more| {
+            (more.accepted.load(Ordering::Relaxed), more.dropped.load(Ordering::Relaxed))
+        })
+    }
+
+    /// Who asked for the cancel.
+    pub fn cancelled_by(&self) -> Option<CancelledBy> {
+        self.more.get().and_then(|more| CancelledBy::from_byte(more.cancelled_by.load(Ordering::Acquire)))
+    }
+
+    /// When the cancel was asked for.
+    pub fn cancel_requested(&self) -> Option<Time> {
+        self.more.get().and_then(|more| seen(more.cancel_requested.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the peer was told of the cancel.
+    pub fn cancel_written(&self) -> bool {
+        self.more.get().is_some_and(|more| more.cancel_written.load(Ordering::Relaxed))
+    }
+
+    /// Why it was cancelled.
+    pub fn reason(&self) -> Option<&str> {
+        self.more.get().and_then(|more| more.reason.get()).map(|reason| &**reason)
+    }
+
+    /// What answer came after the end, and when.
+    pub fn late(&self) -> Option<(Late, Time)> {
+        let more = self.more.get()?;
+        let kind = match more.late.load(Ordering::Acquire) {
+            0 => return None,
+            1 => Late::Result,
+            _ => Late::Error,
+        };
+        Some((kind, more.late_at.load(Ordering::Relaxed)))
+    }
+
+    /// Progress notifications that came after the end.
+    pub fn late_progress(&self) -> u32 {
+        self.more.get().map_or(0, |more| more.late_progress.load(Ordering::Relaxed))
+    }
+
+    /// How the handler ended after the cancel, and when.
+    pub fn cleanup(&self) -> Option<(Cleanup, Option<Time>)> {
+        let more = self.more.get()?;
+        let cleanup = match more.cleanup.load(Ordering::Acquire) {
+            0 => return None,
+            1 => Cleanup::StillRunning,
+            2 => Cleanup::Stopped,
+            3 => Cleanup::FinishedAnyway,
+            _ => Cleanup::Raised,
+        };
+        Some((cleanup, seen(more.cleanup_ended.load(Ordering::Relaxed))))
+    }
+
+    /// The exit code of the peer's process: negative for a signal.
+    pub fn exit_code(&self) -> Option<i32> {
+        let code = self.more.get()?.exit_code.load(Ordering::Relaxed);
+        (code != NO_EXIT_CODE).then_some(code)
+    }
+
+    /// The leg of a relayed request towards the server.
+    pub fn upstream(&self) -> Option<&Arc<Record>> {
+        self.more.get()?.upstream.get()
+    }
+
+    pub(crate) fn note_written(&self, now: Time) {
+        self.written.store(now, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_outcome(&self, outcome: Outcome, now: Time) {
+        self.ended.store(now, Ordering::Relaxed);
+        self.outcome.store(outcome as u8, Ordering::Release);
+    }
+
+    /// Takes an update whose number grew; false where it did not.
+    pub(crate) fn note_progress(&self, update: &Progress, now: Time) -> bool {
+        let more = self.more();
+        let mut last = lock(&more.last);
+        if last.as_ref().is_some_and(|last| update.progress <= last.progress) {
+            more.dropped.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        *last = Some(update.clone());
+        if more.accepted.fetch_add(1, Ordering::Relaxed) == 0 {
+            more.first_progress.store(now, Ordering::Relaxed);
+        }
+        more.last_progress.store(now, Ordering::Relaxed);
+        true
+    }
+
+    pub(crate) fn note_dropped_progress(&self) {
+        self.more().dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Writes down who asked for a cancel; the first one stands.
+    pub(crate) fn note_cancel(&self, by: CancelledBy, reason: Option<&str>, now: Time) {
+        let more = self.more();
+        if more.cancelled_by.compare_exchange(0, by as u8, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            more.cancel_requested.store(now, Ordering::Relaxed);
+            if let Some(reason) = reason {
+                let _ = more.reason.set(reason.into());
+            }
+        }
+    }
+
+    pub(crate) fn note_cancel_written(&self) {
+        self.more().cancel_written.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_late(&self, late: Late, now: Time) {
+        let more = self.more();
+        more.late_at.store(now, Ordering::Relaxed);
+        more.late.store(late as u8, Ordering::Release);
+    }
+
+    pub(crate) fn note_late_progress(&self) {
+        self.more().late_progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Writes down how a cancelled handler is doing; the end stands once it is known.
+    pub fn note_cleanup(&self, cleanup: Cleanup, now: Option<Time>) {
+        let more = self.more();
+        if let Some(now) = now {
+            more.cleanup_ended.store(now, Ordering::Relaxed);
+        }
+        more.cleanup.store(cleanup as u8, Ordering::Release);
+    }
+
+    /// Writes down how the peer's process ended.
+    pub fn note_exit_code(&self, code: i32) {
+        self.more().exit_code.store(code, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_upstream(&self, leg: Arc<Record>) {
+        let _ = self.more().upstream.set(leg);
+    }
+}

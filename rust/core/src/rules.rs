@@ -1,0 +1,304 @@
+//! What the protocol revision changes, and the places where its text disagrees with itself.
+//!
+//! House rule: no other file compares revisions. The connection asks a question, the answer is here. The six
+//! disagreements of the sources (K1 to K6) are decided here, once; [`Choices`] switches them.
+
+/// A protocol revision, oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Revision {
+    /// 2024-11-05.
+    V2024_11_05,
+    /// 2025-03-26.
+    V2025_03_26,
+    /// 2025-06-18.
+    V2025_06_18,
+    /// 2025-11-25.
+    V2025_11_25,
+    /// 2026-07-28.
+    V2026_07_28,
+}
+
+impl Revision {
+    /// Every revision, oldest first.
+    pub const ALL: [Revision; 5] = [
+        Revision::V2024_11_05,
+        Revision::V2025_03_26,
+        Revision::V2025_06_18,
+        Revision::V2025_11_25,
+        Revision::V2026_07_28,
+    ];
+
+    /// The revision's date, as it stands on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Revision::V2024_11_05 => "2024-11-05",
+            Revision::V2025_03_26 => "2025-03-26",
+            Revision::V2025_06_18 => "2025-06-18",
+            Revision::V2025_11_25 => "2025-11-25",
+            Revision::V2026_07_28 => "2026-07-28",
+        }
+    }
+
+    /// The revision of that date.
+    pub fn named(name: &str) -> Option<Revision> {
+        Self::ALL.into_iter().find(|revision| revision.name() == name)
+    }
+
+    /// True from 2026-07-28 on: stateless, no handshake, no requests from servers.
+    pub const fn is_modern(self) -> bool {
+        matches!(self, Revision::V2026_07_28)
+    }
+}
+
+/// The part we play on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Not settled: what only one role may do is let pass.
+    Either,
+    /// We opened the connection and ask.
+    Client,
+    /// We answer.
+    Server,
+}
+
+/// Where the sources disagree (K1 to K6), this is how we decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choices {
+    /// K1: a server that ends a `subscriptions/listen` sends `notifications/cancelled` behind the result. A
+    /// client accepts a result, a cancel and a plain close alike.
+    pub listen_end_sends_cancelled: bool,
+    /// K4: whether a disconnect cancels what the peer had in flight; None leaves it to the era. A byte stream
+    /// that ended can carry no answer, so there it always does.
+    pub disconnect_cancels: Option<bool>,
+    /// K5: whether progress that does not increase is dropped (the page: MUST) or taken (the schema: should).
+    pub progress_must_increase: bool,
+    /// K5: whether `server/discover` is cancelled like any request; off, because a legacy server may not
+    /// know the method and its answer decides the era.
+    pub cancel_discover: bool,
+    /// K6: whether a `CreateTaskResult` that answers a cancelled request is followed by `tasks/cancel`.
+    pub cancel_late_tasks: bool,
+}
+
+impl Default for Choices {
+    fn default() -> Self {
+        Self {
+            listen_end_sends_cancelled: true,
+            disconnect_cancels: None,
+            progress_must_increase: true,
+            cancel_discover: false,
+            cancel_late_tasks: true,
+        }
+    }
+}
+
+/// How a cancel of ours leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelWay {
+    /// By `notifications/cancelled`.
+    Notify,
+    /// Not at all: the request ends on our side only.
+    Silent,
+    /// By `tasks/cancel`, as soon as the task's id is known (TSK-07).
+    Task,
+}
+
+/// Something the revision forbids us to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forbidden {
+    /// 2026-07-28: servers initiate no requests (RID-14).
+    ServerRequest,
+    /// 2026-07-28: progress flows from server to client only (PRG-22).
+    ClientProgress,
+}
+
+impl Forbidden {
+    /// One sentence for people.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Forbidden::ServerRequest => {
+                "a server sends no requests under revision 2026-07-28; answer with resultType input_required instead"
+            }
+            Forbidden::ClientProgress => "a client sends no progress under revision 2026-07-28",
+        }
+    }
+}
+
+/// The rules of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// The negotiated revision; the newest legacy one until it is known.
+    pub revision: Revision,
+    /// Our part.
+    pub role: Role,
+    /// How disagreements are decided.
+    pub choices: Choices,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { revision: Revision::V2025_11_25, role: Role::Either, choices: Choices::default() }
+    }
+}
+
+/// Methods that the rules name.
+pub mod method {
+    #![allow(missing_docs)]
+    pub const CANCELLED: &str = "notifications/cancelled";
+    pub const PROGRESS: &str = "notifications/progress";
+    pub const INITIALIZE: &str = "initialize";
+    pub const DISCOVER: &str = "server/discover";
+    pub const LISTEN: &str = "subscriptions/listen";
+    pub const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
+    pub const PING: &str = "ping";
+    pub const TASKS_CANCEL: &str = "tasks/cancel";
+    pub const TASK_STATUS: &str = "notifications/tasks/status";
+    pub const ELICIT: &str = "elicitation/create";
+}
+
+impl Rules {
+    /// May we send a request?
+    pub fn may_request(&self) -> Result<(), Forbidden> {
+        if self.revision.is_modern() && self.role == Role::Server {
+            return Err(Forbidden::ServerRequest);
+        }
+        Ok(())
+    }
+
+    /// Is a request of the peer's taken? A modern client drops one without an answer (RID-14, TRS-07).
+    pub fn takes_requests(&self) -> bool {
+        !(self.revision.is_modern() && self.role == Role::Client)
+    }
+
+    /// Is a response of the peer's taken? Modern clients send none (RID-15, TRS-08).
+    pub fn takes_responses(&self) -> bool {
+        !(self.revision.is_modern() && self.role == Role::Server)
+    }
+
+    /// May we report progress?
+    pub fn may_progress(&self) -> Result<(), Forbidden> {
+        if self.revision.is_modern() && self.role == Role::Client {
+            return Err(Forbidden::ClientProgress);
+        }
+        Ok(())
+    }
+
+    /// Is progress of the peer's taken (PRG-22)?
+    pub fn takes_progress(&self) -> bool {
+        !(self.revision.is_modern() && self.role == Role::Server)
+    }
+
+    /// Does progress carry a message (PRG-06)?
+    pub fn progress_has_message(&self) -> bool {
+        self.revision > Revision::V2024_11_05
+    }
+
+    /// Are arrays of messages taken (BAT-02, BAT-05)?
+    pub fn takes_batches(&self) -> bool {
+        self.revision == Revision::V2025_03_26
+    }
+
+    /// Is `ping` part of the protocol (PNG-01)?
+    pub fn has_ping(&self) -> bool {
+        !self.revision.is_modern()
+    }
+
+    /// Must every result say its type (RID-16 to RID-18)?
+    pub fn has_result_type(&self) -> bool {
+        self.revision.is_modern()
+    }
+
+    /// Does a token outlive a `CreateTaskResult` (K2, PRG-18 to PRG-21, PRG-25)?
+    pub fn token_outlives_task_creation(&self) -> bool {
+        self.revision == Revision::V2025_11_25
+    }
+
+    /// Is a request with a `task` member augmented (TSK-07, TSX-60)?
+    pub fn has_task_augmentation(&self) -> bool {
+        self.revision == Revision::V2025_11_25
+    }
+
+    /// How a cancel of our request leaves (CAN-10, TSK-07, K5).
+    pub fn cancel_way(&self, method: &str, augmented: bool) -> CancelWay {
+        match method {
+            method::INITIALIZE => CancelWay::Silent,
+            method::DISCOVER if !self.choices.cancel_discover => CancelWay::Silent,
+            _ if augmented && self.has_task_augmentation() => CancelWay::Task,
+            _ => CancelWay::Notify,
+        }
+    }
+
+    /// May the peer cancel this request of its own (CAN-06, CAN-10)?
+    pub fn peer_may_cancel(&self, method: &str, augmented: bool) -> bool {
+        !(method == method::INITIALIZE || augmented && self.has_task_augmentation())
+    }
+
+    /// Does a peer's cancel name a request of *ours*: a server that ends our listen (CAN-28 to CAN-30)?
+    pub fn peer_may_end(&self, method: &str) -> bool {
+        self.revision.is_modern() && self.role != Role::Server && method == method::LISTEN
+    }
+
+    /// Does the request have no result deadline (SUB-13)?
+    pub fn is_open_ended(&self, method: &str) -> bool {
+        self.revision.is_modern() && method == method::LISTEN
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(revision: Revision, role: Role) -> Rules {
+        Rules { revision, role, ..Rules::default() }
+    }
+
+    #[test]
+    fn can_10_initialize_is_never_cancelled() {
+        for revision in Revision::ALL {
+            assert_eq!(rules(revision, Role::Client).cancel_way("initialize", false), CancelWay::Silent);
+            assert!(!rules(revision, Role::Server).peer_may_cancel("initialize", false));
+        }
+    }
+
+    #[test]
+    fn k5_discover_is_not_cancelled_unless_chosen() {
+        let mut rules = rules(Revision::V2026_07_28, Role::Client);
+        assert_eq!(rules.cancel_way("server/discover", false), CancelWay::Silent);
+        rules.choices.cancel_discover = true;
+        assert_eq!(rules.cancel_way("server/discover", false), CancelWay::Notify);
+    }
+
+    #[test]
+    fn tsk_07_task_augmentation_exists_in_one_revision() {
+        for revision in Revision::ALL {
+            let way = rules(revision, Role::Client).cancel_way("tools/call", true);
+            let expected =
+                if revision == Revision::V2025_11_25 { CancelWay::Task } else { CancelWay::Notify };
+            assert_eq!(way, expected);
+        }
+    }
+
+    #[test]
+    fn rid_14_modern_servers_do_not_ask() {
+        assert_eq!(rules(Revision::V2026_07_28, Role::Server).may_request(), Err(Forbidden::ServerRequest));
+        assert!(!rules(Revision::V2026_07_28, Role::Client).takes_requests());
+        for revision in &Revision::ALL[..4] {
+            assert_eq!(rules(*revision, Role::Server).may_request(), Ok(()));
+            assert!(rules(*revision, Role::Client).takes_requests());
+        }
+    }
+
+    #[test]
+    fn prg_22_modern_progress_flows_one_way() {
+        assert_eq!(rules(Revision::V2026_07_28, Role::Client).may_progress(), Err(Forbidden::ClientProgress));
+        assert!(!rules(Revision::V2026_07_28, Role::Server).takes_progress());
+        assert_eq!(rules(Revision::V2025_11_25, Role::Client).may_progress(), Ok(()));
+    }
+
+    #[test]
+    fn can_30_only_a_listen_is_ended_by_the_server() {
+        let modern = rules(Revision::V2026_07_28, Role::Client);
+        assert!(modern.peer_may_end("subscriptions/listen"));
+        assert!(!modern.peer_may_end("tools/call"));
+        assert!(!rules(Revision::V2025_11_25, Role::Client).peer_may_end("subscriptions/listen"));
+    }
+}

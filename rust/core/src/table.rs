@@ -1,0 +1,373 @@
+//! The in-flight table: which requests are open, found by the number we minted for each.
+//!
+//! A slot is one atomic word, `number << 8 | state`. Since a number is never used twice in a connection's
+//! life, comparing the word compares the full identity: a compare-and-swap on it can neither hit another
+//! flight (no ABA) nor win twice. Finding, claiming and minting take no lock, hash nothing and allocate
+//! nothing; only growth allocates, and what was there before does not move:
+//!
+//! - Number `n`, minted while the table had `c` slots, lives in slot `(n - 1) mod c` for good.
+//! - Capacity only doubles. A search tries the present capacity first, then the earlier ones; each probe is
+//!   one load and one comparison.
+//! - A slot that a live flight still holds is skipped, with its number, when minting.
+//! - An ended flight may stay as a tombstone, so that a late answer is recognised. Minting over it is safe.
+
+use std::array;
+
+use crate::flight::{Event, State};
+use crate::sync::{AtomicU32, AtomicU64, OnceLock, Ordering};
+
+#[cfg(not(loom))]
+const BASE: usize = 64;
+#[cfg(loom)]
+const BASE: usize = 2;
+
+#[cfg(not(loom))]
+const SEGMENTS: usize = 16;
+#[cfg(loom)]
+const SEGMENTS: usize = 3;
+
+/// The largest number a JavaScript peer reads exactly.
+pub const MAX_NUMBER: u64 = (1 << 53) - 1;
+
+/// The most flights one table holds at once.
+pub const MAX_FLIGHTS: usize = BASE << (SEGMENTS - 1);
+
+/// A slot and what happened to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The slot's position; a parallel array may keep more under it.
+    pub slot: usize,
+    /// The state before.
+    pub from: State,
+    /// The state now.
+    pub to: State,
+}
+
+/// A freshly minted flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Minted {
+    /// Its number: the request id and the progress token on the wire.
+    pub number: u64,
+    /// Its slot.
+    pub slot: usize,
+}
+
+/// Why nothing was minted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// Every slot holds a live flight.
+    Flights,
+    /// 2^53 - 1 numbers were minted on this connection.
+    Numbers,
+}
+
+/// See the module's text.
+pub struct Table {
+    segments: [OnceLock<Box<[AtomicU64]>>; SEGMENTS],
+    /// How many segments are in use; capacity is `BASE << (depth - 1)`.
+    depth: AtomicU32,
+    next: AtomicU64,
+    live: AtomicU32,
+}
+
+const fn word(number: u64, state: State) -> u64 {
+    number << 8 | state as u64
+}
+
+const fn number_of(word: u64) -> u64 {
+    word >> 8
+}
+
+const fn state_of(word: u64) -> State {
+    State::from_byte((word & 0xff) as u8)
+}
+
+fn segment(index: usize) -> Box<[AtomicU64]> {
+    let slots = if index == 0 { BASE } else { BASE << (index - 1) };
+    (0..slots).map(|_| AtomicU64::new(0)).collect()
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Table {
+    /// An empty table of 64 slots.
+    pub fn new() -> Self {
+        let table = Self {
+            segments: array::from_fn(|_| OnceLock::new()),
+            depth: AtomicU32::new(1),
+            next: AtomicU64::new(1),
+            live: AtomicU32::new(0),
+        };
+        // loom cannot see through std's OnceLock; its models get all three segments at once.
+        let ready = if cfg!(loom) { SEGMENTS } else { 1 };
+        for (index, cell) in table.segments.iter().enumerate().take(ready) {
+            cell.get_or_init(|| segment(index));
+        }
+        table
+    }
+
+    /// Flights without an outcome.
+    #[inline]
+    pub fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed) as usize
+    }
+
+    /// Slots allocated, eight bytes each; never shrinks.
+    pub fn capacity(&self) -> usize {
+        BASE << (self.depth.load(Ordering::Acquire) - 1)
+    }
+
+    #[inline]
+    fn slot(&self, position: usize) -> &AtomicU64 {
+        let (index, offset) = if position < BASE {
+            (0, position)
+        } else {
+            let index = (position / BASE).ilog2() as usize + 1;
+            (index, position - (BASE << (index - 1)))
+        };
+        &self.segments[index].get().expect("depth counts only initialised segments")[offset]
+    }
+
+    fn grow(&self, depth: u32) {
+        if (depth as usize) < SEGMENTS {
+            self.segments[depth as usize].get_or_init(|| segment(depth as usize));
+            // Another thread may have grown already; one step is enough either way.
+            let _ = self.depth.compare_exchange(depth, depth + 1, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
+    /// Opens a flight in `state` under the next number.
+    pub fn mint(&self, state: State) -> Result<Minted, Full> {
+        loop {
+            let depth = self.depth.load(Ordering::Acquire);
+            let capacity = BASE << (depth - 1);
+            if self.live() * 8 >= capacity * 7 {
+                self.grow(depth);
+                if self.live() >= MAX_FLIGHTS {
+                    return Err(Full::Flights);
+                }
+            }
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number > MAX_NUMBER {
+                return Err(Full::Numbers);
+            }
+            let position = (number as usize - 1) & (capacity - 1);
+            let slot = self.slot(position);
+            let held = slot.load(Ordering::Relaxed);
+            if state_of(held).is_live() || state_of(held) == State::Task {
+                continue;
+            }
+            if slot.compare_exchange(held, word(number, state), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                self.live.fetch_add(1, Ordering::Relaxed);
+                return Ok(Minted { number, slot: position });
+            }
+        }
+    }
+
+    /// Where `number` stands, or None where no slot remembers it.
+    #[inline]
+    pub fn find(&self, number: u64) -> Option<(usize, State)> {
+        self.locate(number).map(|(position, held)| (position, state_of(held)))
+    }
+
+    #[inline]
+    fn locate(&self, number: u64) -> Option<(usize, u64)> {
+        if number == 0 {
+            return None;
+        }
+        let mut capacity = self.capacity();
+        loop {
+            let position = (number as usize - 1) & (capacity - 1);
+            let held = self.slot(position).load(Ordering::Acquire);
+            if number_of(held) == number {
+                return (state_of(held) != State::Free).then_some((position, held));
+            }
+            if capacity == BASE {
+                return None;
+            }
+            capacity /= 2;
+        }
+    }
+
+    /// Applies `event` to flight `number`: the one compare-and-swap that decides a race.
+    ///
+    /// Returns the state that stood against it where the event came too late or is not allowed there, and
+    /// None where the number is unknown.
+    pub fn claim(&self, number: u64, event: Event) -> Result<Moved, Option<State>> {
+        loop {
+            let (position, held) = self.locate(number).ok_or(None)?;
+            let from = state_of(held);
+            let to = from.after(event).ok_or(Some(from))?;
+            if self
+                .slot(position)
+                .compare_exchange(held, word(number, to), Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+            {
+                if from.is_live() && !to.is_live() {
+                    self.live.fetch_sub(1, Ordering::Relaxed);
+                }
+                return Ok(Moved { slot: position, from, to });
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn rid_04_numbers_start_at_one_and_are_never_reused() {
+        let table = Table::new();
+        let mut last = 0;
+        for _ in 0..10_000 {
+            let minted = table.mint(State::Queued).unwrap();
+            assert!(minted.number > last);
+            last = minted.number;
+            if minted.number % 3 != 0 {
+                table.claim(minted.number, Event::Cancel).unwrap();
+                table.claim(minted.number, Event::Forget).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_table_says_so() {
+        let table = Table::new();
+        for _ in 0..MAX_FLIGHTS {
+            table.mint(State::Queued).unwrap();
+        }
+        assert_eq!(table.mint(State::Queued), Err(Full::Flights));
+        assert_eq!(table.live(), MAX_FLIGHTS);
+    }
+
+    #[test]
+    fn numbers_stop_at_what_a_double_holds_exactly() {
+        let table = Table::new();
+        table.next.store(MAX_NUMBER, Ordering::Relaxed);
+        assert_eq!(table.mint(State::Queued).map(|m| m.number), Ok(MAX_NUMBER));
+        assert_eq!(table.mint(State::Queued), Err(Full::Numbers));
+    }
+
+    #[test]
+    fn x_01_a_tombstone_is_recognised_until_its_slot_is_needed() {
+        let table = Table::new();
+        let first = table.mint(State::Queued).unwrap();
+        table.claim(first.number, Event::Written).unwrap();
+        table.claim(first.number, Event::Cancel).unwrap();
+        assert_eq!(table.find(first.number).unwrap().1, State::Cancelled);
+        for _ in 0..BASE {
+            let minted = table.mint(State::Queued).unwrap();
+            table.claim(minted.number, Event::Cancel).unwrap();
+        }
+        assert_eq!(table.find(first.number), None);
+    }
+
+    proptest! {
+        /// against a plain map, over growth, skipping and tombstones.
+        #[test]
+        fn the_table_is_a_map_of_numbers(steps in proptest::collection::vec((0u8..5, any::<proptest::sample::Index>()), 1..600)) {
+            let table = Table::new();
+            let mut model: HashMap<u64, State> = HashMap::new();
+            let mut numbers: Vec<u64> = Vec::new();
+            for (step, pick) in steps {
+                if step < 2 || numbers.is_empty() {
+                    let minted = table.mint(State::Queued).unwrap();
+                    prop_assert!(model.insert(minted.number, State::Queued).is_none());
+                    numbers.push(minted.number);
+                    continue;
+                }
+                let number = numbers[pick.index(numbers.len())];
+                let event = [Event::Written, Event::Cancel, Event::Answered][step as usize - 2];
+                let expected = model[&number].after(event);
+                let got = table.claim(number, event);
+                match expected {
+                    Some(next) => {
+                        prop_assert_eq!(got.unwrap().to, next);
+                        model.insert(number, next);
+                    }
+                    None => prop_assert!(got.is_err()),
+                }
+            }
+            for (number, state) in &model {
+                if state.is_live() {
+                    prop_assert_eq!(table.find(*number).map(|found| found.1), Some(*state));
+                }
+            }
+            prop_assert_eq!(table.live(), model.values().filter(|state| state.is_live()).count());
+        }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    /// X-07, race 1 and 6: response, cancel and deadline on one flight have exactly one winner.
+    #[test]
+    fn one_winner() {
+        loom::model(|| {
+            let table = Arc::new(Table::new());
+            let number = table.mint(State::Sent).unwrap().number;
+            let threads: Vec<_> = [Event::Answered, Event::Cancel]
+                .into_iter()
+                .map(|event| {
+                    let table = Arc::clone(&table);
+                    thread::spawn(move || table.claim(number, event).is_ok())
+                })
+                .collect();
+            let here = table.claim(number, Event::IdleExpired).is_ok();
+            let wins = threads.into_iter().filter(|_| true).map(|t| t.join().unwrap()).filter(|won| *won).count();
+            assert_eq!(wins + usize::from(here), 1);
+            assert_eq!(table.live(), 0);
+        });
+    }
+
+    /// A flight minted before the table grew is found and claimed while another thread grows it.
+    #[test]
+    fn growth_loses_nobody() {
+        loom::model(|| {
+            let table = Arc::new(Table::new());
+            let old = table.mint(State::Sent).unwrap().number;
+            let grower = {
+                let table = Arc::clone(&table);
+                thread::spawn(move || {
+                    (0..2).map(|_| table.mint(State::Sent).unwrap().number).collect::<Vec<_>>()
+                })
+            };
+            assert!(table.claim(old, Event::Answered).is_ok());
+            assert_eq!(table.claim(old, Event::Cancel), Err(Some(State::Result)));
+            for number in grower.join().unwrap() {
+                assert_ne!(number, old);
+                assert_eq!(table.find(number).map(|found| found.1), Some(State::Sent));
+            }
+        });
+    }
+
+    /// Two threads that mint at once get different numbers and different slots.
+    #[test]
+    fn minting_is_exclusive() {
+        loom::model(|| {
+            let table = Arc::new(Table::new());
+            let other = {
+                let table = Arc::clone(&table);
+                thread::spawn(move || table.mint(State::Sent).unwrap())
+            };
+            let here = table.mint(State::Sent).unwrap();
+            let there = other.join().unwrap();
+            assert_ne!(here.number, there.number);
+            assert_ne!(here.slot, there.slot);
+        });
+    }
+}

@@ -1,0 +1,257 @@
+//! Deadlines: a hierarchical timer wheel that one timer of the host drives.
+//!
+//! Six levels of 64 slots at one millisecond a tick reach some two years; what lies beyond is put at the
+//! end. Setting, moving and removing a deadline is a few stores. Keys are small numbers (the slots of the
+//! in-flight table); each key has at most one deadline.
+
+const LEVELS: usize = 6;
+const SLOTS: usize = 64;
+const BITS: u32 = 6;
+const REACH: u64 = (1 << (BITS as u64 * LEVELS as u64)) - 1;
+const NONE: u32 = u32::MAX;
+
+/// Nanoseconds in one tick.
+pub const TICK: u64 = 1_000_000;
+
+#[derive(Clone, Copy)]
+struct Node {
+    deadline: u64,
+    next: u32,
+    previous: u32,
+    level: u8,
+    slot: u8,
+    set: bool,
+}
+
+const UNSET: Node = Node { deadline: 0, next: NONE, previous: NONE, level: 0, slot: 0, set: false };
+
+struct Level {
+    occupied: u64,
+    heads: [u32; SLOTS],
+}
+
+/// See the module's text. Times are nanoseconds of the host's monotonic clock.
+pub struct Wheel {
+    elapsed: u64,
+    levels: Option<Box<[Level; LEVELS]>>,
+    nodes: Vec<Node>,
+    count: usize,
+}
+
+impl Default for Wheel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Wheel {
+    /// An empty wheel.
+    pub const fn new() -> Self {
+        Self { elapsed: 0, levels: None, nodes: Vec::new(), count: 0 }
+    }
+
+    /// Deadlines that are set.
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// True where no deadline is set.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes held for nodes.
+    pub const fn bytes(&self) -> usize {
+        self.nodes.capacity() * size_of::<Node>()
+    }
+
+    /// Sets the deadline of `key`, in place of an earlier one. It fires at the first tick at or after `at`.
+    pub fn set(&mut self, key: usize, at: u64, now: u64) {
+        if self.nodes.len() <= key {
+            self.nodes.resize(key + 1, UNSET);
+        }
+        self.remove(key);
+        if self.count == 0 {
+            self.elapsed = self.elapsed.max(now / TICK);
+        }
+        self.nodes[key].set = true;
+        self.count += 1;
+        self.link(key as u32, at.div_ceil(TICK));
+    }
+
+    /// Removes the deadline of `key`, if any.
+    pub fn remove(&mut self, key: usize) {
+        if self.nodes.get(key).is_some_and(|node| node.set) {
+            self.unlink(key as u32);
+            self.nodes[key].set = false;
+            self.count -= 1;
+        }
+    }
+
+    fn link(&mut self, key: u32, deadline: u64) {
+        let deadline = deadline.clamp(self.elapsed, self.elapsed + REACH);
+        let distance = (self.elapsed ^ deadline) | (SLOTS as u64 - 1);
+        let level = (((63 - distance.leading_zeros()) / BITS) as usize).min(LEVELS - 1);
+        let slot = (deadline >> (level as u32 * BITS)) as usize % SLOTS;
+        let levels = self
+            .levels
+            .get_or_insert_with(|| Box::new([const { Level { occupied: 0, heads: [NONE; SLOTS] } }; LEVELS]));
+        let head = levels[level].heads[slot];
+        levels[level].heads[slot] = key;
+        levels[level].occupied |= 1 << slot;
+        if head != NONE {
+            self.nodes[head as usize].previous = key;
+        }
+        let node = &mut self.nodes[key as usize];
+        (node.deadline, node.next, node.previous) = (deadline, head, NONE);
+        (node.level, node.slot) = (level as u8, slot as u8);
+    }
+
+    fn unlink(&mut self, key: u32) {
+        let node = self.nodes[key as usize];
+        if node.next != NONE {
+            self.nodes[node.next as usize].previous = node.previous;
+        }
+        if node.previous != NONE {
+            self.nodes[node.previous as usize].next = node.next;
+        } else if let Some(levels) = &mut self.levels {
+            let level = &mut levels[node.level as usize];
+            level.heads[node.slot as usize] = node.next;
+            if node.next == NONE {
+                level.occupied &= !(1 << node.slot);
+            }
+        }
+    }
+
+    /// The first occupied slot ahead: its level, its position and the tick at which it must be looked at.
+    fn next_slot(&self) -> Option<(usize, usize, u64)> {
+        let levels = self.levels.as_ref()?;
+        (0..LEVELS).find_map(|index| {
+            let level = &levels[index];
+            if level.occupied == 0 {
+                return None;
+            }
+            let shift = index as u32 * BITS;
+            let current = (self.elapsed >> shift) as u32 % SLOTS as u32;
+            let slot = (level.occupied.rotate_right(current).trailing_zeros() + current) as usize % SLOTS;
+            let turn = 1u64 << (shift + BITS);
+            let mut tick = (self.elapsed & !(turn - 1)) + ((slot as u64) << shift);
+            if tick + ((1u64 << shift) - 1) < self.elapsed {
+                tick += turn;
+            }
+            Some((index, slot, tick.max(self.elapsed)))
+        })
+    }
+
+    /// When [`Wheel::expire`] has something to do next: never after the earliest deadline's tick.
+    pub fn next(&self) -> Option<u64> {
+        self.next_slot().map(|(_, _, tick)| tick * TICK)
+    }
+
+    /// Moves on to `now` and appends every key whose deadline passed to `due`, unset.
+    pub fn expire(&mut self, now: u64, due: &mut Vec<usize>) {
+        let target = now / TICK;
+        while let Some((level, slot, tick)) = self.next_slot() {
+            if tick > target {
+                break;
+            }
+            self.elapsed = self.elapsed.max(tick);
+            let Some(levels) = &mut self.levels else { break };
+            let mut key = levels[level].heads[slot];
+            levels[level].heads[slot] = NONE;
+            levels[level].occupied &= !(1 << slot);
+            while key != NONE {
+                let Node { next, deadline, .. } = self.nodes[key as usize];
+                if deadline <= self.elapsed {
+                    self.nodes[key as usize].set = false;
+                    self.count -= 1;
+                    due.push(key as usize);
+                } else {
+                    self.link(key, deadline);
+                }
+                key = next;
+            }
+        }
+        self.elapsed = self.elapsed.max(target);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn expired(wheel: &mut Wheel, now: u64) -> Vec<usize> {
+        let mut due = Vec::new();
+        wheel.expire(now, &mut due);
+        due.sort_unstable();
+        due
+    }
+
+    #[test]
+    fn tmo_05_a_deadline_fires_at_its_tick_and_once() {
+        let mut wheel = Wheel::new();
+        wheel.set(3, 5 * TICK, 0);
+        assert_eq!(expired(&mut wheel, 5 * TICK - 1), []);
+        assert_eq!(expired(&mut wheel, 5 * TICK), [3]);
+        assert_eq!(expired(&mut wheel, 500 * TICK), []);
+        assert!(wheel.is_empty());
+    }
+
+    #[test]
+    fn a_removed_deadline_never_fires() {
+        let mut wheel = Wheel::new();
+        wheel.set(0, 70 * TICK, 0);
+        wheel.set(1, 70 * TICK, 0);
+        wheel.set(2, 70 * TICK, 0);
+        wheel.remove(1);
+        assert_eq!(expired(&mut wheel, 100 * TICK), [0, 2]);
+    }
+
+    #[test]
+    fn a_deadline_beyond_the_reach_is_not_lost() {
+        let mut wheel = Wheel::new();
+        wheel.set(0, u64::MAX / 2, 0);
+        assert_eq!(expired(&mut wheel, TICK), []);
+        assert_eq!(wheel.len(), 1);
+        assert!(wheel.next().is_some());
+    }
+
+    proptest! {
+        /// TMO-05: against a plain map, at any times and in any order.
+        #[test]
+        fn the_wheel_is_a_sorted_map(steps in proptest::collection::vec((0usize..40, 0u64..400_000, any::<bool>()), 1..200)) {
+            let mut wheel = Wheel::new();
+            let mut model: HashMap<usize, u64> = HashMap::new();
+            let mut now = 1_000_000 * TICK;
+            for (key, delay, advance) in steps {
+                if advance {
+                    now += delay * TICK / 7;
+                    let mut expected: Vec<usize> =
+                        model.iter().filter(|(_, at)| at.div_ceil(TICK) <= now / TICK).map(|(k, _)| *k).collect();
+                    expected.sort_unstable();
+                    prop_assert_eq!(expired(&mut wheel, now), expected.clone());
+                    for key in expected {
+                        model.remove(&key);
+                    }
+                } else if delay % 5 == 0 {
+                    wheel.remove(key);
+                    model.remove(&key);
+                } else {
+                    wheel.set(key, now + delay * TICK / 3, now);
+                    model.insert(key, now + delay * TICK / 3);
+                }
+                prop_assert_eq!(wheel.len(), model.len());
+                let earliest = model.values().min().map(|at| at.div_ceil(TICK) * TICK);
+                match (wheel.next(), earliest) {
+                    (None, None) => {}
+                    (Some(next), Some(at)) => prop_assert!(next <= at.max(now)),
+                    other => prop_assert!(false, "{:?}", other),
+                }
+            }
+        }
+    }
+}

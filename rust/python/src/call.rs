@@ -1,0 +1,295 @@
+//! The handle of a request we sent.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::asyncio::InvalidStateError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use turnout_core::flight::{CancelledBy, Outcome};
+use turnout_core::record;
+use turnout_core::sync::lock;
+
+use crate::connection::Shared;
+use crate::progress::{Progress, ProgressIterator};
+use crate::record::Record;
+use crate::waiter::{Source, Wake, Waiter, Wakeup, running_loop};
+use crate::{errors, json};
+
+/// How a call ended, with what the peer said.
+pub enum Ended {
+    Result(Py<PyBytes>),
+    Error(Py<PyBytes>),
+    Invalid(&'static str),
+    Local(Outcome),
+}
+
+#[derive(Default)]
+struct State {
+    ended: Option<Ended>,
+    asleep: Vec<Wakeup>,
+    followers: Vec<Follower>,
+}
+
+enum Follower {
+    Iterator(Py<ProgressIterator>),
+    Callback(Py<PyAny>),
+}
+
+/// A request in flight, or its end: await it, cancel it, follow its progress.
+#[pyclass(frozen, module = "turnout", weakref)]
+pub struct Call {
+    shared: Arc<Shared>,
+    record: OnceLock<Arc<record::Record>>,
+    state: Mutex<State>,
+}
+
+impl Call {
+    pub fn new(shared: Arc<Shared>, on_progress: Option<Py<PyAny>>) -> Self {
+        let followers = on_progress.map(Follower::Callback).into_iter().collect();
+        Self { shared, record: OnceLock::new(), state: Mutex::new(State { followers, ..State::default() }) }
+    }
+
+    pub fn registered(&self, record: Arc<record::Record>) {
+        let _ = self.record.set(record);
+    }
+
+    fn evidence(&self) -> PyResult<&Arc<record::Record>> {
+        self.record.get().ok_or_else(|| InvalidStateError::new_err("the request is still being registered"))
+    }
+
+    pub fn is_done(&self) -> bool {
+        lock(&self.state).ended.is_some()
+    }
+
+    /// Takes the end: what sleeps is to be woken, after the followers were told.
+    pub fn settle(&self, py: Python<'_>, ended: Ended) -> Vec<Wakeup> {
+        let (mut wakeups, followers) = {
+            let mut state = lock(&self.state);
+            state.ended = Some(ended);
+            (std::mem::take(&mut state.asleep), std::mem::take(&mut state.followers))
+        };
+        for follower in followers {
+            if let Follower::Iterator(iterator) = follower
+                && let Some(wakeup) = iterator.bind(py).get().finish()
+            {
+                wakeups.insert(0, wakeup);
+            }
+        }
+        wakeups
+    }
+
+    /// Hands an update to everyone who follows.
+    pub fn update(&self, py: Python<'_>, update: &record::Progress, wakeups: &mut Vec<Wakeup>) {
+        let callbacks: Vec<Py<PyAny>> = {
+            let state = lock(&self.state);
+            let mut callbacks = Vec::new();
+            for follower in &state.followers {
+                match follower {
+                    Follower::Iterator(iterator) => wakeups.extend(iterator.get().push(update.clone())),
+                    Follower::Callback(callback) => callbacks.push(callback.clone_ref(py)),
+                }
+            }
+            callbacks
+        };
+        for callback in callbacks {
+            let told = Py::new(py, Progress::from(update)).map(|update| {
+                let wakeup = Wakeup::new(callback, None, update.into_any(), self.shared.event_loop(py));
+                wakeup.run_reporting(py);
+            });
+            if let Err(error) = told {
+                error.write_unraisable(py, None);
+            }
+        }
+    }
+
+    /// Leaves a wake-up; it comes back where the call is over.
+    pub fn wait(&self, wakeup: Wakeup) -> Option<Wakeup> {
+        let mut state = lock(&self.state);
+        if state.ended.is_some() {
+            return Some(wakeup);
+        }
+        state.asleep.push(wakeup);
+        None
+    }
+
+    pub fn unwait(&self, argument: &Bound<'_, PyAny>) {
+        let mut state = lock(&self.state);
+        let gone: Vec<Wakeup> = {
+            let (gone, kept) = std::mem::take(&mut state.asleep).into_iter().partition(|wakeup| wakeup.is_for(argument));
+            state.asleep = kept;
+            gone
+        };
+        drop(state);
+        drop(gone);
+    }
+
+    /// Ends the call because nobody waits for it any more.
+    pub fn abandon(&self, py: Python<'_>, reason: &str) -> PyResult<bool> {
+        let number = self.evidence()?.number;
+        self.shared.cancel(py, number, CancelledBy::Caller, Some(reason))
+    }
+
+    fn error(&self, py: Python<'_>, outcome: Outcome, error: Option<&Py<PyBytes>>, fault: Option<&str>) -> PyErr {
+        let build = || -> PyResult<PyErr> {
+            let record = Py::new(py, self.record(py)?)?.into_bound(py).into_any();
+            let error = error.map(|raw| json::loads(py, raw.bind(py))).transpose()?;
+            Ok(errors::call_ended(py, outcome.name(), record, error, fault))
+        };
+        build().unwrap_or_else(|error| error)
+    }
+}
+
+#[pymethods]
+impl Call {
+    fn __await__(slf: Py<Self>) -> Waiter {
+        Waiter::new(Source::Result(slf))
+    }
+
+    /// Waits for the result's JSON.
+    fn raw(slf: Py<Self>) -> Waiter {
+        Waiter::new(Source::Raw(slf))
+    }
+
+    /// Waits for the end, whatever it is.
+    fn wait_ended(slf: Py<Self>) -> Waiter {
+        Waiter::new(Source::End(slf))
+    }
+
+    /// Ends the call and tells the peer.
+    #[pyo3(signature = (reason = None))]
+    fn cancel(&self, py: Python<'_>, reason: Option<&str>) -> PyResult<bool> {
+        let number = self.evidence()?.number;
+        self.shared.cancel(py, number, CancelledBy::Caller, reason)
+    }
+
+    /// True once the call has an outcome.
+    fn done(&self) -> bool {
+        self.is_done()
+    }
+
+    /// True where the call ended by a cancel.
+    fn cancelled(&self) -> bool {
+        matches!(lock(&self.state).ended, Some(Ended::Local(Outcome::Cancelled)))
+    }
+
+    /// The decoded result, or the exception of any other end.
+    pub fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let raw = self.raw_result(py)?;
+        json::loads(py, &raw)
+    }
+
+    /// The result's JSON, or the exception of any other end.
+    pub fn raw_result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (outcome, error, fault) = {
+            let state = lock(&self.state);
+            match &state.ended {
+                None => return Err(InvalidStateError::new_err("the call is still in flight")),
+                Some(Ended::Result(raw)) => return Ok(raw.bind(py).clone().into_any()),
+                Some(Ended::Error(raw)) => (Outcome::Error, Some(raw.clone_ref(py)), None),
+                Some(Ended::Invalid(fault)) => (Outcome::Error, None, Some(*fault)),
+                Some(Ended::Local(outcome)) => (*outcome, None, None),
+            }
+        };
+        Err(self.error(py, outcome, error.as_ref(), fault))
+    }
+
+    /// The exception that awaiting the call raises, or None for a result.
+    fn exception(&self, py: Python<'_>) -> PyResult<Option<PyErr>> {
+        match self.raw_result(py) {
+            Ok(_) => Ok(None),
+            Err(error) if error.is_instance_of::<InvalidStateError>(py) && !self.is_done() => Err(error),
+            Err(error) => Ok(Some(error)),
+        }
+    }
+
+    /// Calls `callback(call)` at the end.
+    #[pyo3(signature = (callback, *, context = None))]
+    fn add_done_callback(slf: &Bound<'_, Self>, callback: Py<PyAny>, context: Option<Py<PyAny>>) {
+        let py = slf.py();
+        let event_loop = running_loop(py).ok().map(Bound::unbind);
+        let here = event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py));
+        let wakeup = Wakeup::new(callback, context, slf.clone().into_any().unbind(), event_loop);
+        if let Some(ready) = slf.get().wait(wakeup) {
+            ready.run(py, Wake::Soon, here.as_ref().map(|here| here.bind(py)));
+        }
+    }
+
+    /// Takes a callback back; the number of them.
+    fn remove_done_callback(&self, callback: &Bound<'_, PyAny>) -> usize {
+        let mut state = lock(&self.state);
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.asleep).into_iter().partition(|wakeup| wakeup.calls(callback));
+        state.asleep = kept;
+        drop(state);
+        gone.len()
+    }
+
+    /// Progress, in order and before the result, as this subscriber reads it.
+    #[pyo3(signature = (*, shield = false))]
+    fn progress(slf: &Bound<'_, Self>, shield: bool) -> PyResult<Py<ProgressIterator>> {
+        let (py, this) = (slf.py(), slf.get());
+        let first = this.record.get().and_then(|record| record.progress());
+        let capacity = this.shared.max_pending_progress();
+        let over = this.is_done();
+        let iterator = ProgressIterator::new(slf.clone().unbind(), shield, capacity, first, over);
+        let iterator = Py::new(py, iterator)?;
+        if !over {
+            lock(&this.state).followers.push(Follower::Iterator(iterator.clone_ref(py)));
+        }
+        Ok(iterator)
+    }
+
+    /// Calls `callback(progress)` for every update from now on.
+    fn on_progress(&self, callback: Bound<'_, PyAny>) -> PyResult<()> {
+        if !callback.is_callable() {
+            return Err(PyTypeError::new_err("a progress callback must be callable"));
+        }
+        let mut state = lock(&self.state);
+        if state.ended.is_none() {
+            state.followers.push(Follower::Callback(callback.unbind()));
+        }
+        Ok(())
+    }
+
+    /// The latest progress, or None.
+    #[getter]
+    fn latest(&self) -> Option<Progress> {
+        self.record.get()?.progress().as_ref().map(Progress::from)
+    }
+
+    /// Stops the idle clock while a person is asked.
+    fn pause(&self) -> PyResult<bool> {
+        Ok(self.shared.pause(self.evidence()?.number))
+    }
+
+    /// Lets the idle clock run on.
+    fn resume(&self) -> PyResult<()> {
+        self.shared.resume(self.evidence()?.number);
+        Ok(())
+    }
+
+    /// The request id, which is the progress token, too.
+    #[getter]
+    fn id(&self) -> PyResult<u64> {
+        Ok(self.evidence()?.number)
+    }
+
+    /// The method.
+    #[getter]
+    fn method<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        Ok(PyString::new(py, &self.evidence()?.method))
+    }
+
+    /// The evidence, while it runs and after its end.
+    #[getter]
+    pub fn record(&self, _py: Python<'_>) -> PyResult<Record> {
+        Ok(Record::new(Arc::clone(self.evidence()?)))
+    }
+
+    fn __repr__(&self) -> String {
+        let Some(record) = self.record.get() else { return "<Call>".to_owned() };
+        let state = record.outcome().map_or("in flight", Outcome::name);
+        format!("<Call {} {:?} {state}>", record.number, &*record.method)
+    }
+}

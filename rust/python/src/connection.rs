@@ -1,0 +1,719 @@
+//! One connection for Python: the core behind a short lock, and the loop that it wakes.
+//!
+//! The lock is held for parsing, matching and encoding only. It is released before anything of Python's is
+//! called, and before the transport is.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::ThreadId;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+use pyo3::{PyTraverseError, PyVisit, intern};
+use turnout_core::connection::{self as core, Answer, Reported, Send};
+use turnout_core::encode;
+use turnout_core::envelope;
+use turnout_core::event::Batch;
+use turnout_core::flight::{CancelledBy, Outcome};
+use turnout_core::frames::Item;
+use turnout_core::ledger;
+use turnout_core::limits::Limits;
+use turnout_core::record::{self, Time};
+use turnout_core::rules::{Choices, Revision, Role, Rules};
+use turnout_core::sync::lock;
+
+use crate::call::Call;
+use crate::clock::{Clock, duration};
+use crate::deliver::{Handle, Python_, deliver};
+use crate::input::Input;
+use crate::record::{Ledger, Record};
+use crate::request::Request;
+use crate::waiter::Wake;
+use crate::{errors, json};
+
+type Core = core::Connection<Python_>;
+
+/// The loop a connection lives in, with what is called on it often.
+struct Home {
+    event_loop: Py<PyAny>,
+    call_soon: Py<PyAny>,
+    call_soon_threadsafe: Py<PyAny>,
+    call_later: Py<PyAny>,
+    flush: Py<PyAny>,
+    expire: Py<PyAny>,
+    thread: ThreadId,
+}
+
+#[derive(Default)]
+struct Timer {
+    at: Option<Time>,
+    handle: Option<Py<PyAny>>,
+}
+
+/// What handles of calls and requests share with their connection.
+pub struct Shared {
+    core: Mutex<Core>,
+    clock: Py<Clock>,
+    manual: bool,
+    max_pending_progress: usize,
+    home: Mutex<Option<Arc<Home>>>,
+    write: Mutex<Option<Py<PyAny>>>,
+    on_finished: Mutex<Option<Py<PyAny>>>,
+    observed: Mutex<Option<HashSet<String>>>,
+    timer: Mutex<Timer>,
+    /// True from the moment a flush is due until it runs: one wake-up for any number of sends.
+    scheduled: AtomicBool,
+    handle: OnceLock<Py<pyo3::types::PyWeakrefReference>>,
+}
+
+impl Shared {
+    pub fn now(&self) -> Time {
+        self.clock.get().now()
+    }
+
+    pub const fn max_pending_progress(&self) -> usize {
+        self.max_pending_progress
+    }
+
+    fn home(&self) -> Option<Arc<Home>> {
+        lock(&self.home).clone()
+    }
+
+    pub fn event_loop(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.home().map(|home| home.event_loop.clone_ref(py))
+    }
+
+    pub fn observes(&self, method: &str) -> bool {
+        lock(&self.observed).as_ref().is_none_or(|observed| observed.contains(method))
+    }
+
+    /// Has the loop write what waits, on its next turn; from any thread.
+    fn schedule_flush(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(home) = self.home() else { return Ok(()) };
+        if self.scheduled.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let call = if std::thread::current().id() == home.thread { &home.call_soon } else { &home.call_soon_threadsafe };
+        let scheduled = call.bind(py).call1((&home.flush,));
+        if scheduled.is_err() {
+            self.scheduled.store(false, Ordering::Release);
+        }
+        scheduled.map(drop)
+    }
+
+    /// Acts on a batch that did not come from the reader.
+    fn act(&self, py: Python<'_>, mut batch: Batch<Python_>, wake: Wake) -> PyResult<()> {
+        lock(&self.core).settle_books(&mut batch);
+        if let Some(connection) = self.connection(py) {
+            let left = deliver(&connection, batch, b"", wake)?;
+            debug_assert!(left.is_none(), "only the reader brings requests and notifications");
+        }
+        Ok(())
+    }
+
+    fn connection<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Connection>> {
+        use pyo3::types::PyWeakrefMethods;
+        let handle = self.handle.get()?.bind(py);
+        handle.upgrade_as::<Connection>().ok().flatten()
+    }
+
+    pub fn cancel(&self, py: Python<'_>, number: u64, by: CancelledBy, reason: Option<&str>) -> PyResult<bool> {
+        let mut batch = Batch::default();
+        let now = self.now();
+        let won = lock(&self.core).cancel(now, number, by, reason, &mut batch);
+        self.act(py, batch, Wake::Soon)?;
+        if won {
+            self.schedule_flush(py)?;
+        }
+        Ok(won)
+    }
+
+    pub fn pause(&self, number: u64) -> bool {
+        lock(&self.core).pause(self.now(), number)
+    }
+
+    pub fn resume(&self, number: u64) {
+        lock(&self.core).resume(self.now(), number);
+    }
+
+    pub fn attach(&self, py: Python<'_>, requests: &[Py<Request>]) {
+        if requests.is_empty() {
+            return;
+        }
+        let handles: Vec<_> =
+            requests.iter().map(|request| (request.get().number(), Handle(request.clone_ref(py)))).collect();
+        let mut core = lock(&self.core);
+        for (number, handle) in handles {
+            core.attach(number, handle);
+        }
+    }
+
+    pub fn decline(&self, number: u64) {
+        lock(&self.core).decline(number);
+    }
+
+    pub fn answer(&self, py: Python<'_>, number: u64, answer: Answer<'_>) -> PyResult<bool> {
+        let mut batch = Batch::default();
+        let now = self.now();
+        let answered = {
+            let mut core = lock(&self.core);
+            let answered = core.answer(now, number, answer, &mut batch);
+            core.settle_books(&mut batch);
+            answered
+        };
+        self.follow(py, batch.finished)?;
+        self.schedule_flush(py)?;
+        Ok(answered)
+    }
+
+    pub fn report(&self, py: Python<'_>, number: u64, update: &record::Progress) -> PyResult<Reported> {
+        let now = self.now();
+        let reported = lock(&self.core).progress(now, number, update);
+        let reported = reported.map_err(|forbidden| errors::not_allowed(py, forbidden.message()))?;
+        if reported == Reported::Sent {
+            self.schedule_flush(py)?;
+        }
+        Ok(reported)
+    }
+
+    /// Tells who follows the records of what finished.
+    pub fn follow(&self, py: Python<'_>, finished: Vec<Arc<record::Record>>) -> PyResult<()> {
+        if finished.is_empty() {
+            return Ok(());
+        }
+        let follower = lock(&self.on_finished).as_ref().map(|follower| follower.clone_ref(py));
+        if let Some(follower) = follower {
+            for record in finished {
+                follower.bind(py).call1((Record::new(record),))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn arm(&self, py: Python<'_>, next: Option<Time>, now: Time) -> PyResult<()> {
+        let (Some(next), false, Some(home)) = (next, self.manual, self.home()) else { return Ok(()) };
+        let stale = {
+            let mut timer = lock(&self.timer);
+            if timer.at.is_some_and(|at| at <= next) {
+                return Ok(());
+            }
+            timer.at = Some(next);
+            timer.handle.take()
+        };
+        if let Some(stale) = stale {
+            stale.bind(py).call_method0(intern!(py, "cancel"))?;
+        }
+        let delay = next.saturating_sub(now) as f64 / 1e9;
+        let handle = home.call_later.bind(py).call1((delay, &home.expire))?.unbind();
+        lock(&self.timer).handle = Some(handle);
+        Ok(())
+    }
+}
+
+/// One connection: frames in, frames out, and everything in flight between.
+#[pyclass(frozen, subclass, weakref, module = "turnout._native")]
+pub struct Connection {
+    shared: Arc<Shared>,
+    input: Py<Input>,
+    ledger: Py<Ledger>,
+}
+
+impl Connection {
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Takes every whole frame that was read, then acts on what came of them.
+    fn pump<'py>(slf: &Bound<'py, Self>, wake: Wake, at_end: bool) -> PyResult<Option<Bound<'py, PyList>>> {
+        let this = slf.get();
+        let input = this.input.get();
+        let mut frames = input.take();
+        let mut batch = Batch::default();
+        let now = this.shared.now();
+        {
+            let mut core = lock(&this.shared.core);
+            frames.split(at_end);
+            while let Some(item) = frames.next() {
+                match item {
+                    Item::Frame(span) => core.receive(now, span.of(frames.region()), span, &mut batch),
+                    Item::Oversized { length, head } => core.receive_oversized(now, &head, length, &mut batch),
+                    Item::Truncated { length } => core.receive_truncated(length, &mut batch),
+                }
+            }
+            core.settle_books(&mut batch);
+        }
+        let left = deliver(slf, batch, frames.region(), wake);
+        frames.consume();
+        input.put_back(frames);
+        left
+    }
+
+    /// Pumps, dispatches and flushes, in a callback of the loop.
+    fn run(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let shared = &slf.get().shared;
+        // What is sent meanwhile is flushed at the end of this very turn.
+        let ours = !shared.scheduled.swap(true, Ordering::AcqRel);
+        let done = Self::pump(slf, Wake::Here, false).and_then(|left| match left {
+            Some(left) => slf.call_method1(intern!(py, "_dispatch"), (left,)).map(drop),
+            None => Ok(()),
+        });
+        let flushed = if ours { Self::flush(slf) } else { Ok(()) };
+        done.and(flushed)
+    }
+}
+
+fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
+    let mut limits = Limits::default();
+    for (name, value) in options.into_iter().flatten() {
+        let name: String = name.extract()?;
+        let value: usize = value.extract()?;
+        let limit = match name.as_str() {
+            "max_frame_bytes" => &mut limits.max_frame_bytes,
+            "max_depth" => &mut limits.max_depth,
+            "max_id_bytes" => &mut limits.max_id_bytes,
+            "max_outbound" => &mut limits.max_outbound,
+            "max_inbound" => &mut limits.max_inbound,
+            "max_output_bytes" => &mut limits.max_output_bytes,
+            "max_pending_progress" => &mut limits.max_pending_progress,
+            "max_text_bytes" => &mut limits.max_text_bytes,
+            "max_methods" => &mut limits.max_methods,
+            _ => return Err(PyTypeError::new_err(format!("there is no limit named {name:?}"))),
+        };
+        if value == 0 {
+            return Err(PyValueError::new_err(format!("{name} must be at least 1")));
+        }
+        *limit = value;
+    }
+    Ok(limits)
+}
+
+#[pymethods]
+impl Connection {
+    #[new]
+    #[pyo3(signature = (name = "peer", transport = "memory", *, clock = None, ledger = None, limits = None))]
+    fn new(
+        py: Python<'_>,
+        name: &str,
+        transport: &str,
+        clock: Option<Py<Clock>>,
+        ledger: Option<Py<Ledger>>,
+        limits: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let clock = match clock {
+            Some(clock) => clock,
+            None => py.get_type::<Clock>().call0()?.cast_into::<Clock>()?.unbind(),
+        };
+        let ledger = match ledger {
+            Some(ledger) => ledger,
+            None => Py::new(py, Ledger { inner: Arc::new(ledger::Ledger::new(10_000)) })?,
+        };
+        let limits = limits_from(limits)?;
+        let peer = record::Peer { name: name.into(), transport: transport.into() };
+        let core = Core::new(peer, limits, Rules::default(), Arc::clone(&ledger.get().inner));
+        let manual = clock.get().is_manual();
+        let shared = Arc::new(Shared {
+            core: Mutex::new(core),
+            clock,
+            manual,
+            max_pending_progress: limits.max_pending_progress,
+            home: Mutex::new(None),
+            write: Mutex::new(None),
+            on_finished: Mutex::new(None),
+            observed: Mutex::new(None),
+            timer: Mutex::new(Timer::default()),
+            scheduled: AtomicBool::new(false),
+            handle: OnceLock::new(),
+        });
+        let input = Py::new(py, Input::new(limits.max_frame_bytes))?;
+        Ok(Self { shared, input, ledger })
+    }
+
+    // ---- requests and notifications ----
+
+    /// Sends a request.
+    #[pyo3(signature = (
+        method, params = None, *, timeout = None, max_timeout = None, progress = true, on_progress = None
+    ))]
+    fn send<'py>(
+        slf: &Bound<'py, Self>,
+        method: &str,
+        params: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+        max_timeout: Option<f64>,
+        progress: bool,
+        on_progress: Option<Py<PyAny>>,
+    ) -> PyResult<Py<Call>> {
+        let (py, shared) = (slf.py(), &slf.get().shared);
+        Connection::remember(slf)?;
+        let idle = duration(timeout, "timeout")?;
+        let max = duration(max_timeout, "max_timeout")?;
+        let json = json::params(params)?;
+        let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
+        let member = |key: &str| match params {
+            Some(params) if params.is_exact_instance_of::<PyDict>() && !params.contains(key)? => Ok(None),
+            _ => PyResult::Ok(envelope::find_member(bytes, key)),
+        };
+        let meta = member("_meta")?.unwrap_or_default();
+        let token = envelope::find_member(meta.of(bytes), "progressToken").unwrap_or_default();
+        let custom_token = token.of(meta.of(bytes));
+        if !custom_token.is_empty() && !turnout_core::id::is_token(custom_token) {
+            return Err(PyTypeError::new_err("_meta.progressToken must be a string or an integer"));
+        }
+        let augmented = member("task")?.is_some();
+
+        let call = Py::new(py, Call::new(Arc::clone(shared), on_progress))?;
+        let owner = Some(Handle(call.clone_ref(py)));
+        let now = shared.now();
+        let sent = {
+            let mut core = lock(&shared.core);
+            let extra = core.extra_meta(meta.of(bytes));
+            let request = encode::Request {
+                method,
+                params: bytes,
+                meta,
+                extra_meta: &extra,
+                progress_token: progress && custom_token.is_empty(),
+            };
+            let sent = core.send(now, Send { request, owner, idle, max, augmented, custom_token });
+            if let Ok(record) = &sent {
+                call.get().registered(Arc::clone(record));
+            }
+            sent
+        };
+        sent.map_err(|error| errors::not_sent(py, error))?;
+        shared.schedule_flush(py)?;
+        Ok(call)
+    }
+
+    /// Sends a notification.
+    #[pyo3(signature = (method, params = None))]
+    fn notify(slf: &Bound<'_, Self>, method: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let (py, shared) = (slf.py(), &slf.get().shared);
+        let json = json::params(params)?;
+        let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
+        let sent = lock(&shared.core).notify(method, bytes);
+        sent.map_err(|error| errors::not_sent(py, error))?;
+        shared.schedule_flush(py)
+    }
+
+    // ---- bytes ----
+
+    /// The buffer a transport reads into.
+    #[getter]
+    fn input(&self, py: Python<'_>) -> Py<Input> {
+        self.input.clone_ref(py)
+    }
+
+    /// Takes bytes; settles calls, and returns what else came of them, in order.
+    fn feed<'py>(slf: &Bound<'py, Self>, data: &[u8]) -> PyResult<Bound<'py, PyList>> {
+        Connection::remember(slf)?;
+        slf.get().input.get().extend(data);
+        Ok(Self::pump(slf, Wake::Soon, false)?.unwrap_or_else(|| PyList::empty(slf.py())))
+    }
+
+    /// Takes the end of the channel: a last line without a newline counts.
+    fn feed_end<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+        Ok(Self::pump(slf, Wake::Soon, true)?.unwrap_or_else(|| PyList::empty(slf.py())))
+    }
+
+    /// Takes `count` bytes that were read into the input; from a callback of the loop only.
+    fn received(slf: &Bound<'_, Self>, count: usize) -> PyResult<()> {
+        slf.get().input.get().commit(count);
+        Self::run(slf)
+    }
+
+    /// Takes bytes; from a callback of the loop only.
+    fn deliver(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
+        slf.get().input.get().extend(data);
+        Self::run(slf)
+    }
+
+    /// What is to be written now; call again on the next turn while `pending_bytes` is not 0.
+    fn take_output<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let now = self.shared.now();
+        let taken = lock(&self.shared.core).take_output(now);
+        let bytes = PyBytes::new(py, &taken);
+        lock(&self.shared.core).recycle(taken);
+        bytes
+    }
+
+    /// Bytes that wait to be written.
+    #[getter]
+    fn pending_bytes(&self) -> usize {
+        lock(&self.shared.core).output_len()
+    }
+
+    /// Writes what waits to the transport.
+    fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, shared) = (slf.py(), &slf.get().shared);
+        shared.scheduled.store(false, Ordering::Release);
+        let now = shared.now();
+        let write = lock(&shared.write).as_ref().map(|write| write.clone_ref(py));
+        let (taken, left, next) = {
+            let mut core = lock(&shared.core);
+            let open = write.is_some() && !core.is_congested();
+            let taken = if open { core.take_output(now) } else { Vec::new() };
+            (taken, open && core.output_len() > 0, core.next_deadline())
+        };
+        if let (Some(write), false) = (write, taken.is_empty()) {
+            let bytes = PyBytes::new(py, &taken);
+            lock(&shared.core).recycle(taken);
+            write.bind(py).call1((bytes,))?;
+        }
+        if left {
+            shared.schedule_flush(py)?;
+        }
+        shared.arm(py, next, now)
+    }
+
+    /// The transport is full: frames wait, progress is coalesced.
+    fn pause_writing(&self) {
+        lock(&self.shared.core).set_congested(true);
+    }
+
+    /// The transport takes more.
+    fn resume_writing(&self, py: Python<'_>) -> PyResult<()> {
+        lock(&self.shared.core).set_congested(false);
+        self.shared.schedule_flush(py)
+    }
+
+    // ---- time ----
+
+    /// Ends every call whose deadline passed.
+    fn expire(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Connection::remember(slf)?;
+        let (py, shared) = (slf.py(), &slf.get().shared);
+        let mut batch = Batch::default();
+        let now = shared.now();
+        lock(&shared.timer).at = None;
+        lock(&shared.core).expire(now, &mut batch);
+        let in_callback = shared.home().is_some() && !shared.manual;
+        shared.act(py, batch, if in_callback { Wake::Here } else { Wake::Soon })?;
+        shared.schedule_flush(py)?;
+        let next = lock(&shared.core).next_deadline();
+        shared.arm(py, next, now)
+    }
+
+    /// Seconds until `expire` has something to do, or None.
+    #[getter]
+    fn next_deadline(&self) -> Option<f64> {
+        let next = lock(&self.shared.core).next_deadline()?;
+        Some(next.saturating_sub(self.shared.now()) as f64 / 1e9)
+    }
+
+    // ---- life ----
+
+    /// Settles in a loop: frames are written by `write(bytes)`, once per turn.
+    fn attach(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>, write: Py<PyAny>) -> PyResult<()> {
+        let shared = &slf.get().shared;
+        Connection::remember(slf)?;
+        let home = Home {
+            event_loop: event_loop.clone().unbind(),
+            call_soon: event_loop.getattr("call_soon")?.unbind(),
+            call_soon_threadsafe: event_loop.getattr("call_soon_threadsafe")?.unbind(),
+            call_later: event_loop.getattr("call_later")?.unbind(),
+            flush: slf.getattr("flush")?.unbind(),
+            expire: slf.getattr("expire")?.unbind(),
+            thread: std::thread::current().id(),
+        };
+        *lock(&shared.home) = Some(Arc::new(home));
+        *lock(&shared.write) = Some(write);
+        shared.schedule_flush(slf.py())
+    }
+
+    /// Ends everything in flight: `outcome` is `peer_closed`, `peer_exited` or `closed`.
+    #[pyo3(signature = (outcome = "closed", *, exit_code = None))]
+    fn end(slf: &Bound<'_, Self>, outcome: &str, exit_code: Option<i32>) -> PyResult<()> {
+        Connection::remember(slf)?;
+        let (py, shared) = (slf.py(), &slf.get().shared);
+        let outcome = match outcome {
+            "peer_closed" => Outcome::PeerClosed,
+            "peer_exited" => Outcome::PeerExited,
+            "closed" => Outcome::Closed,
+            _ => return Err(PyValueError::new_err(format!("{outcome:?} does not end a connection"))),
+        };
+        let mut batch = Batch::default();
+        let now = shared.now();
+        lock(&shared.core).end(now, outcome, exit_code, &mut batch);
+        shared.act(py, batch, Wake::Soon)?;
+        let handle = std::mem::take(&mut *lock(&shared.timer)).handle;
+        if let Some(handle) = handle {
+            handle.bind(py).call_method0(intern!(py, "cancel"))?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of the loop and the transport; nothing is written any more.
+    fn detach(&self) {
+        let home = lock(&self.shared.home).take();
+        let write = lock(&self.shared.write).take();
+        let follower = lock(&self.shared.on_finished).take();
+        drop((home, write, follower));
+    }
+
+    /// True once the channel ended or we closed it.
+    #[getter]
+    fn is_over(&self) -> bool {
+        lock(&self.shared.core).is_over()
+    }
+
+    // ---- rules ----
+
+    /// The revision in force, or the newest legacy one until it is known.
+    #[getter]
+    fn revision(&self) -> &'static str {
+        lock(&self.shared.core).rules.revision.name()
+    }
+
+    /// Sets the negotiated revision, our role in it, and what every request's `_meta` carries.
+    #[pyo3(signature = (revision, role = "either", *, request_meta = None))]
+    fn set_rules(&self, revision: &str, role: &str, request_meta: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        let revision = Revision::named(revision)
+            .ok_or_else(|| PyValueError::new_err(format!("{revision:?} is no revision this version knows")))?;
+        let role = match role {
+            "either" => Role::Either,
+            "client" => Role::Client,
+            "server" => Role::Server,
+            _ => return Err(PyValueError::new_err(format!("{role:?} is no role: either, client or server"))),
+        };
+        let mut members = Vec::new();
+        for (key, value) in request_meta.into_iter().flatten() {
+            let key: String = key.extract()?;
+            members.push((key, json::dumps(&value)?.as_bytes().to_vec()));
+        }
+        let mut core = lock(&self.shared.core);
+        core.rules.revision = revision;
+        core.rules.role = role;
+        core.set_request_meta(members);
+        Ok(())
+    }
+
+    /// Switches decisions where the sources disagree (K1, K5, K6).
+    #[pyo3(signature = (**choices))]
+    fn choose(&self, choices: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        let mut chosen: Choices = lock(&self.shared.core).rules.choices;
+        for (name, value) in choices.into_iter().flatten() {
+            let value: bool = value.extract()?;
+            match name.extract::<String>()?.as_str() {
+                "listen_end_sends_cancelled" => chosen.listen_end_sends_cancelled = value,
+                "disconnect_cancels" => chosen.disconnect_cancels = Some(value),
+                "progress_must_increase" => chosen.progress_must_increase = value,
+                "cancel_discover" => chosen.cancel_discover = value,
+                "cancel_late_tasks" => chosen.cancel_late_tasks = value,
+                other => return Err(PyTypeError::new_err(format!("there is no choice named {other:?}"))),
+            }
+        }
+        lock(&self.shared.core).rules.choices = chosen;
+        Ok(())
+    }
+
+    /// Which notifications are handed over: these methods, or all for None.
+    #[pyo3(signature = (methods))]
+    fn observe(&self, methods: Option<HashSet<String>>) {
+        let built_in = ["notifications/cancelled", "notifications/progress"];
+        let shows = methods.as_ref().is_some_and(|methods| built_in.iter().any(|name| methods.contains(*name)));
+        *lock(&self.shared.observed) = methods;
+        lock(&self.shared.core).shows_everything = shows;
+    }
+
+    /// Calls `follower(record)` for every request that ends; None stops that.
+    fn follow_records(&self, follower: Option<Py<PyAny>>) {
+        let before = std::mem::replace(&mut *lock(&self.shared.on_finished), follower);
+        drop(before);
+    }
+
+    // ---- what it holds ----
+
+    #[getter]
+    fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        PyString::new(py, &lock(&self.shared.core).peer().name)
+    }
+
+    #[getter]
+    fn transport<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        PyString::new(py, &lock(&self.shared.core).peer().transport)
+    }
+
+    #[getter]
+    fn ledger(&self, py: Python<'_>) -> Py<Ledger> {
+        self.ledger.clone_ref(py)
+    }
+
+    #[getter]
+    fn clock(&self, py: Python<'_>) -> Py<Clock> {
+        self.shared.clock.clone_ref(py)
+    }
+
+    /// Requests in flight: ours, the peer's.
+    #[getter]
+    fn in_flight(&self) -> (usize, usize) {
+        lock(&self.shared.core).in_flight()
+    }
+
+    /// Entries in every table that a request can leave behind.
+    fn entries<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let entries = PyDict::new(py);
+        for (name, count) in lock(&self.shared.core).entries() {
+            entries.set_item(name, count)?;
+        }
+        Ok(entries)
+    }
+
+    /// Bytes held by tables and buffers.
+    #[getter]
+    fn memory(&self) -> usize {
+        lock(&self.shared.core).bytes() + self.input.get().bytes()
+    }
+
+    /// What this connection counts.
+    fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let counters = lock(&self.shared.core).counters;
+        let counts = PyDict::new(py);
+        for (name, count) in counters.all() {
+            counts.set_item(name, count)?;
+        }
+        Ok(counts)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let (ours, theirs) = slf.get().in_flight();
+        let class = slf.get_type().name()?.to_string();
+        let core = lock(&slf.get().shared.core);
+        let state = if core.is_over() { "over" } else { "open" };
+        Ok(format!("<{class} {:?} {state}, {ours} out and {theirs} in flight>", core.peer().name))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.input)?;
+        if let Ok(home) = self.shared.home.try_lock()
+            && let Some(home) = &*home
+        {
+            visit.call(&home.event_loop)?;
+            visit.call(&home.flush)?;
+            visit.call(&home.expire)?;
+        }
+        if let Ok(write) = self.shared.write.try_lock() {
+            visit.call(&*write)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        self.detach();
+    }
+}
+
+impl Connection {
+    /// Lets what hangs on this connection find it again.
+    fn remember(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if slf.get().shared.handle.get().is_none() {
+            let handle = pyo3::types::PyWeakrefReference::new(slf)?;
+            let _ = slf.get().shared.handle.set(handle.unbind());
+        }
+        Ok(())
+    }
+}
+

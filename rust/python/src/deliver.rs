@@ -1,0 +1,250 @@
+//! From the core's events to Python: calls are settled, subscribers told, everything else is handed over in
+//! the order in which it happened. Runs without any lock of ours held.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyString};
+use turnout_core::envelope::{self, Envelope};
+use turnout_core::event::{Batch, End, Event, Host};
+use turnout_core::span::Span;
+
+use crate::call::{Call, Ended};
+use crate::connection::Connection;
+use crate::json;
+use crate::record::Record;
+use crate::request::{Request, wake_all};
+use crate::waiter::{Wake, Wakeup};
+
+/// The core's host is Python: its handles are Python objects, shared by counting references.
+pub struct Python_;
+
+/// A handle on a Python object that the core may keep and copy.
+pub struct Handle<T>(pub Py<T>);
+
+impl<T> Clone for Handle<T> {
+    fn clone(&self) -> Self {
+        Python::attach(|py| Self(self.0.clone_ref(py)))
+    }
+}
+
+impl Host for Python_ {
+    type Call = Handle<Call>;
+    type Request = Handle<Request>;
+}
+
+/// A notification that came in.
+#[pyclass(frozen, module = "turnout")]
+pub struct Notification {
+    method: String,
+    raw: Option<Py<PyBytes>>,
+    call: Option<Py<Call>>,
+}
+
+#[pymethods]
+impl Notification {
+    #[getter]
+    fn method<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        PyString::new(py, &self.method)
+    }
+
+    /// The decoded params, or None.
+    #[getter]
+    fn params<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.raw.as_ref().map(|raw| json::loads(py, raw.bind(py).as_any())).transpose()
+    }
+
+    /// The JSON of the params, or None.
+    #[getter]
+    fn raw_params(&self, py: Python<'_>) -> Option<Py<PyBytes>> {
+        self.raw.as_ref().map(|raw| raw.clone_ref(py))
+    }
+
+    /// The subscription it belongs to, or None.
+    #[getter]
+    fn call(&self, py: Python<'_>) -> Option<Py<Call>> {
+        self.call.as_ref().map(|call| call.clone_ref(py))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Notification {:?}>", self.method)
+    }
+}
+
+/// An answer that came after its call had ended.
+#[pyclass(frozen, module = "turnout")]
+pub struct LateResponse {
+    record: Arc<turnout_core::record::Record>,
+    raw: Py<PyBytes>,
+}
+
+#[pymethods]
+impl LateResponse {
+    /// The evidence of the call it answers.
+    #[getter]
+    fn record(&self) -> Record {
+        Record::new(Arc::clone(&self.record))
+    }
+
+    /// The JSON of the result or the error.
+    #[getter]
+    fn raw(&self, py: Python<'_>) -> Py<PyBytes> {
+        self.raw.clone_ref(py)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<LateResponse to {} {:?}>", self.record.number, &*self.record.method)
+    }
+}
+
+/// Progress that came after its call had ended.
+#[pyclass(frozen, module = "turnout")]
+pub struct LateProgress {
+    record: Arc<turnout_core::record::Record>,
+}
+
+#[pymethods]
+impl LateProgress {
+    /// The evidence of the call it names.
+    #[getter]
+    fn record(&self) -> Record {
+        Record::new(Arc::clone(&self.record))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<LateProgress for {} {:?}>", self.record.number, &*self.record.method)
+    }
+}
+
+/// An answer to nothing we asked.
+#[pyclass(frozen, module = "turnout", get_all)]
+pub struct Unmatched {
+    /// Its id as it stood on the wire; empty for none.
+    id: Py<PyBytes>,
+}
+
+#[pymethods]
+impl Unmatched {
+    fn __repr__(&self, py: Python<'_>) -> String {
+        format!("<Unmatched response {}>", String::from_utf8_lossy(self.id.bind(py).as_bytes()))
+    }
+}
+
+/// A frame that was refused.
+#[pyclass(frozen, module = "turnout", get_all)]
+pub struct Refused {
+    /// Which rule it broke, one word.
+    reason: &'static str,
+    /// Which rule it broke, one sentence.
+    message: &'static str,
+    /// Offset of the fault in the frame, in bytes.
+    offset: usize,
+    /// Length of the frame, in bytes.
+    length: usize,
+}
+
+#[pymethods]
+impl Refused {
+    fn __repr__(&self) -> String {
+        format!("<Refused frame of {} bytes, at byte {}: {}>", self.length, self.offset, self.message)
+    }
+}
+
+fn method_name(raw: &[u8]) -> String {
+    let quoted = [b"\"", raw, b"\""].concat();
+    envelope::unescape(&quoted).unwrap_or_default().into_owned()
+}
+
+fn bytes_of(py: Python<'_>, region: &[u8], span: Span) -> Py<PyBytes> {
+    PyBytes::new(py, span.of(region)).unbind()
+}
+
+fn params_of(py: Python<'_>, region: &[u8], frame: Span, envelope: &Envelope) -> Option<Py<PyBytes>> {
+    (!envelope.params.is_empty()).then(|| PyBytes::new(py, envelope.params.of(frame.of(region))).unbind())
+}
+
+/// Acts on the events of one batch, whose spans refer to `region`.
+///
+/// Returns what is left for Python to act on, in order: requests, notifications, and what came late or wrong.
+pub fn deliver<'py>(
+    slf: &Bound<'py, Connection>,
+    batch: Batch<Python_>,
+    region: &[u8],
+    wake: Wake,
+) -> PyResult<Option<Bound<'py, PyList>>> {
+    let py = slf.py();
+    let shared = slf.get().shared();
+    let here = shared.event_loop(py);
+    let here = here.as_ref().map(|here| here.bind(py));
+
+    // Every request gets its handle before anything else runs, so that its cancel finds it.
+    let mut requests: Vec<Py<Request>> = Vec::new();
+    for event in &batch.events {
+        if let Event::Request { record, frame, envelope } = event {
+            let raw = params_of(py, region, *frame, envelope);
+            requests.push(Py::new(py, Request::new(slf.clone().unbind(), Arc::clone(record), raw))?);
+        }
+    }
+    shared.attach(py, &requests);
+
+    let mut requests = requests.into_iter();
+    let mut cancelled_unstarted: Vec<(u64, Py<Request>)> = Vec::new();
+    let mut left: Vec<Py<PyAny>> = Vec::new();
+    let wake_now = |wakeups: Vec<Wakeup>| wake_all(py, wakeups, wake, here);
+    for event in batch.events {
+        match event {
+            Event::Settled { owner, record: _, end } => {
+                let Some(Handle(call)) = owner else { continue };
+                let ended = match end {
+                    End::Result(span) => Ended::Result(bytes_of(py, region, span)),
+                    End::Error(span) => Ended::Error(bytes_of(py, region, span)),
+                    End::Invalid(fault) => Ended::Invalid(fault),
+                    End::Local(outcome) => Ended::Local(outcome),
+                };
+                wake_now(call.get().settle(py, ended));
+            }
+            Event::Progress { owner, update, .. } => {
+                let Some(Handle(call)) = owner else { continue };
+                let mut wakeups = Vec::new();
+                call.get().update(py, &update, &mut wakeups);
+                wake_now(wakeups);
+            }
+            Event::Request { record, .. } => {
+                let Some(request) = requests.next() else { continue };
+                cancelled_unstarted.push((record.number, request.clone_ref(py)));
+                left.push(request.into_any());
+            }
+            Event::Cancelled { owner, record, declined } => {
+                let unattached = || {
+                    let found = cancelled_unstarted.iter().find(|(number, _)| *number == record.number);
+                    found.map(|(_, request)| request.clone_ref(py))
+                };
+                if let Some(request) = owner.map(|Handle(request)| request).or_else(unattached) {
+                    wake_now(request.get().note_cancelled(py, declined)?);
+                }
+            }
+            Event::Notification { frame, envelope, owner } => {
+                let method = method_name(envelope.method.of(frame.of(region)));
+                if shared.observes(&method) {
+                    let raw = params_of(py, region, frame, &envelope);
+                    let call = owner.map(|Handle(call)| call);
+                    left.push(Py::new(py, Notification { method, raw, call })?.into_any());
+                }
+            }
+            Event::LateResponse { record, payload } => {
+                let raw = bytes_of(py, region, payload);
+                left.push(Py::new(py, LateResponse { record, raw })?.into_any());
+            }
+            Event::LateProgress { record } => left.push(Py::new(py, LateProgress { record })?.into_any()),
+            Event::Unmatched { id } => {
+                left.push(Py::new(py, Unmatched { id: bytes_of(py, region, id) })?.into_any());
+            }
+            Event::Refused { reason, offset, length } => {
+                let (name, message) = (reason.name(), reason.message());
+                left.push(Py::new(py, Refused { reason: name, message, offset, length })?.into_any());
+            }
+        }
+    }
+    shared.follow(py, batch.finished)?;
+    if left.is_empty() { Ok(None) } else { PyList::new(py, left).map(Some) }
+}

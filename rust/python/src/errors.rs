@@ -1,0 +1,45 @@
+//! Exceptions: the classes live in `turnout.errors`, since they have Python's builtins as bases.
+
+use pyo3::call::PyCallArgs;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use turnout_core::connection::SendError;
+
+static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+
+fn raised<'py>(py: Python<'py>, factory: &str, args: impl PyCallArgs<'py>) -> PyErr {
+    let build = || -> PyResult<PyErr> {
+        let module = MODULE.get_or_try_init(py, || py.import("turnout.errors").map(Bound::unbind))?;
+        Ok(PyErr::from_value(module.bind(py).getattr(factory)?.call1(args)?))
+    };
+    build().unwrap_or_else(|error| error)
+}
+
+/// The exception for a request that was not sent.
+pub fn not_sent(py: Python<'_>, error: SendError) -> PyErr {
+    match error {
+        SendError::Closed => raised(py, "ConnectionClosed", ("the connection is closed",)),
+        SendError::Exceeded(exceeded) => raised(py, "LimitExceeded", (exceeded.limit, exceeded.value)),
+        SendError::Forbidden(forbidden) => raised(py, "NotAllowed", (forbidden.message(),)),
+        SendError::TokenInUse => {
+            raised(py, "NotAllowed", ("the progress token belongs to a request that is in flight",))
+        }
+        SendError::NumbersExhausted => raised(py, "LimitExceeded", ("request ids", (1u64 << 53) - 1)),
+    }
+}
+
+/// The exception for a protocol message that we may not send.
+pub fn not_allowed(py: Python<'_>, message: &str) -> PyErr {
+    raised(py, "NotAllowed", (message,))
+}
+
+/// The exception that ends a call: built from its outcome, its record and, for a peer's error, its JSON.
+pub fn call_ended<'py>(
+    py: Python<'py>,
+    outcome: &str,
+    record: Bound<'py, PyAny>,
+    error: Option<Bound<'py, PyAny>>,
+    fault: Option<&str>,
+) -> PyErr {
+    raised(py, "call_ended", (outcome, record, error, fault))
+}

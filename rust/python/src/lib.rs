@@ -1,0 +1,51 @@
+//! `turnout._native`: types in, types out. What happens is decided in `turnout-core`.
+
+mod call;
+mod clock;
+mod connection;
+mod deliver;
+mod errors;
+mod input;
+mod json;
+mod progress;
+mod record;
+mod request;
+mod waiter;
+
+use pyo3::prelude::*;
+
+/// The native part of turnout.
+#[pymodule(gil_used = false)]
+mod _native {
+    use pyo3::prelude::*;
+    use pyo3::types::PyDict;
+
+    #[pymodule_export]
+    use crate::call::Call;
+    #[pymodule_export]
+    use crate::clock::Clock;
+    #[pymodule_export]
+    use crate::connection::Connection;
+    #[pymodule_export]
+    use crate::deliver::{LateProgress, LateResponse, Notification, Refused, Unmatched};
+    #[pymodule_export]
+    use crate::input::Input;
+    #[pymodule_export]
+    use crate::progress::{Progress, ProgressIterator};
+    #[pymodule_export]
+    use crate::record::{Ledger, Record};
+    #[pymodule_export]
+    use crate::request::Request;
+    #[pymodule_export]
+    use crate::waiter::Waiter;
+
+    /// What is running: version and build profile.
+    #[pyfunction]
+    fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+        let info = PyDict::new(py);
+        info.set_item("version", env!("CARGO_PKG_VERSION"))?;
+        info.set_item("profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
+        info.set_item("free_threaded", cfg!(Py_GIL_DISABLED))?;
+        Ok(info)
+    }
+}

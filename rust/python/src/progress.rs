@@ -1,0 +1,134 @@
+//! Progress for subscribers: an update, and a queue of them that one subscriber reads at its own speed.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use pyo3::prelude::*;
+use turnout_core::record;
+use turnout_core::sync::lock;
+
+use crate::call::Call;
+use crate::waiter::{Source, Waiter, Wakeup};
+
+/// One progress update.
+#[pyclass(frozen, eq, module = "turnout", get_all)]
+#[derive(PartialEq)]
+pub struct Progress {
+    /// How far the work is; grows with every update.
+    progress: f64,
+    /// How far it will go; None where the peer does not know.
+    total: Option<f64>,
+    /// What the peer says about it, or None.
+    message: Option<String>,
+}
+
+impl From<&record::Progress> for Progress {
+    fn from(update: &record::Progress) -> Self {
+        let message = update.message.as_deref().map(str::to_owned);
+        Self { progress: update.progress, total: update.total, message }
+    }
+}
+
+#[pymethods]
+impl Progress {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("progress", "total", "message");
+
+    fn __repr__(&self) -> String {
+        let mut text = format!("Progress({}", self.progress);
+        if let Some(total) = self.total {
+            text += &format!(", total={total}");
+        }
+        if let Some(message) = &self.message {
+            text += &format!(", message={message:?}");
+        }
+        text + ")"
+    }
+}
+
+struct Queue {
+    updates: VecDeque<record::Progress>,
+    coalesced: u64,
+    over: bool,
+    waiting: Option<Wakeup>,
+}
+
+/// The progress of one call, as one subscriber sees it.
+#[pyclass(frozen, module = "turnout")]
+pub struct ProgressIterator {
+    pub call: Py<Call>,
+    pub shield: bool,
+    capacity: usize,
+    queue: Mutex<Queue>,
+}
+
+impl ProgressIterator {
+    pub fn new(call: Py<Call>, shield: bool, capacity: usize, first: Option<record::Progress>, over: bool) -> Self {
+        let queue = Queue { updates: first.into_iter().collect(), coalesced: 0, over, waiting: None };
+        Self { call, shield, capacity: capacity.max(1), queue: Mutex::new(queue) }
+    }
+
+    /// Takes an update; where the subscriber is too slow, the newest takes the place of the newest.
+    pub fn push(&self, update: record::Progress) -> Option<Wakeup> {
+        let mut queue = lock(&self.queue);
+        if queue.updates.len() == self.capacity {
+            queue.updates.pop_back();
+            queue.coalesced += 1;
+        }
+        queue.updates.push_back(update);
+        queue.waiting.take()
+    }
+
+    pub fn finish(&self) -> Option<Wakeup> {
+        let mut queue = lock(&self.queue);
+        queue.over = true;
+        queue.waiting.take()
+    }
+
+    /// The next update; Ok(None) after the last one; Err where there is none yet.
+    pub fn poll(&self) -> Result<Option<Progress>, ()> {
+        let mut queue = lock(&self.queue);
+        match queue.updates.pop_front() {
+            Some(update) => Ok(Some((&update).into())),
+            None if queue.over => Ok(None),
+            None => Err(()),
+        }
+    }
+
+    /// Leaves a wake-up; it comes back at once where there is something to read.
+    pub fn wait(&self, wakeup: Wakeup) -> Option<Wakeup> {
+        let mut queue = lock(&self.queue);
+        if queue.over || !queue.updates.is_empty() {
+            return Some(wakeup);
+        }
+        queue.waiting = Some(wakeup);
+        None
+    }
+
+    pub fn is_ready(&self) -> bool {
+        let queue = lock(&self.queue);
+        queue.over || !queue.updates.is_empty()
+    }
+
+    pub fn unwait(&self) {
+        lock(&self.queue).waiting = None;
+    }
+}
+
+#[pymethods]
+impl ProgressIterator {
+    /// Updates that were replaced by newer ones before this subscriber read them.
+    #[getter]
+    fn coalesced(&self) -> u64 {
+        lock(&self.queue).coalesced
+    }
+
+    const fn __aiter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __anext__(slf: Py<Self>) -> Waiter {
+        Waiter::new(Source::Progress(slf))
+    }
+}

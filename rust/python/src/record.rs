@@ -1,0 +1,284 @@
+//! Records for Python: the same fields by the same names as the core's.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use turnout_core::flight::{CancelledBy, Outcome};
+use turnout_core::ledger;
+use turnout_core::record::{self, Direction, Late};
+
+use crate::clock::wall;
+use crate::json;
+use crate::progress::Progress;
+
+/// The evidence of one request, while it runs and after its end.
+#[pyclass(frozen, module = "turnout", eq, hash, weakref)]
+pub struct Record {
+    inner: Arc<record::Record>,
+}
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+}
+
+impl std::hash::Hash for Record {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.inner).hash(state);
+    }
+}
+
+impl Record {
+    pub const fn new(inner: Arc<record::Record>) -> Self {
+        Self { inner }
+    }
+}
+
+const fn late_name(late: Late) -> &'static str {
+    match late {
+        Late::Result => "result",
+        Late::Error => "error",
+    }
+}
+
+#[pymethods]
+impl Record {
+    #[getter]
+    fn id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        json::typed_id(py, &self.inner.id())
+    }
+
+    #[getter]
+    fn token<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.inner.direction {
+            Direction::Outbound if self.inner.wants_progress => self.id(py).map(Some),
+            Direction::Inbound if self.inner.wants_progress => {
+                json::typed_id(py, self.inner.wire_token()).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    #[getter]
+    fn method(&self) -> &str {
+        &self.inner.method
+    }
+
+    #[getter]
+    fn peer(&self) -> &str {
+        &self.inner.peer.name
+    }
+
+    #[getter]
+    fn transport(&self) -> &str {
+        &self.inner.peer.transport
+    }
+
+    #[getter]
+    fn direction(&self) -> &'static str {
+        match self.inner.direction {
+            Direction::Outbound => "outbound",
+            Direction::Inbound => "inbound",
+        }
+    }
+
+    #[getter]
+    fn created(&self) -> f64 {
+        wall(self.inner.created)
+    }
+
+    #[getter]
+    fn written(&self) -> Option<f64> {
+        self.inner.written().map(wall)
+    }
+
+    #[getter]
+    fn first_progress(&self) -> Option<f64> {
+        self.inner.first_progress().map(wall)
+    }
+
+    #[getter]
+    fn last_progress(&self) -> Option<f64> {
+        self.inner.last_progress().map(wall)
+    }
+
+    #[getter]
+    fn ended(&self) -> Option<f64> {
+        self.inner.ended().map(wall)
+    }
+
+    /// Seconds from registration to the end, or None while it runs.
+    #[getter]
+    fn duration(&self) -> Option<f64> {
+        self.inner.ended().map(|ended| ended.saturating_sub(self.inner.created) as f64 / 1e9)
+    }
+
+    #[getter]
+    fn outcome(&self) -> Option<&'static str> {
+        self.inner.outcome().map(Outcome::name)
+    }
+
+    #[getter]
+    fn progress(&self) -> Option<Progress> {
+        self.inner.progress().as_ref().map(Progress::from)
+    }
+
+    #[getter]
+    fn progress_accepted(&self) -> u32 {
+        self.inner.progress_counts().0
+    }
+
+    #[getter]
+    fn progress_dropped(&self) -> u32 {
+        self.inner.progress_counts().1
+    }
+
+    #[getter]
+    fn cancel_requested(&self) -> Option<f64> {
+        self.inner.cancel_requested().map(wall)
+    }
+
+    #[getter]
+    fn cancelled_by(&self) -> Option<&'static str> {
+        self.inner.cancelled_by().map(CancelledBy::name)
+    }
+
+    #[getter]
+    fn cancel_reason(&self) -> Option<&str> {
+        self.inner.reason()
+    }
+
+    #[getter]
+    fn cancel_written(&self) -> bool {
+        self.inner.cancel_written()
+    }
+
+    #[getter]
+    fn late_response(&self) -> Option<&'static str> {
+        self.inner.late().map(|(late, _)| late_name(late))
+    }
+
+    #[getter]
+    fn late_at(&self) -> Option<f64> {
+        self.inner.late().map(|(_, at)| wall(at))
+    }
+
+    #[getter]
+    fn late_progress(&self) -> u32 {
+        self.inner.late_progress()
+    }
+
+    #[getter]
+    fn cleanup(&self) -> Option<&'static str> {
+        self.inner.cleanup().map(|(cleanup, _)| cleanup.name())
+    }
+
+    /// Seconds from the cancel to the end of the handler.
+    #[getter]
+    fn cleanup_duration(&self) -> Option<f64> {
+        let ended = self.inner.cleanup()?.1?;
+        Some(ended.saturating_sub(self.inner.cancel_requested()?) as f64 / 1e9)
+    }
+
+    #[getter]
+    fn exit_code(&self) -> Option<i32> {
+        self.inner.exit_code()
+    }
+
+    #[getter]
+    fn upstream(&self) -> Option<Record> {
+        self.inner.upstream().map(|leg| Record::new(Arc::clone(leg)))
+    }
+
+    fn as_dict<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let fields = PyDict::new(slf.py());
+        for name in FIELDS {
+            fields.set_item(name, slf.getattr(name)?)?;
+        }
+        let progress = slf.get().inner.progress();
+        if let Some(update) = &progress {
+            let plain = PyDict::new(slf.py());
+            plain.set_item("progress", update.progress)?;
+            plain.set_item("total", update.total)?;
+            plain.set_item("message", update.message.as_deref())?;
+            fields.set_item("progress", plain)?;
+        }
+        if let Some(leg) = slf.get().inner.upstream() {
+            let leg = Bound::new(slf.py(), Record::new(Arc::clone(leg)))?;
+            fields.set_item("upstream", Record::as_dict(&leg)?)?;
+        }
+        Ok(fields)
+    }
+
+    fn __repr__(&self) -> String {
+        let record = &self.inner;
+        let state = record.outcome().map_or("in flight", Outcome::name);
+        let by = record.cancelled_by().map_or(String::new(), |by| format!(" by {}", by.name()));
+        let id = String::from_utf8_lossy(&record.id()).into_owned();
+        format!("<Record {} {id} {:?} with {:?}: {state}{by}>", self.direction(), &*record.method, record.peer.name)
+    }
+}
+
+const FIELDS: [&str; 25] = [
+    "id",
+    "token",
+    "method",
+    "peer",
+    "transport",
+    "direction",
+    "created",
+    "written",
+    "first_progress",
+    "last_progress",
+    "ended",
+    "duration",
+    "outcome",
+    "progress",
+    "progress_accepted",
+    "progress_dropped",
+    "cancel_requested",
+    "cancelled_by",
+    "cancel_reason",
+    "cancel_written",
+    "late_response",
+    "late_at",
+    "late_progress",
+    "cleanup",
+    "exit_code",
+];
+
+/// Finished records in a bounded ring, and how many there were of each outcome.
+#[pyclass(frozen, module = "turnout._native", weakref)]
+pub struct Ledger {
+    pub inner: Arc<ledger::Ledger>,
+}
+
+#[pymethods]
+impl Ledger {
+    #[new]
+    #[pyo3(signature = (capacity = 10_000))]
+    fn new(capacity: usize) -> Self {
+        Self { inner: Arc::new(ledger::Ledger::new(capacity)) }
+    }
+
+    #[getter]
+    fn capacity(&self) -> usize {
+        self.inner.capacity()
+    }
+
+    /// Finished records, oldest first.
+    fn records<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        PyList::new(py, self.inner.records().into_iter().map(Record::new).collect::<Vec<_>>())
+    }
+
+    /// How many requests ended with each outcome.
+    fn outcomes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let counts = PyDict::new(py);
+        for outcome in Outcome::ALL {
+            counts.set_item(outcome.name(), self.inner.count(outcome))?;
+        }
+        Ok(counts)
+    }
+}

@@ -1,0 +1,274 @@
+//! The handle of a request that we handle.
+
+use std::sync::{Arc, Mutex};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+use turnout_core::connection::{Answer, Reported};
+use turnout_core::flight::CancelledBy;
+use turnout_core::record::{self, Cleanup};
+use turnout_core::sync::lock;
+use turnout_core::table;
+
+use crate::call::Call;
+use crate::connection::Connection;
+use crate::json;
+use crate::record::Record;
+use crate::waiter::{Source, Wake, Waiter, Wakeup};
+
+#[derive(Default)]
+struct State {
+    params: Option<Py<PyAny>>,
+    task: Option<Py<PyAny>>,
+    cancelled: bool,
+    ended: bool,
+    asleep: Vec<Wakeup>,
+    children: Vec<Py<Call>>,
+}
+
+/// A request of the peer's: look at it, report progress, answer it.
+#[pyclass(frozen, module = "turnout", weakref)]
+pub struct Request {
+    connection: Py<Connection>,
+    record: Arc<record::Record>,
+    raw: Option<Py<PyBytes>>,
+    state: Mutex<State>,
+}
+
+impl Request {
+    pub fn new(connection: Py<Connection>, record: Arc<record::Record>, raw: Option<Py<PyBytes>>) -> Self {
+        Self { connection, record, raw, state: Mutex::new(State::default()) }
+    }
+
+    pub fn number(&self) -> u64 {
+        self.record.number
+    }
+
+    /// Why the request was cancelled (None where no reason was given); None while it was not.
+    pub fn cancel_reason<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        lock(&self.state).cancelled.then(|| match self.record.reason() {
+            Some(reason) => PyString::new(py, reason).into_any(),
+            None => py.None().into_bound(py),
+        })
+    }
+
+    /// Leaves a wake-up; it comes back where the request was cancelled.
+    pub fn wait(&self, wakeup: Wakeup) -> Option<Wakeup> {
+        let mut state = lock(&self.state);
+        if state.cancelled {
+            return Some(wakeup);
+        }
+        state.asleep.push(wakeup);
+        None
+    }
+
+    pub fn unwait(&self, argument: &Bound<'_, PyAny>) {
+        let mut state = lock(&self.state);
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.asleep).into_iter().partition(|wakeup| wakeup.is_for(argument));
+        state.asleep = kept;
+        drop(state);
+        drop(gone);
+    }
+
+    /// Takes the cancel: who waits for it is woken, what the handler asked of its peer ends, its task stops.
+    pub fn note_cancelled(&self, py: Python<'_>, declined: bool) -> PyResult<Vec<Wakeup>> {
+        let (asleep, children, task) = {
+            let mut state = lock(&self.state);
+            state.cancelled = true;
+            let task = state.task.as_ref().filter(|_| !declined).map(|task| task.clone_ref(py));
+            (std::mem::take(&mut state.asleep), std::mem::take(&mut state.children), task)
+        };
+        if !lock(&self.state).ended {
+            self.record.note_cleanup(Cleanup::StillRunning, None);
+        }
+        let reason = self.record.reason().unwrap_or("the request it serves was cancelled");
+        for child in children {
+            child.get().abandon(py, reason)?;
+        }
+        if let Some(task) = task {
+            let keywords = PyDict::new(py);
+            keywords.set_item("msg", self.record.reason())?;
+            task.bind(py).call_method("cancel", (), Some(&keywords))?;
+        }
+        Ok(asleep)
+    }
+
+    /// Sends an answer; where the request is over, notes how its handler ended instead.
+    fn answer(&self, py: Python<'_>, answer: Answer<'_>, anyway: Cleanup) -> PyResult<bool> {
+        let connection = self.connection.bind(py);
+        let shared = connection.get().shared();
+        {
+            let mut state = lock(&self.state);
+            if std::mem::replace(&mut state.ended, true) {
+                return Ok(false);
+            }
+            state.task = None;
+        }
+        let now = shared.now();
+        let answered = shared.answer(py, self.record.number, answer)?;
+        if !answered && self.record.cancelled_by().is_some_and(|by| by != CancelledBy::Overflow) {
+            self.record.note_cleanup(anyway, Some(now));
+        }
+        Ok(answered)
+    }
+}
+
+#[pymethods]
+impl Request {
+    /// The peer's id: an int, a str, or the exact bytes of any other number.
+    #[getter]
+    fn id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        json::typed_id(py, self.record.wire_id())
+    }
+
+    /// The peer's progress token, or None where it wants no progress.
+    #[getter]
+    fn progress_token<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let token = self.record.wire_token();
+        (!token.is_empty()).then(|| json::typed_id(py, token)).transpose()
+    }
+
+    #[getter]
+    fn method(&self) -> &str {
+        &self.record.method
+    }
+
+    /// The decoded params, or None.
+    #[getter]
+    fn params<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(raw) = &self.raw else { return Ok(None) };
+        if let Some(params) = &lock(&self.state).params {
+            return Ok(Some(params.bind(py).clone()));
+        }
+        let params = json::loads(py, raw.bind(py).as_any())?;
+        lock(&self.state).params = Some(params.clone().unbind());
+        Ok(Some(params))
+    }
+
+    /// The JSON of the params, or None.
+    #[getter]
+    fn raw_params(&self, py: Python<'_>) -> Option<Py<PyBytes>> {
+        self.raw.as_ref().map(|raw| raw.clone_ref(py))
+    }
+
+    /// The connection it came on.
+    #[getter]
+    fn peer(&self, py: Python<'_>) -> Py<Connection> {
+        self.connection.clone_ref(py)
+    }
+
+    #[getter]
+    fn record(&self) -> Record {
+        Record::new(Arc::clone(&self.record))
+    }
+
+    /// True once somebody cancelled it.
+    #[getter]
+    fn cancelled(&self) -> bool {
+        lock(&self.state).cancelled
+    }
+
+    /// Waits for the cancel; gives its reason.
+    fn wait_cancelled(slf: Py<Self>) -> Waiter {
+        Waiter::new(Source::Cancelled(slf))
+    }
+
+    /// Opts out of being stopped: a cancel shows as a flag only.
+    fn decline_cancel(&self, py: Python<'_>) {
+        self.connection.bind(py).get().shared().decline(self.record.number);
+    }
+
+    /// Reports progress.
+    #[pyo3(signature = (progress, total = None, message = None))]
+    fn progress(
+        &self,
+        py: Python<'_>,
+        progress: f64,
+        total: Option<f64>,
+        message: Option<&str>,
+    ) -> PyResult<&'static str> {
+        let update = record::Progress { progress, total, message: message.map(Into::into) };
+        let reported = self.connection.bind(py).get().shared().report(py, self.record.number, &update)?;
+        Ok(match reported {
+            Reported::Sent => "sent",
+            Reported::Coalesced => "coalesced",
+            Reported::NotIncreasing => "not_increasing",
+            Reported::NotWanted => "not_wanted",
+            Reported::Over => "over",
+        })
+    }
+
+    /// Answers with a result.
+    fn respond(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let json = json::dumps(result)?;
+        self.answer(py, Answer::Result(json.as_bytes()), Cleanup::FinishedAnyway)
+    }
+
+    /// Answers with an error.
+    #[pyo3(signature = (code, message, data = None))]
+    fn fail(&self, py: Python<'_>, code: i64, message: &str, data: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        if code.unsigned_abs() > table::MAX_NUMBER {
+            return Err(PyValueError::new_err("an error code must be exact as a double"));
+        }
+        let data = data.map(json::dumps).transpose()?;
+        let data = data.as_ref().map_or(&b""[..], |data| data.as_bytes());
+        self.answer(py, Answer::Error { code, message, data }, Cleanup::Raised)
+    }
+
+    /// Notes that the handler stopped at its cancel: nothing is answered.
+    fn stopped(&self, py: Python<'_>) {
+        let shared = self.connection.bind(py).get().shared();
+        let mut state = lock(&self.state);
+        state.ended = true;
+        state.task = None;
+        drop(state);
+        self.record.note_cleanup(Cleanup::Stopped, Some(shared.now()));
+    }
+
+    /// Makes `call` end when this request is cancelled.
+    fn adopt(&self, py: Python<'_>, call: Py<Call>) -> PyResult<()> {
+        let mut state = lock(&self.state);
+        if !state.cancelled {
+            state.children.retain(|child| !child.get().is_done());
+            state.children.push(call);
+            return Ok(());
+        }
+        drop(state);
+        call.get().abandon(py, "the request it serves was cancelled").map(drop)
+    }
+
+    /// The task that handles it, which a cancel stops.
+    #[getter(_task)]
+    fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        lock(&self.state).task.as_ref().map(|task| task.clone_ref(py))
+    }
+
+    #[setter(_task)]
+    fn set_task(&self, py: Python<'_>, task: Py<PyAny>) -> PyResult<()> {
+        let mut state = lock(&self.state);
+        if state.ended {
+            return Ok(());
+        }
+        let stop = state.cancelled;
+        state.task = Some(task.clone_ref(py));
+        drop(state);
+        if stop {
+            task.bind(py).call_method0("cancel")?;
+        }
+        Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        let id = String::from_utf8_lossy(self.record.wire_id()).into_owned();
+        format!("<Request {id} {:?} from {:?}>", &*self.record.method, self.record.peer.name)
+    }
+}
+
+/// Wakes everyone who waited for cancels.
+pub fn wake_all(py: Python<'_>, wakeups: Vec<Wakeup>, wake: Wake, here: Option<&Bound<'_, PyAny>>) {
+    for wakeup in wakeups {
+        wakeup.run(py, wake, here);
+    }
+}

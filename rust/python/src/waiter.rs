@@ -1,0 +1,356 @@
+//! What a task waits on: the part of a future's protocol that asyncio's tasks use, over our own state.
+//!
+//! A task yields the waiter, hangs its wake-up on it and goes to sleep; whoever settles the source runs the
+//! wake-up: at once where that is safe (a reader callback, where no task is running), else by the loop. The
+//! waiter of a call cancels its flight when the task that waits is cancelled.
+
+use std::sync::Mutex;
+
+use pyo3::exceptions::asyncio::{CancelledError, InvalidStateError};
+use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString};
+use pyo3::{IntoPyObjectExt, intern};
+use turnout_core::sync::lock;
+
+use crate::call::Call;
+use crate::progress::ProgressIterator;
+use crate::request::Request;
+
+static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// The event loop that runs here.
+pub fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let get = GET_RUNNING_LOOP
+        .get_or_try_init(py, || py.import("asyncio")?.getattr("get_running_loop").map(Bound::unbind))?;
+    get.bind(py).call0()
+}
+
+/// A sleeping task's callback, the context it runs in, the waiter it is told about and the loop it sleeps in.
+pub struct Wakeup {
+    callback: Py<PyAny>,
+    context: Option<Py<PyAny>>,
+    argument: Py<PyAny>,
+    event_loop: Option<Py<PyAny>>,
+}
+
+/// Where wake-ups run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// At once: we are in a callback of the loop, and no task is running.
+    Here,
+    /// On the loop's next turn.
+    Soon,
+}
+
+impl Wakeup {
+    pub const fn new(
+        callback: Py<PyAny>,
+        context: Option<Py<PyAny>>,
+        argument: Py<PyAny>,
+        event_loop: Option<Py<PyAny>>,
+    ) -> Self {
+        Self { callback, context, argument, event_loop }
+    }
+
+    /// Runs the callback here, or hands it to its loop. A callback that raises is the loop's to report.
+    pub fn run(self, py: Python<'_>, wake: Wake, here: Option<&Bound<'_, PyAny>>) {
+        let ours = match (&self.event_loop, here) {
+            (Some(sleeps), Some(here)) => sleeps.is(here),
+            (None, _) => true,
+            _ => false,
+        };
+        let done = if wake == Wake::Here && ours { self.call(py) } else { self.hand_over(py, ours) };
+        if let Err(error) = done {
+            self.report(py, error);
+        }
+    }
+
+    fn call(&self, py: Python<'_>) -> PyResult<()> {
+        match &self.context {
+            Some(context) => {
+                context.bind(py).call_method1(intern!(py, "run"), (&self.callback, &self.argument))?;
+            }
+            None => {
+                self.callback.bind(py).call1((&self.argument,))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_over(&self, py: Python<'_>, ours: bool) -> PyResult<()> {
+        let Some(event_loop) = &self.event_loop else { return self.call(py) };
+        let name = if ours { intern!(py, "call_soon") } else { intern!(py, "call_soon_threadsafe") };
+        let keywords = PyDict::new(py);
+        if let Some(context) = &self.context {
+            keywords.set_item(intern!(py, "context"), context)?;
+        }
+        event_loop.bind(py).call_method(name, (&self.callback, &self.argument), Some(&keywords))?;
+        Ok(())
+    }
+
+    fn report(&self, py: Python<'_>, error: PyErr) {
+        let told = || -> PyResult<()> {
+            let Some(event_loop) = &self.event_loop else { return Err(error.clone_ref(py)) };
+            let context = PyDict::new(py);
+            context.set_item("message", "turnout: a callback raised")?;
+            context.set_item("exception", error.clone_ref(py))?;
+            event_loop.bind(py).call_method1(intern!(py, "call_exception_handler"), (context,))?;
+            Ok(())
+        };
+        if let Err(error) = told() {
+            error.write_unraisable(py, Some(self.callback.bind(py)));
+        }
+    }
+}
+
+/// What a waiter waits for.
+pub enum Source {
+    /// A call's decoded result.
+    Result(Py<Call>),
+    /// A call's raw result.
+    Raw(Py<Call>),
+    /// A call's end, whatever it is; gives its record.
+    End(Py<Call>),
+    /// The next progress update.
+    Progress(Py<ProgressIterator>),
+    /// The cancel of a request that we handle; gives its reason.
+    Cancelled(Py<Request>),
+}
+
+enum Polled<'py> {
+    Ready(PyResult<Bound<'py, PyAny>>),
+    Pending,
+}
+
+impl Source {
+    fn poll<'py>(&self, py: Python<'py>) -> Polled<'py> {
+        let ended = |call: &Py<Call>, get: fn(&Call, Python<'py>) -> PyResult<Bound<'py, PyAny>>| {
+            if call.get().is_done() { Polled::Ready(get(call.get(), py)) } else { Polled::Pending }
+        };
+        match self {
+            Source::Result(call) => ended(call, |call, py| call.result(py)),
+            Source::Raw(call) => ended(call, |call, py| call.raw_result(py)),
+            Source::End(call) => ended(call, |call, py| call.record(py)?.into_bound_py_any(py)),
+            Source::Progress(iterator) => match iterator.get().poll() {
+                Ok(Some(update)) => Polled::Ready(update.into_bound_py_any(py)),
+                Ok(None) => Polled::Ready(Err(PyStopAsyncIteration::new_err(()))),
+                Err(()) => Polled::Pending,
+            },
+            Source::Cancelled(request) => match request.get().cancel_reason(py) {
+                Some(reason) => Polled::Ready(Ok(reason)),
+                None => Polled::Pending,
+            },
+        }
+    }
+
+    /// Leaves the wake-up; it comes back where the source is ready.
+    fn wait(&self, wakeup: Wakeup) -> Option<Wakeup> {
+        match self {
+            Source::Result(call) | Source::Raw(call) | Source::End(call) => call.get().wait(wakeup),
+            Source::Progress(iterator) => iterator.get().wait(wakeup),
+            Source::Cancelled(request) => request.get().wait(wakeup),
+        }
+    }
+
+    fn unwait(&self, waiter: &Bound<'_, Waiter>) {
+        match self {
+            Source::Result(call) | Source::Raw(call) | Source::End(call) => call.get().unwait(waiter.as_any()),
+            Source::Progress(iterator) => iterator.get().unwait(),
+            Source::Cancelled(request) => request.get().unwait(waiter.as_any()),
+        }
+    }
+
+    /// The call that ends with the task that waits for it.
+    fn flight(&self) -> Option<&Py<Call>> {
+        match self {
+            Source::Result(call) | Source::Raw(call) => Some(call),
+            Source::Progress(iterator) if !iterator.get().shield => Some(&iterator.get().call),
+            _ => None,
+        }
+    }
+}
+
+impl Wakeup {
+    pub fn is_for(&self, argument: &Bound<'_, PyAny>) -> bool {
+        self.argument.is(argument)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    event_loop: Option<Py<PyAny>>,
+    blocking: bool,
+    /// The callback, kept for the case that the task is cancelled while it sleeps.
+    asleep: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
+    cancelled: Option<Option<Py<PyAny>>>,
+}
+
+/// See the module's text.
+#[pyclass(frozen, module = "turnout._native", weakref)]
+pub struct Waiter {
+    source: Source,
+    state: Mutex<State>,
+}
+
+impl Waiter {
+    pub fn new(source: Source) -> Self {
+        Self { source, state: Mutex::new(State::default()) }
+    }
+
+    fn cancellation(&self, py: Python<'_>) -> Option<PyErr> {
+        let state = lock(&self.state);
+        state.cancelled.as_ref().map(|message| match message {
+            Some(message) => CancelledError::new_err((message.clone_ref(py),)),
+            None => CancelledError::new_err(()),
+        })
+    }
+}
+
+#[pymethods]
+impl Waiter {
+    const fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    const fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        if let Some(error) = this.cancellation(py) {
+            return Err(error);
+        }
+        match this.source.poll(py) {
+            Polled::Ready(Ok(value)) => Err(PyStopIteration::new_err((value.unbind(),))),
+            Polled::Ready(Err(error)) => Err(error),
+            Polled::Pending => {
+                let event_loop = running_loop(py)?.unbind();
+                let mut state = lock(&this.state);
+                if state.asleep.is_some() {
+                    return Err(PyRuntimeError::new_err("await was resumed before its time"));
+                }
+                state.blocking = true;
+                state.event_loop = Some(event_loop);
+                drop(state);
+                Ok(slf.clone().into_any())
+            }
+        }
+    }
+
+    #[getter(_asyncio_future_blocking)]
+    fn blocking(&self) -> bool {
+        lock(&self.state).blocking
+    }
+
+    #[setter(_asyncio_future_blocking)]
+    fn set_blocking(&self, blocking: bool) {
+        lock(&self.state).blocking = blocking;
+    }
+
+    fn get_loop(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let known = lock(&self.state).event_loop.as_ref().map(|known| known.clone_ref(py));
+        known.map_or_else(|| running_loop(py).map(Bound::unbind), Ok)
+    }
+
+    #[pyo3(signature = (callback, *, context = None))]
+    fn add_done_callback(slf: &Bound<'_, Self>, callback: Py<PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let event_loop = this.get_loop(py)?;
+        let copy = (callback.clone_ref(py), context.as_ref().map(|context| context.clone_ref(py)));
+        lock(&this.state).asleep = Some(copy);
+        let wakeup = Wakeup::new(callback, context, slf.clone().into_any().unbind(), Some(event_loop));
+        if let Some(ready) = this.source.wait(wakeup) {
+            let here = this.get_loop(py)?;
+            ready.run(py, Wake::Soon, Some(here.bind(py)));
+        }
+        Ok(())
+    }
+
+    fn remove_done_callback(slf: &Bound<'_, Self>, _callback: &Bound<'_, PyAny>) -> usize {
+        slf.get().source.unwait(slf);
+        usize::from(lock(&slf.get().state).asleep.take().is_some())
+    }
+
+    /// The task that waits was cancelled: its flight ends with it.
+    #[pyo3(signature = (msg = None))]
+    fn cancel(slf: &Bound<'_, Self>, msg: Option<Bound<'_, PyAny>>) -> PyResult<bool> {
+        let (py, this) = (slf.py(), slf.get());
+        if this.source.is_ready(py) {
+            return Ok(false);
+        }
+        let asleep = {
+            let mut state = lock(&this.state);
+            if state.cancelled.is_some() {
+                return Ok(true);
+            }
+            state.cancelled = Some(msg.as_ref().map(|msg| msg.clone().unbind()));
+            state.asleep.take()
+        };
+        this.source.unwait(slf);
+        if let Some((callback, context)) = asleep {
+            let here = this.get_loop(py)?;
+            let wakeup = Wakeup::new(callback, context, slf.clone().into_any().unbind(), Some(here.clone_ref(py)));
+            wakeup.run(py, Wake::Soon, Some(here.bind(py)));
+        }
+        if let Some(call) = this.source.flight() {
+            let reason = match &msg {
+                Some(msg) => msg.str()?.to_string_lossy().into_owned(),
+                None => "the caller's task was cancelled".to_owned(),
+            };
+            call.get().abandon(py, &reason)?;
+        }
+        Ok(true)
+    }
+
+    fn cancelled(&self) -> bool {
+        lock(&self.state).cancelled.is_some()
+    }
+
+    fn done(&self, py: Python<'_>) -> bool {
+        self.cancelled() || self.source.is_ready(py)
+    }
+
+    /// What `Task.__wakeup` asks; the value itself is given to the awaiting coroutine by `__next__`.
+    fn result(&self, py: Python<'_>) -> PyResult<()> {
+        match self.cancellation(py) {
+            Some(error) => Err(error),
+            None if self.done(py) => Ok(()),
+            None => Err(InvalidStateError::new_err("Result is not set.")),
+        }
+    }
+
+    fn exception(&self, py: Python<'_>) -> PyResult<()> {
+        self.result(py)
+    }
+
+    fn __repr__<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        PyString::new(py, if self.done(py) { "<turnout waiter, done>" } else { "<turnout waiter, pending>" })
+    }
+}
+
+impl Source {
+    /// Whether the source is ready, without taking anything from it.
+    fn is_ready(&self, py: Python<'_>) -> bool {
+        match self {
+            Source::Result(call) | Source::Raw(call) | Source::End(call) => call.get().is_done(),
+            Source::Progress(iterator) => iterator.get().is_ready(),
+            Source::Cancelled(request) => request.get().cancel_reason(py).is_some(),
+        }
+    }
+}
+
+impl Wakeup {
+    pub fn calls(&self, callback: &Bound<'_, PyAny>) -> bool {
+        self.callback.bind(callback.py()).eq(callback).unwrap_or(false)
+    }
+
+    /// Runs the callback here, whatever loop it belongs to; an exception is reported there.
+    pub fn run_reporting(self, py: Python<'_>) {
+        if let Err(error) = self.call(py) {
+            self.report(py, error);
+        }
+    }
+}
