@@ -18,6 +18,7 @@ pub mod output;
 mod receive;
 pub mod record;
 pub mod rules;
+mod scan;
 pub mod span;
 pub mod sync;
 pub mod table;

@@ -10,7 +10,7 @@ use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::id;
 use crate::limits::clip;
 use crate::record::{Late, Progress, Record, Time};
-use crate::rules::method;
+use crate::rules::{Role, method};
 use crate::span::Span;
 
 /// The span of `inner`, which stands in a frame, in the run that holds the frame.
@@ -392,7 +392,7 @@ impl<H: Host> Connection<H> {
     /// Deals with a frame that was refused: fails the one call it answers, tells the peer if it asked.
     fn refuse(&mut self, now: Time, frame: &[u8], at: Span, refusal: &Refusal, batch: &mut Batch<H>) {
         self.counters.frames_refused += 1;
-        let Partial { id, has_method, has_outcome, starts_as_message } = refusal.partial;
+        let Partial { id, has_outcome, .. } = refusal.partial;
         if has_outcome {
             // A broken answer ends its own call, typed, and no other (RID-08 to RID-11).
             if let Some(number) = id::minted(id.of(frame))
@@ -400,15 +400,25 @@ impl<H: Host> Connection<H> {
             {
                 self.settle(now, moved.slot, number, End::Invalid(refusal.reason.message()), batch);
             }
-        } else if starts_as_message && (has_method && !id.is_empty() || !has_method) && self.rules.takes_requests() {
-            // It may have been a request, and whoever sent it waits. Noise and notifications get no answer.
-            let code = if refusal.reason.is_json() { PARSE_ERROR } else { INVALID_REQUEST };
+        } else if self.owes_an_answer(refusal) {
+            let code = if refusal.reason.is_syntax() { PARSE_ERROR } else { INVALID_REQUEST };
             let data = format!("{{\"reason\":\"{}\",\"offset\":{}}}", refusal.reason.name(), refusal.offset);
             let message = refusal.reason.message();
             encode::error(self.output.frame(), id.of(frame), code, message, data.as_bytes());
         }
         let length = at.len();
         batch.events.push(Event::Refused { reason: refusal.reason, offset: refusal.offset, length });
+    }
+
+    /// Whether what was refused may have been a request, so that whoever sent it waits.
+    ///
+    /// A notification gets no answer (RID-13), nor does a line that a server printed by accident (TRS-02).
+    fn owes_an_answer(&self, refusal: &Refusal) -> bool {
+        let Partial { id, has_method, starts_as_message, .. } = refusal.partial;
+        let noise = refusal.reason.is_syntax() && id.is_empty() && self.rules.role == Role::Client;
+        starts_as_message && (!has_method || !id.is_empty() || refusal.reason == RefusalReason::NullId)
+            && !noise
+            && self.rules.takes_requests()
     }
 
     /// Takes note of a line beyond `max_frame_bytes`, of which only the first bytes were kept.

@@ -1,0 +1,238 @@
+//! Bytes into frames: one line each, however they arrive.
+//!
+//! Only new bytes are searched for a newline. A line that outgrows the limit is thrown away as it comes; what
+//! follows it is not harmed. Frames stay where they are until [`FrameBuffer::consume`], so spans into
+//! [`FrameBuffer::region`] can be used in between.
+
+use crate::span::Span;
+
+/// Bytes kept of a line that is too long, to read whose it is.
+const HEAD: usize = 4096;
+/// The buffer's size at rest.
+const REST: usize = 16 << 10;
+
+/// What comes out of the buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A frame, as it stands in the region.
+    Frame(Span),
+    /// A line grew beyond the limit; said once, as soon as it is known.
+    Oversized {
+        /// Bytes of it so far.
+        length: usize,
+        /// The first of them.
+        head: Vec<u8>,
+    },
+    /// The channel ended within a line that is no whole frame.
+    Truncated {
+        /// Bytes of it.
+        length: usize,
+    },
+}
+
+/// See the module's text.
+pub struct FrameBuffer {
+    /// Initialised memory: `start..filled` was read and not consumed, the rest is free.
+    data: Vec<u8>,
+    filled: usize,
+    /// Where the next line starts, and up to where it was searched.
+    line: usize,
+    searched: usize,
+    max_frame: usize,
+    /// The rest of the present line is to be thrown away.
+    skipping: bool,
+    ended: bool,
+}
+
+impl FrameBuffer {
+    /// An empty buffer for frames of at most `max_frame` bytes.
+    pub const fn new(max_frame: usize) -> Self {
+        Self { data: Vec::new(), filled: 0, line: 0, searched: 0, max_frame, skipping: false, ended: false }
+    }
+
+    /// Space to read into, at least that large. Call [`FrameBuffer::commit`] with what was read.
+    pub fn spare(&mut self, at_least: usize) -> &mut [u8] {
+        if self.data.len() - self.filled < at_least {
+            self.data.resize((self.filled + at_least).max(REST), 0);
+        }
+        &mut self.data[self.filled..]
+    }
+
+    /// Counts `read` bytes at the start of the spare space as read.
+    pub fn commit(&mut self, read: usize) {
+        self.filled = (self.filled + read).min(self.data.len());
+    }
+
+    /// Copies bytes in.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.spare(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        self.commit(bytes.len());
+    }
+
+    /// No more bytes will come: what is left without a newline is looked at, too.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Bytes held, used or not.
+    pub fn capacity(&self) -> usize {
+        self.data.capacity()
+    }
+
+    /// Where the spans of [`Item::Frame`] point, until [`FrameBuffer::consume`].
+    pub fn region(&self) -> &[u8] {
+        &self.data[..self.filled]
+    }
+
+    /// The next frame, or None until more bytes come.
+    pub fn next_item(&mut self) -> Option<Item> {
+        loop {
+            let Some(newline) = memchr::memchr(b'\n', &self.data[self.searched..self.filled]) else {
+                return self.rest();
+            };
+            let (start, end) = (self.line, self.searched + newline);
+            self.line = end + 1;
+            self.searched = end + 1;
+            if std::mem::take(&mut self.skipping) {
+                continue;
+            }
+            if end - start > self.max_frame {
+                return Some(self.oversized(start, end));
+            }
+            if let Some(frame) = self.trimmed(start, end) {
+                return Some(Item::Frame(frame));
+            }
+        }
+    }
+
+    /// The line without white space around it; None for a blank one.
+    fn trimmed(&self, start: usize, end: usize) -> Option<Span> {
+        let line = &self.data[start..end];
+        let from = line.iter().position(|byte| !byte.is_ascii_whitespace())?;
+        let to = line.iter().rposition(|byte| !byte.is_ascii_whitespace())?;
+        Some(Span::new(start + from, start + to + 1))
+    }
+
+    fn oversized(&self, start: usize, end: usize) -> Item {
+        Item::Oversized { length: end - start, head: self.data[start..end.min(start + HEAD)].to_vec() }
+    }
+
+    /// Deals with a line whose newline has not come.
+    fn rest(&mut self) -> Option<Item> {
+        self.searched = self.filled;
+        if self.skipping {
+            self.line = self.filled;
+            return None;
+        }
+        if self.filled - self.line > self.max_frame {
+            let item = self.oversized(self.line, self.filled);
+            self.skipping = true;
+            self.line = self.filled;
+            return Some(item);
+        }
+        if !self.ended {
+            return None;
+        }
+        let (start, end) = (self.line, self.filled);
+        self.line = end;
+        let frame = self.trimmed(start, end)?;
+        let complete = crate::envelope::check_value(frame.of(&self.data)).is_ok();
+        Some(if complete { Item::Frame(frame) } else { Item::Truncated { length: frame.len() } })
+    }
+
+    /// Forgets every frame that was handed out. With `may_shrink`, gives back what one large frame took;
+    /// without, the memory stays where it is.
+    pub fn consume(&mut self, may_shrink: bool) {
+        if self.line > 0 {
+            self.data.copy_within(self.line..self.filled, 0);
+            self.filled -= self.line;
+            self.searched -= self.line;
+            self.line = 0;
+        }
+        if may_shrink && self.data.len() > 4 * REST && self.filled <= REST {
+            self.data.truncate(REST);
+            self.data.shrink_to_fit();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn drain(buffer: &mut FrameBuffer) -> Vec<Result<Vec<u8>, usize>> {
+        let mut out = Vec::new();
+        while let Some(item) = buffer.next_item() {
+            out.push(match item {
+                Item::Frame(span) => Ok(span.of(buffer.region()).to_vec()),
+                Item::Oversized { .. } => Err(0),
+                Item::Truncated { length } => Err(length),
+            });
+        }
+        buffer.consume(true);
+        out
+    }
+
+    fn frames(input: &[u8], cuts: &[usize], max: usize) -> Vec<Result<Vec<u8>, usize>> {
+        let mut buffer = FrameBuffer::new(max);
+        let mut out = Vec::new();
+        let mut from = 0;
+        for cut in cuts.iter().chain([&input.len()]) {
+            buffer.extend(&input[from..*cut]);
+            out.extend(drain(&mut buffer));
+            from = *cut;
+        }
+        buffer.end();
+        out.extend(drain(&mut buffer));
+        out
+    }
+
+    #[test]
+    fn trs_02_blank_lines_and_carriage_returns_are_not_frames() {
+        assert_eq!(frames(b"{}\r\n\n  \n[1]\n", &[], 100), [Ok(b"{}".to_vec()), Ok(b"[1]".to_vec())]);
+    }
+
+    #[test]
+    fn max_frame_bytes_at_below_and_above() {
+        assert_eq!(frames(b"1234\n1\n", &[], 4), [Ok(b"1234".to_vec()), Ok(b"1".to_vec())]);
+        assert_eq!(frames(b"123\n1\n", &[], 4), [Ok(b"123".to_vec()), Ok(b"1".to_vec())]);
+        assert_eq!(frames(b"12345\n1\n", &[], 4), [Err(0), Ok(b"1".to_vec())]);
+    }
+
+    #[test]
+    fn a_line_without_end_is_not_kept() {
+        let mut buffer = FrameBuffer::new(1000);
+        let mut said = 0;
+        for _ in 0..1000 {
+            buffer.extend(&[b'x'; 1000]);
+            said += drain(&mut buffer).len();
+        }
+        assert_eq!(said, 1);
+        assert!(buffer.capacity() <= 4 * REST);
+        buffer.extend(b"\n{}\n");
+        assert_eq!(drain(&mut buffer), [Ok(b"{}".to_vec())]);
+    }
+
+    #[test]
+    fn half_a_frame_then_the_end_is_truncated_and_a_whole_one_is_taken() {
+        assert_eq!(frames(br#"{"a":"#, &[], 100), [Err(5)]);
+        assert_eq!(frames(br#"{"a":1}"#, &[], 100), [Ok(br#"{"a":1}"#.to_vec())]);
+    }
+
+    proptest! {
+        /// Any split of the bytes gives the same frames.
+        #[test]
+        fn splits_do_not_matter(
+            lines in proptest::collection::vec("[ -~]{0,12}(\n|\r\n)", 0..12),
+            cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..12),
+            tail in "[0-9]{0,4}",
+        ) {
+            let input = (lines.concat() + &tail).into_bytes();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
+            cuts.sort_unstable();
+            prop_assert_eq!(frames(&input, &cuts, 8), frames(&input, &[], 8));
+        }
+    }
+}
