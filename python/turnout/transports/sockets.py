@@ -1,0 +1,404 @@
+"""Byte streams over Unix and TCP sockets: one shell for both, in both directions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from turnout._native import Input
+
+    from turnout.transports.base import Accept, Link
+
+LOGGER = logging.getLogger("turnout.sockets")
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds for the other end to take what was written before the connection is aborted."""
+
+
+def unix(path: str | os.PathLike[str], *, close_timeout: float = CLOSE_TIMEOUT) -> UnixTarget:
+    """A peer that listens on a Unix socket; one frame a line in both directions.
+
+    Args:
+        path: of the socket; it may start with a NUL for Linux's abstract names.
+        close_timeout: seconds for the peer to take what was written, at close.
+
+    Raises:
+        ValueError: the timeout is negative.
+    """
+    return UnixTarget(os.fspath(path), _seconds(close_timeout))
+
+
+def tcp(host: str, port: int, *, close_timeout: float = CLOSE_TIMEOUT) -> TcpTarget:
+    """A peer that listens on a TCP port; one frame a line in both directions, nothing encrypted.
+
+    Args:
+        host: a name or address.
+        port: 1 to 65535.
+        close_timeout: seconds for the peer to take what was written, at close.
+
+    Raises:
+        ValueError: the timeout is negative.
+    """
+    return TcpTarget(host, port, _seconds(close_timeout))
+
+
+def listen_unix(
+    path: str | os.PathLike[str], *, mode: int = 0o600, close_timeout: float = CLOSE_TIMEOUT
+) -> UnixListener:
+    """A Unix socket on which peers arrive.
+
+    A socket left over at `path` by a process that is gone is replaced; one that somebody listens on,
+    or anything that is no socket, is not. The socket is removed at close.
+
+    Args:
+        path: of the socket.
+        mode: its permissions; the default lets our own user in and nobody else.
+        close_timeout: seconds for a peer to take what was written, at the close of its connection.
+
+    Raises:
+        ValueError: the timeout is negative.
+    """
+    return UnixListener(os.fspath(path), mode, _seconds(close_timeout))
+
+
+def listen_tcp(host: str, port: int, *, close_timeout: float = CLOSE_TIMEOUT) -> TcpListener:
+    """A TCP port on which peers arrive: whoever can reach it is served.
+
+    Args:
+        host: the address to bind; `"127.0.0.1"` keeps it on this machine.
+        port: 0 lets the system choose; `TcpListener.port` tells after `start`.
+        close_timeout: seconds for a peer to take what was written, at the close of its connection.
+
+    Raises:
+        ValueError: the timeout is negative.
+    """
+    return TcpListener(host, port, _seconds(close_timeout))
+
+
+class UnixTarget:
+    """A Unix socket not yet connected to; made by `unix`."""
+
+    kind = "unix"
+
+    def __init__(self, path: str, close_timeout: float) -> None:
+        self._path = path
+        self._close_timeout = close_timeout
+        self.name = _path_name(path)
+
+    async def open(self, link: Link) -> StreamTransport:
+        """Connect.
+
+        Raises:
+            FileNotFoundError: nothing is at the path.
+            ConnectionRefusedError: nobody listens there.
+            OSError: any other reason.
+        """
+        loop = asyncio.get_running_loop()
+        transport = StreamTransport(loop, self.kind, self._close_timeout, lambda _: link)
+        with _naming(self.name):
+            await loop.create_unix_connection(lambda: transport, self._path)
+        return transport
+
+
+class TcpTarget:
+    """A TCP port not yet connected to; made by `tcp`."""
+
+    kind = "tcp"
+
+    def __init__(self, host: str, port: int, close_timeout: float) -> None:
+        self._host = host
+        self._port = port
+        self._close_timeout = close_timeout
+        self.name = _address_name(host, port)
+
+    async def open(self, link: Link) -> StreamTransport:
+        """Connect.
+
+        Raises:
+            ConnectionRefusedError: nobody listens there.
+            socket.gaierror: the name is unknown.
+            OSError: any other reason.
+        """
+        loop = asyncio.get_running_loop()
+        transport = StreamTransport(loop, self.kind, self._close_timeout, lambda _: link)
+        with _naming(self.name):
+            await loop.create_connection(lambda: transport, self._host, self._port)
+        return transport
+
+
+class StreamTransport(asyncio.BufferedProtocol):
+    """The channel over one connected socket, received straight into the link's input.
+
+    Args:
+        loop: the loop that runs it.
+        kind: `"unix"` or `"tcp"`.
+        close_timeout: seconds for `close` to flush.
+        attach: gives the link once the socket stands; what it raises refuses the connection.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        kind: str,
+        close_timeout: float,
+        attach: Callable[[StreamTransport], Link],
+    ) -> None:
+        self.kind = kind
+        self._loop = loop
+        self._close_timeout = close_timeout
+        self._attach = attach
+        self._link: Link | None = None
+        self._input: Input
+        self._socket: asyncio.Transport | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._gone: asyncio.Future[None] = loop.create_future()
+
+    # Called by the peer.
+
+    def write(self, data: bytes) -> None:
+        """Write to the socket."""
+        if self._socket is not None and self._patience is None:
+            self._socket.write(data)
+
+    async def close(self) -> None:
+        """Write what is left and an end of file, and read to the other end's."""
+        if self._part() and self._socket is not None:
+            # Closing outright, with bytes unread, would reset the connection, and a reset takes what we
+            # wrote last (a cancel, it may be) from the other end's hands.
+            with contextlib.suppress(OSError):
+                self._socket.write_eof()
+        await asyncio.shield(self._gone)
+
+    def abort(self) -> None:
+        """Drop what is left and close the socket."""
+        if self._socket is not None:
+            self._socket.abort()
+
+    @property
+    def address(self) -> tuple[object, ...] | None:
+        """The other end's address, where it has one."""
+        address = self._socket.get_extra_info("peername") if self._socket is not None else None
+        return address if isinstance(address, tuple) else None
+
+    # Called by the loop.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket stands."""
+        self._socket = cast("asyncio.Transport", transport)
+        try:
+            self._link = self._attach(self)
+            self._input = self._link.input
+        except Exception as error:  # noqa: BLE001 - whatever the application raised
+            LOGGER.warning("a connection was refused: %s", error)
+            self._socket.abort()
+
+    def get_buffer(self, sizehint: int) -> Input:  # noqa: ARG002
+        """Where the next bytes go."""
+        return self._input
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes have come."""
+        if self._link is not None:
+            self._link.received(nbytes)
+
+    def eof_received(self) -> bool:
+        """The other end writes no more: the channel is over, though what we wrote is still sent."""
+        self._tell(None)
+        self._part()
+        if self._socket is not None:
+            self._socket.close()
+        return False
+
+    def pause_writing(self) -> None:
+        """The socket's buffer is full."""
+        if self._link is not None:
+            self._link.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The socket's buffer has room."""
+        if self._link is not None:
+            self._link.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed."""
+        if self._patience is not None:
+            self._patience.cancel()
+        self._tell(exc)
+        if not self._gone.done():
+            self._gone.set_result(None)
+
+    def _part(self) -> bool:
+        """Begin to end, within the bound; False when that has begun before."""
+        if self._socket is None or self._patience is not None or self._gone.done():
+            return False
+        self._patience = self._loop.call_later(self._close_timeout, self._socket.abort)
+        return True
+
+    def _tell(self, error: Exception | None) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.lost(error)
+
+
+class StreamListener:
+    """What both kinds of listener share."""
+
+    def __init__(self, kind: str, name: str, close_timeout: float) -> None:
+        self.kind = kind
+        self.name = name
+        self._close_timeout = close_timeout
+        self._server: asyncio.Server | None = None
+
+    async def start(self, accept: Accept) -> None:
+        """Listen, and hand each connection to `accept`.
+
+        Raises:
+            OSError: the address is in use or not ours.
+            RuntimeError: it listens already.
+        """
+        if self._server is not None:
+            raise RuntimeError(f"{self.name} listens already")
+        loop = asyncio.get_running_loop()
+
+        def attach(transport: StreamTransport) -> Link:
+            return accept(transport, self._remote_name(transport))
+
+        def connection() -> StreamTransport:
+            return StreamTransport(loop, self.kind, self._close_timeout, attach)
+
+        with _naming(self.name):
+            self._server = await self._listen(loop, connection)
+
+    async def close(self) -> None:
+        """Accept no more."""
+        server, self._server = self._server, None
+        if server is not None:
+            # Not wait_closed(): from 3.12 on that waits for the accepted connections too.
+            server.close()
+
+    async def _listen(
+        self, loop: asyncio.AbstractEventLoop, connection: Callable[[], StreamTransport]
+    ) -> asyncio.Server:
+        raise NotImplementedError
+
+    def _remote_name(self, transport: StreamTransport) -> str:
+        raise NotImplementedError
+
+
+class UnixListener(StreamListener):
+    """A Unix socket that listens from `start` to `close`; made by `listen_unix`."""
+
+    def __init__(self, path: str, mode: int, close_timeout: float) -> None:
+        super().__init__("unix", _path_name(path), close_timeout)
+        self._path = path
+        self._file = None if path.startswith("\0") else Path(path)
+        self._mode = mode
+        self._count = 0
+
+    async def close(self) -> None:
+        """Accept no more, and remove the socket."""
+        listened = self._server is not None
+        await super().close()
+        if listened:
+            self._remove()
+
+    async def _listen(
+        self, loop: asyncio.AbstractEventLoop, connection: Callable[[], StreamTransport]
+    ) -> asyncio.Server:
+        if self._is_there():
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.setblocking(False)
+                try:
+                    await loop.sock_connect(probe, self._path)
+                except ConnectionRefusedError:
+                    self._remove()
+                else:
+                    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listening.setblocking(False)
+            self._bind(listening)
+            return await loop.create_unix_server(connection, sock=listening)
+        except BaseException:
+            listening.close()
+            raise
+
+    def _is_there(self) -> bool:
+        if self._file is None or not self._file.exists():
+            return False
+        if not self._file.is_socket():
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        return True
+
+    def _bind(self, listening: socket.socket) -> None:
+        """Bind and restrict; it listens only after that, so that nobody connects in between."""
+        listening.bind(self._path)
+        if self._file is not None:
+            self._file.chmod(self._mode)
+
+    def _remove(self) -> None:
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
+
+    def _remote_name(self, transport: StreamTransport) -> str:  # noqa: ARG002
+        # Clients have no address of their own here.
+        self._count += 1
+        return f"{self.name}#{self._count}"
+
+
+class TcpListener(StreamListener):
+    """A TCP port that listens from `start` to `close`; made by `listen_tcp`."""
+
+    def __init__(self, host: str, port: int, close_timeout: float) -> None:
+        super().__init__("tcp", _address_name(host, port), close_timeout)
+        self._host = host
+        self.port = port
+        """The port; where 0 was asked for, the one that the system chose, once `start` returned."""
+
+    async def _listen(
+        self, loop: asyncio.AbstractEventLoop, connection: Callable[[], StreamTransport]
+    ) -> asyncio.Server:
+        server = await loop.create_server(connection, self._host, self.port)
+        self.port = server.sockets[0].getsockname()[1]
+        self.name = _address_name(self._host, self.port)
+        return server
+
+    def _remote_name(self, transport: StreamTransport) -> str:
+        address = transport.address
+        return _address_name(str(address[0]), address[1]) if address else self.name
+
+
+def _seconds(timeout: float) -> float:
+    if timeout < 0:
+        raise ValueError("close_timeout is in seconds and not negative")
+    return timeout
+
+
+def _path_name(path: str) -> str:
+    return "@" + path[1:] if path.startswith("\0") else path
+
+
+def _address_name(host: str, port: object) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@contextlib.contextmanager
+def _naming(address: str) -> Iterator[None]:
+    """Let errors of the system say which address they are about: neither loop always does."""
+    try:
+        yield
+    except socket.gaierror:
+        raise
+    except OSError as error:
+        if error.errno is None:
+            raise OSError(f"{address}: {error}") from error
+        raise OSError(error.errno, os.strerror(error.errno), address) from error

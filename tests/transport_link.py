@@ -1,0 +1,107 @@
+"""A link that only writes down what a transport tells it, and a way to run a test on both loops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+T = TypeVar("T")
+
+LIMIT = 30
+"""Seconds after which a test that hangs fails."""
+
+
+class FakeInput(bytearray):
+    """Stands for the native read buffer: writable, and `read(fd)` fills it."""
+
+    def read(self, fd: int) -> int:
+        try:
+            return os.readv(fd, [self])
+        except BlockingIOError:
+            return -1
+
+
+class FakeLink:
+    """Collects bytes and events; a test waits with `until`."""
+
+    def __init__(self, size: int = 65536) -> None:
+        self.input = FakeInput(size)
+        self.data = bytearray()
+        self.calls: list[tuple[str, int]] = []
+        self.losses: list[tuple[BaseException | None, int | None]] = []
+        self.paused = 0
+        self.resumed = 0
+        self.in_task = False
+        self.on_data: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[], None] = lambda: None
+        self._changed = asyncio.Event()
+
+    def received(self, count: int) -> None:
+        self._take("received", bytes(memoryview(self.input)[:count]))
+
+    def feed(self, data: bytes) -> None:
+        self._take("feed", data)
+
+    def pause_writing(self) -> None:
+        self.paused += 1
+        self._changed.set()
+
+    def resume_writing(self) -> None:
+        self.resumed += 1
+        self._changed.set()
+
+    def lost(self, error: BaseException | None, *, exit_code: int | None = None) -> None:
+        self.in_task |= asyncio.current_task() is not None
+        self.losses.append((error, exit_code))
+        self.on_lost()
+        self._changed.set()
+
+    def _take(self, call: str, data: bytes) -> None:
+        assert not self.losses, "bytes after the end"
+        self.in_task |= asyncio.current_task() is not None
+        self.calls.append((call, len(data)))
+        self.data += data
+        self.on_data()
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until the condition holds; looked at after every event."""
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def until_lost(self) -> tuple[BaseException | None, int | None]:
+        await self.until(lambda: self.losses)
+        assert not self.in_task, "a link is told from the loop, never inside a task"
+        return self.losses[0]
+
+    @property
+    def lines(self) -> list[str]:
+        return self.data.decode().splitlines()
+
+
+def new_loop(kind: str) -> asyncio.AbstractEventLoop:
+    """An event loop of the kind, `"asyncio"` or `"uvloop"`."""
+    if kind == "uvloop":
+        import uvloop
+
+        return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
+
+
+def run(kind: str, main: Coroutine[Any, Any, T]) -> T:
+    """Run a test on a loop of that kind; whatever the loop complains of fails it."""
+    loop = new_loop(kind)
+    complaints: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    try:
+        result = loop.run_until_complete(asyncio.wait_for(main, LIMIT))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+    assert not complaints, complaints
+    return result
