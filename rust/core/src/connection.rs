@@ -3,11 +3,10 @@
 //! This half sends, cancels, answers and expires; `receive.rs` takes what comes in. Neither decides an
 //! outcome: they offer an event to the table, and act on it if they won.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::{HashMap, HashSet, HashTable};
 
 use crate::counters::Counters;
 use crate::encode;
@@ -127,6 +126,8 @@ pub struct Connection<H: Host> {
     pub takes_duplicates: bool,
     /// Whether the host wants to see `notifications/cancelled` and `notifications/progress`, too.
     pub shows_everything: bool,
+    /// Methods whose requests and notifications the host looks at before they are taken.
+    pub held: HashSet<Box<str>, RandomState>,
     /// Members added to the `_meta` of every request: name and JSON.
     request_meta: Vec<(Box<str>, Box<[u8]>)>,
     pub(crate) limits: Limits,
@@ -172,6 +173,7 @@ impl<H: Host> Connection<H> {
             counters: Counters::default(),
             takes_duplicates: false,
             shows_everything: false,
+            held: HashSet::default(),
             request_meta: Vec::new(),
             limits,
             scan_limits: ScanLimits { max_depth: limits.max_depth, max_id_bytes: limits.max_id_bytes },
@@ -520,6 +522,9 @@ impl<H: Host> Connection<H> {
             }
             let out = self.output.result_after(entry.progress_end);
             match answer {
+                Answer::Result(bytes) | Answer::Task(bytes) if self.rules.has_result_type() => {
+                    encode::typed_result(out, record.wire_id(), bytes);
+                }
                 Answer::Result(bytes) | Answer::Task(bytes) => encode::result(out, record.wire_id(), bytes),
                 Answer::Error { code, message, data } => {
                     encode::error(out, record.wire_id(), code, message, data);
@@ -554,7 +559,7 @@ impl<H: Host> Connection<H> {
 
     fn forget_id(&mut self, slot: usize) {
         if let Some(entry) = self.inbound[slot].as_ref() {
-            let hash = self.hasher.hash_one(id::key(entry.record.wire_id()));
+            let hash = id::hash(entry.record.wire_id(), &self.hasher);
             if let Ok(found) = self.ids.find_entry(hash, |at| *at as usize == slot) {
                 found.remove();
             }
@@ -736,6 +741,11 @@ impl<H: Host> Connection<H> {
     fn wheel_floor(&self, now: Time) -> Time {
         // While a person is asked the idle clock stands still; looking again ten times a second is enough.
         if self.asking > 0 { now + 100_000_000 } else { now }
+    }
+
+    /// Answers a request that was never taken, under its id as it stood on the wire.
+    pub fn reject(&mut self, id: &[u8], code: i64, message: &str, data: &[u8]) {
+        encode::error(self.output.frame(), id, code, message, data);
     }
 
     // ---- the way out ----

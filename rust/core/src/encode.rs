@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::envelope::{self, Envelope};
 use crate::record::Progress;
 use crate::rules::method;
 use crate::span::Span;
@@ -124,6 +125,16 @@ pub fn request(out: &mut Vec<u8>, id: u64, request: &Request<'_>) {
     out.extend_from_slice(b"}\n");
 }
 
+/// A request or notification with other params, every other byte as it was; `params` is one line of JSON.
+pub fn with_params(frame: &[u8], envelope: &Envelope, params: &[u8]) -> Vec<u8> {
+    let (start, end) = (envelope.params.start as usize, envelope.params.end as usize);
+    if !envelope.params.is_empty() {
+        return [&frame[..start], params, &frame[end..]].concat();
+    }
+    let brace = frame.iter().rposition(|byte| *byte == b'}').unwrap_or(frame.len());
+    [&frame[..brace], b",\"params\":", params, &frame[brace..]].concat()
+}
+
 /// Writes a notification; `params` as in [`Request`].
 pub fn notification(out: &mut Vec<u8>, method: &str, params: &[u8]) {
     out.extend_from_slice(HEAD);
@@ -143,6 +154,22 @@ pub fn result(out: &mut Vec<u8>, id: &[u8], result: &[u8]) {
     out.extend_from_slice(id);
     out.extend_from_slice(b",\"result\":");
     out.extend_from_slice(result);
+    out.extend_from_slice(b"}\n");
+}
+
+/// Writes a result that says its type: `complete`, unless it says something else itself (RID-16).
+pub fn typed_result(out: &mut Vec<u8>, id: &[u8], bytes: &[u8]) {
+    if bytes.first() != Some(&b'{') || envelope::find_member(bytes, "resultType").is_some() {
+        return result(out, id, bytes);
+    }
+    out.extend_from_slice(HEAD);
+    out.extend_from_slice(b"\"id\":");
+    out.extend_from_slice(id);
+    out.extend_from_slice(b",\"result\":{\"resultType\":\"complete\"");
+    if bytes[1..].iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'}') {
+        out.push(b',');
+    }
+    out.extend_from_slice(&bytes[1..]);
     out.extend_from_slice(b"}\n");
 }
 
@@ -264,6 +291,18 @@ mod tests {
             float(&mut out, value);
             let text = std::str::from_utf8(&out).unwrap();
             assert_eq!(text.parse::<f64>().unwrap().to_bits(), value.to_bits(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rid_16_every_modern_result_says_its_type() {
+        for (given, expected) in [
+            ("{}", r#"{"resultType":"complete"}"#),
+            (r#"{"a":1}"#, r#"{"resultType":"complete","a":1}"#),
+            (r#"{"resultType":"task"}"#, r#"{"resultType":"task"}"#),
+        ] {
+            let text = written(|out| typed_result(out, b"1", given.as_bytes()));
+            assert_eq!(text, format!(r#"{{"jsonrpc":"2.0","id":1,"result":{expected}}}"#));
         }
     }
 

@@ -20,9 +20,24 @@ fn in_run(frame: Span, inner: Span) -> Span {
 
 impl<H: Host> Connection<H> {
     /// Takes one frame. `at` is where it stands in the run that the events' spans refer to.
-    pub fn receive(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) {
+    ///
+    /// Gives the envelope back, untouched, where the host wants to look first (`held`); it then says what to do by
+    /// [`Connection::receive_looked_at`] or [`Connection::reject`], before it goes on with the next frame.
+    pub fn receive(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) -> Option<Envelope> {
         self.counters.frames_in += 1;
         self.counters.bytes_in += frame.len() as u64 + 1;
+        if !self.held.is_empty()
+            && let Ok(envelope) = envelope::scan(frame, &self.scan_limits)
+            && std::str::from_utf8(envelope.method.of(frame)).is_ok_and(|method| self.held.contains(method))
+        {
+            return Some(envelope);
+        }
+        self.receive_looked_at(now, frame, at, batch);
+        None
+    }
+
+    /// Takes one frame that the host has looked at.
+    pub fn receive_looked_at(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) {
         match envelope::scan(frame, &self.scan_limits) {
             Ok(envelope) => self.take(now, frame, at, &envelope, batch),
             Err(refusal) if refusal.reason == RefusalReason::Batch && self.rules.takes_batches() => {

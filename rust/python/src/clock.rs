@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyEllipsis;
 use turnout_core::record::Time;
 
 /// The instant from which times are counted, and what a wall clock said then, in seconds.
@@ -52,6 +53,32 @@ pub fn duration(seconds: Option<f64>, what: &str) -> PyResult<Time> {
         Some(seconds) if seconds.is_infinite() && seconds > 0.0 => Ok(0),
         Some(seconds) if seconds > 0.0 => Ok(((seconds * 1e9) as Time).max(1)),
         Some(seconds) => Err(PyValueError::new_err(format!("{what} must be more than 0 seconds, not {seconds}"))),
+    }
+}
+
+/// A timeout as callers give it: left out, None for none, or seconds.
+pub enum Patience {
+    Default,
+    Given(Time),
+}
+
+impl Patience {
+    pub const fn or(self, default: Time) -> Time {
+        match self {
+            Self::Default => default,
+            Self::Given(time) => time,
+        }
+    }
+}
+
+impl<'py> FromPyObject<'_, 'py> for Patience {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if value.is_instance_of::<PyEllipsis>() {
+            return Ok(Self::Default);
+        }
+        duration(value.extract()?, "a timeout").map(Self::Given)
     }
 }
 

@@ -4,7 +4,7 @@
 //! called, and before the transport is.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::ThreadId;
 
@@ -14,18 +14,19 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, intern};
 use turnout_core::connection::{self as core, Answer, Reported, Send};
 use turnout_core::encode;
-use turnout_core::envelope;
+use turnout_core::envelope::{self, Envelope, Kind};
 use turnout_core::event::Batch;
 use turnout_core::flight::{CancelledBy, Outcome};
 use turnout_core::frames::Item;
 use turnout_core::ledger;
 use turnout_core::limits::Limits;
 use turnout_core::record::{self, Time};
+use turnout_core::span::Span;
 use turnout_core::rules::{Choices, Revision, Role, Rules};
 use turnout_core::sync::lock;
 
 use crate::call::Call;
-use crate::clock::{Clock, duration};
+use crate::clock::{Clock, Patience, duration};
 use crate::deliver::{Handle, Python_, deliver};
 use crate::input::Input;
 use crate::record::{Ledger, Record};
@@ -61,6 +62,13 @@ pub struct Shared {
     home: Mutex<Option<Arc<Home>>>,
     write: Mutex<Option<Py<PyAny>>>,
     on_finished: Mutex<Option<Py<PyAny>>>,
+    /// Whether `on_finished` hears of every record, or of the cancelled ones only.
+    follows_all: AtomicBool,
+    /// The methods that filters want to see on their way out.
+    outgoing: Mutex<HashSet<String>>,
+    /// Default timeouts; 0 for none.
+    idle: AtomicU64,
+    max: AtomicU64,
     observed: Mutex<Option<HashSet<String>>>,
     timer: Mutex<Timer>,
     /// True from the moment a flush is due until it runs: one wake-up for any number of sends.
@@ -86,7 +94,7 @@ impl Shared {
     }
 
     pub fn observes(&self, method: &str) -> bool {
-        lock(&self.observed).as_ref().is_none_or(|observed| observed.contains(method))
+        lock(&self.observed).as_ref().is_none_or(|observed| observed.contains("*") || observed.contains(method))
     }
 
     /// Has the loop write what waits, on its next turn; from any thread.
@@ -180,16 +188,31 @@ impl Shared {
 
     /// Tells who follows the records of what finished.
     pub fn follow(&self, py: Python<'_>, finished: Vec<Arc<record::Record>>) -> PyResult<()> {
-        if finished.is_empty() {
+        let all = self.follows_all.load(Ordering::Relaxed);
+        let told = finished.into_iter().filter(|record| all || record.cancelled_by().is_some());
+        let told: Vec<Record> = told.map(Record::new).collect();
+        if told.is_empty() {
             return Ok(());
         }
         let follower = lock(&self.on_finished).as_ref().map(|follower| follower.clone_ref(py));
-        if let Some(follower) = follower {
-            for record in finished {
-                follower.bind(py).call1((Record::new(record),))?;
-            }
+        match follower {
+            Some(follower) => follower.bind(py).call1((told,)).map(drop),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// What the filters make of outgoing params; None where nobody asked to see the method.
+    fn filter_outgoing<'py>(
+        &self,
+        py: Python<'py>,
+        method: &str,
+        params: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if !lock(&self.outgoing).contains(method) {
+            return Ok(None);
+        }
+        let Some(connection) = self.connection(py) else { return Ok(None) };
+        connection.call_method1(intern!(py, "_filter_outgoing"), (method, params)).map(Some)
     }
 
     fn arm(&self, py: Python<'_>, next: Option<Time>, now: Time) -> PyResult<()> {
@@ -226,28 +249,87 @@ impl Connection {
     }
 
     /// Takes every whole frame that was read, then acts on what came of them.
-    fn pump<'py>(slf: &Bound<'py, Self>, wake: Wake, at_end: bool) -> PyResult<Option<Bound<'py, PyList>>> {
+    ///
+    /// A call from within the deliveries of another one leaves its bytes to that one.
+    fn pump<'py>(slf: &Bound<'py, Self>, wake: Wake) -> PyResult<Vec<Bound<'py, PyList>>> {
         let this = slf.get();
         let input = this.input.get();
-        let mut frames = input.take();
-        let mut batch = Batch::default();
-        let now = this.shared.now();
-        {
-            let mut core = lock(&this.shared.core);
-            frames.split(at_end);
-            while let Some(item) = frames.next() {
-                match item {
-                    Item::Frame(span) => core.receive(now, span.of(frames.region()), span, &mut batch),
-                    Item::Oversized { length, head } => core.receive_oversized(now, &head, length, &mut batch),
-                    Item::Truncated { length } => core.receive_truncated(length, &mut batch),
+        let mut left = Vec::new();
+        loop {
+            let Some(mut frames) = input.take() else { return Ok(left) };
+            let mut batch = Batch::default();
+            let (mut held, mut looked_at) = (None, Span::default());
+            let now = this.shared.now();
+            {
+                let mut core = lock(&this.shared.core);
+                while let Some(item) = frames.next_item() {
+                    match item {
+                        Item::Frame(span) => {
+                            held = core.receive(now, span.of(frames.region()), span, &mut batch);
+                            if held.is_some() {
+                                looked_at = span;
+                                break;
+                            }
+                        }
+                        Item::Oversized { length, head } => core.receive_oversized(now, &head, length, &mut batch),
+                        Item::Truncated { length } => core.receive_truncated(length, &mut batch),
+                    }
                 }
+                core.settle_books(&mut batch);
             }
+            let mut delivered = deliver(slf, batch, frames.region(), wake);
+            if let (Ok(list), Some(envelope)) = (&delivered, &held) {
+                left.extend(list.clone());
+                delivered = Self::look_at(slf, looked_at.of(frames.region()), envelope, wake);
+            }
+            let more = input.put_back(frames);
+            left.extend(delivered?);
+            if !more && held.is_none() {
+                return Ok(left);
+            }
+        }
+    }
+
+    /// Asks the filters about a frame, then takes what they made of it.
+    fn look_at<'py>(
+        slf: &Bound<'py, Self>,
+        frame: &[u8],
+        envelope: &Envelope,
+        wake: Wake,
+    ) -> PyResult<Option<Bound<'py, PyList>>> {
+        let (py, shared) = (slf.py(), &slf.get().shared);
+        let method = String::from_utf8_lossy(envelope.method.of(frame));
+        let params = (!envelope.params.is_empty()).then(|| PyBytes::new(py, envelope.params.of(frame)));
+        let verdict = slf.call_method1(intern!(py, "_filter_incoming"), (&*method, params))?;
+        let mut batch = Batch::default();
+        let now = shared.now();
+        let rewritten;
+        let frame = if verdict.is_none() {
+            frame
+        } else if let Ok(params) = verdict.cast::<PyBytes>() {
+            rewritten = encode::with_params(frame, envelope, params.as_bytes());
+            &rewritten
+        } else {
+            let (code, message, data): (i64, String, Option<Vec<u8>>) = verdict.extract()?;
+            if envelope.kind == Kind::Request {
+                let data = data.unwrap_or_default();
+                lock(&shared.core).reject(envelope.id.of(frame), code, &message, &data);
+            }
+            return Ok(None);
+        };
+        {
+            let mut core = lock(&shared.core);
+            core.receive_looked_at(now, frame, Span::new(0, frame.len()), &mut batch);
             core.settle_books(&mut batch);
         }
-        let left = deliver(slf, batch, frames.region(), wake);
-        frames.consume();
-        input.put_back(frames);
-        left
+        deliver(slf, batch, frame, wake)
+    }
+
+    fn collect<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+        let mut lists = Self::pump(slf, Wake::Soon)?.into_iter();
+        let first = lists.next().unwrap_or_else(|| PyList::empty(slf.py()));
+        lists.try_for_each(|more| first.call_method1(intern!(slf.py(), "extend"), (more,)).map(drop))?;
+        Ok(first)
     }
 
     /// Pumps, dispatches and flushes, in a callback of the loop.
@@ -256,9 +338,8 @@ impl Connection {
         let shared = &slf.get().shared;
         // What is sent meanwhile is flushed at the end of this very turn.
         let ours = !shared.scheduled.swap(true, Ordering::AcqRel);
-        let done = Self::pump(slf, Wake::Here, false).and_then(|left| match left {
-            Some(left) => slf.call_method1(intern!(py, "_dispatch"), (left,)).map(drop),
-            None => Ok(()),
+        let done = Self::pump(slf, Wake::Here).and_then(|left| {
+            left.into_iter().try_for_each(|left| slf.call_method1(intern!(py, "_dispatch"), (left,)).map(drop))
         });
         let flushed = if ours { Self::flush(slf) } else { Ok(()) };
         done.and(flushed)
@@ -322,6 +403,10 @@ impl Connection {
             home: Mutex::new(None),
             write: Mutex::new(None),
             on_finished: Mutex::new(None),
+            follows_all: AtomicBool::new(false),
+            outgoing: Mutex::new(HashSet::new()),
+            idle: AtomicU64::new(60_000_000_000),
+            max: AtomicU64::new(3_600_000_000_000),
             observed: Mutex::new(None),
             timer: Mutex::new(Timer::default()),
             scheduled: AtomicBool::new(false),
@@ -335,21 +420,25 @@ impl Connection {
 
     /// Sends a request.
     #[pyo3(signature = (
-        method, params = None, *, timeout = None, max_timeout = None, progress = true, on_progress = None
+        method, params = None, *, timeout = Patience::Default, max_timeout = Patience::Default, progress = true,
+        on_progress = None, scope = None
     ))]
     fn send<'py>(
         slf: &Bound<'py, Self>,
         method: &str,
         params: Option<&Bound<'py, PyAny>>,
-        timeout: Option<f64>,
-        max_timeout: Option<f64>,
+        timeout: Patience,
+        max_timeout: Patience,
         progress: bool,
         on_progress: Option<Py<PyAny>>,
+        scope: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Py<Call>> {
         let (py, shared) = (slf.py(), &slf.get().shared);
         Connection::remember(slf)?;
-        let idle = duration(timeout, "timeout")?;
-        let max = duration(max_timeout, "max_timeout")?;
+        let idle = timeout.or(shared.idle.load(Ordering::Relaxed));
+        let max = max_timeout.or(shared.max.load(Ordering::Relaxed));
+        let filtered = shared.filter_outgoing(py, method, params)?;
+        let params = filtered.as_ref().or(params);
         let json = json::params(params)?;
         let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
         let member = |key: &str| match params {
@@ -385,6 +474,9 @@ impl Connection {
         };
         sent.map_err(|error| errors::not_sent(py, error))?;
         shared.schedule_flush(py)?;
+        if let Some(scope) = scope {
+            scope.call_method1(intern!(py, "add"), (&call,))?;
+        }
         Ok(call)
     }
 
@@ -392,7 +484,8 @@ impl Connection {
     #[pyo3(signature = (method, params = None))]
     fn notify(slf: &Bound<'_, Self>, method: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let (py, shared) = (slf.py(), &slf.get().shared);
-        let json = json::params(params)?;
+        let filtered = shared.filter_outgoing(py, method, params)?;
+        let json = json::params(filtered.as_ref().or(params))?;
         let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
         let sent = lock(&shared.core).notify(method, bytes);
         sent.map_err(|error| errors::not_sent(py, error))?;
@@ -408,15 +501,17 @@ impl Connection {
     }
 
     /// Takes bytes; settles calls, and returns what else came of them, in order.
-    fn feed<'py>(slf: &Bound<'py, Self>, data: &[u8]) -> PyResult<Bound<'py, PyList>> {
+    fn take<'py>(slf: &Bound<'py, Self>, data: &[u8]) -> PyResult<Bound<'py, PyList>> {
         Connection::remember(slf)?;
         slf.get().input.get().extend(data);
-        Ok(Self::pump(slf, Wake::Soon, false)?.unwrap_or_else(|| PyList::empty(slf.py())))
+        Self::collect(slf)
     }
 
-    /// Takes the end of the channel: a last line without a newline counts.
-    fn feed_end<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
-        Ok(Self::pump(slf, Wake::Soon, true)?.unwrap_or_else(|| PyList::empty(slf.py())))
+    /// Takes the end of the channel: a last line without a newline counts if it is whole.
+    fn take_end<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+        Connection::remember(slf)?;
+        slf.get().input.get().end();
+        Self::collect(slf)
     }
 
     /// Takes `count` bytes that were read into the input; from a callback of the loop only.
@@ -426,7 +521,7 @@ impl Connection {
     }
 
     /// Takes bytes; from a callback of the loop only.
-    fn deliver(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
+    fn feed(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
         slf.get().input.get().extend(data);
         Self::run(slf)
     }
@@ -610,6 +705,20 @@ impl Connection {
         Ok(())
     }
 
+    /// Sets the timeouts of requests that say nothing else, in seconds; None for none.
+    fn set_timeouts(&self, timeout: Option<f64>, max_timeout: Option<f64>) -> PyResult<()> {
+        let (idle, max) = (duration(timeout, "timeout")?, duration(max_timeout, "max_timeout")?);
+        self.shared.idle.store(idle, Ordering::Relaxed);
+        self.shared.max.store(max, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Which methods `_filter_incoming` and `_filter_outgoing` are asked about.
+    fn filter(&self, incoming: HashSet<String>, outgoing: HashSet<String>) {
+        lock(&self.shared.core).held = incoming.into_iter().map(String::into_boxed_str).collect();
+        *lock(&self.shared.outgoing) = outgoing;
+    }
+
     /// Which notifications are handed over: these methods, or all for None.
     #[pyo3(signature = (methods))]
     fn observe(&self, methods: Option<HashSet<String>>) {
@@ -619,8 +728,10 @@ impl Connection {
         lock(&self.shared.core).shows_everything = shows;
     }
 
-    /// Calls `follower(record)` for every request that ends; None stops that.
-    fn follow_records(&self, follower: Option<Py<PyAny>>) {
+    /// Calls `follower(records)` for requests that ended: cancelled ones, or all of them.
+    #[pyo3(signature = (follower, *, every = false))]
+    fn follow_records(&self, follower: Option<Py<PyAny>>, every: bool) {
+        self.shared.follows_all.store(every, Ordering::Relaxed);
         let before = std::mem::replace(&mut *lock(&self.shared.on_finished), follower);
         drop(before);
     }

@@ -3,19 +3,27 @@
 use std::ffi::{c_int, c_void};
 use std::sync::Mutex;
 
-use pyo3::exceptions::{PyBufferError, PyOSError, PyValueError};
+use pyo3::exceptions::{PyBufferError, PyOSError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use turnout_core::frames::FrameBuffer;
 use turnout_core::sync::lock;
 
-/// Bytes offered to one read.
-const READ: usize = 256 << 10;
+/// Most bytes offered to one read.
+const MOST: usize = 256 << 10;
+
+/// Fewest bytes offered to one read.
+const LEAST: usize = 16 << 10;
 
 struct State {
-    frames: FrameBuffer,
-    /// Buffers handed out and not released; the memory must not move while there are any.
-    exports: usize,
+    /// None while its frames are being delivered.
+    frames: Option<FrameBuffer>,
+    /// What code that the deliveries ran fed meanwhile; it goes behind.
+    meanwhile: Vec<u8>,
+    /// Bytes offered to the next read; follows what the peer sends.
+    offer: usize,
+    /// Whether the space is handed out and not released: its memory must not move.
+    exported: bool,
 }
 
 /// A read buffer: supports the writable buffer protocol, and read(2) straight into it.
@@ -24,40 +32,74 @@ pub struct Input {
     state: Mutex<State>,
 }
 
+impl State {
+    fn spare(&mut self) -> PyResult<&mut [u8]> {
+        if self.exported {
+            return Err(PyBufferError::new_err("the buffer is in use by another read"));
+        }
+        let offer = self.offer;
+        match &mut self.frames {
+            Some(frames) => Ok(frames.spare(offer)),
+            None => Err(PyBufferError::new_err("the buffer is being delivered")),
+        }
+    }
+}
+
 impl Input {
-    pub fn new(max_frame_bytes: usize) -> Self {
-        Self { state: Mutex::new(State { frames: FrameBuffer::new(max_frame_bytes), exports: 0 }) }
+    pub const fn new(max_frame_bytes: usize) -> Self {
+        let frames = Some(FrameBuffer::new(max_frame_bytes));
+        Self { state: Mutex::new(State { frames, meanwhile: Vec::new(), offer: LEAST, exported: false }) }
     }
 
     /// Notes that `count` bytes were written into the space handed out last.
     pub fn commit(&self, count: usize) {
-        lock(&self.state).frames.commit(count);
+        let mut state = lock(&self.state);
+        if let Some(frames) = &mut state.frames {
+            frames.commit(count);
+        }
+        state.offer = if count >= state.offer {
+            (state.offer * 4).min(MOST)
+        } else if count < state.offer / 8 {
+            (state.offer / 2).max(LEAST)
+        } else {
+            state.offer
+        };
     }
 
     pub fn extend(&self, bytes: &[u8]) {
-        lock(&self.state).frames.extend(bytes);
-    }
-
-    /// Takes the buffer out, so that what is in it stays put while Python code runs.
-    pub fn take(&self) -> FrameBuffer {
         let mut state = lock(&self.state);
-        let empty = state.frames.successor();
-        std::mem::replace(&mut state.frames, empty)
-    }
-
-    /// Puts a buffer back. What was read meanwhile, by code that the deliveries ran, goes behind it.
-    pub fn put_back(&self, mut frames: FrameBuffer) {
-        let mut state = lock(&self.state);
-        if state.exports == 0 {
-            frames.append(&mut state.frames);
-            state.frames = frames;
-        } else {
-            state.frames.prepend(frames);
+        let exported = state.exported;
+        match &mut state.frames {
+            Some(frames) if !exported => frames.extend(bytes),
+            _ => state.meanwhile.extend_from_slice(bytes),
         }
     }
 
+    /// Notes that no more bytes will come.
+    pub fn end(&self) {
+        if let Some(frames) = &mut lock(&self.state).frames {
+            frames.end();
+        }
+    }
+
+    /// Takes the buffer out, so that what is in it stays put while Python code runs; None while it is out.
+    pub fn take(&self) -> Option<FrameBuffer> {
+        lock(&self.state).frames.take()
+    }
+
+    /// Puts the buffer back; true where more was fed meanwhile.
+    pub fn put_back(&self, mut frames: FrameBuffer) -> bool {
+        let mut state = lock(&self.state);
+        frames.consume(!state.exported);
+        let meanwhile = if state.exported { Vec::new() } else { std::mem::take(&mut state.meanwhile) };
+        frames.extend(&meanwhile);
+        state.frames = Some(frames);
+        !meanwhile.is_empty()
+    }
+
     pub fn bytes(&self) -> usize {
-        lock(&self.state).frames.capacity()
+        let state = lock(&self.state);
+        state.frames.as_ref().map_or(0, FrameBuffer::capacity) + state.meanwhile.capacity()
     }
 }
 
@@ -67,12 +109,9 @@ impl Input {
     #[cfg(unix)]
     fn read(&self, fd: c_int) -> PyResult<isize> {
         let mut state = lock(&self.state);
-        if state.exports > 0 {
-            return Err(PyValueError::new_err("the buffer is in use by another read"));
-        }
-        let spare = state.frames.spare(READ);
+        let spare = state.spare()?;
         // SAFETY: `spare` is a live, exclusively borrowed slice of initialised bytes; read(2) writes at most
-        // its length into it. The call is non-blocking and does not call back.
+        // its length into it. The call does not block and does not call back.
         let count = unsafe { libc::read(fd, spare.as_mut_ptr().cast::<c_void>(), spare.len()) };
         if count >= 0 {
             return Ok(count);
@@ -84,6 +123,11 @@ impl Input {
         }
     }
 
+    /// Bytes offered to the next read.
+    fn __len__(&self) -> usize {
+        lock(&self.state).offer
+    }
+
     /// The writable space behind what was read.
     ///
     /// # Safety
@@ -91,28 +135,26 @@ impl Input {
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
         let mut state = lock(&this.state);
-        if state.exports > 0 {
-            return Err(PyBufferError::new_err("the buffer is in use by another read"));
-        }
-        let spare = state.frames.spare(READ);
+        let offer = state.offer;
+        let spare = &mut state.spare()?[..offer];
         let (pointer, length) = (spare.as_mut_ptr(), spare.len());
-        // SAFETY: the memory is initialised, and stays where it is until the release: `spare` is the only way
-        // to move it, and both it and `read` refuse while `exports` is not 0; `take` moves the buffer's owner,
-        // not its allocation, and `put_back` keeps the exported allocation in place. `slf` outlives the view,
-        // which holds a reference to it.
+        // SAFETY: the memory is initialised, and stays where it is until the release: `State::spare` is the
+        // only way to grow it and refuses while it is exported, `extend` puts its bytes aside then, `take` moves the buffer's owner but not its allocation, and `put_back` does not shrink
+        // an exported one. `slf` outlives the view, which holds a reference to it.
         let filled = unsafe {
-            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), pointer.cast::<c_void>(), length as ffi::Py_ssize_t, 0, flags)
+            let length = length as ffi::Py_ssize_t;
+            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), pointer.cast::<c_void>(), length, 0, flags)
         };
         if filled != 0 {
             return Err(PyErr::fetch(slf.py()));
         }
-        state.exports = 1;
+        state.exported = true;
         Ok(())
     }
 
     /// # Safety
     /// Called by the interpreter for a view that `__getbuffer__` filled.
     unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
-        lock(&self.state).exports = 0;
+        lock(&self.state).exported = false;
     }
 }

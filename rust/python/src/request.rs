@@ -21,6 +21,7 @@ use crate::waiter::{Source, Wake, Waiter, Wakeup};
 struct State {
     params: Option<Py<PyAny>>,
     task: Option<Py<PyAny>>,
+    begun: bool,
     cancelled: bool,
     ended: bool,
     asleep: Vec<Wakeup>,
@@ -77,7 +78,7 @@ impl Request {
         let (asleep, children, task) = {
             let mut state = lock(&self.state);
             state.cancelled = true;
-            let task = state.task.as_ref().filter(|_| !declined).map(|task| task.clone_ref(py));
+            let task = state.task.as_ref().filter(|_| !declined && state.begun).map(|task| task.clone_ref(py));
             (std::mem::take(&mut state.asleep), std::mem::take(&mut state.children), task)
         };
         if !lock(&self.state).ended {
@@ -239,6 +240,18 @@ impl Request {
         call.get().abandon(py, "the request it serves was cancelled").map(drop)
     }
 
+    /// Starts handling it; False where it was cancelled before anything ran.
+    fn _begin(&self, py: Python<'_>) -> bool {
+        let mut state = lock(&self.state);
+        state.begun = !state.cancelled;
+        let begun = state.begun;
+        drop(state);
+        if !begun {
+            self.stopped(py);
+        }
+        begun
+    }
+
     /// The task that handles it, which a cancel stops.
     #[getter(_task)]
     fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
@@ -251,7 +264,7 @@ impl Request {
         if state.ended {
             return Ok(());
         }
-        let stop = state.cancelled;
+        let stop = state.cancelled && state.begun;
         state.task = Some(task.clone_ref(py));
         drop(state);
         if stop {

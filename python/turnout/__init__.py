@@ -1,0 +1,86 @@
+"""turnout: the in-flight layer for the Model Context Protocol.
+
+Send, cancel, follow the progress; a record for every request, in both directions.
+"""
+
+from turnout._native import (
+    Call,
+    Clock,
+    Connection,
+    LateProgress,
+    LateResponse,
+    Ledger,
+    Notification,
+    Progress,
+    ProgressIterator,
+    Record,
+    Refused,
+    Request,
+    Unmatched,
+    build_info,
+)
+from turnout.errors import (
+    CallCancelled,
+    CallTimedOut,
+    ConnectionClosed,
+    Error,
+    InvalidResponse,
+    LimitExceeded,
+    NotAllowed,
+    OpeningFailed,
+    PeerLost,
+    RemoteError,
+    RequestCancelled,
+    RequestError,
+)
+from turnout.handlers import DROP
+from turnout.opening import serve_opening
+from turnout.peer import Peer
+from turnout.records import Records
+from turnout.router import Router
+from turnout.scope import Scope
+from turnout.transports import listen_tcp, listen_unix, memory, own_stdio, stdio, tcp, unix
+
+__version__: str = build_info()["version"]
+
+__all__ = [
+    "DROP",
+    "Call",
+    "CallCancelled",
+    "CallTimedOut",
+    "Clock",
+    "Connection",
+    "ConnectionClosed",
+    "Error",
+    "InvalidResponse",
+    "LateProgress",
+    "LateResponse",
+    "Ledger",
+    "LimitExceeded",
+    "NotAllowed",
+    "Notification",
+    "OpeningFailed",
+    "Peer",
+    "PeerLost",
+    "Progress",
+    "ProgressIterator",
+    "Record",
+    "Records",
+    "Refused",
+    "RemoteError",
+    "Request",
+    "RequestCancelled",
+    "RequestError",
+    "Router",
+    "Scope",
+    "Unmatched",
+    "build_info",
+    "listen_tcp",
+    "listen_unix",
+    "memory",
+    "own_stdio",
+    "serve_opening",
+    "stdio",
+    "tcp",
+    "unix",
+]

@@ -1,0 +1,273 @@
+"""`turnout call`: one request to a real server, from the shell."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from turnout.cli.arguments import BadArguments, request
+from turnout.cli.exits import Exit, exit_code
+from turnout.cli.session import Ended, Job, perform
+from turnout.cli.show import ProgressBar, record_table, result_text
+from turnout.transports import stdio
+
+if TYPE_CHECKING:
+    import turnout
+
+LAST_LINES = 20
+"""Lines of the server's stderr that are shown when the call fails."""
+
+EPILOG = "Exit codes: " + "; ".join(f"{code.value} {code.meaning}" for code in Exit) + "."
+
+
+class CallCommand(click.Command):
+    """Keeps the server's command, everything after the first `--`, away from the parsing of options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what stands before `--`."""
+        head, command = args, []
+        if "--" in args:
+            at = args.index("--")
+            head, command = args[:at], args[at + 1 :]
+        ctx.meta["turnout.command"] = command
+        return super().parse_args(ctx, head)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Say in the usage line what follows `--`."""
+        return [*super().collect_usage_pieces(ctx), "-- COMMAND [ARGS]..."]
+
+
+@click.command(cls=CallCommand, epilog=EPILOG)
+@click.argument("method")
+@click.argument("params", nargs=-1)
+@click.option("--progress/--no-progress", default=None, help="Show progress on stderr; by default on a terminal.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Seconds without progress after which the call is given up; 0 waits for ever.",
+)
+@click.option(
+    "--max-timeout",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Seconds in all, progress or not; 0, the default, is no limit.",
+)
+@click.option(
+    "--late",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Seconds to wait for a late answer after a cancel or a timeout.",
+)
+@click.option(
+    "--era",
+    type=click.Choice(["auto", "legacy", "modern"]),
+    default="auto",
+    show_default=True,
+    help="How to open the server: probe it, by handshake (up to 2025-11-25), or without (from 2026-07-28).",
+)
+@click.option("--json", "as_json", is_flag=True, help="Compact JSON: the result on stdout, the record on stderr.")
+@click.option("--record", "with_record", is_flag=True, help="Print the record, too, when there is a result.")
+@click.option("--verbose", "-v", is_flag=True, help="Show the server's stderr as it comes.")
+@click.pass_context
+def call(
+    ctx: click.Context,
+    *,
+    method: str,
+    params: tuple[str, ...],
+    progress: bool | None,
+    timeout: float,
+    max_timeout: float,
+    late: float,
+    era: str,
+    as_json: bool,
+    with_record: bool,
+    verbose: bool,
+) -> None:
+    """Start an MCP server, call it, show its progress, print the result.
+
+    METHOD is a method such as tools/list, or, without a slash, the name of a tool. PARAMS are
+    key=value pairs or one JSON object: the params of the method, or the arguments of the tool. A value
+    is JSON if it parses as such, else text.
+
+    COMMAND starts the server, which speaks MCP over its stdin and stdout. Ctrl-C cancels the call
+    and waits briefly for a late answer; a second one stops at once.
+
+    \b
+    Examples:
+      turnout call tools/list -- python server.py
+      turnout call crunch steps=5 -- python server.py
+      turnout call resources/read '{"uri": "file:///etc/hosts"}' -- npx -y some-server
+    """
+    command: list[str] = ctx.meta["turnout.command"]
+    if not command:
+        raise click.UsageError("say after -- which command starts the server: turnout call METHOD -- COMMAND")
+    try:
+        name, members = request(method, params)
+    except BadArguments as error:
+        raise click.UsageError(str(error)) from error
+    console = Console(stderr=True)
+    report = Report(console, as_json=as_json, with_record=with_record, verbose=verbose)
+    shown = progress if progress is not None else console.is_terminal and not as_json
+    watcher = Looking(ProgressBar(console, escaped_title(method)) if shown else None)
+    job = Job(
+        target=stdio(*command, stderr=report.server_line),
+        method=name,
+        params=members,
+        era=era,
+        timeout=timeout or None,
+        max_timeout=max_timeout or None,
+        late=late,
+    )
+    ended = asyncio.run(interruptible(job, watcher))
+    ctx.exit(report.finish(ended, watcher.interrupted))
+
+
+class Looking:
+    """Watches one call: draws its progress, and turns signals into its cancel.
+
+    Args:
+        bar: None draws nothing.
+    """
+
+    def __init__(self, bar: ProgressBar | None) -> None:
+        self.bar = bar
+        self.interrupted: Exit | None = None
+        self._call: turnout.Call | None = None
+        self._task: asyncio.Task[Ended] | None = None
+
+    def watch(self, task: asyncio.Task[Ended]) -> None:
+        """Note the task that a second signal stops."""
+        self._task = task
+
+    def started(self, call: turnout.Call) -> None:
+        """The request is registered."""
+        self._call = call
+
+    def progressed(self, call: turnout.Call, update: turnout.Progress) -> None:  # noqa: ARG002
+        """The server reported."""
+        if self.bar is not None:
+            self.bar.update(update)
+
+    def interrupt(self, reason: str, code: Exit) -> None:
+        """Cancel the call; the second time, or before there is one, everything."""
+        first, self.interrupted = self.interrupted is None, code
+        if first and self._call is not None and self._call.cancel(reason):
+            return
+        if self._task is not None:
+            self._task.cancel()
+
+
+async def interruptible(job: Job, watcher: Looking) -> Ended:
+    """Perform a job under the two signals that people and service managers send."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(perform(job, watcher))
+    watcher.watch(task)
+    signals = {
+        signal.SIGINT: ("the user pressed Ctrl-C", Exit.CANCELLED),
+        signal.SIGTERM: ("turnout was terminated", Exit.TERMINATED),
+    }
+    for number, meaning in signals.items():
+        loop.add_signal_handler(number, watcher.interrupt, *meaning)
+    try:
+        if watcher.bar is None:
+            return await task
+        with watcher.bar:
+            return await task
+    except asyncio.CancelledError:
+        return Ended()
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+class Report:
+    """Prints what came of it: the result on stdout, everything else on stderr."""
+
+    def __init__(self, console: Console, *, as_json: bool, with_record: bool, verbose: bool) -> None:
+        self._console = console
+        self._as_json = as_json
+        self._with_record = with_record
+        self._verbose = verbose
+        self._lines: deque[str] = deque(maxlen=LAST_LINES)
+
+    def server_line(self, line: str) -> None:
+        """Take a line of the server's stderr."""
+        if self._verbose:
+            self._say(line, style="dim")
+        else:
+            self._lines.append(line)
+
+    def finish(self, ended: Ended, interrupted: Exit | None) -> Exit:
+        """Print, and give the exit code."""
+        code = exit_code(ended)
+        if ended.error is None and interrupted is None:
+            self._print_result(ended.result)
+            if self._with_record:
+                self._print_record(ended)
+            return code
+        if interrupted is not None and ended.error is None and ended.record is not None:
+            # The result was faster than the signal.
+            self._print_result(ended.result)
+        if code is Exit.LOST and interrupted is None:
+            for line in self._lines:
+                self._say(line, style="dim")
+        self._print_record(ended)
+        return interrupted if interrupted is not None else code
+
+    def _print_result(self, result: Any) -> None:
+        text = result_text(result, compact=self._as_json)
+        if sys.stdout.isatty() and not self._as_json:
+            Console().print_json(text, ensure_ascii=False)
+        else:
+            click.echo(text)
+
+    def _print_record(self, ended: Ended) -> None:
+        if self._as_json:
+            record = None if ended.record is None else ended.record.as_dict()
+            click.echo(json.dumps({"error": _error(ended.error), "record": record}, default=str), err=True)
+            return
+        if ended.error is not None:
+            self._say(f"turnout: {describe(ended.error)}", style="red")
+        if ended.record is not None:
+            self._console.print(record_table(ended.record))
+        elif ended.error is None:
+            self._say("turnout: stopped before the call was over", style="red")
+
+    def _say(self, text: str, style: str) -> None:
+        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def describe(error: BaseException) -> str:
+    """One line about an error."""
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    else:
+        text = str(error) or type(error).__name__
+    return escaped_title(text, 1000)
+
+
+def escaped_title(text: str, limit: int = 80) -> str:
+    """Text for one line of a terminal."""
+    from turnout.records import escaped
+
+    return escaped(text, limit)
+
+
+def _error(error: BaseException | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    plain: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
+    for name in ("code", "data"):
+        if getattr(error, name, None) is not None:
+            plain[name] = getattr(error, name)
+    return plain

@@ -1,0 +1,111 @@
+"""What can go wrong, as one small family; every error that ends a call carries its record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from turnout._native import Record
+
+
+class Error(Exception):
+    """Anything turnout raises.
+
+    Attributes:
+        record: the evidence of the request concerned; None where there was none.
+    """
+
+    record: Record | None = None
+
+
+class RequestError(Error):
+    """Raised by a handler to answer with this error.
+
+    Args:
+        code: JSON-RPC error code; -32000 to -32099 are the protocol's.
+        message: one sentence for the peer.
+        data: anything orjson can encode, or None to leave it out.
+    """
+
+    def __init__(self, code: int, message: str, data: Any = None) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code
+        self.message = message
+        self.data = data
+
+
+class RemoteError(RequestError):
+    """The peer answered with an error; whatever its code looks like, the end is `error` (TMO-12)."""
+
+
+class InvalidResponse(Error):
+    """The peer answered, but not as the protocol says; only this call ends by it (RID-08 to RID-18)."""
+
+
+class CallCancelled(Error):
+    """The call was cancelled; `record.cancelled_by` and `record.cancel_reason` say by whom and why."""
+
+
+class CallTimedOut(Error, TimeoutError):
+    """A deadline passed; `record.outcome` is `idle_timeout` or `max_timeout`."""
+
+
+class PeerLost(Error, ConnectionError):
+    """The channel ended first; `record.outcome` is `peer_closed`, `peer_exited` or `closed`.
+
+    Attributes:
+        exit_code: how the peer's process ended, negative for a signal; None where it is not known.
+    """
+
+    exit_code: int | None = None
+
+
+class ConnectionClosed(PeerLost):
+    """The connection was over before the request could be sent; nothing was."""
+
+
+class LimitExceeded(Error):
+    """A limit was reached and nothing was sent.
+
+    Attributes:
+        limit: its name, as in `Router(limits=...)`.
+        value: its value.
+    """
+
+    def __init__(self, limit: str, value: int) -> None:
+        super().__init__(f"{limit} ({value}) is reached; wait for requests to end, or raise the limit")
+        self.limit = limit
+        self.value = value
+
+
+class NotAllowed(Error):
+    """The protocol revision in force forbids it; nothing was sent."""
+
+
+class OpeningFailed(Error):
+    """The peer was reached but could not be opened: no common revision, or an answer that is none."""
+
+
+class RequestCancelled(Error):
+    """Raised by `Request.raise_if_cancelled` in a handler that polls."""
+
+
+def call_ended(outcome: str, record: Record, error: Any, fault: str | None) -> Error:
+    """Build the exception for a call that ended without a result; the native part calls it."""
+    ended: Error
+    what = f"{record.method} (request {record.id}, to {record.peer})"
+    if fault is not None:
+        ended = InvalidResponse(f"{what}: {fault}")
+    elif outcome == "error":
+        ended = RemoteError(error["code"], error["message"], error.get("data"))
+    elif outcome == "cancelled":
+        reason = f": {record.cancel_reason}" if record.cancel_reason else ""
+        ended = CallCancelled(f"{what} was cancelled by {record.cancelled_by}{reason}")
+    elif outcome in ("idle_timeout", "max_timeout"):
+        ended = CallTimedOut(f"{what} {record.cancel_reason or 'timed out'}")
+    else:
+        code = "" if record.exit_code is None else f" with exit code {record.exit_code}"
+        ended = PeerLost(f"{what}: {outcome.replace('_', ' ')}{code}")
+        ended.exit_code = record.exit_code
+    ended.record = record
+    return ended

@@ -1,0 +1,115 @@
+"""Who handles what: request handlers, notification observers, event listeners and message filters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from turnout._native import LateProgress, LateResponse, Notification, Refused, Request, Unmatched
+
+    Event = LateResponse | LateProgress | Unmatched | Refused
+
+RequestHandler = Callable[["Request"], Any]
+Observer = Callable[["Notification"], Any]
+Listener = Callable[["Event"], Any]
+Filter = Callable[[str, Any], Any]
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+DROP = object()
+"""What a filter returns to make a message vanish."""
+
+
+@dataclass(frozen=True)
+class Handler:
+    """One registered request handler."""
+
+    function: RequestHandler
+    is_async: bool
+    stops: bool
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """True where calling `function` gives a coroutine."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004
+    )
+
+
+class Handlers:
+    """The registrations of one peer, or of a router for all of its peers."""
+
+    def __init__(self) -> None:
+        self.requests: dict[str, Handler] = {}
+        self.observers: dict[str, list[Observer]] = {}
+        self.listeners: list[Listener] = []
+        self.incoming: dict[str, list[Filter]] = {}
+        self.outgoing: dict[str, list[Filter]] = {}
+        self.changed: Callable[[], None] = lambda: None
+
+    def on_request(self, method: str, *, stops: bool = True) -> Callable[[H], H]:
+        """Register the handler of a method; the latest one stands.
+
+        An async handler runs in a task, a plain function in a thread. What it returns is the result.
+
+        Args:
+            method: the method, or `"*"` for every method that has no handler.
+            stops: whether a cancel stops the handler. An async one is stopped by cancelling its task; one
+                that opts out (False), like one in a thread, only sees `request.cancelled`.
+        """
+
+        def register(function: H) -> H:
+            self.requests[method] = Handler(function, is_async(function), stops)
+            return function
+
+        return register
+
+    def on_notification(self, method: str) -> Callable[[H], H]:
+        """Register an observer of a notification, built-in ones included.
+
+        Args:
+            method: the method, or `"*"` for all that have no observer of their own, but for
+                `notifications/progress` and `notifications/cancelled`.
+        """
+
+        def register(function: H) -> H:
+            self.observers.setdefault(method, []).append(function)
+            self.changed()
+            return function
+
+        return register
+
+    def on_event(self, function: H) -> H:
+        """Register a listener for what came late or wrong.
+
+        It gets a `LateResponse`, `LateProgress`, `Unmatched` or `Refused`.
+        """
+        self.listeners.append(function)
+        return function
+
+    def filter_incoming(self, method: str) -> Callable[[H], H]:
+        """Register a filter for incoming requests and notifications, before they are routed.
+
+        The filter is called with the method and the decoded params. What it returns takes their place;
+        None leaves them alone; `turnout.DROP` makes the message vanish, and a request is then answered
+        with an error. It runs in the loop: it must not block. One that raises fails its own message only.
+        """
+        return self._filter(self.incoming, method)
+
+    def filter_outgoing(self, method: str) -> Callable[[H], H]:
+        """Register a filter for outgoing requests and notifications, likewise; one that raises stops the send."""
+        return self._filter(self.outgoing, method)
+
+    def _filter(self, filters: dict[str, list[Filter]], method: str) -> Callable[[H], H]:
+        def register(function: H) -> H:
+            filters.setdefault(method, []).append(function)
+            self.changed()
+            return function
+
+        return register
+
+
+Callback = Callable[[], Awaitable[None]]

@@ -1,0 +1,323 @@
+"""One peer: its connection, the handlers of its requests, and its way to an end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from turnout._native import Connection, Notification, Request
+from turnout.errors import RequestCancelled, RequestError
+from turnout.handlers import DROP, Handler, Handlers
+from turnout.transports.base import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from turnout.handlers import Event, Filter
+    from turnout.router import Router
+
+log = logging.getLogger("turnout")
+
+METHOD_NOT_FOUND = -32601
+INTERNAL_ERROR = -32603
+
+_EAGER = sys.version_info >= (3, 12)
+
+
+class Peer(Connection):
+    """The other end of one connection; made by `Router.connect` and `Router.serve`.
+
+    Sending, cancelling and records are the native `Connection`'s; this class adds what needs asyncio.
+    """
+
+    def __new__(cls, router: Router, name: str, transport: str) -> Peer:  # noqa: D102
+        return super().__new__(
+            cls, name, transport, clock=router.clock, ledger=router.ledger, limits=router.limits
+        )
+
+    def __init__(self, router: Router, name: str, transport: str) -> None:  # noqa: ARG002
+        self.router = router
+        self.handlers = Handlers()
+        self.handlers.changed = self._apply_handlers
+        self.on_request = self.handlers.on_request
+        self.on_notification = self.handlers.on_notification
+        self.on_event = self.handlers.on_event
+        self.filter_incoming = self.handlers.filter_incoming
+        self.filter_outgoing = self.handlers.filter_outgoing
+        self.server_info: dict[str, Any] | None = None
+        self.server_capabilities: dict[str, Any] = {}
+        self.instructions: str | None = None
+        self.error: BaseException | None = None
+        self._loop = asyncio.get_running_loop()
+        self._transport: Transport | None = None
+        self._running: dict[Request, asyncio.Task[None] | asyncio.Future[None]] = {}
+        self._lost = self._loop.create_future()
+        self._closing: asyncio.Task[None] | None = None
+        self.set_timeouts(router.timeout, router.max_timeout)
+        self.follow_records(router.on_finished, every=router.records.followed)
+        self._apply_handlers()
+
+    # ---- the transport's side: turnout.transports.Link ----
+
+    def use(self, transport: Transport) -> None:
+        """Write to `transport` from now on."""
+        self._transport = transport
+        self.attach(self._loop, transport.write)
+
+    def lost(self, error: BaseException | None, *, exit_code: int | None = None) -> None:
+        """Take the end of the channel: everything in flight ends, once."""
+        self.error = error
+        self._dispatch(self.take_end())
+        self.end("peer_closed" if exit_code is None else "peer_exited", exit_code=exit_code)
+        self._gone()
+
+    def _gone(self) -> None:
+        self.detach()
+        if not self._lost.done():
+            self._lost.set_result(None)
+        self.router.forget(self)
+
+    @property
+    def is_open(self) -> bool:
+        """True until the channel ended or was closed."""
+        return not self.is_over
+
+    async def wait_lost(self) -> None:
+        """Wait until the channel is over, whoever ended it."""
+        await asyncio.shield(self._lost)
+
+    # ---- what comes in ----
+
+    def _dispatch(self, deliveries: list[Request | Notification | Event]) -> None:
+        for delivery in deliveries:
+            if type(delivery) is Request:
+                self._start(delivery)
+            elif type(delivery) is Notification:
+                self._notify_observers(delivery)
+            else:
+                self._tell(delivery)
+
+    def _start(self, request: Request) -> None:
+        method = request.method
+        mine, shared = self.handlers.requests, self.router.handlers.requests
+        handler = mine.get(method) or shared.get(method) or mine.get("*") or shared.get("*")
+        if handler is None:
+            request.fail(METHOD_NOT_FOUND, "Method not found", {"method": method})
+            return
+        if not handler.is_async:
+            self._start_in_thread(handler, request)
+            return
+        if not handler.stops:
+            request.decline_cancel()
+        task = self._task(self._serve(handler.function, request))
+        if not task.done():
+            self._running[request] = task
+            request._task = task  # noqa: SLF001
+
+    if _EAGER:
+
+        def _task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+            if self._loop.get_task_factory() is not None:
+                return self._loop.create_task(coroutine)
+            return asyncio.Task(coroutine, loop=self._loop, eager_start=True)
+
+    else:
+
+        def _task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+            return self._loop.create_task(coroutine)
+
+    async def _serve(self, function: Callable[[Request], Any], request: Request) -> None:
+        """Run one handler to its end, and make an answer or a piece of evidence of whatever that is."""
+        try:
+            if request._begin():  # noqa: SLF001
+                request.respond(await function(request))
+        except asyncio.CancelledError:
+            if not request.cancelled:
+                request.fail(INTERNAL_ERROR, "the handler was cancelled")
+                raise
+            request.stopped()
+        except RequestCancelled:
+            request.stopped()
+        except RequestError as error:
+            request.fail(error.code, error.message, error.data)
+        except Exception as error:
+            if not request.fail(INTERNAL_ERROR, "Internal error"):
+                log.debug("a handler raised after its request was over", exc_info=error)
+            else:
+                log.exception("the handler of %s raised", request.method)
+        finally:
+            self._running.pop(request, None)
+
+    def _start_in_thread(self, handler: Handler, request: Request) -> None:
+        if not handler.stops:
+            request.decline_cancel()
+
+        def work() -> None:
+            try:
+                if request._begin():  # noqa: SLF001
+                    request.respond(handler.function(request))
+            except RequestCancelled:
+                request.stopped()
+            except RequestError as error:
+                request.fail(error.code, error.message, error.data)
+            except Exception:
+                if request.fail(INTERNAL_ERROR, "Internal error"):
+                    log.exception("the handler of %s raised", request.method)
+
+        future = self._loop.run_in_executor(self.router.threads, work)
+        self._running[request] = future
+        future.add_done_callback(lambda _: self._running.pop(request, None))
+
+    def _notify_observers(self, notification: Notification) -> None:
+        method = notification.method
+        mine, shared = self.handlers.observers, self.router.handlers.observers
+        observers = [*mine.get(method, ()), *shared.get(method, ())]
+        if not observers and method not in ("notifications/progress", "notifications/cancelled"):
+            observers = [*mine.get("*", ()), *shared.get("*", ())]
+        for observer in observers:
+            self._call(observer, notification)
+
+    def _tell(self, event: Event) -> None:
+        for listener in (*self.handlers.listeners, *self.router.handlers.listeners):
+            self._call(listener, event)
+
+    def _call(self, function: Callable[[Any], Any], argument: object) -> None:
+        """Call an observer; one that raises is the loop's to report and harms nobody else."""
+        try:
+            result = function(argument)
+        except Exception as error:  # noqa: BLE001
+            self._loop.call_exception_handler(
+                {"message": f"turnout: {function!r} raised", "exception": error, "peer": self}
+            )
+            return
+        if inspect.iscoroutine(result):
+            self.router.keep(self._loop.create_task(result))
+
+    def _apply_handlers(self) -> None:
+        """Tell the native part which messages anyone here wants to see."""
+        both = (self.handlers, self.router.handlers)
+        observed = {method for handlers in both for method in handlers.observers}
+        self.observe(observed)
+        self.filter(
+            {method for handlers in both for method in handlers.incoming},
+            {method for handlers in both for method in handlers.outgoing},
+        )
+
+    # ---- filters ----
+
+    def _filter_outgoing(self, method: str, params: Any) -> Any:
+        for chosen in self._filters("outgoing", method):
+            params = _filtered(chosen, method, params)
+            if params is DROP:
+                raise RequestError(INTERNAL_ERROR, f"a filter stopped {method}")
+        return params
+
+    def _filter_incoming(self, method: str, raw: bytes | None) -> object:
+        """Ask the filters; None lets the frame pass, bytes take the place of its params, a tuple refuses it."""
+        before = None if raw is None else orjson.loads(raw)
+        params = before
+        try:
+            for chosen in self._filters("incoming", method):
+                params = _filtered(chosen, method, params)
+                if params is DROP:
+                    return (INTERNAL_ERROR, "a filter refused the message", None)
+            return None if params is before else orjson.dumps(params)
+        except RequestError as error:
+            return (error.code, error.message, None if error.data is None else orjson.dumps(error.data))
+        except Exception as error:  # noqa: BLE001
+            self._loop.call_exception_handler(
+                {"message": f"turnout: a filter of {method} raised", "exception": error, "peer": self}
+            )
+            return (INTERNAL_ERROR, "Internal error", None)
+
+    def _filters(self, direction: str, method: str) -> list[Filter]:
+        both = (getattr(self.handlers, direction), getattr(self.router.handlers, direction))
+        return [chosen for filters in both for chosen in filters.get(method, ())]
+
+    # ---- the end ----
+
+    async def close(self, *, drain: float = 0.0) -> None:
+        """Close the connection: bounded, whatever the peer and the handlers do (X-09).
+
+        Args:
+            drain: seconds in which requests in flight, ours and the peer's, may still end by themselves.
+        """
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close(drain))
+            self.router.keep(self._closing)
+        await asyncio.shield(self._closing)
+
+    async def _close(self, drain: float) -> None:
+        if drain > 0 and not self.is_over:
+            await self._drain(drain)
+        if not self.is_over:
+            self.flush()
+        running = [future for future in self._running.values() if isinstance(future, asyncio.Task)]
+        self.end("closed")
+        if running:
+            await asyncio.wait(running, timeout=self.router.close_timeout)
+        if self._transport is not None:
+            await self._transport.close()
+        self._gone()
+
+    async def _drain(self, seconds: float) -> None:
+        ended = asyncio.Event()
+        self.follow_records(lambda records: (self.router.on_finished(records), ended.set()), every=True)
+        with contextlib.suppress(asyncio.TimeoutError):
+            async with _timeout(seconds):
+                while any(self.in_flight) and not self.is_over:
+                    ended.clear()
+                    await ended.wait()
+        while self.pending_bytes and not self.is_over and not self._lost.done():
+            self.flush()
+            await asyncio.sleep(0)
+            break
+
+    def abort(self) -> None:
+        """Close at once, without a word to the peer."""
+        self.end("closed")
+        if self._transport is not None:
+            self._transport.abort()
+        self._gone()
+
+    async def __aenter__(self) -> Peer:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+_BUILT_IN = {"notifications/progress", "notifications/cancelled"}
+
+
+def _filtered(chosen: Filter, method: str, params: Any) -> Any:
+    changed = chosen(method, params)
+    return params if changed is None else changed
+
+
+class _timeout:  # noqa: N801
+    """`asyncio.timeout`, which 3.10 does not have."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._fired = False
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101
+        self._handle = asyncio.get_running_loop().call_later(self._seconds, self._fire, task)
+
+    def _fire(self, task: asyncio.Task[Any]) -> None:
+        self._fired = True
+        task.cancel()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._handle.cancel()
+        if self._fired and kind is asyncio.CancelledError:
+            raise asyncio.TimeoutError

@@ -1,0 +1,221 @@
+"""The records of a router: asked for, followed as they are written, saved as JSON lines."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from turnout._native import Ledger, Record
+
+cancel_log = logging.getLogger("turnout.cancel")
+
+_LOGGED_REASON = 200
+"""Characters of a reason that reach a log line."""
+
+
+def escaped(text: str, limit: int = _LOGGED_REASON) -> str:
+    """Text of a peer's, made fit for one log line: bounded, control characters escaped."""
+    cut = text if len(text) <= limit else text[:limit] + "..."
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in cut)
+
+
+def log_cancel(record: Record) -> None:
+    """Write the one line that every cancel leaves in the log (CAN-19)."""
+    if cancel_log.isEnabledFor(logging.INFO):
+        reason = record.cancel_reason
+        cancel_log.info(
+            "%s request %s %s with %s cancelled by %s: %s",
+            record.direction,
+            escaped(str(record.id)),
+            escaped(record.method),
+            escaped(record.peer),
+            record.cancelled_by,
+            "no reason given" if reason is None else escaped(reason),
+        )
+
+
+def to_json(record: Record) -> bytes:
+    """One record as one line of JSON, with a newline."""
+    return orjson.dumps(record.as_dict(), default=_plain, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.decode("ascii", "backslashreplace")
+    raise TypeError(type(value).__name__)
+
+
+class Following:
+    """Records as they end, for one reader; a reader that is too slow loses the oldest."""
+
+    def __init__(self, capacity: int, leave: Callable[[Following], None]) -> None:
+        self.missed = 0
+        self._ready: deque[Record] = deque(maxlen=capacity)
+        self._more = asyncio.Event()
+        self._leave = leave
+        self._closed = False
+
+    def put(self, record: Record) -> None:
+        """Take a record."""
+        if len(self._ready) == self._ready.maxlen:
+            self.missed += 1
+        self._ready.append(record)
+        self._more.set()
+
+    def close(self) -> None:
+        """Stop following; what was taken can still be read."""
+        self._closed = True
+        self._leave(self)
+        self._more.set()
+
+    def __aiter__(self) -> Following:
+        return self
+
+    async def __anext__(self) -> Record:
+        while not self._ready:
+            if self._closed:
+                raise StopAsyncIteration
+            self._more.clear()
+            await self._more.wait()
+        return self._ready.popleft()
+
+
+class Writing:
+    """Records written to a file as they end, until it is closed."""
+
+    def __init__(self, file: IO[bytes], leave: Callable[[Writing], None], *, owned: bool) -> None:
+        self._file = file
+        self._leave = leave
+        self._owned = owned
+
+    def put(self, record: Record) -> None:
+        """Write a record."""
+        self._file.write(to_json(record))
+
+    def close(self) -> None:
+        """Stop writing, and close the file if it was opened here."""
+        self._leave(self)
+        if self._owned:
+            self._file.close()
+        else:
+            self._file.flush()
+
+    def __enter__(self) -> Writing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Records:
+    """Finished records of every connection of a router: a bounded ring, newest kept.
+
+    Args:
+        ledger: where the native part keeps them.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._followers: list[Following | Writing] = []
+        self.on_first_follower: Callable[[], None] = lambda: None
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._ledger.records())
+
+    def __len__(self) -> int:
+        return len(self._ledger.records())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many requests ended with each outcome since the start, kept or not."""
+        return self._ledger.outcomes()
+
+    @property
+    def followed(self) -> bool:
+        """True while somebody follows."""
+        return bool(self._followers)
+
+    def query(
+        self,
+        *,
+        peer: str | None = None,
+        method: str | None = None,
+        outcome: str | None = None,
+        direction: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> list[Record]:
+        """Finished records that fit, oldest first.
+
+        Args:
+            peer: the peer's name; None for any, as for all of these.
+            method: the method.
+            outcome: how it ended.
+            direction: `"outbound"` or `"inbound"`.
+            since: ended at or after this time, in seconds since the epoch.
+            until: ended before this time, in seconds since the epoch.
+        """
+        wanted = {"peer": peer, "method": method, "outcome": outcome, "direction": direction}
+        exact = {name: value for name, value in wanted.items() if value is not None}
+
+        def fits(record: Record) -> bool:
+            ended = record.ended or 0.0
+            return (
+                all(getattr(record, name) == value for name, value in exact.items())
+                and (since is None or ended >= since)
+                and (until is None or ended < until)
+            )
+
+        return [record for record in self if fits(record)]
+
+    def follow(self, capacity: int = 1000) -> Following:
+        """Follow records as they end, from now on, by `async for`.
+
+        Args:
+            capacity: records kept for a reader that is slow; older ones are dropped and counted in `missed`.
+        """
+        following = Following(capacity, self._leave)
+        self._join(following)
+        return following
+
+    def write(self, target: str | Path | IO[bytes]) -> Writing:
+        """Write records as JSON lines as they end, until the returned object is closed.
+
+        Args:
+            target: a path to append to, or a binary file.
+
+        Raises:
+            OSError: the path cannot be opened.
+        """
+        owned = isinstance(target, (str, Path))
+        file = Path(target).open("ab") if isinstance(target, (str, Path)) else target
+        writing = Writing(file, self._leave, owned=owned)
+        self._join(writing)
+        return writing
+
+    def put(self, records: Iterable[Record]) -> None:
+        """Tell the followers."""
+        for record in records:
+            for follower in tuple(self._followers):
+                follower.put(record)
+
+    def close(self) -> None:
+        """Let every follower go."""
+        for follower in tuple(self._followers):
+            follower.close()
+
+    def _join(self, follower: Following | Writing) -> None:
+        self._followers.append(follower)
+        self.on_first_follower()
+
+    def _leave(self, follower: Following | Writing) -> None:
+        if follower in self._followers:
+            self._followers.remove(follower)

@@ -1,0 +1,190 @@
+"""The router: peers, their shared handlers, and the records of everything that was in flight."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from turnout import opening
+from turnout._native import Clock, Ledger, Record
+from turnout.handlers import Handlers
+from turnout.peer import Peer
+from turnout.records import Records, log_cancel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from turnout.transports.base import Link, Listener, Target, Transport
+
+
+class Router:
+    """Connections to any number of peers, in one event loop.
+
+    Args:
+        timeout: seconds without an answer or progress after which a request ends; None for never. Each
+            `send` can say otherwise (TMO-03, TMO-07).
+        max_timeout: seconds after which it ends whatever the progress; None for never (TMO-09).
+        close_timeout: seconds that handlers have to stop when a connection is closed (X-09).
+        limits: limits by name, as in `turnout.LIMITS`; None for the defaults.
+        records: how many finished records are kept.
+        name: how we introduce ourselves to peers.
+        version: our version, likewise.
+        capabilities: what we offer as a client when a connection is opened; None for nothing.
+        clock: where time comes from; None for the machine's monotonic clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: float | None = 60.0,
+        max_timeout: float | None = 3600.0,
+        close_timeout: float = 5.0,
+        limits: Mapping[str, int] | None = None,
+        records: int = 10_000,
+        name: str = "turnout",
+        version: str | None = None,
+        capabilities: Mapping[str, Any] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.timeout = timeout
+        self.max_timeout = max_timeout
+        self.close_timeout = close_timeout
+        self.limits = dict(limits) if limits is not None else None
+        self.identity = opening.Identity(name, version, dict(capabilities or {}))
+        self.clock = clock or Clock()
+        self.ledger = Ledger(records)
+        self.records = Records(self.ledger)
+        self.records.on_first_follower = self._apply_followers
+        self.handlers = Handlers()
+        self.handlers.changed = self._apply_handlers
+        self.on_request = self.handlers.on_request
+        self.on_notification = self.handlers.on_notification
+        self.on_event = self.handlers.on_event
+        self.filter_incoming = self.handlers.filter_incoming
+        self.filter_outgoing = self.handlers.filter_outgoing
+        self._peers: set[Peer] = set()
+        self._listeners: list[Listener] = []
+        self._kept: set[asyncio.Task[Any]] = set()
+        self._threads: ThreadPoolExecutor | None = None
+        self._closed = False
+
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        """The connections that are open."""
+        return tuple(self._peers)
+
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        """Where handlers that are plain functions run."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(thread_name_prefix="turnout")
+        return self._threads
+
+    async def connect(
+        self,
+        target: Target,
+        *,
+        era: opening.Era | None = "auto",
+        name: str | None = None,
+        open_timeout: float = 60.0,
+        probe_timeout: float = 10.0,
+    ) -> Peer:
+        """Connect to a peer and open it.
+
+        Args:
+            target: where it is: `stdio(...)`, `unix(...)`, `tcp(...)` or one end of `memory()`.
+            era: `"legacy"` shakes hands by `initialize`, `"modern"` asks `server/discover`, `"auto"` finds
+                out which (TRS-15 to TRS-17), and None leaves the connection as it is: no opening at all.
+            name: what records call the peer; None for the target's own name.
+            open_timeout: seconds for the opening.
+            probe_timeout: seconds after which a peer that does not answer the probe counts as legacy.
+
+        Raises:
+            OSError: the peer could not be started or reached.
+            OpeningFailed: it was reached but could not be opened.
+        """
+        peer = self._adopt(name or target.name, target.kind)
+        try:
+            peer.use(await target.open(peer))
+            if era is not None:
+                await opening.open_peer(peer, self.identity, era, open_timeout, probe_timeout)
+        except BaseException:
+            await peer.close()
+            raise
+        return peer
+
+    async def serve(self, listener: Listener, accepted: Callable[[Peer], Any] | None = None) -> None:
+        """Accept peers until the router is closed; requests go to the router's handlers.
+
+        Args:
+            listener: `listen_unix(...)` or `listen_tcp(...)`.
+            accepted: called with each new peer before its first byte is read; None for nothing.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+
+        def accept(transport: Transport, name: str) -> Link:
+            peer = self._adopt(name, transport.kind)
+            peer.use(transport)
+            if accepted is not None:
+                accepted(peer)
+            return peer
+
+        await listener.start(accept)
+        self._listeners.append(listener)
+
+    async def close(self, *, drain: float = 0.0) -> None:
+        """Close every connection; bounded, and idempotent.
+
+        Args:
+            drain: seconds in which requests in flight may still end by themselves.
+        """
+        self._closed = True
+        listeners, self._listeners = self._listeners, []
+        await asyncio.gather(*(listener.close() for listener in listeners))
+        await asyncio.gather(*(peer.close(drain=drain) for peer in self.peers))
+        self.records.close()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def __aenter__(self) -> Router:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # ---- for peers ----
+
+    def forget(self, peer: Peer) -> None:
+        """Drop a peer that is gone."""
+        self._peers.discard(peer)
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Hold a task until it is done, since loops hold theirs weakly."""
+        self._kept.add(task)
+        task.add_done_callback(self._kept.discard)
+
+    def on_finished(self, records: list[Record]) -> None:
+        """Take records that ended: one log line for each cancel, and word to every follower."""
+        for record in records:
+            if record.cancelled_by is not None:
+                log_cancel(record)
+        if self.records.followed:
+            self.records.put(records)
+
+    def _adopt(self, name: str, transport: str) -> Peer:
+        if self._closed:
+            raise RuntimeError("the router is closed")
+        peer = Peer(self, name, transport)
+        self._peers.add(peer)
+        return peer
+
+    def _apply_handlers(self) -> None:
+        for peer in self._peers:
+            peer._apply_handlers()  # noqa: SLF001
+
+    def _apply_followers(self) -> None:
+        for peer in self._peers:
+            peer.follow_records(self.on_finished, every=True)
