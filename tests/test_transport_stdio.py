@@ -296,6 +296,27 @@ def test_abort_kills_at_once(loop_kind):
     run(loop_kind, main())
 
 
+def test_a_loop_that_goes_away_during_close_leaves_no_process(loop_kind):
+    """Whatever cancels the closing, as a second Ctrl-C does, ends the patience and not the duty."""
+
+    async def main():
+        link = FakeLink()
+        transport = await python("import os, time\nos.write(1, b'up\\n')\ntime.sleep(600)").open(link)
+        await link.until(lambda: link.lines)
+        closing = asyncio.ensure_future(transport.close())
+        await asyncio.sleep(0)
+        others = asyncio.all_tasks() - {asyncio.current_task(), closing}
+        for task in others:
+            if "_terminate" in repr(task):
+                task.cancel()
+        await asyncio.wait([closing])
+        assert await gone(transport.pid)
+        transport.abort()
+        assert await link.until_lost() == (None, -signal.SIGKILL)
+
+    run(loop_kind, main())
+
+
 def test_abort_from_within_received(loop_kind):
     """A peer that refuses a frame aborts while the transport is still reading."""
 

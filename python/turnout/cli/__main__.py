@@ -2,4 +2,4 @@
 
 from turnout.cli import main
 
-main(prog_name="turnout")
+main()

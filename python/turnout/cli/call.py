@@ -16,6 +16,7 @@ from turnout.cli.arguments import BadArguments, request
 from turnout.cli.exits import Exit, exit_code
 from turnout.cli.session import Ended, Job, perform
 from turnout.cli.show import ProgressBar, record_table, result_text
+from turnout.records import escaped
 from turnout.transports import stdio
 
 if TYPE_CHECKING:
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 LAST_LINES = 20
 """Lines of the server's stderr that are shown when the call fails."""
+
+LONGEST_LINE = 1000
+"""Characters of an error that are shown."""
+
+FILE_WIDTH = 140
+"""Columns of what goes to no terminal."""
 
 EPILOG = "Exit codes: " + "; ".join(f"{code.value} {code.meaning}" for code in Exit) + "."
 
@@ -116,9 +123,11 @@ def call(
     except BadArguments as error:
         raise click.UsageError(str(error)) from error
     console = Console(stderr=True)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
     report = Report(console, as_json=as_json, with_record=with_record, verbose=verbose)
     shown = progress if progress is not None else console.is_terminal and not as_json
-    watcher = Looking(ProgressBar(console, escaped_title(method)) if shown else None)
+    watcher = Looking(ProgressBar(console, escaped(method, 40)) if shown else None)
     job = Job(
         target=stdio(*command, stderr=report.server_line),
         method=name,
@@ -250,17 +259,10 @@ class Report:
 def describe(error: BaseException) -> str:
     """One line about an error."""
     if isinstance(error, OSError) and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}"
+        text = f"cannot start {error.filename}: {error.strerror}"
     else:
         text = str(error) or type(error).__name__
-    return escaped_title(text, 1000)
-
-
-def escaped_title(text: str, limit: int = 80) -> str:
-    """Text for one line of a terminal."""
-    from turnout.records import escaped
-
-    return escaped(text, limit)
+    return escaped(text, LONGEST_LINE)
 
 
 def _error(error: BaseException | None) -> dict[str, Any] | None:

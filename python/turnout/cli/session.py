@@ -65,7 +65,7 @@ async def perform(job: Job, watcher: Watcher) -> Ended:
         asyncio.CancelledError: the task was cancelled; the server is closed all the same.
     """
     try:
-        async with turnout.Router() as router:
+        async with turnout.Router(timeout=job.timeout, max_timeout=job.max_timeout) as router:
             peer = await router.connect(job.target, era=job.era)
             late = asyncio.Event()
 
@@ -74,7 +74,7 @@ async def perform(job: Job, watcher: Watcher) -> Ended:
                 if isinstance(event, turnout.LateResponse):
                     late.set()
 
-            call = peer.send(job.method, job.params, timeout=job.timeout, max_timeout=job.max_timeout)
+            call = peer.send(job.method, job.params)
             watcher.started(call)
             ended = await _follow(call, watcher)
             if call.record.outcome in LATE_OUTCOMES:

@@ -100,7 +100,7 @@ def sentence(record: turnout.Record) -> str:
         "peer_exited": f"Lost{took}: the server exited{_exit_code(record.exit_code)}",
         "closed": f"Given up{took}: the connection was closed on our side",
     }.get(record.outcome, f"Ended as {record.outcome}{took}")
-    return "".join((what, _reason(record), _progress(record), _late(record), "."))
+    return "".join((what, _reason(record), _progress(record), _told(record), _late(record), "."))
 
 
 def record_table(record: turnout.Record) -> RenderableType:
@@ -113,26 +113,22 @@ def record_table(record: turnout.Record) -> RenderableType:
     return Group(Text(sentence(record), style=outcome_style(record)), table)
 
 
-def records_table(rows: Iterable[tuple[str, turnout.Record]], title: str) -> Table:
-    """Several records, a row each.
+def records_table(title: str, groups: Iterable[tuple[str, list[tuple[str, turnout.Record]]]]) -> Table:
+    """Several records, a row and a sentence each.
 
     Args:
-        rows: what was done, and its record.
         title: of the table.
+        groups: a heading each, with what was done and its record.
     """
-    table = Table(title=title, title_justify="left", expand=False)
-    for column in ("what was done", "id", "outcome", "progress", "cancel", "what happened"):
+    table = Table(title=title, title_justify="left")
+    for column in ("what was done", "outcome", "what the record tells"):
         table.add_column(column, overflow="fold")
-    for what, record in rows:
-        update = record.progress
-        table.add_row(
-            Text(what),
-            Text(escaped(str(record.id))),
-            Text(str(record.outcome), style=outcome_style(record)),
-            Text("-" if update is None else _of(update)),
-            Text(_cancel(record)),
-            Text(sentence(record)),
-        )
+    for heading, rows in groups:
+        table.add_section()
+        table.add_row(Text(heading, style="bold"))
+        for what, record in rows:
+            outcome = Text(str(record.outcome), style=outcome_style(record))
+            table.add_row(Text(f"  {what}"), outcome, Text(sentence(record)))
     return table
 
 
@@ -174,12 +170,6 @@ def _of(update: turnout.Progress) -> str:
     return f"{update.progress:g}{of}{message}"
 
 
-def _cancel(record: turnout.Record) -> str:
-    if record.cancel_requested is None:
-        return "-"
-    return f"by the {record.cancelled_by}, {'written' if record.cancel_written else 'not written'}"
-
-
 def _exit_code(code: int | None) -> str:
     if code is None:
         return ""
@@ -198,12 +188,22 @@ def _progress(record: turnout.Record) -> str:
     return f", at {_of(record.progress)}"
 
 
+def _told(record: turnout.Record) -> str:
+    if record.cancel_requested is None or record.direction != "outbound":
+        return ""
+    return "; the server was told" if record.cancel_written else "; the server was not told"
+
+
 def _late(record: turnout.Record) -> str:
     if record.late_response is not None and record.late_at is not None and record.ended is not None:
         return f"; {_article(record.late_response)} came {record.late_at - record.ended:.2f} s late"
     if record.late_progress:
-        return f"; it went on reporting ({record.late_progress} times)"
+        return f"; late progress came {_times(record.late_progress)}"
     return ""
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _article(kind: str) -> str:

@@ -175,6 +175,11 @@ class ChildTransport:
         self._reader.start()
         process.exited.add_done_callback(self._exited)
 
+    @property
+    def pid(self) -> int:
+        """The child's process id, and that of its process group."""
+        return self._process.pid
+
     def write(self, data: bytes) -> None:
         """Write to the child's stdin."""
         self._writer.write(data)
@@ -245,6 +250,15 @@ class ChildTransport:
 
     async def _terminate(self, patience: float) -> None:
         """Wait, ask, force: each bounded, for the process and then for what it left behind."""
+        try:
+            await self._end_process(patience)
+        except asyncio.CancelledError:
+            # The loop is going away and nobody will ask again.
+            if not self._process.exited.done():
+                self._process.signal_group(signal.SIGKILL)
+            raise
+
+    async def _end_process(self, patience: float) -> None:
         self._writer.finish()
         await self._wait_exit(patience)
         if not self._process.exited.done():

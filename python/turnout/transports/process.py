@@ -57,6 +57,11 @@ class ChildProcess:
         else:
             loop.add_reader(self._pidfd, self._ready)
 
+    @property
+    def pid(self) -> int:
+        """Its process id, and that of its group."""
+        return self._process.pid
+
     def signal_group(self, number: int) -> bool:
         """Signal the process and all it started; False when nobody is left.
 
