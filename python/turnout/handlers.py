@@ -63,6 +63,7 @@ class Handlers:
 
         def register(function: H) -> H:
             self.requests[method] = Handler(function, is_async(function), stops)
+            self.changed()
             return function
 
         return register

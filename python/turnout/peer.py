@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import sys
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -14,10 +13,11 @@ import orjson
 from turnout._native import Connection, Notification, Request
 from turnout.errors import RequestCancelled, RequestError
 from turnout.handlers import DROP, Handler, Handlers
+from turnout.records import escaped
 from turnout.transports.base import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from turnout.handlers import Event, Filter
     from turnout.router import Router
@@ -26,8 +26,6 @@ log = logging.getLogger("turnout")
 
 METHOD_NOT_FOUND = -32601
 INTERNAL_ERROR = -32603
-
-_EAGER = sys.version_info >= (3, 12)
 
 
 class Peer(Connection):
@@ -56,7 +54,6 @@ class Peer(Connection):
         self.error: BaseException | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: Transport | None = None
-        self._running: dict[Request, asyncio.Task[None] | asyncio.Future[None]] = {}
         self._lost = self._loop.create_future()
         self._closing: asyncio.Task[None] | None = None
         self.set_timeouts(router.timeout, router.max_timeout)
@@ -73,7 +70,8 @@ class Peer(Connection):
     def lost(self, error: BaseException | None, *, exit_code: int | None = None) -> None:
         """Take the end of the channel: everything in flight ends, once."""
         self.error = error
-        self._dispatch(self.take_end())
+        for delivery in self.take_end():
+            self._dispatch(delivery)
         self.end("peer_closed" if exit_code is None else "peer_exited", exit_code=exit_code)
         self._gone()
 
@@ -94,65 +92,27 @@ class Peer(Connection):
 
     # ---- what comes in ----
 
-    def _dispatch(self, deliveries: list[Request | Notification | Event]) -> None:
-        for delivery in deliveries:
-            if type(delivery) is Request:
-                self._start(delivery)
-            elif type(delivery) is Notification:
-                self._notify_observers(delivery)
-            else:
-                self._tell(delivery)
+    def _dispatch(self, delivery: Request | Notification | Event) -> None:
+        """Act on one delivery; the native part starts async handlers of known methods by itself."""
+        if isinstance(delivery, Request):
+            self._start(delivery)
+        elif isinstance(delivery, Notification):
+            self._notify_observers(delivery)
+        else:
+            self._tell(delivery)
 
     def _start(self, request: Request) -> None:
-        method = request.method
-        mine, shared = self.handlers.requests, self.router.handlers.requests
-        handler = mine.get(method) or shared.get(method) or mine.get("*") or shared.get("*")
+        handler = self._handler(request.method)
         if handler is None:
-            request.fail(METHOD_NOT_FOUND, "Method not found", {"method": method})
-            return
-        if not handler.is_async:
+            request.fail(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
+        elif handler.is_async:
+            self.start_handler(request, handler.function, handler.stops)
+        else:
             self._start_in_thread(handler, request)
-            return
-        if not handler.stops:
-            request.decline_cancel()
-        task = self._task(self._serve(handler.function, request))
-        if not task.done():
-            self._running[request] = task
-            request._task = task  # noqa: SLF001
 
-    if _EAGER:
-
-        def _task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-            if self._loop.get_task_factory() is not None:
-                return self._loop.create_task(coroutine)
-            return asyncio.Task(coroutine, loop=self._loop, eager_start=True)
-
-    else:
-
-        def _task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-            return self._loop.create_task(coroutine)
-
-    async def _serve(self, function: Callable[[Request], Any], request: Request) -> None:
-        """Run one handler to its end, and make an answer or a piece of evidence of whatever that is."""
-        try:
-            if request._begin():  # noqa: SLF001
-                request.respond(await function(request))
-        except asyncio.CancelledError:
-            if not request.cancelled:
-                request.fail(INTERNAL_ERROR, "the handler was cancelled")
-                raise
-            request.stopped()
-        except RequestCancelled:
-            request.stopped()
-        except RequestError as error:
-            request.fail(error.code, error.message, error.data)
-        except Exception as error:
-            if not request.fail(INTERNAL_ERROR, "Internal error"):
-                log.debug("a handler raised after its request was over", exc_info=error)
-            else:
-                log.exception("the handler of %s raised", request.method)
-        finally:
-            self._running.pop(request, None)
+    def _handler(self, method: str) -> Handler | None:
+        mine, shared = self.handlers.requests, self.router.handlers.requests
+        return mine.get(method) or shared.get(method) or mine.get("*") or shared.get("*")
 
     def _start_in_thread(self, handler: Handler, request: Request) -> None:
         if not handler.stops:
@@ -162,17 +122,31 @@ class Peer(Connection):
             try:
                 if request._begin():  # noqa: SLF001
                     request.respond(handler.function(request))
-            except RequestCancelled:
-                request.stopped()
-            except RequestError as error:
-                request.fail(error.code, error.message, error.data)
-            except Exception:
-                if request.fail(INTERNAL_ERROR, "Internal error"):
-                    log.exception("the handler of %s raised", request.method)
+            except Exception as error:  # noqa: BLE001
+                self._failed(request, error)
+            finally:
+                request._over()  # noqa: SLF001
 
-        future = self._loop.run_in_executor(self.router.threads, work)
-        self._running[request] = future
-        future.add_done_callback(lambda _: self._running.pop(request, None))
+        self.router.threads.submit(work)
+
+    def _failed(self, request: Request, error: BaseException) -> None:
+        """Make an error for the peer, or a piece of evidence, of what a handler raised."""
+        if isinstance(error, asyncio.CancelledError):
+            if request.cancelled:
+                request.stopped()
+            else:
+                request.fail(INTERNAL_ERROR, "the handler was cancelled")
+        elif isinstance(error, RequestCancelled):
+            request.stopped()
+        elif isinstance(error, RequestError):
+            request.fail(error.code, error.message, error.data)
+        elif not isinstance(error, Exception):
+            request.fail(INTERNAL_ERROR, "the server is stopping")
+            raise error
+        elif request.fail(INTERNAL_ERROR, "Internal error"):
+            log.error("the handler of %s raised", escaped(request.method), exc_info=error)
+        else:
+            log.debug("the handler of %s raised after its request was over", escaped(request.method), exc_info=error)
 
     def _notify_observers(self, notification: Notification) -> None:
         method = notification.method
@@ -200,8 +174,16 @@ class Peer(Connection):
             self.router.keep(self._loop.create_task(result))
 
     def _apply_handlers(self) -> None:
-        """Tell the native part which messages anyone here wants to see."""
+        """Tell the native part who handles what, and which messages anyone here wants to see."""
         both = (self.handlers, self.router.handlers)
+        known = {**self.router.handlers.requests, **self.handlers.requests}
+        self.set_handlers(
+            {
+                method: (handler.function, handler.stops)
+                for method, handler in known.items()
+                if handler.is_async and method != "*"
+            }
+        )
         observed = {method for handlers in both for method in handlers.observers}
         self.observe(observed)
         self.filter(
@@ -258,7 +240,7 @@ class Peer(Connection):
             await self._drain(drain)
         if not self.is_over:
             self.flush()
-        running = [future for future in self._running.values() if isinstance(future, asyncio.Task)]
+        running = self.handler_tasks()
         self.end("closed")
         if running:
             await asyncio.wait(running, timeout=self.router.close_timeout)
@@ -274,10 +256,6 @@ class Peer(Connection):
                 while any(self.in_flight) and not self.is_over:
                     ended.clear()
                     await ended.wait()
-        while self.pending_bytes and not self.is_over and not self._lost.done():
-            self.flush()
-            await asyncio.sleep(0)
-            break
 
     def abort(self) -> None:
         """Close at once, without a word to the peer."""

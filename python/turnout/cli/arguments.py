@@ -44,7 +44,9 @@ def members_of(params: Sequence[str]) -> dict[str, Any]:
     """
     if params and params[0].lstrip().startswith(("{", "[")):
         if len(params) > 1:
-            raise BadArguments(f"after a JSON object there is nothing more to say, but there is {params[1]!r}")
+            raise BadArguments(
+                f"after a JSON object there is nothing more to say, but there is {params[1]!r}"
+            )
         return json_object(params[0])
     members: dict[str, Any] = {}
     for pair in params:

@@ -54,7 +54,9 @@ class CallCommand(click.Command):
 @click.command(cls=CallCommand, epilog=EPILOG)
 @click.argument("method")
 @click.argument("params", nargs=-1)
-@click.option("--progress/--no-progress", default=None, help="Show progress on stderr; by default on a terminal.")
+@click.option(
+    "--progress/--no-progress", default=None, help="Show progress on stderr; by default on a terminal."
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
@@ -82,7 +84,9 @@ class CallCommand(click.Command):
     show_default=True,
     help="How to open the server: probe it, by handshake (up to 2025-11-25), or without (from 2026-07-28).",
 )
-@click.option("--json", "as_json", is_flag=True, help="Compact JSON: the result on stdout, the record on stderr.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Compact JSON: the result on stdout, the record on stderr."
+)
 @click.option("--record", "with_record", is_flag=True, help="Print the record, too, when there is a result.")
 @click.option("--verbose", "-v", is_flag=True, help="Show the server's stderr as it comes.")
 @click.pass_context

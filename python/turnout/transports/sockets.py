@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from turnout._native import Input
-
     from turnout.transports.base import Accept, Link
 
 LOGGER = logging.getLogger("turnout.sockets")

@@ -488,6 +488,11 @@ impl<H: Host> Connection<H> {
         }
     }
 
+    /// The host's handles of the peer's requests in flight.
+    pub fn handled(&self) -> Vec<H::Request> {
+        self.inbound.iter().flatten().filter_map(|entry| entry.owner.clone()).collect()
+    }
+
     /// The handler opts out of being stopped: a cancel reaches it as a flag only (CAN-16).
     pub fn decline(&mut self, number: u64) {
         if let Some(entry) = self.arrivals.find(number).and_then(|(slot, _)| self.inbound[slot].as_mut()) {

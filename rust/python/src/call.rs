@@ -58,6 +58,10 @@ impl Call {
         self.record.get().ok_or_else(|| InvalidStateError::new_err("the request is still being registered"))
     }
 
+    pub fn home(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.shared.event_loop_here(py)
+    }
+
     pub fn is_done(&self) -> bool {
         lock(&self.state).ended.is_some()
     }

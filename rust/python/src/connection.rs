@@ -3,10 +3,9 @@
 //! The lock is held for parsing, matching and encoding only. It is released before anything of Python's is
 //! called, and before the transport is.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::ThreadId;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -27,10 +26,11 @@ use turnout_core::sync::lock;
 
 use crate::call::Call;
 use crate::clock::{Clock, Patience, duration};
-use crate::deliver::{Handle, Python_, deliver};
+use crate::deliver::{Handle, Python_, Sink, deliver};
 use crate::input::Input;
 use crate::record::{Ledger, Record};
 use crate::request::Request;
+use crate::serving::{Serving, task_options};
 use crate::waiter::Wake;
 use crate::{errors, json};
 
@@ -44,7 +44,8 @@ struct Home {
     call_later: Py<PyAny>,
     flush: Py<PyAny>,
     expire: Py<PyAny>,
-    thread: ThreadId,
+    task_options: Py<PyDict>,
+    thread: usize,
 }
 
 #[derive(Default)]
@@ -53,12 +54,32 @@ struct Timer {
     handle: Option<Py<PyAny>>,
 }
 
+/// A number of the running thread's own, cheaper than asking for its id.
+fn this_thread() -> usize {
+    thread_local!(static MARK: u8 = const { 0 });
+    MARK.with(|mark| std::ptr::from_ref(mark).addr())
+}
+
+/// An async handler of a method, started without asking Python.
+struct Handler {
+    function: Py<PyAny>,
+    declines: bool,
+}
+
+/// A handler and what its task is made with.
+pub struct Route {
+    pub function: Py<PyAny>,
+    pub declines: bool,
+    pub task_options: Py<PyDict>,
+}
+
 /// What handles of calls and requests share with their connection.
 pub struct Shared {
     core: Mutex<Core>,
     clock: Py<Clock>,
     manual: bool,
     max_pending_progress: usize,
+    max_methods: usize,
     home: Mutex<Option<Arc<Home>>>,
     write: Mutex<Option<Py<PyAny>>>,
     on_finished: Mutex<Option<Py<PyAny>>>,
@@ -71,6 +92,11 @@ pub struct Shared {
     max: AtomicU64,
     observed: Mutex<Option<HashSet<String>>>,
     timer: Mutex<Timer>,
+    handlers: Mutex<HashMap<String, Handler>>,
+    /// Method names as Python strings.
+    names: Mutex<HashMap<String, Py<PyString>>>,
+    /// Cancelled requests whose handlers are still at work; a loop holds its tasks weakly.
+    lingering: Mutex<HashMap<u64, Py<Request>>>,
     /// True from the moment a flush is due until it runs: one wake-up for any number of sends.
     scheduled: AtomicBool,
     handle: OnceLock<Py<pyo3::types::PyWeakrefReference>>,
@@ -93,17 +119,57 @@ impl Shared {
         self.home().map(|home| home.event_loop.clone_ref(py))
     }
 
+    /// The loop, where this thread is the one it runs in.
+    pub fn event_loop_here(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let home = lock(&self.home);
+        home.as_ref().filter(|home| home.thread == this_thread()).map(|home| home.event_loop.clone_ref(py))
+    }
+
     pub fn observes(&self, method: &str) -> bool {
         lock(&self.observed).as_ref().is_none_or(|observed| observed.contains("*") || observed.contains(method))
     }
 
+    /// The handler that runs without asking Python, where the method has one.
+    pub fn route(&self, py: Python<'_>, method: &Py<PyString>) -> Option<Route> {
+        let method = method.bind(py).to_str().ok()?;
+        let home = self.home()?;
+        let handlers = lock(&self.handlers);
+        let handler = handlers.get(method)?;
+        let (function, declines) = (handler.function.clone_ref(py), handler.declines);
+        Some(Route { function, declines, task_options: home.task_options.clone_ref(py) })
+    }
+
+    pub fn method_name(&self, py: Python<'_>, method: &str) -> Py<PyString> {
+        let mut names = lock(&self.names);
+        if let Some(name) = names.get(method) {
+            return name.clone_ref(py);
+        }
+        let name = PyString::new(py, method).unbind();
+        if names.len() < self.max_methods {
+            names.insert(method.to_owned(), name.clone_ref(py));
+        }
+        name
+    }
+
+    /// Keeps a cancelled request until its handler is over.
+    pub fn hold(&self, number: u64, request: Py<Request>) {
+        if request.get().is_at_work() {
+            lock(&self.lingering).insert(number, request);
+        }
+    }
+
+    pub fn let_go(&self, number: u64) {
+        let request = lock(&self.lingering).remove(&number);
+        drop(request);
+    }
+
     /// Has the loop write what waits, on its next turn; from any thread.
     fn schedule_flush(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(home) = self.home() else { return Ok(()) };
         if self.scheduled.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let call = if std::thread::current().id() == home.thread { &home.call_soon } else { &home.call_soon_threadsafe };
+        let Some(home) = self.home() else { return Ok(()) };
+        let call = if this_thread() == home.thread { &home.call_soon } else { &home.call_soon_threadsafe };
         let scheduled = call.bind(py).call1((&home.flush,));
         if scheduled.is_err() {
             self.scheduled.store(false, Ordering::Release);
@@ -115,8 +181,7 @@ impl Shared {
     fn act(&self, py: Python<'_>, mut batch: Batch<Python_>, wake: Wake) -> PyResult<()> {
         lock(&self.core).settle_books(&mut batch);
         if let Some(connection) = self.connection(py) {
-            let left = deliver(&connection, batch, b"", wake)?;
-            debug_assert!(left.is_none(), "only the reader brings requests and notifications");
+            deliver(&connection, batch, b"", wake, &Sink::Handlers)?;
         }
         Ok(())
     }
@@ -251,12 +316,11 @@ impl Connection {
     /// Takes every whole frame that was read, then acts on what came of them.
     ///
     /// A call from within the deliveries of another one leaves its bytes to that one.
-    fn pump<'py>(slf: &Bound<'py, Self>, wake: Wake) -> PyResult<Vec<Bound<'py, PyList>>> {
+    fn pump<'py>(slf: &Bound<'py, Self>, wake: Wake, sink: &Sink<'_, 'py>) -> PyResult<()> {
         let this = slf.get();
         let input = this.input.get();
-        let mut left = Vec::new();
         loop {
-            let Some(mut frames) = input.take() else { return Ok(left) };
+            let Some(mut frames) = input.take() else { return Ok(()) };
             let mut batch = Batch::default();
             let (mut held, mut looked_at) = (None, Span::default());
             let now = this.shared.now();
@@ -277,15 +341,14 @@ impl Connection {
                 }
                 core.settle_books(&mut batch);
             }
-            let mut delivered = deliver(slf, batch, frames.region(), wake);
-            if let (Ok(list), Some(envelope)) = (&delivered, &held) {
-                left.extend(list.clone());
-                delivered = Self::look_at(slf, looked_at.of(frames.region()), envelope, wake);
+            let mut delivered = deliver(slf, batch, frames.region(), wake, sink);
+            if let (Ok(()), Some(envelope)) = (&delivered, &held) {
+                delivered = Self::look_at(slf, looked_at.of(frames.region()), envelope, wake, sink);
             }
             let more = input.put_back(frames);
-            left.extend(delivered?);
+            delivered?;
             if !more && held.is_none() {
-                return Ok(left);
+                return Ok(());
             }
         }
     }
@@ -296,7 +359,8 @@ impl Connection {
         frame: &[u8],
         envelope: &Envelope,
         wake: Wake,
-    ) -> PyResult<Option<Bound<'py, PyList>>> {
+        sink: &Sink<'_, 'py>,
+    ) -> PyResult<()> {
         let (py, shared) = (slf.py(), &slf.get().shared);
         let method = String::from_utf8_lossy(envelope.method.of(frame));
         let params = (!envelope.params.is_empty()).then(|| PyBytes::new(py, envelope.params.of(frame)));
@@ -315,32 +379,28 @@ impl Connection {
                 let data = data.unwrap_or_default();
                 lock(&shared.core).reject(envelope.id.of(frame), code, &message, &data);
             }
-            return Ok(None);
+            return Ok(());
         };
         {
             let mut core = lock(&shared.core);
             core.receive_looked_at(now, frame, Span::new(0, frame.len()), &mut batch);
             core.settle_books(&mut batch);
         }
-        deliver(slf, batch, frame, wake)
+        deliver(slf, batch, frame, wake, sink)
     }
 
     fn collect<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
-        let mut lists = Self::pump(slf, Wake::Soon)?.into_iter();
-        let first = lists.next().unwrap_or_else(|| PyList::empty(slf.py()));
-        lists.try_for_each(|more| first.call_method1(intern!(slf.py(), "extend"), (more,)).map(drop))?;
-        Ok(first)
+        let list = PyList::empty(slf.py());
+        Self::pump(slf, Wake::Soon, &Sink::List(&list))?;
+        Ok(list)
     }
 
     /// Pumps, dispatches and flushes, in a callback of the loop.
     fn run(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
         let shared = &slf.get().shared;
         // What is sent meanwhile is flushed at the end of this very turn.
         let ours = !shared.scheduled.swap(true, Ordering::AcqRel);
-        let done = Self::pump(slf, Wake::Here).and_then(|left| {
-            left.into_iter().try_for_each(|left| slf.call_method1(intern!(py, "_dispatch"), (left,)).map(drop))
-        });
+        let done = Self::pump(slf, Wake::Here, &Sink::Handlers);
         let flushed = if ours { Self::flush(slf) } else { Ok(()) };
         done.and(flushed)
     }
@@ -400,6 +460,7 @@ impl Connection {
             clock,
             manual,
             max_pending_progress: limits.max_pending_progress,
+            max_methods: limits.max_methods,
             home: Mutex::new(None),
             write: Mutex::new(None),
             on_finished: Mutex::new(None),
@@ -409,6 +470,9 @@ impl Connection {
             max: AtomicU64::new(3_600_000_000_000),
             observed: Mutex::new(None),
             timer: Mutex::new(Timer::default()),
+            handlers: Mutex::new(HashMap::new()),
+            names: Mutex::new(HashMap::new()),
+            lingering: Mutex::new(HashMap::new()),
             scheduled: AtomicBool::new(false),
             handle: OnceLock::new(),
         });
@@ -441,17 +505,17 @@ impl Connection {
         let params = filtered.as_ref().or(params);
         let json = json::params(params)?;
         let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
-        let member = |key: &str| match params {
+        let member = |key: &Bound<'_, PyString>| match params {
             Some(params) if params.is_exact_instance_of::<PyDict>() && !params.contains(key)? => Ok(None),
-            _ => PyResult::Ok(envelope::find_member(bytes, key)),
+            _ => PyResult::Ok(envelope::find_member(bytes, key.to_str()?)),
         };
-        let meta = member("_meta")?.unwrap_or_default();
+        let meta = member(intern!(py, "_meta"))?.unwrap_or_default();
         let token = envelope::find_member(meta.of(bytes), "progressToken").unwrap_or_default();
         let custom_token = token.of(meta.of(bytes));
         if !custom_token.is_empty() && !turnout_core::id::is_token(custom_token) {
             return Err(PyTypeError::new_err("_meta.progressToken must be a string or an integer"));
         }
-        let augmented = member("task")?.is_some();
+        let augmented = member(intern!(py, "task"))?.is_some();
 
         let call = Py::new(py, Call::new(Arc::clone(shared), on_progress))?;
         let owner = Some(Handle(call.clone_ref(py)));
@@ -612,10 +676,13 @@ impl Connection {
             call_later: event_loop.getattr("call_later")?.unbind(),
             flush: slf.getattr("flush")?.unbind(),
             expire: slf.getattr("expire")?.unbind(),
-            thread: std::thread::current().id(),
+            task_options: task_options(slf.py(), event_loop)?.unbind(),
+            thread: this_thread(),
         };
         *lock(&shared.home) = Some(Arc::new(home));
         *lock(&shared.write) = Some(write);
+        // What was sent before there was a loop left this standing.
+        shared.scheduled.store(false, Ordering::Release);
         shared.schedule_flush(slf.py())
     }
 
@@ -711,6 +778,40 @@ impl Connection {
         self.shared.idle.store(idle, Ordering::Relaxed);
         self.shared.max.store(max, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Async handlers by method, each with whether a cancel stops it; they run in tasks of the loop.
+    fn set_handlers(&self, handlers: HashMap<String, (Py<PyAny>, bool)>) {
+        let handlers = handlers.into_iter().map(|(method, (function, stops))| {
+            (method, Handler { function, declines: !stops })
+        });
+        let handlers = handlers.collect();
+        let before = std::mem::replace(&mut *lock(&self.shared.handlers), handlers);
+        drop(before);
+    }
+
+    /// Starts an async handler in a task of the loop.
+    fn start_handler(
+        slf: &Bound<'_, Self>,
+        request: &Bound<'_, Request>,
+        function: Py<PyAny>,
+        stops: bool,
+    ) -> PyResult<()> {
+        let shared = &slf.get().shared;
+        let home = shared.home().ok_or_else(|| PyValueError::new_err("the connection has no loop"))?;
+        if !stops {
+            shared.decline(request.get().number());
+        }
+        let options = home.task_options.bind(slf.py());
+        Serving::start(slf, &request.clone().unbind(), function, options)
+    }
+
+    /// Tasks of handlers that are at work, cancelled ones included.
+    fn handler_tasks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let running = lock(&self.shared.core).handled();
+        let lingering: Vec<_> = lock(&self.shared.lingering).values().map(|request| request.clone_ref(py)).collect();
+        let requests = running.into_iter().map(|Handle(request)| request).chain(lingering);
+        requests.filter_map(|request| request.get().task(py)).collect()
     }
 
     /// Which methods `_filter_incoming` and `_filter_outgoing` are asked about.

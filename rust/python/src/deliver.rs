@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
 use turnout_core::envelope::{self, Envelope};
@@ -14,6 +15,7 @@ use crate::connection::Connection;
 use crate::json;
 use crate::record::Record;
 use crate::request::{Request, wake_all};
+use crate::serving::Serving;
 use crate::waiter::{Wake, Wakeup};
 
 /// The core's host is Python: its handles are Python objects, shared by counting references.
@@ -163,15 +165,45 @@ fn params_of(py: Python<'_>, region: &[u8], frame: Span, envelope: &Envelope) ->
     (!envelope.params.is_empty()).then(|| PyBytes::new(py, envelope.params.of(frame.of(region))).unbind())
 }
 
-/// Acts on the events of one batch, whose spans refer to `region`.
-///
-/// Returns what is left for Python to act on, in order: requests, notifications, and what came late or wrong.
+/// Where requests, notifications and what came late or wrong go.
+pub enum Sink<'a, 'py> {
+    /// Into a list, for who asked for it.
+    List(&'a Bound<'py, PyList>),
+    /// To their handlers, at once.
+    Handlers,
+}
+
+impl<'py> Sink<'_, 'py> {
+    fn take(&self, slf: &Bound<'py, Connection>, delivery: Py<PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        match self {
+            Sink::List(list) => list.append(delivery),
+            Sink::Handlers => slf.call_method1(intern!(py, "_dispatch"), (delivery,)).map(drop),
+        }
+    }
+
+    fn take_request(&self, slf: &Bound<'py, Connection>, request: Py<Request>) -> PyResult<()> {
+        let py = slf.py();
+        if let Sink::Handlers = self
+            && let Some(route) = slf.get().shared().route(py, request.get().method_name())
+        {
+            if route.declines {
+                slf.get().shared().decline(request.get().number());
+            }
+            return Serving::start(slf, &request, route.function, route.task_options.bind(py));
+        }
+        self.take(slf, request.into_any())
+    }
+}
+
+/// Acts on the events of one batch, whose spans refer to `region`, in the order in which they happened.
 pub fn deliver<'py>(
     slf: &Bound<'py, Connection>,
     batch: Batch<Python_>,
     region: &[u8],
     wake: Wake,
-) -> PyResult<Option<Bound<'py, PyList>>> {
+    sink: &Sink<'_, 'py>,
+) -> PyResult<()> {
     let py = slf.py();
     let shared = slf.get().shared();
     let here = shared.event_loop(py);
@@ -182,14 +214,14 @@ pub fn deliver<'py>(
     for event in &batch.events {
         if let Event::Request { record, frame, envelope } = event {
             let raw = params_of(py, region, *frame, envelope);
-            requests.push(Py::new(py, Request::new(slf.clone().unbind(), Arc::clone(record), raw))?);
+            let method = shared.method_name(py, &record.method);
+            requests.push(Py::new(py, Request::new(slf.clone().unbind(), Arc::clone(record), method, raw))?);
         }
     }
     shared.attach(py, &requests);
 
     let mut requests = requests.into_iter();
-    let mut cancelled_unstarted: Vec<(u64, Py<Request>)> = Vec::new();
-    let mut left: Vec<Py<PyAny>> = Vec::new();
+    let mut here_now: Vec<(u64, Py<Request>)> = Vec::new();
     let wake_now = |wakeups: Vec<Wakeup>| wake_all(py, wakeups, wake, here);
     for event in batch.events {
         match event {
@@ -211,15 +243,16 @@ pub fn deliver<'py>(
             }
             Event::Request { record, .. } => {
                 let Some(request) = requests.next() else { continue };
-                cancelled_unstarted.push((record.number, request.clone_ref(py)));
-                left.push(request.into_any());
+                here_now.push((record.number, request.clone_ref(py)));
+                sink.take_request(slf, request)?;
             }
             Event::Cancelled { owner, record, declined } => {
                 let unattached = || {
-                    let found = cancelled_unstarted.iter().find(|(number, _)| *number == record.number);
+                    let found = here_now.iter().find(|(number, _)| *number == record.number);
                     found.map(|(_, request)| request.clone_ref(py))
                 };
                 if let Some(request) = owner.map(|Handle(request)| request).or_else(unattached) {
+                    shared.hold(record.number, request.clone_ref(py));
                     wake_now(request.get().note_cancelled(py, declined)?);
                 }
             }
@@ -228,23 +261,22 @@ pub fn deliver<'py>(
                 if shared.observes(&method) {
                     let raw = params_of(py, region, frame, &envelope);
                     let call = owner.map(|Handle(call)| call);
-                    left.push(Py::new(py, Notification { method, raw, call })?.into_any());
+                    sink.take(slf, Py::new(py, Notification { method, raw, call })?.into_any())?;
                 }
             }
             Event::LateResponse { record, payload } => {
                 let raw = bytes_of(py, region, payload);
-                left.push(Py::new(py, LateResponse { record, raw })?.into_any());
+                sink.take(slf, Py::new(py, LateResponse { record, raw })?.into_any())?;
             }
-            Event::LateProgress { record } => left.push(Py::new(py, LateProgress { record })?.into_any()),
+            Event::LateProgress { record } => sink.take(slf, Py::new(py, LateProgress { record })?.into_any())?,
             Event::Unmatched { id } => {
-                left.push(Py::new(py, Unmatched { id: bytes_of(py, region, id) })?.into_any());
+                sink.take(slf, Py::new(py, Unmatched { id: bytes_of(py, region, id) })?.into_any())?;
             }
             Event::Refused { reason, offset, length } => {
                 let (name, message) = (reason.name(), reason.message());
-                left.push(Py::new(py, Refused { reason: name, message, offset, length })?.into_any());
+                sink.take(slf, Py::new(py, Refused { reason: name, message, offset, length })?.into_any())?;
             }
         }
     }
-    shared.follow(py, batch.finished)?;
-    if left.is_empty() { Ok(None) } else { PyList::new(py, left).map(Some) }
+    shared.follow(py, batch.finished)
 }

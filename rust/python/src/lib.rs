@@ -10,6 +10,7 @@ mod json;
 mod progress;
 mod record;
 mod request;
+mod serving;
 mod waiter;
 
 use pyo3::prelude::*;
@@ -36,6 +37,8 @@ mod _native {
     use crate::record::{Ledger, Record};
     #[pymodule_export]
     use crate::request::Request;
+    #[pymodule_export]
+    use crate::serving::Serving;
     #[pymodule_export]
     use crate::waiter::Waiter;
 

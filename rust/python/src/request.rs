@@ -33,13 +33,66 @@ struct State {
 pub struct Request {
     connection: Py<Connection>,
     record: Arc<record::Record>,
+    method: Py<PyString>,
     raw: Option<Py<PyBytes>>,
     state: Mutex<State>,
 }
 
 impl Request {
-    pub fn new(connection: Py<Connection>, record: Arc<record::Record>, raw: Option<Py<PyBytes>>) -> Self {
-        Self { connection, record, raw, state: Mutex::new(State::default()) }
+    pub fn new(
+        connection: Py<Connection>,
+        record: Arc<record::Record>,
+        method: Py<PyString>,
+        raw: Option<Py<PyBytes>>,
+    ) -> Self {
+        Self { connection, record, method, raw, state: Mutex::new(State::default()) }
+    }
+
+    pub const fn method_name(&self) -> &Py<PyString> {
+        &self.method
+    }
+
+    pub fn home(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.connection.bind(py).get().shared().event_loop_here(py)
+    }
+
+    /// Whether a handler is at work on it.
+    pub fn is_at_work(&self) -> bool {
+        let state = lock(&self.state);
+        state.task.is_some() && !state.ended
+    }
+
+    /// Notes the task that handles the request, so that a cancel stops it.
+    pub fn handled_by(&self, task: Py<PyAny>) {
+        let mut state = lock(&self.state);
+        if !state.ended {
+            state.task = Some(task);
+        }
+    }
+
+    /// Starts handling it; false where it was cancelled before anything ran.
+    pub fn begin(&self, py: Python<'_>) -> bool {
+        let mut state = lock(&self.state);
+        state.begun = !state.cancelled;
+        let begun = state.begun;
+        drop(state);
+        if !begun {
+            self.stopped(py);
+        }
+        begun
+    }
+
+    /// The handler is over: nothing needs to keep it any more.
+    pub fn over(&self, py: Python<'_>) {
+        let (task, cancelled) = {
+            let mut state = lock(&self.state);
+            state.ended = true;
+            (state.task.take(), state.cancelled)
+        };
+        drop(task);
+        if cancelled {
+            self.connection.bind(py).get().shared().let_go(self.record.number);
+        }
     }
 
     pub fn number(&self) -> u64 {
@@ -105,7 +158,6 @@ impl Request {
             if std::mem::replace(&mut state.ended, true) {
                 return Ok(false);
             }
-            state.task = None;
         }
         let now = shared.now();
         let answered = shared.answer(py, self.record.number, answer)?;
@@ -132,8 +184,8 @@ impl Request {
     }
 
     #[getter]
-    fn method(&self) -> &str {
-        &self.record.method
+    fn method(&self, py: Python<'_>) -> Py<PyString> {
+        self.method.clone_ref(py)
     }
 
     /// The decoded params, or None.
@@ -202,7 +254,7 @@ impl Request {
     }
 
     /// Answers with a result.
-    fn respond(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<bool> {
+    pub fn respond(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<bool> {
         let json = json::dumps(result)?;
         self.answer(py, Answer::Result(json.as_bytes()), Cleanup::FinishedAnyway)
     }
@@ -223,7 +275,6 @@ impl Request {
         let shared = self.connection.bind(py).get().shared();
         let mut state = lock(&self.state);
         state.ended = true;
-        state.task = None;
         drop(state);
         self.record.note_cleanup(Cleanup::Stopped, Some(shared.now()));
     }
@@ -242,35 +293,18 @@ impl Request {
 
     /// Starts handling it; False where it was cancelled before anything ran.
     fn _begin(&self, py: Python<'_>) -> bool {
-        let mut state = lock(&self.state);
-        state.begun = !state.cancelled;
-        let begun = state.begun;
-        drop(state);
-        if !begun {
-            self.stopped(py);
-        }
-        begun
+        self.begin(py)
+    }
+
+    /// The handler is over.
+    fn _over(&self, py: Python<'_>) {
+        self.over(py);
     }
 
     /// The task that handles it, which a cancel stops.
     #[getter(_task)]
-    fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    pub fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         lock(&self.state).task.as_ref().map(|task| task.clone_ref(py))
-    }
-
-    #[setter(_task)]
-    fn set_task(&self, py: Python<'_>, task: Py<PyAny>) -> PyResult<()> {
-        let mut state = lock(&self.state);
-        if state.ended {
-            return Ok(());
-        }
-        let stop = state.cancelled && state.begun;
-        state.task = Some(task.clone_ref(py));
-        drop(state);
-        if stop {
-            task.bind(py).call_method0("cancel")?;
-        }
-        Ok(())
     }
 
     fn __repr__(&self) -> String {

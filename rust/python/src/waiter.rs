@@ -145,6 +145,15 @@ impl Source {
         }
     }
 
+    /// The loop that the connection lives in, where that is the one running here.
+    fn home(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match self {
+            Source::Result(call) | Source::Raw(call) | Source::End(call) => call.get().home(py),
+            Source::Progress(iterator) => iterator.get().call.get().home(py),
+            Source::Cancelled(request) => request.get().home(py),
+        }
+    }
+
     /// Leaves the wake-up; it comes back where the source is ready.
     fn wait(&self, wakeup: Wakeup) -> Option<Wakeup> {
         match self {
@@ -227,7 +236,7 @@ impl Waiter {
             Polled::Ready(Ok(value)) => Err(PyStopIteration::new_err((value.unbind(),))),
             Polled::Ready(Err(error)) => Err(error),
             Polled::Pending => {
-                let event_loop = running_loop(py)?.unbind();
+                let event_loop = this.source.home(py).map_or_else(|| running_loop(py).map(Bound::unbind), Ok)?;
                 let mut state = lock(&this.state);
                 if state.asleep.is_some() {
                     return Err(PyRuntimeError::new_err("await was resumed before its time"));
