@@ -11,7 +11,7 @@ import sys
 
 import anyio
 from mcp.server import MCPServer
-from mcp.server.mcpserver import Context
+from mcp.server.mcpserver import Context  # noqa: TC002 - the SDK reads the annotations
 from mcp.server.mcpserver.exceptions import ToolError
 
 server = MCPServer("crunch", version="1.0.0", log_level="WARNING")

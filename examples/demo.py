@@ -8,12 +8,14 @@ has to be, the exit code is 1.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,13 +40,19 @@ NPM_TIMEOUT = 300
 
 
 class Server:
-    """A server to be started, whose process can be killed: a target like any other."""
+    """A server to be started, whose process can be killed: a target like any other.
+
+    Args:
+        command: starts it.
+        name: for people.
+    """
 
     kind = "stdio"
 
     def __init__(self, *command: str, name: str) -> None:
         self.name = name
-        self._target = turnout.stdio(*command, name=name, stderr="discard")
+        self.lines: deque[str] = deque(maxlen=20)
+        self._target = turnout.stdio(*command, name=name, stderr=self.lines.append)
         self._pid = 0
 
     async def open(self, link: Link) -> Transport:
@@ -117,7 +125,9 @@ def official_sdk() -> tuple[Server, list[Scene]]:
     server = Server(sys.executable, str(HERE / "crunch_server.py"), name="official Python SDK")
     return server, [
         Scene("runs to its end", "crunch steps=6 seconds=0.25", "result", evidence=has_progress(6)),
-        Scene("cancelled half-way", "crunch steps=10 seconds=0.25", "cancelled", cancel, evidence=was_cancelled),
+        Scene(
+            "cancelled half-way", "crunch steps=10 seconds=0.25", "cancelled", cancel, evidence=was_cancelled
+        ),
         Scene("falls silent", "hang", "idle_timeout", timeout=1.0, evidence=cancel_was_written),
         Scene("crashes", "crash after=3 steps=6 seconds=0.25", "peer_exited", evidence=exited(70)),
     ]
@@ -129,7 +139,9 @@ def everything(command: str) -> tuple[Server, list[Scene]]:
     tool = "trigger-long-running-operation"
     return server, [
         Scene("runs to its end", f"{tool} duration=1.5 steps=6", "result", evidence=has_progress(6)),
-        Scene("cancelled half-way", f"{tool} duration=3 steps=12", "cancelled", cancel, evidence=was_cancelled),
+        Scene(
+            "cancelled half-way", f"{tool} duration=3 steps=12", "cancelled", cancel, evidence=was_cancelled
+        ),
         Scene(
             "takes too long",
             f"{tool} duration=4 steps=16",
@@ -148,17 +160,17 @@ def has_progress(count: int) -> Callable[[turnout.Record], bool]:
 
 def exited(code: int) -> Callable[[turnout.Record], bool]:
     """There was progress, and the exit code is in the record."""
-    return lambda record: record.exit_code == code and record.progress_accepted > 0
+    return lambda record: bool(record.exit_code == code and record.progress_accepted)
 
 
 def was_cancelled(record: turnout.Record) -> bool:
     """There was progress, the caller cancelled, and the server was told."""
-    return record.progress_accepted > 0 and record.cancelled_by == "caller" and record.cancel_written
+    return bool(record.progress_accepted and record.cancelled_by == "caller" and record.cancel_written)
 
 
 def cancel_was_written(record: turnout.Record) -> bool:
     """The timeout was told to the server."""
-    return record.cancelled_by == "timeout" and record.cancel_written
+    return bool(record.cancelled_by == "timeout" and record.cancel_written)
 
 
 async def play(console: Console, server: Server, scene: Scene) -> tuple[Ended, bool]:
@@ -172,7 +184,15 @@ async def play(console: Console, server: Server, scene: Scene) -> tuple[Ended, b
     record = ended.record
     good = record is not None and record.outcome == scene.outcome and scene.evidence(record)
     console.print("[green]as it should[/green]" if good else "[red]not as it should[/red]", end=": ")
-    console.print(str(ended.error) if record is None else sentence(record), markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        str(ended.error) if record is None else sentence(record),
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    for line in () if good else server.lines:
+        console.print(f"  {server.name}: {line}", style="dim", markup=False, highlight=False)
+    server.lines.clear()
     return ended, good
 
 
@@ -183,7 +203,7 @@ def split(arguments: str) -> tuple[str, list[str]]:
 
 
 def install_everything(console: Console) -> str | None:
-    """The command of the TypeScript server, installed into a folder that git ignores; None where it cannot be."""
+    """Install the TypeScript server into a folder that git ignores: its command, None where it cannot be."""
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         console.print("There is no npm on this machine: only the official Python SDK is shown.")
@@ -215,6 +235,9 @@ async def main() -> int:
     console = Console()
     if not console.is_terminal:
         console.width = 110
+    if importlib.util.find_spec("mcp") is None:
+        console.print("The official Python SDK is not installed here: pip install 'mcp>=2,<3'", markup=False)
+        return 1
     casts = [official_sdk()]
     command = install_everything(console)
     if command is not None:

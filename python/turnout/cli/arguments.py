@@ -12,7 +12,7 @@ PLAIN_METHODS = frozenset({"ping"})
 """Methods of the protocol without a slash; any other such word is a tool."""
 
 
-class BadArguments(ValueError):
+class ArgumentsError(ValueError):
     """What was typed makes no request; the message is one line for the person."""
 
 
@@ -26,10 +26,10 @@ def request(method: str, params: Sequence[str]) -> tuple[str, dict[str, Any]]:
         params: either one JSON object or any number of `key=value`.
 
     Raises:
-        BadArguments: it makes no request.
+        ArgumentsError: it makes no request.
     """
     if not method or method.isspace():
-        raise BadArguments("METHOD is empty")
+        raise ArgumentsError("METHOD is empty")
     members = members_of(params)
     if "/" in method or method in PLAIN_METHODS:
         return method, members
@@ -40,11 +40,11 @@ def members_of(params: Sequence[str]) -> dict[str, Any]:
     """PARAMS as an object.
 
     Raises:
-        BadArguments: they are neither one JSON object nor `key=value` pairs.
+        ArgumentsError: they are neither one JSON object nor `key=value` pairs.
     """
     if params and params[0].lstrip().startswith(("{", "[")):
         if len(params) > 1:
-            raise BadArguments(
+            raise ArgumentsError(
                 f"after a JSON object there is nothing more to say, but there is {params[1]!r}"
             )
         return json_object(params[0])
@@ -52,9 +52,9 @@ def members_of(params: Sequence[str]) -> dict[str, Any]:
     for pair in params:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise BadArguments(f"{pair!r} is neither key=value nor a JSON object")
+            raise ArgumentsError(f"{pair!r} is neither key=value nor a JSON object")
         if key in members:
-            raise BadArguments(f"{key!r} is given twice")
+            raise ArgumentsError(f"{key!r} is given twice")
         members[key] = value_of(value)
     return members
 
@@ -63,16 +63,16 @@ def json_object(text: str) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        BadArguments: it is not one.
+        ArgumentsError: it is not one.
     """
     try:
         decoded = json.loads(text, parse_constant=_refuse)
     except json.JSONDecodeError as error:
-        raise BadArguments(f"PARAMS is no JSON: {error.msg} at column {error.pos + 1}") from error
+        raise ArgumentsError(f"PARAMS is no JSON: {error.msg} at column {error.pos + 1}") from error
     except (ValueError, RecursionError) as error:
-        raise BadArguments(f"PARAMS is no JSON: {error}") from error
+        raise ArgumentsError(f"PARAMS is no JSON: {error}") from error
     if not isinstance(decoded, dict):
-        raise BadArguments("PARAMS must be a JSON object")
+        raise ArgumentsError("PARAMS must be a JSON object")
     return decoded
 
 

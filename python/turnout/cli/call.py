@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from turnout.cli.arguments import BadArguments, request
+from turnout.cli.arguments import ArgumentsError, request
 from turnout.cli.exits import Exit, exit_code
 from turnout.cli.session import Ended, Job, perform
 from turnout.cli.show import ProgressBar, record_table, result_text
@@ -21,6 +21,7 @@ from turnout.transports import stdio
 
 if TYPE_CHECKING:
     import turnout
+    from turnout.opening import Era
 
 LAST_LINES = 20
 """Lines of the server's stderr that are shown when the call fails."""
@@ -99,12 +100,12 @@ def call(
     timeout: float,
     max_timeout: float,
     late: float,
-    era: str,
+    era: Era,
     as_json: bool,
     with_record: bool,
     verbose: bool,
 ) -> None:
-    """Start an MCP server, call it, show its progress, print the result.
+    r"""Start an MCP server, call it, show its progress, print the result.
 
     METHOD is a method such as tools/list, or, without a slash, the name of a tool. PARAMS are
     key=value pairs or one JSON object: the params of the method, or the arguments of the tool. A value
@@ -124,7 +125,7 @@ def call(
         raise click.UsageError("say after -- which command starts the server: turnout call METHOD -- COMMAND")
     try:
         name, members = request(method, params)
-    except BadArguments as error:
+    except ArgumentsError as error:
         raise click.UsageError(str(error)) from error
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from turnout import errors
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from turnout.cli.session import Ended
 
 
@@ -25,7 +27,7 @@ class Exit(enum.IntEnum):
 
     meaning: str
 
-    def __new__(cls, code: int, meaning: str) -> Exit:
+    def __new__(cls, code: int, meaning: str) -> Self:
         """Make a member of a number and what it means."""
         member = int.__new__(cls, code)
         member._value_ = code
@@ -48,5 +50,5 @@ def exit_code(ended: Ended) -> Exit:
 
 
 def is_error_result(result: Any) -> bool:
-    """Whether a tool says that it failed; for the protocol that is a result (tools page, "Error Handling")."""
+    """Whether a tool says that it failed; to the protocol that is a result (tools, "Error Handling")."""
     return isinstance(result, dict) and result.get("isError") is True

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import turnout
 
 if TYPE_CHECKING:
+    from turnout.opening import Era
     from turnout.transports.base import Target
 
 LATE_OUTCOMES = frozenset({"cancelled", "idle_timeout", "max_timeout"})
@@ -33,7 +34,7 @@ class Job:
     target: Target
     method: str
     params: dict[str, Any]
-    era: str = "auto"
+    era: Era = "auto"
     timeout: float | None = None
     max_timeout: float | None = None
     late: float = 0.0

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rich.console import Console, RenderableType
+    from typing_extensions import Self
 
     import turnout
 
@@ -58,7 +59,7 @@ class ProgressBar:
             )
             self._task = self._bar.add_task(title, total=None)
 
-    def __enter__(self) -> ProgressBar:
+    def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
         return self

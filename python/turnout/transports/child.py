@@ -246,19 +246,16 @@ class ChildTransport:
     def _end(self, patience: float) -> asyncio.Task[None]:
         if self._ending is None:
             self._ending = self._loop.create_task(self._terminate(patience))
+            self._ending.add_done_callback(self._terminated)
         return self._ending
+
+    def _terminated(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() and not self._process.exited.done():
+            # The loop is going away, and nobody will ask again.
+            self._process.signal_group(signal.SIGKILL)
 
     async def _terminate(self, patience: float) -> None:
         """Wait, ask, force: each bounded, for the process and then for what it left behind."""
-        try:
-            await self._end_process(patience)
-        except asyncio.CancelledError:
-            # The loop is going away and nobody will ask again.
-            if not self._process.exited.done():
-                self._process.signal_group(signal.SIGKILL)
-            raise
-
-    async def _end_process(self, patience: float) -> None:
         self._writer.finish()
         await self._wait_exit(patience)
         if not self._process.exited.done():

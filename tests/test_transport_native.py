@@ -1,0 +1,201 @@
+"""Each transport under the real peer and its native read buffer: round trips, size, flow, the ways to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+
+import pytest
+
+import turnout
+from transport_link import run
+
+pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+
+SERVER = """
+import asyncio, os, sys
+import turnout
+
+async def main():
+    async with turnout.Router() as router:
+        @router.on_request("echo")
+        async def echo(request):
+            return request.params
+
+        @router.on_request("report")
+        async def report(request):
+            for step in range(1, request.params["steps"] + 1):
+                request.progress(step, total=request.params["steps"], message="m" * 100)
+                await asyncio.sleep(0)
+            return "reported"
+
+        @router.on_request("die")
+        async def die(request):
+            print("dying", flush=True)
+            os._exit(request.params["code"])
+
+        client = await router.connect(turnout.own_stdio(), era=None)
+        await client.wait_lost()
+
+if {uvloop}:
+    import uvloop
+    uvloop.run(main())
+else:
+    asyncio.run(main())
+"""
+
+
+def stdio_server(loop_kind, **options):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    code = SERVER.format(uvloop=loop_kind == "uvloop")
+    return turnout.stdio(sys.executable, "-c", code, env=environment, **options)
+
+
+@contextlib.asynccontextmanager
+async def connected(kind, loop_kind, tmp_path):
+    """A router, and a peer behind a transport of that kind that echoes."""
+    async with turnout.Router(timeout=20) as router:
+        if kind == "stdio":
+            yield router, await router.connect(stdio_server(loop_kind), era=None)
+            return
+        async with turnout.Router() as there:
+
+            @there.on_request("echo")
+            async def echo(request):
+                return request.params
+
+            @there.on_request("report")
+            async def report(request):
+                for step in range(1, request.params["steps"] + 1):
+                    request.progress(step, total=request.params["steps"], message="m" * 100)
+                    await asyncio.sleep(0)
+                return "reported"
+
+            if kind == "memory":
+                left, right = turnout.memory()
+                await there.connect(right, era=None)
+                target = left
+            elif kind == "unix":
+                await there.serve(turnout.listen_unix(tmp_path / "s"))
+                target = turnout.unix(tmp_path / "s")
+            else:
+                listener = turnout.listen_tcp("127.0.0.1", 0)
+                await there.serve(listener)
+                target = turnout.tcp("127.0.0.1", listener.port)
+            yield router, await router.connect(target, era=None)
+
+
+@pytest.fixture(params=["stdio", "unix", "tcp", "memory"])
+def kind(request):
+    return request.param
+
+
+def test_many_round_trips(loop_kind, kind, tmp_path):
+    """Every answer belongs to its request, and the records name the transport."""
+
+    async def main():
+        async with connected(kind, loop_kind, tmp_path) as (router, peer):
+            calls = [peer.send("echo", {"n": n, "pad": "x" * (n % 97)}) for n in range(2000)]
+            for n, call in enumerate(calls):
+                assert (await call)["n"] == n
+            assert {record.transport for record in router.records} == {kind}
+
+    run(loop_kind, main())
+
+
+def test_large_frames(loop_kind, kind, tmp_path):
+    """A frame far larger than any pipe, socket or read, both ways, among small ones."""
+
+    async def main():
+        async with connected(kind, loop_kind, tmp_path) as (_, peer):
+            big = "ä" * 1_500_000
+            calls = [peer.send("echo", {"text": text}) for text in ("a", big, "b", big, "c")]
+            texts = [(await call)["text"] for call in calls]
+            assert texts == ["a", big, "b", big, "c"]
+
+    run(loop_kind, main())
+
+
+def test_progress_in_order_and_before_the_result(loop_kind, kind, tmp_path):
+    async def main():
+        async with connected(kind, loop_kind, tmp_path) as (_, peer):
+            call = peer.send("report", {"steps": 300})
+            seen = [update.progress async for update in call.progress()]
+            assert await call == "reported"
+            assert seen == sorted(set(seen))
+            assert seen[-1] == 300
+
+    run(loop_kind, main())
+
+
+def test_closing_ends_what_is_in_flight_once(loop_kind, kind, tmp_path):
+    async def main():
+        async with connected(kind, loop_kind, tmp_path) as (_, peer):
+            call = peer.send("no-such-method-answers-later-than-this", {})
+            await peer.close()
+            with pytest.raises((turnout.PeerLost, turnout.RemoteError)):
+                await call
+            assert not peer.is_open
+            with pytest.raises(turnout.ConnectionClosed):
+                peer.send("echo", {})
+
+    run(loop_kind, main())
+
+
+def test_trs_14_a_crash_ends_every_call_once_with_the_exit_code(loop_kind):
+    """TRS_14: each pending request ends once with cause `peer_exited`, exit code attached."""
+
+    async def main():
+        lines: list[str] = []
+        async with turnout.Router() as router:
+            peer = await router.connect(stdio_server(loop_kind, stderr=lines.append), era=None)
+            calls = [peer.send("die", {"code": 41}), peer.send("echo", {}), peer.send("echo", {})]
+            done = await asyncio.gather(*calls, return_exceptions=True)
+            assert isinstance(done[0], turnout.PeerLost)
+            assert done[0].exit_code == 41
+            assert calls[0].record.outcome == "peer_exited"
+            assert calls[0].record.exit_code == 41
+            # The print went to stderr, not between the frames.
+            assert lines == ["dying"]
+
+    run(loop_kind, main())
+
+
+def test_a_server_that_speaks_first(loop_kind, tmp_path):
+    """Bytes may reach the peer before `open` returned; what they ask for is answered all the same."""
+
+    async def main():
+        async with turnout.Router(timeout=20) as there, turnout.Router(timeout=20) as here:
+            asked: asyncio.Queue[turnout.Call] = asyncio.Queue()
+            await there.serve(
+                turnout.listen_unix(tmp_path / "s"),
+                lambda peer: asked.put_nowait(peer.send("roots/list", {})),
+            )
+
+            @here.on_request("roots/list")
+            async def roots(request):
+                return {"roots": []}
+
+            for _ in range(20):
+                await here.connect(turnout.unix(tmp_path / "s"), era=None)
+                call = await asked.get()
+                assert await call == {"roots": []}
+
+    run(loop_kind, main())
+
+
+def test_trs_12_the_end_of_stdin_ends_a_server(loop_kind):
+    """TRS_12: our own stdio at its end lets a server finish."""
+
+    async def main():
+        async with turnout.Router() as router:
+            target = stdio_server(loop_kind, close_timeout=20)
+            peer = await router.connect(target, era=None)
+            assert (await peer.send("echo", {"a": 1}))["a"] == 1
+            transport = peer._transport
+            await peer.close()
+            assert transport._process.exited.result() == 0
+
+    run(loop_kind, main())
