@@ -13,6 +13,7 @@ class Error(Exception):
 
     Attributes:
         record: the evidence of the request concerned; None where there was none.
+
     """
 
     record: Record | None = None
@@ -25,6 +26,7 @@ class RequestError(Error):
         code: JSON-RPC error code; -32000 to -32099 are the protocol's.
         message: one sentence for the peer.
         data: anything orjson can encode, or None to leave it out.
+
     """
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
@@ -55,6 +57,7 @@ class PeerLost(Error, ConnectionError):
 
     Attributes:
         exit_code: how the peer's process ended, negative for a signal; None where it is not known.
+
     """
 
     exit_code: int | None = None
@@ -70,6 +73,7 @@ class LimitExceeded(Error):
     Attributes:
         limit: its name, as in `Router(limits=...)`.
         value: its value.
+
     """
 
     def __init__(self, limit: str, value: int) -> None:
@@ -93,7 +97,7 @@ class RequestCancelled(Error):
 def call_ended(outcome: str, record: Record, error: Any, fault: str | None) -> Error:
     """Build the exception for a call that ended without a result; the native part calls it."""
     ended: Error
-    what = f"{record.method} (request {record.id}, to {record.peer})"
+    what = f"{record.method} (request {record.id!r}, to {record.peer})"
     if fault is not None:
         ended = InvalidResponse(f"{what}: {fault}")
     elif outcome == "error":

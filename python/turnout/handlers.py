@@ -59,6 +59,7 @@ class Handlers:
             method: the method, or `"*"` for every method that has no handler.
             stops: whether a cancel stops the handler. An async one is stopped by cancelling its task; one
                 that opts out (False), like one in a thread, only sees `request.cancelled`.
+
         """
 
         def register(function: H) -> H:
@@ -74,6 +75,7 @@ class Handlers:
         Args:
             method: the method, or `"*"` for all that have no observer of their own, but for
                 `notifications/progress` and `notifications/cancelled`.
+
         """
 
         def register(function: H) -> H:
@@ -101,7 +103,7 @@ class Handlers:
         return self._filter(self.incoming, method)
 
     def filter_outgoing(self, method: str) -> Callable[[H], H]:
-        """Register a filter for outgoing requests and notifications, likewise; one that raises stops the send."""
+        """Register a filter for outgoing messages, likewise; one that raises stops the send."""
         return self._filter(self.outgoing, method)
 
     def _filter(self, filters: dict[str, list[Filter]], method: str) -> Callable[[H], H]:

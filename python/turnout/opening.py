@@ -1,7 +1,7 @@
 """The first words: how a connection is opened in each era, from either side, and how the era is found.
 
-Legacy (2024-11-05 to 2025-11-25) shakes hands by `initialize`. Modern (2026-07-28) is stateless: every request
-says in its `_meta` who asks under which revision, and `server/discover` tells what the server is.
+Legacy (2024-11-05 to 2025-11-25) shakes hands by `initialize`. Modern (2026-07-28) is stateless: every
+request says in its `_meta` who asks under which revision, and `server/discover` tells what the server is.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Identity:
         name: our name.
         version: our version; None for turnout's.
         capabilities: what we offer.
+
     """
 
     name: str
@@ -64,6 +65,7 @@ async def open_legacy(peer: Peer, identity: Identity, timeout: float) -> None:
 
     Raises:
         OpeningFailed: the server chose a revision that we do not know, or answered with an error.
+
     """
     peer.set_rules(LEGACY[0], "client")
     params = {
@@ -95,6 +97,7 @@ async def open_modern(peer: Peer, identity: Identity, timeout: float) -> None:
 
     Raises:
         OpeningFailed: the server does not speak the revision, or did not answer in time.
+
     """
     meta = {
         f"{META}protocolVersion": MODERN,
@@ -139,6 +142,7 @@ class Opened:
         target: a router, for all its peers, or one peer.
         identity: who we are, with a server's capabilities.
         instructions: told to the client; None for none.
+
     """
 
     def __init__(self, target: Router | Peer, identity: Identity, instructions: str | None = None) -> None:
@@ -189,6 +193,7 @@ def serve_opening(
         version: the server's version; None for turnout's.
         capabilities: what the server offers; None for tools.
         instructions: told to the client; None for none.
+
     """
     offered = {"tools": {}} if capabilities is None else capabilities
     Opened(target, Identity(name, version, offered), instructions)

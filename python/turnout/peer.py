@@ -14,13 +14,16 @@ from turnout._native import Connection, Notification, Request
 from turnout.errors import RequestCancelled, RequestError
 from turnout.handlers import DROP, Handler, Handlers
 from turnout.records import escaped
-from turnout.transports.base import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing_extensions import Self
+
+    from turnout._native import Record
     from turnout.handlers import Event, Filter
     from turnout.router import Router
+    from turnout.transports.base import Transport
 
 log = logging.getLogger("turnout")
 
@@ -34,7 +37,8 @@ class Peer(Connection):
     Sending, cancelling and records are the native `Connection`'s; this class adds what needs asyncio.
     """
 
-    def __new__(cls, router: Router, name: str, transport: str) -> Peer:  # noqa: D102
+    def __new__(cls, router: Router, name: str, transport: str) -> Self:
+        """Make the native part."""
         return super().__new__(
             cls, name, transport, clock=router.clock, ledger=router.ledger, limits=router.limits
         )
@@ -146,7 +150,9 @@ class Peer(Connection):
         elif request.fail(INTERNAL_ERROR, "Internal error"):
             log.error("the handler of %s raised", escaped(request.method), exc_info=error)
         else:
-            log.debug("the handler of %s raised after its request was over", escaped(request.method), exc_info=error)
+            log.debug(
+                "the handler of %s raised after its request was over", escaped(request.method), exc_info=error
+            )
 
     def _notify_observers(self, notification: Notification) -> None:
         method = notification.method
@@ -229,6 +235,7 @@ class Peer(Connection):
 
         Args:
             drain: seconds in which requests in flight, ours and the peer's, may still end by themselves.
+
         """
         if self._closing is None:
             self._closing = self._loop.create_task(self._close(drain))
@@ -250,7 +257,12 @@ class Peer(Connection):
 
     async def _drain(self, seconds: float) -> None:
         ended = asyncio.Event()
-        self.follow_records(lambda records: (self.router.on_finished(records), ended.set()), every=True)
+
+        def take(records: list[Record]) -> None:
+            self.router.on_finished(records)
+            ended.set()
+
+        self.follow_records(take, every=True)
         with contextlib.suppress(asyncio.TimeoutError):
             async with _timeout(seconds):
                 while any(self.in_flight) and not self.is_over:
@@ -264,7 +276,7 @@ class Peer(Connection):
             self._transport.abort()
         self._gone()
 
-    async def __aenter__(self) -> Peer:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -13,6 +13,8 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from typing_extensions import Self
+
     from turnout._native import Ledger, Record
 
 cancel_log = logging.getLogger("turnout.cancel")
@@ -108,7 +110,7 @@ class Writing:
         else:
             self._file.flush()
 
-    def __enter__(self) -> Writing:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -120,6 +122,7 @@ class Records:
 
     Args:
         ledger: where the native part keeps them.
+
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -162,6 +165,7 @@ class Records:
             direction: `"outbound"` or `"inbound"`.
             since: ended at or after this time, in seconds since the epoch.
             until: ended before this time, in seconds since the epoch.
+
         """
         wanted = {"peer": peer, "method": method, "outcome": outcome, "direction": direction}
         exact = {name: value for name, value in wanted.items() if value is not None}
@@ -181,6 +185,7 @@ class Records:
 
         Args:
             capacity: records kept for a reader that is slow; older ones are dropped and counted in `missed`.
+
         """
         following = Following(capacity, self._leave)
         self._join(following)
@@ -194,9 +199,10 @@ class Records:
 
         Raises:
             OSError: the path cannot be opened.
+
         """
         owned = isinstance(target, (str, Path))
-        file = Path(target).open("ab") if isinstance(target, (str, Path)) else target
+        file = Path(target).open("ab") if isinstance(target, (str, Path)) else target  # noqa: SIM115
         writing = Writing(file, self._leave, owned=owned)
         self._join(writing)
         return writing

@@ -15,6 +15,8 @@ from turnout.records import Records, log_cancel
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from typing_extensions import Self
+
     from turnout.transports.base import Link, Listener, Target, Transport
 
 
@@ -32,6 +34,7 @@ class Router:
         version: our version, likewise.
         capabilities: what we offer as a client when a connection is opened; None for nothing.
         clock: where time comes from; None for the machine's monotonic clock.
+
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class Router:
         Raises:
             OSError: the peer could not be started or reached.
             OpeningFailed: it was reached but could not be opened.
+
         """
         peer = self._adopt(name or target.name, target.kind)
         try:
@@ -123,6 +127,7 @@ class Router:
 
         Raises:
             OSError: the address cannot be listened on.
+
         """
 
         def accept(transport: Transport, name: str) -> Link:
@@ -140,6 +145,7 @@ class Router:
 
         Args:
             drain: seconds in which requests in flight may still end by themselves.
+
         """
         self._closed = True
         listeners, self._listeners = self._listeners, []
@@ -149,7 +155,7 @@ class Router:
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def __aenter__(self) -> Router:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from typing_extensions import Self
+
     from turnout._native import Call
 
 
@@ -21,6 +23,7 @@ class Scope:
         >>> scope = Scope()
         >>> scope.cancel("nothing joined yet")
         0
+
     """
 
     def __init__(self) -> None:
@@ -53,12 +56,13 @@ class Scope:
 
         Returns:
             How many calls it ended.
+
         """
         self._cancelled = True
         self._reason = reason
         return sum(call.cancel(reason) for call in list(self._calls))
 
-    def __enter__(self) -> Scope:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -27,6 +27,7 @@ def request(method: str, params: Sequence[str]) -> tuple[str, dict[str, Any]]:
 
     Raises:
         ArgumentsError: it makes no request.
+
     """
     if not method or method.isspace():
         raise ArgumentsError("METHOD is empty")
@@ -41,6 +42,7 @@ def members_of(params: Sequence[str]) -> dict[str, Any]:
 
     Raises:
         ArgumentsError: they are neither one JSON object nor `key=value` pairs.
+
     """
     if params and params[0].lstrip().startswith(("{", "[")):
         if len(params) > 1:
@@ -64,6 +66,7 @@ def json_object(text: str) -> dict[str, Any]:
 
     Raises:
         ArgumentsError: it is not one.
+
     """
     try:
         decoded = json.loads(text, parse_constant=_refuse)

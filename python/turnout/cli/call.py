@@ -151,6 +151,7 @@ class Looking:
 
     Args:
         bar: None draws nothing.
+
     """
 
     def __init__(self, bar: ProgressBar | None) -> None:
@@ -224,15 +225,13 @@ class Report:
     def finish(self, ended: Ended, interrupted: Exit | None) -> Exit:
         """Print, and give the exit code."""
         code = exit_code(ended)
-        if ended.error is None and interrupted is None:
+        if ended.error is None and ended.record is not None:
+            # Also where the result was faster than the signal.
             self._print_result(ended.result)
             if self._with_record:
                 self._print_record(ended)
             return code
-        if interrupted is not None and ended.error is None and ended.record is not None:
-            # The result was faster than the signal.
-            self._print_result(ended.result)
-        if code is Exit.LOST and interrupted is None:
+        if code is Exit.LOST:
             for line in self._lines:
                 self._say(line, style="dim")
         self._print_record(ended)

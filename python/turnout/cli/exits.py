@@ -21,7 +21,7 @@ class Exit(enum.IntEnum):
     USAGE = 2, "the command line was wrong"
     TIMED_OUT = 3, "a timeout passed"
     LOST = 4, "the server could not be started or opened, or was lost"
-    OTHER = 5, "the call ended in another way: refused here, or cancelled by the server"
+    OTHER = 5, "it ended in another way: refused here, cancelled by the server, or nobody read the output"
     CANCELLED = 130, "cancelled by Ctrl-C"
     TERMINATED = 143, "cancelled because turnout was terminated"
 

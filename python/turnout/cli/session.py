@@ -29,6 +29,7 @@ class Job:
         timeout: seconds without progress; None waits for ever.
         max_timeout: seconds in all; None is no limit.
         late: seconds to wait for a late answer after a cancel or a timeout.
+
     """
 
     target: Target
@@ -64,6 +65,7 @@ async def perform(job: Job, watcher: Watcher) -> Ended:
 
     Raises:
         asyncio.CancelledError: the task was cancelled; the server is closed all the same.
+
     """
     try:
         async with turnout.Router(timeout=job.timeout, max_timeout=job.max_timeout) as router:

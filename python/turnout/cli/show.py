@@ -7,14 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -41,6 +34,7 @@ class ProgressBar:
     Args:
         console: where to.
         title: shown until the server says something.
+
     """
 
     def __init__(self, console: Console, title: str) -> None:
@@ -52,12 +46,12 @@ class ProgressBar:
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                MofNCompleteColumn(),
+                TextColumn("{task.fields[amount]}", markup=False),
                 TimeElapsedColumn(),
                 console=console,
                 transient=True,
             )
-            self._task = self._bar.add_task(title, total=None)
+            self._task = self._bar.add_task(title, total=None, amount="")
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -71,16 +65,18 @@ class ProgressBar:
     def update(self, update: turnout.Progress) -> None:
         """Show an update."""
         message = escaped(update.message) if update.message else ""
+        of = "" if update.total is None else f"/{update.total:g}"
+        amount = f"{update.progress:g}{of}"
         if self._bar is not None:
             self._bar.update(
                 self._task,
                 completed=update.progress,
                 total=update.total,
                 description=message or self._title,
+                amount=amount,
             )
             return
-        of = "" if update.total is None else f"/{update.total:g}"
-        line = f"progress {update.progress:g}{of} {message}".rstrip()
+        line = f"progress {amount} {message}".rstrip()
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -127,6 +123,7 @@ def records_table(title: str, groups: Iterable[tuple[str, list[tuple[str, turnou
     Args:
         title: of the table.
         groups: a heading each, with what was done and its record.
+
     """
     table = Table(title=title, title_justify="left")
     for column in ("what was done", "outcome", "what the record tells"):

@@ -56,6 +56,7 @@ class Link(Protocol):
             error: what broke the channel; None for an end of file or a close of our own.
             exit_code: how the peer's process ended, negative for a signal; None where there is no
                 process, or where it had not ended in time.
+
         """
         ...
 
@@ -99,6 +100,7 @@ class Target(Protocol):
 
         Raises:
             OSError: the peer could not be started or reached.
+
         """
         ...
 
@@ -131,6 +133,7 @@ class Listener(Protocol):
 
         Raises:
             OSError: the address is in use or not ours.
+
         """
         ...
 

@@ -78,6 +78,7 @@ def stdio(
 
     Raises:
         ValueError: a timeout is negative, or `stderr` an unknown word.
+
     """
     if isinstance(stderr, str) and stderr not in ("inherit", "discard"):
         raise ValueError(f"stderr is a callback, a logger, 'inherit' or 'discard', not {stderr!r}")
@@ -115,6 +116,7 @@ class StdioTarget:
             FileNotFoundError: there is no such command, or no such working directory.
             PermissionError: it may not be executed.
             OSError: the system refused for another reason.
+
         """
         if sys.platform == "win32":
             raise NotImplementedError("stdio needs POSIX pipes; Windows is not supported yet")

@@ -21,6 +21,7 @@ def memory(*, name: str = "memory") -> tuple[MemoryTarget, MemoryTarget]:
 
     Args:
         name: how records and logs call both ends.
+
     """
     left, right = MemoryTarget(name), MemoryTarget(name)
     left._end, right._end = MemoryTransport(), MemoryTransport()
@@ -42,6 +43,7 @@ class MemoryTarget:
 
         Raises:
             RuntimeError: it was opened before, or the other end belongs to another loop.
+
         """
         self._end._open(link, asyncio.get_running_loop())
         return self._end

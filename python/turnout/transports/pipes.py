@@ -51,6 +51,7 @@ class PipeReader:
         fd: stays the caller's to close, after `stop`.
         link: gets every byte.
         ended: called once, at end of file (None) or with the error that ended the reading.
+
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, link: Link, ended: Ended) -> None:
@@ -114,6 +115,7 @@ class PipeWriter:
         fd: closed by `finish` or `abort`.
         link: paused and resumed as the bytes that wait pass the two marks.
         broken: called once with the error that made further writing useless.
+
     """
 
     def __init__(

@@ -30,6 +30,7 @@ class ChildProcess:
 
     Raises:
         OSError: it could not be started; `filename` says what is missing.
+
     """
 
     def __init__(

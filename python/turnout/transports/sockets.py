@@ -32,6 +32,7 @@ def unix(path: str | os.PathLike[str], *, close_timeout: float = CLOSE_TIMEOUT) 
 
     Raises:
         ValueError: the timeout is negative.
+
     """
     return UnixTarget(os.fspath(path), _seconds(close_timeout))
 
@@ -46,6 +47,7 @@ def tcp(host: str, port: int, *, close_timeout: float = CLOSE_TIMEOUT) -> TcpTar
 
     Raises:
         ValueError: the timeout is negative.
+
     """
     return TcpTarget(host, port, _seconds(close_timeout))
 
@@ -65,6 +67,7 @@ def listen_unix(
 
     Raises:
         ValueError: the timeout is negative.
+
     """
     return UnixListener(os.fspath(path), mode, _seconds(close_timeout))
 
@@ -79,6 +82,7 @@ def listen_tcp(host: str, port: int, *, close_timeout: float = CLOSE_TIMEOUT) ->
 
     Raises:
         ValueError: the timeout is negative.
+
     """
     return TcpListener(host, port, _seconds(close_timeout))
 
@@ -100,6 +104,7 @@ class UnixTarget:
             FileNotFoundError: nothing is at the path.
             ConnectionRefusedError: nobody listens there.
             OSError: any other reason.
+
         """
         loop = asyncio.get_running_loop()
         transport = StreamTransport(loop, self.kind, self._close_timeout, lambda _: link)
@@ -126,6 +131,7 @@ class TcpTarget:
             ConnectionRefusedError: nobody listens there.
             socket.gaierror: the name is unknown.
             OSError: any other reason.
+
         """
         loop = asyncio.get_running_loop()
         transport = StreamTransport(loop, self.kind, self._close_timeout, lambda _: link)
@@ -142,6 +148,7 @@ class StreamTransport(asyncio.BufferedProtocol):
         kind: `"unix"` or `"tcp"`.
         close_timeout: seconds for `close` to flush.
         attach: gives the link once the socket stands; what it raises refuses the connection.
+
     """
 
     def __init__(
@@ -263,6 +270,7 @@ class StreamListener:
         Raises:
             OSError: the address is in use or not ours.
             RuntimeError: it listens already.
+
         """
         if self._server is not None:
             raise RuntimeError(f"{self.name} listens already")

@@ -37,6 +37,7 @@ def own_stdio(*, close_timeout: float = CLOSE_TIMEOUT) -> OwnStdioTarget:
 
     Raises:
         ValueError: the timeout is negative.
+
     """
     if close_timeout < 0:
         raise ValueError("close_timeout is in seconds and not negative")
@@ -58,6 +59,7 @@ class OwnStdioTarget:
         Raises:
             RuntimeError: something in this process already speaks over them.
             OSError: standard input or output is closed.
+
         """
         if not _in_use.acquire(blocking=False):
             raise RuntimeError("this process already speaks over its own stdin and stdout")

@@ -42,6 +42,7 @@ class StderrLines:
         loop: the loop whose callbacks do the reading.
         fd: the non-blocking read end; owned and closed here.
         sink: called with each line; one that raises is reported to the loop's exception handler.
+
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, sink: Callable[[str], object]) -> None:

@@ -117,6 +117,7 @@ pub enum Reported {
 }
 
 /// See the module's text.
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub struct Connection<H: Host> {
     /// What the revision demands.
     pub rules: Rules,
@@ -258,7 +259,7 @@ impl<H: Host> Connection<H> {
         interned
     }
 
-    pub(crate) fn finish(&self, record: &Arc<Record>, outcome: Outcome, now: Time, batch: &mut Batch<H>) {
+    pub(crate) fn finish(record: &Arc<Record>, outcome: Outcome, now: Time, batch: &mut Batch<H>) {
         record.note_outcome(outcome, now);
         batch.finished.push(Arc::clone(record));
     }
@@ -272,8 +273,10 @@ impl<H: Host> Connection<H> {
 
     /// Sets the members added to the `_meta` of every request: names, and values as one line of JSON each.
     pub fn set_request_meta(&mut self, members: impl IntoIterator<Item = (String, Vec<u8>)>) {
-        self.request_meta =
-            members.into_iter().map(|(name, value)| (name.into_boxed_str(), value.into_boxed_slice())).collect();
+        self.request_meta = members
+            .into_iter()
+            .map(|(name, value)| (name.into_boxed_str(), value.into_boxed_slice()))
+            .collect();
     }
 
     /// Those of the members that `meta`, the caller's own `_meta`, does not have: the caller's word stands.
@@ -319,7 +322,9 @@ impl<H: Host> Connection<H> {
                 Full::Flights => full("max_outbound", self.table.live()),
                 Full::Numbers => SendError::NumbersExhausted,
             })?;
-            if !self.tokens.is_empty() && self.tokens.contains_key(id::key_of_number(minted.number).as_slice()) {
+            if !self.tokens.is_empty()
+                && self.tokens.contains_key(id::key_of_number(minted.number).as_slice())
+            {
                 // A caller's own token looks like this number: leave it out, so that no token means two.
                 let _ = self.table.claim(minted.number, Happening::Cancel);
                 let _ = self.table.claim(minted.number, Happening::Forget);
@@ -412,7 +417,7 @@ impl<H: Host> Connection<H> {
             self.counters.cancels_out += 1;
         }
         let outcome = moved.to.outcome().unwrap_or(Outcome::Cancelled);
-        self.finish(&record, outcome, now, batch);
+        Self::finish(&record, outcome, now, batch);
         batch.events.push(Event::Settled { owner, record, end: End::Local(outcome) });
     }
 
@@ -462,7 +467,6 @@ impl<H: Host> Connection<H> {
             extra_meta: &extra_meta,
             ..encode::Request::default()
         };
-        const PATIENCE: Time = 60_000_000_000;
         let send =
             Send { request, owner: None, idle: PATIENCE, max: PATIENCE, augmented: false, custom_token: b"" };
         self.send(now, send).is_ok()
@@ -538,7 +542,7 @@ impl<H: Host> Connection<H> {
             record.note_written(now);
         }
         if let Some(outcome) = moved.to.outcome() {
-            self.finish(&record, outcome, now, batch);
+            Self::finish(&record, outcome, now, batch);
         }
         if moved.to == State::Task {
             self.forget_id(moved.slot);
@@ -557,7 +561,7 @@ impl<H: Host> Connection<H> {
         let data = b"{\"reason\":\"overloaded\",\"limit\":\"max_output_bytes\"}";
         let out = self.output.result_after(entry.progress_end);
         encode::error(out, record.wire_id(), INTERNAL_ERROR, "the result does not fit into the output", data);
-        self.finish(&record, Outcome::Cancelled, now, batch);
+        Self::finish(&record, Outcome::Cancelled, now, batch);
         self.remove_inbound(now, moved.slot, number);
         false
     }
@@ -592,12 +596,7 @@ impl<H: Host> Connection<H> {
     }
 
     /// Reports progress on a request of the peer's (PRG-05 to PRG-17).
-    pub fn progress(
-        &mut self,
-        now: Time,
-        number: u64,
-        update: &Progress,
-    ) -> Result<Reported, Forbidden> {
+    pub fn progress(&mut self, now: Time, number: u64, update: &Progress) -> Result<Reported, Forbidden> {
         self.rules.may_progress()?;
         let Some((slot, state)) = self.arrivals.find(number) else { return Ok(Reported::Over) };
         if !matches!(state, State::Running | State::Task) {
@@ -641,7 +640,8 @@ impl<H: Host> Connection<H> {
 
     fn arm(&mut self, slot: usize, entry: &Outbound<H::Call>, now: Time) {
         let idle_in = entry.idle_at.saturating_sub(self.idle_clock(now));
-        let at = if entry.paused_at > 0 { entry.max_at } else { entry.max_at.min(now.saturating_add(idle_in)) };
+        let at =
+            if entry.paused_at > 0 { entry.max_at } else { entry.max_at.min(now.saturating_add(idle_in)) };
         if at == Time::MAX {
             self.wheel.remove(slot);
         } else {
@@ -668,7 +668,14 @@ impl<H: Host> Connection<H> {
     }
 
     /// Keeps the token of a call that was answered with a task, for `ttl` nanoseconds (None: without end).
-    pub(crate) fn keep_for_task(&mut self, now: Time, slot: usize, number: u64, task: Box<[u8]>, ttl: Option<Time>) {
+    pub(crate) fn keep_for_task(
+        &mut self,
+        now: Time,
+        slot: usize,
+        number: u64,
+        task: Box<[u8]>,
+        ttl: Option<Time>,
+    ) {
         self.tasks.insert(task.clone(), number);
         if let Some(entry) = self.outbound[slot].as_mut() {
             entry.task = Some(task);
@@ -823,7 +830,7 @@ impl<H: Host> Connection<H> {
                     record.note_exit_code(code);
                 }
                 let outcome = moved.to.outcome().unwrap_or(outcome);
-                self.finish(&record, outcome, now, batch);
+                Self::finish(&record, outcome, now, batch);
                 self.release(slot, record.number);
                 batch.events.push(Event::Settled { owner, record, end: End::Local(outcome) });
             } else {
@@ -837,7 +844,7 @@ impl<H: Host> Connection<H> {
             if let Ok(moved) = self.arrivals.claim(record.number, event) {
                 record.note_cancel(by, None, now);
                 let outcome = moved.to.outcome().unwrap_or(outcome);
-                self.finish(&record, outcome, now, batch);
+                Self::finish(&record, outcome, now, batch);
                 batch.events.push(Event::Cancelled { owner, record: Arc::clone(&record), declined: false });
             }
             self.remove_inbound(now, slot, record.number);
@@ -858,6 +865,9 @@ impl<H: Host> Connection<H> {
         Some(record)
     }
 }
+
+/// How long a `tasks/cancel` of ours waits for its answer, in nanoseconds.
+const PATIENCE: Time = 60_000_000_000;
 
 /// JSON-RPC: not JSON.
 pub const PARSE_ERROR: i64 = -32700;

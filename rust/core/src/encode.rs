@@ -236,7 +236,7 @@ mod tests {
     fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut out = Vec::new();
         write(&mut out);
-        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1, "TRS-01");
+        assert_eq!(out.iter().position(|byte| *byte == b'\n'), Some(out.len() - 1), "TRS-01");
         let text = String::from_utf8(out).unwrap();
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
         text.trim_end().to_owned()
@@ -251,7 +251,11 @@ mod tests {
             progress_token,
         };
         let text = written(|out| request(out, 7, &request_));
-        text.strip_prefix(r#"{"jsonrpc":"2.0","id":7,"method":"m""#).unwrap().strip_suffix('}').unwrap().to_owned()
+        text.strip_prefix(r#"{"jsonrpc":"2.0","id":7,"method":"m""#)
+            .unwrap()
+            .strip_suffix('}')
+            .unwrap()
+            .to_owned()
     }
 
     #[test]

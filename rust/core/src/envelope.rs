@@ -80,6 +80,7 @@ impl Default for ScanLimits {
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident, $name:literal, $message:literal;)*) => {
         /// Why a frame was refused.
+        #[allow(clippy::doc_markdown)] // the docs are the messages, which people read without markup
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum RefusalReason {
             $(#[doc = $message] $variant,)*
@@ -514,7 +515,10 @@ fn meta(scanner: &mut Scanner<'_>, depth: usize, token: &mut Span, subscription:
         match &*key_bytes(text, key) {
             b"progressToken" => {
                 if std::mem::replace(&mut seen, true) {
-                    return Err(Fault { reason: RefusalReason::DuplicateKey, offset: key.span.start as usize });
+                    return Err(Fault {
+                        reason: RefusalReason::DuplicateKey,
+                        offset: key.span.start as usize,
+                    });
                 }
                 *token = Reading::name_or_number(scanner, depth - 1)?;
             }
@@ -629,7 +633,8 @@ pub fn unescape(string: &[u8]) -> Option<Cow<'_, str>> {
             b'u' => {
                 let unit = u16::from_str_radix(rest.get(..4)?, 16).ok()?;
                 rest = &rest[4..];
-                let low = rest.strip_prefix("\\u").and_then(|low| u16::from_str_radix(low.get(..4)?, 16).ok());
+                let low =
+                    rest.strip_prefix("\\u").and_then(|low| u16::from_str_radix(low.get(..4)?, 16).ok());
                 match (unit, low) {
                     (0xd800..=0xdbff, Some(low @ 0xdc00..=0xdfff)) => {
                         rest = &rest[6..];

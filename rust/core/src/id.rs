@@ -42,7 +42,9 @@ pub fn key(raw: &[u8]) -> IdKey<'_> {
 
 /// A JSON integer within 64 bits; `-0` is not one, since its spelling would be lost.
 fn integer(raw: &[u8]) -> Option<i64> {
-    if raw == b"-0" || !raw.iter().enumerate().all(|(i, byte)| byte.is_ascii_digit() || i == 0 && *byte == b'-') {
+    if raw == b"-0"
+        || !raw.iter().enumerate().all(|(i, byte)| byte.is_ascii_digit() || i == 0 && *byte == b'-')
+    {
         return None;
     }
     std::str::from_utf8(raw).ok()?.parse().ok()
@@ -61,7 +63,7 @@ impl IdKey<'_> {
 
 /// [`IdKey::to_bytes`] of the id `number`.
 pub fn key_of_number(number: u64) -> Vec<u8> {
-    IdKey::Int(number as i64).to_bytes()
+    IdKey::Int(number.cast_signed()).to_bytes()
 }
 
 /// Whether two raw ids are one.
@@ -127,8 +129,18 @@ mod tests {
     #[test]
     fn x_02_ids_differ_by_type_and_exact_value() {
         let apart: [&[u8]; 12] = [
-            b"1", b"\"1\"", b"1.0", b"\"01\"", b"1e0", b"-0", b"0", b"\"\"", b"\" 1\"", b"-1",
-            b"9223372036854775807", b"9223372036854775808",
+            b"1",
+            b"\"1\"",
+            b"1.0",
+            b"\"01\"",
+            b"1e0",
+            b"-0",
+            b"0",
+            b"\"\"",
+            b"\" 1\"",
+            b"-1",
+            b"9223372036854775807",
+            b"9223372036854775808",
         ];
         let keys: HashSet<Vec<u8>> = apart.iter().map(|raw| key(raw).to_bytes()).collect();
         assert_eq!(keys.len(), apart.len());
@@ -159,7 +171,23 @@ mod tests {
         assert_eq!(minted(b"\"7\""), Some(7));
         let most = MAX_NUMBER.to_string();
         assert_eq!(minted(most.as_bytes()), Some(MAX_NUMBER));
-        for other in ["0", "07", "\"07\"", "+7", "7.0", "7e0", "-7", " 7", "\"7 \"", "\"\"", "\"", "", "9007199254740992", "99999999999999999", "\"\u{0667}\""] {
+        for other in [
+            "0",
+            "07",
+            "\"07\"",
+            "+7",
+            "7.0",
+            "7e0",
+            "-7",
+            " 7",
+            "\"7 \"",
+            "\"\"",
+            "\"",
+            "",
+            "9007199254740992",
+            "99999999999999999",
+            "\"\u{0667}\"",
+        ] {
             assert_eq!(minted(other.as_bytes()), None, "{other}");
         }
     }

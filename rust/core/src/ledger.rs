@@ -17,7 +17,11 @@ pub struct Ledger {
 impl Ledger {
     /// A ledger of the `capacity` newest finished records.
     pub fn new(capacity: usize) -> Self {
-        Self { ring: Mutex::new(VecDeque::new()), capacity, outcomes: std::array::from_fn(|_| AtomicU64::new(0)) }
+        Self {
+            ring: Mutex::new(VecDeque::new()),
+            capacity,
+            outcomes: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
     }
 
     /// Most records kept.

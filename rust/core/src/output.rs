@@ -106,7 +106,8 @@ impl Output {
             bytes.truncate(kept + end - from);
             self.hollow = 0;
         }
-        let requests = self.requests.drain(..).filter(|(_, range)| !range.is_empty()).map(|(number, _)| number);
+        let requests =
+            self.requests.drain(..).filter(|(_, range)| !range.is_empty()).map(|(number, _)| number);
         Taken { bytes, requests: requests.collect() }
     }
 

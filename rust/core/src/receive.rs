@@ -15,7 +15,11 @@ use crate::span::Span;
 
 /// The span of `inner`, which stands in a frame, in the run that holds the frame.
 fn in_run(frame: Span, inner: Span) -> Span {
-    if inner.is_empty() { inner } else { Span { start: frame.start + inner.start, end: frame.start + inner.end } }
+    if inner.is_empty() {
+        inner
+    } else {
+        Span { start: frame.start + inner.start, end: frame.start + inner.end }
+    }
 }
 
 impl<H: Host> Connection<H> {
@@ -127,7 +131,7 @@ impl<H: Host> Connection<H> {
             End::Error(_) | End::Invalid(_) => Outcome::Error,
             End::Local(outcome) => outcome,
         };
-        self.finish(&record, outcome, now, batch);
+        Self::finish(&record, outcome, now, batch);
         if !matches!(self.table.find(number), Some((_, State::Task))) {
             self.release(slot, number);
         }
@@ -233,11 +237,18 @@ impl<H: Host> Connection<H> {
             // An error under the same id would end the first request at the peer, so it names it in its data.
             self.counters.duplicate_ids += 1;
             let data = [b"{\"reason\":\"duplicate_id\",\"requestId\":", id, b"}"].concat();
-            encode::error(self.output.frame(), b"", INVALID_REQUEST, "the request id is in flight already", &data);
+            encode::error(
+                self.output.frame(),
+                b"",
+                INVALID_REQUEST,
+                "the request id is in flight already",
+                &data,
+            );
             return;
         }
         let limit = self.limits.max_inbound;
-        let minted = if self.arrivals.live() < limit { self.arrivals.mint(State::Running).ok() } else { None };
+        let minted =
+            if self.arrivals.live() < limit { self.arrivals.mint(State::Running).ok() } else { None };
         let Some(minted) = minted else {
             self.counters.overloaded += 1;
             let data = format!("{{\"reason\":\"overloaded\",\"limit\":\"max_inbound\",\"value\":{limit}}}");
@@ -282,7 +293,9 @@ impl<H: Host> Connection<H> {
         let id = envelope.request_id.of(frame);
         let reason = envelope::unescape(envelope.reason.of(frame));
         let reason = reason.as_deref().map(|text| clip(text, self.limits.max_text_bytes));
-        if id.is_empty() || !(self.cancel_inbound(now, id, reason, batch) || self.end_listen(now, id, reason, batch)) {
+        if id.is_empty()
+            || !(self.cancel_inbound(now, id, reason, batch) || self.end_listen(now, id, reason, batch))
+        {
             self.counters.cancels_ignored += 1;
         }
         if self.shows_everything {
@@ -309,7 +322,7 @@ impl<H: Host> Connection<H> {
         record.note_cancel(CancelledBy::Peer, reason, now);
         self.counters.cancels_in += 1;
         if !declined {
-            self.finish(&record, Outcome::Cancelled, now, batch);
+            Self::finish(&record, Outcome::Cancelled, now, batch);
             self.remove_inbound(now, slot, record.number);
         }
         batch.events.push(Event::Cancelled { owner, record, declined });
@@ -335,7 +348,14 @@ impl<H: Host> Connection<H> {
     }
 
     /// Hands progress to the call whose token it names (PRG-07, PRG-10, PRG-22).
-    fn take_progress(&mut self, now: Time, frame: &[u8], at: Span, envelope: &Envelope, batch: &mut Batch<H>) {
+    fn take_progress(
+        &mut self,
+        now: Time,
+        frame: &[u8],
+        at: Span,
+        envelope: &Envelope,
+        batch: &mut Batch<H>,
+    ) {
         if self.shows_everything {
             batch.events.push(Event::Notification { frame: at, envelope: *envelope, owner: None });
         }
@@ -344,7 +364,8 @@ impl<H: Host> Connection<H> {
             return;
         }
         let token = envelope.progress_token.of(frame);
-        let custom = if self.tokens.is_empty() { None } else { self.tokens.get(id::key(token).to_bytes().as_slice()) };
+        let custom =
+            if self.tokens.is_empty() { None } else { self.tokens.get(id::key(token).to_bytes().as_slice()) };
         let found = custom.copied().or_else(|| id::minted(token)).and_then(|number| {
             let (slot, state) = self.table.find(number)?;
             let entry = self.outbound[slot].as_ref()?;
@@ -383,7 +404,14 @@ impl<H: Host> Connection<H> {
         batch.events.push(Event::Progress { owner, record, update });
     }
 
-    fn take_notification(&mut self, now: Time, frame: &[u8], at: Span, envelope: &Envelope, batch: &mut Batch<H>) {
+    fn take_notification(
+        &mut self,
+        now: Time,
+        frame: &[u8],
+        at: Span,
+        envelope: &Envelope,
+        batch: &mut Batch<H>,
+    ) {
         let name = envelope.method.of(frame);
         if name == method::TASK_STATUS.as_bytes() {
             self.note_task_state(envelope.params.of(frame));
@@ -431,7 +459,8 @@ impl<H: Host> Connection<H> {
     fn owes_an_answer(&self, refusal: &Refusal) -> bool {
         let Partial { id, has_method, starts_as_message, .. } = refusal.partial;
         let noise = refusal.reason.is_syntax() && id.is_empty() && self.rules.role == Role::Client;
-        starts_as_message && (!has_method || !id.is_empty() || refusal.reason == RefusalReason::NullId)
+        starts_as_message
+            && (!has_method || !id.is_empty() || refusal.reason == RefusalReason::NullId)
             && !noise
             && self.rules.takes_requests()
     }

@@ -173,7 +173,14 @@ impl Record {
     }
 
     /// The record of a request of the peer's; `id` and `token` as they stand on the wire, an absent token empty.
-    pub fn inbound(number: u64, peer: Arc<Peer>, method: Arc<str>, id: &[u8], token: &[u8], now: Time) -> Self {
+    pub fn inbound(
+        number: u64,
+        peer: Arc<Peer>,
+        method: Arc<str>,
+        id: &[u8],
+        token: &[u8],
+        now: Time,
+    ) -> Self {
         let mut wire = Vec::with_capacity(id.len() + token.len());
         wire.extend_from_slice(id);
         wire.extend_from_slice(token);
@@ -373,7 +380,8 @@ impl Record {
         self.more().exit_code.store(code, Ordering::Relaxed);
     }
 
-    pub(crate) fn note_upstream(&self, leg: Arc<Record>) {
+    /// Joins the leg towards the server.
+    pub fn note_upstream(&self, leg: Arc<Record>) {
         let _ = self.more().upstream.set(leg);
     }
 }

@@ -63,6 +63,7 @@ pub enum Role {
 
 /// Where the sources disagree (K1 to K6), this is how we decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // six switches, independent of each other
 pub struct Choices {
     /// K1: a server that ends a `subscriptions/listen` sends `notifications/cancelled` behind the result. A
     /// client accepts a result, a cancel and a plain close alike.

@@ -232,7 +232,7 @@ mod tests {
             let minted = table.mint(State::Queued).unwrap();
             assert!(minted.number > last);
             last = minted.number;
-            if minted.number % 3 != 0 {
+            if !minted.number.is_multiple_of(3) {
                 table.claim(minted.number, Event::Cancel).unwrap();
                 table.claim(minted.number, Event::Forget).unwrap();
             }
@@ -328,7 +328,8 @@ mod models {
                 })
                 .collect();
             let here = table.claim(number, Event::IdleExpired).is_ok();
-            let wins = threads.into_iter().filter(|_| true).map(|t| t.join().unwrap()).filter(|won| *won).count();
+            let wins =
+                threads.into_iter().filter(|_| true).map(|t| t.join().unwrap()).filter(|won| *won).count();
             assert_eq!(wins + usize::from(here), 1);
             assert_eq!(table.live(), 0);
         });

@@ -91,7 +91,7 @@ impl Wheel {
     fn link(&mut self, key: u32, deadline: u64) {
         let deadline = deadline.clamp(self.elapsed, self.elapsed + REACH);
         let distance = (self.elapsed ^ deadline) | (SLOTS as u64 - 1);
-        let level = (((63 - distance.leading_zeros()) / BITS) as usize).min(LEVELS - 1);
+        let level = ((distance.ilog2() / BITS) as usize).min(LEVELS - 1);
         let slot = (deadline >> (level as u32 * BITS)) as usize % SLOTS;
         let levels = self
             .levels

@@ -13,7 +13,7 @@ use turnout_core::sync::lock;
 use crate::connection::Shared;
 use crate::progress::{Progress, ProgressIterator};
 use crate::record::Record;
-use crate::waiter::{Source, Wake, Waiter, Wakeup, running_loop};
+use crate::waiter::{Source, Waiter, Wake, Wakeup, running_loop};
 use crate::{errors, json};
 
 /// How a call ended, with what the peer said.
@@ -120,7 +120,8 @@ impl Call {
     pub fn unwait(&self, argument: &Bound<'_, PyAny>) {
         let mut state = lock(&self.state);
         let gone: Vec<Wakeup> = {
-            let (gone, kept) = std::mem::take(&mut state.asleep).into_iter().partition(|wakeup| wakeup.is_for(argument));
+            let (gone, kept) =
+                std::mem::take(&mut state.asleep).into_iter().partition(|wakeup| wakeup.is_for(argument));
             state.asleep = kept;
             gone
         };
@@ -134,7 +135,13 @@ impl Call {
         self.shared.cancel(py, number, CancelledBy::Caller, Some(reason))
     }
 
-    fn error(&self, py: Python<'_>, outcome: Outcome, error: Option<&Py<PyBytes>>, fault: Option<&str>) -> PyErr {
+    fn error(
+        &self,
+        py: Python<'_>,
+        outcome: Outcome,
+        error: Option<&Py<PyBytes>>,
+        fault: Option<&str>,
+    ) -> PyErr {
         let build = || -> PyResult<PyErr> {
             let record = Py::new(py, self.record(py)?)?.into_bound(py).into_any();
             let error = error.map(|raw| json::loads(py, raw.bind(py))).transpose()?;

@@ -52,7 +52,9 @@ pub fn duration(seconds: Option<f64>, what: &str) -> PyResult<Time> {
         None => Ok(0),
         Some(seconds) if seconds.is_infinite() && seconds > 0.0 => Ok(0),
         Some(seconds) if seconds > 0.0 => Ok(((seconds * 1e9) as Time).max(1)),
-        Some(seconds) => Err(PyValueError::new_err(format!("{what} must be more than 0 seconds, not {seconds}"))),
+        Some(seconds) => {
+            Err(PyValueError::new_err(format!("{what} must be more than 0 seconds, not {seconds}")))
+        }
     }
 }
 

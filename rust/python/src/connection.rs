@@ -20,8 +20,8 @@ use turnout_core::frames::Item;
 use turnout_core::ledger;
 use turnout_core::limits::Limits;
 use turnout_core::record::{self, Time};
-use turnout_core::span::Span;
 use turnout_core::rules::{Choices, Revision, Role, Rules};
+use turnout_core::span::Span;
 use turnout_core::sync::lock;
 
 use crate::call::Call;
@@ -126,7 +126,9 @@ impl Shared {
     }
 
     pub fn observes(&self, method: &str) -> bool {
-        lock(&self.observed).as_ref().is_none_or(|observed| observed.contains("*") || observed.contains(method))
+        lock(&self.observed)
+            .as_ref()
+            .is_none_or(|observed| observed.contains("*") || observed.contains(method))
     }
 
     /// The handler that runs without asking Python, where the method has one.
@@ -192,7 +194,13 @@ impl Shared {
         handle.upgrade_as::<Connection>().ok().flatten()
     }
 
-    pub fn cancel(&self, py: Python<'_>, number: u64, by: CancelledBy, reason: Option<&str>) -> PyResult<bool> {
+    pub fn cancel(
+        &self,
+        py: Python<'_>,
+        number: u64,
+        by: CancelledBy,
+        reason: Option<&str>,
+    ) -> PyResult<bool> {
         let mut batch = Batch::default();
         let now = self.now();
         let won = lock(&self.core).cancel(now, number, by, reason, &mut batch);
@@ -335,7 +343,9 @@ impl Connection {
                                 break;
                             }
                         }
-                        Item::Oversized { length, head } => core.receive_oversized(now, &head, length, &mut batch),
+                        Item::Oversized { length, head } => {
+                            core.receive_oversized(now, &head, length, &mut batch);
+                        }
                         Item::Truncated { length } => core.receive_truncated(length, &mut batch),
                     }
                 }
@@ -732,9 +742,15 @@ impl Connection {
 
     /// Sets the negotiated revision, our role in it, and what every request's `_meta` carries.
     #[pyo3(signature = (revision, role = "either", *, request_meta = None))]
-    fn set_rules(&self, revision: &str, role: &str, request_meta: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
-        let revision = Revision::named(revision)
-            .ok_or_else(|| PyValueError::new_err(format!("{revision:?} is no revision this version knows")))?;
+    fn set_rules(
+        &self,
+        revision: &str,
+        role: &str,
+        request_meta: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        let revision = Revision::named(revision).ok_or_else(|| {
+            PyValueError::new_err(format!("{revision:?} is no revision this version knows"))
+        })?;
         let role = match role {
             "either" => Role::Either,
             "client" => Role::Client,
@@ -782,9 +798,9 @@ impl Connection {
 
     /// Async handlers by method, each with whether a cancel stops it; they run in tasks of the loop.
     fn set_handlers(&self, handlers: HashMap<String, (Py<PyAny>, bool)>) {
-        let handlers = handlers.into_iter().map(|(method, (function, stops))| {
-            (method, Handler { function, declines: !stops })
-        });
+        let handlers = handlers
+            .into_iter()
+            .map(|(method, (function, stops))| (method, Handler { function, declines: !stops }));
         let handlers = handlers.collect();
         let before = std::mem::replace(&mut *lock(&self.shared.handlers), handlers);
         drop(before);
@@ -809,7 +825,8 @@ impl Connection {
     /// Tasks of handlers that are at work, cancelled ones included.
     fn handler_tasks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
         let running = lock(&self.shared.core).handled();
-        let lingering: Vec<_> = lock(&self.shared.lingering).values().map(|request| request.clone_ref(py)).collect();
+        let lingering: Vec<_> =
+            lock(&self.shared.lingering).values().map(|request| request.clone_ref(py)).collect();
         let requests = running.into_iter().map(|Handle(request)| request).chain(lingering);
         requests.filter_map(|request| request.get().task(py)).collect()
     }
@@ -824,7 +841,8 @@ impl Connection {
     #[pyo3(signature = (methods))]
     fn observe(&self, methods: Option<HashSet<String>>) {
         let built_in = ["notifications/cancelled", "notifications/progress"];
-        let shows = methods.as_ref().is_some_and(|methods| built_in.iter().any(|name| methods.contains(*name)));
+        let shows =
+            methods.as_ref().is_some_and(|methods| built_in.iter().any(|name| methods.contains(*name)));
         *lock(&self.shared.observed) = methods;
         lock(&self.shared.core).shows_everything = shows;
     }
@@ -928,4 +946,3 @@ impl Connection {
         Ok(())
     }
 }
-

@@ -268,7 +268,9 @@ pub fn deliver<'py>(
                 let raw = bytes_of(py, region, payload);
                 sink.take(slf, Py::new(py, LateResponse { record, raw })?.into_any())?;
             }
-            Event::LateProgress { record } => sink.take(slf, Py::new(py, LateProgress { record })?.into_any())?,
+            Event::LateProgress { record } => {
+                sink.take(slf, Py::new(py, LateProgress { record })?.into_any())?;
+            }
             Event::Unmatched { id } => {
                 sink.take(slf, Py::new(py, Unmatched { id: bytes_of(py, region, id) })?.into_any())?;
             }

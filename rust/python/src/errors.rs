@@ -43,3 +43,8 @@ pub fn call_ended<'py>(
 ) -> PyErr {
     raised(py, "call_ended", (outcome, record, error, fault))
 }
+
+/// The exception for a handler that polls.
+pub fn request_cancelled(py: Python<'_>, reason: &Bound<'_, PyAny>) -> PyErr {
+    raised(py, "RequestCancelled", (reason,))
+}

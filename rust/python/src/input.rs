@@ -142,7 +142,7 @@ impl Input {
         // only way to grow it and refuses while it is exported, `extend` puts its bytes aside then, `take` moves the buffer's owner but not its allocation, and `put_back` does not shrink
         // an exported one. `slf` outlives the view, which holds a reference to it.
         let filled = unsafe {
-            let length = length as ffi::Py_ssize_t;
+            let length = length.cast_signed();
             ffi::PyBuffer_FillInfo(view, slf.as_ptr(), pointer.cast::<c_void>(), length, 0, flags)
         };
         if filled != 0 {

@@ -1,5 +1,10 @@
 //! `turnout._native`: types in, types out. What happens is decided in `turnout-core`.
 
+// What the binding's conventions ask for, once for all of the glue: arguments by value, `self` that Python
+// wants and we do not, more arguments than a Rust function should have.
+#![allow(clippy::needless_pass_by_value, clippy::unused_self, clippy::too_many_arguments)]
+#![allow(clippy::similar_names)] // `slf` beside `self`
+
 mod call;
 mod clock;
 mod connection;

@@ -13,6 +13,7 @@ use crate::waiter::{Source, Waiter, Wakeup};
 /// One progress update.
 #[pyclass(frozen, eq, module = "turnout", get_all)]
 #[derive(PartialEq)]
+#[allow(clippy::struct_field_names)] // the protocol's names
 pub struct Progress {
     /// How far the work is; grows with every update.
     progress: f64,
@@ -36,14 +37,9 @@ impl Progress {
     const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("progress", "total", "message");
 
     fn __repr__(&self) -> String {
-        let mut text = format!("Progress({}", self.progress);
-        if let Some(total) = self.total {
-            text += &format!(", total={total}");
-        }
-        if let Some(message) = &self.message {
-            text += &format!(", message={message:?}");
-        }
-        text + ")"
+        let total = self.total.map_or(String::new(), |total| format!(", total={total}"));
+        let message = self.message.as_ref().map_or(String::new(), |message| format!(", message={message:?}"));
+        format!("Progress({}{total}{message})", self.progress)
     }
 }
 
@@ -64,7 +60,13 @@ pub struct ProgressIterator {
 }
 
 impl ProgressIterator {
-    pub fn new(call: Py<Call>, shield: bool, capacity: usize, first: Option<record::Progress>, over: bool) -> Self {
+    pub fn new(
+        call: Py<Call>,
+        shield: bool,
+        capacity: usize,
+        first: Option<record::Progress>,
+        over: bool,
+    ) -> Self {
         let queue = Queue { updates: first.into_iter().collect(), coalesced: 0, over, waiting: None };
         Self { call, shield, capacity: capacity.max(1), queue: Mutex::new(queue) }
     }

@@ -217,11 +217,16 @@ impl Record {
         let state = record.outcome().map_or("in flight", Outcome::name);
         let by = record.cancelled_by().map_or(String::new(), |by| format!(" by {}", by.name()));
         let id = String::from_utf8_lossy(&record.id()).into_owned();
-        format!("<Record {} {id} {:?} with {:?}: {state}{by}>", self.direction(), &*record.method, record.peer.name)
+        format!(
+            "<Record {} {id} {:?} with {:?}: {state}{by}>",
+            self.direction(),
+            &*record.method,
+            record.peer.name
+        )
     }
 }
 
-const FIELDS: [&str; 25] = [
+const FIELDS: [&str; 27] = [
     "id",
     "token",
     "method",
@@ -246,7 +251,9 @@ const FIELDS: [&str; 25] = [
     "late_at",
     "late_progress",
     "cleanup",
+    "cleanup_duration",
     "exit_code",
+    "upstream",
 ];
 
 /// Finished records in a bounded ring, and how many there were of each outcome.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use turnout_core::connection::{Answer, Reported};
@@ -13,9 +14,9 @@ use turnout_core::table;
 
 use crate::call::Call;
 use crate::connection::Connection;
-use crate::json;
 use crate::record::Record;
-use crate::waiter::{Source, Wake, Waiter, Wakeup};
+use crate::waiter::{Source, Waiter, Wake, Wakeup};
+use crate::{errors, json};
 
 #[derive(Default)]
 struct State {
@@ -131,7 +132,8 @@ impl Request {
         let (asleep, children, task) = {
             let mut state = lock(&self.state);
             state.cancelled = true;
-            let task = state.task.as_ref().filter(|_| !declined && state.begun).map(|task| task.clone_ref(py));
+            let task =
+                state.task.as_ref().filter(|_| !declined && state.begun).map(|task| task.clone_ref(py));
             (std::mem::take(&mut state.asleep), std::mem::take(&mut state.children), task)
         };
         if !lock(&self.state).ended {
@@ -261,7 +263,13 @@ impl Request {
 
     /// Answers with an error.
     #[pyo3(signature = (code, message, data = None))]
-    fn fail(&self, py: Python<'_>, code: i64, message: &str, data: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    fn fail(
+        &self,
+        py: Python<'_>,
+        code: i64,
+        message: &str,
+        data: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
         if code.unsigned_abs() > table::MAX_NUMBER {
             return Err(PyValueError::new_err("an error code must be exact as a double"));
         }
@@ -277,6 +285,29 @@ impl Request {
         state.ended = true;
         drop(state);
         self.record.note_cleanup(Cleanup::Stopped, Some(shared.now()));
+    }
+
+    /// Raises `RequestCancelled` if it was cancelled.
+    fn raise_if_cancelled(&self, py: Python<'_>) -> PyResult<()> {
+        match self.cancel_reason(py) {
+            Some(reason) => Err(errors::request_cancelled(py, &reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a request of its own, which ends with this one.
+    #[pyo3(signature = (method, params = None, **options))]
+    fn send<'py>(
+        &self,
+        py: Python<'py>,
+        method: &Bound<'py, PyString>,
+        params: Option<Bound<'py, PyAny>>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Py<Call>> {
+        let call = self.connection.bind(py).call_method(intern!(py, "send"), (method, params), options)?;
+        let call = call.cast_into::<Call>()?.unbind();
+        self.adopt(py, call.clone_ref(py))?;
+        Ok(call)
     }
 
     /// Makes `call` end when this request is cancelled.

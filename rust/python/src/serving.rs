@@ -213,7 +213,9 @@ impl Serving {
 
     #[getter]
     fn cr_code(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.function.getattr(py, "__code__").map_err(|_| PyRuntimeError::new_err("the handler has no code object"))
+        self.function
+            .getattr(py, "__code__")
+            .map_err(|_| PyRuntimeError::new_err("the handler has no code object"))
     }
 
     #[getter]

@@ -10,7 +10,7 @@ use pyo3::exceptions::asyncio::{CancelledError, InvalidStateError};
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{IntoPyObjectExt, intern};
 use turnout_core::sync::lock;
 
@@ -165,7 +165,9 @@ impl Source {
 
     fn unwait(&self, waiter: &Bound<'_, Waiter>) {
         match self {
-            Source::Result(call) | Source::Raw(call) | Source::End(call) => call.get().unwait(waiter.as_any()),
+            Source::Result(call) | Source::Raw(call) | Source::End(call) => {
+                call.get().unwait(waiter.as_any());
+            }
             Source::Progress(iterator) => iterator.get().unwait(),
             Source::Cancelled(request) => request.get().unwait(waiter.as_any()),
         }
@@ -193,7 +195,8 @@ struct State {
     blocking: bool,
     /// The callback, kept for the case that the task is cancelled while it sleeps.
     asleep: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
-    cancelled: Option<Option<Py<PyAny>>>,
+    /// The arguments of the `CancelledError` that the task gets.
+    cancelled: Option<Py<PyTuple>>,
 }
 
 /// See the module's text.
@@ -210,10 +213,7 @@ impl Waiter {
 
     fn cancellation(&self, py: Python<'_>) -> Option<PyErr> {
         let state = lock(&self.state);
-        state.cancelled.as_ref().map(|message| match message {
-            Some(message) => CancelledError::new_err((message.clone_ref(py),)),
-            None => CancelledError::new_err(()),
-        })
+        state.cancelled.as_ref().map(|arguments| CancelledError::new_err(arguments.clone_ref(py)))
     }
 }
 
@@ -236,7 +236,8 @@ impl Waiter {
             Polled::Ready(Ok(value)) => Err(PyStopIteration::new_err((value.unbind(),))),
             Polled::Ready(Err(error)) => Err(error),
             Polled::Pending => {
-                let event_loop = this.source.home(py).map_or_else(|| running_loop(py).map(Bound::unbind), Ok)?;
+                let event_loop =
+                    this.source.home(py).map_or_else(|| running_loop(py).map(Bound::unbind), Ok)?;
                 let mut state = lock(&this.state);
                 if state.asleep.is_some() {
                     return Err(PyRuntimeError::new_err("await was resumed before its time"));
@@ -265,7 +266,11 @@ impl Waiter {
     }
 
     #[pyo3(signature = (callback, *, context = None))]
-    fn add_done_callback(slf: &Bound<'_, Self>, callback: Py<PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {
+    fn add_done_callback(
+        slf: &Bound<'_, Self>,
+        callback: Py<PyAny>,
+        context: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let event_loop = this.get_loop(py)?;
         let copy = (callback.clone_ref(py), context.as_ref().map(|context| context.clone_ref(py)));
@@ -290,18 +295,20 @@ impl Waiter {
         if this.source.is_ready(py) {
             return Ok(false);
         }
+        let arguments = PyTuple::new(py, &msg)?.unbind();
         let asleep = {
             let mut state = lock(&this.state);
             if state.cancelled.is_some() {
                 return Ok(true);
             }
-            state.cancelled = Some(msg.as_ref().map(|msg| msg.clone().unbind()));
+            state.cancelled = Some(arguments);
             state.asleep.take()
         };
         this.source.unwait(slf);
         if let Some((callback, context)) = asleep {
             let here = this.get_loop(py)?;
-            let wakeup = Wakeup::new(callback, context, slf.clone().into_any().unbind(), Some(here.clone_ref(py)));
+            let wakeup =
+                Wakeup::new(callback, context, slf.clone().into_any().unbind(), Some(here.clone_ref(py)));
             wakeup.run(py, Wake::Soon, Some(here.bind(py)));
         }
         if let Some(call) = this.source.flight() {

@@ -1,0 +1,106 @@
+# One command each, the same for people and for CI. `make help` lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CARGO ?= cargo
+# cargo's stable toolchain accepts the sanitizers' flags only so.
+SANITIZE := RUSTC_BOOTSTRAP=1
+
+.PHONY: help demo test test-python test-rust test-versions test-sdk bench lint build fuzz loom sanitize clean
+
+help:
+	@echo "make demo           real servers: a result, a cancel, a timeout, a crash"
+	@echo "make test           the Rust and the Python tests"
+	@echo "make test-versions  the Python tests on every interpreter from 3.10 that is found"
+	@echo "make test-sdk       the official SDK's own tests, on turnout's dispatcher"
+	@echo "make bench          the figures, side by side with others (benches/README.md)"
+	@echo "make lint           formatters, linters, types, stubs; warnings are errors"
+	@echo "make fuzz           coverage-guided fuzzing, FUZZ_SECONDS a target"
+	@echo "make loom           the model checker on the tables"
+	@echo "make sanitize       the core's tests under the address and thread sanitizers"
+
+# ---- what is needed ----
+
+.PHONY: need
+need:
+	@command -v $(PYTHON) >/dev/null || { echo "turnout: $(PYTHON) is missing; install Python 3.10 or later, or set PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "turnout: $(PYTHON) is too old; Python 3.10 or later is needed, set PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "turnout: $(PYTHON) has no venv module; install your system's python3-venv package"; exit 1; }
+	@command -v $(CARGO) >/dev/null || { echo "turnout: cargo is missing; install Rust 1.88 or later"; exit 1; }
+
+$(BIN)/python: | need
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+
+# The environment is complete when this stamp is newer than what it was made of.
+$(VENV)/.tools: pyproject.toml | $(BIN)/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+SOURCES := $(shell find rust/core/src rust/python/src -name '*.rs') Cargo.toml Cargo.lock rust/core/Cargo.toml rust/python/Cargo.toml pyproject.toml
+
+$(VENV)/.built: $(SOURCES) $(VENV)/.tools
+	@echo "turnout: building the native part"
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet
+	@touch $@
+
+build: $(VENV)/.built
+
+# ---- what it does ----
+
+demo: $(VENV)/.built
+	@$(BIN)/python examples/demo.py
+
+# ---- whether it works ----
+
+test: test-rust test-python
+
+test-rust: | need
+	$(CARGO) test --quiet --package turnout-core
+
+test-python: $(VENV)/.built
+	$(BIN)/python -m pytest
+
+test-versions: $(VENV)/.tools
+	@PYTHON=$(PYTHON) sh tests/versions.sh
+
+test-sdk: $(VENV)/.built
+	$(BIN)/python tests/sdk/run.py
+
+# ---- how fast ----
+
+bench: $(VENV)/.built
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
+	$(CARGO) bench --package turnout-core
+	$(BIN)/python benches/run.py
+
+# ---- how clean ----
+
+lint: $(VENV)/.built
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --quiet --all-targets -- --deny warnings
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest turnout._native --allowlist tests/stubtest-allowlist.txt
+
+# ---- how sound ----
+
+FUZZ_SECONDS ?= 60
+
+fuzz: | need
+	cd rust/fuzz && for target in $$(sed -n 's/^name = "\(fuzz_.*\)"/\1/p' Cargo.toml); do \
+		$(SANITIZE) $(CARGO) fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
+loom: | need
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom $(CARGO) test --quiet --release --package turnout-core --lib models
+
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
+sanitize: | need
+	$(SANITIZE) RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/address $(CARGO) test --quiet --target $(HOST) --package turnout-core
+	$(SANITIZE) RUSTFLAGS=-Zsanitizer=thread CARGO_TARGET_DIR=target/thread $(CARGO) test --quiet --target $(HOST) -Zbuild-std --package turnout-core
+
+clean:
+	rm -rf $(VENV) target dist .sdk .bench

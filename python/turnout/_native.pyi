@@ -1,0 +1,637 @@
+"""The native part of turnout: connections, and the handles of what is in flight on them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from contextvars import Context
+from types import EllipsisType
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar, final
+
+from typing_extensions import Self, disjoint_base
+
+_T = TypeVar("_T")
+
+__all__ = [
+    "Call",
+    "Clock",
+    "Connection",
+    "Input",
+    "LateProgress",
+    "LateResponse",
+    "Ledger",
+    "Notification",
+    "Progress",
+    "ProgressIterator",
+    "Record",
+    "Refused",
+    "Request",
+    "Serving",
+    "Unmatched",
+    "Waiter",
+    "build_info",
+]
+
+class _Joinable(Protocol):
+    def add(self, call: Call) -> None: ...
+
+def build_info() -> dict[str, Any]:
+    """What is running: `version`, `profile` (`"release"` or `"debug"`), `free_threaded`."""
+
+@final
+class Clock:
+    """A source of time for connections.
+
+    Args:
+        manual: False for the machine's monotonic clock; True for one that only `advance` moves.
+
+    """
+
+    def __new__(cls, *, manual: bool = False) -> Clock: ...
+    def time(self) -> float:
+        """Seconds since an arbitrary moment."""
+    def advance(self, seconds: float) -> None:
+        """Move a manual clock on.
+
+        Raises:
+            ValueError: the clock is not manual, or `seconds` is negative.
+
+        """
+
+@final
+class Progress:
+    """One progress update (progress, all revisions)."""
+
+    @property
+    def progress(self) -> float:
+        """How far the work is; grows with every update (PRG-07)."""
+    @property
+    def total(self) -> float | None:
+        """How far it will go; None where the peer does not know (PRG-14)."""
+    @property
+    def message(self) -> str | None:
+        """What the peer says about it, or None (2025-03-26 and later)."""
+    __match_args__: Final = ("progress", "total", "message")
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: None  # type: ignore[assignment]
+
+@final
+class ProgressIterator:
+    """The progress of one call, as one subscriber reads it; made by `Call.progress`."""
+
+    @property
+    def coalesced(self) -> int:
+        """Updates that were replaced by newer ones before this subscriber read them (PRG-16)."""
+    def __aiter__(self) -> ProgressIterator: ...
+    def __anext__(self) -> Waiter[Progress]: ...
+
+@final
+class Waiter(Generic[_T]):
+    """What a task waits on: the part of a future that asyncio's tasks use. Await it, no more."""
+
+    _asyncio_future_blocking: bool
+    def __await__(self) -> Generator[Any, None, _T]: ...
+    def __iter__(self) -> Generator[Any, None, _T]: ...
+    def __next__(self) -> Any: ...
+    def get_loop(self) -> asyncio.AbstractEventLoop: ...
+    def add_done_callback(
+        self, callback: Callable[[Any], object], *, context: Context | None = None
+    ) -> None: ...
+    def remove_done_callback(self, _callback: Callable[[Any], object]) -> int: ...
+    def cancel(self, msg: object = None) -> bool: ...
+    def cancelled(self) -> bool: ...
+    def done(self) -> bool: ...
+    def result(self) -> None: ...
+    def exception(self) -> None: ...
+
+@final
+class Serving:
+    """A handler at work: the coroutine that its task runs."""
+
+    def __await__(self) -> Serving: ...
+    def __iter__(self) -> Serving: ...
+    def __next__(self) -> Any: ...
+    def send(self, _value: object) -> Any: ...
+    def throw(self, kind: object, value: object = None, trace: object = None) -> Any: ...
+    def close(self) -> None: ...
+    @property
+    def cr_await(self) -> Any: ...
+    @property
+    def cr_frame(self) -> Any: ...
+    @property
+    def cr_running(self) -> bool: ...
+    @property
+    def cr_code(self) -> Any: ...
+    @property
+    def __name__(self) -> str: ...
+    @property
+    def __qualname__(self) -> str: ...
+
+@final
+class Record:
+    """The evidence of one request, while it runs and after its end.
+
+    Times are seconds since the epoch, or None for what has not happened.
+    """
+
+    @property
+    def id(self) -> int | str | bytes:
+        """The request id; bytes for a number that is no 64-bit integer, as it stood on the wire."""
+    @property
+    def token(self) -> int | str | bytes | None:
+        """The progress token, or None where no progress was asked for."""
+    @property
+    def method(self) -> str: ...
+    @property
+    def peer(self) -> str:
+        """The name of the other end."""
+    @property
+    def transport(self) -> str:
+        """`"stdio"`, `"unix"`, `"tcp"` or `"memory"`."""
+    @property
+    def direction(self) -> Literal["outbound", "inbound"]: ...
+    @property
+    def created(self) -> float:
+        """When it was registered."""
+    @property
+    def written(self) -> float | None:
+        """When our request, or our answer, was handed to the transport."""
+    @property
+    def first_progress(self) -> float | None: ...
+    @property
+    def last_progress(self) -> float | None: ...
+    @property
+    def ended(self) -> float | None: ...
+    @property
+    def duration(self) -> float | None:
+        """Seconds from registration to the end."""
+    @property
+    def outcome(
+        self,
+    ) -> (
+        Literal[
+            "result",
+            "error",
+            "cancelled",
+            "declined",
+            "idle_timeout",
+            "max_timeout",
+            "peer_closed",
+            "peer_exited",
+            "closed",
+        ]
+        | None
+    ):
+        """How it ended: one of a closed list that a peer cannot forge (X-07); None while it runs."""
+    @property
+    def progress(self) -> Progress | None:
+        """The last progress that was accepted."""
+    @property
+    def progress_accepted(self) -> int: ...
+    @property
+    def progress_dropped(self) -> int:
+        """Updates that were not numbers, or did not grow."""
+    @property
+    def cancel_requested(self) -> float | None:
+        """When a cancel was asked for (CAN-20)."""
+    @property
+    def cancelled_by(
+        self,
+    ) -> Literal["caller", "peer", "timeout", "disconnect", "shutdown", "overflow"] | None:
+        """Who asked for it."""
+    @property
+    def cancel_reason(self) -> str | None: ...
+    @property
+    def cancel_written(self) -> bool:
+        """Whether the peer was told."""
+    @property
+    def late_response(self) -> Literal["result", "error"] | None:
+        """What answer came after the end (CAN-17)."""
+    @property
+    def late_at(self) -> float | None: ...
+    @property
+    def late_progress(self) -> int:
+        """Progress notifications that came after the end."""
+    @property
+    def cleanup(self) -> Literal["still_running", "stopped", "finished_anyway", "raised"] | None:
+        """How the handler of a cancelled request ended."""
+    @property
+    def cleanup_duration(self) -> float | None:
+        """Seconds from the cancel to the end of the handler."""
+    @property
+    def exit_code(self) -> int | None:
+        """How the peer's process ended, negative for a signal."""
+    @property
+    def upstream(self) -> Record | None:
+        """The leg towards the server, for a request that was relayed."""
+    def as_dict(self) -> dict[str, Any]:
+        """Every field by its name, made of plain values."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+
+@final
+class Ledger:
+    """Finished records in a bounded ring.
+
+    Args:
+        capacity: how many are kept; the oldest make room.
+
+    """
+
+    def __new__(cls, capacity: int = 10_000) -> Ledger: ...
+    @property
+    def capacity(self) -> int: ...
+    def records(self) -> list[Record]:
+        """The records kept, oldest first."""
+    def outcomes(self) -> dict[str, int]:
+        """How many requests ended with each outcome, kept or not."""
+
+@final
+class Call:
+    """A request in flight, or its end: await it, cancel it, follow its progress.
+
+    Awaiting gives the decoded result, or raises `RemoteError`, `InvalidResponse`, `CallCancelled`,
+    `CallTimedOut` or `PeerLost`. When the task that awaits it is cancelled, the call is cancelled with it; `asyncio.shield`
+    prevents that. The other methods are those of a future, so that `asyncio.wait` takes it.
+    """
+
+    def __await__(self) -> Generator[Any, None, Any]: ...
+    def raw(self) -> Waiter[bytes]:
+        """Wait as awaiting does, for the JSON of the result."""
+    def wait_ended(self) -> Waiter[Record]:
+        """Wait for the end, whatever it is; cancelling the wait leaves the call alone."""
+    def cancel(self, reason: str | None = None) -> bool:
+        """End the call and tell the peer, once (CAN-01 to CAN-10).
+
+        A request that was not written yet leaves no trace. A call that was answered with a task is
+        cancelled by `tasks/cancel` (TSK-07). From any thread.
+
+        Args:
+            reason: sent to the peer and kept in the record; None gives none.
+
+        Returns:
+            True if this ended it; False where it was over.
+
+        """
+    def done(self) -> bool:
+        """Whether the call has an outcome."""
+    def cancelled(self) -> bool:
+        """Whether it ended by a cancel."""
+    def result(self) -> Any:
+        """The decoded result, or raise what awaiting raises.
+
+        Raises:
+            asyncio.InvalidStateError: the call is in flight.
+
+        """
+    def raw_result(self) -> bytes:
+        """The JSON of the result, likewise."""
+    def exception(self) -> BaseException | None:
+        """What awaiting raises, or None for a result.
+
+        Raises:
+            asyncio.InvalidStateError: the call is in flight.
+
+        """
+    def add_done_callback(
+        self, callback: Callable[[Call], object], *, context: Context | None = None
+    ) -> None:
+        """Call `callback(call)` at the end, in `context` (None: where the call is settled)."""
+    def remove_done_callback(self, callback: Callable[[Call], object]) -> int:
+        """Take a callback back; gives how many there were."""
+    def progress(self, *, shield: bool = False) -> ProgressIterator:
+        """Follow the progress: in order, before the result, nothing after the end (X-06).
+
+        Args:
+            shield: True leaves the call alone when the task that iterates is cancelled.
+
+        """
+    def on_progress(self, callback: Callable[[Progress], object]) -> None:
+        """Call a plain function for every update from now on; one that raises is reported, no more."""
+    @property
+    def latest(self) -> Progress | None:
+        """The latest progress."""
+    def pause(self) -> bool:
+        """Stop the idle clock while a person is asked; False where the call is over or it stands still."""
+    def resume(self) -> None:
+        """Let the idle clock run on."""
+    @property
+    def id(self) -> int:
+        """The request id, which is its progress token, too."""
+    @property
+    def method(self) -> str: ...
+    @property
+    def record(self) -> Record:
+        """The evidence, while it runs and after its end."""
+
+@final
+class Request:
+    """A request that we handle."""
+
+    @property
+    def id(self) -> int | str | bytes:
+        """The peer's id; bytes for a number that is no 64-bit integer, as it stood on the wire."""
+    @property
+    def progress_token(self) -> int | str | bytes | None:
+        """The peer's progress token, or None where it wants no progress."""
+    @property
+    def method(self) -> str: ...
+    @property
+    def params(self) -> Any:
+        """The decoded params, or None."""
+    @property
+    def raw_params(self) -> bytes | None:
+        """The JSON of the params, or None."""
+    @property
+    def peer(self) -> Any:
+        """The `Peer` it came from."""
+    @property
+    def record(self) -> Record: ...
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody cancelled it."""
+    def wait_cancelled(self) -> Waiter[str | None]:
+        """Wait for the cancel; gives its reason, or None."""
+    def raise_if_cancelled(self) -> None:
+        """Raise `RequestCancelled` if it was cancelled: for handlers that poll."""
+    def decline_cancel(self) -> None:
+        """Opt out of being stopped: a cancel shows as `cancelled` only (CAN-16)."""
+    def progress(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> Literal["sent", "coalesced", "not_increasing", "not_wanted", "over"]:
+        """Report progress; a plain function, from any thread (PRG-05 to PRG-17).
+
+        Args:
+            progress: grows with every report; what does not, or is no finite number, is dropped.
+            total: where it will end; None where that is not known.
+            message: for people; None for none.
+
+        Raises:
+            NotAllowed: clients send no progress under 2026-07-28.
+
+        """
+    def send(
+        self,
+        method: str,
+        params: object = None,
+        *,
+        timeout: float | EllipsisType | None = ...,
+        max_timeout: float | EllipsisType | None = ...,
+        progress: bool = True,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> Call:
+        """Ask the peer something for this request, as `Connection.send`; a cancel ends it, too (X-10)."""
+    def respond(self, result: object) -> bool:
+        """Answer with a result; False where the request is over, and then nothing is written (CAN-13).
+
+        Args:
+            result: anything orjson encodes, or bytes that are JSON.
+
+        """
+    def fail(self, code: int, message: str, data: object = None) -> bool:
+        """Answer with an error, likewise."""
+    def stopped(self) -> None:
+        """Note that the handler stopped at its cancel."""
+    def adopt(self, call: Call) -> None:
+        """Cancel `call` when this request is cancelled."""
+    def _begin(self) -> bool: ...
+    def _over(self) -> None: ...
+    @property
+    def _task(self) -> Any: ...
+
+@final
+class Notification:
+    """A notification that came in."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def params(self) -> Any:
+        """The decoded params, or None."""
+    @property
+    def raw_params(self) -> bytes | None:
+        """The JSON of the params, or None."""
+    @property
+    def call(self) -> Call | None:
+        """The `subscriptions/listen` it belongs to, or None (SUB-07)."""
+
+@final
+class LateResponse:
+    """An answer that came after its call had ended (CAN-17)."""
+
+    @property
+    def record(self) -> Record: ...
+    @property
+    def raw(self) -> bytes:
+        """The JSON of the result or the error."""
+
+@final
+class LateProgress:
+    """Progress that came after its call had ended."""
+
+    @property
+    def record(self) -> Record: ...
+
+@final
+class Unmatched:
+    """An answer to nothing we asked."""
+
+    @property
+    def id(self) -> bytes:
+        """Its id as it stood on the wire; empty for none."""
+
+@final
+class Refused:
+    """A frame that was refused; the connection goes on behind it."""
+
+    @property
+    def reason(self) -> str:
+        """Which rule it broke, in one stable word; for a limit, its name."""
+    @property
+    def message(self) -> str:
+        """The same in one sentence."""
+    @property
+    def offset(self) -> int:
+        """Where, in bytes from the start of the frame."""
+    @property
+    def length(self) -> int:
+        """Length of the frame, in bytes."""
+
+@final
+class Input:
+    """A read buffer: supports the writable buffer protocol, and read(2) straight into it."""
+
+    def read(self, fd: int) -> int:
+        """Read once from a non-blocking descriptor: the count, 0 at the end, -1 where it would block.
+
+        Raises:
+            OSError: the read failed.
+
+        """
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __release_buffer__(self, buffer: memoryview, /) -> None: ...
+
+@disjoint_base
+class Connection:
+    """Frames in, frames out, and everything in flight between: the tables alone, with or without a loop.
+
+    Without a loop: `send` registers and encodes, `take_output` gives the bytes to write, `take` takes the
+    bytes that were read, `expire` ends what is overdue, `end` ends the rest. Every method may be called from
+    any thread; those that say so, from a callback of the loop only.
+
+    Args:
+        name: what records call the other end.
+        transport: what records call the transport.
+        clock: where time comes from; None for the machine's monotonic clock.
+        ledger: where finished records go; None for one of its own.
+        limits: limits by name; None, or a name left out, for the default.
+
+    """
+
+    def __new__(
+        cls,
+        name: str = "peer",
+        transport: str = "memory",
+        *,
+        clock: Clock | None = None,
+        ledger: Ledger | None = None,
+        limits: Mapping[str, int] | None = None,
+    ) -> Self: ...
+    def send(
+        self,
+        method: str,
+        params: object = None,
+        *,
+        timeout: float | EllipsisType | None = ...,
+        max_timeout: float | EllipsisType | None = ...,
+        progress: bool = True,
+        on_progress: Callable[[Progress], object] | None = None,
+        scope: _Joinable | None = None,
+    ) -> Call:
+        """Send a request: a plain function that registers and encodes it; the loop's turn writes it.
+
+        Args:
+            method: the method.
+            params: anything orjson encodes to an object or an array, bytes that are JSON, or None.
+            timeout: seconds without an answer or progress after which the call ends; None for never, left
+                out for the connection's default (TMO-03, TMO-08).
+            max_timeout: seconds after which it ends whatever the progress, likewise (TMO-09).
+            progress: whether to ask for progress; the token is the request id, unless `params["_meta"]` has
+                one of its own (PRG-01, PRG-04).
+            on_progress: called with every update; None for nothing.
+            scope: a `Scope` that the call joins; None for none.
+
+        Raises:
+            ConnectionClosed: the connection is over.
+            LimitExceeded: `max_outbound` or `max_output_bytes` is reached.
+            NotAllowed: the revision in force forbids it, or the token is in use.
+            TypeError: `params` cannot be encoded.
+
+        """
+    def notify(self, method: str, params: object = None) -> None:
+        """Send a notification; arguments and errors as for `send`."""
+    def take(
+        self, data: bytes
+    ) -> list[Request | Notification | LateResponse | LateProgress | Unmatched | Refused]:
+        """Take bytes: calls are settled, and what else came of them is returned, in order."""
+    def take_end(self) -> list[Request | Notification | LateResponse | LateProgress | Unmatched | Refused]:
+        """Take the end of the channel: a last line without a newline counts if it is whole."""
+    def take_output(self) -> bytes:
+        """What is to be written now; once more on the next turn while `pending_bytes` is not 0."""
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that wait to be written."""
+    @property
+    def input(self) -> Input:
+        """The buffer a transport reads into."""
+    def received(self, count: int) -> None:
+        """Take `count` bytes that were read into `input`; from a callback of the loop only."""
+    def feed(self, data: bytes) -> None:
+        """Take bytes and act on them; from a callback of the loop only."""
+    def attach(self, event_loop: asyncio.AbstractEventLoop, write: Callable[[bytes], object]) -> None:
+        """Settle in a loop: `write(bytes)` is called once per turn with everything there is."""
+    def detach(self) -> None:
+        """Let go of the loop and the transport; nothing is written any more."""
+    def flush(self) -> None:
+        """Write what waits; in the loop's thread only."""
+    def pause_writing(self) -> None:
+        """The transport is full: frames wait, progress is coalesced."""
+    def resume_writing(self) -> None:
+        """The transport takes more."""
+    def expire(self) -> None:
+        """End every call whose deadline passed."""
+    @property
+    def next_deadline(self) -> float | None:
+        """Seconds until `expire` has something to do, or None."""
+    def end(
+        self,
+        outcome: Literal["closed", "peer_closed", "peer_exited"] = "closed",
+        *,
+        exit_code: int | None = None,
+    ) -> None:
+        """End everything in flight, each request once; nothing can be sent any more."""
+    @property
+    def is_over(self) -> bool:
+        """Whether the channel ended or was closed."""
+    @property
+    def revision(self) -> str:
+        """The revision in force; the newest legacy one until it is known."""
+    def set_rules(
+        self,
+        revision: str,
+        role: Literal["either", "client", "server"] = "either",
+        *,
+        request_meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Set the negotiated revision and our role in it.
+
+        Args:
+            revision: one of the five dates.
+            role: our part; `"either"` lets pass what only one may do.
+            request_meta: members for the `_meta` of every request; None for none.
+
+        Raises:
+            ValueError: an unknown revision or role.
+
+        """
+    def choose(self, **choices: bool) -> None:
+        """Switch a decision where the protocol's sources disagree (K1, K4, K5, K6).
+
+        Args:
+            choices: `listen_end_sends_cancelled`, `disconnect_cancels`, `progress_must_increase`,
+                `cancel_discover`, `cancel_late_tasks`.
+
+        """
+    def observe(self, methods: Iterable[str] | None) -> None:
+        """Which notifications are handed over: these methods, `"*"` for any; None for all but built-in ones."""
+    def follow_records(
+        self, follower: Callable[[list[Record]], object] | None, *, every: bool = False
+    ) -> None:
+        """Call `follower(records)` for requests that ended: cancelled ones, or `every` one; None stops it."""
+    def set_timeouts(self, timeout: float | None, max_timeout: float | None) -> None:
+        """The timeouts of requests that say nothing else, in seconds; None for none."""
+    def filter(self, incoming: set[str], outgoing: set[str]) -> None:
+        """Which methods `_filter_incoming` and `_filter_outgoing` are asked about."""
+    def set_handlers(self, handlers: Mapping[str, tuple[Callable[[Request], Awaitable[Any]], bool]]) -> None:
+        """Async handlers by method, each with whether a cancel stops it."""
+    def start_handler(self, request: Request, function: Callable[[Request], Any], stops: bool) -> None:
+        """Start an async handler in a task of the loop."""
+    def handler_tasks(self) -> list[asyncio.Task[None]]:
+        """Tasks of handlers that are at work, cancelled ones included."""
+    @property
+    def name(self) -> str: ...
+    @property
+    def transport(self) -> str: ...
+    @property
+    def ledger(self) -> Ledger: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def in_flight(self) -> tuple[int, int]:
+        """Requests in flight: ours, the peer's."""
+    def entries(self) -> dict[str, int]:
+        """Entries in every table that a request can leave behind: all 0 when nothing is in flight (X-08)."""
+    @property
+    def memory(self) -> int:
+        """Bytes held by tables and buffers."""
+    def counters(self) -> dict[str, int]:
+        """What this connection counts, beside outcomes."""
