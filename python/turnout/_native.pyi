@@ -249,8 +249,8 @@ class Call:
     """A request in flight, or its end: await it, cancel it, follow its progress.
 
     Awaiting gives the decoded result, or raises `RemoteError`, `InvalidResponse`, `CallCancelled`,
-    `CallTimedOut` or `PeerLost`. When the task that awaits it is cancelled, the call is cancelled with it; `asyncio.shield`
-    prevents that. The other methods are those of a future, so that `asyncio.wait` takes it.
+    `CallTimedOut` or `PeerLost`. When the task that awaits it is cancelled, the call is cancelled with it;
+    `asyncio.shield` prevents that. The other methods are those of a future, so that `asyncio.wait` takes it.
     """
 
     def __await__(self) -> Generator[Any, None, Any]: ...
@@ -602,7 +602,7 @@ class Connection:
 
         """
     def observe(self, methods: Iterable[str] | None) -> None:
-        """Which notifications are handed over: these methods, `"*"` for any; None for all but built-in ones."""
+        """Which notifications are handed over: these, `"*"` for any; None for all but built-in ones."""
     def follow_records(
         self, follower: Callable[[list[Record]], object] | None, *, every: bool = False
     ) -> None:

@@ -207,7 +207,7 @@ class Peer(Connection):
         return params
 
     def _filter_incoming(self, method: str, raw: bytes | None) -> object:
-        """Ask the filters; None lets the frame pass, bytes take the place of its params, a tuple refuses it."""
+        """Ask the filters: None lets a frame pass, bytes replace its params, a tuple refuses it."""
         before = None if raw is None else orjson.loads(raw)
         params = before
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
@@ -36,8 +35,4 @@ def main() -> None:
         code = Exit.USAGE
     except click.Abort:
         code = Exit.CANCELLED
-    except BrokenPipeError:
-        # Whoever read our output has gone; the flush at exit must not complain once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = Exit.OTHER
     sys.exit(code)

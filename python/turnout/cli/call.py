@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections import deque
@@ -227,7 +228,12 @@ class Report:
         code = exit_code(ended)
         if ended.error is None and ended.record is not None:
             # Also where the result was faster than the signal.
-            self._print_result(ended.result)
+            try:
+                self._print_result(ended.result)
+            except BrokenPipeError:
+                # Whoever read it is gone; the flush at exit must not complain once more.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                code = Exit.OTHER
             if self._with_record:
                 self._print_record(ended)
             return code
