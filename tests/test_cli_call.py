@@ -178,6 +178,22 @@ def test_a_result_does_nothing_to_a_terminal():
     assert "\\u009b31m \\u202e \\u001b ä" in done.stdout
 
 
+def test_nobody_reads_the_result():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*TURNOUT, "call", "steps", "steps=1", f"pad={'x' * 100_000}", "--", *SERVER],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=LIMIT,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (5, "")
+
+
 def test_ctrl_c_cancels_with_a_reason_and_prints_the_record():
     """The server is told, and says so on its stderr."""
     process = start("wait", "--progress", "--verbose", "--late", "0")

@@ -110,7 +110,7 @@ def test_large_frames(loop_kind, kind, tmp_path):
 
     async def main():
         async with connected(kind, loop_kind, tmp_path) as (_, peer):
-            big = "ä" * 1_500_000
+            big = "ä" * 2_500_000
             calls = [peer.send("echo", {"text": text}) for text in ("a", big, "b", big, "c")]
             texts = [(await call)["text"] for call in calls]
             assert texts == ["a", big, "b", big, "c"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import pathlib
 import subprocess
@@ -221,4 +220,3 @@ def test_refused_arguments(loop_kind):
     with pytest.raises(ValueError, match="close_timeout"):
         own_stdio(close_timeout=-1)
     assert own_stdio().kind == "stdio"
-    assert asyncio.iscoroutinefunction(own_stdio().open)
