@@ -50,6 +50,8 @@ pub(crate) struct Inbound<R> {
     pending: Option<Progress>,
     pub(crate) declines: bool,
     pub(crate) augmented: bool,
+    /// Whether a listen was acknowledged (SUB-02).
+    acknowledged: bool,
 }
 
 /// What the host says about a request of ours.
@@ -99,6 +101,15 @@ pub enum Answer<'a> {
         /// Its data as one line of JSON; empty for none.
         data: &'a [u8],
     },
+}
+
+/// What became of an answer.
+#[derive(Debug, Default)]
+pub struct Answered {
+    /// Whether it was written.
+    pub written: bool,
+    /// The record, where the request ended by it.
+    pub finished: Option<Arc<Record>>,
 }
 
 /// What became of a progress report.
@@ -504,8 +515,8 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// Answers a request of the peer's; false where it is over and nothing was written (CAN-13).
-    pub fn answer(&mut self, now: Time, number: u64, answer: Answer<'_>, batch: &mut Batch<H>) -> bool {
+    /// Answers a request of the peer's; where it is over, nothing is written (CAN-13).
+    pub fn answer(&mut self, now: Time, number: u64, answer: Answer<'_>) -> Answered {
         let event = match answer {
             Answer::Result(_) => Happening::Answered,
             Answer::Task(_) => Happening::AnsweredWithTask,
@@ -516,10 +527,10 @@ impl<H: Host> Connection<H> {
             Answer::Error { message, data, .. } => message.len() + data.len(),
         };
         if size > 1024 && self.output.len() + size > self.limits.max_output_bytes {
-            return self.overflow(now, number, batch);
+            return self.overflow(now, number);
         }
-        let Ok(moved) = self.arrivals.claim(number, event) else { return false };
-        let Some(entry) = self.inbound[moved.slot].as_mut() else { return false };
+        let Ok(moved) = self.arrivals.claim(number, event) else { return Answered::default() };
+        let Some(entry) = self.inbound[moved.slot].as_mut() else { return Answered::default() };
         let record = Arc::clone(&entry.record);
         let silent = moved.to == State::Declined;
         if !silent {
@@ -539,31 +550,57 @@ impl<H: Host> Connection<H> {
                     encode::error(out, record.wire_id(), code, message, data);
                 }
             }
+            if self.rules.ends_listen_with_cancel(&record.method) {
+                encode::cancelled_raw(out, record.wire_id(), None);
+                self.counters.cancels_out += 1;
+            }
             record.note_written(now);
         }
         if let Some(outcome) = moved.to.outcome() {
-            Self::finish(&record, outcome, now, batch);
+            record.note_outcome(outcome, now);
+            self.ledger.keep([Arc::clone(&record)]);
         }
         if moved.to == State::Task {
             self.forget_id(moved.slot);
         } else {
             self.remove_inbound(now, moved.slot, number);
         }
-        !silent
+        Answered { written: !silent, finished: Some(record) }
+    }
+
+    /// Sends a notification on the listen `number` of the peer's, marked with its id (SUB-06).
+    ///
+    /// False where the listen is over (SUB-10). The acknowledgment comes first (SUB-02, SUB-03).
+    pub fn notify_subscriber(&mut self, number: u64, method: &str, params: &[u8]) -> Result<bool, SendError> {
+        let Some((slot, State::Running)) = self.arrivals.find(number) else { return Ok(false) };
+        let Some(entry) = self.inbound[slot].as_mut() else { return Ok(false) };
+        entry.acknowledged |= method == method::ACKNOWLEDGED;
+        if !entry.acknowledged {
+            return Err(SendError::Forbidden(Forbidden::NotAcknowledged));
+        }
+        if self.output.len() + params.len() > self.limits.max_output_bytes {
+            let (limit, value) = ("max_output_bytes", self.limits.max_output_bytes);
+            return Err(SendError::Exceeded(Exceeded { limit, value }));
+        }
+        let meta = envelope::find_member(params, "_meta").unwrap_or_default();
+        let member = [b"\"io.modelcontextprotocol/subscriptionId\":", entry.record.wire_id()].concat();
+        encode::notification_with_meta(self.output.frame(), method, params, meta, &member);
+        Ok(true)
     }
 
     /// Fails the one request whose result does not fit into the output (G7).
-    fn overflow(&mut self, now: Time, number: u64, batch: &mut Batch<H>) -> bool {
-        let Ok(moved) = self.arrivals.claim(number, Happening::Cancel) else { return false };
-        let Some(entry) = self.inbound[moved.slot].as_ref() else { return false };
+    fn overflow(&mut self, now: Time, number: u64) -> Answered {
+        let Ok(moved) = self.arrivals.claim(number, Happening::Cancel) else { return Answered::default() };
+        let Some(entry) = self.inbound[moved.slot].as_ref() else { return Answered::default() };
         let record = Arc::clone(&entry.record);
         record.note_cancel(CancelledBy::Overflow, Some("max_output_bytes"), now);
         let data = b"{\"reason\":\"overloaded\",\"limit\":\"max_output_bytes\"}";
         let out = self.output.result_after(entry.progress_end);
         encode::error(out, record.wire_id(), INTERNAL_ERROR, "the result does not fit into the output", data);
-        Self::finish(&record, Outcome::Cancelled, now, batch);
+        record.note_outcome(Outcome::Cancelled, now);
+        self.ledger.keep([Arc::clone(&record)]);
         self.remove_inbound(now, moved.slot, number);
-        false
+        Answered { written: false, finished: Some(record) }
     }
 
     fn forget_id(&mut self, slot: usize) {
@@ -878,6 +915,14 @@ pub const INTERNAL_ERROR: i64 = -32603;
 
 impl<R> Inbound<R> {
     pub(crate) fn new(record: Arc<Record>, augmented: bool) -> Self {
-        Self { record, owner: None, progress_end: 0, pending: None, declines: false, augmented }
+        Self {
+            record,
+            owner: None,
+            progress_end: 0,
+            pending: None,
+            declines: false,
+            augmented,
+            acknowledged: false,
+        }
     }
 }

@@ -83,45 +83,61 @@ pub fn request(out: &mut Vec<u8>, id: u64, request: &Request<'_>) {
         return;
     }
     out.extend_from_slice(b",\"params\":");
-    let inside = &params[params.len().min(1)..];
-    let rest = if request.meta.is_empty() {
+    params_with_meta(out, params, request.meta, |out| {
+        if request.progress_token {
+            out.extend_from_slice(b"\"progressToken\":");
+            number(out, id);
+        }
+        if !request.extra_meta.is_empty() {
+            if request.progress_token {
+                out.push(b',');
+            }
+            out.extend_from_slice(request.extra_meta);
+        }
+    });
+    out.extend_from_slice(b"}\n");
+}
+
+/// Writes `params` with members of ours, at least one, at the front of its `_meta`, which stands at `meta` if
+/// there is one.
+fn params_with_meta(out: &mut Vec<u8>, params: &[u8], meta: Span, members: impl FnOnce(&mut Vec<u8>)) {
+    let rest = if meta.is_empty() {
         out.extend_from_slice(b"{\"_meta\":{");
-        inside
+        &params[params.len().min(1)..]
     } else {
-        // The members go in behind the brace of the `_meta` that is there.
-        let (before, behind) = params.split_at(request.meta.start as usize + 1);
+        let (before, behind) = params.split_at(meta.start as usize + 1);
         out.extend_from_slice(before);
         behind
     };
-    if request.progress_token {
-        out.extend_from_slice(b"\"progressToken\":");
-        number(out, id);
-    }
-    if !request.extra_meta.is_empty() {
-        if request.progress_token {
-            out.push(b',');
-        }
-        out.extend_from_slice(request.extra_meta);
-    }
+    members(out);
     let first = rest.iter().find(|byte| !byte.is_ascii_whitespace());
-    if request.meta.is_empty() {
-        match first {
-            None => out.extend_from_slice(b"}}"),
-            Some(b'}') => {
-                out.push(b'}');
-                out.extend_from_slice(rest);
-            }
-            Some(_) => {
-                out.extend_from_slice(b"},");
-                out.extend_from_slice(rest);
-            }
-        }
-    } else {
+    if !meta.is_empty() {
         if first != Some(&b'}') {
             out.push(b',');
         }
         out.extend_from_slice(rest);
+        return;
     }
+    match first {
+        None => out.extend_from_slice(b"}}"),
+        Some(b'}') => {
+            out.push(b'}');
+            out.extend_from_slice(rest);
+        }
+        Some(_) => {
+            out.extend_from_slice(b"},");
+            out.extend_from_slice(rest);
+        }
+    }
+}
+
+/// Writes a notification with `member` (`"name":value`) added to the `_meta` of its params, which stands at `meta`.
+pub fn notification_with_meta(out: &mut Vec<u8>, method: &str, params: &[u8], meta: Span, member: &[u8]) {
+    out.extend_from_slice(HEAD);
+    out.extend_from_slice(b"\"method\":");
+    string(out, method);
+    out.extend_from_slice(b",\"params\":");
+    params_with_meta(out, params, meta, |out| out.extend_from_slice(member));
     out.extend_from_slice(b"}\n");
 }
 

@@ -140,11 +140,14 @@ impl<H: Host> Connection<H> {
 
     fn take_result(&mut self, now: Time, frame: &[u8], at: Span, envelope: &Envelope, batch: &mut Batch<H>) {
         let task = self.task_in(frame, envelope);
-        let keeps_token = task.is_some() && self.rules.token_outlives_task_creation() && {
+        // What a task was made of stays, to be cancelled by the task's id; so does its token, if the rules say so.
+        let stays = task.is_some() && {
             let entry = id::minted(envelope.id.of(frame)).and_then(|number| self.table.find(number));
-            entry.is_some_and(|(slot, _)| self.outbound[slot].as_ref().is_some_and(|entry| entry.augmented))
+            let augmented = entry
+                .is_some_and(|(slot, _)| self.outbound[slot].as_ref().is_some_and(|entry| entry.augmented));
+            augmented || self.rules.has_result_type()
         };
-        let event = if keeps_token { Happening::AnsweredWithTask } else { Happening::Answered };
+        let event = if stays { Happening::AnsweredWithTask } else { Happening::Answered };
         let late = (event, Late::Result, envelope.result);
         let buried = self.counters.late_responses;
         let Some((slot, number)) = self.claim_answer(now, envelope.id, frame, at, late, batch) else {
@@ -157,9 +160,14 @@ impl<H: Host> Connection<H> {
             }
             return;
         };
-        if keeps_token && let Some(task) = task {
-            let ttl = envelope::find_member(envelope.task.of(frame), "ttl")
-                .and_then(|ttl| id::number(ttl.of(envelope.task.of(frame))))
+        if stays && let Some(task) = task {
+            let (about, ttl) = if self.rules.has_result_type() {
+                (envelope.result.of(frame), "ttlMs")
+            } else {
+                (envelope.task.of(frame), "ttl")
+            };
+            let ttl = envelope::find_member(about, ttl)
+                .and_then(|ttl| id::number(ttl.of(about)))
                 .map(|milliseconds| (milliseconds.max(0.0) * 1e6) as Time);
             self.keep_for_task(now, slot, number, task.of(frame).into(), ttl);
         } else {
@@ -377,7 +385,8 @@ impl<H: Host> Connection<H> {
         };
         let Some(entry) = self.outbound[slot].as_ref() else { return };
         let record = Arc::clone(&entry.record);
-        if !matches!(state, State::Sent | State::Task) {
+        let open = state == State::Sent || state == State::Task && self.rules.token_outlives_task_creation();
+        if !open {
             self.counters.late_progress += 1;
             record.note_late_progress();
             batch.events.push(Event::LateProgress { record });
@@ -413,7 +422,7 @@ impl<H: Host> Connection<H> {
         batch: &mut Batch<H>,
     ) {
         let name = envelope.method.of(frame);
-        if name == method::TASK_STATUS.as_bytes() {
+        if name == method::TASK_STATUS.as_bytes() || name == method::TASKS.as_bytes() {
             self.note_task_state(envelope.params.of(frame));
         }
         let mut owner = None;

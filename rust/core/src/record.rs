@@ -8,7 +8,6 @@
 use std::sync::Arc;
 
 use crate::flight::{CancelledBy, Outcome};
-use crate::span::Span;
 use crate::sync::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering, lock};
 
 /// Nanoseconds of the host's monotonic clock.
@@ -125,6 +124,42 @@ impl More {
     }
 }
 
+/// An id and a token, one behind the other: most fit where a pointer and a length would stand.
+#[derive(Debug)]
+enum Wire {
+    Short { id: u8, length: u8, bytes: [u8; INLINE] },
+    Long { id: u32, bytes: Box<[u8]> },
+}
+
+const INLINE: usize = 21;
+
+impl Wire {
+    fn new(id: &[u8], token: &[u8]) -> Self {
+        let length = id.len() + token.len();
+        if length > INLINE {
+            return Self::Long { id: id.len() as u32, bytes: [id, token].concat().into_boxed_slice() };
+        }
+        let mut bytes = [0; INLINE];
+        bytes[..id.len()].copy_from_slice(id);
+        bytes[id.len()..length].copy_from_slice(token);
+        Self::Short { id: id.len() as u8, length: length as u8, bytes }
+    }
+
+    fn id(&self) -> &[u8] {
+        match self {
+            Self::Short { id, bytes, .. } => &bytes[..usize::from(*id)],
+            Self::Long { id, bytes } => &bytes[..*id as usize],
+        }
+    }
+
+    fn token(&self) -> &[u8] {
+        match self {
+            Self::Short { id, length, bytes } => &bytes[usize::from(*id)..usize::from(*length)],
+            Self::Long { id, bytes } => &bytes[*id as usize..],
+        }
+    }
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Record {
@@ -139,8 +174,7 @@ pub struct Record {
     /// The method.
     pub method: Arc<str>,
     /// The request id and the progress token of a request that came in, as they stood on the wire.
-    wire: Box<[u8]>,
-    token: Span,
+    wire: Wire,
     /// When it was registered.
     pub created: Time,
     written: AtomicU64,
@@ -162,8 +196,7 @@ impl Record {
             wants_progress,
             peer,
             method,
-            wire: Box::default(),
-            token: Span::default(),
+            wire: Wire::new(b"", b""),
             created: now,
             written: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -181,14 +214,10 @@ impl Record {
         token: &[u8],
         now: Time,
     ) -> Self {
-        let mut wire = Vec::with_capacity(id.len() + token.len());
-        wire.extend_from_slice(id);
-        wire.extend_from_slice(token);
         Self {
             direction: Direction::Inbound,
             wants_progress: !token.is_empty(),
-            token: Span::new(id.len(), wire.len()),
-            wire: wire.into_boxed_slice(),
+            wire: Wire::new(id, token),
             ..Self::outbound(number, peer, method, false, now)
         }
     }
@@ -201,18 +230,18 @@ impl Record {
     pub fn id(&self) -> std::borrow::Cow<'_, [u8]> {
         match self.direction {
             Direction::Outbound => itoa::Buffer::new().format(self.number).as_bytes().to_vec().into(),
-            Direction::Inbound => self.wire[..self.token.start as usize].into(),
+            Direction::Inbound => self.wire.id().into(),
         }
     }
 
     /// The raw id of a request that came in; empty for one of ours.
     pub fn wire_id(&self) -> &[u8] {
-        &self.wire[..self.token.start as usize]
+        self.wire.id()
     }
 
     /// The raw progress token of a request that came in; empty where there is none, and for one of ours.
     pub fn wire_token(&self) -> &[u8] {
-        self.token.of(&self.wire)
+        self.wire.token()
     }
 
     /// When its bytes were handed to the transport.

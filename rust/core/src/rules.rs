@@ -110,6 +110,8 @@ pub enum Forbidden {
     ServerRequest,
     /// 2026-07-28: progress flows from server to client only (PRG-22).
     ClientProgress,
+    /// 2026-07-28: nothing is sent on a subscription before its acknowledgment (SUB-03).
+    NotAcknowledged,
 }
 
 impl Forbidden {
@@ -120,6 +122,9 @@ impl Forbidden {
                 "a server sends no requests under revision 2026-07-28; answer with resultType input_required instead"
             }
             Forbidden::ClientProgress => "a client sends no progress under revision 2026-07-28",
+            Forbidden::NotAcknowledged => {
+                "a subscription starts with notifications/subscriptions/acknowledged; send that first"
+            }
         }
     }
 }
@@ -152,6 +157,7 @@ pub mod method {
     pub const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
     pub const PING: &str = "ping";
     pub const TASKS_CANCEL: &str = "tasks/cancel";
+    pub const TASKS: &str = "notifications/tasks";
     pub const TASK_STATUS: &str = "notifications/tasks/status";
     pub const ELICIT: &str = "elicitation/create";
 }
@@ -236,6 +242,11 @@ impl Rules {
     /// Does a peer's cancel name a request of *ours*: a server that ends our listen (CAN-28 to CAN-30)?
     pub fn peer_may_end(&self, method: &str) -> bool {
         self.revision.is_modern() && self.role != Role::Server && method == method::LISTEN
+    }
+
+    /// K1: does our answer to a listen have a cancel behind it?
+    pub fn ends_listen_with_cancel(&self, method: &str) -> bool {
+        self.role == Role::Server && self.is_open_ended(method) && self.choices.listen_end_sends_cancelled
     }
 
     /// Does the request have no result deadline (SUB-13)?

@@ -66,6 +66,22 @@ struct Handler {
     declines: bool,
 }
 
+impl Handler {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { function: self.function.clone_ref(py), declines: self.declines }
+    }
+}
+
+/// Methods without a handler whose names are remembered.
+const FEW: usize = 32;
+
+/// A method that the peer asked for.
+struct Method {
+    known_as: Arc<str>,
+    name: Py<PyString>,
+    handler: Option<Handler>,
+}
+
 /// A handler and what its task is made with.
 pub struct Route {
     pub function: Py<PyAny>,
@@ -79,7 +95,6 @@ pub struct Shared {
     clock: Py<Clock>,
     manual: bool,
     max_pending_progress: usize,
-    max_methods: usize,
     home: Mutex<Option<Arc<Home>>>,
     write: Mutex<Option<Py<PyAny>>>,
     on_finished: Mutex<Option<Py<PyAny>>>,
@@ -92,9 +107,11 @@ pub struct Shared {
     max: AtomicU64,
     observed: Mutex<Option<HashSet<String>>>,
     timer: Mutex<Timer>,
+    /// An empty batch with room, for the next read.
+    batch: Mutex<Batch<Python_>>,
     handlers: Mutex<HashMap<String, Handler>>,
-    /// Method names as Python strings.
-    names: Mutex<HashMap<String, Py<PyString>>>,
+    /// The methods that were asked for, found by the core's own copy of their names.
+    methods: Mutex<Vec<Method>>,
     /// Cancelled requests whose handlers are still at work; a loop holds its tasks weakly.
     lingering: Mutex<HashMap<u64, Py<Request>>>,
     /// True from the moment a flush is due until it runs: one wake-up for any number of sends.
@@ -133,22 +150,25 @@ impl Shared {
 
     /// The handler that runs without asking Python, where the method has one.
     pub fn route(&self, py: Python<'_>, method: &Py<PyString>) -> Option<Route> {
-        let method = method.bind(py).to_str().ok()?;
         let home = self.home()?;
-        let handlers = lock(&self.handlers);
-        let handler = handlers.get(method)?;
+        let methods = lock(&self.methods);
+        let method = methods.iter().find(|known| known.name.is(method))?;
+        let handler = method.handler.as_ref()?;
         let (function, declines) = (handler.function.clone_ref(py), handler.declines);
         Some(Route { function, declines, task_options: home.task_options.clone_ref(py) })
     }
 
-    pub fn method_name(&self, py: Python<'_>, method: &str) -> Py<PyString> {
-        let mut names = lock(&self.names);
-        if let Some(name) = names.get(method) {
-            return name.clone_ref(py);
+    /// The method as a Python string, and with it whether it has a handler.
+    pub fn method_name(&self, py: Python<'_>, method: &Arc<str>) -> Py<PyString> {
+        let mut methods = lock(&self.methods);
+        if let Some(known) = methods.iter().find(|known| Arc::ptr_eq(&known.known_as, method)) {
+            return known.name.clone_ref(py);
         }
+        let handler = lock(&self.handlers).get(&**method).map(|handler| handler.clone_ref(py));
         let name = PyString::new(py, method).unbind();
-        if names.len() < self.max_methods {
-            names.insert(method.to_owned(), name.clone_ref(py));
+        if handler.is_some() || methods.len() < FEW {
+            let known = Method { known_as: Arc::clone(method), name: name.clone_ref(py), handler };
+            methods.push(known);
         }
         name
     }
@@ -183,7 +203,7 @@ impl Shared {
     fn act(&self, py: Python<'_>, mut batch: Batch<Python_>, wake: Wake) -> PyResult<()> {
         lock(&self.core).settle_books(&mut batch);
         if let Some(connection) = self.connection(py) {
-            deliver(&connection, batch, b"", wake, &Sink::Handlers)?;
+            deliver(&connection, &mut batch, b"", wake, &Sink::Handlers)?;
         }
         Ok(())
     }
@@ -236,17 +256,15 @@ impl Shared {
     }
 
     pub fn answer(&self, py: Python<'_>, number: u64, answer: Answer<'_>) -> PyResult<bool> {
-        let mut batch = Batch::default();
         let now = self.now();
-        let answered = {
-            let mut core = lock(&self.core);
-            let answered = core.answer(now, number, answer, &mut batch);
-            core.settle_books(&mut batch);
-            answered
-        };
-        self.follow(py, batch.finished)?;
+        let answered = lock(&self.core).answer(now, number, answer);
+        if let Some(record) = answered.finished
+            && (record.cancelled_by().is_some() || self.follows_all.load(Ordering::Relaxed))
+        {
+            self.follow(py, &mut vec![record])?;
+        }
         self.schedule_flush(py)?;
-        Ok(answered)
+        Ok(answered.written)
     }
 
     pub fn report(&self, py: Python<'_>, number: u64, update: &record::Progress) -> PyResult<Reported> {
@@ -260,9 +278,9 @@ impl Shared {
     }
 
     /// Tells who follows the records of what finished.
-    pub fn follow(&self, py: Python<'_>, finished: Vec<Arc<record::Record>>) -> PyResult<()> {
+    pub fn follow(&self, py: Python<'_>, finished: &mut Vec<Arc<record::Record>>) -> PyResult<()> {
         let all = self.follows_all.load(Ordering::Relaxed);
-        let told = finished.into_iter().filter(|record| all || record.cancelled_by().is_some());
+        let told = finished.drain(..).filter(|record| all || record.cancelled_by().is_some());
         let told: Vec<Record> = told.map(Record::new).collect();
         if told.is_empty() {
             return Ok(());
@@ -329,7 +347,7 @@ impl Connection {
         let input = this.input.get();
         loop {
             let Some(mut frames) = input.take() else { return Ok(()) };
-            let mut batch = Batch::default();
+            let mut batch = std::mem::take(&mut *lock(&this.shared.batch));
             let (mut held, mut looked_at) = (None, Span::default());
             let now = this.shared.now();
             {
@@ -351,7 +369,12 @@ impl Connection {
                 }
                 core.settle_books(&mut batch);
             }
-            let mut delivered = deliver(slf, batch, frames.region(), wake, sink);
+            let mut delivered = deliver(slf, &mut batch, frames.region(), wake, sink);
+            if batch.events.capacity() <= 1024 {
+                batch.events.clear();
+                batch.finished.clear();
+                *lock(&this.shared.batch) = batch;
+            }
             if let (Ok(()), Some(envelope)) = (&delivered, &held) {
                 delivered = Self::look_at(slf, looked_at.of(frames.region()), envelope, wake, sink);
             }
@@ -396,7 +419,7 @@ impl Connection {
             core.receive_looked_at(now, frame, Span::new(0, frame.len()), &mut batch);
             core.settle_books(&mut batch);
         }
-        deliver(slf, batch, frame, wake, sink)
+        deliver(slf, &mut batch, frame, wake, sink)
     }
 
     fn collect<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
@@ -470,7 +493,6 @@ impl Connection {
             clock,
             manual,
             max_pending_progress: limits.max_pending_progress,
-            max_methods: limits.max_methods,
             home: Mutex::new(None),
             write: Mutex::new(None),
             on_finished: Mutex::new(None),
@@ -480,8 +502,9 @@ impl Connection {
             max: AtomicU64::new(3_600_000_000_000),
             observed: Mutex::new(None),
             timer: Mutex::new(Timer::default()),
+            batch: Mutex::new(Batch::default()),
             handlers: Mutex::new(HashMap::new()),
-            names: Mutex::new(HashMap::new()),
+            methods: Mutex::new(Vec::new()),
             lingering: Mutex::new(HashMap::new()),
             scheduled: AtomicBool::new(false),
             handle: OnceLock::new(),
@@ -803,7 +826,8 @@ impl Connection {
             .map(|(method, (function, stops))| (method, Handler { function, declines: !stops }));
         let handlers = handlers.collect();
         let before = std::mem::replace(&mut *lock(&self.shared.handlers), handlers);
-        drop(before);
+        let known = std::mem::take(&mut *lock(&self.shared.methods));
+        drop((before, known));
     }
 
     /// Starts an async handler in a task of the loop.
@@ -937,6 +961,22 @@ impl Connection {
 }
 
 impl Connection {
+    /// Sends a notification that belongs to a `subscriptions/listen` of the peer's.
+    pub fn notify_subscriber(
+        slf: &Bound<'_, Self>,
+        number: u64,
+        method: &str,
+        params: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let (py, shared) = (slf.py(), &slf.get().shared);
+        let json = json::params(params)?;
+        let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
+        let sent = lock(&shared.core).notify_subscriber(number, method, bytes);
+        let sent = sent.map_err(|error| errors::not_sent(py, error))?;
+        shared.schedule_flush(py)?;
+        Ok(sent)
+    }
+
     /// Lets what hangs on this connection find it again.
     fn remember(slf: &Bound<'_, Self>) -> PyResult<()> {
         if slf.get().shared.handle.get().is_none() {

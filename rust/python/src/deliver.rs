@@ -199,7 +199,7 @@ impl<'py> Sink<'_, 'py> {
 /// Acts on the events of one batch, whose spans refer to `region`, in the order in which they happened.
 pub fn deliver<'py>(
     slf: &Bound<'py, Connection>,
-    batch: Batch<Python_>,
+    batch: &mut Batch<Python_>,
     region: &[u8],
     wake: Wake,
     sink: &Sink<'_, 'py>,
@@ -220,10 +220,9 @@ pub fn deliver<'py>(
     }
     shared.attach(py, &requests);
 
-    let mut requests = requests.into_iter();
-    let mut here_now: Vec<(u64, Py<Request>)> = Vec::new();
+    let mut started = 0;
     let wake_now = |wakeups: Vec<Wakeup>| wake_all(py, wakeups, wake, here);
-    for event in batch.events {
+    for event in batch.events.drain(..) {
         match event {
             Event::Settled { owner, record: _, end } => {
                 let Some(Handle(call)) = owner else { continue };
@@ -241,15 +240,15 @@ pub fn deliver<'py>(
                 call.get().update(py, &update, &mut wakeups);
                 wake_now(wakeups);
             }
-            Event::Request { record, .. } => {
-                let Some(request) = requests.next() else { continue };
-                here_now.push((record.number, request.clone_ref(py)));
+            Event::Request { .. } => {
+                let request = requests[started].clone_ref(py);
+                started += 1;
                 sink.take_request(slf, request)?;
             }
             Event::Cancelled { owner, record, declined } => {
                 let unattached = || {
-                    let found = here_now.iter().find(|(number, _)| *number == record.number);
-                    found.map(|(_, request)| request.clone_ref(py))
+                    let found = requests.iter().find(|request| request.get().number() == record.number);
+                    found.map(|request| request.clone_ref(py))
                 };
                 if let Some(request) = owner.map(|Handle(request)| request).or_else(unattached) {
                     shared.hold(record.number, request.clone_ref(py));
@@ -280,5 +279,5 @@ pub fn deliver<'py>(
             }
         }
     }
-    shared.follow(py, batch.finished)
+    shared.follow(py, &mut batch.finished)
 }

@@ -287,6 +287,12 @@ impl Request {
         self.record.note_cleanup(Cleanup::Stopped, Some(shared.now()));
     }
 
+    /// Sends a notification that belongs to this `subscriptions/listen`.
+    #[pyo3(signature = (method, params = None))]
+    fn notify(&self, py: Python<'_>, method: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        Connection::notify_subscriber(self.connection.bind(py), self.record.number, method, params)
+    }
+
     /// Raises `RequestCancelled` if it was cancelled.
     fn raise_if_cancelled(&self, py: Python<'_>) -> PyResult<()> {
         match self.cancel_reason(py) {
