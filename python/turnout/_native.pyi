@@ -389,7 +389,7 @@ class Request:
     def fail(self, code: int, message: str, data: object = None) -> bool:
         """Answer with an error, likewise."""
     def notify(self, method: str, params: object = None) -> bool:
-        """Send a notification on this `subscriptions/listen`, marked with its id (SUB-06); False once it is over.
+        """Send a notification on this `subscriptions/listen`, marked with its id (SUB-06); False at its end.
 
         Args:
             method: the method; the first is `notifications/subscriptions/acknowledged` (SUB-02).
@@ -397,6 +397,7 @@ class Request:
 
         Raises:
             NotAllowed: the subscription was not acknowledged yet.
+
         """
     def stopped(self) -> None:
         """Note that the handler stopped at its cancel."""

@@ -142,11 +142,14 @@ impl Table {
 
     /// Opens a flight in `state` under the next number.
     pub fn mint(&self, state: State) -> Result<Minted, Full> {
+        let mut skipped = 0;
         loop {
             let depth = self.depth.load(Ordering::Acquire);
             let capacity = BASE << (depth - 1);
-            if self.live() * 8 >= capacity * 7 {
+            // The count of live flights may lag behind other threads; a run of held slots does not.
+            if self.live() * 8 >= capacity * 7 || skipped * 8 >= capacity {
                 self.grow(depth);
+                skipped = 0;
                 if self.live() >= MAX_FLIGHTS {
                     return Err(Full::Flights);
                 }
@@ -159,6 +162,7 @@ impl Table {
             let slot = self.slot(position);
             let held = slot.load(Ordering::Relaxed);
             if state_of(held).is_live() || state_of(held) == State::Task {
+                skipped += 1;
                 continue;
             }
             if slot.compare_exchange(held, word(number, state), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
@@ -328,8 +332,7 @@ mod models {
                 })
                 .collect();
             let here = table.claim(number, Event::IdleExpired).is_ok();
-            let wins =
-                threads.into_iter().filter(|_| true).map(|t| t.join().unwrap()).filter(|won| *won).count();
+            let wins = threads.into_iter().map(|t| t.join().unwrap()).filter(|won| *won).count();
             assert_eq!(wins + usize::from(here), 1);
             assert_eq!(table.live(), 0);
         });
@@ -348,7 +351,8 @@ mod models {
                 })
             };
             assert!(table.claim(old, Event::Answered).is_ok());
-            assert_eq!(table.claim(old, Event::Cancel), Err(Some(State::Result)));
+            // Its tombstone may be minted over by now; it cannot be won a second time either way.
+            assert!(table.claim(old, Event::Cancel).is_err());
             for number in grower.join().unwrap() {
                 assert_ne!(number, old);
                 assert_eq!(table.find(number).map(|found| found.1), Some(State::Sent));
