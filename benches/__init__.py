@@ -1,0 +1,1 @@
+"""Measurements of turnout beside others: see README.md."""

@@ -1,0 +1,1 @@
+"""One module for each contender; each follows `benches.contender.Contender`."""

@@ -1,0 +1,76 @@
+"""The official SDK's dispatcher as a contender: raw requests, no sessions or models above it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from mcp.shared.dispatcher import OnRequest
+
+from benches.baselines import sdk
+from benches.contender import Ends, Served
+from benches.payloads import ECHO, HANG, RESULT, STEPS
+
+
+def _handler(served: Served) -> OnRequest:
+    async def handle(context: sdk.Context, method: str, params: Any) -> dict[str, Any]:
+        if method == STEPS:
+            for step in range(params["count"]):
+                await context.progress(step, params["count"])
+        elif method == HANG:
+            await served.hang()
+        else:
+            assert method == ECHO
+        return RESULT
+
+    return handle
+
+
+class _Ends(Ends):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = contextlib.AsyncExitStack()
+        self.far: Any = None
+
+    def use(self, client: sdk.Dispatcher) -> None:
+        self.client = client
+        self.request = client.send_raw_request
+
+    async def follow(self, count: int) -> int:
+        seen = 0
+
+        async def on_progress(_progress: float, _total: float | None, _message: str | None) -> None:
+            nonlocal seen
+            seen += 1
+
+        await self.client.send_raw_request(STEPS, {"count": count}, {"on_progress": on_progress})
+        return seen
+
+    async def lose(self) -> None:
+        await self.far[1].aclose()
+
+    async def close(self) -> None:
+        await self.stack.aclose()
+
+
+async def memory() -> Ends:
+    ends = _Ends()
+    ends.use(await ends.stack.enter_async_context(sdk.memory(_handler(ends.served))))
+    return ends
+
+
+async def sink() -> Ends:
+    ends = _Ends()
+    client, ends.far = await ends.stack.enter_async_context(sdk.sink())
+    ends.use(client)
+    return ends
+
+
+async def stdio(command: list[str]) -> Ends:
+    ends = _Ends()
+    ends.use(await ends.stack.enter_async_context(sdk.stdio(command)))
+    return ends
+
+
+async def serve() -> None:
+    await sdk.serve(_handler(Served()))

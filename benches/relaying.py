@@ -1,0 +1,180 @@
+"""What is measured through a relay: driver -> relay -> fast upstream, each a process, over Unix sockets.
+
+Three measures of each route: CPU of the relay's process for each exchange (a request and its answer, thus
+two frames), exchanges a second, and, one at a time, how much longer a call takes than without a relay.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from benches import usage
+from benches.driver import Driver
+from benches.figures import Sample
+from benches.payloads import SIZES
+from benches.relay_process import NOT_THERE
+from benches.rounds import Missing
+
+RELAYS = ("turnout", "floor", "handwritten", "fastmcp")
+AHEAD = 4
+"""Batches that wait for answers at the same time, where there is more than one call in a batch."""
+START_TIMEOUT = 20.0
+
+
+@dataclass(frozen=True)
+class Route:
+    """One size of answers, and how many calls share a write."""
+
+    name: str
+    size: str
+    batch: int
+    held: int = 0
+    """Requests that stay in flight all the while."""
+
+
+ROUTES = [
+    *(Route(f"relay-{SIZES[size]}-{batch}", size, batch) for size in SIZES for batch in (1, 64)),
+    *(Route(f"relay-150-64-held-{held}", f"150 B, {held:,} held", 64, held) for held in (10_000, 100_000)),
+]
+
+
+class Endpoint:
+    """A relay's process, or with `relay` None the upstream itself, and a driver connected to it."""
+
+    def __init__(self, relay: str | None, loop: str, upstream: str, size: int, place: Path) -> None:
+        self.name = relay or "direct"
+        self._process: subprocess.Popen[bytes] | None = None
+        if relay is None:
+            self.driver = Driver(_connect(Path(upstream), None))
+            return
+        ours, theirs = socket.socketpair()
+        listen = place / f"{relay}.sock"
+        with theirs:
+            command = [sys.executable, "-m", "benches.relay_process", relay, loop, str(listen)]
+            if relay == "fastmcp":
+                near, far = socket.socketpair()
+                command += [str(size), str(theirs.fileno())]
+                self._process = subprocess.Popen(
+                    command, pass_fds=[theirs.fileno()], stdin=far, stdout=far, stderr=subprocess.DEVNULL
+                )
+                far.close()
+                self.driver = Driver(near)
+            else:
+                command += [upstream, str(theirs.fileno())]
+                self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        self._channel = ours
+        try:
+            if relay == "fastmcp":
+                self.driver.shake_hands()
+            else:
+                self.driver = Driver(_connect(listen, self._process))
+        except BaseException:
+            self.close()
+            raise
+
+    def cpu(self) -> float:
+        """CPU seconds that the relay has used."""
+        return usage.ask(self._channel).cpu
+
+    def close(self) -> None:
+        if hasattr(self, "driver"):
+            self.driver.close()
+        if self._process is not None:
+            self._channel.close()
+            self._process.terminate()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+def measure(route: Route, relays: Sequence[str], loop: str, rounds: int, seconds: float) -> Iterator[Sample]:
+    """All samples of one route on one loop; what is missing is said on stderr."""
+    size = SIZES[route.size.partition(",")[0]]
+    with ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        path = place / "upstream.sock"
+        command = [sys.executable, "-m", "benches.upstream", "uvloop", str(path), str(size)]
+        upstream = subprocess.Popen(command)
+        stack.callback(upstream.wait)
+        stack.callback(upstream.terminate)
+        _connect(path, upstream).close()
+        ends: list[Endpoint] = []
+        counts: dict[str, int] = {}
+        names = [None, *relays] if route.batch == 1 else relays
+        for name in names:
+            if name == "fastmcp" and route.held:
+                continue
+            try:
+                end = Endpoint(name, loop, str(path), size, place)
+                stack.callback(end.close)
+                counts[end.name] = _warm_up(end, route, seconds)
+                ends.append(end)
+            except (Missing, OSError) as why:
+                print(f"{route.name}: no {name or 'direct way'} on {loop}: {why}", file=sys.stderr)
+        for number in range(rounds):
+            direct = 0.0
+            for end in ends:
+                for what, value in _sample(end, route, counts[end.name]).items():
+                    if end.name == "direct":
+                        direct = value if what == "latency" else direct
+                        continue
+                    measured = value - direct if what == "latency" else value
+                    yield Sample(f"{route.name}:{what}", end.name, loop, number, measured)
+
+
+def _warm_up(end: Endpoint, route: Route, seconds: float) -> int:
+    """See that the relay is right, then how fast; the batches that fill a sample."""
+    end.driver.check()
+    end.driver.hold(route.held)
+    count, took = 2, 0.0
+    while took < 0.1 and count < 100_000:
+        count *= 2
+        took = end.driver.one_by_one(count)[0] if route.batch == 1 else _batches(end, route, count)
+    return max(2, min(int(count / took * seconds), 400_000 // route.batch))
+
+
+def _sample(end: Endpoint, route: Route, count: int) -> dict[str, float]:
+    exchanges = count * route.batch
+    before = end.cpu() if end.name != "direct" else 0.0
+    values: dict[str, float] = {}
+    if route.batch == 1:
+        took, middle = end.driver.one_by_one(count)
+        values["latency"] = middle * 1e6
+    else:
+        took = _batches(end, route, count)
+    values["rate"] = exchanges / took
+    if end.name != "direct":
+        values["cpu"] = (end.cpu() - before) / exchanges * 1e6
+    return values
+
+
+def _batches(end: Endpoint, route: Route, count: int) -> float:
+    return end.driver.batches(count, route.batch, AHEAD)
+
+
+def _connect(path: Path, process: subprocess.Popen[bytes] | None) -> socket.socket:
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        channel = socket.socket(socket.AF_UNIX)
+        try:
+            channel.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            channel.close()
+            if process is not None and process.poll() is not None:
+                there = process.returncode != NOT_THERE
+                raise Missing(f"it ended with code {process.returncode}" if there else "not there yet") from None
+            if time.monotonic() > deadline:
+                raise Missing("it does not listen") from None
+            time.sleep(0.02)
+        else:
+            return channel

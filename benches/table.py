@@ -1,0 +1,84 @@
+"""Runs as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from benches.figures import Figure, Run
+from benches.loops import LOOPS
+from benches.relaying import RELAYS, ROUTES
+from benches.scenarios import SCENARIOS
+
+NAMES = {
+    "turnout": "turnout",
+    "mcp": "mcp",
+    "handwritten": "by hand",
+    "floor": "floor",
+    "fastmcp": "FastMCP proxy",
+    "direct": "no relay",
+}
+HEAD = ("memory-64", "stdio-64", "progress-64", "cancel-tasks-10k", "memory-both")
+"""The rows that the README at the top shows."""
+
+
+def conditions(run: Run) -> str:
+    """What the figures hold for."""
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    return f"{run.machine}; {versions}; {run.rounds} interleaved rounds{', quick' if run.quick else ''}."
+
+
+def routers(run: Run, names: Sequence[str] | None = None, loops: Sequence[str] = LOOPS) -> str:
+    """The scenarios between two ends. Ratios above 1 are in turnout's favour."""
+    others = ("mcp", "handwritten")
+    head = ["", "unit", "loop", *(NAMES[name] for name in ("turnout", *others))]
+    rows = []
+    for scenario in SCENARIOS.values():
+        if names is not None and scenario.name not in names:
+            continue
+        for loop in loops:
+            figures = [run.figure(scenario.name, name, loop) for name in ("turnout", *others)]
+            if not any(figures):
+                continue
+            ratios = []
+            for other in others:
+                pair = ("turnout", other) if scenario.unit == "a second" else (other, "turnout")
+                ratios.append(_ratio(run.ratio(scenario.name, *pair, loop)))
+            rows.append([scenario.title, scenario.unit, loop, *map(_cell, figures), *ratios])
+    return _markdown([*head, "to mcp", "to by hand"], rows)
+
+
+def relays(run: Run, loops: Sequence[str] = LOOPS) -> str:
+    """The scenarios through a relay. Ratios: the floor's cost by turnout's, the hand-written by turnout's."""
+    head = ["response", "batch", "measure", "loop", *(NAMES[name] for name in RELAYS)]
+    rows = []
+    for route in ROUTES:
+        for measure, unit in (("cpu", "CPU us each"), ("rate", "exchanges a second"), ("latency", "us more")):
+            name = f"{route.name}:{measure}"
+            for loop in loops:
+                figures = [run.figure(name, relay, loop) for relay in RELAYS]
+                if not any(figures):
+                    continue
+                ratios = []
+                for other in ("floor", "handwritten", "fastmcp"):
+                    pair = ("turnout", other) if measure == "rate" else (other, "turnout")
+                    ratios.append(_ratio(run.ratio(name, *pair, loop)))
+                rows.append([route.size, str(route.batch), unit, loop, *map(_cell, figures), *ratios])
+    return _markdown([*head, "to floor", "to by hand", "to FastMCP"], rows)
+
+
+def _cell(figure: Figure | None) -> str:
+    if figure is None:
+        return "–"
+    value = figure.median
+    shown = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return f"{shown} ±{abs(figure.spread) * 100:.0f} %"
+
+
+def _ratio(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f}x" if value >= 20 else f"{value:.2g}x"
+
+
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines)
