@@ -399,6 +399,8 @@ class Request:
             NotAllowed: the subscription was not acknowledged yet.
 
         """
+    def finish_task(self) -> bool:
+        """Retire the token of a request that was answered with a task: no progress from now on (PRG-21)."""
     def stopped(self) -> None:
         """Note that the handler stopped at its cancel."""
     def adopt(self, call: Call) -> None:

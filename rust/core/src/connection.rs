@@ -516,7 +516,14 @@ impl<H: Host> Connection<H> {
     }
 
     /// Answers a request of the peer's; where it is over, nothing is written (CAN-13).
+    ///
+    /// A result that creates a task (2025-11-25) keeps the request's token alive until
+    /// [`Connection::finish_task`] (PRG-18).
     pub fn answer(&mut self, now: Time, number: u64, answer: Answer<'_>) -> Answered {
+        let answer = match answer {
+            Answer::Result(bytes) if self.creates_task(number, bytes) => Answer::Task(bytes),
+            answer => answer,
+        };
         let event = match answer {
             Answer::Result(_) => Happening::Answered,
             Answer::Task(_) => Happening::AnsweredWithTask,
@@ -566,6 +573,26 @@ impl<H: Host> Connection<H> {
             self.remove_inbound(now, moved.slot, number);
         }
         Answered { written: !silent, finished: Some(record) }
+    }
+
+    fn creates_task(&self, number: u64, result: &[u8]) -> bool {
+        let entry = self.arrivals.find(number).and_then(|(slot, _)| self.inbound[slot].as_ref());
+        let open = self.inbound.len().saturating_sub(self.arrivals.live());
+        entry.is_some_and(|entry| entry.augmented && entry.record.wants_progress)
+            && self.rules.token_outlives_task_creation()
+            && open < self.limits.max_inbound
+            && envelope::find_member(result, "task").is_some()
+    }
+
+    /// Retires the token of a request of the peer's that was answered with a task (PRG-21).
+    pub fn finish_task(&mut self, now: Time, number: u64) -> bool {
+        match self.arrivals.find(number) {
+            Some((slot, State::Task)) => {
+                self.remove_inbound(now, slot, number);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Sends a notification on the listen `number` of the peer's, marked with its id (SUB-06).

@@ -251,6 +251,10 @@ impl Shared {
         }
     }
 
+    pub fn finish_task(&self, number: u64) -> bool {
+        lock(&self.core).finish_task(self.now(), number)
+    }
+
     pub fn decline(&self, number: u64) {
         lock(&self.core).decline(number);
     }

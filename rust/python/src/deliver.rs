@@ -206,7 +206,7 @@ pub fn deliver<'py>(
 ) -> PyResult<()> {
     let py = slf.py();
     let shared = slf.get().shared();
-    let here = shared.event_loop(py);
+    let here = shared.event_loop_here(py);
     let here = here.as_ref().map(|here| here.bind(py));
 
     // Every request gets its handle before anything else runs, so that its cancel finds it.

@@ -144,11 +144,25 @@ impl Request {
             child.get().abandon(py, reason)?;
         }
         if let Some(task) = task {
-            let keywords = PyDict::new(py);
-            keywords.set_item("msg", self.record.reason())?;
-            task.bind(py).call_method("cancel", (), Some(&keywords))?;
+            self.stop(py, &task)?;
         }
         Ok(asleep)
+    }
+
+    /// Cancels the handler's task, in the thread of its loop.
+    fn stop(&self, py: Python<'_>, task: &Py<PyAny>) -> PyResult<()> {
+        let shared = self.connection.bind(py).get().shared();
+        let elsewhere = if shared.event_loop_here(py).is_none() { shared.event_loop(py) } else { None };
+        match elsewhere {
+            Some(event_loop) => {
+                let arguments = (task.getattr(py, "cancel")?, self.record.reason());
+                event_loop.bind(py).call_method1(intern!(py, "call_soon_threadsafe"), arguments)?;
+            }
+            None => {
+                task.bind(py).call_method1(intern!(py, "cancel"), (self.record.reason(),))?;
+            }
+        }
+        Ok(())
     }
 
     /// Sends an answer; where the request is over, notes how its handler ended instead.
@@ -276,6 +290,11 @@ impl Request {
         let data = data.map(json::dumps).transpose()?;
         let data = data.as_ref().map_or(&b""[..], |data| data.as_bytes());
         self.answer(py, Answer::Error { code, message, data }, Cleanup::Raised)
+    }
+
+    /// The task that the request was answered with is over: its progress token is retired.
+    fn finish_task(&self, py: Python<'_>) -> bool {
+        self.connection.bind(py).get().shared().finish_task(self.record.number)
     }
 
     /// Notes that the handler stopped at its cancel: nothing is answered.
