@@ -110,6 +110,8 @@ pub enum Forbidden {
     ServerRequest,
     /// 2026-07-28: progress flows from server to client only (PRG-22).
     ClientProgress,
+    /// 2026-07-28: a server cancels nothing but a listen, and that by answering it (CAN-29, K1).
+    ServerCancel,
 }
 
 impl Forbidden {
@@ -120,6 +122,9 @@ impl Forbidden {
                 "a server sends no requests under revision 2026-07-28; answer with resultType input_required instead"
             }
             Forbidden::ClientProgress => "a client sends no progress under revision 2026-07-28",
+            Forbidden::ServerCancel => {
+                "a server cancels no request under revision 2026-07-28; it ends a listen by answering it"
+            }
         }
     }
 }
@@ -181,6 +186,25 @@ impl Rules {
             return Err(Forbidden::ClientProgress);
         }
         Ok(())
+    }
+
+    /// May we send this notification by hand?
+    pub fn may_notify(&self, method: &str) -> Result<(), Forbidden> {
+        match method {
+            method::PROGRESS => self.may_progress(),
+            method::CANCELLED if self.revision.is_modern() && self.role == Role::Server => {
+                Err(Forbidden::ServerCancel)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Does a cancel follow our answer to this request (K1, CAN-28, SUB-11)?
+    pub fn ends_listen_with_cancelled(&self, method: &str) -> bool {
+        self.choices.listen_end_sends_cancelled
+            && self.revision.is_modern()
+            && self.role != Role::Client
+            && method == method::LISTEN
     }
 
     /// Is progress of the peer's taken (PRG-22)?

@@ -372,7 +372,8 @@ impl Connection {
         sink: &Sink<'_, 'py>,
     ) -> PyResult<()> {
         let (py, shared) = (slf.py(), &slf.get().shared);
-        let method = String::from_utf8_lossy(envelope.method.of(frame));
+        let name = envelope.method_name(frame);
+        let method = String::from_utf8_lossy(&name);
         let params = (!envelope.params.is_empty()).then(|| PyBytes::new(py, envelope.params.of(frame)));
         let verdict = slf.call_method1(intern!(py, "_filter_incoming"), (&*method, params))?;
         let mut batch = Batch::default();
