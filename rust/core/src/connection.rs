@@ -45,7 +45,7 @@ pub(crate) struct Inbound<R> {
     pub(crate) record: Arc<Record>,
     pub(crate) owner: Option<R>,
     /// Where the last progress of it ended in the output.
-    progress_end: u64,
+    pub(crate) progress_end: u64,
     /// Progress that waits for the transport; newer progress replaces it.
     pending: Option<Progress>,
     pub(crate) declines: bool,
@@ -152,6 +152,9 @@ pub struct Connection<H: Host> {
     pub(crate) inbound: Vec<Option<Inbound<H::Request>>>,
     /// Slots in `inbound` by the ids that the peer chose.
     pub(crate) ids: HashTable<u32>,
+    /// Hashes of ids whose requests ended last, so that a cancel that comes too late is told from a made-up one.
+    pub(crate) recent: [u64; RECENT],
+    recent_at: usize,
     /// Numbers of our requests by tokens of the caller's own, and by the ids of their tasks.
     pub(crate) tokens: HashMap<Box<[u8]>, u64, RandomState>,
     pub(crate) tasks: HashMap<Box<[u8]>, u64, RandomState>,
@@ -169,6 +172,13 @@ pub struct Connection<H: Host> {
     stood_still: Time,
     over: bool,
 }
+
+/// Answers up to this many bytes may use [`SLACK`]: an error in their place would not be shorter.
+const SHORT: usize = 1024;
+/// Bytes beyond `max_output_bytes` that short answers may take.
+const SLACK: usize = 64 << 10;
+/// How many ended requests of the peer's are remembered by the hash of their id.
+const RECENT: usize = 32;
 
 pub(crate) fn put<T>(slots: &mut Vec<Option<T>>, slot: usize, entry: T) -> Option<T> {
     if slots.len() <= slot {
@@ -196,6 +206,8 @@ impl<H: Host> Connection<H> {
             arrivals: Table::new(),
             inbound: Vec::new(),
             ids: HashTable::new(),
+            recent: [0; RECENT],
+            recent_at: 0,
             tokens: HashMap::default(),
             tasks: HashMap::default(),
             hasher: RandomState::default(),
@@ -377,6 +389,7 @@ impl<H: Host> Connection<H> {
         if self.over {
             return Err(SendError::Closed);
         }
+        self.rules.may_notify(method).map_err(SendError::Forbidden)?;
         if self.output.len() + params.len() > self.limits.max_output_bytes {
             let (limit, value) = ("max_output_bytes", self.limits.max_output_bytes);
             return Err(SendError::Exceeded(Exceeded { limit, value }));
@@ -533,7 +546,8 @@ impl<H: Host> Connection<H> {
             Answer::Result(bytes) | Answer::Task(bytes) => bytes.len(),
             Answer::Error { message, data, .. } => message.len() + data.len(),
         };
-        if size > 1024 && self.output.len() + size > self.limits.max_output_bytes {
+        let most = self.limits.max_output_bytes + if size <= SHORT { SLACK } else { 0 };
+        if self.output.len() + size > most {
             return self.overflow(now, number);
         }
         let Ok(moved) = self.arrivals.claim(number, event) else { return Answered::default() };
@@ -557,7 +571,8 @@ impl<H: Host> Connection<H> {
                     encode::error(out, record.wire_id(), code, message, data);
                 }
             }
-            if self.rules.ends_listen_with_cancel(&record.method) {
+            if self.rules.ends_listen_with_cancelled(&record.method) {
+                let out = self.output.result_after(entry.progress_end);
                 encode::cancelled_raw(out, record.wire_id(), None);
                 self.counters.cancels_out += 1;
             }
@@ -621,9 +636,19 @@ impl<H: Host> Connection<H> {
         let Some(entry) = self.inbound[moved.slot].as_ref() else { return Answered::default() };
         let record = Arc::clone(&entry.record);
         record.note_cancel(CancelledBy::Overflow, Some("max_output_bytes"), now);
-        let data = b"{\"reason\":\"overloaded\",\"limit\":\"max_output_bytes\"}";
-        let out = self.output.result_after(entry.progress_end);
-        encode::error(out, record.wire_id(), INTERNAL_ERROR, "the result does not fit into the output", data);
+        if self.output.len() <= self.limits.max_output_bytes + SLACK {
+            let data = b"{\"reason\":\"overloaded\",\"limit\":\"max_output_bytes\"}";
+            let out = self.output.result_after(entry.progress_end);
+            encode::error(
+                out,
+                record.wire_id(),
+                INTERNAL_ERROR,
+                "the result does not fit into the output",
+                data,
+            );
+        } else {
+            self.counters.replies_dropped += 1;
+        }
         record.note_outcome(Outcome::Cancelled, now);
         self.ledger.keep([Arc::clone(&record)]);
         self.remove_inbound(now, moved.slot, number);
@@ -633,6 +658,8 @@ impl<H: Host> Connection<H> {
     fn forget_id(&mut self, slot: usize) {
         if let Some(entry) = self.inbound[slot].as_ref() {
             let hash = id::hash(entry.record.wire_id(), &self.hasher);
+            self.recent[self.recent_at % RECENT] = hash;
+            self.recent_at += 1;
             if let Ok(found) = self.ids.find_entry(hash, |at| *at as usize == slot) {
                 found.remove();
             }
@@ -680,7 +707,7 @@ impl<H: Host> Connection<H> {
         if !entry.record.note_progress(&update, now) {
             return Ok(Reported::NotIncreasing);
         }
-        if self.congested {
+        if self.congested || self.output.len() >= self.limits.max_output_bytes {
             if entry.pending.replace(update).is_none() {
                 self.pending.push(number);
                 return Ok(Reported::Sent);
@@ -789,14 +816,16 @@ impl<H: Host> Connection<H> {
         for slot in due.drain(..) {
             let Some(entry) = self.outbound[slot].take() else { continue };
             let number = entry.record.number;
+            if entry.task.is_some() {
+                // What fired is the task's time to live: the deadlines ended with the call (TSK-45).
+                self.outbound[slot] = Some(entry);
+                self.release(slot, number);
+                continue;
+            }
             let event = if entry.max_at <= now {
                 Happening::MaxExpired
             } else if entry.paused_at == 0 && entry.idle_at <= idle_now {
                 Happening::IdleExpired
-            } else if entry.task.is_some() {
-                self.outbound[slot] = Some(entry);
-                self.release(slot, number);
-                continue;
             } else {
                 self.arm(slot, &entry, now.max(self.wheel_floor(now)));
                 self.outbound[slot] = Some(entry);
@@ -819,8 +848,19 @@ impl<H: Host> Connection<H> {
         if self.asking > 0 { now + 100_000_000 } else { now }
     }
 
+    /// Whether there is room for a word that nobody here waits for. A peer that asks and asks and never reads
+    /// does not make the output grow without end.
+    pub(crate) fn may_reply(&mut self) -> bool {
+        let room = self.output.len() < self.limits.max_output_bytes;
+        self.counters.replies_dropped += u64::from(!room);
+        room
+    }
+
     /// Answers a request that was never taken, under its id as it stood on the wire.
     pub fn reject(&mut self, id: &[u8], code: i64, message: &str, data: &[u8]) {
+        if !self.may_reply() {
+            return;
+        }
         encode::error(self.output.frame(), id, code, message, data);
     }
 
@@ -834,6 +874,9 @@ impl<H: Host> Connection<H> {
     /// Hands over what can be written now. Call again on the next turn while [`Connection::output_len`] is not 0.
     pub fn take_output(&mut self, now: Time) -> Vec<u8> {
         let taken = self.output.take();
+        if !self.congested && !self.pending.is_empty() {
+            self.set_congested(false);
+        }
         for number in taken.requests {
             if let Ok(moved) = self.table.claim(number, Happening::Written)
                 && let Some(entry) = &self.outbound[moved.slot]

@@ -36,6 +36,8 @@ counters! {
     duplicate_ids,
     /// Requests of the peer's beyond `max_inbound`.
     overloaded,
+    /// Errors, pongs and short answers not written because the output was full.
+    replies_dropped,
     /// Messages the revision does not allow the peer to send.
     violations,
     /// Pings answered.

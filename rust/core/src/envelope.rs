@@ -62,6 +62,19 @@ pub struct Envelope {
     pub subscription_id: Span,
 }
 
+impl Envelope {
+    /// The method's name as it reads; encoders that escape slashes write `notifications\\/cancelled`.
+    #[inline]
+    pub fn method_name<'a>(&self, frame: &'a [u8]) -> Cow<'a, [u8]> {
+        let raw = self.method.of(frame);
+        if memchr::memchr(b'\\', raw).is_none() {
+            return Cow::Borrowed(raw);
+        }
+        let quoted = [b"\"", raw, b"\""].concat();
+        Cow::Owned(unescape(&quoted).unwrap_or_default().into_owned().into_bytes())
+    }
+}
+
 /// The limits of one scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScanLimits {

@@ -15,6 +15,8 @@ pub struct Limits {
     pub max_outbound: usize,
     /// Most requests of the peer in flight.
     pub max_inbound: usize,
+    /// Most tasks of the peer's that are remembered, to be cancelled by their ids and for their tokens.
+    pub max_tasks: usize,
     /// Most bytes waiting to be written; the one flight that exceeds it fails.
     pub max_output_bytes: usize,
     /// Most progress updates waiting for one subscriber; then the newest replaces the newest.
@@ -33,6 +35,7 @@ impl Default for Limits {
             max_id_bytes: 256,
             max_outbound: 1 << 20,
             max_inbound: 1 << 17,
+            max_tasks: 10_000,
             max_output_bytes: 256 << 20,
             max_pending_progress: 256,
             max_text_bytes: 4096,

@@ -88,6 +88,24 @@ impl Output {
         true
     }
 
+    /// True where bytes written up to `position` have not all left.
+    pub fn holds(&self, position: u64) -> bool {
+        position > self.taken
+    }
+
+    /// Takes back every waiting frame that starts with `head`.
+    pub fn retract_lines(&mut self, head: &[u8]) {
+        let mut start = 0;
+        while start < self.now.len() {
+            let end = memchr::memchr(b'\n', &self.now[start..]).map_or(self.now.len(), |at| start + at + 1);
+            if self.now[start..end].starts_with(head) && !self.holes.iter().any(|hole| hole.start == start) {
+                self.hollow += end - start;
+                self.holes.push(start..end);
+            }
+            start = end;
+        }
+    }
+
     /// Hands over what can be written now; call again on the next turn while [`Output::is_empty`] is false.
     pub fn take(&mut self) -> Taken {
         let mut bytes = std::mem::replace(&mut self.now, std::mem::take(&mut self.later));

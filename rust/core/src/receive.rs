@@ -32,12 +32,18 @@ impl<H: Host> Connection<H> {
         self.counters.bytes_in += frame.len() as u64 + 1;
         if !self.held.is_empty()
             && let Ok(envelope) = envelope::scan(frame, &self.scan_limits)
-            && std::str::from_utf8(envelope.method.of(frame)).is_ok_and(|method| self.held.contains(method))
+            && self.is_held(frame, &envelope)
         {
             return Some(envelope);
         }
         self.receive_looked_at(now, frame, at, batch);
         None
+    }
+
+    fn is_held(&self, frame: &[u8], envelope: &Envelope) -> bool {
+        !self.held.is_empty()
+            && std::str::from_utf8(&envelope.method_name(frame))
+                .is_ok_and(|method| self.held.contains(method))
     }
 
     /// Takes one frame that the host has looked at.
@@ -61,10 +67,24 @@ impl<H: Host> Connection<H> {
     /// Takes one message of a batch (BAT-02, BAT-03).
     fn take_member(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) {
         match envelope::scan(frame, &self.scan_limits) {
-            Ok(envelope) if envelope.method.of(frame) == method::INITIALIZE.as_bytes() => {
+            Ok(envelope) if *envelope.method_name(frame) == *method::INITIALIZE.as_bytes() => {
                 self.counters.violations += 1;
-                let message = "initialize is not part of a batch";
-                encode::error(self.output.frame(), envelope.id.of(frame), INVALID_REQUEST, message, b"");
+                if envelope.kind == Kind::Request {
+                    self.reject(
+                        envelope.id.of(frame),
+                        INVALID_REQUEST,
+                        "initialize is not part of a batch",
+                        b"",
+                    );
+                }
+            }
+            Ok(envelope) if self.is_held(frame, &envelope) => {
+                // The host looks at one message at a time; a batch must not carry one past it.
+                self.counters.violations += 1;
+                if envelope.kind == Kind::Request {
+                    let message = "this method is not taken in a batch here; send it by itself";
+                    self.reject(envelope.id.of(frame), INVALID_REQUEST, message, b"");
+                }
             }
             Ok(envelope) => self.take(now, frame, at, &envelope, batch),
             Err(refusal) => self.refuse(now, frame, at, &refusal, batch),
@@ -76,7 +96,7 @@ impl<H: Host> Connection<H> {
             Kind::Result => self.take_result(now, frame, at, envelope, batch),
             Kind::Error => self.take_error(now, frame, at, envelope, batch),
             Kind::Request => self.take_request(now, frame, at, envelope, batch),
-            Kind::Notification => match envelope.method.of(frame) {
+            Kind::Notification => match &*envelope.method_name(frame) {
                 b"notifications/progress" => self.take_progress(now, frame, at, envelope, batch),
                 b"notifications/cancelled" => self.take_cancel(now, frame, at, envelope, batch),
                 _ => self.take_notification(now, frame, at, envelope, batch),
@@ -141,7 +161,7 @@ impl<H: Host> Connection<H> {
     fn take_result(&mut self, now: Time, frame: &[u8], at: Span, envelope: &Envelope, batch: &mut Batch<H>) {
         let task = self.task_in(frame, envelope);
         // What a task was made of stays, to be cancelled by the task's id; so does its token, if the rules say so.
-        let stays = task.is_some() && {
+        let stays = task.is_some() && self.tasks.len() < self.limits.max_tasks && {
             let entry = id::minted(envelope.id.of(frame)).and_then(|number| self.table.find(number));
             let augmented = entry
                 .is_some_and(|(slot, _)| self.outbound[slot].as_ref().is_some_and(|entry| entry.augmented));
@@ -234,10 +254,12 @@ impl<H: Host> Connection<H> {
             return;
         }
         let id = envelope.id.of(frame);
-        let name = envelope.method.of(frame);
-        if name == method::PING.as_bytes() && self.rules.has_ping() {
+        let name = envelope.method_name(frame);
+        if *name == *method::PING.as_bytes() && self.rules.has_ping() {
             self.counters.pings += 1;
-            encode::result(self.output.frame(), id, b"{}");
+            if self.may_reply() {
+                encode::result(self.output.frame(), id, b"{}");
+            }
             return;
         }
         let hash = self.hash(id);
@@ -245,13 +267,7 @@ impl<H: Host> Connection<H> {
             // An error under the same id would end the first request at the peer, so it names it in its data.
             self.counters.duplicate_ids += 1;
             let data = [b"{\"reason\":\"duplicate_id\",\"requestId\":", id, b"}"].concat();
-            encode::error(
-                self.output.frame(),
-                b"",
-                INVALID_REQUEST,
-                "the request id is in flight already",
-                &data,
-            );
+            self.reject(b"", INVALID_REQUEST, "the request id is in flight already", &data);
             return;
         }
         let limit = self.limits.max_inbound;
@@ -261,10 +277,10 @@ impl<H: Host> Connection<H> {
             self.counters.overloaded += 1;
             let data = format!("{{\"reason\":\"overloaded\",\"limit\":\"max_inbound\",\"value\":{limit}}}");
             let message = "too many requests in flight";
-            encode::error(self.output.frame(), id, INTERNAL_ERROR, message, data.as_bytes());
+            self.reject(id, INTERNAL_ERROR, message, data.as_bytes());
             return;
         };
-        let method = self.method_named(name);
+        let method = self.method(&String::from_utf8_lossy(&name));
         let token = envelope.progress_token.of(frame);
         let token = if token.len() <= self.limits.max_id_bytes { token } else { b"" };
         let record = Record::inbound(minted.number, Arc::clone(&self.peer), method, id, token, now);
@@ -283,17 +299,6 @@ impl<H: Host> Connection<H> {
         batch.events.push(Event::Request { record, frame: at, envelope: *envelope });
     }
 
-    fn method_named(&mut self, raw: &[u8]) -> Arc<str> {
-        match std::str::from_utf8(raw) {
-            Ok(name) if !raw.contains(&b'\\') => self.method(name),
-            _ => {
-                let quoted = [b"\"", raw, b"\""].concat();
-                let name = envelope::unescape(&quoted).unwrap_or_default().into_owned();
-                self.method(&name)
-            }
-        }
-    }
-
     // ---- notifications ----
 
     /// Cancels what a `notifications/cancelled` names (CAN-11 to CAN-30). Nothing in it can harm the connection.
@@ -304,7 +309,12 @@ impl<H: Host> Connection<H> {
         if id.is_empty()
             || !(self.cancel_inbound(now, id, reason, batch) || self.end_listen(now, id, reason, batch))
         {
-            self.counters.cancels_ignored += 1;
+            let too_late = !id.is_empty() && self.recent.contains(&self.hash(id));
+            *(if too_late {
+                &mut self.counters.cancels_too_late
+            } else {
+                &mut self.counters.cancels_ignored
+            }) += 1;
         }
         if self.shows_everything {
             batch.events.push(Event::Notification { frame: at, envelope: *envelope, owner: None });
@@ -322,7 +332,7 @@ impl<H: Host> Connection<H> {
         if !self.rules.peer_may_cancel(&record.method, entry.augmented) {
             return false;
         }
-        let (owner, declined) = (entry.owner.clone(), entry.declines);
+        let (owner, declined, progress_end) = (entry.owner.clone(), entry.declines, entry.progress_end);
         let event = if declined { Happening::CancelDeclined } else { Happening::Cancel };
         if self.arrivals.claim(record.number, event).is_err() {
             return false;
@@ -330,6 +340,10 @@ impl<H: Host> Connection<H> {
         record.note_cancel(CancelledBy::Peer, reason, now);
         self.counters.cancels_in += 1;
         if !declined {
+            if self.output.holds(progress_end) {
+                // TRS-06: nothing of it leaves any more, also of what was queued before.
+                self.output.retract_lines(&encode::progress_head(record.wire_token()));
+            }
             Self::finish(&record, Outcome::Cancelled, now, batch);
             self.remove_inbound(now, slot, record.number);
         }
@@ -421,8 +435,8 @@ impl<H: Host> Connection<H> {
         envelope: &Envelope,
         batch: &mut Batch<H>,
     ) {
-        let name = envelope.method.of(frame);
-        if name == method::TASK_STATUS.as_bytes() || name == method::TASKS.as_bytes() {
+        let name = envelope.method_name(frame);
+        if *name == *method::TASK_STATUS.as_bytes() || *name == *method::TASKS.as_bytes() {
             self.note_task_state(envelope.params.of(frame));
         }
         let mut owner = None;
@@ -430,7 +444,7 @@ impl<H: Host> Connection<H> {
             && let Some((slot, State::Sent)) = self.table.find(number)
         {
             owner = self.outbound[slot].as_ref().and_then(|entry| entry.owner.clone());
-            if name == method::ACKNOWLEDGED.as_bytes() {
+            if *name == *method::ACKNOWLEDGED.as_bytes() {
                 self.disarm(slot);
             } else {
                 self.renew(slot, now);
@@ -455,8 +469,7 @@ impl<H: Host> Connection<H> {
         } else if self.owes_an_answer(refusal) {
             let code = if refusal.reason.is_syntax() { PARSE_ERROR } else { INVALID_REQUEST };
             let data = format!("{{\"reason\":\"{}\",\"offset\":{}}}", refusal.reason.name(), refusal.offset);
-            let message = refusal.reason.message();
-            encode::error(self.output.frame(), id.of(frame), code, message, data.as_bytes());
+            self.reject(id.of(frame), code, refusal.reason.message(), data.as_bytes());
         }
         let length = at.len();
         batch.events.push(Event::Refused { reason: refusal.reason, offset: refusal.offset, length });
@@ -477,10 +490,16 @@ impl<H: Host> Connection<H> {
     /// Takes note of a line beyond `max_frame_bytes`, of which only the first bytes were kept.
     pub fn receive_oversized(&mut self, now: Time, head: &[u8], length: usize, batch: &mut Batch<H>) {
         self.counters.frames_oversized += 1;
-        let refusal = match envelope::scan(head, &self.scan_limits) {
-            Err(refusal) => Refusal { reason: RefusalReason::Oversized, offset: length, ..refusal },
-            Ok(_) => return,
+        let partial = match envelope::scan(head, &self.scan_limits) {
+            Err(refusal) => refusal.partial,
+            Ok(whole) => Partial {
+                id: whole.id,
+                has_method: matches!(whole.kind, Kind::Request | Kind::Notification),
+                has_outcome: matches!(whole.kind, Kind::Result | Kind::Error),
+                starts_as_message: true,
+            },
         };
+        let refusal = Refusal { reason: RefusalReason::Oversized, offset: length, partial };
         self.refuse(now, head, Span::new(0, length), &refusal, batch);
     }
 

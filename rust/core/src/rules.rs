@@ -112,6 +112,8 @@ pub enum Forbidden {
     ClientProgress,
     /// 2026-07-28: nothing is sent on a subscription before its acknowledgment (SUB-03).
     NotAcknowledged,
+    /// 2026-07-28: a server cancels nothing but a listen, and that by answering it (CAN-29, K1).
+    ServerCancel,
 }
 
 impl Forbidden {
@@ -124,6 +126,9 @@ impl Forbidden {
             Forbidden::ClientProgress => "a client sends no progress under revision 2026-07-28",
             Forbidden::NotAcknowledged => {
                 "a subscription starts with notifications/subscriptions/acknowledged; send that first"
+            }
+            Forbidden::ServerCancel => {
+                "a server cancels no request under revision 2026-07-28; it ends a listen by answering it"
             }
         }
     }
@@ -189,6 +194,25 @@ impl Rules {
         Ok(())
     }
 
+    /// May we send this notification by hand?
+    pub fn may_notify(&self, method: &str) -> Result<(), Forbidden> {
+        match method {
+            method::PROGRESS => self.may_progress(),
+            method::CANCELLED if self.revision.is_modern() && self.role == Role::Server => {
+                Err(Forbidden::ServerCancel)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Does a cancel follow our answer to this request (K1, CAN-28, SUB-11)?
+    pub fn ends_listen_with_cancelled(&self, method: &str) -> bool {
+        self.choices.listen_end_sends_cancelled
+            && self.revision.is_modern()
+            && self.role != Role::Client
+            && method == method::LISTEN
+    }
+
     /// Is progress of the peer's taken (PRG-22)?
     pub fn takes_progress(&self) -> bool {
         !(self.revision.is_modern() && self.role == Role::Server)
@@ -242,11 +266,6 @@ impl Rules {
     /// Does a peer's cancel name a request of *ours*: a server that ends our listen (CAN-28 to CAN-30)?
     pub fn peer_may_end(&self, method: &str) -> bool {
         self.revision.is_modern() && self.role != Role::Server && method == method::LISTEN
-    }
-
-    /// K1: does our answer to a listen have a cancel behind it?
-    pub fn ends_listen_with_cancel(&self, method: &str) -> bool {
-        self.role == Role::Server && self.is_open_ended(method) && self.choices.listen_end_sends_cancelled
     }
 
     /// Does the request have no result deadline (SUB-13)?

@@ -399,7 +399,8 @@ impl Connection {
         sink: &Sink<'_, 'py>,
     ) -> PyResult<()> {
         let (py, shared) = (slf.py(), &slf.get().shared);
-        let method = String::from_utf8_lossy(envelope.method.of(frame));
+        let name = envelope.method_name(frame);
+        let method = String::from_utf8_lossy(&name);
         let params = (!envelope.params.is_empty()).then(|| PyBytes::new(py, envelope.params.of(frame)));
         let verdict = slf.call_method1(intern!(py, "_filter_incoming"), (&*method, params))?;
         let mut batch = Batch::default();
@@ -454,6 +455,7 @@ fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
             "max_id_bytes" => &mut limits.max_id_bytes,
             "max_outbound" => &mut limits.max_outbound,
             "max_inbound" => &mut limits.max_inbound,
+            "max_tasks" => &mut limits.max_tasks,
             "max_output_bytes" => &mut limits.max_output_bytes,
             "max_pending_progress" => &mut limits.max_pending_progress,
             "max_text_bytes" => &mut limits.max_text_bytes,

@@ -193,6 +193,10 @@ impl Wakeup {
 struct State {
     event_loop: Option<Py<PyAny>>,
     blocking: bool,
+    /// A task sleeps on it: it takes the value when it goes on, not from `result`.
+    yielded: bool,
+    /// The value or the exception, where it is used as a future (by `asyncio.gather`, for example).
+    taken: Option<Result<Py<PyAny>, PyErr>>,
     /// The callback, kept for the case that the task is cancelled while it sleeps.
     asleep: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
     /// The arguments of the `CancelledError` that the task gets.
@@ -243,6 +247,7 @@ impl Waiter {
                     return Err(PyRuntimeError::new_err("await was resumed before its time"));
                 }
                 state.blocking = true;
+                state.yielded = true;
                 state.event_loop = Some(event_loop);
                 drop(state);
                 Ok(slf.clone().into_any())
@@ -329,17 +334,33 @@ impl Waiter {
         self.cancelled() || self.source.is_ready(py)
     }
 
-    /// What `Task.__wakeup` asks; the value itself is given to the awaiting coroutine by `__next__`.
-    fn result(&self, py: Python<'_>) -> PyResult<()> {
-        match self.cancellation(py) {
-            Some(error) => Err(error),
-            None if self.done(py) => Ok(()),
-            None => Err(InvalidStateError::new_err("Result is not set.")),
+    /// The value, for who uses this as a future. A task that sleeps on it asks, too, and gets it by `__next__`.
+    fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(error) = self.cancellation(py) {
+            return Err(error);
+        }
+        if lock(&self.state).yielded {
+            return Ok(py.None().into_bound(py));
+        }
+        if lock(&self.state).taken.is_none() {
+            let Polled::Ready(value) = self.source.poll(py) else {
+                return Err(InvalidStateError::new_err("Result is not set."));
+            };
+            lock(&self.state).taken = Some(value.map(Bound::unbind));
+        }
+        match &lock(&self.state).taken {
+            Some(Ok(value)) => Ok(value.bind(py).clone()),
+            Some(Err(error)) => Err(error.clone_ref(py)),
+            None => Ok(py.None().into_bound(py)),
         }
     }
 
-    fn exception(&self, py: Python<'_>) -> PyResult<()> {
-        self.result(py)
+    fn exception(&self, py: Python<'_>) -> PyResult<Option<PyErr>> {
+        match self.result(py) {
+            Ok(_) => Ok(None),
+            Err(error) if self.cancelled() || !self.done(py) => Err(error),
+            Err(error) => Ok(Some(error)),
+        }
     }
 
     fn __repr__<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {

@@ -1,0 +1,127 @@
+"""A call under asyncio's own helpers: gather, wait, wait_for, shield and timeouts treat it as a future."""
+
+import asyncio
+
+import pytest
+
+import turnout
+
+
+async def pair(router):
+    near, far = turnout.memory()
+    client, server = await asyncio.gather(router.connect(near, era=None), router.connect(far, era=None))
+
+    @server.on_request("echo")
+    async def echo(request):
+        return request.params
+
+    @server.on_request("wait")
+    async def wait(request):
+        await asyncio.Event().wait()
+
+    return client, server
+
+
+def run(test):
+    async def main():
+        async with turnout.Router() as router:
+            await test(*await pair(router))
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_gather_gives_results_and_raw_results():
+    async def test(client, server):
+        calls = client.send("echo", [1], progress=False), client.send("echo", [2], progress=False).raw()
+        assert await asyncio.gather(*calls) == [[1], b"[2]"]
+
+    run(test)
+
+
+def test_gather_gives_the_exceptions_of_waiters():
+    async def test(client, server):
+        ended = await asyncio.gather(client.send("nobody").raw(), return_exceptions=True)
+        assert isinstance(ended[0], turnout.RemoteError)
+
+    run(test)
+
+
+def test_wait_tells_done_from_pending():
+    async def test(client, server):
+        quick, slow = client.send("echo", []), client.send("wait")
+        done, pending = await asyncio.wait({quick, slow}, return_when=asyncio.FIRST_COMPLETED)
+        assert (done, pending) == ({quick}, {slow})
+
+    run(test)
+
+
+def test_tmo_05_wait_for_cancels_the_call_with_it():
+    async def test(client, server):
+        call = client.send("wait")
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(call, 0.01)
+        assert call.record.outcome == "cancelled"
+        assert call.record.cancelled_by == "caller"
+
+    run(test)
+
+
+def test_can_02_a_cancelled_task_cancels_its_call_and_says_why():
+    async def test(client, server):
+        call = client.send("wait")
+
+        async def waits():
+            await call
+
+        task = asyncio.ensure_future(waits())
+        await asyncio.sleep(0)
+        task.cancel("the user left")
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert call.record.cancel_reason == "the user left"
+        assert call.record.cancel_written is (call.record.written is not None)
+
+    run(test)
+
+
+def test_shield_leaves_the_call_alone():
+    async def test(client, server):
+        call = client.send("wait")
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.shield(call), 0.01)
+        assert not call.done()
+        call.cancel()
+        assert (await call.wait_ended()).outcome == "cancelled"
+
+    run(test)
+
+
+def test_prg_13_the_next_update_can_be_waited_for_with_a_bound():
+    async def test(client, server):
+        @server.on_request("one")
+        async def one(request):
+            request.progress(1)
+            await asyncio.Event().wait()
+
+        call = client.send("one")
+        updates = call.progress(shield=True)
+        assert (await asyncio.wait_for(updates.__anext__(), 5)).progress == 1
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(updates.__anext__(), 0.01)
+        assert not call.done()
+
+    run(test)
+
+
+def test_callbacks_hear_of_the_end_and_can_be_taken_back():
+    async def test(client, server):
+        heard = []
+        call = client.send("echo", [])
+        call.add_done_callback(heard.append)
+        call.add_done_callback(print)
+        assert call.remove_done_callback(print) == 1
+        await call
+        assert heard == [call]
+        assert call.exception() is None
+
+    run(test)
