@@ -47,11 +47,17 @@ pub(crate) struct Inbound<R> {
     /// Where the last progress of it ended in the output.
     pub(crate) progress_end: u64,
     /// Progress that waits for the transport; newer progress replaces it.
-    pending: Option<Progress>,
+    pub(crate) pending: Option<Pending>,
     pub(crate) declines: bool,
     pub(crate) augmented: bool,
     /// Whether a listen was acknowledged (SUB-02).
     acknowledged: bool,
+}
+
+/// Progress that waits: ours, or a whole frame that is passed on.
+pub(crate) enum Pending {
+    Update(Progress),
+    Frame(Box<[u8]>),
 }
 
 /// What the host says about a request of ours.
@@ -68,6 +74,19 @@ pub struct Send<'a, C> {
     pub augmented: bool,
     /// A token of the caller's own in `params._meta.progressToken`, as it stands there; empty for none.
     pub custom_token: &'a [u8],
+}
+
+/// What is registered of a request of ours, whether we wrote it or pass it on.
+pub(crate) struct Asked<'a, C> {
+    pub(crate) method: &'a str,
+    /// Bytes that it adds to the output, about.
+    pub(crate) size: usize,
+    pub(crate) owner: Option<C>,
+    pub(crate) idle: Time,
+    pub(crate) max: Time,
+    pub(crate) augmented: bool,
+    pub(crate) wants_progress: bool,
+    pub(crate) is_leg: bool,
 }
 
 /// Why a request was not sent. Nothing was registered and nothing written.
@@ -163,8 +182,8 @@ pub struct Connection<H: Host> {
     wheel: Wheel,
     due: Vec<usize>,
     pub(crate) output: Output,
-    congested: bool,
-    pending: Vec<u64>,
+    pub(crate) congested: bool,
+    pub(crate) pending: Vec<u64>,
     /// The idle clocks of all calls stop while the peer asks a person: how many such requests there are, since
     /// when, and how long the clock stood still before.
     asking: usize,
@@ -284,7 +303,9 @@ impl<H: Host> Connection<H> {
 
     pub(crate) fn finish(record: &Arc<Record>, outcome: Outcome, now: Time, batch: &mut Batch<H>) {
         record.note_outcome(outcome, now);
-        batch.finished.push(Arc::clone(record));
+        if !record.is_leg {
+            batch.finished.push(Arc::clone(record));
+        }
     }
 
     /// Moves what ended to the ledger; the host calls it once per batch, before it acts on the events.
@@ -322,6 +343,22 @@ impl<H: Host> Connection<H> {
 
     /// Registers a request, then writes it into the output (S2: an answer can never arrive unknown).
     pub fn send(&mut self, now: Time, send: Send<'_, H::Call>) -> Result<Arc<Record>, SendError> {
+        let Send { request, owner, idle, max, augmented, custom_token } = send;
+        let wants_progress = request.progress_token || !custom_token.is_empty();
+        let (method, size) = (request.method, request.params.len());
+        let asked = Asked { method, size, owner, idle, max, augmented, wants_progress, is_leg: false };
+        let record = self.admit(now, asked, custom_token)?;
+        self.output.request(record.number, |out| encode::request(out, record.number, &request));
+        Ok(record)
+    }
+
+    /// Registers a request of ours; the caller writes it before anything else.
+    pub(crate) fn admit(
+        &mut self,
+        now: Time,
+        asked: Asked<'_, H::Call>,
+        custom_token: &[u8],
+    ) -> Result<Arc<Record>, SendError> {
         if self.over {
             return Err(SendError::Closed);
         }
@@ -330,13 +367,13 @@ impl<H: Host> Connection<H> {
         if self.table.live() >= self.limits.max_outbound {
             return Err(full("max_outbound", self.limits.max_outbound));
         }
-        if self.output.len() + send.request.params.len() > self.limits.max_output_bytes {
+        if self.output.len() + asked.size > self.limits.max_output_bytes {
             return Err(full("max_output_bytes", self.limits.max_output_bytes));
         }
-        let token = (!send.custom_token.is_empty()).then(|| id::key(send.custom_token).to_bytes());
+        let token = (!custom_token.is_empty()).then(|| id::key(custom_token).to_bytes());
         if let Some(token) = &token {
             let live = |number| self.table.find(number).is_some_and(|(_, state)| state.is_live());
-            if self.tokens.contains_key(token.as_slice()) || id::minted(send.custom_token).is_some_and(live) {
+            if self.tokens.contains_key(token.as_slice()) || id::minted(custom_token).is_some_and(live) {
                 return Err(SendError::TokenInUse);
             }
         }
@@ -355,19 +392,20 @@ impl<H: Host> Connection<H> {
             }
             break minted;
         };
-        let method = self.method(send.request.method);
-        let wants_progress = send.request.progress_token || token.is_some();
-        let record =
-            Arc::new(Record::outbound(minted.number, Arc::clone(&self.peer), method, wants_progress, now));
+        let method = self.method(asked.method);
+        let peer = Arc::clone(&self.peer);
+        let mut record = Record::outbound(minted.number, peer, method, asked.wants_progress, now);
+        record.is_leg = asked.is_leg;
+        let record = Arc::new(record);
         let idle_now = self.idle_clock(now);
         let entry = Outbound {
             record: Arc::clone(&record),
-            owner: send.owner,
-            idle: send.idle,
-            idle_at: if send.idle == 0 { Time::MAX } else { idle_now.saturating_add(send.idle) },
-            max_at: if send.max == 0 { Time::MAX } else { now.saturating_add(send.max) },
+            owner: asked.owner,
+            idle: asked.idle,
+            idle_at: if asked.idle == 0 { Time::MAX } else { idle_now.saturating_add(asked.idle) },
+            max_at: if asked.max == 0 { Time::MAX } else { now.saturating_add(asked.max) },
             paused_at: 0,
-            augmented: send.augmented,
+            augmented: asked.augmented,
             custom_token: token.is_some(),
             task: None,
             task_cancelled: false,
@@ -379,7 +417,6 @@ impl<H: Host> Connection<H> {
         if let Some(token) = token {
             self.tokens.insert(token.into_boxed_slice(), minted.number);
         }
-        self.output.request(minted.number, |out| encode::request(out, minted.number, &send.request));
         self.counters.requests_out += 1;
         Ok(record)
     }
@@ -442,7 +479,7 @@ impl<H: Host> Connection<H> {
         }
         let outcome = moved.to.outcome().unwrap_or(Outcome::Cancelled);
         Self::finish(&record, outcome, now, batch);
-        batch.events.push(Event::Settled { owner, record, end: End::Local(outcome) });
+        batch.events.push(Event::Settled { owner, record, end: End::Local(outcome), answer: None });
     }
 
     /// Forgets a call that has ended, so that its slot is free.
@@ -507,13 +544,23 @@ impl<H: Host> Connection<H> {
         }
     }
 
+    /// As [`Connection::forget`], and says so: the task is over, or nobody waits for it any longer.
+    pub(crate) fn end_task(&mut self, number: u64, batch: &mut Batch<H>) {
+        let Some((slot, State::Task)) = self.table.find(number) else { return };
+        if let Some(owner) = self.outbound[slot].as_mut().and_then(|entry| entry.owner.take()) {
+            batch.events.push(Event::TaskOver { owner: Some(owner) });
+        }
+        self.release(slot, number);
+    }
+
     // ---- the peer's requests ----
 
-    /// Hangs the host's handle on a request of the peer's, so that its cancel can find it.
-    pub fn attach(&mut self, number: u64, owner: H::Request) {
-        if let Some(entry) = self.arrivals.find(number).and_then(|(slot, _)| self.inbound[slot].as_mut()) {
-            entry.owner = Some(owner);
-        }
+    /// Hangs the host's handle on a request of the peer's, so that its cancel can find it; false where it is over.
+    pub fn attach(&mut self, number: u64, owner: H::Request) -> bool {
+        let Some((slot, state)) = self.arrivals.find(number) else { return false };
+        let Some(entry) = self.inbound[slot].as_mut() else { return false };
+        entry.owner = Some(owner);
+        state.is_live()
     }
 
     /// The host's handles of the peer's requests in flight.
@@ -551,17 +598,13 @@ impl<H: Host> Connection<H> {
             return self.overflow(now, number);
         }
         let Ok(moved) = self.arrivals.claim(number, event) else { return Answered::default() };
-        let Some(entry) = self.inbound[moved.slot].as_mut() else { return Answered::default() };
+        let Some(entry) = self.inbound[moved.slot].as_ref() else { return Answered::default() };
         let record = Arc::clone(&entry.record);
         let silent = moved.to == State::Declined;
         if !silent {
-            if let Some(update) = entry.pending.take() {
-                let with_message = self.rules.progress_has_message();
-                encode::progress(self.output.frame(), record.wire_token(), &update, with_message);
-                entry.progress_end = self.output.position();
-                self.counters.progress_out += 1;
-            }
-            let out = self.output.result_after(entry.progress_end);
+            self.flush_pending(moved.slot);
+            let progress_end = self.inbound[moved.slot].as_ref().map_or(0, |entry| entry.progress_end);
+            let out = self.output.result_after(progress_end);
             match answer {
                 Answer::Result(bytes) | Answer::Task(bytes) if self.rules.has_result_type() => {
                     encode::typed_result(out, record.wire_id(), bytes);
@@ -572,7 +615,7 @@ impl<H: Host> Connection<H> {
                 }
             }
             if self.rules.ends_listen_with_cancelled(&record.method) {
-                let out = self.output.result_after(entry.progress_end);
+                let out = self.output.result_after(progress_end);
                 encode::cancelled_raw(out, record.wire_id(), None);
                 self.counters.cancels_out += 1;
             }
@@ -631,7 +674,7 @@ impl<H: Host> Connection<H> {
     }
 
     /// Fails the one request whose result does not fit into the output (G7).
-    fn overflow(&mut self, now: Time, number: u64) -> Answered {
+    pub(crate) fn overflow(&mut self, now: Time, number: u64) -> Answered {
         let Ok(moved) = self.arrivals.claim(number, Happening::Cancel) else { return Answered::default() };
         let Some(entry) = self.inbound[moved.slot].as_ref() else { return Answered::default() };
         let record = Arc::clone(&entry.record);
@@ -655,7 +698,7 @@ impl<H: Host> Connection<H> {
         Answered { written: false, finished: Some(record) }
     }
 
-    fn forget_id(&mut self, slot: usize) {
+    pub(crate) fn forget_id(&mut self, slot: usize) {
         if let Some(entry) = self.inbound[slot].as_ref() {
             let hash = id::hash(entry.record.wire_id(), &self.hasher);
             self.recent[self.recent_at % RECENT] = hash;
@@ -708,7 +751,7 @@ impl<H: Host> Connection<H> {
             return Ok(Reported::NotIncreasing);
         }
         if self.congested || self.output.len() >= self.limits.max_output_bytes {
-            if entry.pending.replace(update).is_none() {
+            if entry.pending.replace(Pending::Update(update)).is_none() {
                 self.pending.push(number);
                 return Ok(Reported::Sent);
             }
@@ -819,7 +862,7 @@ impl<H: Host> Connection<H> {
             if entry.task.is_some() {
                 // What fired is the task's time to live: the deadlines ended with the call (TSK-45).
                 self.outbound[slot] = Some(entry);
-                self.release(slot, number);
+                self.end_task(number, batch);
                 continue;
             }
             let event = if entry.max_at <= now {
@@ -901,14 +944,23 @@ impl<H: Host> Connection<H> {
         }
         for number in std::mem::take(&mut self.pending) {
             let Some((slot, State::Running | State::Task)) = self.arrivals.find(number) else { continue };
-            let Some(entry) = self.inbound[slot].as_mut() else { continue };
-            if let Some(update) = entry.pending.take() {
+            self.flush_pending(slot);
+        }
+    }
+
+    /// Writes the progress that waits for the request in `slot`.
+    pub(crate) fn flush_pending(&mut self, slot: usize) {
+        let Some(entry) = self.inbound[slot].as_mut() else { return };
+        match entry.pending.take() {
+            None => return,
+            Some(Pending::Frame(frame)) => self.output.frame().extend_from_slice(&frame),
+            Some(Pending::Update(update)) => {
                 let with_message = self.rules.progress_has_message();
                 encode::progress(self.output.frame(), entry.record.wire_token(), &update, with_message);
-                entry.progress_end = self.output.position();
-                self.counters.progress_out += 1;
             }
         }
+        entry.progress_end = self.output.position();
+        self.counters.progress_out += 1;
     }
 
     /// True while progress is coalesced.
@@ -939,8 +991,11 @@ impl<H: Host> Connection<H> {
                 let outcome = moved.to.outcome().unwrap_or(outcome);
                 Self::finish(&record, outcome, now, batch);
                 self.release(slot, record.number);
-                batch.events.push(Event::Settled { owner, record, end: End::Local(outcome) });
+                batch.events.push(Event::Settled { owner, record, end: End::Local(outcome), answer: None });
             } else {
+                if owner.is_some() && matches!(self.table.find(record.number), Some((_, State::Task))) {
+                    batch.events.push(Event::TaskOver { owner });
+                }
                 self.release(slot, record.number);
             }
         }

@@ -28,6 +28,21 @@ pub enum End {
     Local(Outcome),
 }
 
+/// A frame that answered a call of ours; spans of values are relative to the frame.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerFrame {
+    /// Where the frame stands in the run.
+    pub frame: Span,
+    /// `id`.
+    pub id: Span,
+    /// The subscription id in the result's `_meta`; empty for none.
+    pub subscription_id: Span,
+    /// `result.resultType`; empty for none.
+    pub result_type: Span,
+    /// Whether the call goes on as a task (2025-11-25).
+    pub as_task: bool,
+}
+
 /// One thing that happened.
 pub enum Event<H: Host> {
     /// A call of ours ended.
@@ -38,6 +53,8 @@ pub enum Event<H: Host> {
         record: Arc<Record>,
         /// How.
         end: End,
+        /// The frame that ended it, for whoever passes it on; None where the end came from elsewhere.
+        answer: Option<AnswerFrame>,
     },
     /// A call of ours made progress.
     Progress {
@@ -47,6 +64,15 @@ pub enum Event<H: Host> {
         record: Arc<Record>,
         /// The update.
         update: Progress,
+        /// Where the frame stands in the run.
+        frame: Span,
+        /// Where the token stands in the frame.
+        token: Span,
+    },
+    /// The task that a call of ours was answered with is over, and with it the call's progress token.
+    TaskOver {
+        /// The host's handle of the call, if it gave one.
+        owner: Option<H::Call>,
     },
     /// The peer asks something.
     Request {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::connection::{Connection, INTERNAL_ERROR, INVALID_REQUEST, Inbound, PARSE_ERROR, put};
 use crate::encode;
 use crate::envelope::{self, Envelope, Kind, Partial, Refusal, RefusalReason};
-use crate::event::{Batch, End, Event, Host};
+use crate::event::{AnswerFrame, Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::id;
 use crate::limits::clip;
@@ -19,6 +19,16 @@ fn in_run(frame: Span, inner: Span) -> Span {
         inner
     } else {
         Span { start: frame.start + inner.start, end: frame.start + inner.end }
+    }
+}
+
+fn answered(at: Span, envelope: &Envelope) -> AnswerFrame {
+    AnswerFrame {
+        frame: at,
+        id: envelope.id,
+        subscription_id: envelope.subscription_id,
+        result_type: envelope.result_type,
+        as_task: false,
     }
 }
 
@@ -142,20 +152,29 @@ impl<H: Host> Connection<H> {
     }
 
     /// Hands a settled call to the host and frees its slot.
-    fn settle(&mut self, now: Time, slot: usize, number: u64, end: End, batch: &mut Batch<H>) {
+    fn settle(
+        &mut self,
+        now: Time,
+        slot: usize,
+        number: u64,
+        end: End,
+        answer: Option<AnswerFrame>,
+        batch: &mut Batch<H>,
+    ) {
         let Some(entry) = self.outbound[slot].as_mut() else { return };
         let record = Arc::clone(&entry.record);
-        let owner = entry.owner.take();
+        let goes_on = matches!(self.table.find(number), Some((_, State::Task)));
+        let owner = if goes_on { entry.owner.clone() } else { entry.owner.take() };
         let outcome = match end {
             End::Result(_) => Outcome::Result,
             End::Error(_) | End::Invalid(_) => Outcome::Error,
             End::Local(outcome) => outcome,
         };
         Self::finish(&record, outcome, now, batch);
-        if !matches!(self.table.find(number), Some((_, State::Task))) {
+        if !goes_on {
             self.release(slot, number);
         }
-        batch.events.push(Event::Settled { owner, record, end });
+        batch.events.push(Event::Settled { owner, record, end, answer });
     }
 
     fn take_result(&mut self, now: Time, frame: &[u8], at: Span, envelope: &Envelope, batch: &mut Batch<H>) {
@@ -191,14 +210,15 @@ impl<H: Host> Connection<H> {
                 .map(|milliseconds| (milliseconds.max(0.0) * 1e6) as Time);
             self.keep_for_task(now, slot, number, task.of(frame).into(), ttl);
         } else {
-            self.note_task_state(envelope.result.of(frame));
+            self.note_task_state(envelope.result.of(frame), batch);
         }
         let end = if self.rules.has_result_type() && !self.knows_result_type(slot, frame, envelope) {
             End::Invalid("the result's resultType is not one this request can have")
         } else {
             End::Result(in_run(at, envelope.result))
         };
-        self.settle(now, slot, number, end, batch);
+        let answer = AnswerFrame { as_task: keeps_token, ..answered(at, envelope) };
+        self.settle(now, slot, number, end, Some(answer), batch);
     }
 
     fn take_error(&mut self, now: Time, frame: &[u8], at: Span, envelope: &Envelope, batch: &mut Batch<H>) {
@@ -208,7 +228,7 @@ impl<H: Host> Connection<H> {
                 Some(fault) => End::Invalid(fault),
                 None => End::Error(in_run(at, envelope.error)),
             };
-            self.settle(now, slot, number, end, batch);
+            self.settle(now, slot, number, end, Some(answered(at, envelope)), batch);
         }
     }
 
@@ -234,7 +254,7 @@ impl<H: Host> Connection<H> {
     }
 
     /// A task object with a terminal status ends its hold on a token (PRG-19, TSK-41).
-    fn note_task_state(&mut self, object: &[u8]) {
+    fn note_task_state(&mut self, object: &[u8], batch: &mut Batch<H>) {
         if self.tasks.is_empty() {
             return;
         }
@@ -242,7 +262,7 @@ impl<H: Host> Connection<H> {
         if let Some(b"\"completed\"" | b"\"failed\"" | b"\"cancelled\"") = text("status")
             && let Some(number) = text("taskId").and_then(|id| self.tasks.get(id)).copied()
         {
-            self.forget(number);
+            self.end_task(number, batch);
         }
     }
 
@@ -365,7 +385,7 @@ impl<H: Host> Connection<H> {
         }
         record.note_cancel(CancelledBy::Peer, reason, now);
         self.counters.cancels_in += 1;
-        self.settle(now, slot, number, End::Local(Outcome::Cancelled), batch);
+        self.settle(now, slot, number, End::Local(Outcome::Cancelled), None, batch);
         true
     }
 
@@ -424,7 +444,7 @@ impl<H: Host> Connection<H> {
         }
         self.counters.progress_in += 1;
         self.renew(slot, now);
-        batch.events.push(Event::Progress { owner, record, update });
+        batch.events.push(Event::Progress { owner, record, update, frame: at, token: envelope.progress_token });
     }
 
     fn take_notification(
@@ -437,7 +457,7 @@ impl<H: Host> Connection<H> {
     ) {
         let name = envelope.method_name(frame);
         if *name == *method::TASK_STATUS.as_bytes() || *name == *method::TASKS.as_bytes() {
-            self.note_task_state(envelope.params.of(frame));
+            self.note_task_state(envelope.params.of(frame), batch);
         }
         let mut owner = None;
         if let Some(number) = id::minted(envelope.subscription_id.of(frame))
@@ -464,7 +484,7 @@ impl<H: Host> Connection<H> {
             if let Some(number) = id::minted(id.of(frame))
                 && let Ok(moved) = self.table.claim(number, Happening::Failed)
             {
-                self.settle(now, moved.slot, number, End::Invalid(refusal.reason.message()), batch);
+                self.settle(now, moved.slot, number, End::Invalid(refusal.reason.message()), None, batch);
             }
         } else if self.owes_an_answer(refusal) {
             let code = if refusal.reason.is_syntax() { PARSE_ERROR } else { INVALID_REQUEST };

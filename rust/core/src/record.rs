@@ -169,6 +169,8 @@ pub struct Record {
     pub direction: Direction,
     /// Whether progress was asked for.
     pub wants_progress: bool,
+    /// Whether it is the far leg of a relayed request: kept with the near one, not by itself.
+    pub is_leg: bool,
     /// The other end.
     pub peer: Arc<Peer>,
     /// The method.
@@ -194,6 +196,7 @@ impl Record {
             number,
             direction: Direction::Outbound,
             wants_progress,
+            is_leg: false,
             peer,
             method,
             wire: Wire::new(b"", b""),

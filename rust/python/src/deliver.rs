@@ -224,7 +224,7 @@ pub fn deliver<'py>(
     let wake_now = |wakeups: Vec<Wakeup>| wake_all(py, wakeups, wake, here);
     for event in batch.events.drain(..) {
         match event {
-            Event::Settled { owner, record: _, end } => {
+            Event::Settled { owner, end, .. } => {
                 let Some(Handle(call)) = owner else { continue };
                 let ended = match end {
                     End::Result(span) => Ended::Result(bytes_of(py, region, span)),
@@ -240,6 +240,7 @@ pub fn deliver<'py>(
                 call.get().update(py, &update, &mut wakeups);
                 wake_now(wakeups);
             }
+            Event::TaskOver { .. } => {}
             Event::Request { .. } => {
                 let request = requests[started].clone_ref(py);
                 started += 1;

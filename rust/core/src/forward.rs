@@ -1,0 +1,219 @@
+//! Frames passed on between connections: spliced, not rewritten.
+//!
+//! What a relay asks of a connection that `send`, `answer` and `progress` do not do: the frame exists already,
+//! and only our number or the peer's own id and token take the places of what stood there (section 14 of the
+//! relay's rules). The flights are decided as ever, each by its own table.
+
+use std::sync::Arc;
+
+use crate::connection::{Asked, Connection, Pending, SendError};
+use crate::encode;
+use crate::envelope::{self, Envelope};
+use crate::event::{AnswerFrame, Batch, Host};
+use crate::flight::{CancelledBy, Event as Happening, State};
+use crate::id;
+use crate::limits::{Exceeded, clip};
+use crate::record::{Progress, Record, Time};
+use crate::rules::method;
+use crate::span::Span;
+use crate::splice::{Edit, splice};
+
+/// A request of another peer's that goes on to this one.
+pub struct Forward<'a, C> {
+    /// The frame as it came in.
+    pub frame: &'a [u8],
+    /// Where things stand in it.
+    pub envelope: &'a Envelope,
+    /// The method's name, decoded.
+    pub method: &'a str,
+    /// What the peer is not to see of `params.name`, the prefix that chose it, and what stands there instead.
+    pub name: Edit<'a>,
+    /// The host's handle for it.
+    pub owner: C,
+    /// Nanoseconds without answer or progress; 0 for never.
+    pub idle: Time,
+    /// Nanoseconds in all; 0 for never.
+    pub max: Time,
+}
+
+impl<H: Host> Connection<H> {
+    /// Registers a request and passes its frame on, under our number in place of its id and its token.
+    pub fn forward(&mut self, now: Time, forward: Forward<'_, H::Call>) -> Result<Arc<Record>, SendError> {
+        let Forward { frame, envelope, method, name, owner, idle, max } = forward;
+        let token = envelope.progress_token;
+        // What is no token stays what it is: nothing that we would match comes back for it.
+        let wants_progress = id::is_token(token.of(frame));
+        let asked = Asked {
+            method,
+            size: frame.len(),
+            owner: Some(owner),
+            idle,
+            max,
+            augmented: !envelope.task.is_empty(),
+            wants_progress,
+            is_leg: true,
+        };
+        let record = self.admit(now, asked, b"")?;
+        let mut digits = itoa::Buffer::new();
+        let number = digits.format(record.number).as_bytes();
+        let token = if wants_progress { token } else { Span::default() };
+        let extra = self.extra_meta(envelope.meta.of(frame));
+        let edits = [(envelope.id, number), (token, number), name];
+        self.output.request(record.number, |out| {
+            if extra.is_empty() {
+                splice(out, frame, edits);
+            } else {
+                with_meta(out, frame, edits, &extra);
+            }
+        });
+        Ok(record)
+    }
+
+    /// Answers a request of the peer's with a frame that answered ours elsewhere; false where it is over.
+    pub fn answer_with(
+        &mut self,
+        now: Time,
+        number: u64,
+        frame: &[u8],
+        answered: &AnswerFrame,
+        is_error: bool,
+        batch: &mut Batch<H>,
+    ) -> bool {
+        if frame.len() > 1024 && self.output.len() + frame.len() > self.limits.max_output_bytes {
+            return self.overflow(now, number, batch);
+        }
+        let goes_on = answered.as_task
+            && self.arrivals.find(number).is_some_and(|(slot, _)| {
+                self.inbound[slot].as_ref().is_some_and(|entry| entry.augmented && entry.record.wants_progress)
+            });
+        let event = match (is_error, goes_on) {
+            (true, _) => Happening::Failed,
+            (false, true) => Happening::AnsweredWithTask,
+            (false, false) => Happening::Answered,
+        };
+        let Ok(moved) = self.arrivals.claim(number, event) else { return false };
+        let silent = moved.to == State::Declined;
+        self.flush_pending(moved.slot);
+        let Some(entry) = self.inbound[moved.slot].as_ref() else { return false };
+        let record = Arc::clone(&entry.record);
+        if !silent {
+            let id = record.wire_id();
+            let out = self.output.result_after(entry.progress_end);
+            splice(out, frame, [(answered.id, id), (answered.subscription_id, id)]);
+            record.note_written(now);
+        }
+        if let Some(outcome) = moved.to.outcome() {
+            self.finish(&record, outcome, now, batch);
+        }
+        if moved.to == State::Task {
+            self.forget_id(moved.slot);
+        } else {
+            self.remove_inbound(now, moved.slot, number);
+        }
+        !silent
+    }
+
+    /// Passes progress on under the peer's own token; false where it is over or the peer wants none.
+    pub fn progress_with(&mut self, number: u64, frame: &[u8], token: Span, update: &Progress, now: Time) -> bool {
+        let Some((slot, State::Running | State::Task)) = self.arrivals.find(number) else { return false };
+        let Some(entry) = self.inbound[slot].as_mut() else { return false };
+        if !entry.record.wants_progress || self.rules.may_progress().is_err() {
+            return false;
+        }
+        if !entry.record.note_progress(update, now) && self.rules.choices.progress_must_increase {
+            self.counters.progress_dropped += 1;
+            return false;
+        }
+        let full = self.output.len() + frame.len() > self.limits.max_output_bytes;
+        if self.congested || full {
+            let mut pending = Vec::new();
+            splice(&mut pending, frame, [(token, entry.record.wire_token())]);
+            if entry.pending.replace(Pending::Frame(pending.into_boxed_slice())).is_some() {
+                self.counters.progress_coalesced += 1;
+            } else {
+                self.pending.push(number);
+            }
+            return true;
+        }
+        entry.pending = None;
+        splice(self.output.frame(), frame, [(token, entry.record.wire_token())]);
+        entry.progress_end = self.output.position();
+        self.counters.progress_out += 1;
+        true
+    }
+
+    /// Passes a notification on as it is, but for its subscription id where `number` names the peer's listen.
+    pub fn notify_with(&mut self, frame: &[u8], subscription: Option<(u64, Span)>) -> Result<(), SendError> {
+        if self.is_over() {
+            return Err(SendError::Closed);
+        }
+        if self.output.len() + frame.len() > self.limits.max_output_bytes {
+            let (limit, value) = ("max_output_bytes", self.limits.max_output_bytes);
+            return Err(SendError::Exceeded(Exceeded { limit, value }));
+        }
+        let Some((number, span)) = subscription else {
+            splice(self.output.frame(), frame, []);
+            return Ok(());
+        };
+        // Nothing after the end of its listen (race 13).
+        let Some((slot, State::Running)) = self.arrivals.find(number) else { return Err(SendError::Closed) };
+        let Some(entry) = self.inbound[slot].as_ref() else { return Err(SendError::Closed) };
+        splice(self.output.frame(), frame, [(span, entry.record.wire_id())]);
+        Ok(())
+    }
+
+    /// Ends a listen of the peer's by a cancel, as its server ended it (K1); false where it is over.
+    pub fn end_listen_of_peer(&mut self, now: Time, number: u64, reason: Option<&str>, batch: &mut Batch<H>) -> bool {
+        let Ok(moved) = self.arrivals.claim(number, Happening::Cancel) else { return false };
+        let Some(entry) = self.inbound[moved.slot].as_ref() else { return false };
+        let record = Arc::clone(&entry.record);
+        record.note_cancel(CancelledBy::Peer, reason, now);
+        let reason = reason.map(|reason| clip(reason, self.limits.max_text_bytes));
+        encode::cancelled_raw(self.output.frame(), record.wire_id(), reason);
+        record.note_cancel_written();
+        self.counters.cancels_out += 1;
+        self.finish(&record, moved.to.outcome().unwrap_or(crate::flight::Outcome::Cancelled), now, batch);
+        self.remove_inbound(now, moved.slot, number);
+        true
+    }
+
+    /// Frees the token of a request that was answered with a task which is over now (P6).
+    pub fn end_task_of_peer(&mut self, now: Time, number: u64) {
+        if let Some((slot, State::Task)) = self.arrivals.find(number) {
+            self.flush_pending(slot);
+            self.remove_inbound(now, slot, number);
+        }
+    }
+}
+
+/// Writes a request whose `_meta` lacks what this peer's revision asks for: the client's is of another era.
+fn with_meta<const N: usize>(out: &mut Vec<u8>, frame: &[u8], edits: [(Span, &[u8]); N], extra: &[u8]) {
+    let mut spliced = Vec::new();
+    splice(&mut spliced, frame, edits);
+    spliced.pop();
+    let line = &spliced[..];
+    let params = envelope::find_member(line, "params").unwrap_or_default();
+    let request = encode::Request {
+        method: method::PING,
+        params: params.of(line),
+        meta: envelope::find_member(params.of(line), "_meta").unwrap_or_default(),
+        extra_meta: extra,
+        progress_token: false,
+    };
+    // The params as `encode` extends them, in the place where they stood.
+    let mut extended = Vec::new();
+    encode::request(&mut extended, 0, &request);
+    extended.pop();
+    let within = envelope::find_member(&extended, "params").unwrap_or_default();
+    let params_of = within.of(&extended);
+    if params.is_empty() {
+        let brace = line.iter().rposition(|byte| *byte == b'}').unwrap_or(line.len());
+        out.extend_from_slice(&line[..brace]);
+        out.extend_from_slice(b",\"params\":");
+        out.extend_from_slice(params_of);
+        out.extend_from_slice(&line[brace..]);
+        out.push(b'\n');
+    } else {
+        splice(out, line, [(params, params_of)]);
+    }
+}

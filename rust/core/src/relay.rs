@@ -1,0 +1,213 @@
+//! The relay: frames of one peer passed on to another, ids and tokens translated, inside the core.
+//!
+//! It is a layer above connections. Each connection decides its own flights by its own table; the relay only
+//! says that a flight here and a flight there are one exchange ([`Leg`]), and carries what happens to the one
+//! over to the other. The exchange's single outcome is that of the flight on the side that asked.
+//!
+//! Work is done in two phases, and no two connections are ever locked at once:
+//! - The host locks the source and lets it take its frames. What came of them is the batch of events, with
+//!   spans into the source's read region, which stays put until it is consumed.
+//! - [`Relay::route`] carries the batch over: for each run of events with the same destination it locks that
+//!   destination once. What the destination made of it (a cancel settles a flight, too) is carried on likewise.
+//!
+//! Between the two phases anything may happen to either side. That needs no care: whatever comes later finds
+//! its flight over and loses.
+
+mod carry;
+mod exchange;
+mod fault;
+mod member;
+mod route;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+pub use exchange::{Key, Leg, Owner, Relaying};
+pub use fault::{Fault, METHOD_NOT_FOUND};
+pub use member::Upstream;
+pub use route::{Conflict, Goal, Matched, Route, Routes};
+
+use crate::connection::Connection;
+use crate::event::{Batch, Host};
+use crate::record::{Record, Time};
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use member::{Member, Members, Side};
+
+/// How the relay reaches a connection of the host's.
+pub trait Line {
+    /// The host.
+    type Host: Host;
+
+    /// The connection, behind its own short lock.
+    fn connection(&self) -> &Mutex<Connection<Relaying<Self::Host>>>;
+}
+
+/// What routing a batch leaves for the host to do.
+pub struct Routed<L> {
+    /// Connections with something new to write, each once.
+    pub touched: Vec<Arc<L>>,
+    /// Records that ended on other connections than the source.
+    pub finished: Vec<Arc<Record>>,
+}
+
+impl<L> Default for Routed<L> {
+    fn default() -> Self {
+        Self { touched: Vec::new(), finished: Vec::new() }
+    }
+}
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// What a relay counts, beside what its connections count.
+        #[derive(Default)]
+        pub struct Counts {
+            $($(#[$doc])* pub $name: AtomicU64,)*
+        }
+
+        impl Counts {
+            /// Every counter's name and value.
+            pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name.load(Ordering::Relaxed))),*].into_iter()
+            }
+        }
+    };
+}
+
+counts! {
+    /// Requests passed on.
+    forwarded,
+    /// Answers passed back.
+    answered,
+    /// Progress passed back.
+    progress,
+    /// Cancels passed on.
+    cancelled,
+    /// Requests cancelled in the batch that brought them: nothing was passed on.
+    cancelled_unsent,
+    /// Answers and progress whose exchange was over on the side that asked.
+    too_late,
+    /// Requests answered with an error of the relay's own, because of a deadline.
+    timed_out,
+    /// Likewise, because the upstream was lost or not there.
+    upstream_closed,
+    /// Likewise, because of a limit.
+    overloaded,
+    /// Likewise, for every other reason.
+    refused,
+    /// Requests of shared upstreams that were refused (R3).
+    unattributed,
+    /// Notifications passed on; each copy counts.
+    notified,
+    /// Notifications that belong to nobody.
+    notifications_dropped,
+}
+
+/// See the module's text.
+pub struct Relay<L: Line> {
+    /// What it counts.
+    pub counts: Counts,
+    upstreams: Box<[Upstream]>,
+    members: Mutex<Members<L>>,
+    rounds: AtomicU64,
+}
+
+impl<L: Line> Relay<L> {
+    /// A relay to these upstreams, none of which has a connection yet.
+    pub fn new(upstreams: impl IntoIterator<Item = Upstream>) -> Self {
+        Self {
+            counts: Counts::default(),
+            upstreams: upstreams.into_iter().collect(),
+            members: Mutex::new(Members::default()),
+            rounds: AtomicU64::new(0),
+        }
+    }
+
+    /// The upstreams, in the order that routes refer to.
+    pub fn upstreams(&self) -> &[Upstream] {
+        &self.upstreams
+    }
+
+    /// Takes a client in, whose requests go by `routes`.
+    pub fn add_client(&self, line: Arc<L>, routes: Arc<Routes>) -> Key {
+        lock(line.connection()).takes_duplicates = true;
+        let own = self.upstreams.iter().map(|_| AtomicU64::new(0)).collect();
+        lock(&self.members).insert(line, Side::Client { routes, own })
+    }
+
+    /// Takes an upstream's connection in: for all clients, or for the one named. A new epoch begins.
+    pub fn add_upstream(&self, line: Arc<L>, position: usize, client: Option<Key>) -> Key {
+        // A request that the server repeats the id of belongs to no one; two of them would.
+        lock(line.connection()).takes_duplicates = true;
+        let mut members = lock(&self.members);
+        let key = members.insert(line, Side::Upstream { position, client });
+        match client.map(|client| members.get(client)) {
+            None => member::point(&self.upstreams, None, position, key),
+            Some(Some(owner)) => {
+                if let Side::Client { own, .. } = &owner.side {
+                    member::point(&self.upstreams, Some(own), position, key);
+                }
+            }
+            // The client is gone; so will the connection be.
+            Some(None) => {}
+        }
+        key
+    }
+
+    /// Lets a connection go that is over; what was in flight on it was routed by its end.
+    pub fn leave(&self, key: Key) {
+        let mut members = lock(&self.members);
+        let Some(member) = members.remove(key) else { return };
+        if let Side::Upstream { position, client } = member.side {
+            match client {
+                None => member::unpoint(&self.upstreams, None, position, key),
+                Some(client) => {
+                    if let Some(Side::Client { own, .. }) = members.get(client).map(|owner| &owner.side) {
+                        member::unpoint(&self.upstreams, Some(own), position, key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where `client` finds the upstream at `position`, if a connection is there.
+    pub fn upstream_of(&self, client: Key, position: usize) -> Option<Key> {
+        match &self.member(client)?.side {
+            Side::Client { own, .. } => member::resolve(&self.upstreams, own, position),
+            Side::Upstream { .. } => None,
+        }
+    }
+
+    /// The connection of `key`.
+    pub fn line(&self, key: Key) -> Option<Arc<L>> {
+        self.member(key).map(|member| Arc::clone(&member.line))
+    }
+
+    fn member(&self, key: Key) -> Option<Arc<Member<L>>> {
+        lock(&self.members).get(key).cloned()
+    }
+
+    /// Carries over what a batch of `source` means for other connections; what is left in it is the host's.
+    ///
+    /// `region` is what the batch's spans refer to. No connection may be locked by the caller.
+    pub fn route(
+        &self,
+        source: Key,
+        region: &[u8],
+        now: Time,
+        batch: &mut Batch<Relaying<L::Host>>,
+    ) -> Routed<L> {
+        let mut routed = Routed::default();
+        if batch.is_empty() {
+            return routed;
+        }
+        let round = self.rounds.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut follow = VecDeque::new();
+        self.carry(source, region, now, round, batch, &mut routed, &mut follow);
+        while let Some((key, mut next)) = follow.pop_front() {
+            self.carry(key, b"", now, round, &mut next, &mut routed, &mut follow);
+            // A flight of the host's own can end here, too: it follows the same wake-up as the source's.
+            batch.events.append(&mut next.events);
+        }
+        routed
+    }
+}

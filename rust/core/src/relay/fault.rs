@@ -1,0 +1,117 @@
+//! Why the relay itself answers a request: the error that the one who asked gets.
+//!
+//! Codes are -32603 with the cause in the data, since 2026-07-28 reserves what lies nearer; `sent` says whether
+//! the server may have seen the request: false means that trying again is safe. The relay never does.
+
+use crate::connection::{Answer, INTERNAL_ERROR, SendError};
+use crate::encode;
+use crate::flight::Outcome;
+
+/// JSON-RPC: no such method.
+pub const METHOD_NOT_FOUND: i64 = -32601;
+
+/// See the module's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A deadline of ours passed.
+    Timeout,
+    /// The server is gone, or was never there.
+    UpstreamClosed,
+    /// We are closing.
+    Closed,
+    /// A limit, by its name.
+    Overloaded(&'static str),
+    /// Somebody on our side cancelled it.
+    Cancelled,
+    /// The server's answer is not one the protocol has.
+    InvalidAnswer(&'static str),
+    /// The server answered with something that the client's revision cannot say.
+    NotBridged,
+    /// No route takes the method.
+    NoRoute,
+    /// A server asks, but nobody can say which client it means (R3).
+    NoAttribution,
+    /// The revision in force does not allow it.
+    NotAllowed(&'static str),
+}
+
+impl Fault {
+    /// One word, stable: `data.reason`.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Fault::Timeout => "timeout",
+            Fault::UpstreamClosed => "upstream_closed",
+            Fault::Closed => "closed",
+            Fault::Overloaded(_) => "overloaded",
+            Fault::Cancelled => "cancelled",
+            Fault::InvalidAnswer(_) => "invalid_answer",
+            Fault::NotBridged => "not_bridged",
+            Fault::NoRoute => "no_route",
+            Fault::NoAttribution => "no_attribution",
+            Fault::NotAllowed(_) => "not_allowed",
+        }
+    }
+
+    /// One sentence.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Fault::Timeout => "the server did not answer in time",
+            Fault::UpstreamClosed => "the connection to the server is gone",
+            Fault::Closed => "the relay is closing",
+            Fault::Overloaded(_) => "too much is in flight to this server",
+            Fault::Cancelled => "the request was cancelled",
+            Fault::InvalidAnswer(fault) | Fault::NotAllowed(fault) => fault,
+            Fault::NotBridged => "the server asks for input, which a client of this revision cannot be asked for here",
+            Fault::NoRoute => "Method not found",
+            Fault::NoAttribution => "Method not found: this server is shared, so its requests belong to no client",
+        }
+    }
+
+    const fn code(self) -> i64 {
+        match self {
+            Fault::NoRoute | Fault::NoAttribution => METHOD_NOT_FOUND,
+            _ => INTERNAL_ERROR,
+        }
+    }
+
+    pub(super) const fn of_end(outcome: Outcome) -> Fault {
+        match outcome {
+            Outcome::IdleTimeout | Outcome::MaxTimeout => Fault::Timeout,
+            Outcome::PeerClosed | Outcome::PeerExited => Fault::UpstreamClosed,
+            Outcome::Closed => Fault::Closed,
+            _ => Fault::Cancelled,
+        }
+    }
+
+    pub(super) const fn of_send(error: SendError) -> Fault {
+        match error {
+            SendError::Closed | SendError::NumbersExhausted => Fault::UpstreamClosed,
+            SendError::Exceeded(exceeded) => Fault::Overloaded(exceeded.limit),
+            SendError::Forbidden(forbidden) => Fault::NotAllowed(forbidden.message()),
+            SendError::TokenInUse => Fault::Overloaded("progress_token"),
+        }
+    }
+
+    /// The error's data.
+    pub fn data(self, sent: bool, upstream: &str) -> Vec<u8> {
+        let mut data = Vec::with_capacity(80);
+        data.extend_from_slice(b"{\"reason\":");
+        encode::string(&mut data, self.reason());
+        if let Fault::Overloaded(limit) = self {
+            data.extend_from_slice(b",\"limit\":");
+            encode::string(&mut data, limit);
+        }
+        data.extend_from_slice(if sent { b",\"sent\":true" } else { b",\"sent\":false" });
+        if !upstream.is_empty() {
+            data.extend_from_slice(b",\"upstream\":");
+            encode::string(&mut data, upstream);
+        }
+        data.push(b'}');
+        data
+    }
+
+    /// The whole error, over `data` from [`Fault::data`].
+    pub const fn answer(self, data: &[u8]) -> Answer<'_> {
+        Answer::Error { code: self.code(), message: self.message(), data }
+    }
+}

@@ -1,0 +1,39 @@
+//! Byte spans of a frame replaced; every other byte stays identical (number spelling, key order, escapes).
+
+use crate::span::Span;
+
+/// A span of a frame, and what takes its place. An empty span changes nothing.
+pub type Edit<'a> = (Span, &'a [u8]);
+
+/// Writes `frame` as one line with `edits` made, in whatever order the spans stand; they do not overlap.
+pub fn splice<const N: usize>(out: &mut Vec<u8>, frame: &[u8], mut edits: [Edit<'_>; N]) {
+    edits.sort_unstable_by_key(|(span, _)| span.start);
+    out.reserve(frame.len() + 32);
+    let mut from = 0;
+    for (span, bytes) in edits {
+        if span.is_empty() {
+            continue;
+        }
+        out.extend_from_slice(&frame[from..span.start as usize]);
+        out.extend_from_slice(bytes);
+        from = span.end as usize;
+    }
+    out.extend_from_slice(&frame[from..]);
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invariant_5_only_the_named_bytes_change() {
+        let frame = br#"{"b": 1.50,"id" : "x" ,"t":7, "a":"\u0041"}"#;
+        let mut out = Vec::new();
+        splice(&mut out, frame, [(Span::new(27, 28), b"12"), (Span::new(18, 21), b"345"), (Span::default(), b"no")]);
+        assert_eq!(out, b"{\"b\": 1.50,\"id\" : 345 ,\"t\":12, \"a\":\"\\u0041\"}\n");
+        out.clear();
+        splice(&mut out, frame, []);
+        assert_eq!(out, [&frame[..], b"\n"].concat());
+    }
+}
