@@ -1,0 +1,241 @@
+//! Clients and servers in memory around one relay: what each of them writes is bytes, what each of them reads
+//! is lines. Nothing happens by itself; a test says what moves when.
+
+#![allow(dead_code)]
+
+use std::sync::{Arc, Mutex};
+
+use turnout_core::connection::Connection;
+use turnout_core::event::{Batch, Event, Host};
+use turnout_core::flight::Outcome;
+use turnout_core::frames::{FrameBuffer, Item};
+use turnout_core::ledger::Ledger;
+use turnout_core::limits::Limits;
+use turnout_core::record::{Peer, Record, Time};
+use turnout_core::relay::{Goal, Key, Line, Relay, Relaying, Routes, Upstream};
+use turnout_core::rules::{Revision, Role, Rules};
+
+pub struct Nobody;
+
+impl Host for Nobody {
+    type Call = ();
+    type Request = ();
+}
+
+pub struct Wire(pub Mutex<Connection<Relaying<Nobody>>>);
+
+impl Line for Wire {
+    type Host = Nobody;
+
+    fn connection(&self) -> &Mutex<Connection<Relaying<Nobody>>> {
+        &self.0
+    }
+}
+
+/// One connection of the relay, and the far end of its channel.
+pub struct End {
+    pub key: Key,
+    pub wire: Arc<Wire>,
+    pub alive: bool,
+    pub congested: bool,
+    /// What the far end wrote and the relay has not read.
+    pub outgoing: Vec<u8>,
+    /// What the relay wrote and the far end has not read.
+    pub incoming: Vec<u8>,
+    frames: FrameBuffer,
+}
+
+pub struct World {
+    pub relay: Relay<Wire>,
+    pub routes: Arc<Routes>,
+    pub ends: Vec<End>,
+    pub now: Time,
+    /// Records that ended, and events that the relay left to the host.
+    pub finished: Vec<Arc<Record>>,
+    pub left: Vec<Event<Relaying<Nobody>>>,
+}
+
+pub const IDLE: Time = 1_000_000_000;
+
+impl World {
+    pub fn new(upstreams: &[&str]) -> Self {
+        Self::with(upstreams, Routes::new([], Goal::Upstream(0)).unwrap())
+    }
+
+    pub fn with(upstreams: &[&str], routes: Routes) -> Self {
+        let upstreams = upstreams.iter().map(|name| Upstream::new(name, IDLE, 20 * IDLE, false));
+        Self {
+            relay: Relay::new(upstreams),
+            routes: Arc::new(routes),
+            ends: Vec::new(),
+            now: IDLE,
+            finished: Vec::new(),
+            left: Vec::new(),
+        }
+    }
+
+    fn wire(name: &str, role: Role, revision: Revision, limits: Limits) -> Arc<Wire> {
+        let peer = Peer { name: name.into(), transport: "memory".into() };
+        let rules = Rules { role, revision, ..Rules::default() };
+        Arc::new(Wire(Mutex::new(Connection::new(peer, limits, rules, Arc::new(Ledger::new(0))))))
+    }
+
+    fn end(&mut self, key: Key, wire: Arc<Wire>) -> usize {
+        self.ends.push(End {
+            key,
+            wire,
+            alive: true,
+            congested: false,
+            outgoing: Vec::new(),
+            incoming: Vec::new(),
+            frames: FrameBuffer::new(1 << 20),
+        });
+        self.ends.len() - 1
+    }
+
+    pub fn client(&mut self) -> usize {
+        self.client_of(Revision::V2025_11_25, Limits::default())
+    }
+
+    pub fn client_of(&mut self, revision: Revision, limits: Limits) -> usize {
+        let wire = Self::wire("client", Role::Server, revision, limits);
+        let key = self.relay.add_client(Arc::clone(&wire), Arc::clone(&self.routes));
+        self.end(key, wire)
+    }
+
+    pub fn server(&mut self, position: usize, client: Option<usize>) -> usize {
+        self.server_of(position, client, Revision::V2025_11_25, Limits::default())
+    }
+
+    pub fn server_of(&mut self, position: usize, client: Option<usize>, revision: Revision, limits: Limits) -> usize {
+        let wire = Self::wire("server", Role::Client, revision, limits);
+        let client = client.map(|client| self.ends[client].key);
+        let key = self.relay.add_upstream(Arc::clone(&wire), position, client);
+        self.end(key, wire)
+    }
+
+    /// The far end writes; the relay does not read it yet.
+    pub fn write(&mut self, end: usize, line: &str) {
+        let outgoing = &mut self.ends[end].outgoing;
+        outgoing.extend_from_slice(line.as_bytes());
+        outgoing.push(b'\n');
+    }
+
+    /// The relay reads up to `count` bytes of what the far end wrote, as one batch.
+    pub fn read(&mut self, end: usize, count: usize) {
+        let End { key, wire, frames, outgoing, alive, .. } = &mut self.ends[end];
+        if !*alive {
+            return;
+        }
+        let count = count.min(outgoing.len());
+        frames.extend(&outgoing[..count]);
+        outgoing.drain(..count);
+        let mut batch = Batch::default();
+        {
+            let mut core = wire.0.lock().unwrap();
+            while let Some(item) = frames.next_item() {
+                if let Item::Frame(span) = item {
+                    assert!(core.receive(self.now, span.of(frames.region()), span, &mut batch).is_none());
+                }
+            }
+            core.settle_books(&mut batch);
+        }
+        let routed = self.relay.route(*key, frames.region(), self.now, &mut batch);
+        frames.consume(true);
+        self.finished.extend(batch.finished.into_iter().chain(routed.finished));
+        self.left.extend(batch.events);
+    }
+
+    pub fn read_all(&mut self, end: usize) {
+        self.read(end, usize::MAX);
+    }
+
+    /// The relay writes what waits for one end.
+    pub fn flush(&mut self, end: usize) {
+        let End { wire, incoming, congested, alive, .. } = &mut self.ends[end];
+        if *congested || !*alive {
+            return;
+        }
+        let mut core = wire.0.lock().unwrap();
+        let taken = core.take_output(self.now);
+        incoming.extend_from_slice(&taken);
+        core.recycle(taken);
+    }
+
+    /// Everything that moves by itself does, until nothing does.
+    pub fn settle(&mut self) {
+        for end in 0..self.ends.len() {
+            self.congest(end, false);
+        }
+        for _ in 0..3 {
+            for end in 0..self.ends.len() {
+                self.read_all(end);
+            }
+            for end in 0..self.ends.len() {
+                self.flush(end);
+            }
+        }
+    }
+
+    pub fn congest(&mut self, end: usize, congested: bool) {
+        self.ends[end].congested = congested;
+        self.ends[end].wire.0.lock().unwrap().set_congested(congested);
+    }
+
+    /// The channel ends: what was written before it is read first (race 7).
+    pub fn lose(&mut self, end: usize) {
+        if !self.ends[end].alive {
+            return;
+        }
+        self.read_all(end);
+        let mut batch = Batch::default();
+        let End { key, wire, alive, .. } = &mut self.ends[end];
+        *alive = false;
+        {
+            let mut core = wire.0.lock().unwrap();
+            core.end(self.now, Outcome::PeerClosed, None, &mut batch);
+            core.settle_books(&mut batch);
+        }
+        let routed = self.relay.route(*key, b"", self.now, &mut batch);
+        self.relay.leave(*key);
+        self.finished.extend(batch.finished.into_iter().chain(routed.finished));
+    }
+
+    pub fn expire(&mut self) {
+        for end in 0..self.ends.len() {
+            let End { key, wire, .. } = &self.ends[end];
+            let mut batch = Batch::default();
+            wire.0.lock().unwrap().expire(self.now, &mut batch);
+            let routed = self.relay.route(*key, b"", self.now, &mut batch);
+            self.finished.extend(batch.finished.into_iter().chain(routed.finished));
+        }
+    }
+
+    /// The whole lines that one end has to read.
+    pub fn lines(&mut self, end: usize) -> Vec<String> {
+        let incoming = std::mem::take(&mut self.ends[end].incoming);
+        let text = String::from_utf8(incoming).unwrap();
+        assert!(text.is_empty() || text.ends_with('\n'), "frames are whole");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Entries left in every table of every connection.
+    pub fn entries(&self) -> usize {
+        self.ends.iter().flat_map(|end| end.wire.0.lock().unwrap().entries()).map(|(_, count)| count).sum()
+    }
+
+    pub fn count(&self, name: &str) -> u64 {
+        self.relay.counts.all().find(|(known, _)| *known == name).unwrap().1
+    }
+}
+
+/// The text between `before` and the next `after`.
+pub fn between<'a>(line: &'a str, before: &str, after: &[char]) -> Option<&'a str> {
+    let start = line.find(before)? + before.len();
+    let rest = &line[start..];
+    Some(&rest[..rest.find(after)?])
+}
+
+pub fn id_of(line: &str) -> Option<&str> {
+    between(line, "\"id\":", &[',', '}'])
+}
