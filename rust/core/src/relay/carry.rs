@@ -130,6 +130,12 @@ impl<L: Line> Relay<L> {
                     },
                 }
             }
+            // A listen of the host's own.
+            (Event::Notification { owner: Some(_), .. }, _) => Way::Host,
+            // Of a listen that is over (race 13).
+            (Event::Notification { envelope, .. }, Side::Upstream { .. }) if !envelope.subscription_id.is_empty() => {
+                Way::Drop
+            }
             (Event::Notification { frame, envelope, .. }, _) => match envelope.method.of(frame.of(region)) {
                 b"notifications/cancelled" | b"notifications/progress" => Way::Host,
                 _ => Way::Spread,

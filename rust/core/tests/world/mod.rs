@@ -43,6 +43,8 @@ pub struct End {
     /// What the relay wrote and the far end has not read.
     pub incoming: Vec<u8>,
     frames: FrameBuffer,
+    /// What came of the last read and is not carried over yet.
+    taken: Option<Batch<Relaying<Nobody>>>,
 }
 
 pub struct World {
@@ -89,6 +91,7 @@ impl World {
             outgoing: Vec::new(),
             incoming: Vec::new(),
             frames: FrameBuffer::new(1 << 20),
+            taken: None,
         });
         self.ends.len() - 1
     }
@@ -123,7 +126,14 @@ impl World {
 
     /// The relay reads up to `count` bytes of what the far end wrote, as one batch.
     pub fn read(&mut self, end: usize, count: usize) {
-        let End { key, wire, frames, outgoing, alive, .. } = &mut self.ends[end];
+        self.take(end, count);
+        self.route(end);
+    }
+
+    /// The first phase of a read: the connection takes its frames. Another thread may act before the second.
+    pub fn take(&mut self, end: usize, count: usize) {
+        self.route(end);
+        let End { wire, frames, outgoing, alive, taken, .. } = &mut self.ends[end];
         if !*alive {
             return;
         }
@@ -131,15 +141,20 @@ impl World {
         frames.extend(&outgoing[..count]);
         outgoing.drain(..count);
         let mut batch = Batch::default();
-        {
-            let mut core = wire.0.lock().unwrap();
-            while let Some(item) = frames.next_item() {
-                if let Item::Frame(span) = item {
-                    assert!(core.receive(self.now, span.of(frames.region()), span, &mut batch).is_none());
-                }
+        let mut core = wire.0.lock().unwrap();
+        while let Some(item) = frames.next_item() {
+            if let Item::Frame(span) = item {
+                assert!(core.receive(self.now, span.of(frames.region()), span, &mut batch).is_none());
             }
-            core.settle_books(&mut batch);
         }
+        core.settle_books(&mut batch);
+        *taken = Some(batch);
+    }
+
+    /// The second phase of a read: what came of it is carried over.
+    pub fn route(&mut self, end: usize) {
+        let End { key, frames, taken, .. } = &mut self.ends[end];
+        let Some(mut batch) = taken.take() else { return };
         let routed = self.relay.route(*key, frames.region(), self.now, &mut batch);
         frames.consume(true);
         self.finished.extend(batch.finished.into_iter().chain(routed.finished));

@@ -1,0 +1,498 @@
+//! The sixteen races of the relay, each by itself and in the order that makes it one, and what a frame looks
+//! like on the other side. Races 2 and 16 belong to transports and processes, not to the core.
+
+mod world;
+
+use turnout_core::flight::Outcome;
+use turnout_core::limits::Limits;
+use turnout_core::relay::{Goal, Route, Routes};
+use turnout_core::rules::Revision;
+use world::{IDLE, World, between, id_of};
+
+const CALL: &str = r#"{"jsonrpc":"2.0","id":"c","method":"tools/call","params":{"_meta":{"progressToken":"t"},"name":"x"}}"#;
+const CANCEL: &str = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"c","reason":"enough"}}"#;
+
+/// A client and a server; the client asked, and the server has it.
+fn asked() -> (World, usize, usize) {
+    let mut world = World::new(&["one"]);
+    let (client, server) = (world.client(), world.server(0, None));
+    world.write(client, CALL);
+    world.settle();
+    assert_eq!(world.lines(server).len(), 1);
+    (world, client, server)
+}
+
+fn result(id: u64) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"n":1.0}}}}"#)
+}
+
+fn progress(token: u64, value: u64) -> String {
+    format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{value}}}}}"#)
+}
+
+#[test]
+fn invariant_5_only_ids_and_tokens_change_on_the_way() {
+    let mut world = World::new(&["one"]);
+    let (client, server) = (world.client(), world.server(0, None));
+    world.write(client, r#"{ "params" : {"a":1.50,"_meta":{"x":[], "progressToken" : "p\n" },"b":"\u0041"} ,"id":-0, "method":"m/n","jsonrpc":"2.0","extra":9007199254740993}"#);
+    world.settle();
+    assert_eq!(
+        world.lines(server),
+        [r#"{ "params" : {"a":1.50,"_meta":{"x":[], "progressToken" : 1 },"b":"\u0041"} ,"id":1, "method":"m/n","jsonrpc":"2.0","extra":9007199254740993}"#]
+    );
+    world.write(server, r#"{"method":"notifications/progress","jsonrpc":"2.0","params":{"progress":1e0,"x":0.10,"progressToken": 1}}"#);
+    world.settle();
+    world.write(server, r#"{"result" : {"big":12345678901234567890} , "id" : "1" ,"jsonrpc":"2.0"}"#);
+    world.settle();
+    assert_eq!(
+        world.lines(client),
+        [
+            r#"{"method":"notifications/progress","jsonrpc":"2.0","params":{"progress":1e0,"x":0.10,"progressToken": "p\n"}}"#,
+            r#"{"result" : {"big":12345678901234567890} , "id" : -0 ,"jsonrpc":"2.0"}"#
+        ]
+    );
+    assert_eq!(world.entries(), 0);
+}
+
+#[test]
+fn race_01_response_and_cancel_cross() {
+    // The cancel is read first: the client gets nothing, the server one cancel, its answer is late.
+    let (mut world, client, server) = asked();
+    world.write(client, CANCEL);
+    world.write(server, &result(1));
+    world.read_all(client);
+    world.read_all(server);
+    world.settle();
+    assert_eq!(world.lines(client), Vec::<String>::new());
+    assert_eq!(
+        world.lines(server),
+        [r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"reason":"enough"}}"#]
+    );
+    let record = &world.finished[0];
+    assert_eq!(record.outcome(), Some(Outcome::Cancelled));
+    let leg = record.upstream().unwrap();
+    assert!(leg.cancel_written() && leg.late().is_some(), "one record joins both legs");
+
+    // The answer is read first: one answer, and no cancel after it.
+    let (mut world, client, server) = asked();
+    world.write(client, CANCEL);
+    world.write(server, &result(1));
+    world.read_all(server);
+    world.read_all(client);
+    world.settle();
+    assert_eq!(world.lines(client), [r#"{"jsonrpc":"2.0","id":"c","result":{"n":1.0}}"#]);
+    assert_eq!(world.lines(server), Vec::<String>::new());
+
+    // Both are read before either is carried over: each side's own flight decides, the client sees none.
+    let (mut world, client, server) = asked();
+    world.write(client, CANCEL);
+    world.write(server, &result(1));
+    world.take(server, usize::MAX);
+    world.take(client, usize::MAX);
+    world.route(server);
+    world.route(client);
+    world.settle();
+    assert_eq!((world.lines(client).len(), world.lines(server).len()), (0, 0));
+    assert_eq!(world.entries(), 0);
+}
+
+#[test]
+fn race_03_a_cancel_while_queued_leaves_no_trace() {
+    // In one batch.
+    let mut world = World::new(&["one"]);
+    let (client, server) = (world.client(), world.server(0, None));
+    world.write(client, CALL);
+    world.write(client, CANCEL);
+    world.settle();
+    assert_eq!(world.lines(server), Vec::<String>::new());
+    // In two, before the upstream is written to.
+    world.congest(server, true);
+    world.write(client, CALL);
+    world.read_all(client);
+    world.write(client, CANCEL);
+    world.read_all(client);
+    world.settle();
+    assert_eq!((world.lines(server).len(), world.lines(client).len()), (0, 0));
+    assert_eq!(world.entries(), 0);
+}
+
+#[test]
+fn race_03_a_cancel_between_the_phases_finds_its_leg() {
+    // The client's channel ends after its request was taken and before it is carried over.
+    let mut world = World::new(&["one"]);
+    let (client, server) = (world.client(), world.server(0, None));
+    world.write(client, CALL);
+    world.take(client, usize::MAX);
+    let mut batch = turnout_core::event::Batch::default();
+    world.ends[client].wire.0.lock().unwrap().end(world.now, Outcome::PeerClosed, None, &mut batch);
+    world.route(client);
+    world.settle();
+    assert_eq!(world.lines(server), Vec::<String>::new());
+    assert_eq!(world.entries(), 0);
+}
+
+#[test]
+fn race_04_a_cancel_after_the_write_follows_the_whole_request() {
+    let mut world = World::new(&["one"]);
+    let (client, server) = (world.client(), world.server(0, None));
+    world.write(client, CALL);
+    world.read_all(client);
+    world.flush(server);
+    world.write(client, CANCEL);
+    world.write(client, CANCEL);
+    world.settle();
+    let lines = world.lines(server);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains("tools/call") && lines[1].contains("cancelled"));
+}
+
+#[test]
+fn race_05_progress_after_the_terminal_is_dropped() {
+    let (mut world, client, server) = asked();
+    world.write(server, &result(1));
+    world.write(server, &progress(1, 5));
+    world.settle();
+    world.write(server, &progress(1, 6));
+    world.settle();
+    assert_eq!(world.lines(client).len(), 1);
+    // Also what was coalesced, and what waits for a client that does not read.
+    world.write(client, CALL);
+    world.settle();
+    world.congest(client, true);
+    for value in 1..9 {
+        world.write(server, &progress(2, value));
+    }
+    world.write(server, &result(2));
+    world.read_all(server);
+    world.write(server, &progress(2, 10));
+    world.read_all(server);
+    world.settle();
+    let lines = world.lines(client);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains("\"progress\":8") && lines[1].contains("result"), "the newest, then the end");
+}
+
+#[test]
+fn race_06_timeout_and_response_together_give_one_terminal() {
+    for response_first in [true, false] {
+        let (mut world, client, server) = asked();
+        world.write(server, &result(1));
+        world.now += 2 * IDLE;
+        if response_first {
+            world.read_all(server);
+            world.expire();
+        } else {
+            world.expire();
+            world.read_all(server);
+        }
+        world.settle();
+        let lines = world.lines(client);
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0].contains("result"), response_first);
+        let cancels = world.lines(server).len();
+        assert_eq!(cancels, usize::from(!response_first), "a deadline cancels upstream");
+        if !response_first {
+            assert_eq!(
+                lines[0],
+                r#"{"jsonrpc":"2.0","id":"c","error":{"code":-32603,"message":"the server did not answer in time","data":{"reason":"timeout","sent":true,"upstream":"one"}}}"#
+            );
+        }
+    }
+}
+
+#[test]
+fn race_06_progress_renews_the_idle_deadline_but_not_the_last_one() {
+    let (mut world, client, server) = asked();
+    for value in 1..=30 {
+        world.now += IDLE * 9 / 10;
+        world.write(server, &progress(1, value));
+        world.settle();
+        world.expire();
+    }
+    world.settle();
+    let lines = world.lines(client);
+    assert!(lines.len() > 15 && lines.last().unwrap().contains("timeout"), "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.contains("error")).count(), 1);
+}
+
+#[test]
+fn race_07_frames_before_the_end_of_file_are_delivered_first() {
+    let (mut world, client, server) = asked();
+    world.write(server, &result(1));
+    world.lose(server);
+    world.settle();
+    assert_eq!(world.lines(client), [r#"{"jsonrpc":"2.0","id":"c","result":{"n":1.0}}"#]);
+}
+
+#[test]
+fn race_08_a_request_after_the_loss_fails_or_meets_the_next_epoch() {
+    let (mut world, client, server) = asked();
+    world.write(client, CALL);
+    world.take(client, usize::MAX);
+    world.lose(server);
+    world.route(client);
+    world.settle();
+    let lines = world.lines(client);
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].contains(r#""data":{"reason":"upstream_closed","sent":true,"upstream":"one"}"#), "{}", lines[0]);
+    assert!(lines[1].contains(r#""reason":"upstream_closed","sent":false"#), "{}", lines[1]);
+    // A new epoch counts from 1 again; an answer of the old one is nobody's.
+    let next = world.server(0, None);
+    world.write(client, CALL);
+    world.settle();
+    assert_eq!(id_of(&world.lines(next)[0]), Some("\"c\"").map(|_| "1"));
+    world.write(next, &result(1));
+    world.settle();
+    assert_eq!(world.lines(client).len(), 1);
+    assert_eq!(world.entries(), 0);
+}
+
+#[test]
+fn race_09_the_same_id_twice_in_flight_is_answered_twice() {
+    let mut world = World::new(&["one"]);
+    let (client, server) = (world.client(), world.server(0, None));
+    for n in [1, 2] {
+        world.write(client, &format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"n":{n}}}}}"#));
+    }
+    world.write(client, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#);
+    world.settle();
+    assert_eq!(world.lines(server).len(), 2, "an ambiguous cancel is ignored");
+    assert_eq!(world.ends[client].wire.0.lock().unwrap().counters.cancels_ignored, 1);
+    world.write(server, r#"{"jsonrpc":"2.0","id":2,"result":"two"}"#);
+    world.write(server, r#"{"jsonrpc":"2.0","id":1,"result":"one"}"#);
+    world.settle();
+    assert_eq!(
+        world.lines(client),
+        [r#"{"jsonrpc":"2.0","id":1,"result":"two"}"#, r#"{"jsonrpc":"2.0","id":1,"result":"one"}"#]
+    );
+}
+
+#[test]
+fn race_10_a_delayed_cancel_does_not_hit_the_next_request_of_that_id() {
+    let (mut world, client, server) = asked();
+    // The cancel is taken, and carried over only after the answer and the next request under the same id.
+    world.write(server, &result(1));
+    world.read_all(server);
+    world.write(client, CANCEL);
+    world.take(client, usize::MAX);
+    world.write(client, CALL);
+    world.read_all(client);
+    world.settle();
+    assert_eq!(world.lines(server).len(), 1, "the second request, and no cancel");
+}
+
+#[test]
+fn race_11_a_client_that_leaves_cancels_all_it_had() {
+    let mut world = World::new(&["one"]);
+    let (client, other, server) = (world.client(), world.client(), world.server(0, None));
+    for id in 1..=5 {
+        world.write(client, &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"m"}}"#));
+    }
+    world.write(other, CALL);
+    world.settle();
+    world.lines(server);
+    world.lose(client);
+    world.settle();
+    let lines = world.lines(server);
+    assert_eq!(lines.len(), 5);
+    assert!(lines.iter().all(|line| line.contains("notifications/cancelled")));
+    world.write(server, &result(6));
+    world.settle();
+    assert_eq!(world.lines(other).len(), 1);
+}
+
+#[test]
+fn race_12_a_reverse_answer_after_the_end_is_dropped() {
+    let mut world = World::new(&["one"]);
+    let client = world.client();
+    let server = world.server(0, Some(client));
+    let ask = r#"{"jsonrpc":"2.0","id":"s","method":"sampling/createMessage","params":{}}"#;
+    world.write(server, ask);
+    world.settle();
+    assert_eq!(id_of(&world.lines(client)[0]), Some("1"));
+    world.write(server, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"s"}}"#);
+    world.settle();
+    assert!(world.lines(client)[0].contains("notifications/cancelled"));
+    world.write(client, &result(1));
+    world.settle();
+    assert_eq!(world.lines(server), Vec::<String>::new());
+    // A client that leaves is not waited for.
+    world.write(server, ask);
+    world.settle();
+    world.lose(client);
+    world.settle();
+    let lines = world.lines(server);
+    assert!(lines[0].contains(r#""id":"s","error""#) && lines[0].contains("upstream_closed"), "{lines:?}");
+}
+
+#[test]
+fn race_13_nothing_follows_the_end_of_a_listen_stream() {
+    let mut world = World::new(&["one"]);
+    let modern = Revision::V2026_07_28;
+    let (one, two) = (world.client_of(modern, Limits::default()), world.client_of(modern, Limits::default()));
+    let server = world.server_of(0, None, modern, Limits::default());
+    let listen = r#"{"jsonrpc":"2.0","id":"L","method":"subscriptions/listen","params":{"notifications":{}}}"#;
+    world.write(one, listen);
+    world.write(two, listen);
+    world.settle();
+    let update = |id| format!(r#"{{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}}}}}"#);
+    world.write(server, &update(2));
+    world.settle();
+    assert_eq!(world.lines(one), Vec::<String>::new());
+    let lines = world.lines(two);
+    assert_eq!(between(&lines[0], "subscriptionId\":", &['}']), Some("\"L\""));
+    world.write(two, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"L"}}"#);
+    world.read_all(two);
+    world.write(server, &update(2));
+    world.write(server, &update(1));
+    world.settle();
+    assert_eq!((world.lines(one).len(), world.lines(two).len()), (1, 0));
+    // The server ends one: the client is told under its own id.
+    world.write(server, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#);
+    world.write(server, &update(1));
+    world.settle();
+    let lines = world.lines(one);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains(r#"notifications/cancelled","params":{"requestId":"L""#));
+    assert_eq!(world.entries(), 0);
+}
+
+#[test]
+fn race_14_a_slow_client_harms_no_other() {
+    let mut world = World::new(&["one"]);
+    let limits = Limits { max_output_bytes: 64 << 10, ..Limits::default() };
+    let (slow, quick) = (world.client_of(Revision::V2025_11_25, limits), world.client());
+    let server = world.server(0, None);
+    world.congest(slow, true);
+    for id in 1..=100 {
+        for client in [slow, quick] {
+            world.write(client, &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"m"}}"#));
+        }
+    }
+    for end in [slow, quick] {
+        world.read_all(end);
+    }
+    world.flush(server);
+    let padding = "x".repeat(4096);
+    for line in world.lines(server) {
+        let id = id_of(&line).unwrap();
+        world.write(server, &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"{padding}"}}"#));
+    }
+    world.read_all(server);
+    world.flush(quick);
+    assert_eq!(world.lines(quick).len(), 100);
+    assert!(world.ends[slow].wire.0.lock().unwrap().output_len() < 100 << 10, "bounded");
+    world.settle();
+    let lines = world.lines(slow);
+    assert_eq!(lines.len(), 100, "each is answered, by an error where it does not fit");
+    assert!(lines.iter().any(|line| line.contains("max_output_bytes")));
+}
+
+#[test]
+fn race_14_an_upstream_that_reads_nothing_is_not_queued_for_without_end() {
+    let mut world = World::new(&["one"]);
+    let client = world.client();
+    let limits = Limits { max_output_bytes: 8 << 10, ..Limits::default() };
+    let server = world.server_of(0, None, Revision::V2025_11_25, limits);
+    world.congest(server, true);
+    for id in 0..200 {
+        world.write(client, &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"x"}}}}"#));
+    }
+    world.read_all(client);
+    world.flush(client);
+    let lines = world.lines(client);
+    assert!(lines.len() > 50 && lines.iter().all(|line| line.contains(r#""reason":"overloaded""#)));
+    assert!(lines[0].contains(r#""limit":"max_output_bytes","sent":false,"upstream":"one""#));
+}
+
+#[test]
+fn r3_a_shared_upstream_asks_nobody() {
+    let (mut world, client, server) = asked();
+    world.write(server, r#"{"jsonrpc":"2.0","id":7,"method":"sampling/createMessage","params":{}}"#);
+    world.settle();
+    assert_eq!(world.lines(client), Vec::<String>::new());
+    assert!(world.lines(server)[0].contains("-32601"));
+}
+
+#[test]
+fn section_10_notifications_go_where_they_belong() {
+    let mut world = World::new(&["one"]);
+    let (one, two, three) = (world.client(), world.client(), world.client());
+    let (shared, own) = (world.server(0, None), world.server(0, Some(three)));
+    for server in [shared, own] {
+        world.write(server, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
+        world.write(server, r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}"#);
+    }
+    world.write(one, r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#);
+    world.write(three, r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#);
+    world.write(three, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    world.settle();
+    let counts = [one, two, three, shared, own].map(|end| world.lines(end).len());
+    assert_eq!(counts, [1, 1, 2, 0, 1]);
+}
+
+#[test]
+fn section_15_what_cannot_be_bridged_is_refused() {
+    let mut world = World::new(&["one"]);
+    let client = world.client();
+    let server = world.server_of(0, None, Revision::V2026_07_28, Limits::default());
+    let meta = ("io.modelcontextprotocol/protocolVersion".to_owned(), b"\"2026-07-28\"".to_vec());
+    world.ends[server].wire.0.lock().unwrap().set_request_meta([meta]);
+    world.write(client, CALL);
+    world.write(client, r#"{"jsonrpc":"2.0","id":2,"method":"tools/call"}"#);
+    world.settle();
+    let lines = world.lines(server);
+    assert_eq!(
+        lines[0],
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","progressToken":1},"name":"x"}}"#
+    );
+    assert_eq!(
+        lines[1],
+        r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#
+    );
+    world.write(server, r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{}}}"#);
+    world.write(server, r#"{"jsonrpc":"2.0","id":2,"result":{"resultType":"complete","content":[]}}"#);
+    world.settle();
+    let lines = world.lines(client);
+    assert!(lines[0].contains(r#""reason":"not_bridged","sent":true"#), "{}", lines[0]);
+    assert_eq!(lines[1], r#"{"jsonrpc":"2.0","id":2,"result":{"resultType":"complete","content":[]}}"#);
+}
+
+#[test]
+fn p6_a_task_keeps_its_token_until_it_is_over() {
+    let mut world = World::new(&["one"]);
+    let (client, server) = (world.client(), world.server(0, None));
+    world.write(client, r#"{"jsonrpc":"2.0","id":"c","method":"tools/call","params":{"_meta":{"progressToken":"t"},"task":{},"name":"x"}}"#);
+    world.settle();
+    world.write(server, r#"{"jsonrpc":"2.0","id":1,"result":{"task":{"taskId":"T","status":"working"}}}"#);
+    world.write(server, &progress(1, 1));
+    world.settle();
+    world.write(server, r#"{"jsonrpc":"2.0","method":"notifications/tasks/status","params":{"taskId":"T","status":"completed"}}"#);
+    world.write(server, &progress(1, 2));
+    world.settle();
+    let lines = world.lines(client);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains("taskId") && lines[1].contains(r#""progressToken":"t""#));
+    assert_eq!(world.entries(), 0);
+}
+
+#[test]
+fn routes_choose_by_method_and_name() {
+    let route = |prefix: &str, position| Route {
+        method: "tools/call".into(),
+        prefix: prefix.into(),
+        strips: true,
+        goal: Goal::Upstream(position),
+    };
+    let routes = Routes::new([route("a_", 0), route("b_", 1)], Goal::Nowhere).unwrap();
+    let mut world = World::with(&["one", "two"], routes);
+    let client = world.client();
+    let (one, two) = (world.server(0, None), world.server(1, None));
+    for name in ["a_x", "b_y", "c_z"] {
+        world.write(client, &format!(r#"{{"jsonrpc":"2.0","id":"{name}","method":"tools/call","params":{{"name":"{name}"}}}}"#));
+    }
+    world.settle();
+    assert!(world.lines(one)[0].ends_with(r#""params":{"name":"x"}}"#));
+    assert!(world.lines(two)[0].ends_with(r#""params":{"name":"y"}}"#));
+    assert!(world.lines(client)[0].contains("-32601"));
+}
