@@ -136,21 +136,31 @@ impl<L: Line> Relay<L> {
 
     /// Takes an upstream's connection in: for all clients, or for the one named. A new epoch begins.
     pub fn add_upstream(&self, line: Arc<L>, position: usize, client: Option<Key>) -> Key {
-        // A request that the server repeats the id of belongs to no one; two of them would.
+        let key = self.reserve_upstream(line, position, client);
+        self.open_upstream(key);
+        key
+    }
+
+    /// As [`Relay::add_upstream`], but nothing is passed on before [`Relay::open_upstream`].
+    pub fn reserve_upstream(&self, line: Arc<L>, position: usize, client: Option<Key>) -> Key {
+        // What a server asks under an id twice is answered twice, like what a client does.
         lock(line.connection()).takes_duplicates = true;
-        let mut members = lock(&self.members);
-        let key = members.insert(line, Side::Upstream { position, client });
-        match client.map(|client| members.get(client)) {
-            None => member::point(&self.upstreams, None, position, key),
-            Some(Some(owner)) => {
-                if let Side::Client { own, .. } = &owner.side {
-                    member::point(&self.upstreams, Some(own), position, key);
+        lock(&self.members).insert(line, Side::Upstream { position, client })
+    }
+
+    /// Opens admission to an upstream's connection.
+    pub fn open_upstream(&self, key: Key) {
+        let members = lock(&self.members);
+        let Some(Side::Upstream { position, client }) = members.get(key).map(|member| &member.side) else { return };
+        match client {
+            None => member::point(&self.upstreams, None, *position, key),
+            Some(client) => {
+                // Where the client is gone, the connection soon will be.
+                if let Some(Side::Client { own, .. }) = members.get(*client).map(|owner| &owner.side) {
+                    member::point(&self.upstreams, Some(own), *position, key);
                 }
             }
-            // The client is gone; so will the connection be.
-            Some(None) => {}
         }
-        key
     }
 
     /// Lets a connection go that is over; what was in flight on it was routed by its end.

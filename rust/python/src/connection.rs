@@ -20,6 +20,7 @@ use turnout_core::frames::Item;
 use turnout_core::ledger;
 use turnout_core::limits::Limits;
 use turnout_core::record::{self, Time};
+use turnout_core::relay::{self, Key, Line, Owner, Relaying, Routed};
 use turnout_core::rules::{Choices, Revision, Role, Rules};
 use turnout_core::span::Span;
 use turnout_core::sync::lock;
@@ -34,7 +35,7 @@ use crate::serving::{Serving, task_options};
 use crate::waiter::Wake;
 use crate::{errors, json};
 
-type Core = core::Connection<Python_>;
+type Core = core::Connection<Relaying<Python_>>;
 
 /// The loop a connection lives in, with what is called on it often.
 struct Home {
@@ -108,7 +109,7 @@ pub struct Shared {
     observed: Mutex<Option<HashSet<String>>>,
     timer: Mutex<Timer>,
     /// An empty batch with room, for the next read.
-    batch: Mutex<Batch<Python_>>,
+    batch: Mutex<Batch<Relaying<Python_>>>,
     handlers: Mutex<HashMap<String, Handler>>,
     /// The methods that were asked for, found by the core's own copy of their names.
     methods: Mutex<Vec<Method>>,
@@ -117,6 +118,16 @@ pub struct Shared {
     /// True from the moment a flush is due until it runs: one wake-up for any number of sends.
     scheduled: AtomicBool,
     handle: OnceLock<Py<pyo3::types::PyWeakrefReference>>,
+    /// The relay it belongs to, and what it is called there.
+    relay: OnceLock<(Arc<relay::Relay<Shared>>, Key)>,
+}
+
+impl Line for Shared {
+    type Host = Python_;
+
+    fn connection(&self) -> &Mutex<Core> {
+        &self.core
+    }
 }
 
 impl Shared {
@@ -200,12 +211,43 @@ impl Shared {
     }
 
     /// Acts on a batch that did not come from the reader.
-    fn act(&self, py: Python<'_>, mut batch: Batch<Python_>, wake: Wake) -> PyResult<()> {
+    fn act(&self, py: Python<'_>, batch: Batch<Relaying<Python_>>, wake: Wake) -> PyResult<()> {
+        let mut batch = batch;
         lock(&self.core).settle_books(&mut batch);
         if let Some(connection) = self.connection(py) {
             deliver(&connection, &mut batch, b"", wake, &Sink::Handlers)?;
         }
         Ok(())
+    }
+
+    /// Carries over what a batch means for other connections of its relay; what is left in it is Python's.
+    pub fn route(&self, py: Python<'_>, region: &[u8], batch: &mut Batch<Relaying<Python_>>) -> PyResult<()> {
+        let Some((relay, key)) = self.relay.get() else { return Ok(()) };
+        let routed = relay.route(*key, region, self.now(), batch);
+        self.finish_route(py, routed)
+    }
+
+    /// Has every connection written to that a route touched.
+    pub fn finish_route(&self, py: Python<'_>, routed: Routed<Self>) -> PyResult<()> {
+        for line in routed.touched {
+            line.schedule_flush(py)?;
+        }
+        self.follow(py, routed.finished)
+    }
+
+    /// Makes it part of a relay, for good.
+    pub fn join(&self, relay: &Arc<relay::Relay<Self>>, key: Key) {
+        let _ = self.relay.set((Arc::clone(relay), key));
+    }
+
+    /// What it is called in its relay.
+    pub fn relay_key(&self, relay: &Arc<relay::Relay<Self>>) -> Option<Key> {
+        self.relay.get().filter(|(joined, _)| Arc::ptr_eq(joined, relay)).map(|(_, key)| *key)
+    }
+
+    /// True where it belongs to any relay.
+    pub fn is_relayed(&self) -> bool {
+        self.relay.get().is_some()
     }
 
     fn connection<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Connection>> {
@@ -247,7 +289,7 @@ impl Shared {
             requests.iter().map(|request| (request.get().number(), Handle(request.clone_ref(py)))).collect();
         let mut core = lock(&self.core);
         for (number, handle) in handles {
-            core.attach(number, handle);
+            core.attach(number, Owner::Host(handle));
         }
     }
 
@@ -514,6 +556,7 @@ impl Connection {
             lingering: Mutex::new(HashMap::new()),
             scheduled: AtomicBool::new(false),
             handle: OnceLock::new(),
+            relay: OnceLock::new(),
         });
         let input = Py::new(py, Input::new(limits.max_frame_bytes))?;
         Ok(Self { shared, input, ledger })
@@ -557,7 +600,7 @@ impl Connection {
         let augmented = member(intern!(py, "task"))?.is_some();
 
         let call = Py::new(py, Call::new(Arc::clone(shared), on_progress))?;
-        let owner = Some(Handle(call.clone_ref(py)));
+        let owner = Some(Owner::Host(Handle(call.clone_ref(py))));
         let now = shared.now();
         let sent = {
             let mut core = lock(&shared.core);
@@ -857,7 +900,8 @@ impl Connection {
         let running = lock(&self.shared.core).handled();
         let lingering: Vec<_> =
             lock(&self.shared.lingering).values().map(|request| request.clone_ref(py)).collect();
-        let requests = running.into_iter().map(|Handle(request)| request).chain(lingering);
+        let requests =
+            running.into_iter().filter_map(Owner::host).map(|Handle(request)| request).chain(lingering);
         requests.filter_map(|request| request.get().task(py)).collect()
     }
 

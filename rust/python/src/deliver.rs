@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
 use turnout_core::envelope::{self, Envelope};
 use turnout_core::event::{Batch, End, Event, Host};
+use turnout_core::relay::{Owner, Relaying};
 use turnout_core::span::Span;
 
 use crate::call::{Call, Ended};
@@ -197,15 +198,21 @@ impl<'py> Sink<'_, 'py> {
 }
 
 /// Acts on the events of one batch, whose spans refer to `region`, in the order in which they happened.
+///
+/// What the batch means for other connections of a relay is carried over first, without any of it reaching Python.
 pub fn deliver<'py>(
     slf: &Bound<'py, Connection>,
-    batch: &mut Batch<Python_>,
+    batch: &mut Batch<Relaying<Python_>>,
     region: &[u8],
     wake: Wake,
     sink: &Sink<'_, 'py>,
 ) -> PyResult<()> {
     let py = slf.py();
     let shared = slf.get().shared();
+    shared.carry_over(py, region, batch)?;
+    if batch.is_empty() {
+        return shared.follow(py, &mut batch.finished);
+    }
     let here = shared.event_loop_here(py);
     let here = here.as_ref().map(|here| here.bind(py));
 
@@ -225,7 +232,7 @@ pub fn deliver<'py>(
     for event in batch.events.drain(..) {
         match event {
             Event::Settled { owner, end, .. } => {
-                let Some(Handle(call)) = owner else { continue };
+                let Some(Handle(call)) = owner.and_then(Owner::host) else { continue };
                 let ended = match end {
                     End::Result(span) => Ended::Result(bytes_of(py, region, span)),
                     End::Error(span) => Ended::Error(bytes_of(py, region, span)),
@@ -234,8 +241,12 @@ pub fn deliver<'py>(
                 };
                 wake_now(call.get().settle(py, ended));
             }
-            Event::Progress { owner, update, .. } => {
-                let Some(Handle(call)) = owner else { continue };
+            Event::Progress { owner, record, update, .. } => {
+                let Some(Handle(call)) = owner.and_then(Owner::host) else { continue };
+                if record.outcome().is_some() {
+                    // It was answered with a task: what follows is the task's, not the call's.
+                    continue;
+                }
                 let mut wakeups = Vec::new();
                 call.get().update(py, &update, &mut wakeups);
                 wake_now(wakeups);
@@ -251,7 +262,7 @@ pub fn deliver<'py>(
                     let found = requests.iter().find(|request| request.get().number() == record.number);
                     found.map(|request| request.clone_ref(py))
                 };
-                if let Some(request) = owner.map(|Handle(request)| request).or_else(unattached) {
+                if let Some(request) = owner.and_then(Owner::host).map(|Handle(request)| request).or_else(unattached) {
                     shared.hold(record.number, request.clone_ref(py));
                     wake_now(request.get().note_cancelled(py, declined)?);
                 }
@@ -260,7 +271,7 @@ pub fn deliver<'py>(
                 let method = method_name(envelope.method.of(frame.of(region)));
                 if shared.observes(&method) {
                     let raw = params_of(py, region, frame, &envelope);
-                    let call = owner.map(|Handle(call)| call);
+                    let call = owner.and_then(Owner::host).map(|Handle(call)| call);
                     sink.take(slf, Py::new(py, Notification { method, raw, call })?.into_any())?;
                 }
             }

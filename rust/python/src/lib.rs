@@ -14,6 +14,7 @@ mod input;
 mod json;
 mod progress;
 mod record;
+mod relay;
 mod request;
 mod serving;
 mod waiter;
@@ -40,6 +41,8 @@ mod _native {
     use crate::progress::{Progress, ProgressIterator};
     #[pymodule_export]
     use crate::record::{Ledger, Record};
+    #[pymodule_export]
+    use crate::relay::Relay;
     #[pymodule_export]
     use crate::request::Request;
     #[pymodule_export]

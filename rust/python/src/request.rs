@@ -165,6 +165,22 @@ impl Request {
         Ok(())
     }
 
+    /// The evidence, and the JSON of the params.
+    pub fn parts(&self) -> (&Arc<record::Record>, Option<&Py<PyBytes>>) {
+        (&self.record, self.raw.as_ref())
+    }
+
+    /// The connection it came on.
+    pub const fn connection(&self) -> &Py<Connection> {
+        &self.connection
+    }
+
+    /// Gives the request away: what its handler returns is no answer any more. False where it is over.
+    pub fn give_away(&self) -> bool {
+        let mut state = lock(&self.state);
+        !std::mem::replace(&mut state.ended, true)
+    }
+
     /// Sends an answer; where the request is over, notes how its handler ended instead.
     fn answer(&self, py: Python<'_>, answer: Answer<'_>, anyway: Cleanup) -> PyResult<bool> {
         let connection = self.connection.bind(py);

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::connection::Connection;
+use crate::envelope;
 use crate::event::{AnswerFrame, Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Outcome};
 use crate::forward::Forward;
@@ -11,9 +12,10 @@ use crate::record::{Record, Time};
 use crate::relay::exchange::{Key, Leg, Owner, Relaying};
 use crate::relay::fault::Fault;
 use crate::relay::member::{Member, Side, resolve};
-use crate::relay::route::Goal;
+use crate::relay::route::{Goal, Matched};
 use crate::relay::{Line, Relay, Routed};
 use crate::rules::method;
+use crate::span::Span;
 use crate::sync::{AtomicU64, Ordering, lock};
 
 /// What one event means for the relay.
@@ -106,6 +108,45 @@ impl<L: Line> Relay<L> {
             let mut left = left.into_iter().peekable();
             let mut index = 0..;
             batch.events.retain(|_| left.next_if_eq(&index.next().unwrap_or(usize::MAX)).is_some());
+        }
+    }
+
+    /// Passes a request on that the host had a look at, with these params; what cannot be passed on is answered.
+    ///
+    /// `frame` is the request as one line, under any id.
+    pub fn pass_on(&self, source: Key, record: &Arc<Record>, to: Key, frame: &[u8], now: Time) -> Routed<L> {
+        let mut routed = Routed::default();
+        let Some(member) = self.member(source) else { return routed };
+        let Ok(envelope) = envelope::scan(frame, &envelope::ScanLimits::default()) else { return routed };
+        let round = self.rounds.fetch_add(1, Ordering::Relaxed) + 1;
+        let (mut owed, mut follow) = (Owed::default(), VecDeque::new());
+        let event = Event::Request { record: Arc::clone(record), frame: Span::new(0, frame.len()), envelope };
+        self.deliver(&member, to, &[event], frame, now, round, &mut owed, &mut routed, &mut follow);
+        self.settle_up(&member, now, round, owed, &mut routed, &mut follow);
+        while let Some((key, mut next)) = follow.pop_front() {
+            self.carry(key, b"", now, round, &mut next, &mut routed, &mut follow);
+        }
+        routed
+    }
+
+    /// Answers a request that the host gives up on, as the relay answers its own.
+    pub fn refuse(&self, source: Key, record: &Arc<Record>, fault: Fault, position: Option<usize>, now: Time) -> Routed<L> {
+        let mut routed = Routed::default();
+        let Some(member) = self.member(source) else { return routed };
+        let round = self.rounds.fetch_add(1, Ordering::Relaxed) + 1;
+        let owed = Owed { legs: Vec::new(), faults: vec![(record.number, fault, position)] };
+        self.settle_up(&member, now, round, owed, &mut routed, &mut VecDeque::new());
+        routed
+    }
+
+    /// The upstream that a client's request is for, by its routes.
+    pub fn position_of(&self, source: Key, frame: &[u8]) -> Option<usize> {
+        let member = self.member(source)?;
+        let Side::Client { routes, .. } = &member.side else { return None };
+        let envelope = envelope::scan(frame, &envelope::ScanLimits::default()).ok()?;
+        match routes.find(frame, &envelope).goal {
+            Goal::Upstream(position) => Some(position),
+            Goal::Host | Goal::Nowhere => None,
         }
     }
 
@@ -220,7 +261,7 @@ impl<L: Line> Relay<L> {
                     frame,
                     envelope,
                     method: &record.method,
-                    name: matched.as_ref().map_or((crate::span::Span::default(), b""), |matched| matched.edit()),
+                    name: matched.as_ref().map_or((Span::default(), b""), Matched::edit),
                     owner: Owner::Leg(Leg { line: source.key, number: record.number }),
                     idle: upstream.map_or(0, |(_, upstream)| upstream.idle),
                     max: upstream.map_or(0, |(_, upstream)| upstream.max),

@@ -1,0 +1,171 @@
+//! A relay for Python: which connections belong to it, and what its routes are. Frames never come by here.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use turnout_core::encode;
+use turnout_core::relay::{self as core, Fault, Goal, Key, Route, Routes, Upstream};
+
+use crate::clock::duration;
+use crate::connection::{Connection, Shared};
+use crate::request::Request;
+
+/// Passes requests of clients on to upstreams, and what comes of them back.
+#[pyclass(frozen, subclass, weakref, module = "turnout._native")]
+pub struct Relay {
+    inner: Arc<core::Relay<Shared>>,
+    routes: Arc<Routes>,
+}
+
+/// A goal as Python gives it: the position of an upstream, "host" or "nowhere".
+struct Given(Goal);
+
+impl<'py> FromPyObject<'_, 'py> for Given {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(position) = value.extract::<usize>() {
+            return Ok(Self(Goal::Upstream(position)));
+        }
+        match value.extract::<String>()?.as_str() {
+            "host" => Ok(Self(Goal::Host)),
+            "nowhere" => Ok(Self(Goal::Nowhere)),
+            other => Err(PyValueError::new_err(format!("{other:?} is no goal: a position, host or nowhere"))),
+        }
+    }
+}
+
+impl Relay {
+    fn key(&self, connection: &Connection) -> PyResult<Key> {
+        let key = connection.shared().relay_key(&self.inner);
+        key.ok_or_else(|| PyValueError::new_err("the connection does not belong to this relay"))
+    }
+
+    fn may_join(connection: &Connection) -> PyResult<()> {
+        if connection.shared().is_relayed() {
+            return Err(PyRuntimeError::new_err("the connection belongs to a relay already"));
+        }
+        Ok(())
+    }
+
+    fn line_of(py: Python<'_>, request: &Request) -> Vec<u8> {
+        let (record, raw) = request.parts();
+        let mut frame = Vec::new();
+        let params = raw.map_or(&b""[..], |raw| raw.bind(py).as_bytes());
+        encode::request(&mut frame, 0, &encode::Request { method: &record.method, params, ..Default::default() });
+        frame.pop();
+        frame
+    }
+}
+
+#[pymethods]
+impl Relay {
+    /// A relay to `upstreams` (name, timeout and max timeout in seconds or None, whether requests wait while no
+    /// connection is there), by `routes` (method, prefix of the name, whether it is stripped, goal).
+    #[new]
+    #[pyo3(signature = (upstreams, routes, fallback, *_arguments, **_options))]
+    fn new(
+        upstreams: Vec<(String, Option<f64>, Option<f64>, bool)>,
+        routes: Vec<(String, String, bool, Given)>,
+        fallback: Given,
+        _arguments: &Bound<'_, pyo3::types::PyTuple>,
+        _options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let mut known = Vec::new();
+        for (name, idle, max, waits) in upstreams {
+            let (idle, max) = (duration(idle, "timeout")?, duration(max, "max_timeout")?);
+            known.push(Upstream::new(&name, idle, max, waits));
+        }
+        let goals = routes.iter().map(|(.., goal)| goal.0).chain([fallback.0]);
+        if goals.into_iter().any(|goal| matches!(goal, Goal::Upstream(position) if position >= known.len())) {
+            return Err(PyTypeError::new_err("a route leads to an upstream that is not there"));
+        }
+        let routes = routes.into_iter().map(|(method, prefix, strips, goal)| Route {
+            method: method.into(),
+            prefix: prefix.into(),
+            strips,
+            goal: goal.0,
+        });
+        let routes = Routes::new(routes, fallback.0).map_err(|conflict| PyValueError::new_err(conflict.to_string()))?;
+        Ok(Self { inner: Arc::new(core::Relay::new(known)), routes: Arc::new(routes) })
+    }
+
+    /// Takes a client in.
+    fn add_client(&self, client: &Bound<'_, Connection>) -> PyResult<()> {
+        Self::may_join(client.get())?;
+        let shared = client.get().shared();
+        shared.join(&self.inner, self.inner.add_client(Arc::clone(shared), Arc::clone(&self.routes)));
+        Ok(())
+    }
+
+    /// Takes the connection of an upstream in: for all clients, or for one of them.
+    #[pyo3(signature = (upstream, position, client = None))]
+    fn add_upstream(
+        &self,
+        upstream: &Bound<'_, Connection>,
+        position: usize,
+        client: Option<&Bound<'_, Connection>>,
+    ) -> PyResult<()> {
+        Self::may_join(upstream.get())?;
+        let client = client.map(|client| self.key(client.get())).transpose()?;
+        let shared = upstream.get().shared();
+        let key = self.inner.reserve_upstream(Arc::clone(shared), position, client);
+        shared.join(&self.inner, key);
+        self.inner.open_upstream(key);
+        Ok(())
+    }
+
+    /// Lets a connection go that is over.
+    fn leave(&self, connection: &Bound<'_, Connection>) {
+        if let Ok(key) = self.key(connection.get()) {
+            self.inner.leave(key);
+        }
+    }
+
+    /// The position of the upstream that a client's request is for, or None.
+    fn position_of(&self, request: &Bound<'_, Request>) -> Option<usize> {
+        let py = request.py();
+        let key = self.key(request.get().connection().bind(py).get()).ok()?;
+        self.inner.position_of(key, &Self::line_of(py, request.get()))
+    }
+
+    /// Passes a request on that a handler was given, as if nobody had looked at it; False where it is over.
+    fn pass_on(&self, request: &Bound<'_, Request>, upstream: &Bound<'_, Connection>) -> PyResult<bool> {
+        let (py, this) = (request.py(), request.get());
+        let connection = this.connection().bind(py).get();
+        let (from, to) = (self.key(connection)?, self.key(upstream.get())?);
+        if !this.give_away() {
+            return Ok(false);
+        }
+        let shared = connection.shared();
+        let routed = self.inner.pass_on(from, this.parts().0, to, &Self::line_of(py, this), shared.now());
+        shared.finish_route(py, routed)?;
+        Ok(true)
+    }
+
+    /// Answers a request whose upstream is not there; False where it is over.
+    #[pyo3(signature = (request, position = None))]
+    fn refuse(&self, request: &Bound<'_, Request>, position: Option<usize>) -> PyResult<bool> {
+        let (py, this) = (request.py(), request.get());
+        let connection = this.connection().bind(py).get();
+        let key = self.key(connection)?;
+        if !this.give_away() {
+            return Ok(false);
+        }
+        let shared = connection.shared();
+        let routed = self.inner.refuse(key, this.parts().0, Fault::UpstreamClosed, position, shared.now());
+        shared.finish_route(py, routed)?;
+        Ok(true)
+    }
+
+    /// What the relay counts.
+    fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let counts = PyDict::new(py);
+        for (name, count) in self.inner.counts.all() {
+            counts.set_item(name, count)?;
+        }
+        Ok(counts)
+    }
+}
