@@ -37,6 +37,7 @@ from turnout.handlers import DROP
 from turnout.opening import serve_opening
 from turnout.peer import Peer
 from turnout.records import Records
+from turnout.relay import Relay, Restart, Route, Upstream
 from turnout.router import Router
 from turnout.scope import Scope
 from turnout.transports import listen_tcp, listen_unix, memory, own_stdio, stdio, tcp, unix
@@ -66,6 +67,9 @@ __all__ = [
     "ProgressIterator",
     "Record",
     "Records",
+    "Relay",
+    "Restart",
+    "Route",
     "Refused",
     "RemoteError",
     "Request",
@@ -74,6 +78,7 @@ __all__ = [
     "Router",
     "Scope",
     "Unmatched",
+    "Upstream",
     "build_info",
     "listen_tcp",
     "listen_unix",

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnout import opening
 from turnout._native import Clock, Ledger, Record
 from turnout.handlers import Handlers
 from turnout.peer import Peer
 from turnout.records import Records, log_cancel
+from turnout.relay import Relay, Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from typing_extensions import Self
 
+    from turnout.relay import Route
     from turnout.transports.base import Link, Listener, Target, Transport
+
+T = TypeVar("T")
 
 
 class Router:
@@ -71,6 +75,12 @@ class Router:
         self._kept: set[asyncio.Task[Any]] = set()
         self._threads: ThreadPoolExecutor | None = None
         self._closed = False
+        self._relays: list[Relay] = []
+
+    @property
+    def is_closed(self) -> bool:
+        """True once it was closed."""
+        return self._closed
 
     @property
     def peers(self) -> tuple[Peer, ...]:
@@ -92,6 +102,7 @@ class Router:
         name: str | None = None,
         open_timeout: float = 60.0,
         probe_timeout: float = 10.0,
+        identity: opening.Identity | None = None,
     ) -> Peer:
         """Connect to a peer and open it.
 
@@ -102,6 +113,7 @@ class Router:
             name: what records call the peer; None for the target's own name.
             open_timeout: seconds for the opening.
             probe_timeout: seconds after which a peer that does not answer the probe counts as legacy.
+            identity: who we are to this peer; None for the router's own.
 
         Raises:
             OSError: the peer could not be started or reached.
@@ -112,7 +124,7 @@ class Router:
         try:
             peer.use(await target.open(peer))
             if era is not None:
-                await opening.open_peer(peer, self.identity, era, open_timeout, probe_timeout)
+                await opening.open_peer(peer, identity or self.identity, era, open_timeout, probe_timeout)
         except BaseException:
             await peer.close()
             raise
@@ -140,6 +152,24 @@ class Router:
         await listener.start(accept)
         self._listeners.append(listener)
 
+    def relay(
+        self, *upstreams: Upstream | Peer | Target, routes: Iterable[Route] = (), local: Iterable[str] = ()
+    ) -> Relay:
+        """Relay clients to upstreams: `await relay.start()`, then `relay.attach` for each client.
+
+        Args:
+            upstreams: what clients are relayed to; a target or a connected peer stands for a shared upstream.
+            routes: which requests go to which upstream; with one upstream, everything goes there.
+            local: methods that handlers registered by `relay.on_request` answer.
+
+        Raises:
+            ValueError: an upstream is unknown or named twice, or two routes claim the same requests.
+        """
+        known = [item if isinstance(item, Upstream) else Upstream(item) for item in upstreams]
+        relay = Relay(self, known, routes, local)
+        self._relays.append(relay)
+        return relay
+
     async def close(self, *, drain: float = 0.0) -> None:
         """Close every connection; bounded, and idempotent.
 
@@ -150,6 +180,9 @@ class Router:
         self._closed = True
         listeners, self._listeners = self._listeners, []
         await asyncio.gather(*(listener.close() for listener in listeners))
+        relays, self._relays = self._relays, []
+        if drain <= 0:
+            await asyncio.gather(*(relay.close() for relay in relays))
         await asyncio.gather(*(peer.close(drain=drain) for peer in self.peers))
         self.records.close()
         if self._threads is not None:
@@ -166,6 +199,12 @@ class Router:
     def forget(self, peer: Peer) -> None:
         """Drop a peer that is gone."""
         self._peers.discard(peer)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run a coroutine in a task that is held until it is done."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self.keep(task)
+        return task
 
     def keep(self, task: asyncio.Task[Any]) -> None:
         """Hold a task until it is done, since loops hold theirs weakly."""

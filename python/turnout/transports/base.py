@@ -14,7 +14,7 @@ The rules both sides rely on:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard
 
 if TYPE_CHECKING:
     from turnout._native import Input
@@ -140,3 +140,8 @@ class Listener(Protocol):
     async def close(self) -> None:
         """Accept no more; idempotent. Accepted connections live on."""
         ...
+
+
+def is_target(value: object) -> TypeGuard[Target]:
+    """True for what `Router.connect` takes."""
+    return hasattr(value, "open") and hasattr(value, "kind")

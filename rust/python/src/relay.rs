@@ -131,6 +131,16 @@ impl Relay {
         self.inner.position_of(key, &Self::line_of(py, request.get()))
     }
 
+    /// As `position_of`, as if the request were of another method.
+    fn position_for(&self, request: &Bound<'_, Request>, method: &str) -> Option<usize> {
+        let py = request.py();
+        let key = self.key(request.get().connection().bind(py).get()).ok()?;
+        let mut frame = Vec::new();
+        encode::request(&mut frame, 0, &encode::Request { method, ..Default::default() });
+        frame.pop();
+        self.inner.position_of(key, &frame)
+    }
+
     /// Passes a request on that a handler was given, as if nobody had looked at it; False where it is over.
     fn pass_on(&self, request: &Bound<'_, Request>, upstream: &Bound<'_, Connection>) -> PyResult<bool> {
         let (py, this) = (request.py(), request.get());

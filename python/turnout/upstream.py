@@ -1,0 +1,158 @@
+"""Where a connection to an upstream stands, epoch after epoch: one starter, and a back-off between attempts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from turnout import opening
+from turnout.errors import Error, PeerLost
+from turnout.transports.base import is_target
+
+if TYPE_CHECKING:
+    from turnout.peer import Peer
+    from turnout.relay import Relay
+
+log = logging.getLogger("turnout")
+
+
+@dataclass(frozen=True)
+class Restart:
+    """How a lost connection is made again.
+
+    Args:
+        first: seconds before the second attempt; the first one is made at once, unless the connection was
+            lost within `healthy` seconds of its opening.
+        most: seconds that the pause between two attempts grows to, doubling each time.
+        healthy: seconds after which a connection counts as having worked.
+    """
+
+    first: float = 0.1
+    most: float = 30.0
+    healthy: float = 10.0
+
+
+class Place:
+    """One connection's place: for all clients, or for one of them.
+
+    Args:
+        relay: whose it is.
+        position: which upstream it leads to.
+        client: the client it serves; None for all.
+    """
+
+    def __init__(self, relay: Relay, position: int, client: Peer | None = None) -> None:
+        self.relay = relay
+        self.position = position
+        self.client = client
+        self.upstream = relay.upstreams[position]
+        shared = opening.Identity(relay.router.identity.name, relay.router.identity.version)
+        self.identity = shared if client is None else relay.router.identity
+        self.peer: Peer | None = None
+        self.epoch = 0
+        self._starter: asyncio.Task[Peer] | None = None
+        self._pause = 0.0
+        self._closed = False
+
+    async def start(self) -> Peer:
+        """Make the connection, in one attempt.
+
+        Raises:
+            OSError: it could not be started or reached.
+            OpeningFailed: it was reached but could not be opened.
+        """
+        if self.peer is not None and self.peer.is_open:
+            return self.peer
+        if self._starter is None:
+            self._starter = self.relay.router.spawn(self._attempt())
+            self._starter.add_done_callback(self._done)
+        return await asyncio.shield(self._starter)
+
+    async def wait(self) -> Peer:
+        """The connection; made if it is not there, waited for if somebody makes it.
+
+        Raises:
+            OSError: it could not be made, or not in time.
+            OpeningFailed: it was reached but could not be opened.
+        """
+        try:
+            return await asyncio.wait_for(self.start(), self.upstream.patience)
+        except asyncio.TimeoutError:
+            raise TimeoutError(f"{self.upstream.label} was not there within {self.upstream.patience} s") from None
+        except asyncio.CancelledError:
+            if self._closed:
+                raise PeerLost(f"{self.upstream.label} is closed") from None
+            raise
+
+    async def close(self) -> None:
+        """Close the connection for good."""
+        self._closed = True
+        if self._starter is not None:
+            self._starter.cancel()
+        if self.peer is not None and not self._is_ready_made:
+            await self.peer.close()
+
+    @property
+    def _is_ready_made(self) -> bool:
+        return not is_target(self.upstream.target) and not callable(self.upstream.target)
+
+    def _done(self, starter: asyncio.Task[Peer]) -> None:
+        self._starter = None
+        if not starter.cancelled():
+            starter.exception()  # whoever waited has it
+
+    async def _attempt(self) -> Peer:
+        if self._closed:
+            raise PeerLost(f"{self.upstream.label} is closed")
+        target = self.upstream.target
+        router = self.relay.router
+        if self._is_ready_made:
+            peer: Peer = target  # type: ignore[assignment]
+            if self.epoch > 0 or not peer.is_open:
+                raise PeerLost(f"{self.upstream.label} is gone")
+        else:
+            made = target if is_target(target) else target()  # type: ignore[operator]
+            peer = await router.connect(
+                made,
+                era=self.upstream.era,
+                name=self.upstream.label,
+                open_timeout=self.upstream.open_timeout,
+                identity=self.identity,
+            )
+        self.peer = peer
+        self.epoch += 1
+        self.relay.opened(peer, self)
+        router.spawn(self._watch(peer))
+        return peer
+
+    async def _watch(self, peer: Peer) -> None:
+        """Restart what is lost: at once if it had worked, with a growing pause if it keeps failing."""
+        loop = asyncio.get_running_loop()
+        opened = loop.time()
+        await peer.wait_lost()
+        self.relay.leave(peer)
+        restart = self.upstream.restart
+        if self._closed or restart is None or self._is_ready_made or self.relay.router.is_closed:
+            return
+        if loop.time() - opened >= restart.healthy:
+            self._pause = 0.0
+        while not self._closed and not self.relay.router.is_closed:
+            if self._starter is None:
+                self._starter = self.relay.router.spawn(self._after(self._pause))
+                self._starter.add_done_callback(self._done)
+                self._pause = min(max(self._pause * 2, restart.first), restart.most)
+            try:
+                await asyncio.shield(self._starter)
+            except (OSError, Error) as error:
+                log.warning("the upstream %s could not be restarted: %s", self.upstream.label, error)
+            except asyncio.CancelledError:
+                return
+            else:
+                return
+
+    async def _after(self, seconds: float) -> Peer:
+        if seconds:
+            await asyncio.sleep(seconds)
+        return await self._attempt()

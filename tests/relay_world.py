@@ -1,0 +1,84 @@
+"""Clients, a relay and servers in one loop, linked in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from transport_link import FakeLink
+
+import turnout
+
+
+class World:
+    """A gateway with a relay between clients and servers; every server is a peer of `servers`."""
+
+    def __init__(self, **options):
+        self.gateway = turnout.Router(name="gateway", **options)
+        self.servers = turnout.Router(name="server", timeout=None, max_timeout=None)
+        self.clients = turnout.Router(name="client", capabilities={"sampling": {}})
+        self.started = 0
+        self.capabilities = []
+        turnout.serve_opening(self.servers, name="echo", version="1", capabilities={"tools": {"listChanged": True}})
+        self.relay = None
+
+        @self.servers.on_request("tools/call")
+        async def call(request):
+            arguments = (request.params or {}).get("arguments") or {}
+            for step in range(arguments.get("steps", 0)):
+                request.progress(step + 1, total=arguments["steps"], message=arguments.get("who"))
+                await asyncio.sleep(0)
+            if arguments.get("wait"):
+                await request.wait_cancelled()
+            if arguments.get("ask"):
+                return await request.peer.send("sampling/createMessage", {"who": arguments["who"]})
+            return {"who": arguments.get("who"), "name": request.params.get("name")}
+
+        @self.servers.filter_incoming("initialize")
+        def see(_, params):
+            self.capabilities.append(params["capabilities"])
+
+    def target(self):
+        """A new server, as a target."""
+        self.started += 1
+        near, far = turnout.memory(name="server")
+        self.servers.spawn(self.servers.connect(far, era=None))
+        return near
+
+    def upstream(self, **options):
+        options = {"era": "legacy", "name": "echo", **options}
+        return turnout.Upstream(options.pop("target", self.target), **options)
+
+    def build(self, *upstreams, **options):
+        self.relay = self.gateway.relay(*(upstreams or [self.upstream()]), **options)
+        return self.relay
+
+    async def client(self, era="legacy", **options):
+        near, far = turnout.memory(name="client")
+        self.relay.attach(await self.gateway.connect(far, era=None))
+        return await self.clients.connect(near, era=era, **options)
+
+    async def raw(self):
+        """A client that writes and reads lines."""
+        near, far = turnout.memory(name="raw")
+        self.relay.attach(await self.gateway.connect(far, era=None))
+        link = FakeLink()
+        link.transport = await near.open(link)
+        return link
+
+    async def quiet(self):
+        """Nothing is in flight any more, and no table remembers anything."""
+        for _ in range(1000):
+            if not any(any(peer.in_flight) for peer in self.gateway.peers):
+                break
+            await asyncio.sleep(0.005)
+        for peer in self.gateway.peers:
+            assert not any(peer.entries().values()), peer.entries()
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        for router in (self.clients, self.gateway, self.servers):
+            with contextlib.suppress(turnout.Error):
+                await router.close()

@@ -1,0 +1,234 @@
+"""Requests through a relay: what reaches whom, under which ids, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from relay_world import World
+from transport_link import run
+
+import turnout
+
+pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+
+
+def call(**arguments):
+    return {"name": "echo", "arguments": arguments}
+
+
+def test_many_clients_share_one_server(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build()
+            clients = [await world.client() for _ in range(8)]
+            calls = [
+                (f"{i}-{n}", client.send("tools/call", call(who=f"{i}-{n}")))
+                for n in range(50)
+                for i, client in enumerate(clients)
+            ]
+            for who, sent in calls:
+                assert (await sent)["who"] == who
+            assert world.started == 1
+            assert world.relay.counters()["forwarded"] == world.relay.counters()["answered"] == 400
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+def test_g9_bytes_pass_untouched(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build()
+
+            @world.servers.on_request("big")
+            async def big(request):
+                assert request.raw_params == b'{"n" : 1.50,"_meta":{ "progressToken":%s }}' % str(request.id).encode()
+                return {"n": 9007199254740993}
+
+            client = await world.raw()
+            client.transport.write(
+                b'{"id": -0 ,"jsonrpc":"2.0","method":"big","params":{"n" : 1.50,"_meta":{ "progressToken":"x" }}}\n'
+            )
+            await client.until(lambda: client.lines)
+            assert client.lines == ['{"jsonrpc":"2.0","id":-0,"result":{"n":9007199254740993}}']
+
+    run(loop_kind, main())
+
+
+def test_race_09_the_same_id_twice(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build()
+            client = await world.raw()
+            for who in ("one", "two"):
+                line = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call(who=who)}
+                client.transport.write(json.dumps(line).encode() + b"\n")
+            await client.until(lambda: len(client.lines) == 2)
+            answers = [json.loads(line) for line in client.lines]
+            assert sorted(answer["result"]["who"] for answer in answers) == ["one", "two"]
+            assert {answer["id"] for answer in answers} == {1}
+
+    run(loop_kind, main())
+
+
+def test_progress_reaches_who_asked_in_order(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build()
+            clients = [await world.client() for _ in range(4)]
+
+            async def follow(client, who):
+                sent = client.send("tools/call", call(who=who, steps=20))
+                updates = [update async for update in sent.progress()]
+                assert (await sent)["who"] == who
+                return updates
+
+            for who, updates in enumerate(await asyncio.gather(*(follow(c, str(i)) for i, c in enumerate(clients)))):
+                assert [update.progress for update in updates] == list(range(1, 21))
+                assert {update.message for update in updates} == {str(who)}
+
+    run(loop_kind, main())
+
+
+def test_cancel_reaches_the_server_under_its_own_id(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build()
+            one, two = await world.client(), await world.client()
+            stopped = one.send("tools/call", call(who="one", wait=True))
+            other = two.send("tools/call", call(who="two", wait=True))
+            await asyncio.sleep(0.02)
+            assert stopped.cancel("enough")
+            await asyncio.sleep(0.02)
+            [record] = [r for r in world.servers.records.query() if r.outcome == "cancelled"]
+            assert (record.cancel_reason, record.cancelled_by) == ("enough", "peer")
+            assert not other.done()
+            [record] = [r for r in world.gateway.records.query() if r.outcome == "cancelled"]
+            assert record.upstream.cancel_written
+            other.cancel()
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+def test_race_11_a_client_that_leaves_cancels_all_it_had(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build()
+            leaver, stayer = await world.client(), await world.client()
+            for _ in range(5):
+                leaver.send("tools/call", call(wait=True))
+            kept = stayer.send("tools/call", call(wait=True))
+            await asyncio.sleep(0.02)
+            await leaver.close()
+            await asyncio.sleep(0.02)
+            ended = [r for r in world.servers.records.query() if r.outcome == "cancelled"]
+            assert len(ended) == 5
+            assert not kept.done()
+            assert len(world.relay.clients) == 1
+            kept.cancel()
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+def test_race_06_a_deadline_cancels_upstream_and_answers_the_client(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build(world.upstream(timeout=0.05))
+            client = await world.client()
+            with pytest.raises(turnout.RemoteError) as caught:
+                await client.send("tools/call", call(wait=True))
+            assert caught.value.code == -32603
+            assert caught.value.data == {"reason": "timeout", "sent": True, "upstream": "echo"}
+            await asyncio.sleep(0.02)
+            assert [r.outcome for r in world.servers.records.query() if r.method == "tools/call"] == ["cancelled"]
+
+    run(loop_kind, main())
+
+
+def test_race_15_a_filter_that_raises_fails_its_own_request(loop_kind):
+    async def main():
+        async with World() as world:
+            relay = world.build()
+
+            @relay.filter_incoming("tools/call")
+            def look(_, params):
+                who = params["arguments"]["who"]
+                if who == "bad":
+                    raise turnout.RequestError(-32001, "not you")
+                return {**params, "name": "seen"} if who == "rewrite" else None
+
+            client = await world.client()
+            calls = [client.send("tools/call", call(who=who)) for who in ("good", "bad", "rewrite", "good")]
+            with pytest.raises(turnout.RemoteError, match="not you"):
+                await calls[1]
+            assert [(await calls[i])["name"] for i in (0, 2, 3)] == ["echo", "seen", "echo"]
+
+    run(loop_kind, main())
+
+
+def test_a_handler_answers_or_passes_on(loop_kind):
+    async def main():
+        async with World() as world:
+            relay = world.build(world.upstream(name="a"), world.upstream(name="b"), local=["tools/call"])
+
+            @relay.on_request("tools/call")
+            async def choose(request):
+                who = request.params["arguments"]["who"]
+                if who == "here":
+                    return {"who": "gateway"}
+                await relay.forward(request, who)
+                return None
+
+            client = await world.client()
+            assert (await client.send("tools/call", call(who="here")))["who"] == "gateway"
+            sent = client.send("tools/call", call(who="b", steps=3))
+            assert [update.progress async for update in sent.progress()] == [1, 2, 3]
+            assert (await sent)["who"] == "b"
+            slow = client.send("tools/call", call(who="a", wait=True))
+            await asyncio.sleep(0.02)
+            slow.cancel()
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+def test_routes_by_the_name_of_the_tool(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build(
+                world.upstream(name="a"),
+                world.upstream(name="b"),
+                routes=[
+                    turnout.Route("a", "tools/call", prefix="a_", strip=True),
+                    turnout.Route("b", "tools/call", prefix="b_"),
+                ],
+            )
+            client = await world.client()
+            assert (await client.send("tools/call", {"name": "a_x"}))["name"] == "x"
+            assert (await client.send("tools/call", {"name": "b_x"}))["name"] == "b_x"
+            with pytest.raises(turnout.RemoteError) as caught:
+                await client.send("tools/call", {"name": "c_x"})
+            assert caught.value.code == -32601
+
+    run(loop_kind, main())
+
+
+def test_bad_configuration_is_told_at_start(loop_kind):
+    async def main():
+        async with World() as world:
+            two = turnout.Route("echo", "tools/call", prefix="a")
+            with pytest.raises(ValueError, match="two routes claim the names of tools/call that start with"):
+                world.build(world.upstream(), routes=[two, two])
+            with pytest.raises(ValueError, match="no upstream named 'x'; known: echo"):
+                world.build(world.upstream(), routes=[turnout.Route("x")])
+            with pytest.raises(ValueError, match="two upstreams are named 'echo'"):
+                world.build(world.upstream(), world.upstream())
+            relay = world.build(turnout.stdio("/no/such/program"))
+            with pytest.raises(OSError, match="no/such/program"):
+                await relay.start()
+
+    run(loop_kind, main())
