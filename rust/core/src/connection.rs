@@ -593,8 +593,7 @@ impl<H: Host> Connection<H> {
             Answer::Result(bytes) | Answer::Task(bytes) => bytes.len(),
             Answer::Error { message, data, .. } => message.len() + data.len(),
         };
-        let most = self.limits.max_output_bytes + if size <= SHORT { SLACK } else { 0 };
-        if self.output.len() + size > most {
+        if !self.has_room_for_answer(size) {
             return self.overflow(now, number);
         }
         let Ok(moved) = self.arrivals.claim(number, event) else { return Answered::default() };
@@ -631,6 +630,11 @@ impl<H: Host> Connection<H> {
             self.remove_inbound(now, moved.slot, number);
         }
         Answered { written: !silent, finished: Some(record) }
+    }
+
+    pub(crate) fn has_room_for_answer(&self, size: usize) -> bool {
+        let most = self.limits.max_output_bytes + if size <= SHORT { SLACK } else { 0 };
+        self.output.len() + size <= most
     }
 
     fn creates_task(&self, number: u64, result: &[u8]) -> bool {

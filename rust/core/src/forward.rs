@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::connection::{Asked, Connection, Pending, SendError};
+use crate::connection::{Answered, Asked, Connection, Pending, SendError};
 use crate::encode;
 use crate::envelope::{self, Envelope};
 use crate::event::{AnswerFrame, Batch, Host};
@@ -69,7 +69,7 @@ impl<H: Host> Connection<H> {
         Ok(record)
     }
 
-    /// Answers a request of the peer's with a frame that answered ours elsewhere; false where it is over.
+    /// Answers a request of the peer's with a frame that answered ours elsewhere; where it is over, nothing is written.
     pub fn answer_with(
         &mut self,
         now: Time,
@@ -78,9 +78,9 @@ impl<H: Host> Connection<H> {
         answered: &AnswerFrame,
         is_error: bool,
         batch: &mut Batch<H>,
-    ) -> bool {
-        if frame.len() > 1024 && self.output.len() + frame.len() > self.limits.max_output_bytes {
-            return self.overflow(now, number, batch);
+    ) -> Answered {
+        if !self.has_room_for_answer(frame.len()) {
+            return self.overflow(now, number);
         }
         let goes_on = answered.as_task
             && self.arrivals.find(number).is_some_and(|(slot, _)| {
@@ -91,10 +91,10 @@ impl<H: Host> Connection<H> {
             (false, true) => Happening::AnsweredWithTask,
             (false, false) => Happening::Answered,
         };
-        let Ok(moved) = self.arrivals.claim(number, event) else { return false };
+        let Ok(moved) = self.arrivals.claim(number, event) else { return Answered::default() };
         let silent = moved.to == State::Declined;
         self.flush_pending(moved.slot);
-        let Some(entry) = self.inbound[moved.slot].as_ref() else { return false };
+        let Some(entry) = self.inbound[moved.slot].as_ref() else { return Answered::default() };
         let record = Arc::clone(&entry.record);
         if !silent {
             let id = record.wire_id();
@@ -103,14 +103,14 @@ impl<H: Host> Connection<H> {
             record.note_written(now);
         }
         if let Some(outcome) = moved.to.outcome() {
-            self.finish(&record, outcome, now, batch);
+            Self::finish(&record, outcome, now, batch);
         }
         if moved.to == State::Task {
             self.forget_id(moved.slot);
         } else {
             self.remove_inbound(now, moved.slot, number);
         }
-        !silent
+        Answered { written: !silent, finished: None }
     }
 
     /// Passes progress on under the peer's own token; false where it is over or the peer wants none.
@@ -172,7 +172,7 @@ impl<H: Host> Connection<H> {
         encode::cancelled_raw(self.output.frame(), record.wire_id(), reason);
         record.note_cancel_written();
         self.counters.cancels_out += 1;
-        self.finish(&record, moved.to.outcome().unwrap_or(crate::flight::Outcome::Cancelled), now, batch);
+        Self::finish(&record, moved.to.outcome().unwrap_or(crate::flight::Outcome::Cancelled), now, batch);
         self.remove_inbound(now, moved.slot, number);
         true
     }

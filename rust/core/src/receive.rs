@@ -217,7 +217,8 @@ impl<H: Host> Connection<H> {
         } else {
             End::Result(in_run(at, envelope.result))
         };
-        let answer = AnswerFrame { as_task: keeps_token, ..answered(at, envelope) };
+        let as_task = stays && self.rules.token_outlives_task_creation();
+        let answer = AnswerFrame { as_task, ..answered(at, envelope) };
         self.settle(now, slot, number, end, Some(answer), batch);
     }
 

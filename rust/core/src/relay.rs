@@ -19,7 +19,6 @@ mod fault;
 mod member;
 mod route;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use exchange::{Key, Leg, Owner, Relaying};
@@ -28,8 +27,8 @@ pub use member::Upstream;
 pub use route::{Conflict, Goal, Matched, Route, Routes};
 
 use crate::connection::Connection;
-use crate::event::{Batch, Host};
-use crate::record::{Record, Time};
+use crate::event::Host;
+use crate::record::Record;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use member::{Member, Members, Side};
 
@@ -194,30 +193,5 @@ impl<L: Line> Relay<L> {
 
     fn member(&self, key: Key) -> Option<Arc<Member<L>>> {
         lock(&self.members).get(key).cloned()
-    }
-
-    /// Carries over what a batch of `source` means for other connections; what is left in it is the host's.
-    ///
-    /// `region` is what the batch's spans refer to. No connection may be locked by the caller.
-    pub fn route(
-        &self,
-        source: Key,
-        region: &[u8],
-        now: Time,
-        batch: &mut Batch<Relaying<L::Host>>,
-    ) -> Routed<L> {
-        let mut routed = Routed::default();
-        if batch.is_empty() {
-            return routed;
-        }
-        let round = self.rounds.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut follow = VecDeque::new();
-        self.carry(source, region, now, round, batch, &mut routed, &mut follow);
-        while let Some((key, mut next)) = follow.pop_front() {
-            self.carry(key, b"", now, round, &mut next, &mut routed, &mut follow);
-            // A flight of the host's own can end here, too: it follows the same wake-up as the source's.
-            batch.events.append(&mut next.events);
-        }
-        routed
     }
 }

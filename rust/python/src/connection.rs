@@ -228,11 +228,11 @@ impl Shared {
     }
 
     /// Has every connection written to that a route touched.
-    pub fn finish_route(&self, py: Python<'_>, routed: Routed<Self>) -> PyResult<()> {
+    pub fn finish_route(&self, py: Python<'_>, mut routed: Routed<Self>) -> PyResult<()> {
         for line in routed.touched {
             line.schedule_flush(py)?;
         }
-        self.follow(py, routed.finished)
+        self.follow(py, &mut routed.finished)
     }
 
     /// Makes it part of a relay, for good.

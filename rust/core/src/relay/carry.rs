@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::connection::Connection;
-use crate::envelope;
+use crate::envelope::{self, ScanLimits};
 use crate::event::{AnswerFrame, Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Outcome};
 use crate::forward::Forward;
@@ -34,15 +34,43 @@ enum Way {
 }
 
 type Events<L> = Batch<Relaying<<L as Line>::Host>>;
-pub(super) type Follow<L> = VecDeque<(Key, Events<L>)>;
+type Told<L> = Event<Relaying<<L as Line>::Host>>;
+type Far<L> = Connection<Relaying<<L as Line>::Host>>;
 
-/// What is to be done on the source when its batch is through.
-#[derive(Default)]
-struct Owed {
-    /// Far legs of its requests.
+/// One batch on its way, and everything that comes of it.
+pub(super) struct Round<'a, L: Line> {
+    now: Time,
+    /// Each round has another number, by which a connection knows that it is listed.
+    number: u64,
+    /// What the spans of the present batch refer to.
+    region: &'a [u8],
+    routed: Routed<L>,
+    /// What destinations made of it: their batches are carried over next.
+    follow: VecDeque<(Key, Events<L>)>,
+    /// Far legs of the source's requests.
     legs: Vec<(u64, Leg)>,
-    /// Requests to be answered by the relay: number, why, and for which upstream.
+    /// The source's requests that the relay answers: number, why, and for which upstream.
     faults: Vec<(u64, Fault, Option<usize>)>,
+}
+
+impl<'a, L: Line> Round<'a, L> {
+    fn new(relay: &Relay<L>, region: &'a [u8], now: Time) -> Self {
+        Self {
+            now,
+            number: relay.rounds.fetch_add(1, Ordering::Relaxed) + 1,
+            region,
+            routed: Routed::default(),
+            follow: VecDeque::new(),
+            legs: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    fn touch(&mut self, member: &Member<L>) {
+        if member.round.swap(self.number, Ordering::Relaxed) != self.number {
+            self.routed.touched.push(Arc::clone(&member.line));
+        }
+    }
 }
 
 fn add(counter: &AtomicU64) {
@@ -61,47 +89,99 @@ const fn owner_of<H: Host>(event: &Event<Relaying<H>>) -> Option<Leg> {
 }
 
 impl<L: Line> Relay<L> {
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn carry(
+    /// Carries over what a batch of `source` means for other connections; what is left in it is the host's.
+    ///
+    /// `region` is what the batch's spans refer to. No connection may be locked by the caller.
+    pub fn route(&self, source: Key, region: &[u8], now: Time, batch: &mut Events<L>) -> Routed<L> {
+        if batch.is_empty() {
+            return Routed::default();
+        }
+        let mut round = Round::new(self, region, now);
+        self.carry(&mut round, source, batch);
+        self.go_on(round)
+    }
+
+    /// Passes a request on that the host had a look at; what cannot be passed on is answered.
+    ///
+    /// `frame` is the request as one line, under any id.
+    pub fn pass_on(&self, source: Key, record: &Arc<Record>, to: Key, frame: &[u8], now: Time) -> Routed<L> {
+        let (Some(member), Ok(envelope)) = (self.member(source), envelope::scan(frame, &ScanLimits::default())) else {
+            return Routed::default();
+        };
+        let mut round = Round::new(self, frame, now);
+        let event = Event::Request { record: Arc::clone(record), frame: Span::new(0, frame.len()), envelope };
+        self.deliver(&mut round, &member, to, &[event]);
+        self.settle_up(&mut round, &member);
+        self.go_on(round)
+    }
+
+    /// Answers a request that the host gives up on, as the relay answers its own.
+    pub fn refuse(
         &self,
         source: Key,
-        region: &[u8],
+        record: &Arc<Record>,
+        fault: Fault,
+        position: Option<usize>,
         now: Time,
-        round: u64,
-        batch: &mut Events<L>,
-        routed: &mut Routed<L>,
-        follow: &mut Follow<L>,
-    ) {
+    ) -> Routed<L> {
+        let Some(member) = self.member(source) else { return Routed::default() };
+        let mut round = Round::new(self, b"", now);
+        round.faults.push((record.number, fault, position));
+        self.settle_up(&mut round, &member);
+        self.go_on(round)
+    }
+
+    /// The upstream that a client's request is for, by its routes.
+    pub fn position_of(&self, source: Key, frame: &[u8]) -> Option<usize> {
+        let member = self.member(source)?;
+        let Side::Client { routes, .. } = &member.side else { return None };
+        let envelope = envelope::scan(frame, &ScanLimits::default()).ok()?;
+        match routes.find(frame, &envelope).goal {
+            Goal::Upstream(position) => Some(position),
+            Goal::Host | Goal::Nowhere => None,
+        }
+    }
+
+    /// Carries over what the destinations made of it, until nothing comes of it any more.
+    fn go_on(&self, mut round: Round<'_, L>) -> Routed<L> {
+        round.region = b"";
+        while let Some((key, mut batch)) = round.follow.pop_front() {
+            // Only flights of exchanges can end on a destination: nothing is left for the host.
+            self.carry(&mut round, key, &mut batch);
+        }
+        round.routed
+    }
+
+    fn carry(&self, round: &mut Round<'_, L>, source: Key, batch: &mut Events<L>) {
         let Some(member) = self.member(source) else { return };
-        let mut owed = Owed::default();
         let mut left: Vec<usize> = Vec::new();
         let mut at = 0;
         while at < batch.events.len() {
-            let way = self.way(&member, &batch.events[at], region);
-            let Way::To(key) = way else {
-                match (way, &batch.events[at]) {
-                    (Way::Refuse(fault, position), Event::Request { record, .. }) => {
-                        owed.faults.push((record.number, fault, position));
+            let event = &batch.events[at];
+            let way = self.way(&member, event, round.region);
+            match (way, event) {
+                (Way::To(key), _) => {
+                    let start = at;
+                    while batch.events.get(at + 1).is_some_and(|next| self.way(&member, next, round.region) == way) {
+                        at += 1;
                     }
-                    (Way::Spread, event) => {
-                        self.spread(&member, event, region, round, routed);
-                        left.push(at);
-                    }
-                    (Way::Host, _) => left.push(at),
-                    (_, Event::Request { .. }) => add(&self.counts.cancelled_unsent),
-                    _ => {}
+                    self.deliver(round, &member, key, &batch.events[start..=at]);
                 }
-                at += 1;
-                continue;
-            };
-            let start = at;
-            at += 1;
-            while at < batch.events.len() && self.way(&member, &batch.events[at], region) == way {
-                at += 1;
+                (Way::Refuse(fault, position), Event::Request { record, .. }) => {
+                    round.faults.push((record.number, fault, position));
+                }
+                (Way::Spread, _) => {
+                    self.spread(round, &member, event);
+                    left.push(at);
+                }
+                (Way::Host, _) => left.push(at),
+                (_, Event::Request { .. }) => add(&self.counts.cancelled_unsent),
+                (_, Event::Notification { .. }) => add(&self.counts.notifications_dropped),
+                _ => {}
             }
-            self.deliver(&member, key, &batch.events[start..at], region, now, round, &mut owed, routed, follow);
+            at += 1;
         }
-        self.settle_up(&member, now, round, owed, routed, follow);
+        self.settle_up(round, &member);
         if left.is_empty() {
             batch.events.clear();
         } else if left.len() < batch.events.len() {
@@ -111,46 +191,7 @@ impl<L: Line> Relay<L> {
         }
     }
 
-    /// Passes a request on that the host had a look at, with these params; what cannot be passed on is answered.
-    ///
-    /// `frame` is the request as one line, under any id.
-    pub fn pass_on(&self, source: Key, record: &Arc<Record>, to: Key, frame: &[u8], now: Time) -> Routed<L> {
-        let mut routed = Routed::default();
-        let Some(member) = self.member(source) else { return routed };
-        let Ok(envelope) = envelope::scan(frame, &envelope::ScanLimits::default()) else { return routed };
-        let round = self.rounds.fetch_add(1, Ordering::Relaxed) + 1;
-        let (mut owed, mut follow) = (Owed::default(), VecDeque::new());
-        let event = Event::Request { record: Arc::clone(record), frame: Span::new(0, frame.len()), envelope };
-        self.deliver(&member, to, &[event], frame, now, round, &mut owed, &mut routed, &mut follow);
-        self.settle_up(&member, now, round, owed, &mut routed, &mut follow);
-        while let Some((key, mut next)) = follow.pop_front() {
-            self.carry(key, b"", now, round, &mut next, &mut routed, &mut follow);
-        }
-        routed
-    }
-
-    /// Answers a request that the host gives up on, as the relay answers its own.
-    pub fn refuse(&self, source: Key, record: &Arc<Record>, fault: Fault, position: Option<usize>, now: Time) -> Routed<L> {
-        let mut routed = Routed::default();
-        let Some(member) = self.member(source) else { return routed };
-        let round = self.rounds.fetch_add(1, Ordering::Relaxed) + 1;
-        let owed = Owed { legs: Vec::new(), faults: vec![(record.number, fault, position)] };
-        self.settle_up(&member, now, round, owed, &mut routed, &mut VecDeque::new());
-        routed
-    }
-
-    /// The upstream that a client's request is for, by its routes.
-    pub fn position_of(&self, source: Key, frame: &[u8]) -> Option<usize> {
-        let member = self.member(source)?;
-        let Side::Client { routes, .. } = &member.side else { return None };
-        let envelope = envelope::scan(frame, &envelope::ScanLimits::default()).ok()?;
-        match routes.find(frame, &envelope).goal {
-            Goal::Upstream(position) => Some(position),
-            Goal::Host | Goal::Nowhere => None,
-        }
-    }
-
-    fn way(&self, member: &Member<L>, event: &Event<Relaying<L::Host>>, region: &[u8]) -> Way {
+    fn way(&self, member: &Member<L>, event: &Told<L>, region: &[u8]) -> Way {
         if let Some(leg) = owner_of(event) {
             return Way::To(leg.line);
         }
@@ -188,23 +229,11 @@ impl<L: Line> Relay<L> {
     }
 
     /// Carries a run of events over to one connection.
-    #[allow(clippy::too_many_arguments)]
-    fn deliver(
-        &self,
-        source: &Member<L>,
-        key: Key,
-        events: &[Event<Relaying<L::Host>>],
-        region: &[u8],
-        now: Time,
-        round: u64,
-        owed: &mut Owed,
-        routed: &mut Routed<L>,
-        follow: &mut Follow<L>,
-    ) {
+    fn deliver(&self, round: &mut Round<'_, L>, source: &Member<L>, key: Key, events: &[Told<L>]) {
         let Some(member) = self.member(key) else {
             for event in events {
                 if let Event::Request { record, .. } = event {
-                    owed.faults.push((record.number, Fault::UpstreamClosed, None));
+                    round.faults.push((record.number, Fault::UpstreamClosed, None));
                 }
             }
             return;
@@ -213,35 +242,27 @@ impl<L: Line> Relay<L> {
         {
             let mut to = lock(member.line.connection());
             for event in events {
-                self.apply(source, &member, &mut to, event, region, now, owed, &mut made);
+                self.apply(round, source, &member, &mut to, event, &mut made);
             }
             to.settle_books(&mut made);
         }
-        self.touch(&member, round, routed);
-        routed.finished.append(&mut made.finished);
+        round.touch(&member);
+        round.routed.finished.append(&mut made.finished);
         if !made.is_empty() {
-            follow.push_back((key, made));
+            round.follow.push_back((key, made));
         }
     }
 
-    fn touch(&self, member: &Member<L>, round: u64, routed: &mut Routed<L>) {
-        if member.round.swap(round, Ordering::Relaxed) != round {
-            routed.touched.push(Arc::clone(&member.line));
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)]
     fn apply(
         &self,
+        round: &mut Round<'_, L>,
         source: &Member<L>,
         dest: &Member<L>,
-        to: &mut Connection<Relaying<L::Host>>,
-        event: &Event<Relaying<L::Host>>,
-        region: &[u8],
-        now: Time,
-        owed: &mut Owed,
+        to: &mut Far<L>,
+        event: &Told<L>,
         made: &mut Events<L>,
     ) {
+        let (region, now) = (round.region, round.now);
         match event {
             Event::Request { record, frame, envelope } => {
                 if record.outcome().is_some() {
@@ -269,17 +290,17 @@ impl<L: Line> Relay<L> {
                 match to.forward(now, forward) {
                     Ok(leg) => {
                         add(&self.counts.forwarded);
-                        owed.legs.push((record.number, Leg { line: dest.key, number: leg.number }));
+                        round.legs.push((record.number, Leg { line: dest.key, number: leg.number }));
                         record.note_upstream(leg);
                     }
                     Err(error) => {
                         let position = upstream.map(|(position, _)| position);
-                        owed.faults.push((record.number, Fault::of_send(error), position));
+                        round.faults.push((record.number, Fault::of_send(error), position));
                     }
                 }
             }
             Event::Settled { owner: Some(Owner::Leg(leg)), record, end, answer } => {
-                self.settle(source, to, *leg, record, *end, answer.as_ref(), region, now, made);
+                self.settle(round, source, to, *leg, (record, *end, answer.as_ref()), made);
             }
             Event::Progress { owner: Some(Owner::Leg(leg)), update, frame, token, .. } => {
                 let passed = to.progress_with(leg.number, frame.of(region), *token, update, now);
@@ -305,19 +326,16 @@ impl<L: Line> Relay<L> {
     }
 
     /// Ends an exchange on the side that asked, as its far leg ended.
-    #[allow(clippy::too_many_arguments)]
     fn settle(
         &self,
+        round: &mut Round<'_, L>,
         source: &Member<L>,
-        to: &mut Connection<Relaying<L::Host>>,
+        to: &mut Far<L>,
         leg: Leg,
-        record: &Arc<Record>,
-        end: End,
-        answer: Option<&AnswerFrame>,
-        region: &[u8],
-        now: Time,
+        (record, end, answer): (&Arc<Record>, End, Option<&AnswerFrame>),
         made: &mut Events<L>,
     ) {
+        let (region, now) = (round.region, round.now);
         let fault = match (end, answer) {
             (End::Result(_) | End::Error(_), Some(answered)) => {
                 let frame = answered.frame.of(region);
@@ -325,7 +343,8 @@ impl<L: Line> Relay<L> {
                 if !asks || to.rules.revision.is_modern() {
                     let is_error = matches!(end, End::Error(_));
                     let passed = to.answer_with(now, leg.number, frame, answered, is_error, made);
-                    add(if passed { &self.counts.answered } else { &self.counts.too_late });
+                    round.routed.finished.extend(passed.finished);
+                    add(if passed.written { &self.counts.answered } else { &self.counts.too_late });
                     return;
                 }
                 Fault::NotBridged
@@ -346,24 +365,24 @@ impl<L: Line> Relay<L> {
             Side::Upstream { position, .. } => Some(position),
             Side::Client { .. } => None,
         };
-        self.fail(to, leg.number, fault, record.written().is_some(), position, now, made);
+        self.fail(round, to, leg.number, fault, record.written().is_some(), position);
     }
 
     /// Answers a request on the relay's own account.
-    #[allow(clippy::too_many_arguments)]
     fn fail(
         &self,
-        to: &mut Connection<Relaying<L::Host>>,
+        round: &mut Round<'_, L>,
+        to: &mut Far<L>,
         number: u64,
         fault: Fault,
         sent: bool,
         position: Option<usize>,
-        now: Time,
-        made: &mut Events<L>,
     ) {
         let name = position.and_then(|position| self.upstreams.get(position)).map_or("", |upstream| &*upstream.name);
         let data = fault.data(sent, name);
-        if to.answer(now, number, fault.answer(&data), made) {
+        let answered = to.answer(round.now, number, fault.answer(&data));
+        round.routed.finished.extend(answered.finished);
+        if answered.written {
             add(match fault {
                 Fault::Timeout => &self.counts.timed_out,
                 Fault::UpstreamClosed => &self.counts.upstream_closed,
@@ -375,60 +394,44 @@ impl<L: Line> Relay<L> {
     }
 
     /// Hangs the legs on the source's requests, and answers those that could not be passed on.
-    fn settle_up(
-        &self,
-        member: &Member<L>,
-        now: Time,
-        round: u64,
-        owed: Owed,
-        routed: &mut Routed<L>,
-        follow: &mut Follow<L>,
-    ) {
-        if owed.legs.is_empty() && owed.faults.is_empty() {
+    fn settle_up(&self, round: &mut Round<'_, L>, member: &Member<L>) {
+        if round.legs.is_empty() && round.faults.is_empty() {
             return;
         }
-        let mut made = Batch::default();
+        let (legs, faults) = (std::mem::take(&mut round.legs), std::mem::take(&mut round.faults));
         let mut orphans = Vec::new();
         {
             let mut from = lock(member.line.connection());
-            for (number, leg) in owed.legs {
+            for (number, leg) in legs {
                 if !from.attach(number, Owner::Leg(leg)) {
                     orphans.push(leg);
                 }
             }
-            if !owed.faults.is_empty() {
-                for (number, fault, position) in owed.faults {
-                    self.fail(&mut from, number, fault, false, position, now, &mut made);
-                }
-                from.settle_books(&mut made);
-                self.touch(member, round, routed);
+            if !faults.is_empty() {
+                round.touch(member);
+            }
+            for (number, fault, position) in faults {
+                self.fail(round, &mut from, number, fault, false, position);
             }
         }
-        routed.finished.append(&mut made.finished);
         for leg in orphans {
             // Its request ended between the phases, when no cancel could find the leg yet. If it was answered, the
             // leg is over, too, and this does nothing.
             let Some(far) = self.member(leg.line) else { continue };
             let mut made = Batch::default();
-            if lock(far.line.connection()).cancel(now, leg.number, CancelledBy::Caller, None, &mut made) {
+            let won = lock(far.line.connection()).cancel(round.now, leg.number, CancelledBy::Caller, None, &mut made);
+            if won {
                 add(&self.counts.cancelled);
-                self.touch(&far, round, routed);
-                follow.push_back((leg.line, made));
+                round.touch(&far);
+                round.follow.push_back((leg.line, made));
             }
         }
     }
 
     /// Passes a notification that belongs to no request to whoever it concerns (section 10).
-    fn spread(
-        &self,
-        source: &Member<L>,
-        event: &Event<Relaying<L::Host>>,
-        region: &[u8],
-        round: u64,
-        routed: &mut Routed<L>,
-    ) {
+    fn spread(&self, round: &mut Round<'_, L>, source: &Member<L>, event: &Told<L>) {
         let Event::Notification { frame, envelope, .. } = event else { return };
-        let frame = frame.of(region);
+        let frame = frame.of(round.region);
         let name = envelope.method.of(frame);
         let keys: Vec<Key> = match &source.side {
             // The handshake is ours, on either side.
@@ -458,7 +461,7 @@ impl<L: Line> Relay<L> {
             let passed = lock(member.line.connection()).notify_with(frame, None).is_ok();
             add(if passed { &self.counts.notified } else { &self.counts.notifications_dropped });
             if passed {
-                self.touch(&member, round, routed);
+                round.touch(&member);
             }
         }
     }
