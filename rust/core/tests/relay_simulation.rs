@@ -79,7 +79,7 @@ impl Simulation {
         let mut world = World::new(&["one", "two"]);
         let mut clients = Vec::new();
         let mut parties = Vec::new();
-        for _ in 0..1 + dice.roll(4) {
+        for _ in 0..=dice.roll(4) {
             clients.push(world.client());
             parties.push(Party::default());
         }

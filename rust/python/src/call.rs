@@ -27,6 +27,8 @@ pub enum Ended {
 #[derive(Default)]
 struct State {
     ended: Option<Ended>,
+    /// It was answered with a task: the call is over, its progress is not.
+    going_on: bool,
     asleep: Vec<Wakeup>,
     followers: Vec<Follower>,
 }
@@ -66,21 +68,35 @@ impl Call {
         lock(&self.state).ended.is_some()
     }
 
+    fn is_followed(&self) -> bool {
+        let state = lock(&self.state);
+        state.ended.is_none() || state.going_on
+    }
+
     /// Takes the end: what sleeps is to be woken, after the followers were told.
-    pub fn settle(&self, py: Python<'_>, ended: Ended) -> Vec<Wakeup> {
-        let (mut wakeups, followers) = {
-            let mut state = lock(&self.state);
-            state.ended = Some(ended);
-            (std::mem::take(&mut state.asleep), std::mem::take(&mut state.followers))
-        };
-        for follower in followers {
-            if let Follower::Iterator(iterator) = follower
-                && let Some(wakeup) = iterator.bind(py).get().finish()
-            {
-                wakeups.insert(0, wakeup);
-            }
-        }
+    ///
+    /// Where the call was answered with a task that keeps its token, its progress `goes_on` (PRG-18).
+    pub fn settle(&self, ended: Ended, goes_on: bool) -> Vec<Wakeup> {
+        let mut wakeups = if goes_on { Vec::new() } else { self.finish_following() };
+        let mut state = lock(&self.state);
+        state.ended = Some(ended);
+        state.going_on = goes_on;
+        wakeups.append(&mut state.asleep);
         wakeups
+    }
+
+    /// Lets the followers go: no progress comes any more.
+    pub fn finish_following(&self) -> Vec<Wakeup> {
+        let followers = {
+            let mut state = lock(&self.state);
+            state.going_on = false;
+            std::mem::take(&mut state.followers)
+        };
+        let finished = followers.into_iter().filter_map(|follower| match follower {
+            Follower::Iterator(iterator) => iterator.get().finish(),
+            Follower::Callback(_) => None,
+        });
+        finished.collect()
     }
 
     /// Hands an update to everyone who follows.
@@ -242,7 +258,7 @@ impl Call {
         let (py, this) = (slf.py(), slf.get());
         let first = this.record.get().and_then(|record| record.progress());
         let capacity = this.shared.max_pending_progress();
-        let over = this.is_done();
+        let over = !this.is_followed();
         let iterator = ProgressIterator::new(slf.clone().unbind(), shield, capacity, first, over);
         let iterator = Py::new(py, iterator)?;
         if !over {
@@ -257,7 +273,7 @@ impl Call {
             return Err(PyTypeError::new_err("a progress callback must be callable"));
         }
         let mut state = lock(&self.state);
-        if state.ended.is_none() {
+        if state.ended.is_none() || state.going_on {
             state.followers.push(Follower::Callback(callback.unbind()));
         }
         Ok(())

@@ -231,7 +231,7 @@ pub fn deliver<'py>(
     let wake_now = |wakeups: Vec<Wakeup>| wake_all(py, wakeups, wake, here);
     for event in batch.events.drain(..) {
         match event {
-            Event::Settled { owner, end, .. } => {
+            Event::Settled { owner, end, answer, .. } => {
                 let Some(Handle(call)) = owner.and_then(Owner::host) else { continue };
                 let ended = match end {
                     End::Result(span) => Ended::Result(bytes_of(py, region, span)),
@@ -239,19 +239,20 @@ pub fn deliver<'py>(
                     End::Invalid(fault) => Ended::Invalid(fault),
                     End::Local(outcome) => Ended::Local(outcome),
                 };
-                wake_now(call.get().settle(py, ended));
+                let goes_on = answer.is_some_and(|answer| answer.as_task);
+                wake_now(call.get().settle(ended, goes_on));
             }
-            Event::Progress { owner, record, update, .. } => {
+            Event::Progress { owner, update, .. } => {
                 let Some(Handle(call)) = owner.and_then(Owner::host) else { continue };
-                if record.outcome().is_some() {
-                    // It was answered with a task: what follows is the task's, not the call's.
-                    continue;
-                }
                 let mut wakeups = Vec::new();
                 call.get().update(py, &update, &mut wakeups);
                 wake_now(wakeups);
             }
-            Event::TaskOver { .. } => {}
+            Event::TaskOver { owner } => {
+                if let Some(Handle(call)) = owner.and_then(Owner::host) {
+                    wake_now(call.get().finish_following());
+                }
+            }
             Event::Request { .. } => {
                 let request = requests[started].clone_ref(py);
                 started += 1;
