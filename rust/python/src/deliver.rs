@@ -219,6 +219,8 @@ pub fn deliver<'py>(
         }
     }
     shared.attach(py, &requests);
+    // Whoever follows the records knows before the caller does; one that fails keeps nobody from their result.
+    let followed = shared.follow(py, batch.finished);
 
     let mut requests = requests.into_iter();
     let mut here_now: Vec<(u64, Py<Request>)> = Vec::new();
@@ -280,5 +282,5 @@ pub fn deliver<'py>(
             }
         }
     }
-    shared.follow(py, batch.finished)
+    followed
 }
