@@ -84,7 +84,9 @@ impl<H: Host> Connection<H> {
         }
         let goes_on = answered.as_task
             && self.arrivals.find(number).is_some_and(|(slot, _)| {
-                self.inbound[slot].as_ref().is_some_and(|entry| entry.augmented && entry.record.wants_progress)
+                self.inbound[slot]
+                    .as_ref()
+                    .is_some_and(|entry| entry.augmented && entry.record.wants_progress)
             });
         let event = match (is_error, goes_on) {
             (true, _) => Happening::Failed,
@@ -114,7 +116,14 @@ impl<H: Host> Connection<H> {
     }
 
     /// Passes progress on under the peer's own token; false where it is over or the peer wants none.
-    pub fn progress_with(&mut self, number: u64, frame: &[u8], token: Span, update: &Progress, now: Time) -> bool {
+    pub fn progress_with(
+        &mut self,
+        number: u64,
+        frame: &[u8],
+        token: Span,
+        update: &Progress,
+        now: Time,
+    ) -> bool {
         let Some((slot, State::Running | State::Task)) = self.arrivals.find(number) else { return false };
         let Some(entry) = self.inbound[slot].as_mut() else { return false };
         if !entry.record.wants_progress || self.rules.may_progress().is_err() {
@@ -163,7 +172,13 @@ impl<H: Host> Connection<H> {
     }
 
     /// Ends a listen of the peer's by a cancel, as its server ended it (K1); false where it is over.
-    pub fn end_listen_of_peer(&mut self, now: Time, number: u64, reason: Option<&str>, batch: &mut Batch<H>) -> bool {
+    pub fn end_listen_of_peer(
+        &mut self,
+        now: Time,
+        number: u64,
+        reason: Option<&str>,
+        batch: &mut Batch<H>,
+    ) -> bool {
         let Ok(moved) = self.arrivals.claim(number, Happening::Cancel) else { return false };
         let Some(entry) = self.inbound[moved.slot].as_ref() else { return false };
         let record = Arc::clone(&entry.record);

@@ -1,5 +1,6 @@
 //! What comes in: each frame is scanned once, matched against the flights, and turned into events.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::connection::{Connection, INTERNAL_ERROR, INVALID_REQUEST, Inbound, PARSE_ERROR, put};
@@ -30,6 +31,14 @@ fn answered(at: Span, envelope: &Envelope) -> AnswerFrame {
         result_type: envelope.result_type,
         as_task: false,
     }
+}
+
+/// A JSON string as it is spelled without needless escapes; anything else as it is.
+fn plain(raw: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'\\', raw).is_none() {
+        return Cow::Borrowed(raw);
+    }
+    envelope::unescape(raw).map_or(Cow::Borrowed(raw), |text| Cow::Owned(format!("\"{text}\"").into_bytes()))
 }
 
 impl<H: Host> Connection<H> {
@@ -239,14 +248,15 @@ impl<H: Host> Connection<H> {
             let within = envelope::find_member(envelope.task.of(frame), "taskId")?;
             return Some(in_run(envelope.task, within)).filter(|id| id.of(frame).starts_with(b"\""));
         }
-        (envelope.result_type.of(frame) == b"\"task\"" && envelope.task_id.of(frame).starts_with(b"\""))
-            .then_some(envelope.task_id)
+        (*plain(envelope.result_type.of(frame)) == *b"\"task\""
+            && envelope.task_id.of(frame).starts_with(b"\""))
+        .then_some(envelope.task_id)
     }
 
     /// RID-17, RID-18, MRT-02, TSX-04: which results this request can have.
     fn knows_result_type(&self, slot: usize, frame: &[u8], envelope: &Envelope) -> bool {
         let method = self.outbound[slot].as_ref().map_or("", |entry| &*entry.record.method);
-        match envelope.result_type.of(frame) {
+        match &*plain(envelope.result_type.of(frame)) {
             b"" | b"\"complete\"" => true,
             b"\"input_required\"" => matches!(method, "tools/call" | "prompts/get" | "resources/read"),
             b"\"task\"" => method == "tools/call",
@@ -260,7 +270,8 @@ impl<H: Host> Connection<H> {
             return;
         }
         let text = |key| envelope::find_member(object, key).map(|span: Span| span.of(object));
-        if let Some(b"\"completed\"" | b"\"failed\"" | b"\"cancelled\"") = text("status")
+        let status = text("status").map(plain);
+        if let Some(b"\"completed\"" | b"\"failed\"" | b"\"cancelled\"") = status.as_deref()
             && let Some(number) = text("taskId").and_then(|id| self.tasks.get(id)).copied()
         {
             self.end_task(number, batch);
@@ -445,7 +456,13 @@ impl<H: Host> Connection<H> {
         }
         self.counters.progress_in += 1;
         self.renew(slot, now);
-        batch.events.push(Event::Progress { owner, record, update, frame: at, token: envelope.progress_token });
+        batch.events.push(Event::Progress {
+            owner,
+            record,
+            update,
+            frame: at,
+            token: envelope.progress_token,
+        });
     }
 
     fn take_notification(

@@ -150,7 +150,9 @@ impl<L: Line> Relay<L> {
     /// Opens admission to an upstream's connection.
     pub fn open_upstream(&self, key: Key) {
         let members = lock(&self.members);
-        let Some(Side::Upstream { position, client }) = members.get(key).map(|member| &member.side) else { return };
+        let Some(Side::Upstream { position, client }) = members.get(key).map(|member| &member.side) else {
+            return;
+        };
         match client {
             None => member::point(&self.upstreams, None, *position, key),
             Some(client) => {

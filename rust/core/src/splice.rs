@@ -30,7 +30,11 @@ mod tests {
     fn invariant_5_only_the_named_bytes_change() {
         let frame = br#"{"b": 1.50,"id" : "x" ,"t":7, "a":"\u0041"}"#;
         let mut out = Vec::new();
-        splice(&mut out, frame, [(Span::new(27, 28), b"12"), (Span::new(18, 21), b"345"), (Span::default(), b"no")]);
+        splice(
+            &mut out,
+            frame,
+            [(Span::new(27, 28), b"12"), (Span::new(18, 21), b"345"), (Span::default(), b"no")],
+        );
         assert_eq!(out, b"{\"b\": 1.50,\"id\" : 345 ,\"t\":12, \"a\":\"\\u0041\"}\n");
         out.clear();
         splice(&mut out, frame, []);

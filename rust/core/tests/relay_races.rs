@@ -9,8 +9,10 @@ use turnout_core::relay::{Goal, Route, Routes};
 use turnout_core::rules::Revision;
 use world::{IDLE, World, between, id_of};
 
-const CALL: &str = r#"{"jsonrpc":"2.0","id":"c","method":"tools/call","params":{"_meta":{"progressToken":"t"},"name":"x"}}"#;
-const CANCEL: &str = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"c","reason":"enough"}}"#;
+const CALL: &str =
+    r#"{"jsonrpc":"2.0","id":"c","method":"tools/call","params":{"_meta":{"progressToken":"t"},"name":"x"}}"#;
+const CANCEL: &str =
+    r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"c","reason":"enough"}}"#;
 
 /// A client and a server; the client asked, and the server has it.
 fn asked() -> (World, usize, usize) {
@@ -27,7 +29,9 @@ fn result(id: u64) -> String {
 }
 
 fn progress(token: u64, value: u64) -> String {
-    format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{value}}}}}"#)
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{value}}}}}"#
+    )
 }
 
 #[test]
@@ -38,7 +42,9 @@ fn invariant_5_only_ids_and_tokens_change_on_the_way() {
     world.settle();
     assert_eq!(
         world.lines(server),
-        [r#"{ "params" : {"a":1.50,"_meta":{"x":[], "progressToken" : 1 },"b":"\u0041"} ,"id":1, "method":"m/n","jsonrpc":"2.0","extra":9007199254740993}"#]
+        [
+            r#"{ "params" : {"a":1.50,"_meta":{"x":[], "progressToken" : 1 },"b":"\u0041"} ,"id":1, "method":"m/n","jsonrpc":"2.0","extra":9007199254740993}"#
+        ]
     );
     world.write(server, r#"{"method":"notifications/progress","jsonrpc":"2.0","params":{"progress":1e0,"x":0.10,"progressToken": 1}}"#);
     world.settle();
@@ -66,7 +72,9 @@ fn race_01_response_and_cancel_cross() {
     assert_eq!(world.lines(client), Vec::<String>::new());
     assert_eq!(
         world.lines(server),
-        [r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"reason":"enough"}}"#]
+        [
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"reason":"enough"}}"#
+        ]
     );
     let record = &world.finished[0];
     assert_eq!(record.outcome(), Some(Outcome::Cancelled));
@@ -234,7 +242,11 @@ fn race_08_a_request_after_the_loss_fails_or_meets_the_next_epoch() {
     world.settle();
     let lines = world.lines(client);
     assert_eq!(lines.len(), 2);
-    assert!(lines[0].contains(r#""data":{"reason":"upstream_closed","sent":true,"upstream":"one"}"#), "{}", lines[0]);
+    assert!(
+        lines[0].contains(r#""data":{"reason":"upstream_closed","sent":true,"upstream":"one"}"#),
+        "{}",
+        lines[0]
+    );
     assert!(lines[1].contains(r#""reason":"upstream_closed","sent":false"#), "{}", lines[1]);
     // A new epoch counts from 1 again; an answer of the old one is nobody's.
     let next = world.server(0, None);
@@ -331,11 +343,16 @@ fn race_13_nothing_follows_the_end_of_a_listen_stream() {
     let modern = Revision::V2026_07_28;
     let (one, two) = (world.client_of(modern, Limits::default()), world.client_of(modern, Limits::default()));
     let server = world.server_of(0, None, modern, Limits::default());
-    let listen = r#"{"jsonrpc":"2.0","id":"L","method":"subscriptions/listen","params":{"notifications":{}}}"#;
+    let listen =
+        r#"{"jsonrpc":"2.0","id":"L","method":"subscriptions/listen","params":{"notifications":{}}}"#;
     world.write(one, listen);
     world.write(two, listen);
     world.settle();
-    let update = |id| format!(r#"{{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}}}}}"#);
+    let update = |id| {
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}}}}}"#
+        )
+    };
     world.write(server, &update(2));
     world.settle();
     assert_eq!(world.lines(one), Vec::<String>::new());
@@ -396,7 +413,10 @@ fn race_14_an_upstream_that_reads_nothing_is_not_queued_for_without_end() {
     let server = world.server_of(0, None, Revision::V2025_11_25, limits);
     world.congest(server, true);
     for id in 0..200 {
-        world.write(client, &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"x"}}}}"#));
+        world.write(
+            client,
+            &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"x"}}}}"#),
+        );
     }
     world.read_all(client);
     world.flush(client);
@@ -421,7 +441,10 @@ fn section_10_notifications_go_where_they_belong() {
     let (shared, own) = (world.server(0, None), world.server(0, Some(three)));
     for server in [shared, own] {
         world.write(server, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
-        world.write(server, r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}"#);
+        world.write(
+            server,
+            r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}"#,
+        );
     }
     world.write(one, r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#);
     world.write(three, r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#);
@@ -450,7 +473,10 @@ fn section_15_what_cannot_be_bridged_is_refused() {
         lines[1],
         r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#
     );
-    world.write(server, r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{}}}"#);
+    world.write(
+        server,
+        r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{}}}"#,
+    );
     world.write(server, r#"{"jsonrpc":"2.0","id":2,"result":{"resultType":"complete","content":[]}}"#);
     world.settle();
     let lines = world.lines(client);
@@ -489,7 +515,12 @@ fn routes_choose_by_method_and_name() {
     let client = world.client();
     let (one, two) = (world.server(0, None), world.server(1, None));
     for name in ["a_x", "b_y", "c_z"] {
-        world.write(client, &format!(r#"{{"jsonrpc":"2.0","id":"{name}","method":"tools/call","params":{{"name":"{name}"}}}}"#));
+        world.write(
+            client,
+            &format!(
+                r#"{{"jsonrpc":"2.0","id":"{name}","method":"tools/call","params":{{"name":"{name}"}}}}"#
+            ),
+        );
     }
     world.settle();
     assert!(world.lines(one)[0].ends_with(r#""params":{"name":"x"}}"#));

@@ -101,7 +101,11 @@ impl Simulation {
     fn ask(&mut self, end: usize) {
         self.serial += 1;
         let owner = format!("{end}-{}", self.serial);
-        let id = if self.dice.one_in(3) { (*self.dice.of(&IDS)).to_owned() } else { (self.serial + 50).to_string() };
+        let id = if self.dice.one_in(3) {
+            (*self.dice.of(&IDS)).to_owned()
+        } else {
+            (self.serial + 50).to_string()
+        };
         // A token names one request at a time; a client that breaks this gets its own updates mixed, nobody else's.
         let token = self.dice.one_in(2).then(|| match self.dice.roll(8) {
             pick if pick < TOKENS.len() => TOKENS[pick].to_owned(),
@@ -109,11 +113,19 @@ impl Simulation {
         });
         let busy = |asked: &Asked| asked.terminals == 0 && asked.token == token;
         let token = token.clone().filter(|_| !self.parties[end].asked.iter().any(busy));
-        let meta = token.as_ref().map_or(String::new(), |token| format!(",\"_meta\":{{ \"progressToken\" : {token} }}"));
+        let meta = token
+            .as_ref()
+            .map_or(String::new(), |token| format!(",\"_meta\":{{ \"progressToken\" : {token} }}"));
         let line = match self.dice.roll(3) {
-            0 => format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"owner":"{owner}","n":1.50{meta}}}}}"#),
-            1 => format!(r#"{{"params":{{"owner":"{owner}"{meta}}},"method":"tools/call","id":{id},"jsonrpc":"2.0"}}"#),
-            _ => format!(r#"{{"method":"tools/call", "id" : {id} ,"params":{{"owner":"{owner}"{meta}}},"jsonrpc":"2.0"}}"#),
+            0 => format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"owner":"{owner}","n":1.50{meta}}}}}"#
+            ),
+            1 => format!(
+                r#"{{"params":{{"owner":"{owner}"{meta}}},"method":"tools/call","id":{id},"jsonrpc":"2.0"}}"#
+            ),
+            _ => format!(
+                r#"{{"method":"tools/call", "id" : {id} ,"params":{{"owner":"{owner}"{meta}}},"jsonrpc":"2.0"}}"#
+            ),
         };
         self.world.write(end, &line);
         let asked = Asked { owner, id, token, may_be_cancelled: false, terminals: 0, progress: -1 };
@@ -129,7 +141,9 @@ impl Simulation {
         for asked in self.parties[end].asked.iter_mut().filter(|asked| asked.id == id) {
             asked.may_be_cancelled = true;
         }
-        let line = format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"r"}}}}"#);
+        let line = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"r"}}}}"#
+        );
         self.world.write(end, &line);
     }
 
@@ -156,7 +170,9 @@ impl Simulation {
             seen.progress += 1;
             let progress = seen.progress;
             let token = seen.token.clone().unwrap_or_else(|| id.to_owned());
-            let line = format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{progress},"message":"{owner}"}}}}"#);
+            let line = format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{progress},"message":"{owner}"}}}}"#
+            );
             self.world.write(end, &line);
             return;
         }
@@ -165,7 +181,9 @@ impl Simulation {
         }
         seen.answered = true;
         let line = if step == 4 {
-            format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32000,"message":"{owner}","data":{{"owner":"{owner}"}}}}}}"#)
+            format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32000,"message":"{owner}","data":{{"owner":"{owner}"}}}}}}"#
+            )
         } else {
             format!(r#"{{"result":{{"owner":"{owner}","big":9007199254740993}},"id":{id},"jsonrpc":"2.0"}}"#)
         };
@@ -180,8 +198,12 @@ impl Simulation {
             } else if line.contains("notifications/cancelled") {
                 let id = between(&line, "\"requestId\":", &[',', '}']).unwrap();
                 let seen = self.parties[end].seen.get_mut(id);
-                let seen = seen.unwrap_or_else(|| panic!("invariant 3: a cancel without its request: {line}"));
-                assert!(!std::mem::replace(&mut seen.cancelled, true), "invariant 3: cancelled twice: {line}");
+                let seen =
+                    seen.unwrap_or_else(|| panic!("invariant 3: a cancel without its request: {line}"));
+                assert!(
+                    !std::mem::replace(&mut seen.cancelled, true),
+                    "invariant 3: cancelled twice: {line}"
+                );
             } else if line.contains("notifications/progress") {
                 self.hear_progress(end, &line);
             } else {
@@ -191,7 +213,8 @@ impl Simulation {
     }
 
     fn hear_request(&mut self, end: usize, line: &str) {
-        let id = between(line, "\"id\":", &[',', '}']).or_else(|| between(line, "\"id\" : ", &[' '])).unwrap();
+        let id =
+            between(line, "\"id\":", &[',', '}']).or_else(|| between(line, "\"id\" : ", &[' '])).unwrap();
         let id = id.trim().to_owned();
         let token = between(line, "\"progressToken\" : ", &[' ']).map(str::to_owned);
         assert!(token.as_ref().is_none_or(|token| *token == id), "the token is the id: {line}");
@@ -289,7 +312,8 @@ impl Simulation {
             self.hear_all();
             for end in 0..self.world.ends.len() {
                 let open = |(_, seen): &(&String, &Seen)| !seen.answered && !seen.cancelled;
-                let ids: Vec<String> = self.parties[end].seen.iter().filter(open).map(|(id, _)| id.clone()).collect();
+                let ids: Vec<String> =
+                    self.parties[end].seen.iter().filter(open).map(|(id, _)| id.clone()).collect();
                 for id in ids {
                     self.work_on(end, &id, true);
                 }
@@ -305,7 +329,12 @@ impl Simulation {
             let mut answers = party.unowned.clone();
             let (mut least, mut most) = (HashMap::<&str, usize>::new(), HashMap::<&str, usize>::new());
             for asked in &party.asked {
-                assert!(asked.terminals <= 1, "invariant 1: {} terminals for {}", asked.terminals, asked.owner);
+                assert!(
+                    asked.terminals <= 1,
+                    "invariant 1: {} terminals for {}",
+                    asked.terminals,
+                    asked.owner
+                );
                 *answers.entry(asked.id.clone()).or_default() += asked.terminals;
                 *most.entry(&asked.id).or_default() += 1;
                 *least.entry(&asked.id).or_default() += usize::from(!asked.may_be_cancelled);
@@ -317,8 +346,13 @@ impl Simulation {
             }
         }
         assert_eq!(self.world.entries(), 0, "invariant 4: tables are empty");
-        let taken: u64 = self.world.ends.iter().map(|end| end.wire.0.lock().unwrap().counters.requests_in).sum();
-        assert_eq!(self.world.finished.len() as u64, taken, "invariant 4: every request has one record, which ended");
+        let taken: u64 =
+            self.world.ends.iter().map(|end| end.wire.0.lock().unwrap().counters.requests_in).sum();
+        assert_eq!(
+            self.world.finished.len() as u64,
+            taken,
+            "invariant 4: every request has one record, which ended"
+        );
         assert!(self.world.finished.iter().all(|record| record.outcome().is_some()));
     }
 }
@@ -362,7 +396,9 @@ fn section_16_the_six_invariants_hold_under_any_schedule() {
     });
     // A simulation that never gets anywhere proves nothing.
     let total = lock(&total);
-    for cause in ["forwarded", "answered", "progress", "cancelled", "cancelled_unsent", "too_late", "timed_out"] {
+    for cause in
+        ["forwarded", "answered", "progress", "cancelled", "cancelled_unsent", "too_late", "timed_out"]
+    {
         assert!(total[cause] > schedules / 50, "{cause}: {total:?}");
     }
     assert!(total["upstream_closed"] > 0 && total["unattributed"] > 0, "{total:?}");

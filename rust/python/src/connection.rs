@@ -221,7 +221,12 @@ impl Shared {
     }
 
     /// Carries over what a batch means for other connections of its relay; what is left in it is Python's.
-    pub fn carry_over(&self, py: Python<'_>, region: &[u8], batch: &mut Batch<Relaying<Python_>>) -> PyResult<()> {
+    pub fn carry_over(
+        &self,
+        py: Python<'_>,
+        region: &[u8],
+        batch: &mut Batch<Relaying<Python_>>,
+    ) -> PyResult<()> {
         let Some((relay, key)) = self.relay.get() else { return Ok(()) };
         let routed = relay.route(*key, region, self.now(), batch);
         self.finish_route(py, routed)

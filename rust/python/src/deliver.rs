@@ -226,6 +226,8 @@ pub fn deliver<'py>(
         }
     }
     shared.attach(py, &requests);
+    // Whoever follows the records knows before the caller does; one that fails keeps nobody from their result.
+    let followed = shared.follow(py, &mut batch.finished);
 
     let mut started = 0;
     let wake_now = |wakeups: Vec<Wakeup>| wake_all(py, wakeups, wake, here);
@@ -263,7 +265,9 @@ pub fn deliver<'py>(
                     let found = requests.iter().find(|request| request.get().number() == record.number);
                     found.map(|request| request.clone_ref(py))
                 };
-                if let Some(request) = owner.and_then(Owner::host).map(|Handle(request)| request).or_else(unattached) {
+                if let Some(request) =
+                    owner.and_then(Owner::host).map(|Handle(request)| request).or_else(unattached)
+                {
                     shared.hold(record.number, request.clone_ref(py));
                     wake_now(request.get().note_cancelled(py, declined)?);
                 }
@@ -292,5 +296,5 @@ pub fn deliver<'py>(
             }
         }
     }
-    shared.follow(py, &mut batch.finished)
+    followed
 }

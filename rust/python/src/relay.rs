@@ -54,7 +54,11 @@ impl Relay {
         let (record, raw) = request.parts();
         let mut frame = Vec::new();
         let params = raw.map_or(&b""[..], |raw| raw.bind(py).as_bytes());
-        encode::request(&mut frame, 0, &encode::Request { method: &record.method, params, ..Default::default() });
+        encode::request(
+            &mut frame,
+            0,
+            &encode::Request { method: &record.method, params, ..Default::default() },
+        );
         frame.pop();
         frame
     }
@@ -88,7 +92,8 @@ impl Relay {
             strips,
             goal: goal.0,
         });
-        let routes = Routes::new(routes, fallback.0).map_err(|conflict| PyValueError::new_err(conflict.to_string()))?;
+        let routes = Routes::new(routes, fallback.0)
+            .map_err(|conflict| PyValueError::new_err(conflict.to_string()))?;
         Ok(Self { inner: Arc::new(core::Relay::new(known)), routes: Arc::new(routes) })
     }
 

@@ -105,7 +105,9 @@ impl<L: Line> Relay<L> {
     ///
     /// `frame` is the request as one line, under any id.
     pub fn pass_on(&self, source: Key, record: &Arc<Record>, to: Key, frame: &[u8], now: Time) -> Routed<L> {
-        let (Some(member), Ok(envelope)) = (self.member(source), envelope::scan(frame, &ScanLimits::default())) else {
+        let (Some(member), Ok(envelope)) =
+            (self.member(source), envelope::scan(frame, &ScanLimits::default()))
+        else {
             return Routed::default();
         };
         let mut round = Round::new(self, frame, now);
@@ -162,7 +164,11 @@ impl<L: Line> Relay<L> {
             match (way, event) {
                 (Way::To(key), _) => {
                     let start = at;
-                    while batch.events.get(at + 1).is_some_and(|next| self.way(&member, next, round.region) == way) {
+                    while batch
+                        .events
+                        .get(at + 1)
+                        .is_some_and(|next| self.way(&member, next, round.region) == way)
+                    {
                         at += 1;
                     }
                     self.deliver(round, &member, key, &batch.events[start..=at]);
@@ -207,7 +213,9 @@ impl<L: Line> Relay<L> {
                     Goal::Nowhere => Way::Refuse(Fault::NoRoute, None),
                     Goal::Upstream(position) => match resolve(&self.upstreams, own, position) {
                         Some(key) => Way::To(key),
-                        None if self.upstreams.get(position).is_some_and(|upstream| upstream.waits) => Way::Host,
+                        None if self.upstreams.get(position).is_some_and(|upstream| upstream.waits) => {
+                            Way::Host
+                        }
                         None => Way::Refuse(Fault::UpstreamClosed, Some(position)),
                     },
                 }
@@ -215,7 +223,9 @@ impl<L: Line> Relay<L> {
             // A listen of the host's own.
             (Event::Notification { owner: Some(_), .. }, _) => Way::Host,
             // Of a listen that is over (race 13).
-            (Event::Notification { envelope, .. }, Side::Upstream { .. }) if !envelope.subscription_id.is_empty() => {
+            (Event::Notification { envelope, .. }, Side::Upstream { .. })
+                if !envelope.subscription_id.is_empty() =>
+            {
                 Way::Drop
             }
             (Event::Notification { frame, envelope, .. }, _) => match envelope.method.of(frame.of(region)) {
@@ -275,7 +285,9 @@ impl<L: Line> Relay<L> {
                     Side::Upstream { .. } => None,
                 };
                 let upstream = match dest.side {
-                    Side::Upstream { position, .. } => self.upstreams.get(position).map(|found| (position, found)),
+                    Side::Upstream { position, .. } => {
+                        self.upstreams.get(position).map(|found| (position, found))
+                    }
                     Side::Client { .. } => None,
                 };
                 let forward = Forward {
@@ -378,7 +390,8 @@ impl<L: Line> Relay<L> {
         sent: bool,
         position: Option<usize>,
     ) {
-        let name = position.and_then(|position| self.upstreams.get(position)).map_or("", |upstream| &*upstream.name);
+        let name =
+            position.and_then(|position| self.upstreams.get(position)).map_or("", |upstream| &*upstream.name);
         let data = fault.data(sent, name);
         let answered = to.answer(round.now, number, fault.answer(&data));
         round.routed.finished.extend(answered.finished);
@@ -419,7 +432,13 @@ impl<L: Line> Relay<L> {
             // leg is over, too, and this does nothing.
             let Some(far) = self.member(leg.line) else { continue };
             let mut made = Batch::default();
-            let won = lock(far.line.connection()).cancel(round.now, leg.number, CancelledBy::Caller, None, &mut made);
+            let won = lock(far.line.connection()).cancel(
+                round.now,
+                leg.number,
+                CancelledBy::Caller,
+                None,
+                &mut made,
+            );
             if won {
                 add(&self.counts.cancelled);
                 round.touch(&far);
@@ -443,9 +462,7 @@ impl<L: Line> Relay<L> {
             Side::Upstream { position, client: None } if name.ends_with(b"/list_changed") => {
                 let members = lock(&self.members);
                 let shares = |member: &&Arc<Member<L>>| match &member.side {
-                    Side::Client { own, .. } => {
-                        resolve(&self.upstreams, own, *position) == Some(source.key)
-                    }
+                    Side::Client { own, .. } => resolve(&self.upstreams, own, *position) == Some(source.key),
                     Side::Upstream { .. } => false,
                 };
                 members.iter().filter(shares).map(|member| member.key).collect()

@@ -61,9 +61,13 @@ impl Fault {
             Fault::Overloaded(_) => "too much is in flight to this server",
             Fault::Cancelled => "the request was cancelled",
             Fault::InvalidAnswer(fault) | Fault::NotAllowed(fault) => fault,
-            Fault::NotBridged => "the server asks for input, which a client of this revision cannot be asked for here",
+            Fault::NotBridged => {
+                "the server asks for input, which a client of this revision cannot be asked for here"
+            }
             Fault::NoRoute => "Method not found",
-            Fault::NoAttribution => "Method not found: this server is shared, so its requests belong to no client",
+            Fault::NoAttribution => {
+                "Method not found: this server is shared, so its requests belong to no client"
+            }
         }
     }
 

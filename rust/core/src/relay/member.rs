@@ -106,7 +106,8 @@ pub(super) fn resolve(upstreams: &[Upstream], own: &[AtomicU64], position: usize
 }
 
 pub(super) fn point(upstreams: &[Upstream], own: Option<&[AtomicU64]>, position: usize, key: Key) {
-    let cell = own.map_or_else(|| upstreams.get(position).map(|upstream| &upstream.shared), |own| own.get(position));
+    let cell =
+        own.map_or_else(|| upstreams.get(position).map(|upstream| &upstream.shared), |own| own.get(position));
     if let Some(cell) = cell {
         cell.store(key.to_word(), Ordering::Release);
     }
@@ -114,7 +115,8 @@ pub(super) fn point(upstreams: &[Upstream], own: Option<&[AtomicU64]>, position:
 
 /// Takes `key` out of its place, unless another epoch stands there already.
 pub(super) fn unpoint(upstreams: &[Upstream], own: Option<&[AtomicU64]>, position: usize, key: Key) {
-    let cell = own.map_or_else(|| upstreams.get(position).map(|upstream| &upstream.shared), |own| own.get(position));
+    let cell =
+        own.map_or_else(|| upstreams.get(position).map(|upstream| &upstream.shared), |own| own.get(position));
     if let Some(cell) = cell {
         let _ = cell.compare_exchange(key.to_word(), 0, Ordering::AcqRel, Ordering::Relaxed);
     }

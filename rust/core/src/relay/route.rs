@@ -116,7 +116,9 @@ impl Routes {
     /// Where the request in `frame` goes.
     pub fn find<'a>(&self, frame: &'a [u8], envelope: &Envelope) -> Matched<'a> {
         let unchanged = |goal| Matched { goal, name: (Span::default(), Cow::Borrowed(&b""[..])) };
-        let Some(method) = self.methods.get(envelope.method.of(frame)) else { return unchanged(self.fallback) };
+        let Some(method) = self.methods.get(envelope.method.of(frame)) else {
+            return unchanged(self.fallback);
+        };
         if !method.prefixes.is_empty()
             && let Some(matched) = method.named(frame, envelope.name)
         {
@@ -131,9 +133,11 @@ impl Method {
         let raw = name.of(frame);
         let inside = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
         if !inside.contains(&b'\\') {
-            let (prefix, named) = self.prefixes.iter().find(|(prefix, _)| inside.starts_with(prefix.as_bytes()))?;
+            let (prefix, named) =
+                self.prefixes.iter().find(|(prefix, _)| inside.starts_with(prefix.as_bytes()))?;
             let start = name.start + 1;
-            let span = if named.strips { Span { start, end: start + prefix.len() as u32 } } else { Span::default() };
+            let span =
+                if named.strips { Span { start, end: start + prefix.len() as u32 } } else { Span::default() };
             return Some(Matched { goal: named.goal, name: (span, Cow::Borrowed(b"")) });
         }
         // An escape must not hide a prefix.
@@ -186,7 +190,10 @@ mod tests {
     #[test]
     fn an_escape_hides_no_prefix() {
         let routes = Routes::new([route("tools/call", "db_", true, 1)], Goal::Nowhere).unwrap();
-        assert_eq!(found(&routes, &call(r"\u0064b_que\u0022ry")), (Goal::Upstream(1), call(r#"que\"ry"#) + "\n"));
+        assert_eq!(
+            found(&routes, &call(r"\u0064b_que\u0022ry")),
+            (Goal::Upstream(1), call(r#"que\"ry"#) + "\n")
+        );
     }
 
     #[test]

@@ -110,7 +110,13 @@ impl World {
         self.server_of(position, client, Revision::V2025_11_25, Limits::default())
     }
 
-    pub fn server_of(&mut self, position: usize, client: Option<usize>, revision: Revision, limits: Limits) -> usize {
+    pub fn server_of(
+        &mut self,
+        position: usize,
+        client: Option<usize>,
+        revision: Revision,
+        limits: Limits,
+    ) -> usize {
         let wire = Self::wire("server", Role::Client, revision, limits);
         let client = client.map(|client| self.ends[client].key);
         let key = self.relay.add_upstream(Arc::clone(&wire), position, client);
