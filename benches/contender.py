@@ -25,13 +25,15 @@ class Served:
         self.stopped = 0
         self._goal: tuple[str, int, asyncio.Future[None]] | None = None
 
-    async def hang(self) -> None:
-        """Do nothing until cancelled: the body of every contender's `HANG` handler."""
+    def hang(self) -> asyncio.Future[None]:
+        """What every contender's `HANG` handler awaits: only a cancel ends it. One object, no frame."""
         self._count("started")
-        try:
-            await asyncio.get_running_loop().create_future()
-        finally:
-            self._count("stopped")
+        forever: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        forever.add_done_callback(self._over)
+        return forever
+
+    def _over(self, _: asyncio.Future[None]) -> None:
+        self._count("stopped")
 
     def reset(self) -> None:
         self.started = self.stopped = 0

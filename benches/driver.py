@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
 from statistics import median
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from benches.payloads import request
+
+if TYPE_CHECKING:
+    import socket
 
 CHUNK = 1 << 20
 PATIENCE = 15.0
@@ -15,12 +18,12 @@ PATIENCE = 15.0
 
 
 class Driver:
-    """Sends calls with ids that never come twice, and counts answers."""
+    """Sends calls with ids that never come twice, and counts answers. Drivers may share a buffer."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, buffer: bytearray | None = None) -> None:
         self._socket = channel
         self._socket.settimeout(PATIENCE)
-        self._buffer = bytearray(CHUNK)
+        self._buffer = buffer or bytearray(CHUNK)
         self._last_id = 0
 
     def close(self) -> None:
@@ -40,7 +43,7 @@ class Driver:
     def check(self) -> None:
         """Ask 32 at once and look at every answer: each id once, as it was sent, with a result."""
         first = self._last_id + 1
-        self._socket.sendall(b"".join(self._frames(32)))
+        self._socket.sendall(b"".join(self.frames(32)))
         answers = [json.loads(line) for line in self._read(32).splitlines()]
         ids = sorted(answer["id"] for answer in answers if "result" in answer)
         assert ids == list(range(first, first + 32)), f"wrong answers, such as {answers[0]!r}"
@@ -53,7 +56,7 @@ class Driver:
 
     def batches(self, count: int, batch: int, ahead: int) -> float:
         """`count` batches of `batch` calls, one write each, `ahead` of them unanswered; seconds."""
-        writes = [b"".join(self._frames(batch)) for _ in range(count)]
+        writes = [b"".join(self.frames(batch)) for _ in range(count)]
         total, got, sent = count * batch, 0, 0
         receive, buffer = self._socket.recv_into, self._buffer
         start = perf_counter()
@@ -67,10 +70,21 @@ class Driver:
             got += buffer.count(b"\n", 0, length)
         return perf_counter() - start
 
+    def send(self, frames: bytes) -> None:
+        self._socket.sendall(frames)
+
+    def receive(self, count: int) -> None:
+        """Take so many answers, and no more are on the way."""
+        while count:
+            length = self._socket.recv_into(self._buffer)
+            if not length:
+                raise ConnectionError("the relay hung up")
+            count -= self._buffer.count(b"\n", 0, length)
+
     def one_by_one(self, count: int) -> tuple[float, float]:
         """`count` calls, each after the answer to the one before; seconds in all, and of the median call."""
         times = []
-        for frame in self._frames(count):
+        for frame in self.frames(count):
             start = perf_counter()
             self._socket.sendall(frame)
             while not self._buffer.endswith(b"\n", 0, self._socket.recv_into(self._buffer)):
@@ -78,7 +92,7 @@ class Driver:
             times.append(perf_counter() - start)
         return sum(times), median(times)
 
-    def _frames(self, count: int) -> list[bytes]:
+    def frames(self, count: int) -> list[bytes]:
         first = self._last_id + 1
         self._last_id += count
         return [request(number) for number in range(first, first + count)]
@@ -94,3 +108,16 @@ class Driver:
                 raise ConnectionError("the relay hung up")
             data += more
         return data
+
+
+def in_turn(drivers: list[Driver], count: int, batch: int, ahead: int) -> float:
+    """`count` batches of `batch` calls, one write each, each of another client's; seconds."""
+    writes = [b"".join(drivers[number % len(drivers)].frames(batch)) for number in range(count)]
+    ahead = min(ahead, len(drivers))
+    start = perf_counter()
+    for number in range(count + ahead):
+        if number >= ahead:
+            drivers[(number - ahead) % len(drivers)].receive(batch)
+        if number < count:
+            drivers[number % len(drivers)].send(writes[number])
+    return perf_counter() - start

@@ -6,27 +6,33 @@ two frames), exchanges a second, and, one at a time, how much longer a call take
 
 from __future__ import annotations
 
+import resource
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benches import usage
-from benches.driver import Driver
+from benches.driver import CHUNK, Driver, in_turn
 from benches.figures import Sample
 from benches.payloads import SIZES
 from benches.relay_process import NOT_THERE
 from benches.rounds import Missing
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
 RELAYS = ("turnout", "floor", "handwritten", "fastmcp")
 AHEAD = 4
 """Batches that wait for answers at the same time, where there is more than one call in a batch."""
 START_TIMEOUT = 20.0
+FILES = 20_000
+"""Descriptors that the crowd needs in one process, where the system allows as many."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,22 @@ class Route:
     batch: int
     held: int = 0
     """Requests that stay in flight all the while."""
+    clients: int = 1
+    """Clients that take turns, a batch each."""
 
 
 ROUTES = [
     *(Route(f"relay-{SIZES[size]}-{batch}", size, batch) for size in SIZES for batch in (1, 64)),
     *(Route(f"relay-150-64-held-{held}", f"150 B, {held:,} held", 64, held) for held in (10_000, 100_000)),
+    *(Route(f"relay-150-64-clients-{many}", f"150 B, {many:,} clients", 64, 0, many) for many in (64, 4_096)),
 ]
+
+MEASURES = {
+    "cpu": "CPU us each",
+    "rate": "exchanges a second",
+    "latency": "us more",
+    "held": "bytes each held",
+}
 
 
 class Endpoint:
@@ -51,22 +67,28 @@ class Endpoint:
 
     def __init__(self, relay: str | None, loop: str, upstream: str, size: int, place: Path) -> None:
         self.name = relay or "direct"
+        self.drivers: list[Driver] = []
+        self.held_bytes = 0
         self._process: subprocess.Popen[bytes] | None = None
         if relay is None:
-            self.driver = Driver(_connect(Path(upstream), None))
+            self.drivers.append(Driver(_connect(Path(upstream), None)))
             return
         ours, theirs = socket.socketpair()
-        listen = place / f"{relay}.sock"
+        self._listen = listen = place / f"{relay}.sock"
         with theirs:
             command = [sys.executable, "-m", "benches.relay_process", relay, loop, str(listen)]
             if relay == "fastmcp":
                 near, far = socket.socketpair()
                 command += [str(size), str(theirs.fileno())]
-                self._process = subprocess.Popen(
-                    command, pass_fds=[theirs.fileno()], stdin=far, stdout=far, stderr=subprocess.DEVNULL
-                )
-                far.close()
-                self.driver = Driver(near)
+                with far:
+                    self._process = subprocess.Popen(
+                        command,
+                        pass_fds=[theirs.fileno()],
+                        stdin=far.fileno(),
+                        stdout=far.fileno(),
+                        stderr=subprocess.DEVNULL,
+                    )
+                self.drivers.append(Driver(near))
             else:
                 command += [upstream, str(theirs.fileno())]
                 self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
@@ -75,18 +97,28 @@ class Endpoint:
             if relay == "fastmcp":
                 self.driver.shake_hands()
             else:
-                self.driver = Driver(_connect(listen, self._process))
+                self.drivers.append(Driver(_connect(listen, self._process)))
         except BaseException:
             self.close()
             raise
 
-    def cpu(self) -> float:
-        """CPU seconds that the relay has used."""
-        return usage.ask(self._channel).cpu
+    @property
+    def driver(self) -> Driver:
+        """The first client."""
+        return self.drivers[0]
+
+    def used(self) -> usage.Usage:
+        """What the relay has used."""
+        return usage.ask(self._channel)
+
+    def crowd(self, clients: int) -> None:
+        """Connect more clients."""
+        buffer = bytearray(CHUNK)
+        self.drivers += [Driver(_connect(self._listen, self._process), buffer) for _ in range(clients - 1)]
 
     def close(self) -> None:
-        if hasattr(self, "driver"):
-            self.driver.close()
+        for driver in self.drivers:
+            driver.close()
         if self._process is not None:
             self._channel.close()
             self._process.terminate()
@@ -100,6 +132,9 @@ class Endpoint:
 def measure(route: Route, relays: Sequence[str], loop: str, rounds: int, seconds: float) -> Iterator[Sample]:
     """All samples of one route on one loop; what is missing is said on stderr."""
     size = SIZES[route.size.partition(",")[0]]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, hard), hard))
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         path = place / "upstream.sock"
@@ -112,13 +147,15 @@ def measure(route: Route, relays: Sequence[str], loop: str, rounds: int, seconds
         counts: dict[str, int] = {}
         names = [None, *relays] if route.batch == 1 else relays
         for name in names:
-            if name == "fastmcp" and route.held:
+            if name == "fastmcp" and (route.held or route.clients > 1):
                 continue
             try:
                 end = Endpoint(name, loop, str(path), size, place)
                 stack.callback(end.close)
                 counts[end.name] = _warm_up(end, route, seconds)
                 ends.append(end)
+                if route.held:
+                    yield Sample(f"{route.name}:held", end.name, loop, 0, end.held_bytes / route.held)
             except (Missing, OSError) as why:
                 print(f"{route.name}: no {name or 'direct way'} on {loop}: {why}", file=sys.stderr)
         for number in range(rounds):
@@ -135,7 +172,12 @@ def measure(route: Route, relays: Sequence[str], loop: str, rounds: int, seconds
 def _warm_up(end: Endpoint, route: Route, seconds: float) -> int:
     """See that the relay is right, then how fast; the batches that fill a sample."""
     end.driver.check()
-    end.driver.hold(route.held)
+    if route.held:
+        before = end.used().resident
+        end.driver.hold(route.held)
+        end.driver.check()
+        end.held_bytes = end.used().resident - before
+    end.crowd(route.clients)
     count, took = 2, 0.0
     while took < 0.1 and count < 100_000:
         count *= 2
@@ -145,7 +187,7 @@ def _warm_up(end: Endpoint, route: Route, seconds: float) -> int:
 
 def _sample(end: Endpoint, route: Route, count: int) -> dict[str, float]:
     exchanges = count * route.batch
-    before = end.cpu() if end.name != "direct" else 0.0
+    before = end.used().cpu if end.name != "direct" else 0.0
     values: dict[str, float] = {}
     if route.batch == 1:
         took, middle = end.driver.one_by_one(count)
@@ -154,11 +196,13 @@ def _sample(end: Endpoint, route: Route, count: int) -> dict[str, float]:
         took = _batches(end, route, count)
     values["rate"] = exchanges / took
     if end.name != "direct":
-        values["cpu"] = (end.cpu() - before) / exchanges * 1e6
+        values["cpu"] = (end.used().cpu - before) / exchanges * 1e6
     return values
 
 
 def _batches(end: Endpoint, route: Route, count: int) -> float:
+    if route.clients > 1:
+        return in_turn(end.drivers, count, route.batch, AHEAD)
     return end.driver.batches(count, route.batch, AHEAD)
 
 
@@ -171,8 +215,8 @@ def _connect(path: Path, process: subprocess.Popen[bytes] | None) -> socket.sock
         except (FileNotFoundError, ConnectionRefusedError):
             channel.close()
             if process is not None and process.poll() is not None:
-                there = process.returncode != NOT_THERE
-                raise Missing(f"it ended with code {process.returncode}" if there else "not there yet") from None
+                code = process.returncode
+                raise Missing("not there yet" if code == NOT_THERE else f"it ended with {code}") from None
             if time.monotonic() > deadline:
                 raise Missing("it does not listen") from None
             time.sleep(0.02)

@@ -6,11 +6,14 @@ import json
 import select
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benches.figures import Sample
-from benches.scenarios import Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from benches.scenarios import Scenario
 
 PATIENCE = 120.0
 """Seconds for one sample, after which its process is killed and the contender is left out."""
@@ -25,7 +28,9 @@ class Worker:
 
     def __init__(self, contender: str, loop: str, scenario: Scenario) -> None:
         command = [sys.executable, "-m", "benches.worker", contender, loop, scenario.name]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
         self.contender, self.loop = contender, loop
         try:
             self._answer()
@@ -66,8 +71,9 @@ def measure(
     scenario: Scenario, contenders: Sequence[str], loop: str, rounds: int, seconds: float, quick: bool
 ) -> Iterator[Sample]:
     """All samples of one scenario on one loop; what is missing is said on stderr."""
-    count = scenario.quick_count if quick else scenario.count
-    wish = {"seconds": seconds} if count is None else {"count": count}
+    wish: dict[str, float] = {"seconds": seconds}
+    if scenario.count is not None:
+        wish = {"count": scenario.count.quick if quick else scenario.count.full}
     alive = [contender for contender in contenders if contender not in scenario.skips]
     workers: dict[str, Worker] = {}
     try:

@@ -19,7 +19,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     options.add_argument("--rounds", type=int, help="rounds; 5, or 2 with --quick")
     options.add_argument("--seconds", type=float, help="length of a timed sample; 0.5, or 0.1 with --quick")
-    options.add_argument("--only", action="append", metavar="NAME", help="scenarios, such as 'memory-*' or 'relay-*'")
+    options.add_argument(
+        "--only", action="append", metavar="NAME", help="scenarios, such as 'memory-*' or 'relay-*'"
+    )
     options.add_argument("--loop", action="append", choices=LOOPS, help="event loops; both")
     options.add_argument("--contender", action="append", help="contenders, relays included; all")
     return options

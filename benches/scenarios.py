@@ -8,21 +8,37 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from benches import usage
-from benches.contender import Ends, Flight
 from benches.payloads import ECHO, HANG, PARAMS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from benches.contender import Ends, Flight
 
 Unit = Literal["a second", "us", "bytes"]
 """Operations a second; microseconds for each; bytes for each."""
 
 STEPS_A_REQUEST = 100
 LAUNCHED_AT_ONCE = 1_000
+
+
+class Count(NamedTuple):
+    """Operations in a sample."""
+
+    full: int
+    quick: int
+
+
+SOME = Count(10_000, 1_000)
+MANY = Count(100_000, 10_000)
+WEIGHED = Count(10_000, 10_000)
+"""Fewer, and what is allocated once would weigh in."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +49,7 @@ class Scenario:
         run: returns seconds, or bytes where the unit is bytes; and how many operations that was for.
         ends: which constructor of the contender makes the ends.
         count: operations in a sample; None for as many as fill the time.
-        skips: contenders that are left out, as it would take them minutes.
+        fresh: whether each sample needs a process that did nothing before.
     """
 
     name: str
@@ -41,10 +57,13 @@ class Scenario:
     unit: Unit
     ends: Literal["memory", "stdio", "sink"]
     run: Callable[[Ends, int], Awaitable[tuple[float, int]]]
-    count: int | None = None
-    quick_count: int | None = None
+    count: Count | None = None
     fresh: bool = False
-    skips: tuple[str, ...] = ()
+
+    @property
+    def skips(self) -> tuple[str, ...]:
+        """Contenders that are left out, as it would take them minutes."""
+        return ("mcp",) if self.count == MANY else ()
 
 
 async def round_trips(ends: Ends, count: int, *, in_flight: int, raw: bool = False) -> tuple[float, int]:
@@ -132,7 +151,7 @@ async def settle_calls(ends: Ends, count: int) -> tuple[float, int]:
     flights = await _launch(ends, count)
     start = perf_counter()
     await ends.lose()
-    while not (flights[0].done() and flights[-1].done()):
+    while not (flights[0].done() and flights[-1].done()):  # noqa: ASYNC110 - callbacks would be measured
         await asyncio.sleep(0)
     elapsed = perf_counter() - start
     assert all(flight.exception() is not None for flight in flights)
@@ -194,55 +213,24 @@ def _scenarios() -> list[Scenario]:
         updates = partial(progress, in_flight=in_flight)
         title = f"progress updates, {in_flight} in flight"
         rows.append(Scenario(f"progress-{in_flight}", title, "a second", "memory", updates))
-    slow = ("mcp",)
-    big = {"count": 100_000, "quick_count": 10_000, "skips": slow}
-    some = {"count": 10_000, "quick_count": 1_000}
-    return [
-        *rows,
-        Scenario("cancel-tasks-10k", "cancel 10,000, each awaited", "us", "memory", cancel_tasks, **some),
-        Scenario("cancel-tasks-100k", "cancel 100,000, each awaited", "us", "memory", cancel_tasks, **big),
-        Scenario("cancel-calls-10k", "cancel 10,000 nobody awaits", "us", "memory", cancel_calls, **some),
-        Scenario("cancel-calls-100k", "cancel 100,000 nobody awaits", "us", "memory", cancel_calls, **big),
-        Scenario(
-            "memory-both",
-            "in flight: both sides, awaited",
-            "bytes",
-            "memory",
-            memory_both,
-            fresh=True,
-            **some,
-        ),
-        Scenario(
-            "memory-awaited",
-            "in flight: requester, awaited",
-            "bytes",
-            "sink",
-            partial(memory, awaited=True),
-            fresh=True,
-            **some,
-        ),
-        Scenario(
-            "memory-alone",
-            "in flight: requester, not awaited",
-            "bytes",
-            "sink",
-            partial(memory, awaited=False),
-            fresh=True,
-            **some,
-        ),
-        Scenario(
-            "settle-tasks", "disconnect with 100,000 awaited", "us", "sink", settle_tasks, fresh=True, **big
-        ),
-        Scenario(
-            "settle-calls",
-            "disconnect with 100,000 not awaited",
-            "us",
-            "sink",
-            settle_calls,
-            fresh=True,
-            **big,
-        ),
+    tasks, calls = "each awaited", "nobody awaits"
+    rows += [
+        Scenario("cancel-tasks-10k", f"cancel 10,000, {tasks}", "us", "memory", cancel_tasks, SOME),
+        Scenario("cancel-tasks-100k", f"cancel 100,000, {tasks}", "us", "memory", cancel_tasks, MANY),
+        Scenario("cancel-calls-10k", f"cancel 10,000, {calls}", "us", "memory", cancel_calls, SOME),
+        Scenario("cancel-calls-100k", f"cancel 100,000, {calls}", "us", "memory", cancel_calls, MANY),
+        Scenario("settle-tasks", f"disconnect with 100,000, {tasks}", "us", "sink", settle_tasks, MANY, True),
+        Scenario("settle-calls", f"disconnect with 100,000, {calls}", "us", "sink", settle_calls, MANY, True),
     ]
+    awaited, alone = partial(memory, awaited=True), partial(memory, awaited=False)
+    rows += [
+        Scenario(
+            "memory-both", f"in flight, both sides, {tasks}", "bytes", "memory", memory_both, WEIGHED, True
+        ),
+        Scenario("memory-awaited", f"in flight, requester, {tasks}", "bytes", "sink", awaited, WEIGHED, True),
+        Scenario("memory-alone", f"in flight, requester, {calls}", "bytes", "sink", alone, WEIGHED, True),
+    ]
+    return rows
 
 
 SCENARIOS = {scenario.name: scenario for scenario in _scenarios()}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from benches.figures import Figure, Run
 from benches.loops import LOOPS
-from benches.relaying import RELAYS, ROUTES
+from benches.relaying import MEASURES, RELAYS, ROUTES
 from benches.scenarios import SCENARIOS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from benches.figures import Figure, Run
 
 NAMES = {
     "turnout": "turnout",
@@ -17,6 +21,7 @@ NAMES = {
     "fastmcp": "FastMCP proxy",
     "direct": "no relay",
 }
+MISSING = "\N{EN DASH}"
 HEAD = ("memory-64", "stdio-64", "progress-64", "cancel-tasks-10k", "memory-both")
 """The rows that the README at the top shows."""
 
@@ -52,7 +57,7 @@ def relays(run: Run, loops: Sequence[str] = LOOPS) -> str:
     head = ["response", "batch", "measure", "loop", *(NAMES[name] for name in RELAYS)]
     rows = []
     for route in ROUTES:
-        for measure, unit in (("cpu", "CPU us each"), ("rate", "exchanges a second"), ("latency", "us more")):
+        for measure, unit in MEASURES.items():
             name = f"{route.name}:{measure}"
             for loop in loops:
                 figures = [run.figure(name, relay, loop) for relay in RELAYS]
@@ -68,14 +73,14 @@ def relays(run: Run, loops: Sequence[str] = LOOPS) -> str:
 
 def _cell(figure: Figure | None) -> str:
     if figure is None:
-        return "–"
+        return MISSING
     value = figure.median
     shown = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
     return f"{shown} ±{abs(figure.spread) * 100:.0f} %"
 
 
 def _ratio(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0f}x" if value >= 20 else f"{value:.2g}x"
+    return MISSING if value is None else f"{value:.0f}x" if value >= 20 else f"{value:.2g}x"
 
 
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

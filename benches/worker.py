@@ -1,8 +1,8 @@
 """One contender on one loop in a process of its own: `python -m benches.worker CONTENDER LOOP SCENARIO`.
 
 Each line on stdin asks for one sample, as JSON: `{"count": n}`, or `{"seconds": s}` for as many operations
-as fill that time. Each answer on stdout is `{"value": v, "count": n}`, `{"missing": why}` or, before the first
-sample, `{"ready": true}`.
+as fill that time. Each answer on stdout is `{"value": v, "count": n}`, `{"missing": why}` or, before the
+first sample, `{"ready": true}`.
 """
 
 from __future__ import annotations

@@ -58,7 +58,9 @@ class _Client(Split):
 
 async def run(listen: str, upstream: str) -> None:
     """Hand lines on between sockets at these paths until cancelled."""
-    server = await asyncio.get_running_loop().create_unix_server(lambda: _Client(upstream), listen, backlog=4096)
+    server = await asyncio.get_running_loop().create_unix_server(
+        lambda: _Client(upstream), listen, backlog=4096
+    )
     async with server:
         await server.serve_forever()
 

@@ -49,8 +49,8 @@ class Client(Lines):
             request_id = message.get("id")
             if request_id is not None and "method" in message:
                 relay.last_id = ours = relay.last_id + 1
-                meta = (message.get("params") or {}).get("_meta")
-                token = None if meta is None else meta.get("progressToken")
+                meta: dict[str, Any] = (message.get("params") or {}).get("_meta") or {}
+                token = meta.get("progressToken")
                 if token is not None:
                     meta["progressToken"] = ours
                 relay.flights[ours] = (self, request_id, token)
@@ -66,8 +66,10 @@ class Client(Lines):
         relay.upstream.write(b"".join(out))
 
     def connection_lost(self, _: Exception | None) -> None:
-        gone = [b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%d}}\n' % ours
-                for ours in self.ids.values()]
+        gone = [
+            b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%d}}\n' % ours
+            for ours in self.ids.values()
+        ]
         for ours in self.ids.values():
             del self.relay.flights[ours]
         self.relay.upstream.write(b"".join(gone))

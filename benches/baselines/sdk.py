@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from mcp.client.stdio import StdioServerParameters, stdio_client
@@ -13,6 +12,9 @@ from mcp.shared.dispatcher import DispatchContext, OnRequest
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from mcp.shared.memory import MessageStream, create_client_server_memory_streams
 from mcp.shared.transport_context import TransportContext
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 Context = DispatchContext[TransportContext]
 Dispatcher = JSONRPCDispatcher[TransportContext]

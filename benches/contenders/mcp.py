@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
-
-from mcp.shared.dispatcher import OnRequest
+from typing import TYPE_CHECKING, Any
 
 from benches.baselines import sdk
 from benches.contender import Ends, Served
 from benches.payloads import ECHO, HANG, RESULT, STEPS
+
+if TYPE_CHECKING:
+    from mcp.shared.dispatcher import CallOptions, OnRequest
 
 
 def _handler(served: Served) -> OnRequest:
@@ -39,11 +40,12 @@ class _Ends(Ends):
     async def follow(self, count: int) -> int:
         seen = 0
 
-        async def on_progress(_progress: float, _total: float | None, _message: str | None) -> None:
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
             nonlocal seen
             seen += 1
 
-        await self.client.send_raw_request(STEPS, {"count": count}, {"on_progress": on_progress})
+        options: CallOptions = {"on_progress": on_progress}
+        await self.client.send_raw_request(STEPS, {"count": count}, options)
         return seen
 
     async def lose(self) -> None:
