@@ -226,13 +226,20 @@ const NOTHING: Envelope = {
     }
 };
 
-/// A key's bytes; decoded only where it holds an escape, so that an escape cannot hide a field.
-fn key_bytes(text: &[u8], key: Text) -> Cow<'_, [u8]> {
+/// A key's bytes; decoded (into `decoded`) only where it holds an escape, so that an escape cannot hide a field.
+#[inline]
+fn key_bytes<'a>(text: &'a [u8], key: Text, decoded: &'a mut String) -> &'a [u8] {
     if key.escaped {
-        let decoded = unescape(key.span.of(text)).unwrap_or_default();
-        return Cow::Owned(decoded.into_owned().into_bytes());
+        decode_key(key.span.of(text), decoded);
+        return decoded.as_bytes();
     }
-    Cow::Borrowed(key.inside().of(text))
+    key.inside().of(text)
+}
+
+#[cold]
+#[inline(never)]
+fn decode_key(key: &[u8], decoded: &mut String) {
+    *decoded = unescape(key).unwrap_or_default().into_owned();
 }
 
 struct Reading<'a> {
@@ -294,7 +301,7 @@ impl Reading<'_> {
             has_outcome: self.seen & (RESULT | ERROR) != 0,
             starts_as_message: matches!(first, Some(b'{' | b'[')),
         };
-        Refusal { reason: fault.reason, offset: fault.offset, partial }
+        Refusal { reason: fault.reason, offset: fault.offset as usize, partial }
     }
 
     fn message(&mut self) -> Step<()> {
@@ -305,13 +312,13 @@ impl Reading<'_> {
                 let offset = self.scanner.at;
                 self.scanner.value(self.limits.max_depth)?;
                 self.scanner.end()?;
-                return Err(Fault { reason: RefusalReason::Batch, offset });
+                return Err(Fault::at(RefusalReason::Batch, offset));
             }
             _ => {
                 let offset = self.scanner.at;
                 self.scanner.value(self.limits.max_depth)?;
                 self.scanner.end()?;
-                return Err(Fault { reason: RefusalReason::NotAMessage, offset });
+                return Err(Fault::at(RefusalReason::NotAMessage, offset));
             }
         }
         let start = self.scanner.at;
@@ -330,7 +337,7 @@ impl Reading<'_> {
 
     fn once(&mut self, bit: u8, key: Text) -> Step<()> {
         if self.seen & bit != 0 {
-            return Err(Fault { reason: RefusalReason::DuplicateKey, offset: key.span.start as usize });
+            return Err(Fault::at(RefusalReason::DuplicateKey, key.span.start as usize));
         }
         self.seen |= bit;
         Ok(())
@@ -340,13 +347,13 @@ impl Reading<'_> {
     fn member(&mut self, key: Text) -> Step<()> {
         let depth = self.limits.max_depth - 1;
         let text = self.scanner.text;
-        match &*key_bytes(text, key) {
+        match key_bytes(text, key, &mut String::new()) {
             b"jsonrpc" => {
                 self.once(JSONRPC, key)?;
                 let offset = self.scanner.at;
                 let version = self.scanner.value(depth)?.of(text);
                 if version != b"\"2.0\"" && unescape(version).as_deref() != Some("2.0") {
-                    return Err(Fault { reason: RefusalReason::NotVersion2, offset });
+                    return Err(Fault::at(RefusalReason::NotVersion2, offset));
                 }
             }
             b"id" => {
@@ -395,11 +402,11 @@ impl Reading<'_> {
                     self.id_is_null = true;
                     return Ok(());
                 }
-                return Err(Fault { reason: RefusalReason::BadId, offset });
+                return Err(Fault::at(RefusalReason::BadId, offset));
             }
         };
         if id.len() > self.limits.max_id_bytes {
-            return Err(Fault { reason: RefusalReason::LongId, offset });
+            return Err(Fault::at(RefusalReason::LongId, offset));
         }
         self.envelope.id = id;
         Ok(())
@@ -417,7 +424,7 @@ impl Reading<'_> {
         let text = self.scanner.text;
         let mut seen = 0u8;
         let mut once = |bit: u8, key: Text| {
-            let fault = Fault { reason: RefusalReason::DuplicateKey, offset: key.span.start as usize };
+            let fault = Fault::at(RefusalReason::DuplicateKey, key.span.start as usize);
             let twice = seen & bit != 0;
             seen |= bit;
             if twice { Err(fault) } else { Ok(()) }
@@ -425,7 +432,7 @@ impl Reading<'_> {
         let (envelope, token, in_meta) =
             (&mut self.envelope, &mut self.token_of_notification, &mut self.token_in_meta);
         self.scanner.object(|scanner, key| {
-            match &*key_bytes(text, key) {
+            match key_bytes(text, key, &mut String::new()) {
                 b"_meta" => {
                     once(1, key)?;
                     envelope.meta = meta(scanner, depth, in_meta, &mut envelope.subscription_id)?;
@@ -458,12 +465,11 @@ impl Reading<'_> {
         let (envelope, in_meta) = (&mut self.envelope, &mut self.token_in_meta);
         let mut metas = 0;
         self.scanner.object(|scanner, key| {
-            match &*key_bytes(text, key) {
+            match key_bytes(text, key, &mut String::new()) {
                 b"_meta" => {
                     metas += 1;
                     if metas > 1 {
-                        let offset = key.span.start as usize;
-                        return Err(Fault { reason: RefusalReason::DuplicateKey, offset });
+                        return Err(Fault::at(RefusalReason::DuplicateKey, key.span.start as usize));
                     }
                     envelope.meta = meta(scanner, depth, in_meta, &mut envelope.subscription_id)?;
                 }
@@ -478,7 +484,7 @@ impl Reading<'_> {
 
     /// What the keys make of the message (RID-02, RID-03, RID-08, RID-09).
     fn judge(&mut self, start: usize) -> Step<()> {
-        let refuse = |reason| Err(Fault { reason, offset: start });
+        let refuse = |reason| Err(Fault::at(reason, start));
         if self.seen & JSONRPC == 0 {
             return refuse(RefusalReason::NotVersion2);
         }
@@ -525,13 +531,10 @@ fn meta(scanner: &mut Scanner<'_>, depth: usize, token: &mut Span, subscription:
     let text = scanner.text;
     let mut seen = false;
     scanner.object(|scanner, key| {
-        match &*key_bytes(text, key) {
+        match key_bytes(text, key, &mut String::new()) {
             b"progressToken" => {
                 if std::mem::replace(&mut seen, true) {
-                    return Err(Fault {
-                        reason: RefusalReason::DuplicateKey,
-                        offset: key.span.start as usize,
-                    });
+                    return Err(Fault::at(RefusalReason::DuplicateKey, key.span.start as usize));
                 }
                 *token = Reading::name_or_number(scanner, depth - 1)?;
             }
@@ -573,7 +576,7 @@ pub fn batch(frame: &[u8], limits: &ScanLimits) -> Result<Vec<Span>, Refusal> {
         }
     };
     let partial = Partial { starts_as_message: true, ..Partial::default() };
-    let refuse = |fault: Fault| Refusal { reason: fault.reason, offset: fault.offset, partial };
+    let refuse = |fault: Fault| Refusal { reason: fault.reason, offset: fault.offset as usize, partial };
     let members = read(&mut scanner).map_err(refuse)?;
     scanner.end().map_err(refuse)?;
     Ok(members)
@@ -588,7 +591,7 @@ pub fn check_value(text: &[u8]) -> Result<(), Refusal> {
     let mut scanner = Scanner::new(text);
     scanner.space();
     let read = scanner.value(ScanLimits::default().max_depth).and_then(|_| scanner.end());
-    read.map_err(|fault| refuse(fault.reason, fault.offset))
+    read.map_err(|fault| refuse(fault.reason, fault.offset as usize))
 }
 
 /// Where the value of member `key` stands in `object`, a JSON object that was validated before.
@@ -601,7 +604,7 @@ pub fn find_member(object: &[u8], key: &str) -> Option<Span> {
     let mut found = None;
     scanner
         .object(|scanner, name| {
-            let wanted = found.is_none() && *key_bytes(object, name) == *key.as_bytes();
+            let wanted = found.is_none() && key_bytes(object, name, &mut String::new()) == key.as_bytes();
             let value = scanner.value(ScanLimits::default().max_depth)?;
             if wanted {
                 found = Some(value);

@@ -10,7 +10,14 @@ use crate::span::Span;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub reason: RefusalReason,
-    pub offset: usize,
+    pub offset: u32,
+}
+
+impl Fault {
+    /// As a span's, the offset has 32 bits: a `Checked` then comes back in registers.
+    pub const fn at(reason: RefusalReason, offset: usize) -> Self {
+        Self { reason, offset: offset as u32 }
+    }
 }
 
 type Checked<T> = Result<T, Fault>;
@@ -47,6 +54,13 @@ fn plain_run(text: &[u8], at: usize) -> usize {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[inline]
+fn plain_block(block: &[u8; 16]) -> usize {
+    // SAFETY: SSE2 is part of every x86-64 processor and of this target's baseline.
+    unsafe { sse2::plain_block(block) }
+}
+
+#[cfg(target_arch = "x86_64")]
 mod sse2 {
     use std::arch::x86_64::{
         __m128i, _mm_cmpeq_epi8, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8,
@@ -67,6 +81,14 @@ mod sse2 {
         let escape = _mm_cmpeq_epi8(v, _mm_set1_epi8(b'\\'.cast_signed()));
         let control = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v);
         _mm_or_si128(_mm_or_si128(quote, escape), control)
+    }
+
+    /// How many bytes of `block` are plain, from its first.
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    pub fn plain_block(block: &[u8; 16]) -> usize {
+        // A 17th bit stands for "all of them".
+        (_mm_movemask_epi8(special(load(block))) | 0x1_0000).trailing_zeros() as usize
     }
 
     #[inline]
@@ -115,6 +137,12 @@ fn plain_run(text: &[u8], mut at: usize) -> usize {
     plain_bytes(text, at)
 }
 
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn plain_block(block: &[u8; 16]) -> usize {
+    plain_run(block, 0)
+}
+
 #[inline]
 fn plain_bytes(text: &[u8], mut at: usize) -> usize {
     while let Some(&byte) = text.get(at) {
@@ -138,7 +166,7 @@ impl<'a> Scanner<'a> {
 
     #[cold]
     pub fn fault<T>(&self, reason: RefusalReason) -> Checked<T> {
-        Err(Fault { reason, offset: self.at })
+        Err(Fault::at(reason, self.at))
     }
 
     /// The fault at a byte that does not fit: the end, where there is none.
@@ -157,6 +185,20 @@ impl<'a> Scanner<'a> {
     /// A string; the scanner stands on its opening quote.
     #[inline]
     pub fn string(&mut self) -> Checked<Text> {
+        let start = self.at;
+        // Most strings are short and plain: one block finds their end.
+        if let Some(block) = self.text.get(start + 1..).and_then(<[u8]>::first_chunk::<16>) {
+            let length = plain_block(block);
+            if block.get(length) == Some(&b'"') {
+                self.at = start + length + 2;
+                return Ok(Text { span: Span::new(start, self.at), escaped: false });
+            }
+        }
+        self.long_string()
+    }
+
+    #[inline(never)]
+    fn long_string(&mut self) -> Checked<Text> {
         let start = self.at;
         self.at += 1;
         let mut escaped = false;
