@@ -395,7 +395,10 @@ impl Reading<'_> {
         let offset = self.scanner.at;
         let id = match self.scanner.peek() {
             Some(b'"') => self.scanner.string()?.span,
-            Some(b'-' | b'0'..=b'9') => self.scanner.number()?,
+            Some(b'-' | b'0'..=b'9') => {
+                self.scanner.number()?;
+                Span::new(offset, self.scanner.at)
+            }
             other => {
                 self.scanner.value(depth)?;
                 if other == Some(b'n') {

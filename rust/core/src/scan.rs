@@ -175,15 +175,24 @@ impl<'a> Scanner<'a> {
         self.fault(if self.at < self.text.len() { reason } else { RefusalReason::UnexpectedEnd })
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn space(&mut self) {
+        // Compact JSON has none: one comparison.
+        if self.peek().is_some_and(|byte| byte <= b' ') {
+            self.spaces();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn spaces(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
         }
     }
 
     /// A string; the scanner stands on its opening quote.
-    #[inline]
+    #[inline(always)]
     pub fn string(&mut self) -> Checked<Text> {
         let start = self.at;
         // Most strings are short and plain: one block finds their end.
@@ -194,12 +203,13 @@ impl<'a> Scanner<'a> {
                 return Ok(Text { span: Span::new(start, self.at), escaped: false });
             }
         }
-        self.long_string()
+        let escaped = self.long_string()?;
+        Ok(Text { span: Span::new(start, self.at), escaped })
     }
 
+    /// As `string`; whether it holds escapes.
     #[inline(never)]
-    fn long_string(&mut self) -> Checked<Text> {
-        let start = self.at;
+    fn long_string(&mut self) -> Checked<bool> {
         self.at += 1;
         let mut escaped = false;
         loop {
@@ -207,7 +217,7 @@ impl<'a> Scanner<'a> {
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(Text { span: Span::new(start, self.at), escaped });
+                    return Ok(escaped);
                 }
                 Some(b'\\') => {
                     escaped = true;
@@ -250,8 +260,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// A number; the scanner stands on its first byte.
-    pub fn number(&mut self) -> Checked<Span> {
-        let start = self.at;
+    pub fn number(&mut self) -> Checked<()> {
         if self.peek() == Some(b'-') {
             self.at += 1;
         }
@@ -274,7 +283,7 @@ impl<'a> Scanner<'a> {
             }
             self.digits()?;
         }
-        Ok(Span::new(start, self.at))
+        Ok(())
     }
 
     fn literal(&mut self, word: &[u8]) -> Checked<()> {
@@ -292,7 +301,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// A key and its colon; the scanner stands where the key must begin, and is left on the value.
-    #[inline]
+    #[inline(always)]
     pub fn key(&mut self) -> Checked<Text> {
         if self.peek() != Some(b'"') {
             return self.unexpected(RefusalReason::NotJson);
@@ -308,7 +317,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Any value, at most `depth` containers deep.
-    #[inline]
+    #[inline(always)]
     pub fn value(&mut self, depth: usize) -> Checked<Span> {
         let start = self.at;
         match self.peek() {
@@ -319,10 +328,9 @@ impl<'a> Scanner<'a> {
         Ok(Span::new(start, self.at))
     }
 
-    #[inline]
     fn scalar(&mut self) -> Checked<()> {
         match self.peek() {
-            Some(b'-' | b'0'..=b'9') => self.number().map(drop),
+            Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.literal(b"true"),
             Some(b'f') => self.literal(b"false"),
             Some(b'n') => self.literal(b"null"),
