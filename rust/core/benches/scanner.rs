@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde::Deserialize;
-use `serde_json`::value::RawValue;
+use serde_json::value::RawValue;
 use turnout_core::envelope::{ScanLimits, scan};
 
 const REQUEST: &str = concat!(
@@ -94,9 +94,9 @@ fn scanner(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("turnout", &label), |bencher| {
             bencher.iter(|| scan(black_box(bytes), &limits).unwrap());
         });
-        group.bench_function(BenchmarkId::new("`serde_json`", &label), |bencher| {
+        group.bench_function(BenchmarkId::new("serde_json", &label), |bencher| {
             bencher.iter(|| {
-                let message: Message<'_> = `serde_json`::from_slice(black_box(bytes)).unwrap();
+                let message: Message<'_> = serde_json::from_slice(black_box(bytes)).unwrap();
                 black_box(message.id.is_some())
             });
         });
