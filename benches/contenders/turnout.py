@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import turnout
@@ -110,6 +111,10 @@ async def serve() -> None:
         await peer.wait_lost()
 
 
-async def relay(_listen: str, _upstream: str) -> None:
+async def relay(listen: str, upstream: str) -> None:
     """Relay clients of the Unix socket at `listen` to the server at `upstream`, until cancelled."""
-    raise NotImplementedError("the relay is not there yet")
+    async with turnout.Router(limits={"max_inbound": 1 << 20}) as router:
+        passing = router.relay(turnout.Upstream(turnout.unix(upstream), era=None))
+        await passing.start()
+        await router.serve(turnout.listen_unix(listen), passing.attach)
+        await asyncio.Event().wait()

@@ -43,7 +43,7 @@ class Upstream:
         sharing: `"shared"` gives all clients one connection. It is opened without sampling, elicitation and
             roots, because nobody could say whom a request of the server's is meant for. `"per_client"` opens
             one for each client, with what that client offers, and passes the server's requests on to it.
-        era: as for `Router.connect`; a property of this upstream, never taken from a client.
+        era: as for `Router.connect`, None for no opening; a property of this upstream, never taken from a client.
         timeout: seconds without an answer or progress after which a request is cancelled and answered with an
             error; None for never.
         max_timeout: likewise, whatever the progress.
@@ -55,7 +55,7 @@ class Upstream:
     target: Target | Callable[[], Target] | Peer
     name: str | None = None
     sharing: Sharing = "shared"
-    era: opening.Era = "auto"
+    era: opening.Era | None = "auto"
     timeout: float | None = 60.0
     max_timeout: float | None = 3600.0
     open_timeout: float = 60.0
