@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from transport_link import FakeLink
-
 import turnout
+from transport_link import FakeLink
 
 
 class World:
@@ -19,7 +18,9 @@ class World:
         self.clients = turnout.Router(name="client", capabilities={"sampling": {}})
         self.started = 0
         self.capabilities = []
-        turnout.serve_opening(self.servers, name="echo", version="1", capabilities={"tools": {"listChanged": True}})
+        turnout.serve_opening(
+            self.servers, name="echo", version="1", capabilities={"tools": {"listChanged": True}}
+        )
         self.relay = None
 
         @self.servers.on_request("tools/call")

@@ -6,10 +6,10 @@ import asyncio
 import json
 
 import pytest
-from relay_world import World
-from transport_link import run
 
 import turnout
+from relay_world import World
+from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 
@@ -44,7 +44,10 @@ def test_g9_bytes_pass_untouched(loop_kind):
 
             @world.servers.on_request("big")
             async def big(request):
-                assert request.raw_params == b'{"n" : 1.50,"_meta":{ "progressToken":%s }}' % str(request.id).encode()
+                assert (
+                    request.raw_params
+                    == b'{"n" : 1.50,"_meta":{ "progressToken":%s }}' % str(request.id).encode()
+                )
                 return {"n": 9007199254740993}
 
             client = await world.raw()
@@ -85,7 +88,9 @@ def test_progress_reaches_who_asked_in_order(loop_kind):
                 assert (await sent)["who"] == who
                 return updates
 
-            for who, updates in enumerate(await asyncio.gather(*(follow(c, str(i)) for i, c in enumerate(clients)))):
+            for who, updates in enumerate(
+                await asyncio.gather(*(follow(c, str(i)) for i, c in enumerate(clients)))
+            ):
                 assert [update.progress for update in updates] == list(range(1, 21))
                 assert {update.message for update in updates} == {str(who)}
 
@@ -144,7 +149,9 @@ def test_race_06_a_deadline_cancels_upstream_and_answers_the_client(loop_kind):
             assert caught.value.code == -32603
             assert caught.value.data == {"reason": "timeout", "sent": True, "upstream": "echo"}
             await asyncio.sleep(0.02)
-            assert [r.outcome for r in world.servers.records.query() if r.method == "tools/call"] == ["cancelled"]
+            assert [r.outcome for r in world.servers.records.query() if r.method == "tools/call"] == [
+                "cancelled"
+            ]
 
     run(loop_kind, main())
 

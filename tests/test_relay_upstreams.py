@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
+import turnout
 from relay_world import World
 from test_relay_requests import call
 from transport_link import run
-
-import turnout
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 
@@ -28,7 +28,9 @@ def test_a_legacy_client_is_answered_from_the_upstreams_own_opening(loop_kind):
     run(loop_kind, main())
 
 
-@pytest.mark.parametrize(("client_era", "server_era"), [("legacy", "modern"), ("modern", "legacy"), ("modern", "modern")])
+@pytest.mark.parametrize(
+    ("client_era", "server_era"), [("legacy", "modern"), ("modern", "legacy"), ("modern", "modern")]
+)
 def test_section_15_eras_differ_by_side(loop_kind, client_era, server_era):
     async def main():
         async with World() as world:
@@ -41,7 +43,9 @@ def test_section_15_eras_differ_by_side(loop_kind, client_era, server_era):
             await asyncio.sleep(0.02)
             slow.cancel("enough")
             await asyncio.sleep(0.02)
-            assert [r.cancel_reason for r in world.servers.records.query() if r.outcome == "cancelled"] == ["enough"]
+            assert [r.cancel_reason for r in world.servers.records.query() if r.outcome == "cancelled"] == [
+                "enough"
+            ]
             await world.quiet()
 
     run(loop_kind, main())
@@ -75,7 +79,9 @@ def test_r2_a_private_server_asks_its_client(loop_kind):
                 async def sample(request, number=number):
                     return {"model": number, "who": request.params["who"]}
 
-            answers = await asyncio.gather(*(c.send("tools/call", call(ask=True, who=str(n))) for n, c in enumerate(clients)))
+            answers = await asyncio.gather(
+                *(c.send("tools/call", call(ask=True, who=str(n))) for n, c in enumerate(clients))
+            )
             assert answers == [{"model": n, "who": str(n)} for n in range(3)]
             assert world.started == 3
             assert world.capabilities == [{"sampling": {}}] * 3, "what the client offers"
@@ -93,7 +99,9 @@ def test_section_10_list_changed_reaches_everyone_who_shares(loop_kind):
             heard = []
             for number in range(3):
                 client = await world.client()
-                client.on_notification("notifications/tools/list_changed")(lambda _, n=number: heard.append(n))
+                client.on_notification("notifications/tools/list_changed")(
+                    lambda _, n=number: heard.append(n)
+                )
                 client.on_notification("notifications/message")(lambda _: heard.append("leaked"))
             [server] = world.servers.peers
             server.notify("notifications/tools/list_changed")
@@ -149,7 +157,9 @@ def test_u2_a_lost_upstream_answers_every_request_once_and_is_restarted(loop_kin
                     await sent
                 assert caught.value.data == {"reason": "upstream_closed", "sent": True, "upstream": "echo"}
             # The next epoch: one starter, whoever asks.
-            answers = await asyncio.gather(*(client.send("tools/call", call(who="next")) for client in clients))
+            answers = await asyncio.gather(
+                *(client.send("tools/call", call(who="next")) for client in clients)
+            )
             assert [answer["who"] for answer in answers] == ["next"] * 4
             assert world.started == 2
             await world.quiet()
@@ -175,7 +185,9 @@ def test_u4_attempts_have_a_pause_between_them(loop_kind):
             server.abort()
             await asyncio.sleep(0.01)
             # Whoever asks meanwhile is told, or waits for the attempt under way.
-            answers = await asyncio.gather(*(client.send("tools/call", call(who="2")) for _ in range(3)), return_exceptions=True)
+            answers = await asyncio.gather(
+                *(client.send("tools/call", call(who="2")) for _ in range(3)), return_exceptions=True
+            )
             assert all(isinstance(a, dict) or a.data["reason"] == "upstream_closed" for a in answers)
             await asyncio.sleep(0.4)
             assert (await client.send("tools/call", call(who="3")))["who"] == "3"
@@ -189,7 +201,7 @@ def test_u5_an_upstream_that_never_starts_is_told_at_the_first_request(loop_kind
     async def main():
         async with World() as world:
             world.build(turnout.Upstream(turnout.stdio("/no/such/program"), name="gone"))
-            with pytest.raises(turnout.OpeningFailed, match="no/such/program|not be opened"):
+            with pytest.raises(turnout.OpeningFailed, match="could not be opened"):
                 await world.client()
 
     run(loop_kind, main())

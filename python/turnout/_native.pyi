@@ -23,6 +23,7 @@ __all__ = [
     "ProgressIterator",
     "Record",
     "Refused",
+    "Relay",
     "Request",
     "Serving",
     "Unmatched",
@@ -648,3 +649,24 @@ class Connection:
         """Bytes held by tables and buffers."""
     def counters(self) -> dict[str, int]:
         """What this connection counts, beside outcomes."""
+
+@disjoint_base
+class Relay:
+    def __new__(
+        cls,
+        upstreams: list[tuple[str, float | None, float | None, bool]],
+        routes: list[tuple[str, str, bool, int | str]],
+        fallback: int | str,
+        *_arguments: Any,
+        **_options: Any,
+    ) -> Self: ...
+    def add_client(self, client: Connection) -> None: ...
+    def add_upstream(self, upstream: Connection, position: int, client: Connection | None = None) -> None: ...
+    def leave(self, connection: Connection) -> None: ...
+    def position_of(self, request: Request) -> int | None: ...
+    def position_for(self, request: Request, method: str) -> int | None: ...
+    def pass_on(self, request: Request, upstream: Connection) -> bool: ...
+    def refuse(self, request: Request, position: int | None = None) -> bool:
+        """Answer a request whose upstream is not there; False where it is over."""
+    def counters(self) -> dict[str, int]:
+        """What the relay counts, by cause."""

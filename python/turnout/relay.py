@@ -17,7 +17,9 @@ from turnout.subscriptions import Subscriptions
 from turnout.upstream import Place, Restart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from typing_extensions import Self
 
     from turnout._native import Request
     from turnout.peer import Peer
@@ -29,7 +31,8 @@ Sharing: TypeAlias = Literal["shared", "per_client"]
 METHOD_NOT_FOUND = -32601
 
 _OPENINGS = ("initialize", "server/discover")
-_SUBSCRIBING = ("resources/subscribe", "resources/unsubscribe")
+_SHARED_STATE = ("resources/subscribe", "resources/unsubscribe", "logging/setLevel")
+"""What a legacy server keeps for its connection, which several clients share."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +53,7 @@ class Upstream:
         open_timeout: seconds for the opening.
         patience: seconds that a request waits for a connection that is being made, before it is refused.
         restart: how a lost connection is made again; None for not at all.
+
     """
 
     target: Target | Callable[[], Target] | Peer
@@ -77,6 +81,7 @@ class Route:
         method: the method; None for all that no other route claims.
         prefix: what the name of the tool or the prompt starts with; empty for the method as a whole.
         strip: whether the upstream sees the name without the prefix.
+
     """
 
     upstream: str
@@ -93,43 +98,26 @@ class Relay(_native.Relay):
             `forward` pass the request on.
         filter_incoming: decorator for a filter of what clients send, as `Router.filter_incoming`; it sees the
             messages of its method only, and one that raises fails its own request only.
+
     """
 
-    def __new__(cls, router: Router, upstreams: Iterable[Upstream], routes: Iterable[Route], local: Iterable[str]) -> Relay:  # noqa: D102
-        upstreams, routes = list(upstreams), list(routes)
-        positions: dict[str, int] = {}
-        for position, upstream in enumerate(upstreams):
-            if positions.setdefault(upstream.label, position) != position:
-                raise ValueError(f"two upstreams are named {upstream.label!r}; give them names")
-        if not upstreams:
-            raise ValueError("a relay needs at least one upstream")
-        whole = [route for route in routes if route.method is None]
-        if len(whole) > 1 or any(route.prefix for route in whole):
-            raise ValueError("one route at most takes what no other claims, and it has no prefix")
-        for route in routes:
-            if route.upstream not in positions:
-                raise ValueError(f"there is no upstream named {route.upstream!r}; known: {', '.join(positions)}")
-        fallback: int | str = 0 if len(upstreams) == 1 else "nowhere"
-        if whole:
-            fallback = positions[whole[0].upstream]
-        here = [*_OPENINGS, *local]
-        if any(upstream.sharing == "shared" for upstream in upstreams):
-            here += [*_SUBSCRIBING, "logging/setLevel"]
-        declared = [
-            (route.method, route.prefix, route.strip, positions[route.upstream])
-            for route in routes
-            if route.method is not None
-        ]
-        claimed = {method for method, prefix, *_ in declared if not prefix}
-        return super().__new__(
-            cls,
-            [(upstream.label, upstream.timeout, upstream.max_timeout, True) for upstream in upstreams],
-            [*declared, *((method, "", False, "host") for method in dict.fromkeys(here) if method not in claimed)],
-            fallback,
-        )
+    def __new__(
+        cls,
+        _router: Router,
+        upstreams: Sequence[Upstream],
+        routes: Sequence[Route] = (),
+        local: Iterable[str] = (),
+    ) -> Self:
+        """Declare a relay; `Router.relay` says what the arguments are."""
+        known = [(upstream.label, upstream.timeout, upstream.max_timeout, True) for upstream in upstreams]
+        return super().__new__(cls, known, *_declared(upstreams, routes, local))
 
     def __init__(
-        self, router: Router, upstreams: Iterable[Upstream], routes: Iterable[Route], local: Iterable[str]  # noqa: ARG002
+        self,
+        router: Router,
+        upstreams: Sequence[Upstream],
+        _routes: Sequence[Route] = (),
+        _local: Iterable[str] = (),
     ) -> None:
         self.router = router
         self.upstreams = list(upstreams)
@@ -150,6 +138,7 @@ class Relay(_native.Relay):
         Raises:
             OSError: one could not be started or reached.
             OpeningFailed: one was reached but could not be opened.
+
         """
         for place in self._shared:
             if place is not None:
@@ -188,6 +177,7 @@ class Relay(_native.Relay):
 
         Returns:
             False where the request was over, or was refused because the upstream is not there.
+
         """
         position = self.position_of(request) if upstream is None else self._position(upstream)
         if position is None:
@@ -251,10 +241,16 @@ class Relay(_native.Relay):
                 peers.append(await place.wait())
             except (OSError, Error) as error:
                 if len(self.upstreams) == 1:
-                    data = {"reason": "upstream_closed", "sent": False, "upstream": self.upstreams[position].label}
+                    data = {
+                        "reason": "upstream_closed",
+                        "sent": False,
+                        "upstream": self.upstreams[position].label,
+                    }
                     raise RequestError(-32603, f"the server could not be opened: {error}", data) from error
         if not peers:
-            raise RequestError(-32603, "no server could be opened", {"reason": "upstream_closed", "sent": False})
+            raise RequestError(
+                -32603, "no server could be opened", {"reason": "upstream_closed", "sent": False}
+            )
         return peers
 
     def _info(self, peers: list[Peer]) -> Mapping[str, Any]:
@@ -307,13 +303,47 @@ class Relay(_native.Relay):
         raise ValueError(f"there is no upstream named {name!r}")
 
 
+def _declared(
+    upstreams: Sequence[Upstream], routes: Sequence[Route], local: Iterable[str]
+) -> tuple[list[tuple[str, str, bool, int | str]], int | str]:
+    """Routes as the native relay takes them, and where everything else goes."""
+    positions: dict[str, int] = {}
+    for position, upstream in enumerate(upstreams):
+        if positions.setdefault(upstream.label, position) != position:
+            raise ValueError(f"two upstreams are named {upstream.label!r}; give them names")
+    if not upstreams:
+        raise ValueError("a relay needs at least one upstream")
+    for route in routes:
+        if route.upstream not in positions:
+            raise ValueError(f"there is no upstream named {route.upstream!r}; known: {', '.join(positions)}")
+    rest = [route for route in routes if route.method is None]
+    if len(rest) > 1 or any(route.prefix for route in rest):
+        raise ValueError("one route at most takes what no other claims, and it has no prefix")
+    fallback: int | str = 0 if len(upstreams) == 1 else "nowhere"
+    if rest:
+        fallback = positions[rest[0].upstream]
+    declared: list[tuple[str, str, bool, int | str]] = [
+        (route.method, route.prefix, route.strip, positions[route.upstream])
+        for route in routes
+        if route.method is not None
+    ]
+    here = [*_OPENINGS, *local]
+    if any(upstream.sharing == "shared" for upstream in upstreams):
+        here += _SHARED_STATE
+    claimed = {method for method, prefix, *_ in declared if not prefix}
+    declared += [(method, "", False, "host") for method in dict.fromkeys(here) if method not in claimed]
+    return declared, fallback
+
+
 def _offer(peers: list[Peer]) -> dict[str, Any]:
     """What several servers offer together."""
     capabilities: dict[str, Any] = {}
     for peer in peers:
         for name, value in peer.server_capabilities.items():
             before = capabilities.get(name)
-            capabilities[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
+            capabilities[name] = (
+                {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
+            )
     instructions = "\n\n".join(peer.instructions for peer in peers if peer.instructions)
     return {"capabilities": capabilities, **({"instructions": instructions} if instructions else {})}
 

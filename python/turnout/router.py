@@ -164,9 +164,10 @@ class Router:
 
         Raises:
             ValueError: an upstream is unknown or named twice, or two routes claim the same requests.
+
         """
         known = [item if isinstance(item, Upstream) else Upstream(item) for item in upstreams]
-        relay = Relay(self, known, routes, local)
+        relay = Relay(self, known, tuple(routes), tuple(local))
         self._relays.append(relay)
         return relay
 

@@ -29,7 +29,7 @@ class Subscriptions:
         @peer.on_notification(UPDATED)
         def tell(notification: Notification) -> None:
             params = notification.params or {}
-            for client in tuple(subscribed.get(params.get("uri"), ())):
+            for client in tuple(subscribed.get(params.get("uri", ""), ())):
                 with contextlib.suppress(Error):
                     client.notify(UPDATED, params)
 
@@ -44,6 +44,7 @@ class Subscriptions:
 
         Raises:
             RemoteError: the upstream refused it.
+
         """
         clients = self._by_peer.setdefault(peer, {}).setdefault(uri, set())
         if not clients:

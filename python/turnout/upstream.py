@@ -27,6 +27,7 @@ class Restart:
             lost within `healthy` seconds of its opening.
         most: seconds that the pause between two attempts grows to, doubling each time.
         healthy: seconds after which a connection counts as having worked.
+
     """
 
     first: float = 0.1
@@ -41,6 +42,7 @@ class Place:
         relay: whose it is.
         position: which upstream it leads to.
         client: the client it serves; None for all.
+
     """
 
     def __init__(self, relay: Relay, position: int, client: Peer | None = None) -> None:
@@ -62,6 +64,7 @@ class Place:
         Raises:
             OSError: it could not be started or reached.
             OpeningFailed: it was reached but could not be opened.
+
         """
         if self.peer is not None and self.peer.is_open:
             return self.peer
@@ -76,11 +79,14 @@ class Place:
         Raises:
             OSError: it could not be made, or not in time.
             OpeningFailed: it was reached but could not be opened.
+
         """
         try:
             return await asyncio.wait_for(self.start(), self.upstream.patience)
         except asyncio.TimeoutError:
-            raise TimeoutError(f"{self.upstream.label} was not there within {self.upstream.patience} s") from None
+            raise TimeoutError(
+                f"{self.upstream.label} was not there within {self.upstream.patience} s"
+            ) from None
         except asyncio.CancelledError:
             if self._closed:
                 raise PeerLost(f"{self.upstream.label} is closed") from None
