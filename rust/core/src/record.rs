@@ -96,7 +96,6 @@ struct More {
     cleanup: AtomicU8,
     cleanup_ended: AtomicU64,
     exit_code: AtomicI32,
-    upstream: OnceLock<Arc<Record>>,
 }
 
 const NO_EXIT_CODE: i32 = i32::MIN;
@@ -119,7 +118,6 @@ impl More {
             cleanup: AtomicU8::new(0),
             cleanup_ended: AtomicU64::new(0),
             exit_code: AtomicI32::new(NO_EXIT_CODE),
-            upstream: OnceLock::new(),
         }
     }
 }
@@ -182,6 +180,8 @@ pub struct Record {
     written: AtomicU64,
     ended: AtomicU64,
     outcome: AtomicU8,
+    /// The far leg of a relayed request; every exchange has one.
+    upstream: OnceLock<Arc<Record>>,
     more: OnceLock<Box<More>>,
 }
 
@@ -204,6 +204,7 @@ impl Record {
             written: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             outcome: AtomicU8::new(0),
+            upstream: OnceLock::new(),
             more: OnceLock::new(),
         }
     }
@@ -341,7 +342,7 @@ impl Record {
 
     /// The leg of a relayed request towards the server.
     pub fn upstream(&self) -> Option<&Arc<Record>> {
-        self.more.get()?.upstream.get()
+        self.upstream.get()
     }
 
     pub(crate) fn note_written(&self, now: Time) {
@@ -414,6 +415,6 @@ impl Record {
 
     /// Joins the leg towards the server.
     pub fn note_upstream(&self, leg: Arc<Record>) {
-        let _ = self.more().upstream.set(leg);
+        let _ = self.upstream.set(leg);
     }
 }
