@@ -73,7 +73,7 @@ test-sdk: $(VENV)/.built
 bench: $(VENV)/.built
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
 	$(CARGO) bench --package turnout-core
-	$(BIN)/python benches/run.py
+	$(BIN)/python -m benches.report
 
 # ---- how clean ----
 

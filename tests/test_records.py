@@ -7,6 +7,7 @@ import io
 import json
 
 import pytest
+
 import turnout
 from wire import Wire, cancelled, error, outcome, progress, request, result
 
@@ -35,7 +36,10 @@ def test_x_07_a_caller_can_tell_every_end_from_every_other(end, code):
     calls = ends(wire)
     calls[end] = wire.call()
     wire.connection.end(end, exit_code=code)
-    told = {name: (outcome(call), call.record.cancelled_by, call.record.late_response) for name, call in calls.items()}
+    told = {
+        name: (outcome(call), call.record.cancelled_by, call.record.late_response)
+        for name, call in calls.items()
+    }
     assert told == {
         "result": ("result", None, None),
         "error": ("error", None, None),
@@ -198,7 +202,9 @@ def test_tsk_59_records_are_queried_followed_and_written(on_loop, tmp_path):
             assert [line["method"] for line in lines] == ["work"] * 2 + ["missing"] * 2
             assert (tmp_path / "records.jsonl").read_bytes() == file.getvalue()
             followed.close()
-            assert [record.method async for record in followed] == ["work"] * 2 + ["missing"] * 2 + ["work"] * 2
+            assert [record.method async for record in followed] == ["work"] * 2 + ["missing"] * 2 + [
+                "work"
+            ] * 2
 
     on_loop(main())
 

@@ -5,8 +5,22 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 import turnout
-from wire import MODERN, REVISIONS, Raw, Wire, cancelled, error, kinds, notification, outcome, progress, request, result
+from wire import (
+    MODERN,
+    REVISIONS,
+    Raw,
+    Wire,
+    cancelled,
+    error,
+    kinds,
+    notification,
+    outcome,
+    progress,
+    request,
+    result,
+)
 
 
 def reasons(wire):

@@ -18,6 +18,17 @@ class Error(Exception):
 
     record: Record | None = None
 
+    def _describe(self) -> str:
+        """What happened, in one sentence; made only when somebody reads it."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return self._describe()
+
+
+def _what(record: Record) -> str:
+    return f"{record.method} (request {record.id!r}, to {record.peer})"
+
 
 class RequestError(Error):
     """Raised by a handler to answer with this error.
@@ -47,9 +58,20 @@ class InvalidResponse(Error):
 class CallCancelled(Error):
     """The call was cancelled; `record.cancelled_by` and `record.cancel_reason` say by whom and why."""
 
+    def _describe(self) -> str:
+        if self.record is None:
+            return super()._describe()
+        reason = f": {self.record.cancel_reason}" if self.record.cancel_reason else ""
+        return f"{_what(self.record)} was cancelled by {self.record.cancelled_by}{reason}"
+
 
 class CallTimedOut(Error, TimeoutError):
     """A deadline passed; `record.outcome` is `idle_timeout` or `max_timeout`."""
+
+    def _describe(self) -> str:
+        if self.record is None:
+            return super()._describe()
+        return f"{_what(self.record)} {self.record.cancel_reason or 'timed out'}"
 
 
 class PeerLost(Error, ConnectionError):
@@ -61,6 +83,12 @@ class PeerLost(Error, ConnectionError):
     """
 
     exit_code: int | None = None
+
+    def _describe(self) -> str:
+        if self.record is None:
+            return super()._describe()
+        code = "" if self.exit_code is None else f" with exit code {self.exit_code}"
+        return f"{_what(self.record)}: {(self.record.outcome or 'lost').replace('_', ' ')}{code}"
 
 
 class ConnectionClosed(PeerLost):
@@ -97,19 +125,16 @@ class RequestCancelled(Error):
 def call_ended(outcome: str, record: Record, error: Any, fault: str | None) -> Error:
     """Build the exception for a call that ended without a result; the native part calls it."""
     ended: Error
-    what = f"{record.method} (request {record.id!r}, to {record.peer})"
     if fault is not None:
-        ended = InvalidResponse(f"{what}: {fault}")
+        ended = InvalidResponse(f"{_what(record)}: {fault}")
+    elif outcome == "cancelled":
+        ended = CallCancelled()
     elif outcome == "error":
         ended = RemoteError(error["code"], error["message"], error.get("data"))
-    elif outcome == "cancelled":
-        reason = f": {record.cancel_reason}" if record.cancel_reason else ""
-        ended = CallCancelled(f"{what} was cancelled by {record.cancelled_by}{reason}")
     elif outcome in ("idle_timeout", "max_timeout"):
-        ended = CallTimedOut(f"{what} {record.cancel_reason or 'timed out'}")
+        ended = CallTimedOut()
     else:
-        code = "" if record.exit_code is None else f" with exit code {record.exit_code}"
-        ended = PeerLost(f"{what}: {outcome.replace('_', ' ')}{code}")
+        ended = PeerLost()
         ended.exit_code = record.exit_code
     ended.record = record
     return ended

@@ -166,17 +166,29 @@ impl<L: Line> Relay<L> {
 
     /// Lets a connection go that is over; what was in flight on it was routed by its end.
     pub fn leave(&self, key: Key) {
-        let mut members = lock(&self.members);
-        let Some(member) = members.remove(key) else { return };
-        if let Side::Upstream { position, client } = member.side {
-            match client {
-                None => member::unpoint(&self.upstreams, None, position, key),
-                Some(client) => {
-                    if let Some(Side::Client { own, .. }) = members.get(client).map(|owner| &owner.side) {
-                        member::unpoint(&self.upstreams, Some(own), position, key);
-                    }
-                }
-            }
+        let Some(member) = lock(&self.members).remove(key) else { return };
+        self.close_upstream(key, &member.side);
+    }
+
+    /// Closes admission to an upstream's connection, for good.
+    fn close_upstream(&self, key: Key, side: &Side) {
+        let Side::Upstream { position, client } = side else { return };
+        let owner = match client {
+            None => return member::unpoint(&self.upstreams, None, *position, key),
+            Some(client) => self.member(*client),
+        };
+        if let Some(Side::Client { own, .. }) = owner.as_ref().map(|owner| &owner.side) {
+            member::unpoint(&self.upstreams, Some(own), *position, key);
+        }
+    }
+
+    /// As [`Relay::close_upstream`], where the connection of `key` is an upstream's that ended.
+    pub(super) fn close_ended(&self, key: Key) {
+        if let Some(member) = self.member(key)
+            && matches!(member.side, Side::Upstream { .. })
+            && lock(member.line.connection()).is_over()
+        {
+            self.close_upstream(key, &member.side);
         }
     }
 

@@ -55,6 +55,14 @@ struct Timer {
     handle: Option<Py<PyAny>>,
 }
 
+/// What one write took.
+#[derive(Default)]
+struct Written {
+    any: bool,
+    one: bool,
+    left: bool,
+}
+
 /// A number of the running thread's own, cheaper than asking for its id.
 fn this_thread() -> usize {
     thread_local!(static MARK: u8 = const { 0 });
@@ -117,6 +125,8 @@ pub struct Shared {
     lingering: Mutex<HashMap<u64, Py<Request>>>,
     /// True from the moment a flush is due until it runs: one wake-up for any number of sends.
     scheduled: AtomicBool,
+    /// The last turns had one frame each: the next one is written at once, and what follows it in its turn waits.
+    lone: AtomicBool,
     handle: OnceLock<Py<pyo3::types::PyWeakrefReference>>,
     /// The relay it belongs to, and what it is called there.
     relay: OnceLock<(Arc<relay::Relay<Shared>>, Key)>,
@@ -207,7 +217,32 @@ impl Shared {
         if scheduled.is_err() {
             self.scheduled.store(false, Ordering::Release);
         }
-        scheduled.map(drop)
+        scheduled?;
+        if self.lone.load(Ordering::Relaxed) && this_thread() == home.thread {
+            self.write_out(py).map(drop)?;
+        }
+        Ok(())
+    }
+
+    /// Hands what waits to the transport: how many bytes, and whether they were one frame.
+    fn write_out(&self, py: Python<'_>) -> PyResult<Written> {
+        let now = self.now();
+        let Some(write) = lock(&self.write).as_ref().map(|write| write.clone_ref(py)) else {
+            return Ok(Written::default());
+        };
+        let (taken, left) = {
+            let mut core = lock(&self.core);
+            let taken = if core.is_congested() { Vec::new() } else { core.take_output(now) };
+            (taken, !core.is_congested() && core.output_len() > 0)
+        };
+        if taken.is_empty() {
+            return Ok(Written { any: false, one: false, left });
+        }
+        let one = taken.iter().position(|byte| *byte == b'\n') == Some(taken.len() - 1);
+        let bytes = PyBytes::new(py, &taken);
+        lock(&self.core).recycle(taken);
+        write.bind(py).call1((bytes,))?;
+        Ok(Written { any: true, one, left })
     }
 
     /// Acts on a batch that did not come from the reader.
@@ -560,6 +595,7 @@ impl Connection {
             methods: Mutex::new(Vec::new()),
             lingering: Mutex::new(HashMap::new()),
             scheduled: AtomicBool::new(false),
+            lone: AtomicBool::new(false),
             handle: OnceLock::new(),
             relay: OnceLock::new(),
         });
@@ -696,23 +732,15 @@ impl Connection {
     fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, shared) = (slf.py(), &slf.get().shared);
         shared.scheduled.store(false, Ordering::Release);
-        let now = shared.now();
-        let write = lock(&shared.write).as_ref().map(|write| write.clone_ref(py));
-        let (taken, left, next) = {
-            let mut core = lock(&shared.core);
-            let open = write.is_some() && !core.is_congested();
-            let taken = if open { core.take_output(now) } else { Vec::new() };
-            (taken, open && core.output_len() > 0, core.next_deadline())
-        };
-        if let (Some(write), false) = (write, taken.is_empty()) {
-            let bytes = PyBytes::new(py, &taken);
-            lock(&shared.core).recycle(taken);
-            write.bind(py).call1((bytes,))?;
-        }
-        if left {
+        let written = shared.write_out(py)?;
+        // A turn that began with a lone frame and went on with others was not a lone one after all.
+        let was_lone = shared.lone.load(Ordering::Relaxed);
+        shared.lone.store(if was_lone { !written.any } else { written.one }, Ordering::Relaxed);
+        if written.left {
             shared.schedule_flush(py)?;
         }
-        shared.arm(py, next, now)
+        let next = lock(&shared.core).next_deadline();
+        shared.arm(py, next, shared.now())
     }
 
     /// The transport is full: frames wait, progress is coalesced.

@@ -57,6 +57,10 @@ impl Request {
         self.connection.bind(py).get().shared().event_loop_here(py)
     }
 
+    pub fn is_cancelled(&self) -> bool {
+        lock(&self.state).cancelled
+    }
+
     /// Whether a handler is at work on it.
     pub fn is_at_work(&self) -> bool {
         let state = lock(&self.state);
@@ -252,7 +256,7 @@ impl Request {
     /// True once somebody cancelled it.
     #[getter]
     fn cancelled(&self) -> bool {
-        lock(&self.state).cancelled
+        self.is_cancelled()
     }
 
     /// Waits for the cancel; gives its reason.
@@ -314,7 +318,7 @@ impl Request {
     }
 
     /// Notes that the handler stopped at its cancel: nothing is answered.
-    fn stopped(&self, py: Python<'_>) {
+    pub fn stopped(&self, py: Python<'_>) {
         let shared = self.connection.bind(py).get().shared();
         let mut state = lock(&self.state);
         state.ended = true;

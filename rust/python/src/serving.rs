@@ -5,6 +5,7 @@
 
 use std::sync::Mutex;
 
+use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -71,6 +72,10 @@ impl Serving {
 
     /// Makes something of an exception: evidence for a cancel, an error for the peer for everything else.
     fn failed(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
+        if error.is_instance_of::<CancelledError>(py) && self.request.get().is_cancelled() {
+            self.request.get().stopped(py);
+            return Ok(());
+        }
         let outcome = self.connection.bind(py).call_method1(intern!(py, "_failed"), (&self.request, error));
         outcome.map(drop)
     }

@@ -93,6 +93,8 @@ impl<L: Line> Relay<L> {
     ///
     /// `region` is what the batch's spans refer to. No connection may be locked by the caller.
     pub fn route(&self, source: Key, region: &[u8], now: Time, batch: &mut Events<L>) -> Routed<L> {
+        // Nobody is sent to a server that is gone, not even by a client that is told so in this very round (U1).
+        self.close_ended(source);
         if batch.is_empty() {
             return Routed::default();
         }
