@@ -42,7 +42,7 @@ def test_rid_06_rid_02_an_id_is_echoed_byte_for_byte(id):
 
 
 def test_x_02_every_spelling_is_a_request_of_its_own():
-    apart = [id for id in ODD_IDS if id not in ('"\\u0041"',)]
+    apart = [id for id in ODD_IDS if id != '"\\u0041"']
     wire = Wire()
     asked = {id: wire.ask(Raw(id)) for id in apart}
     assert wire.connection.in_flight == (0, len(apart))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import json
 
 import pytest
@@ -89,7 +90,7 @@ def test_times_stand_in_their_order():
     wire.take(result(call.id))
     record = call.record
     times = [record.created, record.written, record.first_progress, record.last_progress, record.ended]
-    assert [round(later - earlier) for earlier, later in zip(times, times[1:], strict=False)] == [1, 1, 1, 1]
+    assert [round(later - earlier) for earlier, later in itertools.pairwise(times)] == [1, 1, 1, 1]
     assert record.duration == pytest.approx(4)
     assert (record.progress.progress, record.progress.total, record.progress.message) == (2, 4, "m")
 
@@ -212,7 +213,7 @@ def test_tsk_59_records_are_queried_followed_and_written(on_loop, tmp_path):
 def test_a_slow_follower_loses_the_oldest_and_knows_how_many(on_loop):
     async def main():
         async with turnout.Router() as router:
-            pa, pb = await two(router)
+            pa, _pb = await two(router)
             followed = router.records.follow(capacity=3)
             for n in range(5):
                 pa.send(f"m{n}").cancel()
@@ -264,7 +265,8 @@ def test_every_record_can_be_written_as_json_whatever_the_peer_chose():
 
     for id in ('"\\ud800"', "1e400", "-0", '"\\u0000"', "123456789012345678901234567890"):
         (asked,) = wire.take(
-            b'{"jsonrpc":"2.0","id":' + id.encode() + b',"method":"m\\u0000\\ud800\\n","params":{"_meta":{"progressToken":'
+            b'{"jsonrpc":"2.0","id":' + id.encode()
+            + b',"method":"m\\u0000\\ud800\\n","params":{"_meta":{"progressToken":'
             + (id if id != "1e400" else "1").encode() + b"}}}\n"
         )  # fmt: skip
         asked.respond({})

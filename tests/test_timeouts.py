@@ -281,7 +281,7 @@ def test_sub_13_a_listen_waits_for_its_acknowledgment_only():
 def test_tmo_02_a_silent_peer_at_the_handshake(on_loop):
     async def main():
         async with turnout.Router() as router:
-            a, b = turnout.memory()
+            _a, b = turnout.memory()
             await router.connect(b, era=None)
             for era in ("legacy", "modern", "auto"):
                 silent, other = turnout.memory()
