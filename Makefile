@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CARGO ?= cargo
-# cargo's stable toolchain accepts the sanitizers' flags only so.
-SANITIZE := RUSTC_BOOTSTRAP=1
+# A stable toolchain takes the flags of sanitizers and coverage only so.
+UNSTABLE := RUSTC_BOOTSTRAP=1
 
 .PHONY: help demo test test-python test-rust test-versions test-sdk bench lint build fuzz loom sanitize clean
 
@@ -58,6 +58,7 @@ test: test-rust test-python
 
 test-rust: | need
 	$(CARGO) test --quiet --package turnout-core
+	CARGO_TARGET_DIR=target/fuzz $(CARGO) test --quiet --manifest-path rust/fuzz/Cargo.toml --lib --tests
 
 test-python: $(VENV)/.built
 	$(BIN)/python -m pytest
@@ -88,19 +89,26 @@ lint: $(VENV)/.built
 # ---- how sound ----
 
 FUZZ_SECONDS ?= 60
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+# What libFuzzer needs to see its way; the same as `cargo fuzz` passes.
+COVERAGE := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions
 
 fuzz: | need
-	cd rust/fuzz && for target in $$(sed -n 's/^name = "\(fuzz_.*\)"/\1/p' Cargo.toml); do \
-		$(SANITIZE) $(CARGO) fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+	@for target in scanner framing connection; do \
+		mkdir -p target/fuzz/found/$$target && \
+		$(UNSTABLE) RUSTFLAGS="$(COVERAGE)" CARGO_TARGET_DIR=target/fuzz $(CARGO) run --quiet --release \
+			--manifest-path rust/fuzz/Cargo.toml --features fuzzer --bin fuzz_$$target --target $(HOST) -- \
+			target/fuzz/found/$$target rust/fuzz/corpus/$$target -max_len=4096 -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
 
 loom: | need
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom $(CARGO) test --quiet --release --package turnout-core --lib models
 
-HOST = $(shell rustc -vV | sed -n 's/^host: //p')
-
 sanitize: | need
-	$(SANITIZE) RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/address $(CARGO) test --quiet --target $(HOST) --package turnout-core
-	$(SANITIZE) RUSTFLAGS=-Zsanitizer=thread CARGO_TARGET_DIR=target/thread $(CARGO) test --quiet --target $(HOST) -Zbuild-std --package turnout-core
+	$(UNSTABLE) RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/address $(CARGO) test --quiet --target $(HOST) --package turnout-core
+	$(UNSTABLE) RUSTFLAGS=-Zsanitizer=thread CARGO_TARGET_DIR=target/thread $(CARGO) test --quiet --target $(HOST) -Zbuild-std --package turnout-core
 
 clean:
 	rm -rf $(VENV) target dist .sdk .bench

@@ -1,0 +1,59 @@
+//! The scanner against `serde_json`: accept or refuse, and where things stand.
+//!
+//! The two differ on purpose in what is listed here, and in nothing else:
+//! - We refuse what is JSON but no message, or an envelope key that stands twice.
+//! - We stop at the first fault, so what follows a message of the wrong shape is not judged.
+//! - We nest 128 deep; `serde_json` stops one level earlier, and its word does not count beyond 126.
+//! - We check UTF-8 everywhere; the oracle, only in what it decodes.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde_json::value::RawValue;
+use turnout_core::envelope::{self, RefusalReason, ScanLimits};
+use turnout_core::id;
+use turnout_core::span::Span;
+
+/// Panics where the scanner and the oracle disagree.
+pub fn scanner(data: &[u8]) {
+    let limits = ScanLimits { max_depth: 126, ..ScanLimits::default() };
+    let accepted = serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok();
+    match envelope::scan(data, &limits) {
+        Ok(envelope) => {
+            assert!(accepted, "accepted what is no JSON");
+            // Keys with lone surrogates are no text; then the oracle has nothing to say about places.
+            let Ok(members) = serde_json::from_slice::<HashMap<Cow<'_, str>, &RawValue>>(data) else {
+                return;
+            };
+            let stands = |key: &str, span: Span| {
+                let expected = members.get(key).map_or("", |value| value.get());
+                let expected = if key == "id" && expected == "null" { "" } else { expected };
+                assert_eq!(span.of(data), expected.as_bytes(), "{key}");
+            };
+            stands("id", envelope.id);
+            stands("params", envelope.params);
+            stands("result", envelope.result);
+            stands("error", envelope.error);
+            if let Some(method) = members.get("method") {
+                let quoted = [b"\"", envelope.method.of(data), b"\""].concat();
+                assert_eq!(quoted, method.get().as_bytes());
+            }
+            if !envelope.id.is_empty() {
+                let raw = envelope.id.of(data);
+                assert!(id::same(raw, raw));
+                assert_eq!(id::key(raw), id::key(raw));
+            }
+        }
+        Err(refusal) => {
+            assert!(refusal.offset <= data.len());
+            assert!(refusal.partial.id.end as usize <= data.len());
+            if refusal.reason.is_syntax() && refusal.reason != RefusalReason::InvalidUtf8 {
+                assert!(!accepted, "refused JSON: {refusal}");
+            }
+        }
+    }
+    if let Ok(members) = envelope::batch(data, &limits) {
+        assert!(accepted);
+        assert!(members.iter().all(|member| !member.is_empty()));
+    }
+}

@@ -1,0 +1,48 @@
+//! The committed corpus through every target, without a fuzzer.
+
+use std::fs;
+use std::path::Path;
+
+fn replay(target: &str, run: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    let mut count = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        run(&fs::read(entry.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count > 0, "the corpus of {target} is empty");
+}
+
+#[test]
+fn scanner() {
+    replay("scanner", turnout_fuzz::scanner);
+}
+
+#[test]
+fn framing() {
+    replay("framing", turnout_fuzz::framing);
+}
+
+#[test]
+fn connection() {
+    replay("connection", turnout_fuzz::connection);
+}
+
+/// Not only what was found before: many scripts made here, the same ones every time.
+#[test]
+fn made_scripts() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for _ in 0..3000 {
+        let length = 2 + (next() % 200) as usize;
+        let script: Vec<u8> = (0..length).map(|_| (next() >> 24) as u8).collect();
+        turnout_fuzz::connection(&script);
+        turnout_fuzz::framing(&script);
+        turnout_fuzz::scanner(&script);
+    }
+}
