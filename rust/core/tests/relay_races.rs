@@ -485,6 +485,25 @@ fn section_15_what_cannot_be_bridged_is_refused() {
 }
 
 #[test]
+fn section_15_a_modern_client_is_known_by_its_first_request() {
+    let mut world = World::new(&["one"]);
+    let client = world.client();
+    let server = world.server_of(0, None, Revision::V2026_07_28, Limits::default());
+    let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
+    world
+        .write(client, &format!(r#"{{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{{{meta}}}}}"#));
+    world.settle();
+    world.write(server, r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{},"requestState":"s"}}"#);
+    world.settle();
+    assert_eq!(
+        world.lines(client),
+        [
+            r#"{"jsonrpc":"2.0","id":"a","result":{"resultType":"input_required","inputRequests":{},"requestState":"s"}}"#
+        ]
+    );
+}
+
+#[test]
 fn p6_a_task_keeps_its_token_until_it_is_over() {
     let mut world = World::new(&["one"]);
     let (client, server) = (world.client(), world.server(0, None));
