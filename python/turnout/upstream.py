@@ -150,7 +150,7 @@ class Place:
         while not self._closed and not self.relay.router.is_closed:
             try:
                 await self.start()
-            except (OSError, Error) as error:
+            except (OSError, Error) as error:  # noqa: PERF203
                 log.warning("the upstream %s could not be restarted: %s", self.upstream.label, error)
             except asyncio.CancelledError:
                 return
