@@ -1,6 +1,8 @@
 //! The sixteen races of the relay, each by itself and in the order that makes it one, and what a frame looks
 //! like on the other side. Races 2 and 16 belong to transports and processes, not to the core.
 
+#![cfg(not(loom))]
+
 mod world;
 
 use turnout_core::flight::Outcome;

@@ -2,6 +2,8 @@
 //!
 //! Run one schedule again with `RELAY_SEED=<seed>`; more of them with `RELAY_SCHEDULES=<count>`.
 
+#![cfg(not(loom))]
+
 mod world;
 
 use std::collections::{BTreeMap, HashMap};
