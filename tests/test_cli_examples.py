@@ -43,6 +43,15 @@ def test_stop(sdk):
     assert done.stdout.count("was cancelled by caller: the user closed the window") == 3
 
 
+def test_gateway(sdk):
+    done = run(EXAMPLES / "gateway.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("crunched 5 steps") == 4
+    assert "was cancelled by caller: changed my mind" in done.stdout
+    assert "'forwarded': 3" in done.stdout
+    assert "'cancelled': 1" in done.stdout
+
+
 def test_in_process():
     done = run(EXAMPLES / "in_process.py")
     assert done.returncode == 0, done.stderr

@@ -23,8 +23,8 @@ class Restart:
     """How a lost connection is made again.
 
     Args:
-        first: seconds before the second attempt; the first one is made at once, unless the connection was
-            lost within `healthy` seconds of its opening.
+        first: seconds before the next attempt after one that failed, or after a connection that was lost
+            within `healthy` seconds of its opening; the first attempt of all is made at once.
         most: seconds that the pause between two attempts grows to, doubling each time.
         healthy: seconds after which a connection counts as having worked.
 
@@ -56,10 +56,11 @@ class Place:
         self.epoch = 0
         self._starter: asyncio.Task[Peer] | None = None
         self._pause = 0.0
+        self._not_before = 0.0
         self._closed = False
 
     async def start(self) -> Peer:
-        """Make the connection, in one attempt.
+        """Make the connection, in one attempt, which keeps its distance from one that failed.
 
         Raises:
             OSError: it could not be started or reached.
@@ -69,7 +70,7 @@ class Place:
         if self.peer is not None and self.peer.is_open:
             return self.peer
         if self._starter is None:
-            self._starter = self.relay.router.spawn(self._attempt())
+            self._starter = self.relay.router.spawn(self._start())
             self._starter.add_done_callback(self._done)
         return await asyncio.shield(self._starter)
 
@@ -140,25 +141,34 @@ class Place:
         await peer.wait_lost()
         self.relay.leave(peer)
         restart = self.upstream.restart
-        if self._closed or restart is None or self._is_ready_made or self.relay.router.is_closed:
+        if restart is None or self._is_ready_made:
             return
         if loop.time() - opened >= restart.healthy:
             self._pause = 0.0
+        else:
+            self._fail()
         while not self._closed and not self.relay.router.is_closed:
-            if self._starter is None:
-                self._starter = self.relay.router.spawn(self._after(self._pause))
-                self._starter.add_done_callback(self._done)
-                self._pause = min(max(self._pause * 2, restart.first), restart.most)
             try:
-                await asyncio.shield(self._starter)
-            except (OSError, Error) as error:
+                await self.start()
+            except (OSError, Error) as error:  # noqa: PERF203
                 log.warning("the upstream %s could not be restarted: %s", self.upstream.label, error)
             except asyncio.CancelledError:
                 return
             else:
                 return
 
-    async def _after(self, seconds: float) -> Peer:
-        if seconds:
-            await asyncio.sleep(seconds)
-        return await self._attempt()
+    async def _start(self) -> Peer:
+        pause = self._not_before - asyncio.get_running_loop().time()
+        if pause > 0:
+            await asyncio.sleep(pause)
+        try:
+            return await self._attempt()
+        except (OSError, Error):
+            self._fail()
+            raise
+
+    def _fail(self) -> None:
+        """Put the next attempt off."""
+        restart = self.upstream.restart or Restart()
+        self._pause = min(max(self._pause * 2, restart.first), restart.most)
+        self._not_before = asyncio.get_running_loop().time() + self._pause

@@ -29,7 +29,7 @@ pub use route::{Conflict, Goal, Matched, Route, Routes};
 use crate::connection::Connection;
 use crate::event::Host;
 use crate::record::Record;
-use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use member::{Member, Members, Side};
 
 /// How the relay reaches a connection of the host's.
@@ -130,7 +130,7 @@ impl<L: Line> Relay<L> {
     pub fn add_client(&self, line: Arc<L>, routes: Arc<Routes>) -> Key {
         lock(line.connection()).takes_duplicates = true;
         let own = self.upstreams.iter().map(|_| AtomicU64::new(0)).collect();
-        lock(&self.members).insert(line, Side::Client { routes, own })
+        lock(&self.members).insert(line, Side::Client { routes, own, known: AtomicBool::new(false) })
     }
 
     /// Takes an upstream's connection in: for all clients, or for the one named. A new epoch begins.

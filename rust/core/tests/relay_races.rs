@@ -1,6 +1,8 @@
 //! The sixteen races of the relay, each by itself and in the order that makes it one, and what a frame looks
 //! like on the other side. Races 2 and 16 belong to transports and processes, not to the core.
 
+#![cfg(not(loom))]
+
 mod world;
 
 use turnout_core::flight::Outcome;
@@ -482,6 +484,25 @@ fn section_15_what_cannot_be_bridged_is_refused() {
     let lines = world.lines(client);
     assert!(lines[0].contains(r#""reason":"not_bridged","sent":true"#), "{}", lines[0]);
     assert_eq!(lines[1], r#"{"jsonrpc":"2.0","id":2,"result":{"resultType":"complete","content":[]}}"#);
+}
+
+#[test]
+fn section_15_a_modern_client_is_known_by_its_first_request() {
+    let mut world = World::new(&["one"]);
+    let client = world.client();
+    let server = world.server_of(0, None, Revision::V2026_07_28, Limits::default());
+    let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
+    world
+        .write(client, &format!(r#"{{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{{{meta}}}}}"#));
+    world.settle();
+    world.write(server, r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{},"requestState":"s"}}"#);
+    world.settle();
+    assert_eq!(
+        world.lines(client),
+        [
+            r#"{"jsonrpc":"2.0","id":"a","result":{"resultType":"input_required","inputRequests":{},"requestState":"s"}}"#
+        ]
+    );
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! Run one schedule again with `RELAY_SEED=<seed>`; more of them with `RELAY_SCHEDULES=<count>`.
 
+#![cfg(not(loom))]
+
 mod world;
 
 use std::collections::{BTreeMap, HashMap};
@@ -239,7 +241,10 @@ impl Simulation {
         let id = id_of(line).unwrap();
         let party = &mut self.parties[end];
         let Some(owner) = between(line, "\"owner\":\"", &['"']) else {
-            assert!(line.contains("\"reason\":"), "only the relay's own errors have no owner: {line}");
+            // Nobody here cancels for others: the relay has three reasons of its own, and no fourth.
+            let reason = between(line, "\"reason\":\"", &['"']);
+            let known = ["timeout", "upstream_closed", "no_attribution"];
+            assert!(reason.is_some_and(|reason| known.contains(&reason)), "an answer of nobody's: {line}");
             let mut alike: Vec<_> = party.asked.iter_mut().filter(|asked| asked.id == id).collect();
             if let [asked] = &mut alike[..] {
                 asked.terminals += 1;
@@ -297,7 +302,7 @@ impl Simulation {
                 self.world.now += IDLE * 2 / 3;
                 self.world.expire();
             }
-            21 if self.dice.one_in(8) => self.restart(place),
+            21 if self.dice.one_in(4) => self.restart(place),
             22 if self.dice.one_in(8) => self.world.lose(client),
             23 if self.world.ends[server].alive => self.ask(server),
             _ if self.world.ends[client].alive => self.work(client, false),

@@ -14,7 +14,7 @@ use crate::relay::fault::Fault;
 use crate::relay::member::{Member, Side, resolve};
 use crate::relay::route::{Goal, Matched};
 use crate::relay::{Line, Relay, Routed};
-use crate::rules::method;
+use crate::rules::{Revision, method};
 use crate::span::Span;
 use crate::sync::{AtomicU64, Ordering, lock};
 
@@ -51,6 +51,8 @@ pub(super) struct Round<'a, L: Line> {
     legs: Vec<(u64, Leg)>,
     /// The source's requests that the relay answers: number, why, and for which upstream.
     faults: Vec<(u64, Fault, Option<usize>)>,
+    /// The source's first request says that it is of the modern era.
+    is_modern: bool,
 }
 
 impl<'a, L: Line> Round<'a, L> {
@@ -63,6 +65,7 @@ impl<'a, L: Line> Round<'a, L> {
             follow: VecDeque::new(),
             legs: Vec::new(),
             faults: Vec::new(),
+            is_modern: false,
         }
     }
 
@@ -71,6 +74,13 @@ impl<'a, L: Line> Round<'a, L> {
             self.routed.touched.push(Arc::clone(&member.line));
         }
     }
+}
+
+/// Whether a request's `_meta` says that its client speaks the modern revision.
+fn says_modern(meta: &[u8]) -> bool {
+    let version = envelope::find_member(meta, "io.modelcontextprotocol/protocolVersion");
+    let version = version.and_then(|span| envelope::unescape(span.of(meta)));
+    version.and_then(|name| Revision::named(&name)).is_some_and(Revision::is_modern)
 }
 
 fn add(counter: &AtomicU64) {
@@ -209,7 +219,7 @@ impl<L: Line> Relay<L> {
             (Event::Request { record, .. }, _) if record.outcome().is_some() => Way::Drop,
             (Event::Request { .. }, Side::Upstream { client: Some(client), .. }) => Way::To(*client),
             (Event::Request { .. }, Side::Upstream { .. }) => Way::Refuse(Fault::NoAttribution, None),
-            (Event::Request { frame, envelope, .. }, Side::Client { routes, own }) => {
+            (Event::Request { frame, envelope, .. }, Side::Client { routes, own, .. }) => {
                 match routes.find(frame.of(region), envelope).goal {
                     Goal::Host => Way::Host,
                     Goal::Nowhere => Way::Refuse(Fault::NoRoute, None),
@@ -282,6 +292,11 @@ impl<L: Line> Relay<L> {
                     return;
                 }
                 let frame = frame.of(region);
+                if let Side::Client { known, .. } = &source.side
+                    && !known.swap(true, Ordering::Relaxed)
+                {
+                    round.is_modern = says_modern(envelope.meta.of(frame));
+                }
                 let matched = match &source.side {
                     Side::Client { routes, .. } => Some(routes.find(frame, envelope)),
                     Side::Upstream { .. } => None,
@@ -417,6 +432,9 @@ impl<L: Line> Relay<L> {
         let mut orphans = Vec::new();
         {
             let mut from = lock(member.line.connection());
+            if std::mem::take(&mut round.is_modern) {
+                from.rules.revision = Revision::V2026_07_28;
+            }
             for (number, leg) in legs {
                 if !from.attach(number, Owner::Leg(leg)) {
                     orphans.push(leg);

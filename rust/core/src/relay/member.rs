@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::record::Time;
 use crate::relay::exchange::Key;
 use crate::relay::route::Routes;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// How one upstream is used; what the relay's list of upstreams holds.
 pub struct Upstream {
@@ -35,6 +35,8 @@ pub(super) enum Side {
         routes: Arc<Routes>,
         /// Connections of its own, by the upstream's position; 0 where it shares.
         own: Box<[AtomicU64]>,
+        /// Whether its first request told the client's era: nothing else need, since a modern client is stateless.
+        known: AtomicBool,
     },
     Upstream {
         position: usize,

@@ -157,6 +157,12 @@ impl World {
         *taken = Some(batch);
     }
 
+    /// What came of the first phase, for a test that carries it over itself.
+    pub fn taken(&mut self, end: usize) -> (Batch<Relaying<Nobody>>, Vec<u8>) {
+        let End { taken, frames, .. } = &mut self.ends[end];
+        (taken.take().unwrap_or_default(), frames.region().to_vec())
+    }
+
     /// The second phase of a read: what came of it is carried over.
     pub fn route(&mut self, end: usize) {
         let End { key, frames, taken, .. } = &mut self.ends[end];
