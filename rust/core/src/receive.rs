@@ -209,12 +209,15 @@ impl<H: Host> Connection<H> {
 
     /// The id of the task that a result announces, in either shape.
     fn task_in(&self, frame: &[u8], envelope: &Envelope) -> Option<Span> {
-        if !envelope.task.is_empty() && !self.rules.has_result_type() {
-            let within = envelope::find_member(envelope.task.of(frame), "taskId")?;
-            return Some(in_run(envelope.task, within)).filter(|id| id.of(frame).starts_with(b"\""));
-        }
-        (*plain(envelope.result_type.of(frame)) == *b"\"task\"" && envelope.task_id.of(frame).starts_with(b"\""))
-            .then_some(envelope.task_id)
+        // Each era has its own shape, and the other one means nothing in it (TSX-58, TSX-60).
+        let id = if self.rules.has_task_augmentation() {
+            in_run(envelope.task, envelope::find_member(envelope.task.of(frame), "taskId")?)
+        } else if self.rules.has_result_type() && *plain(envelope.result_type.of(frame)) == *b"\"task\"" {
+            envelope.task_id
+        } else {
+            return None;
+        };
+        Some(id).filter(|id| id.of(frame).starts_with(b"\""))
     }
 
     /// RID-17, RID-18, MRT-02, TSX-04: which results this request can have.
