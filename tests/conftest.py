@@ -18,3 +18,12 @@ def on_loop(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any
     if request.param == "uvloop":
         pytest.importorskip("uvloop")
     return lambda main: run(request.param, main)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """End a run with the state of every requirement."""
+    import ledger
+
+    terminalreporter.section("requirements, by group and state")
+    for line in ledger.summary():
+        terminalreporter.write_line(line)

@@ -49,6 +49,10 @@ impl<H: Host> Connection<H> {
     pub fn receive(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) -> Option<Envelope> {
         self.counters.frames_in += 1;
         self.counters.bytes_in += frame.len() as u64 + 1;
+        if self.is_over() {
+            // What comes after the end starts nothing: there is nobody left to answer to.
+            return None;
+        }
         if !self.held.is_empty()
             && let Ok(envelope) = envelope::scan(frame, &self.scan_limits)
             && self.is_held(frame, &envelope)
@@ -67,6 +71,9 @@ impl<H: Host> Connection<H> {
 
     /// Takes one frame that the host has looked at.
     pub fn receive_looked_at(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) {
+        if self.is_over() {
+            return;
+        }
         match envelope::scan(frame, &self.scan_limits) {
             Ok(envelope) => self.take(now, frame, at, &envelope, batch),
             Err(refusal) if refusal.reason == RefusalReason::Batch && self.rules.takes_batches() => {
@@ -244,13 +251,15 @@ impl<H: Host> Connection<H> {
 
     /// The id of the task that a result announces, in either shape.
     fn task_in(&self, frame: &[u8], envelope: &Envelope) -> Option<Span> {
-        if !envelope.task.is_empty() && !self.rules.has_result_type() {
-            let within = envelope::find_member(envelope.task.of(frame), "taskId")?;
-            return Some(in_run(envelope.task, within)).filter(|id| id.of(frame).starts_with(b"\""));
-        }
-        (*plain(envelope.result_type.of(frame)) == *b"\"task\""
-            && envelope.task_id.of(frame).starts_with(b"\""))
-        .then_some(envelope.task_id)
+        // Each era has its own shape, and the other one means nothing in it (TSX-58, TSX-60).
+        let id = if self.rules.has_task_augmentation() {
+            in_run(envelope.task, envelope::find_member(envelope.task.of(frame), "taskId")?)
+        } else if self.rules.has_result_type() && *plain(envelope.result_type.of(frame)) == *b"\"task\"" {
+            envelope.task_id
+        } else {
+            return None;
+        };
+        Some(id).filter(|id| id.of(frame).starts_with(b"\""))
     }
 
     /// RID-17, RID-18, MRT-02, TSX-04: which results this request can have.
@@ -496,8 +505,8 @@ impl<H: Host> Connection<H> {
     /// Deals with a frame that was refused: fails the one call it answers, tells the peer if it asked.
     fn refuse(&mut self, now: Time, frame: &[u8], at: Span, refusal: &Refusal, batch: &mut Batch<H>) {
         self.counters.frames_refused += 1;
-        let Partial { id, has_outcome, .. } = refusal.partial;
-        if has_outcome {
+        let Partial { id, has_outcome, has_method, .. } = refusal.partial;
+        if has_outcome && !has_method {
             // A broken answer ends its own call, typed, and no other (RID-08 to RID-11).
             if let Some(number) = id::minted(id.of(frame))
                 && let Ok(moved) = self.table.claim(number, Happening::Failed)

@@ -7,7 +7,9 @@
 const LEVELS: usize = 6;
 const SLOTS: usize = 64;
 const BITS: u32 = 6;
-const REACH: u64 = (1 << (BITS as u64 * LEVELS as u64)) - 1;
+/// The farthest a deadline is put ahead: never into the top level's present slot, which would come round at once,
+/// again and again.
+const REACH: u64 = (SLOTS as u64 - 2) << (BITS as u64 * (LEVELS as u64 - 1));
 const NONE: u32 = u32::MAX;
 
 /// Nanoseconds in one tick.
@@ -209,6 +211,17 @@ mod tests {
         wheel.set(2, 70 * TICK, 0);
         wheel.remove(1);
         assert_eq!(expired(&mut wheel, 100 * TICK), [0, 2]);
+    }
+
+    #[test]
+    fn tsk_44_a_deadline_at_the_end_of_time_does_not_stop_the_clock() {
+        for now in [0, 1, 63, 64, 1 << 30, (1 << 30) - 1, (63 << 30) + 5, 1 << 40] {
+            let mut wheel = Wheel::new();
+            wheel.set(0, u64::MAX, now * TICK);
+            wheel.set(1, (now + REACH + (1 << 30)) * TICK, now * TICK);
+            assert!(expired(&mut wheel, (now + 1000) * TICK).is_empty());
+            assert_eq!(wheel.len(), 2);
+        }
     }
 
     #[test]

@@ -1,0 +1,80 @@
+"""Arrays of messages: taken under 2025-03-26, refused elsewhere."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import turnout
+from wire import Raw, Wire, cancelled, frame, notification, progress, request, result
+
+
+def batch(*frames):
+    return b"[" + b",".join(frame.strip() for frame in frames) + b"]\n"
+
+
+def wire(**options):
+    return Wire("2025-03-26", **options)
+
+
+def test_bat_02_requests_notifications_and_a_cancel_of_one_of_them():
+    w = wire(role="server")
+    one, two = w.take(batch(request(1), request(2), cancelled(1)))
+    assert (one.cancelled, two.cancelled) == (True, False)
+    two.respond({"ok": 1})
+    one.respond({})
+    assert w.written() == [{"jsonrpc": "2.0", "id": 2, "result": {"ok": 1}}]
+
+
+def test_bat_02_answers_and_progress_in_a_batch():
+    w = wire(role="client")
+    seen = []
+    one, two = w.call(on_progress=seen.append), w.call()
+    w.take(batch(progress(one.id, 1), result(one.id, {"a": 1}), result(two.id, {"b": 2})))
+    assert (one.result(), two.result()) == ({"a": 1}, {"b": 2})
+    assert len(seen) == 1
+
+
+def test_bat_03_initialize_is_not_taken_in_a_batch():
+    for spelled in ('"initialize"', '"initiali\\u007ae"'):
+        w = wire(role="server")
+        (other,) = w.take(batch(frame(id=1, method=Raw(spelled)), request(2)))
+        assert other.id == 2
+        (message,) = w.written()
+        assert (message["id"], message["error"]["code"]) == (1, -32600)
+
+
+def test_bat_02_a_broken_member_harms_no_other():
+    w = wire(role="server")
+    deliveries = w.take(batch(b"7", request(1), b"{}", b"[]", b'{"jsonrpc":"2.0","id":null,"method":"m"}', request(2)))
+    assert [d.id for d in deliveries if type(d) is turnout.Request] == [1, 2]
+    assert all("error" in message for message in w.written())
+    assert w.answers
+
+
+def test_bat_02_an_empty_batch_is_one_error():
+    w = wire(role="server")
+    (refused,) = w.take(b"[]\n")
+    assert refused.reason == "empty_batch"
+    assert len(w.written()) == 1
+
+
+@pytest.mark.parametrize("method", ["secret", "se\\u0063ret"])
+def test_a_batch_carries_nothing_past_a_filter(method):
+    w = wire(role="server")
+    w.connection.filter({"secret"}, set())
+    member = b'{"jsonrpc":"2.0","id":1,"method":"' + method.encode() + b'"}'
+    deliveries = w.take(batch(member, request(2), notification("secret")))
+    assert [d.id for d in deliveries] == [2]
+    (message,) = w.written()
+    assert message["id"] == 1
+    assert "by itself" in message["error"]["message"]
+
+
+def test_bat_02_a_batch_cut_at_every_byte_is_the_same_batch():
+    whole = batch(request(1), cancelled(1), request("2"))
+    for cut in range(len(whole)):
+        w = wire(role="server")
+        deliveries = w.take(whole[:cut]) + w.take(whole[cut:])
+        assert [d.id for d in deliveries] == [1, "2"]
+        assert json.loads(whole)[0]["id"] == 1

@@ -1,0 +1,256 @@
+"""Calls that become tasks: whose token lives how long, and what a cancel turns into."""
+
+from __future__ import annotations
+
+import pytest
+import turnout
+from wire import LEGACY, MODERN, Raw, Wire, error, notification, outcome, progress, result
+
+TASK = {"name": "t", "task": {"ttl": 60_000}}
+
+
+def created(id, task="t1", **more):
+    return result(id, {"task": {"taskId": task, "status": "working", **more}})
+
+
+def extension(id, task="t1"):
+    return result(id, {"resultType": "task", "taskId": task, "status": "working"})
+
+
+def client(**choices):
+    return Wire("2025-11-25", "client", **choices)
+
+
+def methods(wire):
+    return [(m.get("method"), m.get("params", {}).get("taskId")) for m in wire.written()]
+
+
+def test_prg_18_prg_19_tsk_14_the_token_outlives_the_answer_until_a_terminal_status():
+    wire = client()
+    seen = []
+    call = wire.call(params=TASK)
+    call.on_progress(seen.append)
+    wire.take(progress(call.id, 1), created(call.id))
+    assert outcome(call) == "result"
+    assert wire.connection.entries()["tokens"] == 1
+    wire.take(progress(call.id, 2))
+    assert call.latest.progress == 2
+    assert call.record.progress_accepted == 2
+    wire.take(notification("notifications/tasks/status", {"taskId": "t1", "status": "completed"}))
+    wire.take(progress(call.id, 3))
+    assert call.latest.progress == 2
+    assert wire.at_rest
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+@pytest.mark.parametrize("source", ["notification", "tasks/get"])
+def test_prg_21_tsk_41_tsk_43_either_source_of_a_terminal_status_frees_the_token(status, source):
+    wire = client()
+    call = wire.call(params=TASK)
+    wire.take(created(call.id))
+    if source == "notification":
+        wire.take(notification("notifications/tasks/status", {"taskId": "t1", "status": status}))
+    else:
+        poll = wire.call("tasks/get", {"taskId": "t1"})
+        wire.take(result(poll.id, {"taskId": "t1", "status": status}))
+    assert wire.at_rest
+
+
+@pytest.mark.parametrize("status", ["working", "input_required", "made_up", 7])
+def test_prg_19_no_other_status_frees_it(status):
+    wire = client()
+    call = wire.call(params=TASK)
+    wire.take(created(call.id))
+    wire.take(notification("notifications/tasks/status", {"taskId": "t1", "status": status}))
+    wire.take(notification("notifications/tasks/status", {"taskId": "other", "status": "completed"}))
+    wire.take(progress(call.id, 1))
+    assert call.latest.progress == 1
+
+
+@pytest.mark.parametrize("most", [1, 100])
+def test_tsk_45_tsk_44_a_task_past_its_time_to_live_frees_everything(most):
+    wire = client()
+    call = wire.call(params=TASK, max_timeout=most)
+    wire.take(created(call.id, ttl=5000))
+    wire.later(4.9)
+    assert wire.connection.entries()["tokens"] == 1
+    wire.later(0.2)
+    assert outcome(call) == "result"
+    assert wire.at_rest
+
+
+@pytest.mark.parametrize("ttl", ["null", "-1", "1e999", '"x"', "1e300", "[]"])
+def test_tsk_44_a_strange_time_to_live_harms_nothing(ttl):
+    wire = client()
+    call = wire.call(params=TASK)
+    wire.take(created(call.id, ttl=Raw(ttl)))
+    assert outcome(call) == "result"
+    wire.later(1)
+    assert wire.answers
+    wire.connection.end()
+    assert wire.at_rest
+
+
+def test_can_06_tsk_07_a_task_is_cancelled_by_tasks_cancel_before_during_and_after():
+    before = client()
+    call = before.call(params=TASK)
+    call.cancel("early")
+    assert before.written() == []
+    (late,) = before.take(created(call.id, "t9"))
+    assert type(late) is turnout.LateResponse
+    assert methods(before) == [("tasks/cancel", "t9")]
+    assert before.counts["late_tasks_cancelled"] == 1
+
+    after = client()
+    call = after.call(params=TASK)
+    after.take(created(call.id, "t8"))
+    assert call.cancel("late") is True
+    assert call.cancel("again") is False
+    assert methods(after) == [("tasks/cancel", "t8")]
+    assert call.record.cancel_written is True
+
+
+def test_k6_a_cancel_that_races_with_the_task_becomes_tasks_cancel():
+    for wire, answer in ((client(), created), (Wire(MODERN, "client"), extension)):
+        call = wire.call(params=TASK)
+        call.cancel("stop")
+        wire.raw()
+        wire.take(answer(call.id, 'odd "id" \u00e4'))
+        assert methods(wire) == [("tasks/cancel", 'odd "id" \u00e4')]
+        assert outcome(call) == "cancelled"
+        assert call.record.late_response == "result"
+
+
+def test_k6_the_same_after_a_timeout():
+    wire = Wire(MODERN, "client")
+    call = wire.call(timeout=1)
+    wire.later(2)
+    wire.raw()
+    wire.take(extension(call.id))
+    assert methods(wire) == [("tasks/cancel", "t1")]
+
+
+def test_k6_can_be_switched_off():
+    wire = Wire(MODERN, "client", cancel_late_tasks=False)
+    call = wire.call()
+    call.cancel()
+    wire.raw()
+    wire.take(extension(call.id))
+    assert wire.written() == []
+
+
+@pytest.mark.parametrize("revision", LEGACY[:3])
+def test_k6_no_tasks_are_cancelled_where_the_revision_has_none(revision):
+    wire = Wire(revision, "client")
+    call = wire.call()
+    call.cancel()
+    wire.raw()
+    wire.take(created(call.id))
+    assert wire.written() == []
+
+
+def test_tsx_11_a_task_of_the_extension_is_not_cancelled_by_the_notification():
+    wire = Wire(MODERN, "client")
+    call = wire.call()
+    wire.take(extension(call.id))
+    assert outcome(call) == "result"
+    wire.raw()
+    assert call.cancel("stop") is True
+    (sent,) = wire.written()
+    assert (sent["method"], sent["params"]["taskId"]) == ("tasks/cancel", "t1")
+    assert call.cancel("again") is False
+    wire.take(result(sent["id"]), notification("notifications/tasks", {"taskId": "t1", "status": "cancelled"}))
+    assert wire.at_rest
+
+
+def test_tsx_58_tsx_60_each_era_knows_its_own_shape_only():
+    wire = client()
+    call = wire.call(params=TASK)
+    wire.take(extension(call.id))
+    assert wire.at_rest
+    late = wire.call(params=TASK)
+    late.cancel()
+    wire.take(extension(late.id))
+    assert wire.written() == []
+    modern = Wire(MODERN, "client")
+    call = modern.call(params=TASK)
+    modern.take(created(call.id))
+    assert modern.at_rest
+
+
+@pytest.mark.parametrize("method", ["tools/call", "prompts/get", "resources/read", "completion/complete"])
+def test_tsx_03_tsx_04_a_task_answers_a_supported_request_only(method):
+    wire = Wire(MODERN, "client")
+    call = wire.call(method)
+    wire.take(extension(call.id))
+    assert (call.exception() is None) is (method == "tools/call")
+
+
+@pytest.mark.parametrize("answer", [lambda id: result(id), lambda id: error(id, -32602)])
+def test_the_answer_to_our_tasks_cancel_is_taken_in_silence(answer):
+    wire = client()
+    call = wire.call(params=TASK)
+    wire.take(created(call.id))
+    call.cancel()
+    (sent,) = wire.written()
+    assert wire.take(answer(sent["id"])) == []
+    wire.take(notification("notifications/tasks/status", {"taskId": "t1", "status": "cancelled"}))
+    assert wire.at_rest
+
+
+def test_tsk_27_tsx_16_a_task_may_complete_after_its_cancel():
+    wire = client()
+    call = wire.call(params=TASK)
+    wire.take(created(call.id))
+    call.cancel("stop")
+    wire.take(notification("notifications/tasks/status", {"taskId": "t1", "status": "completed"}))
+    assert outcome(call) == "result"
+    assert call.record.cancel_requested is not None
+    assert wire.connection.entries()["tokens"] == 0
+
+
+def test_tsk_16_a_blocked_tasks_result_is_cancelled_without_the_task():
+    wire = client()
+    call = wire.call(params=TASK)
+    wire.take(created(call.id))
+    blocked = wire.call("tasks/result", {"taskId": "t1"})
+    blocked.cancel("not waiting")
+    assert [m["method"] for m in wire.written()] == ["notifications/cancelled"]
+    assert wire.connection.entries()["tokens"] == 1
+
+
+def test_tsk_22_the_end_of_the_connection_frees_tasks_too():
+    wire = client()
+    call = wire.call(params=TASK)
+    wire.take(created(call.id))
+    wire.connection.end("peer_closed")
+    assert outcome(call) == "result"
+    assert wire.at_rest
+
+
+def test_tsk_08_a_task_id_that_is_no_string_is_no_task():
+    wire = client()
+    call = wire.call(params=TASK)
+    wire.take(result(call.id, {"task": {"taskId": 7}}))
+    assert outcome(call) == "result"
+    assert wire.at_rest
+
+
+def test_prg_03_a_token_held_by_a_task_is_not_given_twice():
+    wire = client()
+    call = wire.call(params={**TASK, "_meta": {"progressToken": "mine"}})
+    wire.take(created(call.id))
+    with pytest.raises(turnout.NotAllowed):
+        wire.connection.send("tools/call", {"_meta": {"progressToken": "mine"}})
+    wire.take(progress("mine", 1))
+    assert call.latest.progress == 1
+
+
+def test_two_tasks_under_one_id_do_not_confuse_the_tables():
+    wire = client()
+    one, two = wire.call(params=TASK), wire.call(params=TASK)
+    wire.take(created(one.id, "same"), created(two.id, "same"))
+    wire.take(notification("notifications/tasks/status", {"taskId": "same", "status": "completed"}))
+    wire.later(10_000)
+    wire.connection.end()
+    assert wire.at_rest
