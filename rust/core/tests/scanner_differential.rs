@@ -35,7 +35,15 @@ fn value(frame: &[u8], span: Span) -> Option<Value> {
 
 /// Every member of a message that the scanner knows, as serde sees it.
 fn compare(frame: &[u8], envelope: &Envelope) {
-    let whole: Value = serde_json::from_slice(frame).expect("what the scanner takes is JSON");
+    let whole: Value = match serde_json::from_slice(frame) {
+        Ok(whole) => whole,
+        // Real peers send lone surrogates, and the scanner takes them; no Rust string can hold one.
+        Err(_) if std::str::from_utf8(frame).is_ok_and(|text| text.contains("\\ud")) => {
+            let ignored = serde_json::from_slice::<serde::de::IgnoredAny>(frame);
+            return assert!(ignored.is_ok(), "what the scanner takes is JSON");
+        }
+        Err(error) => panic!("what the scanner takes is JSON: {error}"),
+    };
     for (name, span) in [
         ("id", envelope.id),
         ("params", envelope.params),
