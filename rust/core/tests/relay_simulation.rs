@@ -378,7 +378,7 @@ fn section_16_the_six_invariants_hold_under_any_schedule() {
         run(seed);
         return;
     }
-    let schedules = number("RELAY_SCHEDULES").unwrap_or(100_000);
+    let schedules = number("RELAY_SCHEDULES").unwrap_or(60_000);
     let workers = 2;
     let total = Mutex::new(BTreeMap::<&str, u64>::new());
     std::thread::scope(|scope| {

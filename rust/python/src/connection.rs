@@ -130,6 +130,8 @@ pub struct Shared {
     handle: OnceLock<Py<pyo3::types::PyWeakrefReference>>,
     /// The relay it belongs to, and what it is called there.
     relay: OnceLock<(Arc<relay::Relay<Shared>>, Key)>,
+    /// Whether several connections of the relay write to it.
+    gathers: AtomicBool,
 }
 
 impl Line for Shared {
@@ -267,16 +269,40 @@ impl Shared {
         self.finish_route(py, routed)
     }
 
+    /// Writes what waits to the transport.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        self.scheduled.store(false, Ordering::Release);
+        let written = self.write_out(py)?;
+        // A turn that began with a lone frame and went on with others was not a lone one after all.
+        let was_lone = self.lone.load(Ordering::Relaxed);
+        self.lone.store(if was_lone { !written.any } else { written.one }, Ordering::Relaxed);
+        if written.left {
+            self.schedule_flush(py)?;
+        }
+        let next = lock(&self.core).next_deadline();
+        self.arm(py, next, self.now())
+    }
+
     /// Has every connection written to that a route touched.
+    ///
+    /// What goes to a client leaves at once: nobody else adds to it in this turn of the loop. What goes to an
+    /// upstream waits for the turn's other clients, so that the server reads it in one piece.
     pub fn finish_route(&self, py: Python<'_>, mut routed: Routed<Self>) -> PyResult<()> {
         for line in routed.touched {
-            line.schedule_flush(py)?;
+            let waits = line.gathers.load(Ordering::Relaxed)
+                || std::ptr::eq(&raw const *line, self)
+                || line.event_loop_here(py).is_none();
+            // A transport that fails is told to its own peer; it is no fault of the connection that was read.
+            if waits || line.flush(py).is_err() {
+                line.schedule_flush(py)?;
+            }
         }
         self.follow(py, &mut routed.finished)
     }
 
     /// Makes it part of a relay, for good.
-    pub fn join(&self, relay: &Arc<relay::Relay<Self>>, key: Key) {
+    pub fn join(&self, relay: &Arc<relay::Relay<Self>>, key: Key, gathers: bool) {
+        self.gathers.store(gathers, Ordering::Relaxed);
         let _ = self.relay.set((Arc::clone(relay), key));
     }
 
@@ -598,6 +624,7 @@ impl Connection {
             lone: AtomicBool::new(false),
             handle: OnceLock::new(),
             relay: OnceLock::new(),
+            gathers: AtomicBool::new(true),
         });
         let input = Py::new(py, Input::new(limits.max_frame_bytes))?;
         Ok(Self { shared, input, ledger })
@@ -730,17 +757,7 @@ impl Connection {
 
     /// Writes what waits to the transport.
     fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let (py, shared) = (slf.py(), &slf.get().shared);
-        shared.scheduled.store(false, Ordering::Release);
-        let written = shared.write_out(py)?;
-        // A turn that began with a lone frame and went on with others was not a lone one after all.
-        let was_lone = shared.lone.load(Ordering::Relaxed);
-        shared.lone.store(if was_lone { !written.any } else { written.one }, Ordering::Relaxed);
-        if written.left {
-            shared.schedule_flush(py)?;
-        }
-        let next = lock(&shared.core).next_deadline();
-        shared.arm(py, next, shared.now())
+        slf.get().shared.flush(slf.py())
     }
 
     /// The transport is full: frames wait, progress is coalesced.

@@ -101,7 +101,8 @@ impl Relay {
     fn add_client(&self, client: &Bound<'_, Connection>) -> PyResult<()> {
         Self::may_join(client.get())?;
         let shared = client.get().shared();
-        shared.join(&self.inner, self.inner.add_client(Arc::clone(shared), Arc::clone(&self.routes)));
+        let key = self.inner.add_client(Arc::clone(shared), Arc::clone(&self.routes));
+        shared.join(&self.inner, key, false);
         Ok(())
     }
 
@@ -117,7 +118,7 @@ impl Relay {
         let client = client.map(|client| self.key(client.get())).transpose()?;
         let shared = upstream.get().shared();
         let key = self.inner.reserve_upstream(Arc::clone(shared), position, client);
-        shared.join(&self.inner, key);
+        shared.join(&self.inner, key, client.is_none());
         self.inner.open_upstream(key);
         Ok(())
     }
