@@ -1,0 +1,134 @@
+"""What a handler is given beside its params: where the message came from, and the way back."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Generic
+
+import anyio
+from mcp.shared.exceptions import NoBackChannelError
+from mcp.shared.jsonrpc_dispatcher import TransportT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mcp.shared.dispatcher import CallOptions
+    from mcp.shared.message import MessageMetadata
+    from mcp_types import ProgressToken, RequestId
+
+    from turnout.mcp.dispatcher import Dispatcher
+
+logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
+
+
+class Context(Generic[TransportT]):
+    """The SDK's `DispatchContext` of one message that came in.
+
+    Args:
+        dispatcher: where answers, and requests of the handler, go.
+        transport: what the transport builder made of the metadata.
+        metadata: what the transport attached to the message.
+        request_id: the peer's id; None for a notification.
+        token: the peer's progress token; None where it wants no progress.
+
+    """
+
+    __slots__ = (
+        "_cancel_event",
+        "_dispatcher",
+        "_token",
+        "cancelled",
+        "closed",
+        "message_metadata",
+        "request_id",
+        "scope",
+        "stopping",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher[TransportT],
+        transport: TransportT,
+        metadata: MessageMetadata,
+        request_id: RequestId | None = None,
+        token: ProgressToken | None = None,
+    ) -> None:
+        self.transport = transport
+        self.message_metadata = metadata
+        self.request_id = request_id
+        self.scope = anyio.CancelScope()
+        self.cancelled = False
+        self.closed = False
+        self.stopping = False
+        self._dispatcher = dispatcher
+        self._token = token
+        self._cancel_event: anyio.Event | None = None
+
+    @property
+    def can_send_request(self) -> bool:
+        """Whether the handler may ask the peer something now."""
+        return self.transport.can_send_request and not self.closed
+
+    @property
+    def cancel_requested(self) -> anyio.Event:
+        """Set when the peer cancels this request; made when somebody looks."""
+        if self._cancel_event is None:
+            self._cancel_event = anyio.Event()
+            if self.cancelled:
+                self._cancel_event.set()
+        return self._cancel_event
+
+    def cancel(self, *, interrupt: bool) -> None:
+        """Take the peer's cancel (CAN-13); it is seen once, and stays.
+
+        Args:
+            interrupt: whether the handler is stopped, or only told.
+
+        """
+        self.cancelled = True
+        if self._cancel_event is not None:
+            self._cancel_event.set()
+        if interrupt:
+            self.scope.cancel()
+
+    def stop(self) -> None:
+        """The connection ends: stop the handler."""
+        self.stopping = True
+        self.scope.cancel()
+
+    async def notify(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
+    ) -> None:
+        """Send a notification that belongs to this request; dropped when the request is over."""
+        if self.closed:
+            logger.debug("dropped %s: dispatch context closed", method)
+            return
+        await self._dispatcher.notify(method, params, opts, _related_request_id=self.request_id)
+
+    async def send_raw_request(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
+    ) -> dict[str, Any]:
+        """Ask the peer something for this request.
+
+        Raises:
+            NoBackChannelError: the transport has no way back, or the request is over.
+            MCPError: as for `Dispatcher.send_raw_request`.
+
+        """
+        if not self.can_send_request:
+            raise NoBackChannelError(method)
+        return await self._dispatcher.send_raw_request(
+            method, params, opts, _related_request_id=self.request_id
+        )
+
+    async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Report progress, if the peer asked for it (PRG-05)."""
+        if self._token is None:
+            return
+        params: dict[str, Any] = {"progressToken": self._token, "progress": progress}
+        if total is not None:
+            params["total"] = total
+        if message is not None:
+            params["message"] = message
+        await self.notify("notifications/progress", params)

@@ -1,0 +1,420 @@
+"""The SDK's `Dispatcher` over `SessionMessage` streams, on turnout's tables.
+
+The SDK's transports, sessions and servers stay as they are; what lies between them is this file: which answer
+belongs to which request, who is told of a cancel, where progress goes, and how a handler is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, TypeGuard, cast
+
+import anyio
+import anyio.lowlevel
+import sniffio
+from mcp.shared import dispatcher as sdk
+from mcp.shared._compat import resync_tracer
+from mcp.shared.dispatcher import run_notify_intercept
+from mcp.shared.jsonrpc_dispatcher import (
+    JSONRPCDispatcher,
+    TransportT,
+    cancelled_request_id_from_params,
+    handler_exception_to_error_data,
+    progress_token_from_params,
+)
+from mcp.shared.message import ServerMessageMetadata, SessionMessage
+from mcp.shared.transport_context import TransportContext
+from mcp_types import (
+    CONNECTION_CLOSED,
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    ErrorData,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+)
+
+from turnout.mcp.context import Context
+from turnout.mcp.sending import GONE, Sender
+from turnout.mcp.streams import Reader
+
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+
+    from anyio.abc import TaskGroup, TaskStatus
+    from mcp.shared._stream_protocols import ReadStream, WriteStream
+    from mcp.shared.dispatcher import OnNotify, OnNotifyIntercept, OnRequest
+    from mcp.shared.jsonrpc_dispatcher import PeerCancelMode
+    from mcp.shared.message import MessageMetadata
+    from mcp_types import RequestId
+
+    from turnout.mcp.waiting import Waiting
+
+# The SDK's own, so that those who listen on it go on hearing.
+logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
+
+SHUTDOWN_WRITE_TIMEOUT = 1.0
+
+DUPLEX = TransportContext(kind="jsonrpc", can_send_request=True)
+ONE_WAY = TransportContext(kind="jsonrpc", can_send_request=False)
+
+
+class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
+    """A `JSONRPCDispatcher` that keeps what is in flight in turnout's tables. It runs on asyncio.
+
+    Args:
+        read_stream: messages of the peer, and the transport's exceptions.
+        write_stream: messages for the peer.
+        transport_builder: makes each message's `TransportContext` of its metadata; None for one that takes the
+            transport's word on whether requests can be sent back.
+        peer_cancel_mode: `"interrupt"` stops the handler of a request that the peer cancels, `"signal"` only
+            sets `ctx.cancel_requested`; either way the request is not answered (CAN-13).
+        raise_handler_exceptions: raise what a handler raised out of `run()`, once it was answered.
+        inline_methods: requests that are handled before the next message is read.
+        on_stream_exception: awaited with each exception of the transport; None drops them.
+        strict: None keeps to the specification wherever the SDK's own tests do not pin the contrary: progress
+            that is no finite number is dropped, callbacks are called in order and, unless they take longer
+            than a second, before the result. True keeps to it everywhere: progress grows and ends with the
+            result, ids are compared by type and value, and a request whose id is in flight is refused. False
+            does as the SDK.
+
+    """
+
+    def __init__(
+        self,
+        read_stream: ReadStream[SessionMessage | Exception],
+        write_stream: WriteStream[SessionMessage],
+        *,
+        transport_builder: Callable[[MessageMetadata], TransportT] | None = None,
+        peer_cancel_mode: PeerCancelMode = "interrupt",
+        raise_handler_exceptions: bool = False,
+        inline_methods: frozenset[str] = frozenset(),
+        on_stream_exception: Callable[[Exception], Awaitable[None]] | None = None,
+        strict: bool | None = None,
+    ) -> None:
+        super().__init__(write_stream, strict=bool(strict))
+        self.on_stream_exception = on_stream_exception
+        self._read_stream = read_stream
+        self._write_stream = write_stream
+        self._build_transport = cast(
+            "Callable[[MessageMetadata], TransportT]", transport_builder or _transport_context
+        )
+        self._interrupts = peer_cancel_mode == "interrupt"
+        self._raises = raise_handler_exceptions
+        self._inline_methods = inline_methods
+        self._lenient = strict is False
+        self._handlers: dict[asyncio.Task[None], Context[TransportT]] = {}
+        self._joined: asyncio.Future[None] | None = None
+        self._tasks: TaskGroup | None = None
+
+    # ---- what comes in ----
+
+    async def run(
+        self,
+        on_request: OnRequest,
+        on_notify: OnNotify,
+        on_notify_intercept: OnNotifyIntercept | None = None,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Read until the read stream ends, once in a dispatcher's life.
+
+        Args:
+            on_request: handles requests of the peer, each in a task of its own.
+            on_notify: takes notifications, likewise.
+            on_notify_intercept: is shown every notification first, in the order in which they came; True
+                consumes it. None for nothing.
+            task_status: told when requests can be sent.
+
+        Raises:
+            RuntimeError: the event loop is not asyncio's.
+            ExceptionGroup: what a handler raised, with `raise_handler_exceptions`.
+
+        """
+        if sniffio.current_async_library() != "asyncio":
+            raise RuntimeError(
+                "turnout's dispatcher runs on asyncio; on trio use the SDK's JSONRPCDispatcher"
+            )
+        try:
+            # Left last: what is written while handlers stop still goes out.
+            async with self._write_stream, anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                self._running = True
+                task_status.started()
+                try:
+                    async with self._read_stream:
+                        await self._read(on_request, on_notify, on_notify_intercept)
+                    self._end()
+                finally:
+                    self._stop_handlers(tasks)
+                    tasks.cancel_scope.cancel()
+        finally:
+            self._end()
+            self._tasks = None
+            await resync_tracer()
+
+    async def _read(
+        self, on_request: OnRequest, on_notify: OnNotify, intercept: OnNotifyIntercept | None
+    ) -> None:
+        reader = Reader(self._read_stream)
+        try:
+            while True:
+                context, item = await reader.receive()
+                if isinstance(item, Exception):
+                    await self._take_exception(item)
+                    continue
+                message = item.message
+                if isinstance(message, JSONRPCResponse):
+                    self._take_end(message.id, message.result)
+                elif isinstance(message, JSONRPCRequest):
+                    handler = self._take_request(message, item.metadata, on_request, context)
+                    if handler is not None and message.method in self._inline_methods:
+                        await asyncio.wait((handler,))
+                elif isinstance(message, JSONRPCNotification):
+                    self._take_notification(message, item.metadata, on_notify, intercept, context)
+                else:
+                    self._take_end(message.id, message.error)
+        except anyio.EndOfStream:
+            pass
+        except anyio.ClosedResourceError:
+            logger.debug("read stream closed by transport; treating as EOF")
+
+    async def _take_exception(self, error: Exception) -> None:
+        if self.on_stream_exception is None:
+            logger.debug("transport yielded exception: %r", error)
+            return
+        try:
+            await self.on_stream_exception(error)
+        except Exception:
+            logger.exception("on_stream_exception observer raised")
+
+    def _take_end(self, request_id: RequestId | None, end: dict[str, Any] | ErrorData) -> None:
+        waiting: Waiting | None = None
+        if request_id is not None:
+            waiting = self._flights.claim(self._key(request_id), isinstance(end, ErrorData))
+        if waiting is None:
+            logger.debug("dropping response for unknown/late request id %r", request_id)
+        else:
+            waiting.settle(end)
+
+    def _take_notification(
+        self,
+        message: JSONRPCNotification,
+        metadata: MessageMetadata,
+        on_notify: OnNotify,
+        intercept: OnNotifyIntercept | None,
+        context: contextvars.Context | None,
+    ) -> None:
+        method, params = message.method, message.params
+        if method == "notifications/progress":
+            self._take_progress(params, context)
+        elif method == "notifications/cancelled":
+            self._take_cancel(params)
+        if run_notify_intercept(intercept, method, params):
+            return
+        try:
+            transport = self._build_transport(metadata)
+        except Exception:
+            logger.exception("transport_builder raised; dropping notification %r", method)
+            return
+        ctx = Context(self, transport, metadata)
+        self._start(self._observe(ctx, on_notify, method, params), ctx, context)
+
+    def _take_cancel(self, params: Mapping[str, Any] | None) -> None:
+        request_id = cancelled_request_id_from_params(params)
+        if params is None or request_id is None:
+            return
+        reason = params.get("reason")
+        ctx = self._flights.cancel(self._key(request_id), reason if isinstance(reason, str) else None)
+        if ctx is not None:
+            ctx.cancel(interrupt=self._interrupts)
+
+    def _take_progress(self, params: Mapping[str, Any] | None, context: contextvars.Context | None) -> None:
+        if params is None:
+            return
+        token, progress = params.get("progressToken"), params.get("progress")
+        if not isinstance(token, int | str) or isinstance(token, bool) or not _is_number(progress):
+            return
+        total, message = params.get("total"), params.get("message")
+        total = float(total) if _is_number(total) else None
+        message = message if isinstance(message, str) else None
+        waiting: Waiting | None = self._flights.advance(
+            self._key(token), float(progress), total, message, self._strict, self._lenient
+        )
+        if waiting is None or waiting.on_progress is None:
+            return
+        if self._lenient:
+            self._spawn(waiting.call(float(progress), total, message), context)
+        elif waiting.push(float(progress), total, message):
+            self._spawn(waiting.deliver(), context)
+
+    def _take_request(
+        self,
+        message: JSONRPCRequest,
+        metadata: MessageMetadata,
+        on_request: OnRequest,
+        context: contextvars.Context | None,
+    ) -> asyncio.Task[None] | None:
+        try:
+            transport = self._build_transport(metadata)
+        except Exception:
+            logger.exception("transport_builder raised; rejecting request %r", message.id)
+            error = ErrorData(code=INTERNAL_ERROR, message="transport context unavailable")
+            self._spawn(self._answer_error(message.id, error), context)
+            return None
+        key = self._key(message.id)
+        if self._strict and self._flights.handling(key) is not None:
+            error = ErrorData(code=INVALID_REQUEST, message="a request with this id is in flight")
+            self._spawn(self._answer_error(message.id, error), context)
+            return None
+        token = progress_token_from_params(message.params)
+        ctx = Context(self, transport, metadata, message.id, token)
+        self._flights.begin(key, message.method, token, ctx)
+        return self._start(self._handle(ctx, key, message, on_request), ctx, context)
+
+    # ---- handlers ----
+
+    def _start(
+        self,
+        coroutine: Coroutine[Any, Any, None],
+        ctx: Context[TransportT],
+        context: contextvars.Context | None,
+    ) -> asyncio.Task[None]:
+        """Start a handler in the context of the message's sender."""
+        create = asyncio.get_running_loop().create_task
+        task = create(coroutine) if context is None else context.run(create, coroutine)
+        self._handlers[task] = ctx
+        task.add_done_callback(self._handler_ended)
+        return task
+
+    def _handler_ended(self, task: asyncio.Task[None]) -> None:
+        del self._handlers[task]
+        if not self._handlers and self._joined is not None and not self._joined.done():
+            self._joined.set_result(None)
+        if not task.cancelled() and (error := task.exception()) is not None and self._tasks is not None:
+            self._tasks.start_soon(_raise, error)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], context: contextvars.Context | None) -> None:
+        """Start something short that the end of the connection simply cancels."""
+        if self._tasks is None:
+            coroutine.close()
+        elif context is None:
+            self._tasks.start_soon(_await, coroutine)
+        else:
+            context.run(self._tasks.start_soon, _await, coroutine)
+
+    async def _observe(
+        self, ctx: Context[TransportT], on_notify: OnNotify, method: str, params: Mapping[str, Any] | None
+    ) -> None:
+        with ctx.scope:
+            try:
+                await on_notify(ctx, method, params)
+            except Exception:
+                logger.exception("notification handler for %r raised", method)
+
+    async def _handle(
+        self, ctx: Context[TransportT], key: RequestId, message: JSONRPCRequest, on_request: OnRequest
+    ) -> None:
+        """Run the handler of one request, and answer unless the peer cancelled it (CAN-13)."""
+        request_id = message.id
+        answering = False
+        failure: Exception | None = None
+        with ctx.scope:
+            try:
+                try:
+                    result = await on_request(ctx, message.method, message.params)
+                finally:
+                    # No suspension since the handler ended: no cancel can come between.
+                    ctx.closed = True
+                    self._flights.finish(key, ctx, "result")
+                if not ctx.cancelled:
+                    # From here on the answer may have left, even if the write is interrupted.
+                    answering = True
+                    await self._answer(
+                        request_id, JSONRPCResponse(jsonrpc="2.0", id=request_id, result=result)
+                    )
+            except Exception as raised:
+                error = handler_exception_to_error_data(raised)
+                if error is None:
+                    logger.exception("handler for %r raised", message.method)
+                    error = ErrorData(code=0, message=str(raised))
+                    failure = raised if self._raises else None
+                if not ctx.cancelled:
+                    answering = True
+                    await self._answer_error(request_id, error)
+        if ctx.stopping and not ctx.cancelled and not answering:
+            lost = ErrorData(code=CONNECTION_CLOSED, message="Connection closed")
+            await self._last_write(
+                self._answer_error(request_id, lost),
+                shield=True,
+                timeout=SHUTDOWN_WRITE_TIMEOUT,
+                what=f"shutdown error response for request {request_id!r}",
+            )
+        elif not answering:
+            await _unanswered(ctx)
+        if failure is not None:
+            raise failure
+
+    # ---- the end ----
+
+    def _stop_handlers(self, tasks: TaskGroup) -> None:
+        """Stop every handler; the task group waits until the last one has ended."""
+        if self._handlers:
+            self._joined = asyncio.get_running_loop().create_future()
+            tasks.start_soon(_join, self._joined)
+            for ctx in self._handlers.values():
+                ctx.stop()
+
+    # ---- what is in flight ----
+
+    @property
+    def _pending(self) -> Mapping[RequestId, Waiting]:
+        """Requests of ours, for those who look where the SDK keeps them."""
+        return MappingProxyType(self._flights.outbound())
+
+    @property
+    def _in_flight(self) -> Mapping[RequestId, Context[TransportT]]:
+        """Requests of the peer, likewise."""
+        return MappingProxyType(self._flights.inbound())
+
+
+JSONRPCDispatcher.register(Dispatcher)
+
+
+async def _await(coroutine: Coroutine[Any, Any, None]) -> None:
+    await coroutine
+
+
+async def _raise(error: BaseException) -> None:
+    raise error
+
+
+async def _join(joined: asyncio.Future[None]) -> None:
+    with anyio.CancelScope(shield=True):
+        await joined
+
+
+async def _unanswered(ctx: Context[Any]) -> None:
+    """Tell the transport that a request ended without an answer: its wire may have to end it all the same."""
+    metadata = ctx.message_metadata
+    if not isinstance(metadata, ServerMessageMetadata) or metadata.on_request_unanswered is None:
+        return
+    try:
+        await metadata.on_request_unanswered()
+    except GONE:
+        logger.debug("on_request_unanswered dropped: connection closing")
+    except Exception:
+        logger.exception("on_request_unanswered hook raised")
+
+
+def _transport_context(metadata: MessageMetadata) -> TransportContext:
+    if isinstance(metadata, ServerMessageMetadata) and not metadata.can_send_request:
+        return ONE_WAY
+    return DUPLEX
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,94 @@
+"""The SDK on turnout's dispatcher, everywhere in this process, and back again."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+log = logging.getLogger("turnout.mcp")
+
+# Versions of the SDK whose own tests pass on our dispatcher (`make test-sdk`).
+TESTED = ("2.3.0",)
+
+_installed = False
+_told = False
+
+
+def install() -> bool:
+    """Make the SDK use turnout wherever it would build its own dispatcher, from now on and in this process.
+
+    Dispatchers that exist stay what they are. On trio, and outside of an event loop, the SDK goes on building
+    its own, and the logger `turnout.mcp` says so. Calling it again changes nothing.
+
+    Returns:
+        True if turnout is in use; False, with a warning and without any change, for a version of the SDK that
+        it was not tested with.
+
+    Raises:
+        ModuleNotFoundError: the SDK is not installed.
+
+    """
+    global _installed  # noqa: PLW0603
+    if _installed:
+        return True
+    try:
+        found = version("mcp")
+    except PackageNotFoundError:
+        raise ModuleNotFoundError(
+            "the MCP SDK is not installed; run `pip install turnout[mcp]`", name="mcp"
+        ) from None
+    if found not in TESTED:
+        warnings.warn(
+            f"turnout is tested with mcp {', '.join(TESTED)}, not with {found}: the SDK keeps its own dispatcher",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    theirs = importlib.import_module("mcp.shared.jsonrpc_dispatcher").JSONRPCDispatcher
+    ours = importlib.import_module("turnout.mcp.dispatcher").Dispatcher
+    library = importlib.import_module("sniffio")
+
+    def new(cls: type[Any], *args: Any, **options: Any) -> Any:
+        if cls is not theirs or not _on_asyncio(library):
+            return object.__new__(cls)
+        return ours(*args, **options)
+
+    theirs.__new__ = new
+    _installed = True
+    return True
+
+
+def uninstall() -> bool:
+    """Let the SDK build its own dispatcher again; dispatchers that exist stay what they are.
+
+    Returns:
+        False where nothing was installed.
+
+    """
+    global _installed  # noqa: PLW0603
+    if not _installed:
+        return False
+    theirs = importlib.import_module("mcp.shared.jsonrpc_dispatcher").JSONRPCDispatcher
+    # Not `del`: a class that once had a `__new__` of its own refuses arguments without one.
+    theirs.__new__ = _as_ever
+    _installed = False
+    return True
+
+
+def _as_ever(cls: type[Any], *_args: Any, **_options: Any) -> Any:
+    return object.__new__(cls)
+
+
+def _on_asyncio(library: Any) -> bool:
+    global _told  # noqa: PLW0603
+    try:
+        running = library.current_async_library()
+    except library.AsyncLibraryNotFoundError:
+        running = "no event loop"
+    if running != "asyncio" and not _told:
+        _told = True
+        log.warning("on %s the MCP SDK keeps its own dispatcher; turnout's runs on asyncio", running)
+    return bool(running == "asyncio")

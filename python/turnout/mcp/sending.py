@@ -1,0 +1,248 @@
+"""What goes out: requests of ours and their ends, notifications, answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import anyio.lowlevel
+from mcp.shared._request_clock import _clock as current_clock
+from mcp.shared.dispatcher import coerce_request_id
+from mcp.shared.exceptions import MCPError
+from mcp.shared.jsonrpc_dispatcher import _plan_outbound
+from mcp.shared.message import SessionMessage
+from mcp_types import (
+    CONNECTION_CLOSED,
+    REQUEST_TIMEOUT,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCNotification,
+    JSONRPCRequest,
+)
+
+from turnout.mcp import tracing
+from turnout.mcp.clock import Clock
+from turnout.mcp.errors import Lost, TimedOut
+from turnout.mcp.flights import Flights
+from turnout.mcp.streams import Writer
+from turnout.mcp.waiting import Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+
+    from mcp.shared._stream_protocols import WriteStream
+    from mcp.shared.dispatcher import CallOptions
+    from mcp_types import JSONRPCMessage, RequestId
+
+    from turnout.mcp.waiting import End
+
+# The SDK's own, so that those who listen on it go on hearing.
+logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
+
+ABANDON_WRITE_TIMEOUT = 5.0
+GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError)
+
+
+class Sender:
+    """The half of a dispatcher that others ask for something.
+
+    Args:
+        write_stream: messages for the peer.
+        strict: as for `Dispatcher`.
+
+    """
+
+    def __init__(self, write_stream: WriteStream[SessionMessage], *, strict: bool) -> None:
+        self._flights = Flights()
+        self._writer = Writer(write_stream)
+        self._strict = strict
+        self._running = False
+        self._closed = False
+
+    async def send_raw_request(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None,
+        opts: CallOptions | None = None,
+        *,
+        _related_request_id: RequestId | None = None,
+    ) -> dict[str, Any]:
+        """Send a request and wait for its result.
+
+        Args:
+            method: the method.
+            params: its params; None for none.
+            opts: the SDK's `CallOptions`; times are in seconds.
+
+        Raises:
+            MCPError: the peer answered with an error; `TimedOut` or `Lost` where the end is ours.
+            ValueError: `opts["request_id"]` is in flight.
+            RuntimeError: `run()` was not called yet.
+
+        """
+        if self._closed:
+            raise Lost(CONNECTION_CLOSED, "Connection closed")
+        if not self._running:
+            raise RuntimeError("JSONRPCDispatcher.send_raw_request called before run()")
+        opts = opts or {}
+        loop = asyncio.get_running_loop()
+        on_progress, timeout = opts.get("on_progress"), opts.get("timeout")
+        waiting = Waiting(loop, on_progress, late_updates=not self._strict)
+        request_id = opts.get("request_id")
+        if request_id is None:
+            request_id = key = self._flights.open(method, waiting)
+        else:
+            key = self._flights.open(method, waiting, self._key(request_id))
+        sent = dict(params) if params is not None else {}
+        meta = dict(sent.get("_meta") or {})
+        if on_progress is not None:
+            meta["progressToken"] = request_id
+        plan = _plan_outbound(_related_request_id, opts)
+        expired = TimeoutError()
+        clock = None
+        if timeout is not None:
+            clock = Clock(loop, timeout, partial(self._expire, key, waiting, expired))
+        started = False
+        try:
+            with tracing.request_span(method, request_id, sent, meta) as span:
+                message = _request(request_id, method, sent, meta)
+                await anyio.lowlevel.checkpoint_if_cancelled()
+                started = True
+                end = await self._exchange(waiting, SessionMessage(message, plan.metadata), clock)
+                if end is expired:
+                    raise expired
+                if span is not None and isinstance(end, ErrorData):
+                    tracing.failed(span, end)
+        except TimeoutError as error:
+            if error is not expired:
+                raise
+            if plan.cancel_on_abandon:
+                await self._last_write(
+                    self._cancel_ours(request_id, f"timed out after {timeout}s", _related_request_id),
+                    shield=False,
+                    timeout=ABANDON_WRITE_TIMEOUT,
+                    what=f"courtesy cancel for timed-out request {request_id!r}",
+                )
+            raise TimedOut(REQUEST_TIMEOUT, f"Request {method!r} timed out") from None
+        except asyncio.CancelledError:
+            over = not self._flights.abandon(key, "caller", "caller cancelled")
+            if not over and started and plan.cancel_on_abandon:
+                await self._last_write(
+                    self._cancel_ours(request_id, "caller cancelled", _related_request_id),
+                    shield=True,
+                    timeout=ABANDON_WRITE_TIMEOUT,
+                    what=f"courtesy cancel for caller-cancelled request {request_id!r}",
+                )
+            raise
+        finally:
+            self._flights.abandon(key, "caller", None)
+            if clock is not None:
+                clock.stop()
+            if not waiting.future.done():
+                waiting.future.cancel()
+        if isinstance(end, ErrorData):
+            raise MCPError(code=end.code, message=end.message, data=end.data)
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    async def _exchange(self, waiting: Waiting, item: SessionMessage, clock: Clock | None) -> End:
+        """Write a request and wait for its end; the clock runs from the end of the write."""
+        token = current_clock.set(cast("Any", clock))
+        try:
+            try:
+                await self._writer.send(item)
+            except GONE:
+                raise Lost(CONNECTION_CLOSED, "Connection closed") from None
+            if clock is not None:
+                clock.start()
+            return await waiting.future
+        finally:
+            current_clock.reset(token)
+
+    def _expire(self, key: RequestId, waiting: Waiting, expired: TimeoutError) -> None:
+        if self._flights.abandon(key, "timeout", "timed out"):
+            waiting.settle(expired)
+
+    async def notify(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None,
+        opts: CallOptions | None = None,
+        *,
+        _related_request_id: RequestId | None = None,
+    ) -> None:
+        """Send a notification; dropped where the connection is over.
+
+        Args:
+            method: the method.
+            params: its params; None for none.
+            opts: the SDK's `CallOptions`, of which headers and resumption hints count.
+
+        """
+        if self._closed:
+            logger.debug("dropped %s: dispatcher closed", method)
+            return
+        message = (
+            JSONRPCNotification(jsonrpc="2.0", method=method)
+            if params is None
+            else JSONRPCNotification(jsonrpc="2.0", method=method, params=dict(params))
+        )
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        try:
+            await self._writer.send(
+                SessionMessage(message, _plan_outbound(_related_request_id, opts).metadata)
+            )
+        except GONE:
+            logger.debug("dropped %s: write stream closed", method)
+
+    async def _cancel_ours(self, request_id: RequestId, reason: str, related: RequestId | None) -> None:
+        params = {"requestId": request_id, "reason": reason}
+        await self.notify("notifications/cancelled", params, _related_request_id=related)
+
+    async def _answer(self, request_id: RequestId, message: JSONRPCMessage) -> None:
+        try:
+            await self._writer.send(SessionMessage(message))
+        except GONE:
+            logger.debug("dropped the answer to %r: write stream closed", request_id)
+
+    async def _answer_error(self, request_id: RequestId, error: ErrorData) -> None:
+        await self._answer(request_id, JSONRPCError(jsonrpc="2.0", id=request_id, error=error))
+
+    async def _last_write(
+        self, write: Coroutine[Any, Any, None], *, shield: bool, timeout: float, what: str
+    ) -> None:
+        """Write once more where something ends; a transport that is stuck cannot hold the end up."""
+        with anyio.move_on_after(timeout, shield=shield) as scope:
+            await write
+        if scope.cancelled_caught:
+            logger.warning("%s gave up: transport write blocked", what)
+
+    def _end(self) -> None:
+        """Nothing more comes: wake everyone who waits. Idempotent, and without a suspension."""
+        self._running = False
+        self._closed = True
+        for waiting in self._flights.end("peer_closed"):
+            waiting.settle(Lost(CONNECTION_CLOSED, "Connection closed"))
+
+    def _key(self, request_id: RequestId) -> RequestId:
+        """What an id is compared by: itself, or, as the SDK has it, the number that a string spells."""
+        if self._strict or type(request_id) is int:
+            return request_id
+        return coerce_request_id(request_id)
+
+
+def _request(
+    request_id: RequestId, method: str, params: dict[str, Any], meta: dict[str, Any]
+) -> JSONRPCRequest:
+    """Make a request; what is empty is left out."""
+    if meta:
+        params["_meta"] = meta
+    else:
+        params.pop("_meta", None)
+    if params:
+        return JSONRPCRequest(jsonrpc="2.0", id=request_id, method=method, params=params)
+    return JSONRPCRequest(jsonrpc="2.0", id=request_id, method=method)

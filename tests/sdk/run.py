@@ -1,0 +1,254 @@
+"""Runs the official MCP SDK's own tests on turnout's dispatcher: `make test-sdk`.
+
+The tests come from the SDK's source distribution, what they need from its own lock file, both into a cache;
+nothing of the SDK is kept in this repository. Which tests run a dispatcher is found out by running all of them
+once on the SDK's own. Then these run on the substitute: on both sides, and on one side against the SDK's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import venv
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from left_out import LEFT_OUT
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parents[1]
+VERSION = "2.3.0"
+SIDES = ("both", "client", "server")
+
+# What the tests import beside the SDK.
+NEEDED = (
+    "blockbuster",
+    "coverage",
+    "dirty-equals",
+    "inline-snapshot",
+    "logfire",
+    "opentelemetry-sdk",
+    "pillow",
+    "pydantic-settings",
+    "pytest",
+    "pytest-examples",
+    "python-dotenv",
+    "trio",
+    "typer",
+)
+
+# tests/docs checks the tools that build the SDK's documentation; they need much, and run no dispatcher.
+IGNORED = "tests/docs"
+
+# Tests that must fail with each fault of broken.py; with the one that is none they must pass.
+CANCELLATION = "tests/interaction/lowlevel/test_cancellation.py"
+PROGRESS = "tests/interaction/lowlevel/test_progress.py"
+CORRELATION = "tests/interaction/lowlevel/test_tools.py"
+FAULTS = {
+    "intact": (CANCELLATION, PROGRESS, CORRELATION),
+    "never_cancels": (CANCELLATION,),
+    "answers_after_cancel": (CANCELLATION,),
+    "drops_progress": (PROGRESS,),
+    "crosses_ids": (CORRELATION, CANCELLATION),
+}
+
+
+class Suite:
+    """The SDK's tests in a cache, with an environment to run them in.
+
+    Args:
+        cache: where everything that is fetched goes.
+
+    """
+
+    def __init__(self, cache: Path) -> None:
+        self.cache = cache
+        self.tests = cache / f"mcp-{VERSION}"
+        self.environment = cache / "venv"
+        self.python = self.environment / ("Scripts" if os.name == "nt" else "bin") / "python"
+        self.chosen = cache / "chosen.txt"
+        self.stock = cache / "stock.json"
+
+    def prepare(self) -> None:
+        """Fetch what is missing."""
+        self.cache.mkdir(exist_ok=True)
+        ready = self.cache / "ready"
+        if not ready.exists():
+            print(f"fetching the tests of mcp {VERSION}", flush=True)
+            if not self.python.exists():
+                venv.create(self.environment, with_pip=True)
+            self._pip("download", "--no-deps", "--no-binary", "mcp", "--dest", self.cache, f"mcp=={VERSION}")
+            with tarfile.open(self.cache / f"mcp-{VERSION}.tar.gz") as archive:
+                archive.extractall(self.cache, filter="data")
+            constraints = self.cache / "constraints.txt"
+            constraints.write_text(_locked(self.tests / "uv.lock"), encoding="utf-8")
+            self._pip("install", "--constraint", constraints, f"mcp=={VERSION}", *NEEDED, *_own_needs())
+            ready.touch()
+        (site,) = self.environment.glob("lib/python*/site-packages")
+        (site / "turnout.pth").write_text(f"{_package_folder()}\n", encoding="utf-8")
+
+    def _pip(self, command: str, *arguments: object) -> None:
+        quiet = ("--quiet", "--disable-pip-version-check")
+        subprocess.run([self.python, "-m", "pip", command, *quiet, *map(str, arguments)], check=True)
+
+    def run(
+        self, name: str, *options: str, files: tuple[str, ...] = ("tests",), timeout: float = 1800
+    ) -> dict[str, Any]:
+        """Run tests, and give what came of each.
+
+        Args:
+            name: of the log, and of the outcomes, in the cache.
+            options: pytest's and the plugin's.
+            files: which tests.
+            timeout: seconds for the whole run.
+
+        """
+        outcomes, log = self.cache / f"{name}.json", self.cache / f"{name}.log"
+        outcomes.unlink(missing_ok=True)
+        path = os.pathsep.join((str(HERE), str(self.tests / "examples")))
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNDEFAULTENCODING": "1"}
+        pytest = [self.python, "-m", "pytest", "-q", "-o", "log_cli=false", "--color=no", "-p", "plugin"]
+        command = [*pytest, "--ignore", IGNORED, "--outcomes", outcomes, *options, *files]
+        with log.open("w", encoding="utf-8") as written:
+            subprocess.run(
+                list(map(str, command)),
+                cwd=self.tests,
+                env=environment,
+                stdout=written,
+                stderr=subprocess.STDOUT,
+                timeout=timeout,
+                check=False,
+            )
+        if not outcomes.exists():
+            sys.exit(f"pytest did not get through; see {log}")
+        return json.loads(outcomes.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+    def baseline(self) -> tuple[str, ...]:
+        """Run everything on the SDK's own dispatcher, once; gives the files whose tests run one."""
+        if not self.chosen.exists():
+            print("running everything once on the SDK's own dispatcher", flush=True)
+            self.run("stock")
+            told = json.loads(self.stock.read_text(encoding="utf-8"))
+            ran = [test for test, end in told.items() if end["ran_on"] and end["outcome"] == "passed"]
+            self.chosen.write_text("\n".join(ran), encoding="utf-8")
+        told = json.loads(self.stock.read_text(encoding="utf-8"))
+        ran = self.chosen.read_text(encoding="utf-8").splitlines()
+        ends = Counter(end["outcome"] for end in told.values())
+        inside = sum(test.startswith("tests/interaction/") for test in ran)
+        print(f"mcp {VERSION} as it is: {ends['passed']} passed, {ends['failed']} failed here")
+        print(f"{len(ran)} of them run a dispatcher, {inside} in tests/interaction\n", flush=True)
+        return tuple(sorted({test.partition("::")[0] for test in ran}))
+
+
+def _locked(lock: Path) -> str:
+    """Constraints out of the SDK's lock file: every package that it has in one version."""
+    package = re.compile(r'^name = "(.+)"\nversion = "(.+)"\nsource = \{ registry', re.MULTILINE)
+    found = package.findall(lock.read_text(encoding="utf-8"))
+    versions = Counter(name for name, _ in found)
+    return "".join(f"{name}=={version}\n" for name, version in found if versions[name] == 1)
+
+
+def _own_needs() -> list[str]:
+    """What turnout itself needs, as pyproject.toml says."""
+    text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    return re.findall(r'"(.+?)"', listed.group(1)) if listed else []
+
+
+def _package_folder() -> Path:
+    found = importlib.util.find_spec("turnout")
+    if found is None or found.origin is None:
+        sys.exit("turnout is not installed for this interpreter; run `make build`")
+    return Path(found.origin).parents[1]
+
+
+def show(side: str, told: dict[str, Any]) -> int:
+    """Print what came of a run, and give how many tests failed that should not have."""
+    print({"both": "on both sides", "client": "as client only", "server": "as server only"}[side])
+    where: Counter[str] = Counter()
+    passed: list[str] = []
+    failed: list[str] = []
+    skipped: list[str] = []
+    for test, end in told.items():
+        if test in LEFT_OUT and "substitute" in end["ran_on"]:
+            skipped.append(f"{test}\n      {LEFT_OUT[test]}")
+        elif end["outcome"] == "passed":
+            passed.append(test)
+            used = [name for name in ("substitute", "stock", "trio") if name in end["ran_on"]]
+            where[" and ".join(used)] += 1
+        elif end["outcome"] == "skipped":
+            skipped.append(f"{test}\n      {end['reason']}")
+        else:
+            failed.append(f"{test}\n      {end['reason']}")
+    print(f"  {len(passed)} passed, {len(failed)} failed, {len(skipped)} left out")
+    names = {
+        "substitute": "on turnout's dispatcher alone",
+        "substitute and stock": "on turnout's against the SDK's own",
+        "stock": "with no such side in them: on the SDK's own",
+        "trio": "on trio, where the SDK keeps its own",
+    }
+    for kind, count in sorted(where.items()):
+        print(f"    {count} {names.get(kind, kind)}")
+    for test in skipped:
+        print(f"    left out: {test}")
+    for test in failed:
+        print(f"    FAILED: {test}")
+    print(flush=True)
+    return len(failed)
+
+
+def notice_faults(suite: Suite, dispatcher: tuple[str, ...]) -> int:
+    """Break the dispatcher on purpose: the tests must notice; gives how many faults they did not."""
+    missed = 0
+    print("broken on purpose")
+    for fault, files in FAULTS.items():
+        options = (*dispatcher, "--break", fault, "--chosen", str(suite.chosen), "--maxfail", "3")
+        told = suite.run(f"broken-{fault}", *options, files=files, timeout=300)
+        failed = sum(end["outcome"] == "failed" for end in told.values())
+        right = (failed == 0) == (fault == "intact")
+        missed += not right
+        verdict = "noticed" if failed else "passes"
+        print(
+            f"  {'ok' if right else 'WRONG'}: {fault} {verdict} ({failed} of {len(told)} tests fail)",
+            flush=True,
+        )
+    print()
+    return missed
+
+
+def main() -> int:
+    """Run what the command line asks for; 0 where everything is as it should be."""
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("--cache", type=Path, default=PROJECT / ".sdk", help="where what is fetched goes")
+    asked.add_argument(
+        "--dispatcher", default="turnout.mcp:Dispatcher", help="the substitute, as module:Class"
+    )
+    asked.add_argument("--side", choices=(*SIDES, "all"), default="all", help="which side gets it")
+    asked.add_argument("--no-broken", action="store_true", help="do not break it on purpose")
+    options = asked.parse_args()
+
+    suite = Suite(options.cache.resolve())
+    suite.prepare()
+    files = suite.baseline()
+    substitute = ("--dispatcher", options.dispatcher)
+    passed = failed = 0
+    for side in SIDES if options.side == "all" else (options.side,):
+        told = suite.run(side, *substitute, "--side", side, "--chosen", str(suite.chosen), files=files)
+        wrong = show(side, told)
+        failed += wrong
+        passed += sum(end["outcome"] == "passed" for end in told.values())
+    if not options.no_broken:
+        failed += notice_faults(suite, substitute)
+    print(f"{passed} passed, {failed} failed")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
