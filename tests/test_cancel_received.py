@@ -7,6 +7,7 @@ import json
 import threading
 
 import pytest
+
 import turnout
 from wire import LEGACY, MODERN, REVISIONS, Raw, Wire, cancelled, frame, notification, request, result
 
@@ -33,7 +34,9 @@ def test_can_11_can_13_a_cancelled_request_is_not_answered_however_it_ends(revis
     assert not answered
     assert asked.progress(1) == "over"
     assert wire.written() == []
-    assert asked.record.cleanup == {"respond": "finished_anyway", "fail": "raised", "stopped": "stopped"}[ending]
+    assert (
+        asked.record.cleanup == {"respond": "finished_anyway", "fail": "raised", "stopped": "stopped"}[ending]
+    )
     assert wire.at_rest
 
 
@@ -101,7 +104,8 @@ def test_can_16_a_second_cancel_of_a_declining_handler_changes_nothing():
 
 
 MALFORMED = [
-    "null", "true", "1.5", "[]", "[1]", "{}", '{"a":1}', json.dumps("x" * (1 << 20)), "1e999", '"\\ud800"', "-0",
+    "null", "true", "1.5", "[]", "[1]", "{}", '{"a":1}', json.dumps("x" * (1 << 20)),
+    "1e999", '"\\ud800"', "-0",
 ]  # fmt: skip
 
 
@@ -119,7 +123,9 @@ def test_can_04_can_23_a_malformed_id_is_ignored(revision, id):
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-@pytest.mark.parametrize("params", [None, "{}", "[]", "[1]", '{"reason":"no id"}', '{"reason":7,"requestId":9}'])
+@pytest.mark.parametrize(
+    "params", [None, "{}", "[]", "[1]", '{"reason":"no id"}', '{"reason":7,"requestId":9}']
+)
 def test_can_04_can_23_malformed_params_are_ignored(revision, params):
     wire = server(revision)
     asked = wire.ask(1)
@@ -309,7 +315,7 @@ def test_can_19_both_ends_log_the_reason_in_one_escaped_line(on_loop, caplog):
 
 @pytest.mark.parametrize("stubborn", ["swallows", "reraises", "raises", "answers", "delays"])
 def test_can_11_can_13_handlers_of_every_temper(on_loop, stubborn):
-    """python-sdk#2610, go-sdk#1259: whatever the handler makes of its cancel, the loop lives and the wire is silent."""
+    """python-sdk#2610, go-sdk#1259: whatever a handler makes of its cancel, the loop lives."""
 
     async def main():
         async with turnout.Router() as router:

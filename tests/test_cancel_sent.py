@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 import turnout
 from wire import LEGACY, MODERN, REVISIONS, Wire, error, frame, kinds, outcome, progress, result
 

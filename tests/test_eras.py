@@ -5,8 +5,21 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 import turnout
-from wire import LEGACY, MODERN, REVISIONS, Wire, cancelled, frame, notification, outcome, progress, request, result
+from wire import (
+    LEGACY,
+    MODERN,
+    REVISIONS,
+    Wire,
+    cancelled,
+    frame,
+    notification,
+    outcome,
+    progress,
+    request,
+    result,
+)
 
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 
@@ -72,7 +85,9 @@ def test_sub_10_race_13_after_the_cancel_of_a_listen_its_handler_is_told():
     assert wire.written() == []
 
 
-@pytest.mark.parametrize(("end", "told"), [("result", "result"), ("cancel", "cancelled"), ("local", "closed")])
+@pytest.mark.parametrize(
+    ("end", "told"), [("result", "result"), ("cancel", "cancelled"), ("local", "closed")]
+)
 def test_sub_14_the_ends_of_a_listen_are_told_apart(end, told):
     wire = Wire(MODERN, "client")
     listen = wire.call("subscriptions/listen")
@@ -103,7 +118,9 @@ def test_prg_24_progress_of_a_call_is_not_a_listens():
 
 def test_modern_requests_carry_who_asks_in_their_meta():
     wire = Wire()
-    wire.connection.set_rules(MODERN, "client", request_meta={"io.modelcontextprotocol/protocolVersion": MODERN})
+    wire.connection.set_rules(
+        MODERN, "client", request_meta={"io.modelcontextprotocol/protocolVersion": MODERN}
+    )
     wire.connection.send("tools/list", {"_meta": {"mine": 1}})
     wire.connection.send("tools/list", b'{"_meta":{},"x":1}', progress=False)
     wire.connection.send("tools/list")
@@ -144,7 +161,11 @@ def test_trs_15_trs_16_trs_17_whatever_is_no_discovery_is_legacy(on_loop, answer
             async def answered(request):
                 methods.append(request.method)
                 if request.method == "initialize":
-                    return {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "old"}}
+                    return {
+                        "protocolVersion": "2025-06-18",
+                        "capabilities": {},
+                        "serverInfo": {"name": "old"},
+                    }
                 if answer == "silence":
                     await gone.wait()
                     return {"too": "late"}

@@ -5,8 +5,23 @@ from __future__ import annotations
 import json
 
 import pytest
+
 import turnout
-from wire import LEGACY, MODERN, REVISIONS, Raw, Wire, cancelled, error, frame, kinds, notification, outcome, request, result
+from wire import (
+    LEGACY,
+    MODERN,
+    REVISIONS,
+    Raw,
+    Wire,
+    cancelled,
+    error,
+    frame,
+    kinds,
+    notification,
+    outcome,
+    request,
+    result,
+)
 
 ODD_IDS = [
     "7", '"7"', "7.0", "7e0", '"07"', '" 7 "', '""', '"007"', "0", "-0", "-1", "9007199254740993",
@@ -27,7 +42,7 @@ def test_rid_06_rid_02_an_id_is_echoed_byte_for_byte(id):
 
 
 def test_x_02_every_spelling_is_a_request_of_its_own():
-    apart = [id for id in ODD_IDS if id not in ('"\\u0041"',)]
+    apart = [id for id in ODD_IDS if id != '"\\u0041"']
     wire = Wire()
     asked = {id: wire.ask(Raw(id)) for id in apart}
     assert wire.connection.in_flight == (0, len(apart))
@@ -47,7 +62,23 @@ def test_x_02_an_escape_does_not_make_another_id():
 
 
 @pytest.mark.parametrize(
-    "id", ["1.0", "1e0", '"1.0"', '"01"', '" 1"', '"+1"', '"0x1"', "01", "1.9", "-1", '"\u0661"', "null", '"x"', "true"]
+    "id",
+    [
+        "1.0",
+        "1e0",
+        '"1.0"',
+        '"01"',
+        '" 1"',
+        '"+1"',
+        '"0x1"',
+        "01",
+        "1.9",
+        "-1",
+        '"\u0661"',
+        "null",
+        '"x"',
+        "true",
+    ],
 )
 def test_x_02_rid_06_an_answer_under_another_spelling_settles_nothing(id):
     wire = Wire()
@@ -214,7 +245,9 @@ def test_rid_12_our_notifications_have_no_id():
     assert [("id" in message) for message in wire.written()] == [False, False]
 
 
-@pytest.mark.parametrize("method", ["notifications/cancelled", "notifications/progress", "notifications/made/up", ""])
+@pytest.mark.parametrize(
+    "method", ["notifications/cancelled", "notifications/progress", "notifications/made/up", ""]
+)
 @pytest.mark.parametrize("params", [None, "{}", "[]", "null", "7", '{"_meta":null}'])
 def test_rid_13_a_notification_is_never_answered(method, params):
     wire = Wire(role="server")
@@ -294,7 +327,9 @@ def test_rid_19_rid_20_mrt_01_a_retry_is_a_new_request_with_a_new_id():
     assert wire.written() == []
 
 
-@pytest.mark.parametrize("method", ["tools/call", "prompts/get", "resources/read", "tools/list", "server/discover"])
+@pytest.mark.parametrize(
+    "method", ["tools/call", "prompts/get", "resources/read", "tools/list", "server/discover"]
+)
 def test_mrt_01_mrt_02_only_three_methods_are_answered_with_input_required(method):
     wire = Wire(MODERN, "client")
     call = wire.call(method)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 import turnout
 from wire import LEGACY, MODERN, REVISIONS, Raw, Wire, cancelled, error, kinds, progress, result
 
@@ -117,7 +118,9 @@ def test_prg_07_spellings_that_json_does_not_have_refuse_the_frame_only(value):
 def test_k5_progress_that_does_not_grow_can_be_let_through():
     wire = Wire(progress_must_increase=False)
     call, seen = followed(wire)
-    wire.take(progress(call.id, 5), progress(call.id, 5), progress(call.id, 3), progress(call.id, Raw("1e999")))
+    wire.take(
+        progress(call.id, 5), progress(call.id, 5), progress(call.id, 3), progress(call.id, Raw("1e999"))
+    )
     assert values(seen) == [5, 5, 3]
 
 
@@ -137,7 +140,9 @@ def test_prg_09_a_message_is_bounded():
     assert call.record.progress.message == "\u00e9" * 5
 
 
-@pytest.mark.parametrize("token", ["made up", 99, "1x", Raw("1.0"), Raw("1e0"), Raw("null"), Raw("[1]"), "01", " 1"])
+@pytest.mark.parametrize(
+    "token", ["made up", 99, "1x", Raw("1.0"), Raw("1e0"), Raw("null"), Raw("[1]"), "01", " 1"]
+)
 def test_prg_10_x_02_progress_for_no_token_of_ours_is_counted_and_harmless(token):
     wire = Wire()
     call, seen = followed(wire)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+
 import turnout
 from wire import MODERN, REVISIONS, Raw, Wire, frame
 
 
-@pytest.mark.parametrize("token", ["t", "", 7, -1, Raw('"\\u00e4"'), Raw("123456789012345678901234567890"), "7"])
+@pytest.mark.parametrize(
+    "token", ["t", "", 7, -1, Raw('"\\u00e4"'), Raw("123456789012345678901234567890"), "7"]
+)
 def test_prg_01_prg_20_the_token_is_echoed_as_it_came(token):
     wire = Wire()
     asked = wire.ask(1, token=token)

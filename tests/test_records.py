@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import json
 
 import pytest
+
 import turnout
 from wire import Wire, cancelled, error, outcome, progress, request, result
 
@@ -35,7 +37,10 @@ def test_x_07_a_caller_can_tell_every_end_from_every_other(end, code):
     calls = ends(wire)
     calls[end] = wire.call()
     wire.connection.end(end, exit_code=code)
-    told = {name: (outcome(call), call.record.cancelled_by, call.record.late_response) for name, call in calls.items()}
+    told = {
+        name: (outcome(call), call.record.cancelled_by, call.record.late_response)
+        for name, call in calls.items()
+    }
     assert told == {
         "result": ("result", None, None),
         "error": ("error", None, None),
@@ -85,7 +90,7 @@ def test_times_stand_in_their_order():
     wire.take(result(call.id))
     record = call.record
     times = [record.created, record.written, record.first_progress, record.last_progress, record.ended]
-    assert [round(later - earlier) for earlier, later in zip(times, times[1:], strict=False)] == [1, 1, 1, 1]
+    assert [round(later - earlier) for earlier, later in itertools.pairwise(times)] == [1, 1, 1, 1]
     assert record.duration == pytest.approx(4)
     assert (record.progress.progress, record.progress.total, record.progress.message) == (2, 4, "m")
 
@@ -198,7 +203,9 @@ def test_tsk_59_records_are_queried_followed_and_written(on_loop, tmp_path):
             assert [line["method"] for line in lines] == ["work"] * 2 + ["missing"] * 2
             assert (tmp_path / "records.jsonl").read_bytes() == file.getvalue()
             followed.close()
-            assert [record.method async for record in followed] == ["work"] * 2 + ["missing"] * 2 + ["work"] * 2
+            assert [record.method async for record in followed] == ["work"] * 2 + ["missing"] * 2 + [
+                "work"
+            ] * 2
 
     on_loop(main())
 
@@ -206,7 +213,7 @@ def test_tsk_59_records_are_queried_followed_and_written(on_loop, tmp_path):
 def test_a_slow_follower_loses_the_oldest_and_knows_how_many(on_loop):
     async def main():
         async with turnout.Router() as router:
-            pa, pb = await two(router)
+            pa, _pb = await two(router)
             followed = router.records.follow(capacity=3)
             for n in range(5):
                 pa.send(f"m{n}").cancel()
@@ -258,7 +265,7 @@ def test_every_record_can_be_written_as_json_whatever_the_peer_chose():
 
     for id in ('"\\ud800"', "1e400", "-0", '"\\u0000"', "123456789012345678901234567890"):
         (asked,) = wire.take(
-            b'{"jsonrpc":"2.0","id":' + id.encode() + b',"method":"m\\u0000\\ud800\\n","params":{"_meta":{"progressToken":'
+            b'{"jsonrpc":"2.0","id":' + id.encode() + b',"method":"m\\u0000\\ud800\\n","params":{"_meta":{"progressToken":'  # noqa: E501
             + (id if id != "1e400" else "1").encode() + b"}}}\n"
         )  # fmt: skip
         asked.respond({})

@@ -1,12 +1,26 @@
-"""Three clocks: idle (renewed by progress), maximum (never renewed), and the pause while a person is asked."""
+"""Three clocks: idle (renewed by progress), maximum (never), and the pause while a person is asked."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
+
 import turnout
-from wire import MODERN, REVISIONS, Raw, Wire, cancelled, error, kinds, notification, outcome, progress, request, result
+from wire import (
+    MODERN,
+    REVISIONS,
+    Raw,
+    Wire,
+    cancelled,
+    error,
+    kinds,
+    notification,
+    outcome,
+    progress,
+    request,
+    result,
+)
 
 
 def reasons(wire):
@@ -267,7 +281,7 @@ def test_sub_13_a_listen_waits_for_its_acknowledgment_only():
 def test_tmo_02_a_silent_peer_at_the_handshake(on_loop):
     async def main():
         async with turnout.Router() as router:
-            a, b = turnout.memory()
+            _a, b = turnout.memory()
             await router.connect(b, era=None)
             for era in ("legacy", "modern", "auto"):
                 silent, other = turnout.memory()

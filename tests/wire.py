@@ -1,4 +1,4 @@
-"""A connection without an event loop, whose peer is played by hand: every byte and every moment is the test's."""
+"""A connection without an event loop, its peer played by hand: every byte and moment is the test's."""
 
 from __future__ import annotations
 
@@ -98,7 +98,9 @@ class Wire:
         """Read frames that arrive in one read; gives what is left for the application."""
         return self.connection.take(b"".join(frames))
 
-    def ask(self, id: Any = 1, method: str = "tools/call", token: Any = None, **params: Any) -> turnout.Request:
+    def ask(
+        self, id: Any = 1, method: str = "tools/call", token: Any = None, **params: Any
+    ) -> turnout.Request:
         """Let the peer ask something; gives our handle of it."""
         (asked,) = self.take(request(id, method, params, token))
         assert type(asked) is turnout.Request

@@ -579,7 +579,13 @@ impl<H: Host> Connection<H> {
         if self.output.len() <= self.limits.max_output_bytes + SLACK {
             let data = b"{\"reason\":\"overloaded\",\"limit\":\"max_output_bytes\"}";
             let out = self.output.result_after(entry.progress_end);
-            encode::error(out, record.wire_id(), INTERNAL_ERROR, "the result does not fit into the output", data);
+            encode::error(
+                out,
+                record.wire_id(),
+                INTERNAL_ERROR,
+                "the result does not fit into the output",
+                data,
+            );
         } else {
             self.counters.replies_dropped += 1;
         }

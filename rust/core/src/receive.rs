@@ -55,7 +55,8 @@ impl<H: Host> Connection<H> {
 
     fn is_held(&self, frame: &[u8], envelope: &Envelope) -> bool {
         !self.held.is_empty()
-            && std::str::from_utf8(&envelope.method_name(frame)).is_ok_and(|method| self.held.contains(method))
+            && std::str::from_utf8(&envelope.method_name(frame))
+                .is_ok_and(|method| self.held.contains(method))
     }
 
     /// Takes one frame that the host has looked at.
@@ -85,7 +86,12 @@ impl<H: Host> Connection<H> {
             Ok(envelope) if *envelope.method_name(frame) == *method::INITIALIZE.as_bytes() => {
                 self.counters.violations += 1;
                 if envelope.kind == Kind::Request {
-                    self.reject(envelope.id.of(frame), INVALID_REQUEST, "initialize is not part of a batch", b"");
+                    self.reject(
+                        envelope.id.of(frame),
+                        INVALID_REQUEST,
+                        "initialize is not part of a batch",
+                        b"",
+                    );
                 }
             }
             Ok(envelope) if self.is_held(frame, &envelope) => {
@@ -316,7 +322,11 @@ impl<H: Host> Connection<H> {
             || !(self.cancel_inbound(now, id, reason, batch) || self.end_listen(now, id, reason, batch))
         {
             let too_late = !id.is_empty() && self.recent.contains(&self.hash(id));
-            *(if too_late { &mut self.counters.cancels_too_late } else { &mut self.counters.cancels_ignored }) += 1;
+            *(if too_late {
+                &mut self.counters.cancels_too_late
+            } else {
+                &mut self.counters.cancels_ignored
+            }) += 1;
         }
         if self.shows_everything {
             batch.events.push(Event::Notification { frame: at, envelope: *envelope, owner: None });

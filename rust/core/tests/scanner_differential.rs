@@ -36,13 +36,20 @@ fn value(frame: &[u8], span: Span) -> Option<Value> {
 /// Every member of a message that the scanner knows, as serde sees it.
 fn compare(frame: &[u8], envelope: &Envelope) {
     let whole: Value = serde_json::from_slice(frame).expect("what the scanner takes is JSON");
-    for (name, span) in [("id", envelope.id), ("params", envelope.params), ("result", envelope.result), ("error", envelope.error)] {
+    for (name, span) in [
+        ("id", envelope.id),
+        ("params", envelope.params),
+        ("result", envelope.result),
+        ("error", envelope.error),
+    ] {
         if let Some(found) = value(frame, span) {
             assert_eq!(Some(&found), whole.get(name), "{name}");
         }
     }
     let params = whole.get("params");
-    for (name, span) in [("reason", envelope.reason), ("progress", envelope.progress), ("total", envelope.total)] {
+    for (name, span) in
+        [("reason", envelope.reason), ("progress", envelope.progress), ("total", envelope.total)]
+    {
         assert_eq!(value(frame, span).as_ref(), params.and_then(|params| params.get(name)), "{name}");
     }
 }
