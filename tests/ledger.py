@@ -1,4 +1,4 @@
-"""Reads the ledger of requirements (requirements.toml); run as a script, brings its lists of tests up to date.
+"""Reads the ledger of requirements (requirements.toml); run as a script, it brings the lists up to date.
 
 A test proves a row by bearing its id in its name: `test_can_13_...` in Python, `can_13_...` in Rust. What is
 written by hand in the ledger, the text of a row and why it is not proved here, is kept.
@@ -82,9 +82,9 @@ def node(item: object) -> str:
 def write(ledger: list[Row]) -> None:
     """Write the ledger."""
     lines = [
-        "# Every requirement that touches what is in flight, and what proves it. `python tests/ledger.py` fills in",
-        "# the tests; the rest is written by hand. States: proved; later (Streamable HTTP is not here yet);",
-        "# not ours (another layer's business); open (ours, and missing).",
+        "# Every requirement that touches what is in flight, and what proves it. `python tests/ledger.py`",
+        "# fills in the tests; the rest is written by hand. States: proved; later (Streamable HTTP is not",
+        "# here yet); not ours (another layer's business); open (ours, and missing).",
     ]
     for row in ledger:
         lines += ["", f'["{row.id}"]', f'text = "{row.text}"', f'state = "{row.state}"']
@@ -104,7 +104,9 @@ def summary() -> list[str]:
         group[row.state] += 1
     table["all"] = {state: sum(group[state] for group in table.values()) for state in states}
     lines = [f"{'':6}" + "".join(f"{state:>10}" for state in states)]
-    return lines + [f"{name:6}" + "".join(f"{group[state]:10}" for state in states) for name, group in table.items()]
+    return lines + [
+        f"{name:6}" + "".join(f"{group[state]:10}" for state in states) for name, group in table.items()
+    ]
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 import turnout
 from wire import Raw, Wire, cancelled, frame, notification, progress, request, result
 
@@ -46,7 +47,9 @@ def test_bat_03_initialize_is_not_taken_in_a_batch():
 
 def test_bat_02_a_broken_member_harms_no_other():
     w = wire(role="server")
-    deliveries = w.take(batch(b"7", request(1), b"{}", b"[]", b'{"jsonrpc":"2.0","id":null,"method":"m"}', request(2)))
+    deliveries = w.take(
+        batch(b"7", request(1), b"{}", b"[]", b'{"jsonrpc":"2.0","id":null,"method":"m"}', request(2))
+    )
     assert [d.id for d in deliveries if type(d) is turnout.Request] == [1, 2]
     assert all("error" in message for message in w.written())
     assert w.answers

@@ -104,7 +104,8 @@ def test_can_16_a_second_cancel_of_a_declining_handler_changes_nothing():
 
 
 MALFORMED = [
-    "null", "true", "1.5", "[]", "[1]", "{}", '{"a":1}', json.dumps("x" * (1 << 20)), "1e999", '"\\ud800"', "-0",
+    "null", "true", "1.5", "[]", "[1]", "{}", '{"a":1}', json.dumps("x" * (1 << 20)),
+    "1e999", '"\\ud800"', "-0",
 ]  # fmt: skip
 
 
@@ -314,7 +315,7 @@ def test_can_19_both_ends_log_the_reason_in_one_escaped_line(on_loop, caplog):
 
 @pytest.mark.parametrize("stubborn", ["swallows", "reraises", "raises", "answers", "delays"])
 def test_can_11_can_13_handlers_of_every_temper(on_loop, stubborn):
-    """python-sdk#2610, go-sdk#1259: whatever the handler makes of its cancel, the loop lives and the wire is silent."""
+    """python-sdk#2610, go-sdk#1259: whatever a handler makes of its cancel, the loop lives."""
 
     async def main():
         async with turnout.Router() as router:

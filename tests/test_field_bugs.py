@@ -1,6 +1,6 @@
 """25 bugs of other implementations, one test each, named after the thread where people met them.
 
-Those of Streamable HTTP come with that transport: csharp-sdk#1365, rust-sdk#1193, rust-sdk#857, python-sdk#953.
+Those of Streamable HTTP come with it: csharp-sdk#1365, rust-sdk#1193, rust-sdk#857, python-sdk#953.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 import turnout
 from wire import MODERN, Raw, Wire, cancelled, error, kinds, outcome, progress, request, result
 
@@ -88,7 +89,11 @@ def test_claude_code_51073_x_05_a_late_answer_never_closes_anything():
     call = wire.call()
     call.cancel()
     wire.raw()
-    assert kinds(wire.take(result(call.id), result(12345), error("x"))) == ["LateResponse", "Unmatched", "Unmatched"]
+    assert kinds(wire.take(result(call.id), result(12345), error("x"))) == [
+        "LateResponse",
+        "Unmatched",
+        "Unmatched",
+    ]
     assert not wire.connection.is_over
     assert wire.answers
 
@@ -115,7 +120,9 @@ def test_claude_code_39396_rid_05_a_client_that_calls_everything_1_is_served():
     assert [m["result"]["n"] for m in wire.written()] == list(range(10))
 
 
-@pytest.mark.parametrize("id", ["9007199254740993", "1.9", "1e3", "9223372036854775807", "9223372036854775808"])
+@pytest.mark.parametrize(
+    "id", ["9007199254740993", "1.9", "1e3", "9223372036854775807", "9223372036854775808"]
+)
 def test_go_sdk_1253_go_sdk_1178_rid_02_ids_never_go_through_a_float(id):
     wire = Wire()
     asked = wire.ask(Raw(id))
@@ -215,7 +222,7 @@ def test_typescript_sdk_2695_tmo_09_the_cap_holds_without_progress_below_the_tim
 def test_go_sdk_1150_tmo_05_x_04_a_peer_that_does_not_read_delays_no_caller(on_loop):
     async def main():
         async with turnout.Router() as router:
-            pa, pb = await pair(router)
+            pa, _pb = await pair(router)
             pa.pause_writing()
             call = pa.send("m", timeout=0.01)
             with pytest.raises(turnout.CallTimedOut):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 import turnout
 from wire import Wire, cancelled, frame, kinds, progress, request, result
 
@@ -21,8 +22,8 @@ BAD = {
     b'{"jsonrpc":"2.0","id":1,"\\u0069d":2,"method":"m"}': "duplicate_key",
     b'{"jsonrpc":"2.0","id":1,"method":"m","meth\\u006fd":"n"}': "duplicate_key",
     b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{},"_meta":{}}}': "duplicate_key",
-    b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"progressToken":1,"progressToken":2}}}': "duplicate_key",
-    b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"requestI\\u0064":2}}': "duplicate_key",
+    b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"progressToken":1,"progressToken":2}}}': "duplicate_key",  # noqa: E501
+    b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"requestI\\u0064":2}}': "duplicate_key",  # noqa: E501
     b'{"jsonrpc":"2.0","id":1,"method":7}': "bad_method",
     b'{"jsonrpc":"2.0","id":1,"method":"m","params":7}': "bad_params",
     b'{"jsonrpc":"2.0","id":1,"method":"m","result":{}}': "method_and_result",
@@ -49,7 +50,9 @@ def test_rid_01_trs_02_x_05_a_bad_line_is_that_lines_trouble_only(bad, role):
     assert wire.answers
 
 
-@pytest.mark.parametrize("noise", [b"Listening on port 80", b"\x1b[31mwarn\x1b[0m", b"\xef\xbb\xbf", b"\x00\x00", b"{oops"])
+@pytest.mark.parametrize(
+    "noise", [b"Listening on port 80", b"\x1b[31mwarn\x1b[0m", b"\xef\xbb\xbf", b"\x00\x00", b"{oops"]
+)
 def test_trs_02_a_line_that_a_server_printed_is_not_answered(noise):
     wire = Wire(role="client")
     assert kinds(wire.take(noise + b"\n")) == ["Refused"]
@@ -72,7 +75,7 @@ def test_a_peer_that_dies_at_every_byte_of_a_frame(message):
         assert wire.take(message[:cut]) == []
         left = wire.connection.take_end()
         whole = message[:cut].strip() == message.strip()
-        if 0 < cut and not whole:
+        if cut > 0 and not whole:
             (truncated,) = left
             assert (truncated.reason, truncated.length) == ("truncated", cut)
         wire.connection.end("peer_exited", exit_code=1)
@@ -106,7 +109,7 @@ def test_trs_11_nothing_is_taken_after_the_end():
 
 def test_trs_01_trs_03_no_frame_of_ours_holds_a_newline_whatever_goes_in():
     wire = Wire()
-    nasty = "a\nb\r\nc\u2028\x00\"\\"
+    nasty = 'a\nb\r\nc\u2028\x00"\\'
     wire.connection.send(nasty, {nasty: nasty})
     wire.connection.notify(nasty, {nasty: [nasty]})
     asked = wire.ask("x", token="t")

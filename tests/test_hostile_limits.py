@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 import turnout
 from wire import Raw, Wire, frame, notification, progress, request, result
 

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
+
 import turnout
 from wire import Wire
 
@@ -14,7 +15,10 @@ RECORDINGS = sorted((Path(__file__).parent / "frames").glob("*.jsonl"))
 
 
 def recorded(path):
-    return [(who, raw.encode(errors="surrogateescape")) for who, raw in map(json.loads, path.read_text().splitlines())]
+    return [
+        (who, raw.encode(errors="surrogateescape"))
+        for who, raw in map(json.loads, path.read_text().splitlines())
+    ]
 
 
 def parsed(raw):
@@ -70,7 +74,7 @@ def test_rid_01_a_server_takes_what_a_client_sent(path, seed):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
 def test_rid_06_a_client_settles_what_a_server_answered(path, seed):
-    """The recorded requests are sent again; the recorded answers, under our ids, end each of them as recorded."""
+    """Recorded requests are sent again; recorded answers, under our ids, end each as recorded."""
     frames = recorded(path)
     wire = Wire(revision_of(frames), "either")
     dice, calls, ends = random.Random(seed), {}, []
@@ -84,7 +88,9 @@ def test_rid_06_a_client_settles_what_a_server_answered(path, seed):
                 params = message.get("params")
                 if isinstance(params, dict):
                     params.pop("_meta", None)
-                calls[id] = wire.call(message["method"], json.dumps(params if isinstance(params, dict) else {}).encode())
+                calls[id] = wire.call(
+                    message["method"], json.dumps(params if isinstance(params, dict) else {}).encode()
+                )
             continue
         if "method" not in message and id in calls:
             call = calls[id]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ledger
 import pytest
+
+import ledger
 
 ROWS = ledger.rows()
 
@@ -40,7 +41,9 @@ def test_every_test_named_after_a_row_is_listed_there():
     listed = {(row.id, test) for row in ROWS for test in row.tests}
     for test in ledger.python_tests() | ledger.rust_tests():
         for id in ledger.ids_in(test):
-            assert (id, test) in listed, f"{test} is named after {id}, which does not list it; run tests/ledger.py"
+            assert (id, test) in listed, (
+                f"{test} is named after {id}, which does not list it; run tests/ledger.py"
+            )
 
 
 def test_every_test_named_after_a_row_is_run(request: pytest.FixtureRequest):
@@ -51,4 +54,6 @@ def test_every_test_named_after_a_row_is_run(request: pytest.FixtureRequest):
         pytest.skip("only a part of the tests was asked for")
     for row in ROWS:
         for test in row.tests:
-            assert "::" not in test or not test.startswith("tests/") or test in collected, f"{row.id}: {test} is not run"
+            assert "::" not in test or not test.startswith("tests/") or test in collected, (
+                f"{row.id}: {test} is not run"
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 import turnout
 from wire import LEGACY, MODERN, Raw, Wire, error, notification, outcome, progress, result
 
@@ -159,7 +160,9 @@ def test_tsx_11_a_task_of_the_extension_is_not_cancelled_by_the_notification():
     (sent,) = wire.written()
     assert (sent["method"], sent["params"]["taskId"]) == ("tasks/cancel", "t1")
     assert call.cancel("again") is False
-    wire.take(result(sent["id"]), notification("notifications/tasks", {"taskId": "t1", "status": "cancelled"}))
+    wire.take(
+        result(sent["id"]), notification("notifications/tasks", {"taskId": "t1", "status": "cancelled"})
+    )
     assert wire.at_rest
 
 
@@ -254,3 +257,26 @@ def test_two_tasks_under_one_id_do_not_confuse_the_tables():
     wire.later(10_000)
     wire.connection.end()
     assert wire.at_rest
+
+
+def test_prg_18_progress_of_the_task_reaches_the_callbacks_of_its_call_until_the_task_is_over():
+    wire = client()
+    seen = []
+    call = wire.connection.send("tools/call", TASK, on_progress=lambda update: seen.append(update.progress))
+    wire.raw()
+    wire.take(progress(call.id, 1), created(call.id), progress(call.id, 2))
+    assert call.done()
+    wire.take(progress(call.id, 3))
+    wire.take(notification("notifications/tasks/status", {"taskId": "t1", "status": "completed"}))
+    wire.take(progress(call.id, 4))
+    assert seen == [1, 2, 3]
+
+
+def test_prg_18_prg_21_a_server_keeps_the_token_of_a_task_it_made_until_it_says_so():
+    wire = Wire(LEGACY[-1], "server")
+    asked = wire.ask(1, token="t", **TASK)
+    asked.respond({"task": {"taskId": "t1", "status": "working"}})
+    assert asked.progress(1) == "sent"
+    assert asked.finish_task() is True
+    assert asked.progress(2) == "over"
+    assert asked.finish_task() is False

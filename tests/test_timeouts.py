@@ -1,4 +1,4 @@
-"""Three clocks: idle (renewed by progress), maximum (never renewed), and the pause while a person is asked."""
+"""Three clocks: idle (renewed by progress), maximum (never), and the pause while a person is asked."""
 
 from __future__ import annotations
 

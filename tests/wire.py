@@ -1,4 +1,4 @@
-"""A connection without an event loop, whose peer is played by hand: every byte and every moment is the test's."""
+"""A connection without an event loop, its peer played by hand: every byte and moment is the test's."""
 
 from __future__ import annotations
 

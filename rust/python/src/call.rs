@@ -103,10 +103,6 @@ impl Call {
     pub fn update(&self, py: Python<'_>, update: &record::Progress, wakeups: &mut Vec<Wakeup>) {
         let callbacks: Vec<Py<PyAny>> = {
             let state = lock(&self.state);
-            if state.ended.is_some() {
-                // It was answered with a task: what follows is the task's, not the call's.
-                return;
-            }
             let mut callbacks = Vec::new();
             for follower in &state.followers {
                 match follower {

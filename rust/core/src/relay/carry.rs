@@ -240,10 +240,12 @@ impl<L: Line> Relay<L> {
             {
                 Way::Drop
             }
-            (Event::Notification { frame, envelope, .. }, _) => match envelope.method.of(frame.of(region)) {
-                b"notifications/cancelled" | b"notifications/progress" => Way::Host,
-                _ => Way::Spread,
-            },
+            (Event::Notification { frame, envelope, .. }, _) => {
+                match &*envelope.method_name(frame.of(region)) {
+                    b"notifications/cancelled" | b"notifications/progress" => Way::Host,
+                    _ => Way::Spread,
+                }
+            }
             // The record has it, the counters have it; on the way through it is nobody's event.
             (Event::LateResponse { .. } | Event::LateProgress { .. }, Side::Upstream { .. }) => Way::Drop,
             _ => Way::Host,
@@ -471,7 +473,8 @@ impl<L: Line> Relay<L> {
     fn spread(&self, round: &mut Round<'_, L>, source: &Member<L>, event: &Told<L>) {
         let Event::Notification { frame, envelope, .. } = event else { return };
         let frame = frame.of(round.region);
-        let name = envelope.method.of(frame);
+        let name = envelope.method_name(frame);
+        let name = &*name;
         let keys: Vec<Key> = match &source.side {
             // The handshake is ours, on either side.
             Side::Client { .. } if name == b"notifications/initialized" => Vec::new(),

@@ -116,7 +116,7 @@ impl Routes {
     /// Where the request in `frame` goes.
     pub fn find<'a>(&self, frame: &'a [u8], envelope: &Envelope) -> Matched<'a> {
         let unchanged = |goal| Matched { goal, name: (Span::default(), Cow::Borrowed(&b""[..])) };
-        let Some(method) = self.methods.get(envelope.method.of(frame)) else {
+        let Some(method) = self.methods.get(&*envelope.method_name(frame)) else {
             return unchanged(self.fallback);
         };
         if !method.prefixes.is_empty()
