@@ -22,7 +22,7 @@ BAD = {
     b'{"jsonrpc":"2.0","id":1,"\\u0069d":2,"method":"m"}': "duplicate_key",
     b'{"jsonrpc":"2.0","id":1,"method":"m","meth\\u006fd":"n"}': "duplicate_key",
     b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{},"_meta":{}}}': "duplicate_key",
-    b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"progressToken":1,"progressToken":2}}}': "duplicate_key",  # noqa: E501
+    b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"progressToken":1,"progressToken":2}}}': "duplicate_key",
     b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"requestI\\u0064":2}}': "duplicate_key",  # noqa: E501
     b'{"jsonrpc":"2.0","id":1,"method":7}': "bad_method",
     b'{"jsonrpc":"2.0","id":1,"method":"m","params":7}': "bad_params",

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeGuard, cast
 
 import anyio
 import anyio.lowlevel
-import sniffio
 from mcp.shared import dispatcher as sdk
 from mcp.shared._compat import resync_tracer
 from mcp.shared.dispatcher import run_notify_intercept
@@ -37,6 +36,7 @@ from mcp_types import (
 )
 
 from turnout.mcp.context import Context
+from turnout.mcp.library import on_asyncio
 from turnout.mcp.sending import GONE, Sender
 from turnout.mcp.streams import Reader
 
@@ -134,7 +134,7 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             ExceptionGroup: what a handler raised, with `raise_handler_exceptions`.
 
         """
-        if sniffio.current_async_library() != "asyncio":
+        if not on_asyncio():
             raise RuntimeError(
                 "turnout's dispatcher runs on asyncio; on trio use the SDK's JSONRPCDispatcher"
             )

@@ -1,4 +1,8 @@
-"""Stand-in for the native tables."""
+"""What is in flight under the SDK's streams, whose messages are objects and never frames.
+
+The native tables read and write frames. Until they offer the same without any, this is a plain table in Python:
+it decides who gets what, and keeps no records.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +57,11 @@ class Flights:
         return slot
 
     def outbound(self) -> dict[int | str, Any]:
+        """Requests of ours, by id."""
         return dict(self._outbound)
 
     def inbound(self) -> dict[int | str, Any]:
+        """Requests of the peer, by id."""
         return dict(self._inbound)
 
     def abandon(self, request_id: int | str, by: str, reason: str | None) -> bool:

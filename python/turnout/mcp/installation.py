@@ -49,10 +49,9 @@ def install() -> bool:
         return False
     theirs = importlib.import_module("mcp.shared.jsonrpc_dispatcher").JSONRPCDispatcher
     ours = importlib.import_module("turnout.mcp.dispatcher").Dispatcher
-    library = importlib.import_module("sniffio")
 
     def new(cls: type[Any], *args: Any, **options: Any) -> Any:
-        if cls is not theirs or not _on_asyncio(library):
+        if cls is not theirs or not on_asyncio():
             return object.__new__(cls)
         return ours(*args, **options)
 
@@ -80,15 +79,3 @@ def uninstall() -> bool:
 
 def _as_ever(cls: type[Any], *_args: Any, **_options: Any) -> Any:
     return object.__new__(cls)
-
-
-def _on_asyncio(library: Any) -> bool:
-    global _told  # noqa: PLW0603
-    try:
-        running = library.current_async_library()
-    except library.AsyncLibraryNotFoundError:
-        running = "no event loop"
-    if running != "asyncio" and not _told:
-        _told = True
-        log.warning("on %s the MCP SDK keeps its own dispatcher; turnout's runs on asyncio", running)
-    return bool(running == "asyncio")
