@@ -8,6 +8,8 @@ import warnings
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from turnout.mcp.library import on_asyncio
+
 log = logging.getLogger("turnout.mcp")
 
 # Versions of the SDK whose own tests pass on our dispatcher (`make test-sdk`).
@@ -51,7 +53,7 @@ def install() -> bool:
     ours = importlib.import_module("turnout.mcp.dispatcher").Dispatcher
 
     def new(cls: type[Any], *args: Any, **options: Any) -> Any:
-        if cls is not theirs or not on_asyncio():
+        if cls is not theirs or not _runs_here():
             return object.__new__(cls)
         return ours(*args, **options)
 
@@ -79,3 +81,12 @@ def uninstall() -> bool:
 
 def _as_ever(cls: type[Any], *_args: Any, **_options: Any) -> Any:
     return object.__new__(cls)
+
+
+def _runs_here() -> bool:
+    global _told  # noqa: PLW0603
+    running = on_asyncio()
+    if not running and not _told:
+        _told = True
+        log.warning("without an asyncio loop the MCP SDK keeps its own dispatcher; turnout's runs on asyncio")
+    return running
