@@ -74,6 +74,7 @@ test-sdk: $(VENV)/.built
 bench: $(VENV)/.built
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
 	$(CARGO) bench --package turnout-core
+	@command -v valgrind >/dev/null && $(BIN)/python -m benches.instructions || echo "turnout: valgrind is missing; instructions are not counted"
 	$(BIN)/python -m benches.report
 
 # ---- how clean ----

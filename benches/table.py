@@ -49,7 +49,7 @@ def routers(run: Run, names: Sequence[str] | None = None, loops: Sequence[str] =
                 pair = ("turnout", other) if scenario.unit == "a second" else (other, "turnout")
                 ratios.append(_ratio(run.ratio(scenario.name, *pair, loop)))
             rows.append([scenario.title, scenario.unit, loop, *map(_cell, figures), *ratios])
-    return _markdown([*head, "to mcp", "to by hand"], rows)
+    return markdown([*head, "to mcp", "to by hand"], rows)
 
 
 def relays(run: Run, loops: Sequence[str] = LOOPS) -> str:
@@ -68,7 +68,7 @@ def relays(run: Run, loops: Sequence[str] = LOOPS) -> str:
                     pair = ("turnout", other) if measure == "rate" else (other, "turnout")
                     ratios.append(_ratio(run.ratio(name, *pair, loop)))
                 rows.append([route.size, str(route.batch), unit, loop, *map(_cell, figures), *ratios])
-    return _markdown([*head, "to floor", "to by hand", "to FastMCP"], rows)
+    return markdown([*head, "to floor", "to by hand", "to FastMCP"], rows)
 
 
 def _cell(figure: Figure | None) -> str:
@@ -83,7 +83,8 @@ def _ratio(value: float | None) -> str:
     return MISSING if value is None else f"{value:.0f}x" if value >= 20 else f"{value:.2g}x"
 
 
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(lines)
