@@ -1,0 +1,247 @@
+//! The peer's requests: answered, declined, reported on.
+
+use std::sync::Arc;
+
+use super::{
+    Answer, Answered, Connection, INTERNAL_ERROR, Pending, RECENT, Reported, SHORT, SLACK, SendError,
+};
+use crate::encode;
+use crate::envelope;
+use crate::event::Host;
+use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
+use crate::id;
+use crate::limits::{Exceeded, clip};
+use crate::record::{Progress, Time};
+use crate::rules::{Forbidden, method};
+
+impl<H: Host> Connection<H> {
+    /// Hangs the host's handle on a request of the peer's, so that its cancel can find it; false where it is over.
+    pub fn attach(&mut self, number: u64, owner: H::Request) -> bool {
+        let Some((slot, state)) = self.arrivals.find(number) else { return false };
+        let Some(entry) = self.inbound[slot].as_mut() else { return false };
+        entry.owner = Some(owner);
+        state.is_live()
+    }
+
+    /// The host's handles of the peer's requests in flight.
+    pub fn handled(&self) -> Vec<H::Request> {
+        self.inbound.iter().flatten().filter_map(|entry| entry.owner.clone()).collect()
+    }
+
+    /// The handler opts out of being stopped: a cancel reaches it as a flag only (CAN-16).
+    pub fn decline(&mut self, number: u64) {
+        if let Some(entry) = self.arrivals.find(number).and_then(|(slot, _)| self.inbound[slot].as_mut()) {
+            entry.declines = true;
+        }
+    }
+
+    /// Answers a request of the peer's; where it is over, nothing is written (CAN-13).
+    ///
+    /// A result that creates a task (2025-11-25) keeps the request's token alive until
+    /// [`Connection::finish_task`] (PRG-18).
+    pub fn answer(&mut self, now: Time, number: u64, answer: Answer<'_>) -> Answered {
+        let answer = match answer {
+            Answer::Result(bytes) if self.creates_task(number, bytes) => Answer::Task(bytes),
+            answer => answer,
+        };
+        let event = match answer {
+            Answer::Result(_) => Happening::Answered,
+            Answer::Task(_) => Happening::AnsweredWithTask,
+            Answer::Error { .. } => Happening::Failed,
+        };
+        let size = match answer {
+            Answer::Result(bytes) | Answer::Task(bytes) => bytes.len(),
+            Answer::Error { message, data, .. } => message.len() + data.len(),
+        };
+        if !self.has_room_for_answer(size) {
+            return self.overflow(now, number);
+        }
+        let Ok(moved) = self.arrivals.claim(number, event) else { return Answered::default() };
+        let Some(entry) = self.inbound[moved.slot].as_ref() else { return Answered::default() };
+        let record = Arc::clone(&entry.record);
+        let silent = moved.to == State::Declined;
+        if !silent {
+            self.flush_pending(moved.slot);
+            let progress_end = self.inbound[moved.slot].as_ref().map_or(0, |entry| entry.progress_end);
+            let out = self.output.result_after(progress_end);
+            match answer {
+                Answer::Result(bytes) | Answer::Task(bytes) if self.rules.has_result_type() => {
+                    encode::typed_result(out, record.wire_id(), bytes);
+                }
+                Answer::Result(bytes) | Answer::Task(bytes) => encode::result(out, record.wire_id(), bytes),
+                Answer::Error { code, message, data } => {
+                    encode::error(out, record.wire_id(), code, message, data);
+                }
+            }
+            if self.rules.ends_listen_with_cancelled(&record.method) {
+                let out = self.output.result_after(progress_end);
+                encode::cancelled_raw(out, record.wire_id(), None);
+                self.counters.cancels_out += 1;
+            }
+            record.note_written(now);
+        }
+        if let Some(outcome) = moved.to.outcome() {
+            record.note_outcome(outcome, now);
+            self.ledger.keep([Arc::clone(&record)]);
+        }
+        if moved.to == State::Task {
+            self.forget_id(moved.slot);
+        } else {
+            self.remove_inbound(now, moved.slot, number);
+        }
+        Answered { written: !silent, finished: Some(record) }
+    }
+
+    pub(crate) fn has_room_for_answer(&self, size: usize) -> bool {
+        let most = self.limits.max_output_bytes + if size <= SHORT { SLACK } else { 0 };
+        self.output.len() + size <= most
+    }
+
+    pub(super) fn creates_task(&self, number: u64, result: &[u8]) -> bool {
+        let entry = self.arrivals.find(number).and_then(|(slot, _)| self.inbound[slot].as_ref());
+        let open = self.inbound.len().saturating_sub(self.arrivals.live());
+        entry.is_some_and(|entry| entry.augmented && entry.record.wants_progress)
+            && self.rules.token_outlives_task_creation()
+            && open < self.limits.max_inbound
+            && envelope::find_member(result, "task").is_some()
+    }
+
+    /// Retires the token of a request of the peer's that was answered with a task (PRG-21).
+    pub fn finish_task(&mut self, now: Time, number: u64) -> bool {
+        match self.arrivals.find(number) {
+            Some((slot, State::Task)) => {
+                self.remove_inbound(now, slot, number);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Sends a notification on the listen `number` of the peer's, marked with its id (SUB-06).
+    ///
+    /// False where the listen is over (SUB-10). The acknowledgment comes first (SUB-02, SUB-03).
+    pub fn notify_subscriber(&mut self, number: u64, method: &str, params: &[u8]) -> Result<bool, SendError> {
+        let Some((slot, State::Running)) = self.arrivals.find(number) else { return Ok(false) };
+        let Some(entry) = self.inbound[slot].as_mut() else { return Ok(false) };
+        entry.acknowledged |= method == method::ACKNOWLEDGED;
+        if !entry.acknowledged {
+            return Err(SendError::Forbidden(Forbidden::NotAcknowledged));
+        }
+        if self.output.len() + params.len() > self.limits.max_output_bytes {
+            let (limit, value) = ("max_output_bytes", self.limits.max_output_bytes);
+            return Err(SendError::Exceeded(Exceeded { limit, value }));
+        }
+        let meta = envelope::find_member(params, "_meta").unwrap_or_default();
+        let member = [b"\"io.modelcontextprotocol/subscriptionId\":", entry.record.wire_id()].concat();
+        encode::notification_with_meta(self.output.frame(), method, params, meta, &member);
+        Ok(true)
+    }
+
+    /// Fails the one request whose result does not fit into the output (G7).
+    pub(crate) fn overflow(&mut self, now: Time, number: u64) -> Answered {
+        let Ok(moved) = self.arrivals.claim(number, Happening::Cancel) else { return Answered::default() };
+        let Some(entry) = self.inbound[moved.slot].as_ref() else { return Answered::default() };
+        let record = Arc::clone(&entry.record);
+        record.note_cancel(CancelledBy::Overflow, Some("max_output_bytes"), now);
+        if self.output.len() <= self.limits.max_output_bytes + SLACK {
+            let data = b"{\"reason\":\"overloaded\",\"limit\":\"max_output_bytes\"}";
+            let out = self.output.result_after(entry.progress_end);
+            encode::error(
+                out,
+                record.wire_id(),
+                INTERNAL_ERROR,
+                "the result does not fit into the output",
+                data,
+            );
+        } else {
+            self.counters.replies_dropped += 1;
+        }
+        record.note_outcome(Outcome::Cancelled, now);
+        self.ledger.keep([Arc::clone(&record)]);
+        self.remove_inbound(now, moved.slot, number);
+        Answered { written: false, finished: Some(record) }
+    }
+
+    pub(crate) fn forget_id(&mut self, slot: usize) {
+        if let Some(entry) = self.inbound[slot].as_ref() {
+            let hash = id::hash(entry.record.wire_id(), &self.hasher);
+            self.recent[self.recent_at % RECENT] = hash;
+            self.recent_at += 1;
+            if let Ok(found) = self.ids.find_entry(hash, |at| *at as usize == slot) {
+                found.remove();
+            }
+        }
+    }
+
+    pub(crate) fn remove_inbound(&mut self, now: Time, slot: usize, number: u64) {
+        self.forget_id(slot);
+        let _ = self.arrivals.claim(number, Happening::Forget);
+        if let Some(entry) = self.inbound[slot].take()
+            && &*entry.record.method == method::ELICIT
+        {
+            self.asking = self.asking.saturating_sub(1);
+            if self.asking == 0 {
+                self.stood_still += now.saturating_sub(self.asking_since);
+            }
+        }
+    }
+
+    pub(crate) fn note_asking(&mut self, now: Time) {
+        if self.asking == 0 {
+            self.asking_since = now;
+        }
+        self.asking += 1;
+    }
+
+    /// Reports progress on a request of the peer's (PRG-05 to PRG-17).
+    pub fn progress(&mut self, now: Time, number: u64, update: &Progress) -> Result<Reported, Forbidden> {
+        self.rules.may_progress()?;
+        let Some((slot, state)) = self.arrivals.find(number) else { return Ok(Reported::Over) };
+        if !matches!(state, State::Running | State::Task) {
+            return Ok(Reported::Over);
+        }
+        let Some(entry) = self.inbound[slot].as_mut() else { return Ok(Reported::Over) };
+        if !entry.record.wants_progress {
+            return Ok(Reported::NotWanted);
+        }
+        let finite = update.progress.is_finite() && update.total.is_none_or(f64::is_finite);
+        if !finite {
+            entry.record.note_dropped_progress();
+            return Ok(Reported::NotIncreasing);
+        }
+        let clipped = update.message.as_deref().map(|text| clip(text, self.limits.max_text_bytes).into());
+        let update = Progress { message: clipped, ..update.clone() };
+        if !entry.record.note_progress(&update, now) {
+            return Ok(Reported::NotIncreasing);
+        }
+        if self.congested || self.output.len() >= self.limits.max_output_bytes {
+            if entry.pending.replace(Pending::Update(update)).is_none() {
+                self.pending.push(number);
+                return Ok(Reported::Sent);
+            }
+            self.counters.progress_coalesced += 1;
+            return Ok(Reported::Coalesced);
+        }
+        let with_message = self.rules.progress_has_message();
+        encode::progress(self.output.frame(), entry.record.wire_token(), &update, with_message);
+        entry.progress_end = self.output.position();
+        self.counters.progress_out += 1;
+        Ok(Reported::Sent)
+    }
+
+    /// Whether there is room for a word that nobody here waits for. A peer that asks and asks and never reads
+    /// does not make the output grow without end.
+    pub(crate) fn may_reply(&mut self) -> bool {
+        let room = self.output.len() < self.limits.max_output_bytes;
+        self.counters.replies_dropped += u64::from(!room);
+        room
+    }
+
+    /// Answers a request that was never taken, under its id as it stood on the wire.
+    pub fn reject(&mut self, id: &[u8], code: i64, message: &str, data: &[u8]) {
+        if !self.may_reply() {
+            return;
+        }
+        encode::error(self.output.frame(), id, code, message, data);
+    }
+}

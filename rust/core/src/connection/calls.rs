@@ -1,0 +1,233 @@
+//! Our requests: sent, cancelled, and what a task keeps of them.
+
+use std::sync::Arc;
+
+use super::{Asked, Connection, Outbound, PATIENCE, Send, SendError, put};
+use crate::encode;
+use crate::event::{Batch, End, Event, Host};
+use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
+use crate::id;
+use crate::limits::{Exceeded, clip};
+use crate::record::{Record, Time};
+use crate::rules::{CancelWay, method};
+use crate::table::{Full, Moved};
+
+impl<H: Host> Connection<H> {
+    /// Registers a request, then writes it into the output (S2: an answer can never arrive unknown).
+    pub fn send(&mut self, now: Time, send: Send<'_, H::Call>) -> Result<Arc<Record>, SendError> {
+        let Send { request, owner, idle, max, augmented, custom_token } = send;
+        let wants_progress = request.progress_token || !custom_token.is_empty();
+        let (method, size) = (request.method, request.params.len());
+        let asked = Asked { method, size, owner, idle, max, augmented, wants_progress, is_leg: false };
+        let record = self.admit(now, asked, custom_token)?;
+        self.output.request(record.number, |out| encode::request(out, record.number, &request));
+        Ok(record)
+    }
+
+    /// Registers a request of ours; the caller writes it before anything else.
+    pub(crate) fn admit(
+        &mut self,
+        now: Time,
+        asked: Asked<'_, H::Call>,
+        custom_token: &[u8],
+    ) -> Result<Arc<Record>, SendError> {
+        if self.over {
+            return Err(SendError::Closed);
+        }
+        self.rules.may_request().map_err(SendError::Forbidden)?;
+        let full = |limit, value| SendError::Exceeded(Exceeded { limit, value });
+        if self.table.live() >= self.limits.max_outbound {
+            return Err(full("max_outbound", self.limits.max_outbound));
+        }
+        if self.output.len() + asked.size > self.limits.max_output_bytes {
+            return Err(full("max_output_bytes", self.limits.max_output_bytes));
+        }
+        let token = (!custom_token.is_empty()).then(|| id::key(custom_token).to_bytes());
+        if let Some(token) = &token {
+            let live = |number| self.table.find(number).is_some_and(|(_, state)| state.is_live());
+            if self.tokens.contains_key(token.as_slice()) || id::minted(custom_token).is_some_and(live) {
+                return Err(SendError::TokenInUse);
+            }
+        }
+        let minted = loop {
+            let minted = self.table.mint(State::Queued).map_err(|full_| match full_ {
+                Full::Flights => full("max_outbound", self.table.live()),
+                Full::Numbers => SendError::NumbersExhausted,
+            })?;
+            if !self.tokens.is_empty()
+                && self.tokens.contains_key(id::key_of_number(minted.number).as_slice())
+            {
+                // A caller's own token looks like this number: leave it out, so that no token means two.
+                let _ = self.table.claim(minted.number, Happening::Cancel);
+                let _ = self.table.claim(minted.number, Happening::Forget);
+                continue;
+            }
+            break minted;
+        };
+        let method = self.method(asked.method);
+        let peer = Arc::clone(&self.peer);
+        let mut record = Record::outbound(minted.number, peer, method, asked.wants_progress, now);
+        record.is_leg = asked.is_leg;
+        let record = Arc::new(record);
+        let idle_now = self.idle_clock(now);
+        let entry = Outbound {
+            record: Arc::clone(&record),
+            owner: asked.owner,
+            idle: asked.idle,
+            idle_at: if asked.idle == 0 { Time::MAX } else { idle_now.saturating_add(asked.idle) },
+            max_at: if asked.max == 0 { Time::MAX } else { now.saturating_add(asked.max) },
+            paused_at: 0,
+            augmented: asked.augmented,
+            custom_token: token.is_some(),
+            task: None,
+            task_cancelled: false,
+        };
+        self.arm(minted.slot, &entry, now);
+        if put(&mut self.outbound, minted.slot, entry).is_some_and(|old| old.custom_token) {
+            self.forget_tokens_of(None);
+        }
+        if let Some(token) = token {
+            self.tokens.insert(token.into_boxed_slice(), minted.number);
+        }
+        self.counters.requests_out += 1;
+        Ok(record)
+    }
+
+    /// Writes a notification; `params` is one line of JSON, or empty.
+    pub fn notify(&mut self, method: &str, params: &[u8]) -> Result<(), SendError> {
+        if self.over {
+            return Err(SendError::Closed);
+        }
+        self.rules.may_notify(method).map_err(SendError::Forbidden)?;
+        if self.output.len() + params.len() > self.limits.max_output_bytes {
+            let (limit, value) = ("max_output_bytes", self.limits.max_output_bytes);
+            return Err(SendError::Exceeded(Exceeded { limit, value }));
+        }
+        encode::notification(self.output.frame(), method, params);
+        Ok(())
+    }
+
+    /// Cancels our request `number`; false where it was over already.
+    pub fn cancel(
+        &mut self,
+        now: Time,
+        number: u64,
+        by: CancelledBy,
+        reason: Option<&str>,
+        batch: &mut Batch<H>,
+    ) -> bool {
+        match self.table.claim(number, Happening::Cancel) {
+            Ok(moved) => {
+                self.abandon(now, number, moved, by, reason, batch);
+                true
+            }
+            Err(Some(State::Task)) => self.cancel_task(now, number, by, reason),
+            Err(_) => false,
+        }
+    }
+
+    /// Ends a call that was won by a cancel or a deadline: tells the peer in the way the rules say.
+    pub(super) fn abandon(
+        &mut self,
+        now: Time,
+        number: u64,
+        moved: Moved,
+        by: CancelledBy,
+        reason: Option<&str>,
+        batch: &mut Batch<H>,
+    ) {
+        let reason = reason.map(|reason| clip(reason, self.limits.max_text_bytes));
+        self.wheel.remove(moved.slot);
+        let Some(entry) = self.outbound[moved.slot].as_mut() else { return };
+        let (record, augmented) = (Arc::clone(&entry.record), entry.augmented);
+        record.note_cancel(by, reason, now);
+        let owner = entry.owner.take();
+        if moved.from == State::Queued && self.output.retract(number) {
+            self.release(moved.slot, number);
+        } else if self.rules.cancel_way(&record.method, augmented) == CancelWay::Notify {
+            encode::cancelled(self.output.frame(), number, reason);
+            record.note_cancel_written();
+            self.counters.cancels_out += 1;
+        }
+        let outcome = moved.to.outcome().unwrap_or(Outcome::Cancelled);
+        Self::finish(&record, outcome, now, batch);
+        batch.events.push(Event::Settled { owner, record, end: End::Local(outcome), answer: None });
+    }
+
+    /// Forgets a call that has ended, so that its slot is free.
+    pub(crate) fn release(&mut self, slot: usize, number: u64) {
+        if self.table.claim(number, Happening::Forget).is_err() {
+            return;
+        }
+        self.wheel.remove(slot);
+        if let Some(entry) = self.outbound[slot].take() {
+            if entry.custom_token {
+                self.forget_tokens_of(Some(number));
+            }
+            if let Some(task) = entry.task {
+                self.tasks.remove(&task);
+            }
+        }
+    }
+
+    /// Drops the tokens of `number`, and those of calls that are gone.
+    pub(super) fn forget_tokens_of(&mut self, number: Option<u64>) {
+        let table = &self.table;
+        self.tokens.retain(|_, at| Some(*at) != number && table.find(*at).is_some());
+    }
+
+    /// Asks the peer to stop the task that a call was answered with (TSK-07, TSX-11).
+    pub(super) fn cancel_task(
+        &mut self,
+        now: Time,
+        number: u64,
+        by: CancelledBy,
+        reason: Option<&str>,
+    ) -> bool {
+        let Some((slot, _)) = self.table.find(number) else { return false };
+        let Some(entry) = self.outbound[slot].as_mut() else { return false };
+        let Some(task) = entry.task.clone().filter(|_| !entry.task_cancelled) else { return false };
+        entry.task_cancelled = true;
+        let record = Arc::clone(&entry.record);
+        record.note_cancel(by, reason.map(|reason| clip(reason, self.limits.max_text_bytes)), now);
+        if self.send_task_cancel(now, &task) {
+            record.note_cancel_written();
+        }
+        true
+    }
+
+    /// Sends `tasks/cancel` for a task id as it stood on the wire.
+    pub(crate) fn send_task_cancel(&mut self, now: Time, task: &[u8]) -> bool {
+        let params = [b"{\"taskId\":", task, b"}"].concat();
+        let extra_meta = self.extra_meta(b"");
+        let request = encode::Request {
+            method: method::TASKS_CANCEL,
+            params: &params,
+            extra_meta: &extra_meta,
+            ..encode::Request::default()
+        };
+        let send =
+            Send { request, owner: None, idle: PATIENCE, max: PATIENCE, augmented: false, custom_token: b"" };
+        self.send(now, send).is_ok()
+    }
+
+    /// Ends a task's hold on the token of the call it answered (PRG-19); false where there is none.
+    pub fn forget(&mut self, number: u64) -> bool {
+        match self.table.find(number) {
+            Some((slot, State::Task)) => {
+                self.release(slot, number);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// As [`Connection::forget`], and says so: the task is over, or nobody waits for it any longer.
+    pub(crate) fn end_task(&mut self, number: u64, batch: &mut Batch<H>) {
+        let Some((slot, State::Task)) = self.table.find(number) else { return };
+        if let Some(owner) = self.outbound[slot].as_mut().and_then(|entry| entry.owner.take()) {
+            batch.events.push(Event::TaskOver { owner: Some(owner) });
+        }
+        self.release(slot, number);
+    }
+}

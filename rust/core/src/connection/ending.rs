@@ -1,0 +1,127 @@
+//! The way out: bytes for the transport, and the end of everything in flight.
+
+use std::sync::Arc;
+
+use super::{Connection, Pending};
+use crate::encode;
+use crate::event::{Batch, End, Event, Host};
+use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
+use crate::record::{Direction, Late, Record, Time};
+
+impl<H: Host> Connection<H> {
+    /// Bytes waiting to be written.
+    pub fn output_len(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Hands over what can be written now. Call again on the next turn while [`Connection::output_len`] is not 0.
+    pub fn take_output(&mut self, now: Time) -> Vec<u8> {
+        let taken = self.output.take();
+        if !self.congested && !self.pending.is_empty() {
+            self.set_congested(false);
+        }
+        for number in taken.requests {
+            if let Ok(moved) = self.table.claim(number, Happening::Written)
+                && let Some(entry) = &self.outbound[moved.slot]
+            {
+                entry.record.note_written(now);
+            }
+        }
+        self.counters.bytes_out += taken.bytes.len() as u64;
+        taken.bytes
+    }
+
+    /// Gives the buffer of [`Connection::take_output`] back.
+    pub fn recycle(&mut self, bytes: Vec<u8>) {
+        self.output.recycle(bytes);
+    }
+
+    /// The transport is full, or takes more again: progress is coalesced meanwhile (P4).
+    pub fn set_congested(&mut self, congested: bool) {
+        self.congested = congested;
+        if congested {
+            return;
+        }
+        for number in std::mem::take(&mut self.pending) {
+            let Some((slot, State::Running | State::Task)) = self.arrivals.find(number) else { continue };
+            self.flush_pending(slot);
+        }
+    }
+
+    /// Writes the progress that waits for the request in `slot`.
+    pub(crate) fn flush_pending(&mut self, slot: usize) {
+        let Some(entry) = self.inbound[slot].as_mut() else { return };
+        match entry.pending.take() {
+            None => return,
+            Some(Pending::Frame(frame)) => self.output.frame().extend_from_slice(&frame),
+            Some(Pending::Update(update)) => {
+                let with_message = self.rules.progress_has_message();
+                encode::progress(self.output.frame(), entry.record.wire_token(), &update, with_message);
+            }
+        }
+        entry.progress_end = self.output.position();
+        self.counters.progress_out += 1;
+    }
+
+    /// True while progress is coalesced.
+    pub fn is_congested(&self) -> bool {
+        self.congested
+    }
+
+    /// Ends everything in flight, each flight once (U2): the channel ended, the process exited, or we close.
+    pub fn end(&mut self, now: Time, outcome: Outcome, exit_code: Option<i32>, batch: &mut Batch<H>) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        let (event, by) = match outcome {
+            Outcome::PeerClosed => (Happening::PeerClosed, CancelledBy::Disconnect),
+            Outcome::PeerExited => (Happening::PeerExited, CancelledBy::Disconnect),
+            _ => (Happening::Closed, CancelledBy::Shutdown),
+        };
+        for slot in 0..self.outbound.len() {
+            let Some(entry) = self.outbound[slot].as_mut() else { continue };
+            let record = Arc::clone(&entry.record);
+            let owner = entry.owner.take();
+            if let Ok(moved) = self.table.claim(record.number, event) {
+                if let Some(code) = exit_code {
+                    record.note_exit_code(code);
+                }
+                let outcome = moved.to.outcome().unwrap_or(outcome);
+                Self::finish(&record, outcome, now, batch);
+                self.release(slot, record.number);
+                batch.events.push(Event::Settled { owner, record, end: End::Local(outcome), answer: None });
+            } else {
+                if owner.is_some() && matches!(self.table.find(record.number), Some((_, State::Task))) {
+                    batch.events.push(Event::TaskOver { owner });
+                }
+                self.release(slot, record.number);
+            }
+        }
+        for slot in 0..self.inbound.len() {
+            let Some(entry) = self.inbound[slot].as_mut() else { continue };
+            let record = Arc::clone(&entry.record);
+            let owner = entry.owner.take();
+            if let Ok(moved) = self.arrivals.claim(record.number, event) {
+                record.note_cancel(by, None, now);
+                let outcome = moved.to.outcome().unwrap_or(outcome);
+                Self::finish(&record, outcome, now, batch);
+                batch.events.push(Event::Cancelled { owner, record: Arc::clone(&record), declined: false });
+            }
+            self.remove_inbound(now, slot, record.number);
+        }
+        self.tokens.clear();
+        self.tasks.clear();
+        self.outbound = Vec::new();
+        self.inbound = Vec::new();
+    }
+
+    /// Notes an answer that came after the end of its call, and frees the slot (S6).
+    pub(crate) fn bury(&mut self, now: Time, slot: usize, number: u64, late: Late) -> Option<Arc<Record>> {
+        let record = Arc::clone(&self.outbound[slot].as_ref()?.record);
+        debug_assert_eq!(record.direction, Direction::Outbound);
+        record.note_late(late, now);
+        self.counters.late_responses += 1;
+        self.release(slot, number);
+        Some(record)
+    }
+}
