@@ -10,6 +10,8 @@ use crate::span::Span;
 const HEAD: usize = 4096;
 /// The buffer's size at rest.
 const REST: usize = 16 << 10;
+/// Most that a buffer keeps between reads, however well it was filled: as much as one read offers, and a line.
+const KEPT: usize = 512 << 10;
 
 /// What comes out of the buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +49,9 @@ pub struct FrameBuffer {
 impl FrameBuffer {
     /// An empty buffer for frames of at most `max_frame` bytes.
     pub const fn new(max_frame: usize) -> Self {
+        // Spans have 32 bits; half of that leaves room for what is read behind the longest line.
+        let most = u32::MAX as usize / 2;
+        let max_frame = if max_frame < most { max_frame } else { most };
         Self { data: Vec::new(), filled: 0, line: 0, searched: 0, max_frame, skipping: false, ended: false }
     }
 
@@ -96,7 +101,7 @@ impl FrameBuffer {
             if std::mem::take(&mut self.skipping) {
                 continue;
             }
-            if end - start > self.max_frame {
+            if self.outgrew(start, end) {
                 return Some(self.oversized(start, end));
             }
             if let Some(frame) = self.trimmed(start, end) {
@@ -105,16 +110,29 @@ impl FrameBuffer {
         }
     }
 
-    /// The line without white space around it; None for a blank one.
+    /// The line without the white space that JSON allows around it; None for a blank one.
     fn trimmed(&self, start: usize, end: usize) -> Option<Span> {
         let line = &self.data[start..end];
-        let from = line.iter().position(|byte| !byte.is_ascii_whitespace())?;
-        let to = line.iter().rposition(|byte| !byte.is_ascii_whitespace())?;
+        let solid = |byte: &u8| !matches!(byte, b' ' | b'\t' | b'\r');
+        let from = line.iter().position(solid)?;
+        let to = line.iter().rposition(solid)?;
         Some(Span::new(start + from, start + to + 1))
     }
 
+    /// The length of a line, or of a part of one: a carriage return at its end does not count.
+    fn length(&self, start: usize, end: usize) -> usize {
+        end - start - usize::from(self.data[start..end].ends_with(b"\r"))
+    }
+
+    #[inline]
+    fn outgrew(&self, start: usize, end: usize) -> bool {
+        end - start > self.max_frame && self.length(start, end) > self.max_frame
+    }
+
+    /// However the line arrived, the head that is told is the same.
     fn oversized(&self, start: usize, end: usize) -> Item {
-        Item::Oversized { length: end - start, head: self.data[start..end.min(start + HEAD)].to_vec() }
+        let head = self.data[start..start + HEAD.min(self.max_frame)].to_vec();
+        Item::Oversized { length: self.length(start, end), head }
     }
 
     /// Deals with a line whose newline has not come.
@@ -124,7 +142,7 @@ impl FrameBuffer {
             self.line = self.filled;
             return None;
         }
-        if self.filled - self.line > self.max_frame {
+        if self.outgrew(self.line, self.filled) {
             let item = self.oversized(self.line, self.filled);
             self.skipping = true;
             self.line = self.filled;
@@ -140,16 +158,18 @@ impl FrameBuffer {
         Some(if complete { Item::Frame(frame) } else { Item::Truncated { length: frame.len() } })
     }
 
-    /// Forgets every frame that was handed out. With `may_shrink`, gives back what one large frame took;
-    /// without, the memory stays where it is.
+    /// Forgets every frame that was handed out. With `may_shrink`, gives back what one large frame took, or a
+    /// burst that is over; without, the memory stays where it is.
     pub fn consume(&mut self, may_shrink: bool) {
+        // A peer that fills the buffer with each read gets the same memory for the next one.
+        let busy = self.filled > self.data.len() / 4 && self.data.len() <= KEPT;
         if self.line > 0 {
             self.data.copy_within(self.line..self.filled, 0);
             self.filled -= self.line;
             self.searched -= self.line;
             self.line = 0;
         }
-        if may_shrink && self.data.len() > 4 * REST && self.filled <= REST {
+        if may_shrink && !busy && self.data.len() > 4 * REST && self.filled <= REST {
             self.data.truncate(REST);
             self.data.shrink_to_fit();
         }
