@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::hash::{BuildHasher, Hash};
 
-use crate::envelope::unescape;
+use crate::envelope::decode;
 use crate::table::MAX_NUMBER;
 
 /// An id as it compares.
@@ -27,10 +27,8 @@ pub fn key(raw: &[u8]) -> IdKey<'_> {
             return IdKey::Str(Cow::Borrowed(inside));
         }
         // A lone surrogate decodes to a replacement, which must not equal another one's.
-        return match unescape(raw) {
-            Some(text) if !text.contains(char::REPLACEMENT_CHARACTER) => {
-                IdKey::Str(Cow::Owned(text.into_owned().into_bytes()))
-            }
+        return match decode(raw) {
+            Some((text, true)) => IdKey::Str(Cow::Owned(text.into_owned().into_bytes())),
             _ => IdKey::Raw(raw),
         };
     }

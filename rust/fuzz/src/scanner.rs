@@ -2,7 +2,6 @@
 //!
 //! The two differ on purpose in what is listed here, and in nothing else:
 //! - We refuse what is JSON but no message, or an envelope key that stands twice.
-//! - We stop at the first fault, so what follows a message of the wrong shape is not judged.
 //! - We nest 128 deep; `serde_json` stops one level earlier, and its word does not count beyond 126.
 //! - We check UTF-8 everywhere; the oracle, only in what it decodes.
 
@@ -49,6 +48,10 @@ pub fn scanner(data: &[u8]) {
             assert!(refusal.partial.id.end as usize <= data.len());
             if refusal.reason.is_syntax() && refusal.reason != RefusalReason::InvalidUtf8 {
                 assert!(!accepted, "refused JSON: {refusal}");
+            } else if refusal.reason != RefusalReason::InvalidUtf8 && refusal.reason != RefusalReason::TooDeep
+            {
+                // What is blamed on its shape was read to its end.
+                assert!(accepted, "took for JSON what is none: {refusal}");
             }
         }
     }

@@ -1,0 +1,112 @@
+//! One JSON value by itself: whether it is one, what stands in it, what a string says.
+
+use std::borrow::Cow;
+
+use super::{Partial, Refusal, RefusalReason, ScanLimits};
+use crate::scan::Scanner;
+use crate::span::Span;
+
+/// Checks that `text` is one JSON value.
+pub fn check_value(text: &[u8]) -> Result<(), Refusal> {
+    let refuse = |reason, offset| Refusal { reason, offset, partial: Partial::default() };
+    if let Err(fault) = simdutf8::compat::from_utf8(text) {
+        return Err(refuse(RefusalReason::InvalidUtf8, fault.valid_up_to()));
+    }
+    let mut scanner = Scanner::new(text);
+    scanner.space();
+    let read = scanner.value(ScanLimits::default().max_depth).and_then(|_| scanner.end());
+    read.map_err(|fault| refuse(fault.reason, fault.offset as usize))
+}
+
+/// Where the value of member `key` stands in `object`, a JSON object that was validated before; of
+/// several, the first.
+pub fn find_member(object: &[u8], key: &str) -> Option<Span> {
+    let mut scanner = Scanner::new(object);
+    scanner.space();
+    if scanner.peek() != Some(b'{') {
+        return None;
+    }
+    let mut found = None;
+    scanner
+        .object(|scanner, name| {
+            let wanted = found.is_none()
+                && if name.escaped {
+                    unescape(name.span.of(object)).is_some_and(|name| name == key)
+                } else {
+                    name.inside().of(object) == key.as_bytes()
+                };
+            let value = scanner.value(ScanLimits::default().max_depth)?;
+            if wanted {
+                found = Some(value);
+            }
+            Ok(())
+        })
+        .ok()?;
+    found
+}
+
+/// What is wrong with an `error` member, if anything (RID-10, RID-11).
+pub fn error_fault(error: &[u8]) -> Option<&'static str> {
+    let Some(code) = find_member(error, "code") else { return Some("the error has no code") };
+    if !code.of(error).iter().all(|byte| byte.is_ascii_digit() || *byte == b'-') {
+        return Some("the error's code is not an integer");
+    }
+    match find_member(error, "message") {
+        Some(message) if message.of(error).starts_with(b"\"") => None,
+        _ => Some("the error has no message"),
+    }
+}
+
+/// Decodes a JSON string, quotes included; a lone surrogate becomes U+FFFD. None for anything else.
+pub fn unescape(string: &[u8]) -> Option<Cow<'_, str>> {
+    decode(string).map(|(text, _)| text)
+}
+
+/// As [`unescape`], and whether the text is all that the string says: a lone surrogate is lost.
+pub(crate) fn decode(string: &[u8]) -> Option<(Cow<'_, str>, bool)> {
+    let mut rest = std::str::from_utf8(string.strip_prefix(b"\"")?.strip_suffix(b"\"")?).ok()?;
+    if !rest.contains('\\') {
+        return Some((Cow::Borrowed(rest), true));
+    }
+    let mut text = String::with_capacity(rest.len());
+    let mut whole = true;
+    while let Some(at) = rest.find('\\') {
+        text.push_str(&rest[..at]);
+        let escape = *rest.as_bytes().get(at + 1)?;
+        rest = rest.get(at + 2..)?;
+        text.push(match escape {
+            b'"' | b'\\' | b'/' => char::from(escape),
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                let high = code_unit(rest)?;
+                rest = &rest[4..];
+                let low = rest.strip_prefix("\\u").and_then(code_unit);
+                let pair = low.map(|low| char::decode_utf16([high, low]).next());
+                match (char::from_u32(u32::from(high)), pair) {
+                    (Some(letter), _) => letter,
+                    (None, Some(Some(Ok(letter)))) => {
+                        rest = &rest[6..];
+                        letter
+                    }
+                    _ => {
+                        whole = false;
+                        char::REPLACEMENT_CHARACTER
+                    }
+                }
+            }
+            _ => return None,
+        });
+    }
+    text.push_str(rest);
+    Some((Cow::Owned(text), whole))
+}
+
+/// The four hexadecimal digits that `text` starts with.
+fn code_unit(text: &str) -> Option<u16> {
+    let digits = text.get(..4)?;
+    digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
+}
