@@ -50,7 +50,10 @@ def test_wait_tells_done_from_pending():
     async def test(client, server):
         quick, slow = client.send("echo", []), client.send("wait")
         done, pending = await asyncio.wait({quick, slow}, return_when=asyncio.FIRST_COMPLETED)
-        assert (done, pending) == ({quick}, {slow})
+        # Before 3.11 asyncio wraps what it waits for in tasks of its own.
+        assert (len(done), len(pending)) == (1, 1)
+        assert quick.done()
+        assert not slow.done()
 
     run(test)
 

@@ -10,9 +10,9 @@ use turnout_core::flight::{CancelledBy, Outcome};
 use turnout_core::record;
 use turnout_core::sync::lock;
 
-use crate::connection::Shared;
 use crate::progress::{Progress, ProgressIterator};
 use crate::record::Record;
+use crate::shared::Shared;
 use crate::waiter::{Source, Waiter, Wake, Wakeup, running_loop};
 use crate::{errors, json};
 

@@ -17,6 +17,7 @@ mod record;
 mod relay;
 mod request;
 mod serving;
+mod shared;
 mod waiter;
 
 use pyo3::prelude::*;

@@ -9,8 +9,9 @@ use turnout_core::encode;
 use turnout_core::relay::{self as core, Fault, Goal, Key, Route, Routes, Upstream};
 
 use crate::clock::duration;
-use crate::connection::{Connection, Shared};
+use crate::connection::Connection;
 use crate::request::Request;
+use crate::shared::Shared;
 
 /// Passes requests of clients on to upstreams, and what comes of them back.
 #[pyclass(frozen, subclass, weakref, module = "turnout._native")]

@@ -1,0 +1,427 @@
+//! What handles of calls and requests share with their connection: the core behind its short lock, and the
+//! loop that it wakes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+use turnout_core::connection::{self as core, Answer, Reported};
+use turnout_core::event::Batch;
+use turnout_core::flight::CancelledBy;
+use turnout_core::record::{self, Time};
+use turnout_core::relay::{self, Key, Line, Owner, Relaying, Routed};
+use turnout_core::sync::lock;
+
+use crate::clock::Clock;
+use crate::connection::Connection;
+use crate::deliver::{Handle, Python_, Sink, deliver};
+use crate::errors;
+use crate::record::Record;
+use crate::request::Request;
+use crate::waiter::Wake;
+
+type Core = core::Connection<Relaying<Python_>>;
+
+/// The loop a connection lives in, with what is called on it often.
+pub struct Home {
+    pub event_loop: Py<PyAny>,
+    pub call_soon: Py<PyAny>,
+    pub call_soon_threadsafe: Py<PyAny>,
+    pub call_later: Py<PyAny>,
+    pub flush: Py<PyAny>,
+    pub expire: Py<PyAny>,
+    pub task_options: Py<PyDict>,
+    pub thread: usize,
+}
+
+#[derive(Default)]
+pub struct Timer {
+    pub at: Option<Time>,
+    pub handle: Option<Py<PyAny>>,
+}
+
+/// What one write took.
+#[derive(Default)]
+pub struct Written {
+    pub any: bool,
+    pub one: bool,
+    pub left: bool,
+}
+
+/// A number of the running thread's own, cheaper than asking for its id.
+pub fn this_thread() -> usize {
+    thread_local!(static MARK: u8 = const { 0 });
+    MARK.with(|mark| std::ptr::from_ref(mark).addr())
+}
+
+/// An async handler of a method, started without asking Python.
+pub struct Handler {
+    pub function: Py<PyAny>,
+    pub declines: bool,
+}
+
+impl Handler {
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { function: self.function.clone_ref(py), declines: self.declines }
+    }
+}
+
+/// Methods without a handler whose names are remembered.
+const FEW: usize = 32;
+
+/// A method that the peer asked for.
+pub struct Method {
+    pub known_as: Arc<str>,
+    pub name: Py<PyString>,
+    pub handler: Option<Handler>,
+}
+
+/// A handler and what its task is made with.
+pub struct Route {
+    pub function: Py<PyAny>,
+    pub declines: bool,
+    pub task_options: Py<PyDict>,
+}
+
+/// What handles of calls and requests share with their connection.
+pub struct Shared {
+    pub core: Mutex<Core>,
+    pub clock: Py<Clock>,
+    pub manual: bool,
+    pub max_pending_progress: usize,
+    pub home: Mutex<Option<Arc<Home>>>,
+    pub write: Mutex<Option<Py<PyAny>>>,
+    pub on_finished: Mutex<Option<Py<PyAny>>>,
+    /// Whether `on_finished` hears of every record, or of the cancelled ones only.
+    pub follows_all: AtomicBool,
+    /// The methods that filters want to see on their way out.
+    pub outgoing: Mutex<HashSet<String>>,
+    /// Default timeouts; 0 for none.
+    pub idle: AtomicU64,
+    pub max: AtomicU64,
+    pub observed: Mutex<Option<HashSet<String>>>,
+    pub timer: Mutex<Timer>,
+    /// An empty batch with room, for the next read.
+    pub batch: Mutex<Batch<Relaying<Python_>>>,
+    pub handlers: Mutex<HashMap<String, Handler>>,
+    /// The methods that were asked for, found by the core's own copy of their names.
+    pub methods: Mutex<Vec<Method>>,
+    /// Cancelled requests whose handlers are still at work; a loop holds its tasks weakly.
+    pub lingering: Mutex<HashMap<u64, Py<Request>>>,
+    /// True from the moment a flush is due until it runs: one wake-up for any number of sends.
+    pub scheduled: AtomicBool,
+    /// The last turns had one frame each: the next one is written at once, and what follows it in its turn waits.
+    pub lone: AtomicBool,
+    pub handle: OnceLock<Py<pyo3::types::PyWeakrefReference>>,
+    /// The relay it belongs to, and what it is called there.
+    pub relay: OnceLock<(Arc<relay::Relay<Shared>>, Key)>,
+    /// Whether several connections of the relay write to it.
+    pub gathers: AtomicBool,
+}
+
+impl Line for Shared {
+    type Host = Python_;
+
+    fn connection(&self) -> &Mutex<Core> {
+        &self.core
+    }
+}
+
+impl Shared {
+    pub fn now(&self) -> Time {
+        self.clock.get().now()
+    }
+
+    pub const fn max_pending_progress(&self) -> usize {
+        self.max_pending_progress
+    }
+
+    pub fn home(&self) -> Option<Arc<Home>> {
+        lock(&self.home).clone()
+    }
+
+    pub fn event_loop(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.home().map(|home| home.event_loop.clone_ref(py))
+    }
+
+    /// The loop, where this thread is the one it runs in.
+    pub fn event_loop_here(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let home = lock(&self.home);
+        home.as_ref().filter(|home| home.thread == this_thread()).map(|home| home.event_loop.clone_ref(py))
+    }
+
+    pub fn observes(&self, method: &str) -> bool {
+        lock(&self.observed)
+            .as_ref()
+            .is_none_or(|observed| observed.contains("*") || observed.contains(method))
+    }
+
+    /// The handler that runs without asking Python, where the method has one.
+    pub fn route(&self, py: Python<'_>, method: &Py<PyString>) -> Option<Route> {
+        let home = self.home()?;
+        let methods = lock(&self.methods);
+        let method = methods.iter().find(|known| known.name.is(method))?;
+        let handler = method.handler.as_ref()?;
+        let (function, declines) = (handler.function.clone_ref(py), handler.declines);
+        Some(Route { function, declines, task_options: home.task_options.clone_ref(py) })
+    }
+
+    /// The method as a Python string, and with it whether it has a handler.
+    pub fn method_name(&self, py: Python<'_>, method: &Arc<str>) -> Py<PyString> {
+        let mut methods = lock(&self.methods);
+        if let Some(known) = methods.iter().find(|known| Arc::ptr_eq(&known.known_as, method)) {
+            return known.name.clone_ref(py);
+        }
+        let handler = lock(&self.handlers).get(&**method).map(|handler| handler.clone_ref(py));
+        let name = PyString::new(py, method).unbind();
+        if handler.is_some() || methods.len() < FEW {
+            let known = Method { known_as: Arc::clone(method), name: name.clone_ref(py), handler };
+            methods.push(known);
+        }
+        name
+    }
+
+    /// Keeps a cancelled request until its handler is over.
+    pub fn hold(&self, number: u64, request: Py<Request>) {
+        if request.get().is_at_work() {
+            lock(&self.lingering).insert(number, request);
+        }
+    }
+
+    pub fn let_go(&self, number: u64) {
+        let request = lock(&self.lingering).remove(&number);
+        drop(request);
+    }
+
+    /// Has the loop write what waits, on its next turn; from any thread.
+    pub fn schedule_flush(&self, py: Python<'_>) -> PyResult<()> {
+        if self.scheduled.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let Some(home) = self.home() else { return Ok(()) };
+        let call = if this_thread() == home.thread { &home.call_soon } else { &home.call_soon_threadsafe };
+        let scheduled = call.bind(py).call1((&home.flush,));
+        if scheduled.is_err() {
+            self.scheduled.store(false, Ordering::Release);
+        }
+        scheduled?;
+        if self.lone.load(Ordering::Relaxed) && this_thread() == home.thread {
+            self.write_out(py).map(drop)?;
+        }
+        Ok(())
+    }
+
+    /// Hands what waits to the transport: how many bytes, and whether they were one frame.
+    pub fn write_out(&self, py: Python<'_>) -> PyResult<Written> {
+        let now = self.now();
+        let Some(write) = lock(&self.write).as_ref().map(|write| write.clone_ref(py)) else {
+            return Ok(Written::default());
+        };
+        let (taken, left) = {
+            let mut core = lock(&self.core);
+            let taken = if core.is_congested() { Vec::new() } else { core.take_output(now) };
+            (taken, !core.is_congested() && core.output_len() > 0)
+        };
+        if taken.is_empty() {
+            return Ok(Written { any: false, one: false, left });
+        }
+        let one = taken.iter().position(|byte| *byte == b'\n') == Some(taken.len() - 1);
+        let bytes = PyBytes::new(py, &taken);
+        lock(&self.core).recycle(taken);
+        write.bind(py).call1((bytes,))?;
+        Ok(Written { any: true, one, left })
+    }
+
+    /// Acts on a batch that did not come from the reader.
+    pub fn act(&self, py: Python<'_>, batch: Batch<Relaying<Python_>>, wake: Wake) -> PyResult<()> {
+        let mut batch = batch;
+        lock(&self.core).settle_books(&mut batch);
+        if let Some(connection) = self.connection(py) {
+            deliver(&connection, &mut batch, b"", wake, &Sink::Handlers)?;
+        }
+        Ok(())
+    }
+
+    /// Carries over what a batch means for other connections of its relay; what is left in it is Python's.
+    pub fn carry_over(
+        &self,
+        py: Python<'_>,
+        region: &[u8],
+        batch: &mut Batch<Relaying<Python_>>,
+    ) -> PyResult<()> {
+        let Some((relay, key)) = self.relay.get() else { return Ok(()) };
+        let routed = relay.route(*key, region, self.now(), batch);
+        self.finish_route(py, routed)
+    }
+
+    /// Writes what waits to the transport.
+    pub fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        self.scheduled.store(false, Ordering::Release);
+        let written = self.write_out(py)?;
+        // A turn that began with a lone frame and went on with others was not a lone one after all.
+        let was_lone = self.lone.load(Ordering::Relaxed);
+        self.lone.store(if was_lone { !written.any } else { written.one }, Ordering::Relaxed);
+        if written.left {
+            self.schedule_flush(py)?;
+        }
+        let next = lock(&self.core).next_deadline();
+        self.arm(py, next, self.now())
+    }
+
+    /// Has every connection written to that a route touched.
+    ///
+    /// What goes to a client leaves at once: nobody else adds to it in this turn of the loop. What goes to an
+    /// upstream waits for the turn's other clients, so that the server reads it in one piece.
+    pub fn finish_route(&self, py: Python<'_>, mut routed: Routed<Self>) -> PyResult<()> {
+        for line in routed.touched {
+            let waits = line.gathers.load(Ordering::Relaxed)
+                || std::ptr::eq(&raw const *line, self)
+                || line.event_loop_here(py).is_none();
+            // A transport that fails is told to its own peer; it is no fault of the connection that was read.
+            if waits || line.flush(py).is_err() {
+                line.schedule_flush(py)?;
+            }
+        }
+        self.follow(py, &mut routed.finished)
+    }
+
+    /// Makes it part of a relay, for good.
+    pub fn join(&self, relay: &Arc<relay::Relay<Self>>, key: Key, gathers: bool) {
+        self.gathers.store(gathers, Ordering::Relaxed);
+        let _ = self.relay.set((Arc::clone(relay), key));
+    }
+
+    /// What it is called in its relay.
+    pub fn relay_key(&self, relay: &Arc<relay::Relay<Self>>) -> Option<Key> {
+        self.relay.get().filter(|(joined, _)| Arc::ptr_eq(joined, relay)).map(|(_, key)| *key)
+    }
+
+    /// True where it belongs to any relay.
+    pub fn is_relayed(&self) -> bool {
+        self.relay.get().is_some()
+    }
+
+    pub fn connection<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Connection>> {
+        use pyo3::types::PyWeakrefMethods;
+        let handle = self.handle.get()?.bind(py);
+        handle.upgrade_as::<Connection>().ok().flatten()
+    }
+
+    pub fn cancel(
+        &self,
+        py: Python<'_>,
+        number: u64,
+        by: CancelledBy,
+        reason: Option<&str>,
+    ) -> PyResult<bool> {
+        let mut batch = Batch::default();
+        let now = self.now();
+        let won = lock(&self.core).cancel(now, number, by, reason, &mut batch);
+        self.act(py, batch, Wake::Soon)?;
+        if won {
+            self.schedule_flush(py)?;
+        }
+        Ok(won)
+    }
+
+    pub fn pause(&self, number: u64) -> bool {
+        lock(&self.core).pause(self.now(), number)
+    }
+
+    pub fn resume(&self, number: u64) {
+        lock(&self.core).resume(self.now(), number);
+    }
+
+    pub fn attach(&self, py: Python<'_>, requests: &[Py<Request>]) {
+        if requests.is_empty() {
+            return;
+        }
+        let handles: Vec<_> =
+            requests.iter().map(|request| (request.get().number(), Handle(request.clone_ref(py)))).collect();
+        let mut core = lock(&self.core);
+        for (number, handle) in handles {
+            core.attach(number, Owner::Host(handle));
+        }
+    }
+
+    pub fn finish_task(&self, number: u64) -> bool {
+        lock(&self.core).finish_task(self.now(), number)
+    }
+
+    pub fn decline(&self, number: u64) {
+        lock(&self.core).decline(number);
+    }
+
+    pub fn answer(&self, py: Python<'_>, number: u64, answer: Answer<'_>) -> PyResult<bool> {
+        let now = self.now();
+        let answered = lock(&self.core).answer(now, number, answer);
+        if let Some(record) = answered.finished
+            && (record.cancelled_by().is_some() || self.follows_all.load(Ordering::Relaxed))
+        {
+            self.follow(py, &mut vec![record])?;
+        }
+        self.schedule_flush(py)?;
+        Ok(answered.written)
+    }
+
+    pub fn report(&self, py: Python<'_>, number: u64, update: &record::Progress) -> PyResult<Reported> {
+        let now = self.now();
+        let reported = lock(&self.core).progress(now, number, update);
+        let reported = reported.map_err(|forbidden| errors::not_allowed(py, forbidden.message()))?;
+        if reported == Reported::Sent {
+            self.schedule_flush(py)?;
+        }
+        Ok(reported)
+    }
+
+    /// Tells who follows the records of what finished.
+    pub fn follow(&self, py: Python<'_>, finished: &mut Vec<Arc<record::Record>>) -> PyResult<()> {
+        let all = self.follows_all.load(Ordering::Relaxed);
+        let told = finished.drain(..).filter(|record| all || record.cancelled_by().is_some());
+        let told: Vec<Record> = told.map(Record::new).collect();
+        if told.is_empty() {
+            return Ok(());
+        }
+        let follower = lock(&self.on_finished).as_ref().map(|follower| follower.clone_ref(py));
+        match follower {
+            Some(follower) => follower.bind(py).call1((told,)).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// What the filters make of outgoing params; None where nobody asked to see the method.
+    pub fn filter_outgoing<'py>(
+        &self,
+        py: Python<'py>,
+        method: &str,
+        params: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if !lock(&self.outgoing).contains(method) {
+            return Ok(None);
+        }
+        let Some(connection) = self.connection(py) else { return Ok(None) };
+        connection.call_method1(intern!(py, "_filter_outgoing"), (method, params)).map(Some)
+    }
+
+    pub fn arm(&self, py: Python<'_>, next: Option<Time>, now: Time) -> PyResult<()> {
+        let (Some(next), false, Some(home)) = (next, self.manual, self.home()) else { return Ok(()) };
+        let stale = {
+            let mut timer = lock(&self.timer);
+            if timer.at.is_some_and(|at| at <= next) {
+                return Ok(());
+            }
+            timer.at = Some(next);
+            timer.handle.take()
+        };
+        if let Some(stale) = stale {
+            stale.bind(py).call_method0(intern!(py, "cancel"))?;
+        }
+        let delay = next.saturating_sub(now) as f64 / 1e9;
+        let handle = home.call_later.bind(py).call1((delay, &home.expire))?.unbind();
+        lock(&self.timer).handle = Some(handle);
+        Ok(())
+    }
+}
