@@ -53,6 +53,21 @@ def test_k1_a_legacy_server_sends_no_such_cancel(revision):
     assert len(wire.written()) == 1
 
 
+def test_can_28_sub_11_sub_12_a_server_that_closes_answers_its_open_listens():
+    wire = Wire(MODERN, "server")
+    listen, other = wire.ask("l1", "subscriptions/listen"), wire.ask(2)
+    wire.connection.end("closed")
+    answer, cancel = wire.written()
+    assert (answer["id"], answer["result"]["_meta"]) == (
+        "l1",
+        {"io.modelcontextprotocol/subscriptionId": "l1"},
+    )
+    assert (cancel["method"], cancel["params"]) == ("notifications/cancelled", {"requestId": "l1"})
+    assert listen.cancelled
+    assert (listen.record.outcome, other.record.outcome) == ("result", "closed")
+    assert wire.at_rest
+
+
 def test_trs_09_sub_06_sub_07_sub_08_two_listens_on_one_pipe():
     wire = Wire(MODERN, "client")
     one, two = wire.call("subscriptions/listen"), wire.call("subscriptions/listen")

@@ -249,6 +249,8 @@ class Peer(Connection):
             self.flush()
         running = self.handler_tasks()
         self.end("closed")
+        # The end has words of its own: listens are answered.
+        self.flush()
         if running:
             await asyncio.wait(running, timeout=self.router.close_timeout)
         if self._transport is not None:

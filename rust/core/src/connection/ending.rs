@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Connection, Pending};
+use super::{Answer, Connection, Pending};
 use crate::encode;
 use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
@@ -68,10 +68,28 @@ impl<H: Host> Connection<H> {
         self.congested
     }
 
+    /// Ends the peer's listens as a server should: by a result, and what K1 puts behind it (SUB-11, CAN-28).
+    fn end_listens(&mut self, now: Time, batch: &mut Batch<H>) {
+        let open =
+            self.inbound.iter().flatten().filter(|entry| self.rules.is_open_ended(&entry.record.method));
+        let listens: Vec<_> = open.map(|entry| (Arc::clone(&entry.record), entry.owner.clone())).collect();
+        for (record, owner) in listens {
+            let id = record.wire_id();
+            let result = [b"{\"_meta\":{\"io.modelcontextprotocol/subscriptionId\":", id, b"}}"].concat();
+            record.note_cancel(CancelledBy::Shutdown, None, now);
+            if self.answer(now, record.number, Answer::Result(&result)).written {
+                batch.events.push(Event::Cancelled { owner, record, declined: false });
+            }
+        }
+    }
+
     /// Ends everything in flight, each flight once (U2): the channel ended, the process exited, or we close.
     pub fn end(&mut self, now: Time, outcome: Outcome, exit_code: Option<i32>, batch: &mut Batch<H>) {
         if std::mem::replace(&mut self.over, true) {
             return;
+        }
+        if outcome == Outcome::Closed {
+            self.end_listens(now, batch);
         }
         let (event, by) = match outcome {
             Outcome::PeerClosed => (Happening::PeerClosed, CancelledBy::Disconnect),
