@@ -109,6 +109,8 @@ loom: | need
 
 sanitize: | need
 	$(UNSTABLE) RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/address $(CARGO) test --quiet --target $(HOST) --package turnout-core
+	@test -d "$$(rustc --print sysroot)/lib/rustlib/src/rust" || \
+		{ echo "turnout: the thread sanitizer needs the standard library's sources; rustup component add rust-src"; exit 1; }
 	$(UNSTABLE) RUSTFLAGS=-Zsanitizer=thread CARGO_TARGET_DIR=target/thread $(CARGO) test --quiet --target $(HOST) -Zbuild-std --package turnout-core
 
 clean:
