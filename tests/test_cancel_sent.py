@@ -57,7 +57,7 @@ def test_can_08_can_24_nothing_is_written_for_what_is_over():
     assert call.record.cancel_requested is None
 
 
-@pytest.mark.parametrize("end", ["peer_closed", "peer_exited", "closed"])
+@pytest.mark.parametrize("end", ["peer_closed", "peer_exited", "peer_silent", "closed"])
 def test_can_08_nothing_is_written_after_the_connection_ended(end):
     wire = Wire()
     call = wire.call()

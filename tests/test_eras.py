@@ -33,6 +33,45 @@ def test_k4_the_end_of_a_byte_stream_cancels_what_the_peer_had_in_flight_in_ever
         assert asked.record.outcome == "peer_closed"
 
 
+def test_k4_by_choice_a_handler_outlives_the_connection_that_asked(on_loop):
+    async def main():
+        async with turnout.Router() as router:
+            a, b = turnout.memory()
+            client, server = await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+            server.choose(disconnect_cancels=False)
+            begun, go_on, saved = asyncio.Event(), asyncio.Event(), asyncio.Event()
+            seen = []
+
+            @server.on_request("save")
+            async def save(request):
+                begun.set()
+                await go_on.wait()
+                seen.append((request.cancelled, request))
+                saved.set()
+                return {}
+
+            client.send("save")
+            await begun.wait()
+            client.abort()
+            await server.wait_lost()
+            go_on.set()
+            await saved.wait()
+            ((was_cancelled, request),) = seen
+            assert was_cancelled is False
+            assert request.record.outcome == "peer_closed"
+            assert request.record.cancelled_by is None
+
+    on_loop(main())
+
+
+def test_k4_closing_stops_handlers_whatever_was_chosen():
+    wire = Wire(role="server", disconnect_cancels=False)
+    asked = wire.ask(1)
+    wire.connection.end("closed")
+    assert asked.cancelled is True
+    assert asked.record.cancelled_by == "shutdown"
+
+
 @pytest.mark.parametrize("send", [True, False])
 def test_k1_can_28_sub_11_a_server_answers_a_listen_and_says_so_again(send):
     wire = Wire(MODERN, "server", listen_end_sends_cancelled=send)

@@ -280,3 +280,14 @@ def test_prg_18_prg_21_a_server_keeps_the_token_of_a_task_it_made_until_it_says_
     assert asked.finish_task() is True
     assert asked.progress(2) == "over"
     assert asked.finish_task() is False
+
+
+@pytest.mark.parametrize("chosen", [None, True, False])
+@pytest.mark.parametrize(("revision", "answer"), [(LEGACY[-1], created), (MODERN, extension)])
+def test_k2_progress_of_a_task_goes_by_the_era_unless_chosen(revision, answer, chosen):
+    wire = Wire(revision, "client", **({} if chosen is None else {"task_progress": chosen}))
+    call = wire.call(params=TASK)
+    wire.take(progress(call.id, 1), answer(call.id), progress(call.id, 2))
+    goes_on = revision == LEGACY[-1] if chosen is None else chosen
+    assert call.latest.progress == (2 if goes_on else 1)
+    assert wire.counts["late_progress"] == (0 if goes_on else 1)

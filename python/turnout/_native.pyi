@@ -177,6 +177,7 @@ class Record:
             "max_timeout",
             "peer_closed",
             "peer_exited",
+            "peer_silent",
             "closed",
         ]
         | None
@@ -578,7 +579,7 @@ class Connection:
         """Seconds until `expire` has something to do, or None."""
     def end(
         self,
-        outcome: Literal["closed", "peer_closed", "peer_exited"] = "closed",
+        outcome: Literal["closed", "peer_closed", "peer_exited", "peer_silent"] = "closed",
         *,
         exit_code: int | None = None,
     ) -> None:
@@ -608,11 +609,12 @@ class Connection:
 
         """
     def choose(self, **choices: bool) -> None:
-        """Switch a decision where the protocol's sources disagree (K1, K4, K5, K6).
+        """Switch a decision where the protocol's sources disagree (K1, K2, K4, K5, K6).
 
         Args:
-            choices: `listen_end_sends_cancelled`, `disconnect_cancels`, `progress_must_increase`,
-                `cancel_discover`, `cancel_late_tasks`.
+            choices: `listen_end_sends_cancelled`, `task_progress`, `disconnect_cancels`,
+                `progress_must_increase`, `cancel_discover`, `cancel_late_tasks`; the README says what each
+                decides.
 
         """
     def observe(self, methods: Iterable[str] | None) -> None:

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::connection::{Connection, INTERNAL_ERROR, INVALID_REQUEST, Inbound, PARSE_ERROR, put};
 use crate::encode;
 use crate::envelope::{self, Envelope, Kind, Partial, Refusal, RefusalReason};
-use crate::event::{AnswerFrame, Batch, End, Event, Host};
+use crate::event::{AnswerFrame, Batch, End, Event, Host, Look};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::id;
 use crate::limits::clip;
@@ -44,9 +44,10 @@ fn plain(raw: &[u8]) -> Cow<'_, [u8]> {
 impl<H: Host> Connection<H> {
     /// Takes one frame. `at` is where it stands in the run that the events' spans refer to.
     ///
-    /// Gives the envelope back, untouched, where the host wants to look first (`held`); it then says what to do by
-    /// [`Connection::receive_looked_at`] or [`Connection::reject`], before it goes on with the next frame.
-    pub fn receive(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) -> Option<Envelope> {
+    /// Leaves a message that the host wants to look at (`held`) untouched and says what it is; the host then says
+    /// what to do by [`Connection::receive_looked_at`] or [`Connection::reject`], before it goes on with the next
+    /// frame. A batch with such a message is taken member by member: see [`Look::Batch`].
+    pub fn receive(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) -> Option<Look> {
         self.counters.frames_in += 1;
         self.counters.bytes_in += frame.len() as u64 + 1;
         if self.is_over() {
@@ -54,19 +55,34 @@ impl<H: Host> Connection<H> {
             return None;
         }
         if !self.held.is_empty()
-            && let Ok(envelope) = envelope::scan(frame, &self.scan_limits)
-            && self.is_held(frame, &envelope)
+            && let Some(look) = self.looks_at(frame)
         {
-            return Some(envelope);
+            return Some(look);
         }
         self.receive_looked_at(now, frame, at, batch);
         None
     }
 
+    fn looks_at(&self, frame: &[u8]) -> Option<Look> {
+        match envelope::scan(frame, &self.scan_limits) {
+            Ok(envelope) => self.is_held(frame, &envelope).then_some(Look::Message(envelope)),
+            Err(refusal) if refusal.reason == RefusalReason::Batch && self.rules.takes_batches() => {
+                let members = envelope::batch(frame, &self.scan_limits).ok()?;
+                let held = |member: &Span| self.looks_at_member(member.of(frame)).is_some();
+                members.iter().any(held).then_some(Look::Batch(members))
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// The envelope of a member of a batch that the host wants to look at.
+    pub fn looks_at_member(&self, member: &[u8]) -> Option<Envelope> {
+        let envelope = envelope::scan(member, &self.scan_limits).ok()?;
+        self.is_held(member, &envelope).then_some(envelope)
+    }
+
     fn is_held(&self, frame: &[u8], envelope: &Envelope) -> bool {
-        !self.held.is_empty()
-            && std::str::from_utf8(&envelope.method_name(frame))
-                .is_ok_and(|method| self.held.contains(method))
+        std::str::from_utf8(&envelope.method_name(frame)).is_ok_and(|method| self.held.contains(method))
     }
 
     /// Takes one frame that the host has looked at.
@@ -80,7 +96,7 @@ impl<H: Host> Connection<H> {
                 match envelope::batch(frame, &self.scan_limits) {
                     Ok(members) => {
                         for member in members {
-                            self.take_member(now, member.of(frame), in_run(at, member), batch);
+                            self.receive_member(now, member.of(frame), in_run(at, member), batch);
                         }
                     }
                     Err(refusal) => self.refuse(now, frame, at, &refusal, batch),
@@ -91,7 +107,7 @@ impl<H: Host> Connection<H> {
     }
 
     /// Takes one message of a batch (BAT-02, BAT-03).
-    fn take_member(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) {
+    pub fn receive_member(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) {
         match envelope::scan(frame, &self.scan_limits) {
             Ok(envelope) if *envelope.method_name(frame) == *method::INITIALIZE.as_bytes() => {
                 self.counters.violations += 1;
@@ -102,14 +118,6 @@ impl<H: Host> Connection<H> {
                         "initialize is not part of a batch",
                         b"",
                     );
-                }
-            }
-            Ok(envelope) if self.is_held(frame, &envelope) => {
-                // The host looks at one message at a time; a batch must not carry one past it.
-                self.counters.violations += 1;
-                if envelope.kind == Kind::Request {
-                    let message = "this method is not taken in a batch here; send it by itself";
-                    self.reject(envelope.id.of(frame), INVALID_REQUEST, message, b"");
                 }
             }
             Ok(envelope) => self.take(now, frame, at, &envelope, batch),

@@ -62,15 +62,21 @@ pub enum Role {
 }
 
 /// Where the sources disagree (K1 to K6), this is how we decide.
+///
+/// K3, how the stream of a cancelled request ends, is a question of Streamable HTTP only and comes with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools)] // six switches, independent of each other
+#[allow(clippy::struct_excessive_bools)] // switches, independent of each other
 pub struct Choices {
     /// K1: a server that ends a `subscriptions/listen` sends `notifications/cancelled` behind the result. A
     /// client accepts a result, a cancel and a plain close alike.
     pub listen_end_sends_cancelled: bool,
-    /// K4: whether a disconnect cancels what the peer had in flight; None leaves it to the era. A byte stream
-    /// that ended can carry no answer, so there it always does.
-    pub disconnect_cancels: Option<bool>,
+    /// K2: whether progress goes on after the task was created; None leaves it to the era: yes under 2025-11-25,
+    /// no under the extension.
+    pub task_progress: Option<bool>,
+    /// K4: whether the end of the peer's channel stops the handlers of what it had in flight. A byte stream that
+    /// ended can carry no answer, so they are stopped in every era; switched off, they work on and their answers
+    /// are lost. Streamable HTTP, where a channel can come back, will ask the era.
+    pub disconnect_cancels: bool,
     /// K5: whether progress that does not increase is dropped (the page: MUST) or taken (the schema: should).
     pub progress_must_increase: bool,
     /// K5: whether `server/discover` is cancelled like any request; off, because a legacy server may not
@@ -84,7 +90,8 @@ impl Default for Choices {
     fn default() -> Self {
         Self {
             listen_end_sends_cancelled: true,
-            disconnect_cancels: None,
+            task_progress: None,
+            disconnect_cancels: true,
             progress_must_increase: true,
             cancel_discover: false,
             cancel_late_tasks: true,
@@ -240,7 +247,12 @@ impl Rules {
 
     /// Does a token outlive a `CreateTaskResult` (K2, PRG-18 to PRG-21, PRG-25)?
     pub fn token_outlives_task_creation(&self) -> bool {
-        self.revision == Revision::V2025_11_25
+        self.choices.task_progress.unwrap_or(self.revision == Revision::V2025_11_25)
+    }
+
+    /// Does the end of the peer's channel stop what we do for it (K4)?
+    pub fn disconnect_cancels(&self) -> bool {
+        self.choices.disconnect_cancels
     }
 
     /// Is a request with a `task` member augmented (TSK-07, TSX-60)?
