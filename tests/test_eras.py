@@ -266,11 +266,59 @@ def test_rid_28_an_unknown_elicitation_completion_has_no_effect():
     assert not call.done()
 
 
-def test_png_13_ping_passes_before_the_handshake():
-    wire = Wire(role="client")
-    wire.call("initialize")
+@pytest.mark.parametrize("revision", LEGACY)
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_png_13_png_14_nothing_but_ping_is_asked_before_the_handshake_is_over(role, revision):
+    wire = Wire(revision)
+    wire.connection.set_rules(revision, role, opened=False)
+    with pytest.raises(turnout.NotAllowed, match="only ping"):
+        wire.connection.send("tools/call" if role == "client" else "roots/list")
+    assert wire.written() == []
+    assert wire.at_rest
+    assert wire.call("ping").id == 1
     wire.take(request(1, "ping"))
     assert wire.written()[0]["id"] == 1
+    wire.connection.notify("notifications/message", {"level": "info", "data": 1})
+    if role == "server":
+        wire.take(notification("notifications/initialized"))
+    else:
+        wire.connection.set_rules(revision, role)
+    assert wire.call().record.outcome is None
+
+
+def test_png_13_png_14_an_opening_holds_both_sides_to_it(on_loop):
+    async def main():
+        async with turnout.Router() as router:
+            a, b = turnout.memory()
+            server = await router.connect(b, era=None)
+            turnout.serve_opening(server, name="test")
+            refused, initialized = [], asyncio.Event()
+            server.on_notification("notifications/initialized")(lambda _: initialized.set())
+
+            def ask(peer):
+                try:
+                    peer.send("roots/list").cancel()
+                except turnout.NotAllowed:
+                    refused.append(peer)
+
+            ask(server)
+
+            @server.filter_incoming("initialize")
+            def between(method, params):
+                ask(server)
+                for peer in router.peers:
+                    ask(peer)
+
+            client = await router.connect(a, era="legacy")
+            await initialized.wait()
+            assert refused[:2] == [server, server]
+            assert set(refused) == {server, client}
+            refused.clear()
+            ask(server)
+            ask(client)
+            assert refused == []
+
+    on_loop(main())
 
 
 def test_tsx_58_k2_the_era_decides_what_a_task_is():

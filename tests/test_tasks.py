@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 import turnout
+from turnout.records import to_json
 from wire import LEGACY, MODERN, Raw, Wire, error, notification, outcome, progress, result
 
 TASK = {"name": "t", "task": {"ttl": 60_000}}
@@ -14,8 +17,8 @@ def created(id, task="t1", **more):
     return result(id, {"task": {"taskId": task, "status": "working", **more}})
 
 
-def extension(id, task="t1"):
-    return result(id, {"resultType": "task", "taskId": task, "status": "working"})
+def extension(id, task="t1", **more):
+    return result(id, {"resultType": "task", "taskId": task, "status": "working", **more})
 
 
 def client(**choices):
@@ -229,6 +232,60 @@ def test_tsk_22_the_end_of_the_connection_frees_tasks_too():
     wire.connection.end("peer_closed")
     assert outcome(call) == "result"
     assert wire.at_rest
+
+
+@pytest.mark.parametrize("source", ["notification", "tasks/get"])
+@pytest.mark.parametrize(("revision", "answer", "name"), [
+    (LEGACY[-1], created, "ttl"), (MODERN, extension, "ttlMs"),
+])  # fmt: skip
+def test_tsk_44_tsk_48_tsx_36_the_time_to_live_that_was_told_last_counts(source, revision, answer, name):
+    wire = Wire(revision, "client")
+    call = wire.call(params=TASK)
+    told = {"taskId": "t1", "status": "working"}
+    wire.take(answer(call.id, ttl=1000, ttlMs=1000))
+
+    def tell(ttl):
+        if source == "notification":
+            method = "notifications/tasks" if revision == MODERN else "notifications/tasks/status"
+            wire.take(notification(method, {**told, name: ttl}))
+        else:
+            poll = wire.call("tasks/get", {"taskId": "t1"})
+            wire.take(result(poll.id, {**told, name: ttl}))
+
+    wire.later(0.9)
+    tell(5000)
+    wire.later(4)
+    assert wire.connection.entries()["tokens"] == 1
+    tell(None)
+    wire.later(1000)
+    assert wire.connection.entries()["tokens"] == 1
+    tell(1_000_000)
+    assert wire.connection.entries()["tokens"] == 1
+    tell(3000)
+    wire.later(0.2)
+    assert wire.at_rest
+
+
+@pytest.mark.parametrize(("revision", "answer"), [(LEGACY[-1], created), (MODERN, extension)])
+def test_tsk_60_tsx_23_the_record_links_the_request_its_token_and_its_task(revision, answer):
+    wire = Wire(revision, "client")
+    call, late, plain = wire.call(params=TASK), wire.call(params=TASK), wire.call(params=TASK)
+    late.cancel()
+    wire.take(answer(call.id, 'odd "id"'), answer(late.id, "t2"), result(plain.id, {"content": []}))
+    assert (call.record.id, call.record.token, call.record.task) == (call.id, call.id, 'odd "id"')
+    assert (late.record.task, plain.record.task) == ("t2", None)
+    assert json.loads(to_json(call.record))["task"] == 'odd "id"'
+
+
+def test_tsk_59_the_record_of_a_request_that_became_a_task_says_so():
+    wire = Wire(LEGACY[-1], "server")
+    for token in (None, "t"):
+        asked = wire.ask(1, token=token, **TASK)
+        asked.respond({"task": {"taskId": "t7", "status": "working"}})
+        assert (asked.record.outcome, asked.record.task) == ("result", "t7")
+    ordinary = wire.ask(2)
+    ordinary.respond({"task": {"taskId": "not one"}})
+    assert ordinary.record.task is None
 
 
 def test_tsk_08_a_task_id_that_is_no_string_is_no_task():

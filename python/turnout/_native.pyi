@@ -202,6 +202,9 @@ class Record:
     @property
     def cancel_reason(self) -> str | None: ...
     @property
+    def task(self) -> str | None:
+        """The id of the task that it became (TSK-60); None where it became none."""
+    @property
     def cancel_written(self) -> bool:
         """Whether the peer was told."""
     @property
@@ -596,6 +599,7 @@ class Connection:
         role: Literal["either", "client", "server"] = "either",
         *,
         request_meta: Mapping[str, Any] | None = None,
+        opened: bool = True,
     ) -> None:
         """Set the negotiated revision and our role in it.
 
@@ -603,9 +607,21 @@ class Connection:
             revision: one of the five dates.
             role: our part; `"either"` lets pass what only one may do.
             request_meta: members for the `_meta` of every request; None for none.
+            opened: False while the handshake of a legacy revision goes on: nothing but `ping` is asked before
+                `notifications/initialized` came, or before this is called again (PNG-13, PNG-14).
 
         Raises:
             ValueError: an unknown revision or role.
+
+        """
+    def declare_tasks(self, *, ours: set[str] | None = None, theirs: set[str] | None = None) -> None:
+        """Say which requests become tasks under 2025-11-25, as both sides declared it (TSK-01 to TSK-04).
+
+        Args:
+            ours: those of `tools/call`, `sampling/createMessage` and `elicitation/create` that we take as
+                tasks, and `tasks/cancel` if we take that; None where it is not known, and then all.
+            theirs: what the peer takes, likewise. A request that the peer does not take as a task is refused
+                with a `task` member.
 
         """
     def choose(self, **choices: bool) -> None:

@@ -144,6 +144,8 @@ class Router:
 
         def accept(transport: Transport, name: str) -> Link:
             peer = self._adopt(name, transport.kind)
+            if "initialize" in self.handlers.requests:
+                opening.expect_opening(peer)
             peer.use(transport)
             if accepted is not None:
                 accepted(peer)

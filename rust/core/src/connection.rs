@@ -306,6 +306,13 @@ impl<H: Host> Connection<H> {
         interned
     }
 
+    /// Writes down the id of the task that a request became, given as its JSON string (TSK-60).
+    pub(crate) fn note_task(&self, record: &Record, task: &[u8]) {
+        if let Some(task) = envelope::unescape(task) {
+            record.note_task(clip(&task, self.limits.max_text_bytes));
+        }
+    }
+
     pub(crate) fn finish(record: &Arc<Record>, outcome: Outcome, now: Time, batch: &mut Batch<H>) {
         record.note_outcome(outcome, now);
         if !record.is_leg {

@@ -216,25 +216,27 @@ impl<H: Host> Connection<H> {
         let Some((slot, number)) = self.claim_answer(now, envelope.id, frame, at, late, batch) else {
             if let Some(task) = task
                 && self.counters.late_responses > buried
-                && self.rules.choices.cancel_late_tasks
-                && self.send_task_cancel(now, task.of(frame))
             {
-                self.counters.late_tasks_cancelled += 1;
+                if let Some(Event::LateResponse { record, .. }) = batch.events.last() {
+                    self.note_task(record, task.of(frame));
+                }
+                if self.rules.choices.cancel_late_tasks && self.send_task_cancel(now, task.of(frame)) {
+                    self.counters.late_tasks_cancelled += 1;
+                }
             }
             return;
         };
+        if let Some(task) = task
+            && let Some(entry) = self.outbound[slot].as_ref()
+        {
+            self.note_task(&entry.record, task.of(frame));
+        }
         if stays && let Some(task) = task {
-            let (about, ttl) = if self.rules.has_result_type() {
-                (envelope.result.of(frame), "ttlMs")
-            } else {
-                (envelope.task.of(frame), "ttl")
-            };
-            let ttl = envelope::find_member(about, ttl)
-                .and_then(|ttl| id::number(ttl.of(about)))
-                .map(|milliseconds| (milliseconds.max(0.0) * 1e6) as Time);
+            let about = if self.rules.has_result_type() { envelope.result } else { envelope.task };
+            let ttl = self.time_to_live(about.of(frame)).flatten();
             self.keep_for_task(now, slot, number, task.of(frame).into(), ttl);
         } else {
-            self.note_task_state(envelope.result.of(frame), batch);
+            self.note_task_state(now, envelope.result.of(frame), batch);
         }
         let end = if self.rules.has_result_type() && !self.knows_result_type(slot, frame, envelope) {
             End::Invalid("the result's resultType is not one this request can have")
@@ -281,17 +283,28 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// A task object with a terminal status ends its hold on a token (PRG-19, TSK-41).
-    fn note_task_state(&mut self, object: &[u8], batch: &mut Batch<H>) {
+    /// How long a task object says that it lives, in nanoseconds: None where it does not say, Some(None) for
+    /// without end.
+    fn time_to_live(&self, object: &[u8]) -> Option<Option<Time>> {
+        let name = if self.rules.has_result_type() { "ttlMs" } else { "ttl" };
+        let ttl = envelope::find_member(object, name)?;
+        let milliseconds = id::number(ttl.of(object));
+        Some(milliseconds.map(|milliseconds| (milliseconds.max(0.0) * 1e6) as Time))
+    }
+
+    /// A task object with a terminal status ends its hold on a token (PRG-19, TSK-41); any other may change how
+    /// long it lives (TSK-44, TSX-36).
+    fn note_task_state(&mut self, now: Time, object: &[u8], batch: &mut Batch<H>) {
         if self.tasks.is_empty() {
             return;
         }
         let text = |key| envelope::find_member(object, key).map(|span: Span| span.of(object));
+        let Some(number) = text("taskId").and_then(|id| self.tasks.get(id)).copied() else { return };
         let status = text("status").map(plain);
-        if let Some(b"\"completed\"" | b"\"failed\"" | b"\"cancelled\"") = status.as_deref()
-            && let Some(number) = text("taskId").and_then(|id| self.tasks.get(id)).copied()
-        {
+        if let Some(b"\"completed\"" | b"\"failed\"" | b"\"cancelled\"") = status.as_deref() {
             self.end_task(number, batch);
+        } else if let Some(ttl) = self.time_to_live(object) {
+            self.live_for(now, number, ttl);
         }
     }
 
@@ -337,7 +350,8 @@ impl<H: Host> Connection<H> {
         if &*record.method == method::ELICIT {
             self.note_asking(now);
         }
-        let entry = Inbound::new(Arc::clone(&record), !envelope.task.is_empty());
+        let augmented = !envelope.task.is_empty() && self.rules.takes_task(&record.method);
+        let entry = Inbound::new(Arc::clone(&record), augmented);
         put(&mut self.inbound, minted.slot, entry);
         let (inbound, hasher) = (&self.inbound, &self.hasher);
         self.ids.insert_unique(hash, minted.slot as u32, |slot| {
@@ -492,8 +506,9 @@ impl<H: Host> Connection<H> {
     ) {
         let name = envelope.method_name(frame);
         if *name == *method::TASK_STATUS.as_bytes() || *name == *method::TASKS.as_bytes() {
-            self.note_task_state(envelope.params.of(frame), batch);
+            self.note_task_state(now, envelope.params.of(frame), batch);
         }
+        self.rules.opened |= *name == *method::INITIALIZED.as_bytes();
         let mut owner = None;
         if let Some(number) = id::minted(envelope.subscription_id.of(frame))
             && let Some((slot, State::Sent)) = self.table.find(number)

@@ -99,6 +99,36 @@ impl Default for Choices {
     }
 }
 
+/// Which requests a side takes as tasks under 2025-11-25: what it declared under `capabilities.tasks`.
+///
+/// No other request becomes a task, whatever its `task` member says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // the protocol's own list
+pub struct Tasks {
+    /// `tools/call`.
+    pub tools: bool,
+    /// `sampling/createMessage`.
+    pub sampling: bool,
+    /// `elicitation/create`.
+    pub elicitation: bool,
+    /// Whether `tasks/cancel` is taken.
+    pub cancel: bool,
+}
+
+impl Tasks {
+    /// What is assumed of a side that was not asked.
+    pub const ALL: Tasks = Tasks { tools: true, sampling: true, elicitation: true, cancel: true };
+
+    fn takes(self, method: &str) -> Option<bool> {
+        Some(match method {
+            "tools/call" => self.tools,
+            "sampling/createMessage" => self.sampling,
+            method::ELICIT => self.elicitation,
+            _ => return None,
+        })
+    }
+}
+
 /// How a cancel of ours leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelWay {
@@ -121,6 +151,10 @@ pub enum Forbidden {
     NotAcknowledged,
     /// 2026-07-28: a server cancels nothing but a listen, and that by answering it (CAN-29, K1).
     ServerCancel,
+    /// Up to 2025-11-25: only `ping` passes before the handshake is over (PNG-13, PNG-14).
+    NotOpened,
+    /// 2025-11-25: the peer did not declare that it takes this request as a task (TSK-02, TSK-03).
+    NoTask,
 }
 
 impl Forbidden {
@@ -137,6 +171,12 @@ impl Forbidden {
             Forbidden::ServerCancel => {
                 "a server cancels no request under revision 2026-07-28; it ends a listen by answering it"
             }
+            Forbidden::NotOpened => {
+                "only ping passes before the handshake is over; wait until the peer has sent or taken notifications/initialized"
+            }
+            Forbidden::NoTask => {
+                "the peer did not declare that it takes this request as a task; leave the member task out"
+            }
         }
     }
 }
@@ -150,11 +190,24 @@ pub struct Rules {
     pub role: Role,
     /// How disagreements are decided.
     pub choices: Choices,
+    /// Whether the handshake of a legacy revision is over, or nobody said that there is one.
+    pub opened: bool,
+    /// Which of the peer's requests we take as tasks.
+    pub our_tasks: Tasks,
+    /// Which of our requests the peer takes as tasks.
+    pub their_tasks: Tasks,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { revision: Revision::V2025_11_25, role: Role::Either, choices: Choices::default() }
+        Self {
+            revision: Revision::V2025_11_25,
+            role: Role::Either,
+            choices: Choices::default(),
+            opened: true,
+            our_tasks: Tasks::ALL,
+            their_tasks: Tasks::ALL,
+        }
     }
 }
 
@@ -164,6 +217,7 @@ pub mod method {
     pub const CANCELLED: &str = "notifications/cancelled";
     pub const PROGRESS: &str = "notifications/progress";
     pub const INITIALIZE: &str = "initialize";
+    pub const INITIALIZED: &str = "notifications/initialized";
     pub const DISCOVER: &str = "server/discover";
     pub const LISTEN: &str = "subscriptions/listen";
     pub const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
@@ -175,12 +229,16 @@ pub mod method {
 }
 
 impl Rules {
-    /// May we send a request?
-    pub fn may_request(&self) -> Result<(), Forbidden> {
-        if self.revision.is_modern() && self.role == Role::Server {
-            return Err(Forbidden::ServerRequest);
+    /// May we send this request?
+    pub fn may_request(&self, method: &str) -> Result<(), Forbidden> {
+        if self.revision.is_modern() {
+            return if self.role == Role::Server { Err(Forbidden::ServerRequest) } else { Ok(()) };
         }
-        Ok(())
+        if self.opened || matches!(method, method::PING | method::INITIALIZE | method::DISCOVER) {
+            Ok(())
+        } else {
+            Err(Forbidden::NotOpened)
+        }
     }
 
     /// Is a request of the peer's taken? A modern client drops one without an answer (RID-14, TRS-07).
@@ -260,6 +318,25 @@ impl Rules {
         self.revision == Revision::V2025_11_25
     }
 
+    /// Does a `task` member make a task of this request of ours (TSK-02, TSK-03)?
+    pub fn may_augment(&self, method: &str) -> Result<bool, Forbidden> {
+        match self.their_tasks.takes(method) {
+            Some(true) => Ok(true),
+            Some(false) if self.has_task_augmentation() => Err(Forbidden::NoTask),
+            _ => Ok(false),
+        }
+    }
+
+    /// Does a `task` member make a task of this request of the peer's (TSK-04)?
+    pub fn takes_task(&self, method: &str) -> bool {
+        self.our_tasks.takes(method) == Some(true)
+    }
+
+    /// Does the peer take `tasks/cancel` (TSK-01)? Under the extension it always does.
+    pub fn peer_cancels_tasks(&self) -> bool {
+        self.their_tasks.cancel || !self.has_task_augmentation()
+    }
+
     /// How a cancel of our request leaves (CAN-10, TSK-07, K5).
     pub fn cancel_way(&self, method: &str, augmented: bool) -> CancelWay {
         match method {
@@ -322,10 +399,13 @@ mod tests {
 
     #[test]
     fn rid_14_modern_servers_do_not_ask() {
-        assert_eq!(rules(Revision::V2026_07_28, Role::Server).may_request(), Err(Forbidden::ServerRequest));
+        assert_eq!(
+            rules(Revision::V2026_07_28, Role::Server).may_request("ping"),
+            Err(Forbidden::ServerRequest)
+        );
         assert!(!rules(Revision::V2026_07_28, Role::Client).takes_requests());
         for revision in &Revision::ALL[..4] {
-            assert_eq!(rules(*revision, Role::Server).may_request(), Ok(()));
+            assert_eq!(rules(*revision, Role::Server).may_request("roots/list"), Ok(()));
             assert!(rules(*revision, Role::Client).takes_requests());
         }
     }

@@ -21,7 +21,7 @@ use turnout_core::ledger;
 use turnout_core::limits::Limits;
 use turnout_core::record::{self};
 use turnout_core::relay::{Owner, Relaying};
-use turnout_core::rules::{Choices, Revision, Role, Rules};
+use turnout_core::rules::{Choices, Revision, Role, Rules, Tasks};
 use turnout_core::span::Span;
 use turnout_core::sync::lock;
 
@@ -501,12 +501,13 @@ impl Connection {
     }
 
     /// Sets the negotiated revision, our role in it, and what every request's `_meta` carries.
-    #[pyo3(signature = (revision, role = "either", *, request_meta = None))]
+    #[pyo3(signature = (revision, role = "either", *, request_meta = None, opened = true))]
     fn set_rules(
         &self,
         revision: &str,
         role: &str,
         request_meta: Option<&Bound<'_, PyDict>>,
+        opened: bool,
     ) -> PyResult<()> {
         let revision = Revision::named(revision).ok_or_else(|| {
             PyValueError::new_err(format!("{revision:?} is no revision this version knows"))
@@ -525,8 +526,25 @@ impl Connection {
         let mut core = lock(&self.shared.core);
         core.rules.revision = revision;
         core.rules.role = role;
+        core.rules.opened = opened;
         core.set_request_meta(members);
         Ok(())
+    }
+
+    /// Says which requests each side takes as tasks under 2025-11-25; None where that is not known.
+    #[pyo3(signature = (*, ours = None, theirs = None))]
+    fn declare_tasks(&self, ours: Option<HashSet<String>>, theirs: Option<HashSet<String>>) {
+        let of = |declared: Option<HashSet<String>>| {
+            declared.map_or(Tasks::ALL, |methods| Tasks {
+                tools: methods.contains("tools/call"),
+                sampling: methods.contains("sampling/createMessage"),
+                elicitation: methods.contains("elicitation/create"),
+                cancel: methods.contains("tasks/cancel"),
+            })
+        };
+        let mut core = lock(&self.shared.core);
+        core.rules.our_tasks = of(ours);
+        core.rules.their_tasks = of(theirs);
     }
 
     /// Switches decisions where the sources disagree (K1, K2, K4, K5, K6).

@@ -41,7 +41,7 @@ impl<H: Host> Connection<H> {
     /// [`Connection::finish_task`] (PRG-18).
     pub fn answer(&mut self, now: Time, number: u64, answer: Answer<'_>) -> Answered {
         let answer = match answer {
-            Answer::Result(bytes) if self.creates_task(number, bytes) => Answer::Task(bytes),
+            Answer::Result(bytes) if self.note_task_made(number, bytes) => Answer::Task(bytes),
             answer => answer,
         };
         let event = match answer {
@@ -97,13 +97,21 @@ impl<H: Host> Connection<H> {
         self.output.len() + size <= most
     }
 
-    pub(super) fn creates_task(&self, number: u64, result: &[u8]) -> bool {
-        let entry = self.arrivals.find(number).and_then(|(slot, _)| self.inbound[slot].as_ref());
+    /// Writes down the task that a result announces (TSK-59); true where the request's token outlives it.
+    fn note_task_made(&self, number: u64, result: &[u8]) -> bool {
+        let Some((slot, _)) = self.arrivals.find(number) else { return false };
+        let Some(entry) = self.inbound[slot].as_ref() else { return false };
+        if !entry.augmented || !self.rules.has_task_augmentation() {
+            return false;
+        }
+        let Some(task) = envelope::find_member(result, "task") else { return false };
+        if let Some(id) = envelope::find_member(task.of(result), "taskId") {
+            self.note_task(&entry.record, id.of(task.of(result)));
+        }
         let open = self.inbound.len().saturating_sub(self.arrivals.live());
-        entry.is_some_and(|entry| entry.augmented && entry.record.wants_progress)
+        entry.record.wants_progress
             && self.rules.token_outlives_task_creation()
             && open < self.limits.max_inbound
-            && envelope::find_member(result, "task").is_some()
     }
 
     /// Retires the token of a request of the peer's that was answered with a task (PRG-21).

@@ -34,7 +34,14 @@ impl<H: Host> Connection<H> {
         if self.over {
             return Err(SendError::Closed);
         }
-        self.rules.may_request().map_err(SendError::Forbidden)?;
+        self.rules.may_request(asked.method).map_err(SendError::Forbidden)?;
+        let augmented = asked.augmented
+            && match self.rules.may_augment(asked.method) {
+                Ok(augments) => augments,
+                // What is passed on is passed on as it is: the peer ignores the member (TSK-04).
+                Err(_) if asked.is_leg => false,
+                Err(forbidden) => return Err(SendError::Forbidden(forbidden)),
+            };
         let full = |limit, value| SendError::Exceeded(Exceeded { limit, value });
         if self.table.live() >= self.limits.max_outbound {
             return Err(full("max_outbound", self.limits.max_outbound));
@@ -77,7 +84,7 @@ impl<H: Host> Connection<H> {
             idle_at: if asked.idle == 0 { Time::MAX } else { idle_now.saturating_add(asked.idle) },
             max_at: if asked.max == 0 { Time::MAX } else { now.saturating_add(asked.max) },
             paused_at: 0,
-            augmented: asked.augmented,
+            augmented,
             custom_token: token.is_some(),
             task: None,
             task_cancelled: false,
@@ -187,6 +194,9 @@ impl<H: Host> Connection<H> {
         let Some((slot, _)) = self.table.find(number) else { return false };
         let Some(entry) = self.outbound[slot].as_mut() else { return false };
         let Some(task) = entry.task.clone().filter(|_| !entry.task_cancelled) else { return false };
+        if !self.rules.peer_cancels_tasks() {
+            return false;
+        }
         entry.task_cancelled = true;
         let record = Arc::clone(&entry.record);
         record.note_cancel(by, reason.map(|reason| clip(reason, self.limits.max_text_bytes)), now);
@@ -198,6 +208,9 @@ impl<H: Host> Connection<H> {
 
     /// Sends `tasks/cancel` for a task id as it stood on the wire.
     pub(crate) fn send_task_cancel(&mut self, now: Time, task: &[u8]) -> bool {
+        if !self.rules.peer_cancels_tasks() {
+            return false;
+        }
         let params = [b"{\"taskId\":", task, b"}"].concat();
         let extra_meta = self.extra_meta(b"");
         let request = encode::Request {

@@ -59,6 +59,16 @@ impl<H: Host> Connection<H> {
         }
     }
 
+    /// Lets the task of call `number` live for `ttl` nanoseconds from its creation (None: without end).
+    pub(crate) fn live_for(&mut self, now: Time, number: u64, ttl: Option<Time>) {
+        let Some((slot, _)) = self.table.find(number) else { return };
+        let created = self.outbound[slot].as_ref().and_then(|entry| entry.record.ended());
+        match ttl {
+            Some(ttl) => self.wheel.set(slot, created.unwrap_or(now).saturating_add(ttl).max(now), now),
+            None => self.wheel.remove(slot),
+        }
+    }
+
     /// Stops the idle clock of call `number` while a person is asked; false where it is over or stands still.
     pub fn pause(&mut self, now: Time, number: u64) -> bool {
         let Some((slot, state)) = self.table.find(number) else { return false };
