@@ -233,7 +233,7 @@ impl<H: Host> Connection<H> {
         }
         if stays && let Some(task) = task {
             let about = if self.rules.has_result_type() { envelope.result } else { envelope.task };
-            let ttl = self.time_to_live(about.of(frame)).flatten();
+            let ttl = self.time_to_live(about.of(frame)).unwrap_or(Time::MAX);
             self.keep_for_task(now, slot, number, task.of(frame).into(), ttl);
         } else {
             self.note_task_state(now, envelope.result.of(frame), batch);
@@ -283,13 +283,13 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// How long a task object says that it lives, in nanoseconds: None where it does not say, Some(None) for
-    /// without end.
-    fn time_to_live(&self, object: &[u8]) -> Option<Option<Time>> {
+    /// How long a task object says that it lives, in nanoseconds, `Time::MAX` for without end; None where it does
+    /// not say.
+    fn time_to_live(&self, object: &[u8]) -> Option<Time> {
         let name = if self.rules.has_result_type() { "ttlMs" } else { "ttl" };
         let ttl = envelope::find_member(object, name)?;
         let milliseconds = id::number(ttl.of(object));
-        Some(milliseconds.map(|milliseconds| (milliseconds.max(0.0) * 1e6) as Time))
+        Some(milliseconds.map_or(Time::MAX, |milliseconds| (milliseconds.max(0.0) * 1e6) as Time))
     }
 
     /// A task object with a terminal status ends its hold on a token (PRG-19, TSK-41); any other may change how
