@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from turnout.heartbeat import Ping
     from turnout.relay import Route
     from turnout.transports.base import Link, Listener, Target, Transport
 
@@ -37,6 +38,7 @@ class Router:
         name: how we introduce ourselves to peers.
         version: our version, likewise.
         capabilities: what we offer as a client when a connection is opened; None for nothing.
+        ping: when silent peers are pinged; None for never. `turnout.Ping()` for every 30 s (PNG-06).
         clock: where time comes from; None for the machine's monotonic clock.
 
     """
@@ -52,6 +54,7 @@ class Router:
         name: str = "turnout",
         version: str | None = None,
         capabilities: Mapping[str, Any] | None = None,
+        ping: Ping | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.timeout = timeout
@@ -59,6 +62,7 @@ class Router:
         self.close_timeout = close_timeout
         self.limits = dict(limits) if limits is not None else None
         self.identity = opening.Identity(name, version, dict(capabilities or {}))
+        self.ping = ping
         self.clock = clock or Clock()
         self.ledger = Ledger(records)
         self.records = Records(self.ledger)
