@@ -140,7 +140,8 @@ def test_sub_10_race_13_after_the_cancel_of_a_listen_its_handler_is_told():
 
 
 @pytest.mark.parametrize(
-    ("end", "told"), [("result", "result"), ("cancel", "cancelled"), ("local", "closed")]
+    ("end", "told"),
+    [("result", "result"), ("cancel", "cancelled"), ("local", "closed"), ("lost", "peer_closed")],
 )
 def test_sub_14_the_ends_of_a_listen_are_told_apart(end, told):
     wire = Wire(MODERN, "client")
@@ -150,7 +151,7 @@ def test_sub_14_the_ends_of_a_listen_are_told_apart(end, told):
     elif end == "cancel":
         wire.take(cancelled(listen.id))
     else:
-        wire.connection.end("closed")
+        wire.connection.end("closed" if end == "local" else "peer_closed")
     assert outcome(listen) == told
 
 
@@ -229,12 +230,25 @@ def test_trs_15_trs_16_trs_17_whatever_is_no_discovery_is_legacy(on_loop, answer
                     return None
                 raise turnout.RequestError(answer, "no")
 
-            cancels = []
+            cancels, late, came = [], [], asyncio.Event()
             server.on_notification("notifications/cancelled")(cancels.append)
+
+            @router.on_event
+            def note(event):
+                late.append(event)
+                came.set()
+
             client = await router.connect(a, era="auto", probe_timeout=0.05 if answer == "silence" else 10)
             assert client.revision == "2025-06-18"
             assert methods == ["server/discover", "initialize"]
             gone.set()
+            if answer == "silence":
+                await came.wait()
+                (probe,) = late
+                assert type(probe) is turnout.LateResponse
+                assert probe.record.method == "server/discover"
+                assert probe.record.outcome in ("idle_timeout", "max_timeout")
+                assert client.is_open
             assert cancels == []
 
     on_loop(main())

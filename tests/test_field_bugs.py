@@ -266,7 +266,7 @@ def test_java_sdk_1133_x_08_every_table_is_empty_after_every_kind_of_end(end):
 
 
 @pytest.mark.parametrize("stuck", ["handler", "listen", "dead peer"])
-def test_go_sdk_1160_python_sdk_332_x_09_close_is_bounded(on_loop, stuck):
+def test_go_sdk_1160_python_sdk_332_x_09_tmo_02_close_is_bounded(on_loop, stuck):
     async def main():
         async with turnout.Router(close_timeout=0.05) as router:
             pa, pb = await pair(router)

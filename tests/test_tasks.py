@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -48,12 +49,17 @@ def test_prg_18_prg_19_tsk_14_the_token_outlives_the_answer_until_a_terminal_sta
 
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
 @pytest.mark.parametrize("source", ["notification", "tasks/get"])
-def test_prg_21_tsk_41_tsk_43_either_source_of_a_terminal_status_frees_the_token(status, source):
-    wire = client()
+@pytest.mark.parametrize(("revision", "answer", "told"), [
+    (LEGACY[-1], created, "notifications/tasks/status"), (MODERN, extension, "notifications/tasks"),
+])  # fmt: skip
+def test_prg_21_tsk_41_tsk_43_tsx_21_tsx_49_tsx_50_either_source_of_a_terminal_status_frees_the_task(
+    status, source, revision, answer, told
+):
+    wire = Wire(revision, "client")
     call = wire.call(params=TASK)
-    wire.take(created(call.id))
+    wire.take(answer(call.id))
     if source == "notification":
-        wire.take(notification("notifications/tasks/status", {"taskId": "t1", "status": status}))
+        wire.take(notification(told, {"taskId": "t1", "status": status}))
     else:
         poll = wire.call("tasks/get", {"taskId": "t1"})
         wire.take(result(poll.id, {"taskId": "t1", "status": status}))
@@ -114,7 +120,7 @@ def test_can_06_tsk_07_a_task_is_cancelled_by_tasks_cancel_before_during_and_aft
     assert call.record.cancel_written is True
 
 
-def test_k6_a_cancel_that_races_with_the_task_becomes_tasks_cancel():
+def test_k6_tsk_15_tsx_02_a_cancel_that_races_with_the_task_becomes_tasks_cancel():
     for wire, answer in ((client(), created), (Wire(MODERN, "client"), extension)):
         call = wire.call(params=TASK)
         call.cancel("stop")
@@ -193,7 +199,7 @@ def test_tsx_03_tsx_04_a_task_answers_a_supported_request_only(method):
 
 
 @pytest.mark.parametrize("answer", [lambda id: result(id), lambda id: error(id, -32602)])
-def test_the_answer_to_our_tasks_cancel_is_taken_in_silence(answer):
+def test_tsk_24_tsx_14_the_answer_to_our_tasks_cancel_is_taken_in_silence(answer):
     wire = client()
     call = wire.call(params=TASK)
     wire.take(created(call.id))
@@ -204,15 +210,96 @@ def test_the_answer_to_our_tasks_cancel_is_taken_in_silence(answer):
     assert wire.at_rest
 
 
-def test_tsk_27_tsx_16_a_task_may_complete_after_its_cancel():
+@pytest.mark.parametrize(("revision", "answer", "told"), [
+    (LEGACY[-1], created, "notifications/tasks/status"), (MODERN, extension, "notifications/tasks"),
+])  # fmt: skip
+def test_tsk_27_tsx_15_tsx_16_tsx_17_tsx_18_a_task_is_watched_after_its_cancel_and_may_complete(
+    revision, answer, told
+):
+    wire = Wire(revision, "client")
+    call = wire.call(params=TASK)
+    wire.take(answer(call.id))
+    call.cancel("stop")
+    (sent,) = wire.written()
+    wire.take(result(sent["id"]), notification(told, {"taskId": "t1", "status": "working"}))
+    assert wire.connection.entries()["tokens"] == 1, "the acknowledgment says nothing about the task"
+    wire.take(notification(told, {"taskId": "t1", "status": "completed"}))
+    assert outcome(call) == "result"
+    assert call.record.cancel_requested is not None
+    assert wire.at_rest
+
+
+def test_tsk_13_a_terminal_status_is_the_last_word():
     wire = client()
     call = wire.call(params=TASK)
     wire.take(created(call.id))
-    call.cancel("stop")
-    wire.take(notification("notifications/tasks/status", {"taskId": "t1", "status": "completed"}))
-    assert outcome(call) == "result"
-    assert call.record.cancel_requested is not None
-    assert wire.connection.entries()["tokens"] == 0
+    for status in ("completed", "working", "cancelled"):
+        wire.take(notification("notifications/tasks/status", {"taskId": "t1", "status": status}))
+        assert wire.at_rest
+    wire.take(progress(call.id, 1))
+    assert call.latest is None
+    assert call.cancel() is False
+
+
+def test_tsk_09_only_the_receivers_id_names_the_task():
+    wire = client()
+    call = wire.call(params={"name": "t", "task": {"taskId": "mine"}})
+    wire.take(notification("notifications/tasks/status", {"taskId": "mine", "status": "completed"}))
+    wire.take(created(call.id, "theirs"))
+    call.cancel()
+    assert methods(wire) == [("tasks/cancel", "theirs")]
+    assert call.record.task == "theirs"
+
+
+@pytest.mark.parametrize(("revision", "answer"), [(LEGACY[-1], created), (MODERN, extension)])
+def test_tsk_34_tsk_35_our_tasks_cancel_names_the_task_by_its_parameter_only(revision, answer):
+    wire = Wire(revision, "client")
+    call = wire.call(params=TASK)
+    wire.take(answer(call.id))
+    call.cancel("a reason has no place in it")
+    (sent,) = wire.written()
+    assert sent["params"] == {"taskId": "t1"}
+
+
+def test_tsk_34_a_task_is_named_by_its_own_id_whatever_meta_says():
+    wire = client()
+    call = wire.call(params=TASK)
+    wire.take(created(call.id))
+    meta = {"io.modelcontextprotocol/related-task": {"taskId": "t1"}}
+    poll = wire.call("tasks/get", {"taskId": "other"})
+    wire.take(result(poll.id, {"taskId": "other", "status": "completed", "_meta": meta}))
+    assert wire.connection.entries()["tokens"] == 1
+
+
+def test_trm_17_trm_19_a_task_is_cancelled_from_another_connection(on_loop):
+    async def main():
+        async with turnout.Router() as router:
+            stopped = {}
+
+            @router.on_request("tools/call")
+            async def create(request):
+                stopped["t1"] = asyncio.Event()
+                return {"resultType": "task", "taskId": "t1", "status": "working"}
+
+            @router.on_request("tasks/cancel")
+            async def stop(request):
+                stopped[request.params["taskId"]].set()
+                return {}
+
+            peers = []
+            for _ in range(2):
+                a, b = turnout.memory()
+                near, far = await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+                near.set_rules(MODERN, "client")
+                far.set_rules(MODERN, "server")
+                peers.append(near)
+            call = peers[0].send("tools/call")
+            task = (await call)["taskId"]
+            await peers[0].close()
+            assert await peers[1].send("tasks/cancel", {"taskId": task}) == {"resultType": "complete"}
+            assert stopped["t1"].is_set()
+
+    on_loop(main())
 
 
 def test_tsk_16_a_blocked_tasks_result_is_cancelled_without_the_task():
@@ -225,7 +312,7 @@ def test_tsk_16_a_blocked_tasks_result_is_cancelled_without_the_task():
     assert wire.connection.entries()["tokens"] == 1
 
 
-def test_tsk_22_the_end_of_the_connection_frees_tasks_too():
+def test_x_08_the_end_of_the_connection_frees_tasks_too():
     wire = client()
     call = wire.call(params=TASK)
     wire.take(created(call.id))
@@ -329,14 +416,18 @@ def test_prg_18_progress_of_the_task_reaches_the_callbacks_of_its_call_until_the
     assert seen == [1, 2, 3]
 
 
-def test_prg_18_prg_21_a_server_keeps_the_token_of_a_task_it_made_until_it_says_so():
+def test_prg_18_prg_20_prg_21_a_server_keeps_the_token_of_a_task_it_made_until_it_says_so():
     wire = Wire(LEGACY[-1], "server")
     asked = wire.ask(1, token="t", **TASK)
+    asked.progress(1)
     asked.respond({"task": {"taskId": "t1", "status": "working"}})
-    assert asked.progress(1) == "sent"
+    assert asked.progress(2) == "sent"
     assert asked.finish_task() is True
-    assert asked.progress(2) == "over"
+    assert asked.progress(3) == "over"
     assert asked.finish_task() is False
+    told = [m["params"] for m in wire.written() if m.get("method") == "notifications/progress"]
+    assert told == [{"progressToken": "t", "progress": 1}, {"progressToken": "t", "progress": 2}]
+    assert wire.at_rest
 
 
 @pytest.mark.parametrize("chosen", [None, True, False])

@@ -401,7 +401,8 @@ class Request:
             params: as for `respond`, or None.
 
         Raises:
-            NotAllowed: the subscription was not acknowledged yet.
+            NotAllowed: the subscription was not acknowledged yet, or the notification belongs to another
+                request (SUB-17).
 
         """
     def finish_task(self) -> bool:
@@ -546,7 +547,10 @@ class Connection:
 
         """
     def notify(self, method: str, params: object = None) -> None:
-        """Send a notification; arguments and errors as for `send`."""
+        """Send a notification; arguments and errors as for `send`.
+
+        Cancels and progress are not sent so: `Call.cancel` and `Request.progress` know what is in flight.
+        """
     def take(
         self, data: bytes
     ) -> list[Request | Notification | LateResponse | LateProgress | Unmatched | Refused]:

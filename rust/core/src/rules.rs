@@ -151,6 +151,12 @@ pub enum Forbidden {
     NotAcknowledged,
     /// 2026-07-28: a server cancels nothing but a listen, and that by answering it (CAN-29, K1).
     ServerCancel,
+    /// A cancel that no table knows of could name anything (CAN-05, CAN-07, CAN-08).
+    CancelByHand,
+    /// Progress likewise (PRG-10).
+    ProgressByHand,
+    /// 2026-07-28: logs and progress belong to their own request, not to a subscription (PRG-24, PRG-25, SUB-17).
+    NotOnListen,
     /// Up to 2025-11-25: only `ping` passes before the handshake is over (PNG-13, PNG-14).
     NotOpened,
     /// 2025-11-25: the peer did not declare that it takes this request as a task (TSK-02, TSK-03).
@@ -170,6 +176,15 @@ impl Forbidden {
             }
             Forbidden::ServerCancel => {
                 "a server cancels no request under revision 2026-07-28; it ends a listen by answering it"
+            }
+            Forbidden::CancelByHand => {
+                "a cancel is not sent by hand; call cancel() of the call, which knows whether it is in flight"
+            }
+            Forbidden::ProgressByHand => {
+                "progress is not sent by hand; call progress() of the request, which knows its token"
+            }
+            Forbidden::NotOnListen => {
+                "logs and progress are not sent on a subscription; they belong to the request that they are about"
             }
             Forbidden::NotOpened => {
                 "only ping passes before the handshake is over; wait until the peer has sent or taken notifications/initialized"
@@ -216,6 +231,7 @@ pub mod method {
     #![allow(missing_docs)]
     pub const CANCELLED: &str = "notifications/cancelled";
     pub const PROGRESS: &str = "notifications/progress";
+    pub const MESSAGE: &str = "notifications/message";
     pub const INITIALIZE: &str = "initialize";
     pub const INITIALIZED: &str = "notifications/initialized";
     pub const DISCOVER: &str = "server/discover";
@@ -262,11 +278,20 @@ impl Rules {
     /// May we send this notification by hand?
     pub fn may_notify(&self, method: &str) -> Result<(), Forbidden> {
         match method {
-            method::PROGRESS => self.may_progress(),
+            method::PROGRESS => self.may_progress().and(Err(Forbidden::ProgressByHand)),
             method::CANCELLED if self.revision.is_modern() && self.role == Role::Server => {
                 Err(Forbidden::ServerCancel)
             }
+            method::CANCELLED => Err(Forbidden::CancelByHand),
             _ => Ok(()),
+        }
+    }
+
+    /// May we send this notification on a listen of the peer's?
+    pub fn may_notify_subscriber(&self, method: &str) -> Result<(), Forbidden> {
+        match method {
+            method::PROGRESS | method::MESSAGE => Err(Forbidden::NotOnListen),
+            _ => self.may_notify(method),
         }
     }
 

@@ -129,6 +129,7 @@ impl<H: Host> Connection<H> {
     ///
     /// False where the listen is over (SUB-10). The acknowledgment comes first (SUB-02, SUB-03).
     pub fn notify_subscriber(&mut self, number: u64, method: &str, params: &[u8]) -> Result<bool, SendError> {
+        self.rules.may_notify_subscriber(method).map_err(SendError::Forbidden)?;
         let Some((slot, State::Running)) = self.arrivals.find(number) else { return Ok(false) };
         let Some(entry) = self.inbound[slot].as_mut() else { return Ok(false) };
         entry.acknowledged |= method == method::ACKNOWLEDGED;
