@@ -7,7 +7,7 @@ import json
 import pytest
 
 import turnout
-from wire import Raw, Wire, cancelled, frame, notification, progress, request, result
+from wire import REVISIONS, Raw, Wire, cancelled, frame, notification, progress, request, result
 
 
 def batch(*frames):
@@ -103,3 +103,14 @@ def test_bat_02_a_batch_cut_at_every_byte_is_the_same_batch():
         deliveries = w.take(whole[:cut]) + w.take(whole[cut:])
         assert [d.id for d in deliveries] == [1, "2"]
         assert json.loads(whole)[0]["id"] == 1
+
+
+def test_bat_03_bat_05_we_send_no_arrays():
+    for revision in REVISIONS:
+        w = Wire(revision, "client")
+        calls = [w.connection.send("initialize"), *(w.connection.send("tools/call", {}) for _ in range(5))]
+        w.connection.notify("notifications/initialized")
+        calls[-1].cancel()
+        lines = w.raw().splitlines()
+        assert len(lines) == 6
+        assert all(line.startswith(b"{") and line.endswith(b"}") for line in lines)

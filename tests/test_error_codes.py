@@ -51,7 +51,7 @@ def test_rid_22_each_refusal_has_the_code_that_means_it(revision, bad, code):
     assert codes(wire) == ([] if code is None else [code])
 
 
-def test_rid_22_a_handler_that_raises_is_a_fault_of_ours_and_says_no_more(on_loop):
+def test_rid_22_tsk_31_a_handler_that_raises_is_a_fault_of_ours_and_says_no_more(on_loop):
     async def main():
         async with turnout.Router() as router:
             a, b = turnout.memory()

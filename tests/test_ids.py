@@ -240,9 +240,14 @@ def test_rid_01_an_escaped_version_is_the_version():
 
 def test_rid_12_our_notifications_have_no_id():
     wire = Wire()
+    call = wire.call()
     wire.connection.notify("notifications/initialized")
     wire.connection.notify("x", {"id": 7})
-    assert [("id" in message) for message in wire.written()] == [False, False]
+    call.cancel("why")
+    wire.ask(1, token="t").progress(1)
+    messages = wire.written()
+    assert len(messages) == 4
+    assert [("id" in message) for message in messages] == [False] * 4
 
 
 @pytest.mark.parametrize(
@@ -279,10 +284,11 @@ def test_rid_15_trs_08_trm_14_trm_22_a_modern_client_has_nothing_to_respond_to()
     assert wire.written() == []
 
 
-def test_rid_16_every_result_of_a_modern_server_says_its_type():
+@pytest.mark.parametrize("method", ["tools/call", "tasks/get", "tasks/update", "tasks/cancel"])
+def test_rid_16_tsx_13_tsx_30_tsx_44_every_result_of_a_modern_server_says_its_type(method):
     wire = Wire(MODERN, "server")
-    for value in ({}, {"a": 1}, {"resultType": "input_required"}, {"_meta": {}}):
-        wire.ask(1).respond(value)
+    for value in ({}, {"a": 1}, {"status": "working"}, {"resultType": "input_required"}, {"_meta": {}}):
+        wire.ask(1, method).respond(value)
         assert wire.written()[0]["result"] == {"resultType": "complete", **value}
     for revision in LEGACY:
         wire = Wire(revision, "server")

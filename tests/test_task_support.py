@@ -151,3 +151,16 @@ def test_tsk_01_tsk_04_an_opening_tells_both_sides(on_loop, declares):
                 server.send("sampling/createMessage", {"task": {}})
 
     on_loop(main())
+
+
+@pytest.mark.parametrize(("era", "offered"), [("legacy", EVERYTHING), ("modern", {})])
+def test_tsx_61_legacy_tasks_are_offered_to_legacy_clients_only(on_loop, era, offered):
+    async def main():
+        async with turnout.Router() as router:
+            a, b = turnout.memory()
+            server = await router.connect(b, era=None)
+            turnout.serve_opening(server, name="s", capabilities={**EVERYTHING, "tools": {}})
+            client = await router.connect(a, era=era)
+            assert client.server_capabilities == {**offered, "tools": {}}
+
+    on_loop(main())

@@ -8,7 +8,7 @@ import json
 import pytest
 
 import turnout
-from turnout.records import to_json
+from turnout.records import log_cancel, to_json
 from wire import LEGACY, MODERN, Raw, Wire, error, notification, outcome, progress, result
 
 TASK = {"name": "t", "task": {"ttl": 60_000}}
@@ -325,7 +325,9 @@ def test_x_08_the_end_of_the_connection_frees_tasks_too():
 @pytest.mark.parametrize(("revision", "answer", "name"), [
     (LEGACY[-1], created, "ttl"), (MODERN, extension, "ttlMs"),
 ])  # fmt: skip
-def test_tsk_44_tsk_48_tsx_36_the_time_to_live_that_was_told_last_counts(source, revision, answer, name):
+def test_tsk_44_tsk_45_tsk_48_tsx_34_tsx_36_the_time_to_live_that_was_told_last_counts(
+    source, revision, answer, name
+):
     wire = Wire(revision, "client")
     call = wire.call(params=TASK)
     told = {"taskId": "t1", "status": "working"}
@@ -362,6 +364,33 @@ def test_tsk_60_tsx_23_the_record_links_the_request_its_token_and_its_task(revis
     assert (call.record.id, call.record.token, call.record.task) == (call.id, call.id, 'odd "id"')
     assert (late.record.task, plain.record.task) == ("t2", None)
     assert json.loads(to_json(call.record))["task"] == 'odd "id"'
+
+
+def test_tsx_58_a_legacy_server_makes_no_task_of_the_extensions_shape():
+    wire = Wire(LEGACY[-1], "server")
+    asked = wire.ask(1, token="t", **TASK)
+    asked.respond({"resultType": "task", "taskId": "t1", "status": "working"})
+    assert asked.progress(1) == "over"
+    assert asked.record.task is None
+    assert wire.at_rest
+
+
+def test_tsx_57_no_log_line_names_a_task(caplog):
+    """A task's id may be what opens it to anyone."""
+    for revision, answer in ((LEGACY[-1], created), (MODERN, extension)):
+        wire = Wire(revision, "client")
+        wire.connection.follow_records(lambda records: [log_cancel(record) for record in records])
+        during, after = wire.call(params=TASK), wire.call(params=TASK)
+        with caplog.at_level("DEBUG"):
+            wire.take(answer(after.id, "secret-task"))
+            during.cancel("stop")
+            after.cancel("stop")
+            wire.take(answer(during.id, "secret-task"))
+            log_cancel(after.record)
+        assert during.record.task == after.record.task == "secret-task"
+    assert "stop" in caplog.text
+    assert "secret-task" not in caplog.text
+    assert "secret-task" not in repr(after.record) + repr(after)
 
 
 def test_tsk_59_the_record_of_a_request_that_became_a_task_says_so():
@@ -416,7 +445,7 @@ def test_prg_18_progress_of_the_task_reaches_the_callbacks_of_its_call_until_the
     assert seen == [1, 2, 3]
 
 
-def test_prg_18_prg_20_prg_21_a_server_keeps_the_token_of_a_task_it_made_until_it_says_so():
+def test_prg_18_prg_20_prg_21_tsk_14_a_server_keeps_the_token_of_a_task_it_made_until_it_says_so():
     wire = Wire(LEGACY[-1], "server")
     asked = wire.ask(1, token="t", **TASK)
     asked.progress(1)

@@ -199,7 +199,8 @@ class Opened:
         request.peer.set_rules(MODERN, "server")
         return {
             "supportedVersions": [MODERN],
-            "capabilities": self._identity.capabilities,
+            # The tasks of 2025-11-25 are not offered beside those of the extension (TSX-61).
+            "capabilities": {k: v for k, v in self._identity.capabilities.items() if k != "tasks"},
             "_meta": {f"{META}serverInfo": self._identity.info},
             **self._instructions,
         }
