@@ -314,8 +314,8 @@ def test_can_19_both_ends_log_the_reason_in_one_escaped_line(on_loop, caplog):
 
 
 @pytest.mark.parametrize("stubborn", ["swallows", "reraises", "raises", "answers", "delays"])
-def test_can_11_can_13_handlers_of_every_temper(on_loop, stubborn):
-    """python-sdk#2610, go-sdk#1259: whatever a handler makes of its cancel, the loop lives."""
+def test_python_sdk_2610_can_11_can_13_handlers_of_every_temper(on_loop, stubborn):
+    """One cancel ended the whole loop there: whatever a handler makes of its cancel, the loop lives."""
 
     async def main():
         async with turnout.Router() as router:
