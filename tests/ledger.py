@@ -203,10 +203,11 @@ def place(row: Row, test: str) -> list[str]:
             return ["receiver" if side == "requester" else "requester"]
         if word in file:
             return [side]
-    open_ = [side for side in row.binds if isinstance(row.sides.get(side, []), list)]
-    return (
-        open_ or [side for side in row.binds if not str(row.sides[side]).startswith("later")] or [*row.binds]
-    )
+    # A side that says why it has no tests keeps its word: the test is about the other end of the same request.
+    unsaid = [
+        side for side in row.binds if isinstance(row.sides.get(side, []), list) or row.state(side) == "open"
+    ]
+    return unsaid or ["requester" if "receiver" in row.binds else "receiver"]
 
 
 def update(ledger: list[Row], known: Collection[str]) -> Iterator[str]:

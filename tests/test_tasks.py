@@ -198,15 +198,33 @@ def test_tsx_03_tsx_04_a_task_answers_a_supported_request_only(method):
     assert (call.exception() is None) is (method == "tools/call")
 
 
-@pytest.mark.parametrize("answer", [lambda id: result(id), lambda id: error(id, -32602)])
-def test_tsk_24_tsx_14_the_answer_to_our_tasks_cancel_is_taken_in_silence(answer):
-    wire = client()
+@pytest.mark.parametrize(("revision", "answer", "told"), [
+    (LEGACY[-1], created, "notifications/tasks/status"), (MODERN, extension, "notifications/tasks"),
+])  # fmt: skip
+@pytest.mark.parametrize("code", [None, -32601, -32602])
+def test_tsk_24_tsx_12_tsx_14_a_refused_cancel_means_that_the_task_is_over(revision, answer, told, code):
+    wire = Wire(revision, "client")
     call = wire.call(params=TASK)
-    wire.take(created(call.id))
+    wire.take(answer(call.id))
     call.cancel()
     (sent,) = wire.written()
-    assert wire.take(answer(sent["id"])) == []
-    wire.take(notification("notifications/tasks/status", {"taskId": "t1", "status": "cancelled"}))
+    assert wire.take(result(sent["id"]) if code is None else error(sent["id"], code)) == []
+    assert wire.connection.entries()["tokens"] == (0 if code == -32602 else 1)
+    wire.take(notification(told, {"taskId": "t1", "status": "cancelled"}))
+    assert wire.at_rest
+
+
+def test_tsk_29_a_cancel_that_nobody_answers_keeps_nothing_but_the_task():
+    wire = client()
+    call = wire.call(params=TASK)
+    wire.take(created(call.id, ttl=90_000))
+    call.cancel()
+    assert methods(wire) == [("tasks/cancel", "t1")]
+    assert wire.connection.entries()["tokens"] == 2
+    wire.later(61)
+    assert wire.connection.entries()["tokens"] == 1
+    wire.later(30)
+    wire.raw()
     assert wire.at_rest
 
 

@@ -251,6 +251,9 @@ impl<H: Host> Connection<H> {
     fn take_error(&mut self, now: Time, frame: &[u8], at: Span, envelope: &Envelope, batch: &mut Batch<H>) {
         let late = (Happening::Failed, Late::Error, envelope.error);
         if let Some((slot, number)) = self.claim_answer(now, envelope.id, frame, at, late, batch) {
+            if !self.task_cancels.is_empty() {
+                self.note_cancel_refused(number, envelope.error.of(frame), batch);
+            }
             let end = match envelope::error_fault(envelope.error.of(frame)) {
                 Some(fault) => End::Invalid(fault),
                 None => End::Error(in_run(at, envelope.error)),

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Asked, Connection, Outbound, PATIENCE, Send, SendError, put};
+use super::{Asked, Connection, INVALID_PARAMS, Outbound, PATIENCE, Send, SendError, put};
 use crate::encode;
+use crate::envelope;
 use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::id;
@@ -145,6 +146,7 @@ impl<H: Host> Connection<H> {
     ) {
         let reason = reason.map(|reason| clip(reason, self.limits.max_text_bytes));
         self.wheel.remove(moved.slot);
+        self.forget_task_cancel(number);
         let Some(entry) = self.outbound[moved.slot].as_mut() else { return };
         let (record, augmented) = (Arc::clone(&entry.record), entry.augmented);
         record.note_cancel(by, reason, now);
@@ -167,6 +169,7 @@ impl<H: Host> Connection<H> {
             return;
         }
         self.wheel.remove(slot);
+        self.forget_task_cancel(number);
         if let Some(entry) = self.outbound[slot].take() {
             if entry.custom_token {
                 self.forget_tokens_of(Some(number));
@@ -174,6 +177,12 @@ impl<H: Host> Connection<H> {
             if let Some(task) = entry.task {
                 self.tasks.remove(&task);
             }
+        }
+    }
+
+    fn forget_task_cancel(&mut self, number: u64) {
+        if !self.task_cancels.is_empty() {
+            self.task_cancels.remove(&number);
         }
     }
 
@@ -221,7 +230,20 @@ impl<H: Host> Connection<H> {
         };
         let send =
             Send { request, owner: None, idle: PATIENCE, max: PATIENCE, augmented: false, custom_token: b"" };
-        self.send(now, send).is_ok()
+        let Ok(record) = self.send(now, send) else { return false };
+        self.task_cancels.insert(record.number, task.into());
+        true
+    }
+
+    /// A `tasks/cancel` of ours was refused, since the task is over or unknown: nothing of it is kept (TSK-24, TSX-14).
+    pub(crate) fn note_cancel_refused(&mut self, number: u64, error: &[u8], batch: &mut Batch<H>) {
+        let Some(task) = self.task_cancels.get(&number) else { return };
+        let code = envelope::find_member(error, "code").and_then(|code| id::number(code.of(error)));
+        if code == Some(INVALID_PARAMS as f64)
+            && let Some(call) = self.tasks.get(task).copied()
+        {
+            self.end_task(call, batch);
+        }
     }
 
     /// Ends a task's hold on the token of the call it answered (PRG-19); false where there is none.

@@ -136,6 +136,7 @@ impl<H: Host> Connection<H> {
         }
         self.tokens.clear();
         self.tasks.clear();
+        self.task_cancels.clear();
         self.outbound = Vec::new();
         self.inbound = Vec::new();
     }
