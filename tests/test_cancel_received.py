@@ -254,7 +254,7 @@ def test_trs_06_no_byte_of_a_cancelled_request_leaves_also_from_filled_queues():
         assert [m.get("id") for m in map(json.loads, left.splitlines())] == [None, None, 1]
 
 
-def test_trs_06_a_token_that_looks_like_another_is_told_apart():
+def test_trs_06_trm_18_a_token_that_looks_like_another_is_told_apart():
     wire = server()
     wire.ask(1, token=1).progress(1)
     wire.ask(2, token="1").progress(2)

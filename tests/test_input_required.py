@@ -30,6 +30,26 @@ def test_mrt_01_mrt_02_only_three_methods_are_answered_with_input_required(metho
     assert wire.at_rest
 
 
+@pytest.mark.parametrize("method", ["tools/list", "server/discover", "prompts/get", "tasks/get"])
+@pytest.mark.parametrize("kind", ["input_required", "task"])
+def test_mrt_02_tsx_07_our_answers_do_not_either(method, kind):
+    wire = Wire(MODERN, "server")
+    wire.ask(1, method).respond({"resultType": kind, "x": 1})
+    (answer,) = wire.written()
+    if (method, kind) == ("prompts/get", "input_required"):
+        assert answer["result"]["resultType"] == kind
+    else:
+        assert answer["error"]["code"] == -32603
+        assert "resultType" in answer["error"]["message"]
+    assert wire.at_rest
+
+
+def test_rid_16_a_type_that_we_do_not_know_is_the_handlers_business():
+    wire = Wire(MODERN, "server")
+    wire.ask(1, "x/y").respond({"resultType": "of an extension"})
+    assert wire.written()[0]["result"] == {"resultType": "of an extension"}
+
+
 def test_mrt_04_request_state_passes_byte_for_byte():
     wire = Wire(MODERN, "client")
     state = b'"\\u0041\\/\xc3\xa4 1e0"'

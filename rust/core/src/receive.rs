@@ -278,12 +278,10 @@ impl<H: Host> Connection<H> {
     /// RID-17, RID-18, MRT-02, TSX-04: which results this request can have.
     fn knows_result_type(&self, slot: usize, frame: &[u8], envelope: &Envelope) -> bool {
         let method = self.outbound[slot].as_ref().map_or("", |entry| &*entry.record.method);
-        match &*plain(envelope.result_type.of(frame)) {
-            b"" | b"\"complete\"" => true,
-            b"\"input_required\"" => matches!(method, "tools/call" | "prompts/get" | "resources/read"),
-            b"\"task\"" => method == "tools/call",
-            _ => false,
-        }
+        let result_type = envelope.result_type.of(frame);
+        result_type.is_empty()
+            || envelope::unescape(result_type)
+                .is_some_and(|result_type| self.rules.may_end_with(method, &result_type) == Some(true))
     }
 
     /// How long a task object says that it lives, in nanoseconds, `Time::MAX` for without end; None where it does

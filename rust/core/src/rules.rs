@@ -328,6 +328,16 @@ impl Rules {
         self.revision.is_modern()
     }
 
+    /// May this request be answered with a result of that type, if it is one that the protocol knows (MRT-02, TSX-04)?
+    pub fn may_end_with(&self, method: &str, result_type: &str) -> Option<bool> {
+        match result_type {
+            "complete" => Some(true),
+            "input_required" => Some(matches!(method, "tools/call" | "prompts/get" | "resources/read")),
+            "task" => Some(method == "tools/call"),
+            _ => None,
+        }
+    }
+
     /// Does a token outlive a `CreateTaskResult` (K2, PRG-18 to PRG-21, PRG-25)?
     pub fn token_outlives_task_creation(&self) -> bool {
         self.choices.task_progress.unwrap_or(self.revision == Revision::V2025_11_25)

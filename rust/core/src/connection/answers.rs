@@ -44,6 +44,7 @@ impl<H: Host> Connection<H> {
             Answer::Result(bytes) if self.note_task_made(number, bytes) => Answer::Task(bytes),
             answer => answer,
         };
+        let (answer, says_type) = self.typed(number, answer);
         let event = match answer {
             Answer::Result(_) => Happening::Answered,
             Answer::Task(_) => Happening::AnsweredWithTask,
@@ -65,7 +66,7 @@ impl<H: Host> Connection<H> {
             let progress_end = self.inbound[moved.slot].as_ref().map_or(0, |entry| entry.progress_end);
             let out = self.output.result_after(progress_end);
             match answer {
-                Answer::Result(bytes) | Answer::Task(bytes) if self.rules.has_result_type() => {
+                Answer::Result(bytes) if !says_type => {
                     encode::typed_result(out, record.wire_id(), bytes);
                 }
                 Answer::Result(bytes) | Answer::Task(bytes) => encode::result(out, record.wire_id(), bytes),
@@ -90,6 +91,24 @@ impl<H: Host> Connection<H> {
             self.remove_inbound(now, moved.slot, number);
         }
         Answered { written: !silent, finished: Some(record) }
+    }
+
+    /// The answer, and whether it says of what type it is, as far as the revision asks for that (RID-16). A type that
+    /// this request cannot have makes an error of it (MRT-02, TSX-07).
+    fn typed<'a>(&self, number: u64, answer: Answer<'a>) -> (Answer<'a>, bool) {
+        let Answer::Result(bytes) = answer else { return (answer, true) };
+        if !self.rules.has_result_type() || bytes.first() != Some(&b'{') {
+            return (answer, true);
+        }
+        let Some(said) = envelope::find_member(bytes, "resultType") else { return (answer, false) };
+        let entry = self.arrivals.find(number).and_then(|(slot, _)| self.inbound[slot].as_ref());
+        let method = entry.map_or("", |entry| &*entry.record.method);
+        let said = envelope::unescape(said.of(bytes)).unwrap_or_default();
+        if self.rules.may_end_with(method, &said) == Some(false) {
+            let message = "the result has a resultType that this request cannot have";
+            return (Answer::Error { code: INTERNAL_ERROR, message, data: b"" }, true);
+        }
+        (answer, true)
     }
 
     pub(crate) fn has_room_for_answer(&self, size: usize) -> bool {
