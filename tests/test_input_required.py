@@ -44,6 +44,18 @@ def test_mrt_02_tsx_07_our_answers_do_not_either(method, kind):
     assert wire.at_rest
 
 
+@pytest.mark.parametrize("value", [7, "text", [1], True])
+def test_rid_16_what_cannot_say_its_type_is_no_result(value):
+    wire = Wire(MODERN, "server")
+    wire.ask(1).respond(value)
+    assert "an object" in wire.written()[0]["error"]["message"]
+    wire.ask(2).respond(None)
+    assert wire.written()[0]["result"] == {"resultType": "complete"}
+    legacy = Wire("2025-11-25", "server")
+    legacy.ask(1).respond(value)
+    assert legacy.written()[0]["result"] == value
+
+
 def test_rid_16_a_type_that_we_do_not_know_is_the_handlers_business():
     wire = Wire(MODERN, "server")
     wire.ask(1, "x/y").respond({"resultType": "of an extension"})

@@ -97,16 +97,21 @@ impl<H: Host> Connection<H> {
     /// this request cannot have makes an error of it (MRT-02, TSX-07).
     fn typed<'a>(&self, number: u64, answer: Answer<'a>) -> (Answer<'a>, bool) {
         let Answer::Result(bytes) = answer else { return (answer, true) };
-        if !self.rules.has_result_type() || bytes.first() != Some(&b'{') {
+        if !self.rules.has_result_type() {
             return (answer, true);
+        }
+        let refused = |message| (Answer::Error { code: INTERNAL_ERROR, message, data: b"" }, true);
+        match bytes {
+            [b'{', ..] => {}
+            b"null" => return (Answer::Result(b"{}"), false),
+            _ => return refused("a result is an object, which says its resultType"),
         }
         let Some(said) = envelope::find_member(bytes, "resultType") else { return (answer, false) };
         let entry = self.arrivals.find(number).and_then(|(slot, _)| self.inbound[slot].as_ref());
         let method = entry.map_or("", |entry| &*entry.record.method);
         let said = envelope::unescape(said.of(bytes)).unwrap_or_default();
         if self.rules.may_end_with(method, &said) == Some(false) {
-            let message = "the result has a resultType that this request cannot have";
-            return (Answer::Error { code: INTERNAL_ERROR, message, data: b"" }, true);
+            return refused("the result has a resultType that this request cannot have");
         }
         (answer, true)
     }
