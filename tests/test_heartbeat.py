@@ -26,7 +26,7 @@ def pings(peer):
 
 
 def router(**ping):
-    return turnout.Router(ping=turnout.Ping(**{"interval": NEVER, "timeout": 0.02, **ping}))
+    return turnout.Router(ping=turnout.Ping(**{"interval": NEVER, "timeout": 10, **ping}))
 
 
 def beat(peer):
@@ -35,7 +35,7 @@ def beat(peer):
 
 def test_png_06_png_07_png_01_both_sides_ping_again_and_again(on_loop):
     async def main():
-        async with router(interval=0.01, timeout=10) as ours:
+        async with router(interval=0.01) as ours:
             near, far = await pair(ours)
             followed = ours.records.follow()
             seen = {"near": 0, "far": 0}
@@ -95,7 +95,7 @@ def test_png_09_a_peer_that_speaks_is_not_pinged(on_loop):
 
 def test_png_03_png_11_png_12_failures_are_counted_logged_and_forgiven(on_loop, caplog):
     async def main():
-        async with router(failures=3) as ours:
+        async with router(timeout=0.02, failures=3) as ours:
             near, far = await pair(ours)
             far.pause_writing()
             await beat(near)
@@ -124,7 +124,7 @@ def test_png_03_png_11_png_12_failures_are_counted_logged_and_forgiven(on_loop, 
 
 def test_png_04_png_08_png_10_a_silent_peer_is_lost_and_everything_ends_once(on_loop):
     async def main():
-        async with router(interval=0.01, timeout=0.02) as ours:
+        async with router(timeout=0.02) as ours:
             near, far = await pair(ours)
             begun, stopped = asyncio.Event(), asyncio.Event()
 
@@ -136,11 +136,13 @@ def test_png_04_png_08_png_10_a_silent_peer_is_lost_and_everything_ends_once(on_
                 finally:
                     stopped.set()
 
-            far._heartbeat.stop()
             far.send("work")
             await begun.wait()
             far.pause_writing()
             calls = [near.send(f"m{n}", timeout=None, max_timeout=None) for n in range(5)]
+            await beat(near)
+            assert near.is_open, "it had spoken"
+            await beat(near)
             ends = await asyncio.gather(*calls, return_exceptions=True)
             await stopped.wait()
             assert {type(end) for end in ends} == {turnout.PeerLost}
@@ -195,7 +197,7 @@ def test_png_10_a_full_connection_is_no_way_out(on_loop):
 
 def test_png_05_what_was_in_flight_is_not_sent_again_on_the_next_connection(on_loop):
     async def main():
-        async with World(ping=turnout.Ping(0.01, 0.03)) as world:
+        async with World(ping=turnout.Ping(NEVER, 0.02)) as world:
             world.build()
             client = await world.client()
             calls = [
@@ -205,6 +207,9 @@ def test_png_05_what_was_in_flight_is_not_sent_again_on_the_next_connection(on_l
                 await asyncio.sleep(0)
             (silent,) = world.servers.peers
             silent.pause_writing()
+            (upstream,) = [peer for peer in world.gateway.peers if peer.name == "echo"]
+            while upstream.is_open:
+                await beat(upstream)
             for call in calls:
                 with pytest.raises(turnout.RemoteError) as caught:
                     await call
