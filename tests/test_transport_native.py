@@ -269,3 +269,59 @@ def test_trm_25_sockets_carry_one_message_a_line_as_stdio_does(loop_kind, bindin
             writer.close()
 
     run(loop_kind, main())
+
+
+EAGER = """
+import asyncio, sys
+import turnout
+
+async def main():
+    async with turnout.Router() as router:
+        turnout.serve_opening(router, name="eager")
+        client = await router.connect(turnout.own_stdio(), era=None)
+        try:
+            client.send("roots/list")
+        except turnout.NotAllowed:
+            print("held", flush=True)
+        opened = asyncio.Event()
+        client.on_notification("notifications/initialized")(lambda _: opened.set())
+        await opened.wait()
+        client.send("roots/list")
+        await client.wait_lost()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("binding", ["stdio", "unix"])
+def test_png_14_a_server_holds_its_requests_back_until_it_was_opened(loop_kind, binding, tmp_path):
+    async def main():
+        async with turnout.Router() as here, turnout.Router() as there:
+            asked, said = asyncio.Event(), []
+
+            @here.on_request("roots/list")
+            async def roots(request):
+                asked.set()
+                return {"roots": []}
+
+            if binding == "stdio":
+                environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+                target = turnout.stdio(sys.executable, "-c", EAGER, env=environment, stderr=said.append)
+            else:
+                turnout.serve_opening(there, name="eager")
+
+                def accepted(peer):
+                    try:
+                        peer.send("roots/list")
+                    except turnout.NotAllowed:
+                        said.append("held")
+                    peer.on_notification("notifications/initialized")(lambda _: peer.send("roots/list"))
+
+                await there.serve(turnout.listen_unix(tmp_path / "s"), accepted)
+                target = turnout.unix(tmp_path / "s")
+            peer = await here.connect(target, era="legacy")
+            await asked.wait()
+            assert said == ["held"]
+            assert peer.is_open
+
+    run(loop_kind, main())

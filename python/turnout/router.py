@@ -12,6 +12,7 @@ from turnout.handlers import Handlers
 from turnout.peer import Peer
 from turnout.records import Records, log_cancel
 from turnout.relay import Relay, Upstream
+from turnout.transports.standard import OwnStdioTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -125,6 +126,8 @@ class Router:
 
         """
         peer = self._adopt(name or target.name, target.kind)
+        if isinstance(target, OwnStdioTarget):
+            self._expect_opening(peer)
         try:
             peer.use(await target.open(peer))
             if era is not None:
@@ -148,8 +151,7 @@ class Router:
 
         def accept(transport: Transport, name: str) -> Link:
             peer = self._adopt(name, transport.kind)
-            if "initialize" in self.handlers.requests:
-                opening.expect_opening(peer)
+            self._expect_opening(peer)
             peer.use(transport)
             if accepted is not None:
                 accepted(peer)
@@ -232,6 +234,11 @@ class Router:
         peer = Peer(self, name, transport)
         self._peers.add(peer)
         return peer
+
+    def _expect_opening(self, peer: Peer) -> None:
+        """A peer that came to us opens the connection, where openings are answered at all."""
+        if "initialize" in self.handlers.requests:
+            opening.expect_opening(peer)
 
     def _apply_handlers(self) -> None:
         for peer in self._peers:
