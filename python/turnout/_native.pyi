@@ -177,6 +177,7 @@ class Record:
             "max_timeout",
             "peer_closed",
             "peer_exited",
+            "peer_silent",
             "closed",
         ]
         | None
@@ -200,6 +201,9 @@ class Record:
         """Who asked for it."""
     @property
     def cancel_reason(self) -> str | None: ...
+    @property
+    def task(self) -> str | None:
+        """The id of the task that it became (TSK-60); None where it became none."""
     @property
     def cancel_written(self) -> bool:
         """Whether the peer was told."""
@@ -397,7 +401,8 @@ class Request:
             params: as for `respond`, or None.
 
         Raises:
-            NotAllowed: the subscription was not acknowledged yet.
+            NotAllowed: the subscription was not acknowledged yet, or the notification belongs to another
+                request (SUB-17).
 
         """
     def finish_task(self) -> bool:
@@ -542,7 +547,10 @@ class Connection:
 
         """
     def notify(self, method: str, params: object = None) -> None:
-        """Send a notification; arguments and errors as for `send`."""
+        """Send a notification; arguments and errors as for `send`.
+
+        Cancels and progress are not sent so: `Call.cancel` and `Request.progress` know what is in flight.
+        """
     def take(
         self, data: bytes
     ) -> list[Request | Notification | LateResponse | LateProgress | Unmatched | Refused]:
@@ -578,7 +586,7 @@ class Connection:
         """Seconds until `expire` has something to do, or None."""
     def end(
         self,
-        outcome: Literal["closed", "peer_closed", "peer_exited"] = "closed",
+        outcome: Literal["closed", "peer_closed", "peer_exited", "peer_silent"] = "closed",
         *,
         exit_code: int | None = None,
     ) -> None:
@@ -595,6 +603,7 @@ class Connection:
         role: Literal["either", "client", "server"] = "either",
         *,
         request_meta: Mapping[str, Any] | None = None,
+        opened: bool = True,
     ) -> None:
         """Set the negotiated revision and our role in it.
 
@@ -602,17 +611,30 @@ class Connection:
             revision: one of the five dates.
             role: our part; `"either"` lets pass what only one may do.
             request_meta: members for the `_meta` of every request; None for none.
+            opened: False while the handshake of a legacy revision goes on: nothing but `ping` is asked before
+                `notifications/initialized` came, or before this is called again (PNG-13, PNG-14).
 
         Raises:
             ValueError: an unknown revision or role.
 
         """
-    def choose(self, **choices: bool) -> None:
-        """Switch a decision where the protocol's sources disagree (K1, K4, K5, K6).
+    def declare_tasks(self, *, ours: set[str] | None = None, theirs: set[str] | None = None) -> None:
+        """Say which requests become tasks under 2025-11-25, as both sides declared it (TSK-01 to TSK-04).
 
         Args:
-            choices: `listen_end_sends_cancelled`, `disconnect_cancels`, `progress_must_increase`,
-                `cancel_discover`, `cancel_late_tasks`.
+            ours: those of `tools/call`, `sampling/createMessage` and `elicitation/create` that we take as
+                tasks, and `tasks/cancel` if we take that; None where it is not known, and then all.
+            theirs: what the peer takes, likewise. A request that the peer does not take as a task is refused
+                with a `task` member.
+
+        """
+    def choose(self, **choices: bool) -> None:
+        """Switch a decision where the protocol's sources disagree (K1, K2, K4, K5, K6).
+
+        Args:
+            choices: `listen_end_sends_cancelled`, `task_progress`, `disconnect_cancels`,
+                `progress_must_increase`, `cancel_discover`, `cancel_late_tasks`; the README says what each
+                decides.
 
         """
     def observe(self, methods: Iterable[str] | None) -> None:

@@ -12,12 +12,14 @@ from turnout.handlers import Handlers
 from turnout.peer import Peer
 from turnout.records import Records, log_cancel
 from turnout.relay import Relay, Upstream
+from turnout.transports.standard import OwnStdioTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from typing_extensions import Self
 
+    from turnout.heartbeat import Ping
     from turnout.relay import Route
     from turnout.transports.base import Link, Listener, Target, Transport
 
@@ -37,6 +39,7 @@ class Router:
         name: how we introduce ourselves to peers.
         version: our version, likewise.
         capabilities: what we offer as a client when a connection is opened; None for nothing.
+        ping: when silent peers are pinged; None for never. `turnout.Ping()` for every 30 s (PNG-06).
         clock: where time comes from; None for the machine's monotonic clock.
 
     """
@@ -52,6 +55,7 @@ class Router:
         name: str = "turnout",
         version: str | None = None,
         capabilities: Mapping[str, Any] | None = None,
+        ping: Ping | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.timeout = timeout
@@ -59,6 +63,7 @@ class Router:
         self.close_timeout = close_timeout
         self.limits = dict(limits) if limits is not None else None
         self.identity = opening.Identity(name, version, dict(capabilities or {}))
+        self.ping = ping
         self.clock = clock or Clock()
         self.ledger = Ledger(records)
         self.records = Records(self.ledger)
@@ -121,6 +126,8 @@ class Router:
 
         """
         peer = self._adopt(name or target.name, target.kind)
+        if isinstance(target, OwnStdioTarget):
+            self._expect_opening(peer)
         try:
             peer.use(await target.open(peer))
             if era is not None:
@@ -144,6 +151,7 @@ class Router:
 
         def accept(transport: Transport, name: str) -> Link:
             peer = self._adopt(name, transport.kind)
+            self._expect_opening(peer)
             peer.use(transport)
             if accepted is not None:
                 accepted(peer)
@@ -226,6 +234,11 @@ class Router:
         peer = Peer(self, name, transport)
         self._peers.add(peer)
         return peer
+
+    def _expect_opening(self, peer: Peer) -> None:
+        """A peer that came to us opens the connection, where openings are answered at all."""
+        if "initialize" in self.handlers.requests:
+            opening.expect_opening(peer)
 
     def _apply_handlers(self) -> None:
         for peer in self._peers:

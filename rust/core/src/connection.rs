@@ -182,6 +182,8 @@ pub struct Connection<H: Host> {
     /// Numbers of our requests by tokens of the caller's own, and by the ids of their tasks.
     pub(crate) tokens: HashMap<Box<[u8]>, u64, RandomState>,
     pub(crate) tasks: HashMap<Box<[u8]>, u64, RandomState>,
+    /// The tasks that `tasks/cancel` of ours are about, by the numbers of these.
+    pub(crate) task_cancels: HashMap<u64, Box<[u8]>, RandomState>,
     pub(crate) hasher: RandomState,
     methods: HashMap<Box<str>, Arc<str>, RandomState>,
     wheel: Wheel,
@@ -234,6 +236,7 @@ impl<H: Host> Connection<H> {
             recent_at: 0,
             tokens: HashMap::default(),
             tasks: HashMap::default(),
+            task_cancels: HashMap::default(),
             hasher: RandomState::default(),
             methods: HashMap::default(),
             wheel: Wheel::new(),
@@ -279,7 +282,7 @@ impl<H: Host> Connection<H> {
             ("outbound", self.table.live()),
             ("inbound", self.inbound.iter().flatten().count()),
             ("ids", self.ids.len()),
-            ("tokens", self.tokens.len() + self.tasks.len()),
+            ("tokens", self.tokens.len() + self.tasks.len() + self.task_cancels.len()),
             ("deadlines", self.wheel.len()),
         ]
     }
@@ -304,6 +307,13 @@ impl<H: Host> Connection<H> {
             self.methods.insert(interned.as_ref().into(), Arc::clone(&interned));
         }
         interned
+    }
+
+    /// Writes down the id of the task that a request became, given as its JSON string (TSK-60).
+    pub(crate) fn note_task(&self, record: &Record, task: &[u8]) {
+        if let Some(task) = envelope::unescape(task) {
+            record.note_task(clip(&task, self.limits.max_text_bytes));
+        }
     }
 
     pub(crate) fn finish(record: &Arc<Record>, outcome: Outcome, now: Time, batch: &mut Batch<H>) {
@@ -352,6 +362,8 @@ const PATIENCE: Time = 60_000_000_000;
 pub const PARSE_ERROR: i64 = -32700;
 /// JSON-RPC: not a request.
 pub const INVALID_REQUEST: i64 = -32600;
+/// JSON-RPC: what was asked about does not exist, or is not as it has to be.
+pub const INVALID_PARAMS: i64 = -32602;
 /// JSON-RPC: a fault on our side.
 pub const INTERNAL_ERROR: i64 = -32603;
 

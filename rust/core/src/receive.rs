@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::connection::{Connection, INTERNAL_ERROR, INVALID_REQUEST, Inbound, PARSE_ERROR, put};
 use crate::encode;
 use crate::envelope::{self, Envelope, Kind, Partial, Refusal, RefusalReason};
-use crate::event::{AnswerFrame, Batch, End, Event, Host};
+use crate::event::{AnswerFrame, Batch, End, Event, Host, Look};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::id;
 use crate::limits::clip;
@@ -44,9 +44,10 @@ fn plain(raw: &[u8]) -> Cow<'_, [u8]> {
 impl<H: Host> Connection<H> {
     /// Takes one frame. `at` is where it stands in the run that the events' spans refer to.
     ///
-    /// Gives the envelope back, untouched, where the host wants to look first (`held`); it then says what to do by
-    /// [`Connection::receive_looked_at`] or [`Connection::reject`], before it goes on with the next frame.
-    pub fn receive(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) -> Option<Envelope> {
+    /// Leaves a message that the host wants to look at (`held`) untouched and says what it is; the host then says
+    /// what to do by [`Connection::receive_looked_at`] or [`Connection::reject`], before it goes on with the next
+    /// frame. A batch with such a message is taken member by member: see [`Look::Batch`].
+    pub fn receive(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) -> Option<Look> {
         self.counters.frames_in += 1;
         self.counters.bytes_in += frame.len() as u64 + 1;
         if self.is_over() {
@@ -54,19 +55,34 @@ impl<H: Host> Connection<H> {
             return None;
         }
         if !self.held.is_empty()
-            && let Ok(envelope) = envelope::scan(frame, &self.scan_limits)
-            && self.is_held(frame, &envelope)
+            && let Some(look) = self.looks_at(frame)
         {
-            return Some(envelope);
+            return Some(look);
         }
         self.receive_looked_at(now, frame, at, batch);
         None
     }
 
+    fn looks_at(&self, frame: &[u8]) -> Option<Look> {
+        match envelope::scan(frame, &self.scan_limits) {
+            Ok(envelope) => self.is_held(frame, &envelope).then_some(Look::Message(envelope)),
+            Err(refusal) if refusal.reason == RefusalReason::Batch && self.rules.takes_batches() => {
+                let members = envelope::batch(frame, &self.scan_limits).ok()?;
+                let held = |member: &Span| self.looks_at_member(member.of(frame)).is_some();
+                members.iter().any(held).then_some(Look::Batch(members))
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// The envelope of a member of a batch that the host wants to look at.
+    pub fn looks_at_member(&self, member: &[u8]) -> Option<Envelope> {
+        let envelope = envelope::scan(member, &self.scan_limits).ok()?;
+        self.is_held(member, &envelope).then_some(envelope)
+    }
+
     fn is_held(&self, frame: &[u8], envelope: &Envelope) -> bool {
-        !self.held.is_empty()
-            && std::str::from_utf8(&envelope.method_name(frame))
-                .is_ok_and(|method| self.held.contains(method))
+        std::str::from_utf8(&envelope.method_name(frame)).is_ok_and(|method| self.held.contains(method))
     }
 
     /// Takes one frame that the host has looked at.
@@ -80,7 +96,7 @@ impl<H: Host> Connection<H> {
                 match envelope::batch(frame, &self.scan_limits) {
                     Ok(members) => {
                         for member in members {
-                            self.take_member(now, member.of(frame), in_run(at, member), batch);
+                            self.receive_member(now, member.of(frame), in_run(at, member), batch);
                         }
                     }
                     Err(refusal) => self.refuse(now, frame, at, &refusal, batch),
@@ -91,7 +107,7 @@ impl<H: Host> Connection<H> {
     }
 
     /// Takes one message of a batch (BAT-02, BAT-03).
-    fn take_member(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) {
+    pub fn receive_member(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) {
         match envelope::scan(frame, &self.scan_limits) {
             Ok(envelope) if *envelope.method_name(frame) == *method::INITIALIZE.as_bytes() => {
                 self.counters.violations += 1;
@@ -102,14 +118,6 @@ impl<H: Host> Connection<H> {
                         "initialize is not part of a batch",
                         b"",
                     );
-                }
-            }
-            Ok(envelope) if self.is_held(frame, &envelope) => {
-                // The host looks at one message at a time; a batch must not carry one past it.
-                self.counters.violations += 1;
-                if envelope.kind == Kind::Request {
-                    let message = "this method is not taken in a batch here; send it by itself";
-                    self.reject(envelope.id.of(frame), INVALID_REQUEST, message, b"");
                 }
             }
             Ok(envelope) => self.take(now, frame, at, &envelope, batch),
@@ -208,25 +216,27 @@ impl<H: Host> Connection<H> {
         let Some((slot, number)) = self.claim_answer(now, envelope.id, frame, at, late, batch) else {
             if let Some(task) = task
                 && self.counters.late_responses > buried
-                && self.rules.choices.cancel_late_tasks
-                && self.send_task_cancel(now, task.of(frame))
             {
-                self.counters.late_tasks_cancelled += 1;
+                if let Some(Event::LateResponse { record, .. }) = batch.events.last() {
+                    self.note_task(record, task.of(frame));
+                }
+                if self.rules.choices.cancel_late_tasks && self.send_task_cancel(now, task.of(frame)) {
+                    self.counters.late_tasks_cancelled += 1;
+                }
             }
             return;
         };
+        if let Some(task) = task
+            && let Some(entry) = self.outbound[slot].as_ref()
+        {
+            self.note_task(&entry.record, task.of(frame));
+        }
         if stays && let Some(task) = task {
-            let (about, ttl) = if self.rules.has_result_type() {
-                (envelope.result.of(frame), "ttlMs")
-            } else {
-                (envelope.task.of(frame), "ttl")
-            };
-            let ttl = envelope::find_member(about, ttl)
-                .and_then(|ttl| id::number(ttl.of(about)))
-                .map(|milliseconds| (milliseconds.max(0.0) * 1e6) as Time);
+            let about = if self.rules.has_result_type() { envelope.result } else { envelope.task };
+            let ttl = self.time_to_live(about.of(frame)).unwrap_or(Time::MAX);
             self.keep_for_task(now, slot, number, task.of(frame).into(), ttl);
         } else {
-            self.note_task_state(envelope.result.of(frame), batch);
+            self.note_task_state(now, envelope.result.of(frame), batch);
         }
         let end = if self.rules.has_result_type() && !self.knows_result_type(slot, frame, envelope) {
             End::Invalid("the result's resultType is not one this request can have")
@@ -241,6 +251,9 @@ impl<H: Host> Connection<H> {
     fn take_error(&mut self, now: Time, frame: &[u8], at: Span, envelope: &Envelope, batch: &mut Batch<H>) {
         let late = (Happening::Failed, Late::Error, envelope.error);
         if let Some((slot, number)) = self.claim_answer(now, envelope.id, frame, at, late, batch) {
+            if !self.task_cancels.is_empty() {
+                self.note_cancel_refused(number, envelope.error.of(frame), batch);
+            }
             let end = match envelope::error_fault(envelope.error.of(frame)) {
                 Some(fault) => End::Invalid(fault),
                 None => End::Error(in_run(at, envelope.error)),
@@ -265,25 +278,34 @@ impl<H: Host> Connection<H> {
     /// RID-17, RID-18, MRT-02, TSX-04: which results this request can have.
     fn knows_result_type(&self, slot: usize, frame: &[u8], envelope: &Envelope) -> bool {
         let method = self.outbound[slot].as_ref().map_or("", |entry| &*entry.record.method);
-        match &*plain(envelope.result_type.of(frame)) {
-            b"" | b"\"complete\"" => true,
-            b"\"input_required\"" => matches!(method, "tools/call" | "prompts/get" | "resources/read"),
-            b"\"task\"" => method == "tools/call",
-            _ => false,
-        }
+        let result_type = envelope.result_type.of(frame);
+        result_type.is_empty()
+            || envelope::unescape(result_type)
+                .is_some_and(|result_type| self.rules.may_end_with(method, &result_type) == Some(true))
     }
 
-    /// A task object with a terminal status ends its hold on a token (PRG-19, TSK-41).
-    fn note_task_state(&mut self, object: &[u8], batch: &mut Batch<H>) {
+    /// How long a task object says that it lives, in nanoseconds, `Time::MAX` for without end; None where it does
+    /// not say.
+    fn time_to_live(&self, object: &[u8]) -> Option<Time> {
+        let name = if self.rules.has_result_type() { "ttlMs" } else { "ttl" };
+        let ttl = envelope::find_member(object, name)?;
+        let milliseconds = id::number(ttl.of(object));
+        Some(milliseconds.map_or(Time::MAX, |milliseconds| (milliseconds.max(0.0) * 1e6) as Time))
+    }
+
+    /// A task object with a terminal status ends its hold on a token (PRG-19, TSK-41); any other may change how
+    /// long it lives (TSK-44, TSX-36).
+    fn note_task_state(&mut self, now: Time, object: &[u8], batch: &mut Batch<H>) {
         if self.tasks.is_empty() {
             return;
         }
         let text = |key| envelope::find_member(object, key).map(|span: Span| span.of(object));
+        let Some(number) = text("taskId").and_then(|id| self.tasks.get(id)).copied() else { return };
         let status = text("status").map(plain);
-        if let Some(b"\"completed\"" | b"\"failed\"" | b"\"cancelled\"") = status.as_deref()
-            && let Some(number) = text("taskId").and_then(|id| self.tasks.get(id)).copied()
-        {
+        if let Some(b"\"completed\"" | b"\"failed\"" | b"\"cancelled\"") = status.as_deref() {
             self.end_task(number, batch);
+        } else if let Some(ttl) = self.time_to_live(object) {
+            self.live_for(now, number, ttl);
         }
     }
 
@@ -329,7 +351,8 @@ impl<H: Host> Connection<H> {
         if &*record.method == method::ELICIT {
             self.note_asking(now);
         }
-        let entry = Inbound::new(Arc::clone(&record), !envelope.task.is_empty());
+        let augmented = !envelope.task.is_empty() && self.rules.takes_task(&record.method);
+        let entry = Inbound::new(Arc::clone(&record), augmented);
         put(&mut self.inbound, minted.slot, entry);
         let (inbound, hasher) = (&self.inbound, &self.hasher);
         self.ids.insert_unique(hash, minted.slot as u32, |slot| {
@@ -484,8 +507,9 @@ impl<H: Host> Connection<H> {
     ) {
         let name = envelope.method_name(frame);
         if *name == *method::TASK_STATUS.as_bytes() || *name == *method::TASKS.as_bytes() {
-            self.note_task_state(envelope.params.of(frame), batch);
+            self.note_task_state(now, envelope.params.of(frame), batch);
         }
+        self.rules.opened |= *name == *method::INITIALIZED.as_bytes();
         let mut owner = None;
         if let Some(number) = id::minted(envelope.subscription_id.of(frame))
             && let Some((slot, State::Sent)) = self.table.find(number)

@@ -90,6 +90,7 @@ struct More {
     cancel_requested: AtomicU64,
     cancel_written: AtomicBool,
     reason: OnceLock<Box<str>>,
+    task: OnceLock<Box<str>>,
     late: AtomicU8,
     late_at: AtomicU64,
     late_progress: AtomicU32,
@@ -112,6 +113,7 @@ impl More {
             cancel_requested: AtomicU64::new(0),
             cancel_written: AtomicBool::new(false),
             reason: OnceLock::new(),
+            task: OnceLock::new(),
             late: AtomicU8::new(0),
             late_at: AtomicU64::new(0),
             late_progress: AtomicU32::new(0),
@@ -305,6 +307,11 @@ impl Record {
         self.more.get().and_then(|more| more.reason.get()).map(|reason| &**reason)
     }
 
+    /// The id of the task that it became.
+    pub fn task(&self) -> Option<&str> {
+        self.more.get().and_then(|more| more.task.get()).map(|task| &**task)
+    }
+
     /// What answer came after the end, and when.
     pub fn late(&self) -> Option<(Late, Time)> {
         let more = self.more.get()?;
@@ -387,6 +394,10 @@ impl Record {
 
     pub(crate) fn note_cancel_written(&self) {
         self.more().cancel_written.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_task(&self, task: &str) {
+        let _ = self.more().task.set(task.into());
     }
 
     pub(crate) fn note_late(&self, late: Late, now: Time) {

@@ -14,14 +14,14 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use turnout_core::connection::{self as core, Send};
 use turnout_core::encode;
 use turnout_core::envelope::{self, Envelope, Kind};
-use turnout_core::event::Batch;
+use turnout_core::event::{Batch, Look};
 use turnout_core::flight::Outcome;
 use turnout_core::frames::Item;
 use turnout_core::ledger;
 use turnout_core::limits::Limits;
 use turnout_core::record::{self};
 use turnout_core::relay::{Owner, Relaying};
-use turnout_core::rules::{Choices, Revision, Role, Rules};
+use turnout_core::rules::{Choices, Revision, Role, Rules, Tasks};
 use turnout_core::span::Span;
 use turnout_core::sync::lock;
 
@@ -37,6 +37,9 @@ use crate::waiter::Wake;
 use crate::{errors, json};
 
 type Core = core::Connection<Relaying<Python_>>;
+
+/// How the core takes a frame that was looked at.
+type Take = fn(&mut Core, record::Time, &[u8], Span, &mut Batch<Relaying<Python_>>);
 
 /// One connection: frames in, frames out, and everything in flight between.
 #[pyclass(frozen, subclass, weakref, module = "turnout._native")]
@@ -87,8 +90,8 @@ impl Connection {
                 batch.finished.clear();
                 *lock(&this.shared.batch) = batch;
             }
-            if let (Ok(()), Some(envelope)) = (&delivered, &held) {
-                delivered = Self::look_at(slf, looked_at.of(frames.region()), envelope, wake, sink);
+            if let (Ok(()), Some(look)) = (&delivered, &held) {
+                delivered = Self::look(slf, looked_at.of(frames.region()), look, wake, sink);
             }
             let more = input.put_back(frames);
             delivered?;
@@ -98,11 +101,34 @@ impl Connection {
         }
     }
 
-    /// Asks the filters about a frame, then takes what they made of it.
+    /// Asks the filters about a frame or about members of a batch, then takes what they made of it.
+    fn look<'py>(
+        slf: &Bound<'py, Self>,
+        frame: &[u8],
+        look: &Look,
+        wake: Wake,
+        sink: &Sink<'_, 'py>,
+    ) -> PyResult<()> {
+        match look {
+            Look::Message(envelope) => {
+                Self::look_at(slf, frame, envelope, Core::receive_looked_at, wake, sink)
+            }
+            Look::Batch(members) => members.iter().try_for_each(|span| {
+                let member = span.of(frame);
+                let envelope = lock(&slf.get().shared.core).looks_at_member(member);
+                match envelope {
+                    Some(envelope) => Self::look_at(slf, member, &envelope, Core::receive_member, wake, sink),
+                    None => Self::take_one(slf, member, Core::receive_member, wake, sink),
+                }
+            }),
+        }
+    }
+
     fn look_at<'py>(
         slf: &Bound<'py, Self>,
         frame: &[u8],
         envelope: &Envelope,
+        take: Take,
         wake: Wake,
         sink: &Sink<'_, 'py>,
     ) -> PyResult<()> {
@@ -111,8 +137,6 @@ impl Connection {
         let method = String::from_utf8_lossy(&name);
         let params = (!envelope.params.is_empty()).then(|| PyBytes::new(py, envelope.params.of(frame)));
         let verdict = slf.call_method1(intern!(py, "_filter_incoming"), (&*method, params))?;
-        let mut batch = Batch::default();
-        let now = shared.now();
         let rewritten;
         let frame = if verdict.is_none() {
             frame
@@ -127,9 +151,22 @@ impl Connection {
             }
             return Ok(());
         };
+        Self::take_one(slf, frame, take, wake, sink)
+    }
+
+    fn take_one<'py>(
+        slf: &Bound<'py, Self>,
+        frame: &[u8],
+        take: Take,
+        wake: Wake,
+        sink: &Sink<'_, 'py>,
+    ) -> PyResult<()> {
+        let shared = &slf.get().shared;
+        let mut batch = Batch::default();
+        let now = shared.now();
         {
             let mut core = lock(&shared.core);
-            core.receive_looked_at(now, frame, Span::new(0, frame.len()), &mut batch);
+            take(&mut core, now, frame, Span::new(0, frame.len()), &mut batch);
             core.settle_books(&mut batch);
         }
         deliver(slf, &mut batch, frame, wake, sink)
@@ -418,7 +455,7 @@ impl Connection {
         shared.schedule_flush(slf.py())
     }
 
-    /// Ends everything in flight: `outcome` is `peer_closed`, `peer_exited` or `closed`.
+    /// Ends everything in flight: `outcome` is `peer_closed`, `peer_exited`, `peer_silent` or `closed`.
     #[pyo3(signature = (outcome = "closed", *, exit_code = None))]
     fn end(slf: &Bound<'_, Self>, outcome: &str, exit_code: Option<i32>) -> PyResult<()> {
         Connection::remember(slf)?;
@@ -426,6 +463,7 @@ impl Connection {
         let outcome = match outcome {
             "peer_closed" => Outcome::PeerClosed,
             "peer_exited" => Outcome::PeerExited,
+            "peer_silent" => Outcome::PeerSilent,
             "closed" => Outcome::Closed,
             _ => return Err(PyValueError::new_err(format!("{outcome:?} does not end a connection"))),
         };
@@ -463,12 +501,13 @@ impl Connection {
     }
 
     /// Sets the negotiated revision, our role in it, and what every request's `_meta` carries.
-    #[pyo3(signature = (revision, role = "either", *, request_meta = None))]
+    #[pyo3(signature = (revision, role = "either", *, request_meta = None, opened = true))]
     fn set_rules(
         &self,
         revision: &str,
         role: &str,
         request_meta: Option<&Bound<'_, PyDict>>,
+        opened: bool,
     ) -> PyResult<()> {
         let revision = Revision::named(revision).ok_or_else(|| {
             PyValueError::new_err(format!("{revision:?} is no revision this version knows"))
@@ -487,11 +526,28 @@ impl Connection {
         let mut core = lock(&self.shared.core);
         core.rules.revision = revision;
         core.rules.role = role;
+        core.rules.opened = opened;
         core.set_request_meta(members);
         Ok(())
     }
 
-    /// Switches decisions where the sources disagree (K1, K5, K6).
+    /// Says which requests each side takes as tasks under 2025-11-25; None where that is not known.
+    #[pyo3(signature = (*, ours = None, theirs = None))]
+    fn declare_tasks(&self, ours: Option<HashSet<String>>, theirs: Option<HashSet<String>>) {
+        let of = |declared: Option<HashSet<String>>| {
+            declared.map_or(Tasks::ALL, |methods| Tasks {
+                tools: methods.contains("tools/call"),
+                sampling: methods.contains("sampling/createMessage"),
+                elicitation: methods.contains("elicitation/create"),
+                cancel: methods.contains("tasks/cancel"),
+            })
+        };
+        let mut core = lock(&self.shared.core);
+        core.rules.our_tasks = of(ours);
+        core.rules.their_tasks = of(theirs);
+    }
+
+    /// Switches decisions where the sources disagree (K1, K2, K4, K5, K6).
     #[pyo3(signature = (**choices))]
     fn choose(&self, choices: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
         let mut chosen: Choices = lock(&self.shared.core).rules.choices;
@@ -499,7 +555,8 @@ impl Connection {
             let value: bool = value.extract()?;
             match name.extract::<String>()?.as_str() {
                 "listen_end_sends_cancelled" => chosen.listen_end_sends_cancelled = value,
-                "disconnect_cancels" => chosen.disconnect_cancels = Some(value),
+                "task_progress" => chosen.task_progress = Some(value),
+                "disconnect_cancels" => chosen.disconnect_cancels = value,
                 "progress_must_increase" => chosen.progress_must_increase = value,
                 "cancel_discover" => chosen.cancel_discover = value,
                 "cancel_late_tasks" => chosen.cancel_late_tasks = value,

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Asked, Connection, Outbound, PATIENCE, Send, SendError, put};
+use super::{Asked, Connection, INVALID_PARAMS, Outbound, PATIENCE, Send, SendError, put};
 use crate::encode;
+use crate::envelope;
 use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::id;
@@ -34,7 +35,14 @@ impl<H: Host> Connection<H> {
         if self.over {
             return Err(SendError::Closed);
         }
-        self.rules.may_request().map_err(SendError::Forbidden)?;
+        self.rules.may_request(asked.method).map_err(SendError::Forbidden)?;
+        let augmented = asked.augmented
+            && match self.rules.may_augment(asked.method) {
+                Ok(augments) => augments,
+                // What is passed on is passed on as it is: the peer ignores the member (TSK-04).
+                Err(_) if asked.is_leg => false,
+                Err(forbidden) => return Err(SendError::Forbidden(forbidden)),
+            };
         let full = |limit, value| SendError::Exceeded(Exceeded { limit, value });
         if self.table.live() >= self.limits.max_outbound {
             return Err(full("max_outbound", self.limits.max_outbound));
@@ -77,7 +85,7 @@ impl<H: Host> Connection<H> {
             idle_at: if asked.idle == 0 { Time::MAX } else { idle_now.saturating_add(asked.idle) },
             max_at: if asked.max == 0 { Time::MAX } else { now.saturating_add(asked.max) },
             paused_at: 0,
-            augmented: asked.augmented,
+            augmented,
             custom_token: token.is_some(),
             task: None,
             task_cancelled: false,
@@ -138,6 +146,7 @@ impl<H: Host> Connection<H> {
     ) {
         let reason = reason.map(|reason| clip(reason, self.limits.max_text_bytes));
         self.wheel.remove(moved.slot);
+        self.forget_task_cancel(number);
         let Some(entry) = self.outbound[moved.slot].as_mut() else { return };
         let (record, augmented) = (Arc::clone(&entry.record), entry.augmented);
         record.note_cancel(by, reason, now);
@@ -160,6 +169,7 @@ impl<H: Host> Connection<H> {
             return;
         }
         self.wheel.remove(slot);
+        self.forget_task_cancel(number);
         if let Some(entry) = self.outbound[slot].take() {
             if entry.custom_token {
                 self.forget_tokens_of(Some(number));
@@ -167,6 +177,12 @@ impl<H: Host> Connection<H> {
             if let Some(task) = entry.task {
                 self.tasks.remove(&task);
             }
+        }
+    }
+
+    fn forget_task_cancel(&mut self, number: u64) {
+        if !self.task_cancels.is_empty() {
+            self.task_cancels.remove(&number);
         }
     }
 
@@ -187,6 +203,9 @@ impl<H: Host> Connection<H> {
         let Some((slot, _)) = self.table.find(number) else { return false };
         let Some(entry) = self.outbound[slot].as_mut() else { return false };
         let Some(task) = entry.task.clone().filter(|_| !entry.task_cancelled) else { return false };
+        if !self.rules.peer_cancels_tasks() {
+            return false;
+        }
         entry.task_cancelled = true;
         let record = Arc::clone(&entry.record);
         record.note_cancel(by, reason.map(|reason| clip(reason, self.limits.max_text_bytes)), now);
@@ -198,6 +217,9 @@ impl<H: Host> Connection<H> {
 
     /// Sends `tasks/cancel` for a task id as it stood on the wire.
     pub(crate) fn send_task_cancel(&mut self, now: Time, task: &[u8]) -> bool {
+        if !self.rules.peer_cancels_tasks() {
+            return false;
+        }
         let params = [b"{\"taskId\":", task, b"}"].concat();
         let extra_meta = self.extra_meta(b"");
         let request = encode::Request {
@@ -208,7 +230,20 @@ impl<H: Host> Connection<H> {
         };
         let send =
             Send { request, owner: None, idle: PATIENCE, max: PATIENCE, augmented: false, custom_token: b"" };
-        self.send(now, send).is_ok()
+        let Ok(record) = self.send(now, send) else { return false };
+        self.task_cancels.insert(record.number, task.into());
+        true
+    }
+
+    /// A `tasks/cancel` of ours was refused, since the task is over or unknown: nothing of it is kept (TSK-24, TSX-14).
+    pub(crate) fn note_cancel_refused(&mut self, number: u64, error: &[u8], batch: &mut Batch<H>) {
+        let Some(task) = self.task_cancels.get(&number) else { return };
+        let code = envelope::find_member(error, "code").and_then(|code| id::number(code.of(error)));
+        if code == Some(INVALID_PARAMS as f64)
+            && let Some(call) = self.tasks.get(task).copied()
+        {
+            self.end_task(call, batch);
+        }
     }
 
     /// Ends a task's hold on the token of the call it answered (PRG-19); false where there is none.

@@ -81,7 +81,7 @@ impl Fault {
     pub(super) const fn of_end(outcome: Outcome) -> Fault {
         match outcome {
             Outcome::IdleTimeout | Outcome::MaxTimeout => Fault::Timeout,
-            Outcome::PeerClosed | Outcome::PeerExited => Fault::UpstreamClosed,
+            Outcome::PeerClosed | Outcome::PeerExited | Outcome::PeerSilent => Fault::UpstreamClosed,
             Outcome::Closed => Fault::Closed,
             _ => Fault::Cancelled,
         }
