@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnout import opening
-from turnout._native import Clock, Ledger, Record
+from turnout._native import Clock, Ledger
 from turnout.handlers import Handlers
 from turnout.peer import Peer
-from turnout.records import Records, log_cancel
+from turnout.records import Records
 from turnout.relay import Relay, Upstream
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ class Router:
         self.clock = clock or Clock()
         self.ledger = Ledger(records)
         self.records = Records(self.ledger)
-        self.records.on_first_follower = self._apply_followers
         self.handlers = Handlers()
         self.handlers.changed = self._apply_handlers
         self.on_request = self.handlers.on_request
@@ -212,14 +211,6 @@ class Router:
         self._kept.add(task)
         task.add_done_callback(self._kept.discard)
 
-    def on_finished(self, records: list[Record]) -> None:
-        """Take records that ended: one log line for each cancel, and word to every follower."""
-        for record in records:
-            if record.cancelled_by is not None:
-                log_cancel(record)
-        if self.records.followed:
-            self.records.put(records)
-
     def _adopt(self, name: str, transport: str) -> Peer:
         if self._closed:
             raise RuntimeError("the router is closed")
@@ -230,7 +221,3 @@ class Router:
     def _apply_handlers(self) -> None:
         for peer in self._peers:
             peer._apply_handlers()  # noqa: SLF001
-
-    def _apply_followers(self) -> None:
-        for peer in self._peers:
-            peer.follow_records(self.on_finished, every=True)

@@ -30,6 +30,7 @@ class Context(Generic[TransportT]):
         metadata: what the transport attached to the message.
         request_id: the peer's id; None for a notification.
         token: the peer's progress token; None where it wants no progress.
+        key: what the id is compared by.
 
     """
 
@@ -39,6 +40,7 @@ class Context(Generic[TransportT]):
         "_token",
         "cancelled",
         "closed",
+        "key",
         "message_metadata",
         "request_id",
         "scope",
@@ -53,6 +55,7 @@ class Context(Generic[TransportT]):
         metadata: MessageMetadata,
         request_id: RequestId | None = None,
         token: ProgressToken | None = None,
+        key: RequestId | None = None,
     ) -> None:
         self.transport = transport
         self.message_metadata = metadata
@@ -63,6 +66,7 @@ class Context(Generic[TransportT]):
         self.stopping = False
         self._dispatcher = dispatcher
         self._token = token
+        self.key = key
         self._cancel_event: anyio.Event | None = None
 
     @property
@@ -125,6 +129,8 @@ class Context(Generic[TransportT]):
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Report progress, if the peer asked for it (PRG-05)."""
         if self._token is None:
+            return
+        if not self.closed and not self._dispatcher.may_report(self, progress, total, message):
             return
         params: dict[str, Any] = {"progressToken": self._token, "progress": progress}
         if total is not None:

@@ -7,9 +7,11 @@ belongs to which request, who is told of a cancel, where progress goes, and how 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeGuard, cast
 
 import anyio
 import anyio.lowlevel
@@ -35,6 +37,9 @@ from mcp_types import (
     JSONRPCResponse,
 )
 
+import turnout.mcp
+from turnout._native import Flights
+from turnout.errors import LimitExceeded
 from turnout.mcp.context import Context
 from turnout.mcp.library import on_asyncio
 from turnout.mcp.sending import GONE, Sender
@@ -51,12 +56,21 @@ if TYPE_CHECKING:
     from mcp.shared.message import MessageMetadata
     from mcp_types import RequestId
 
+    from turnout._native import Ledger
     from turnout.mcp.waiting import Waiting
+    from turnout.records import Records
+
+    How = Literal["result", "error", "stopped"]
 
 # The SDK's own, so that those who listen on it go on hearing.
 logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
 
 SHUTDOWN_WRITE_TIMEOUT = 1.0
+
+# Requests that are refused while so many refusals wait for the transport get no answer.
+REFUSALS = 64
+
+_numbers = itertools.count(1)
 
 DUPLEX = TransportContext(kind="jsonrpc", can_send_request=True)
 ONE_WAY = TransportContext(kind="jsonrpc", can_send_request=False)
@@ -80,6 +94,10 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             than a second, before the result. True keeps to it everywhere: progress grows and ends with the
             result, ids are compared by type and value, and a request whose id is in flight is refused. False
             does as the SDK.
+        name: what records call the other end; None for `streams-1`, `streams-2` and so on.
+        limits: `max_outbound`, `max_inbound`, `max_id_bytes` and `max_text_bytes` by name; None, or a name left
+            out, for the default.
+        records: where finished records go; None for `turnout.mcp.records`.
 
     """
 
@@ -94,8 +112,22 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
         inline_methods: frozenset[str] = frozenset(),
         on_stream_exception: Callable[[Exception], Awaitable[None]] | None = None,
         strict: bool | None = None,
+        name: str | None = None,
+        limits: Mapping[str, int] | None = None,
+        records: Records | None = None,
     ) -> None:
-        super().__init__(write_stream, strict=bool(strict))
+        self.records = turnout.mcp.records if records is None else records
+        flights = Flights(
+            f"streams-{next(_numbers)}" if name is None else name,
+            ledger=self.records.ledger,
+            limits=limits,
+            takes_duplicates=not strict,
+            progress_must_increase=bool(strict),
+            takes_any_number=strict is False,
+            declines_cancels=peer_cancel_mode == "signal",
+        )
+        self.records.hear(flights)
+        super().__init__(flights, write_stream, strict=bool(strict))
         self.on_stream_exception = on_stream_exception
         self._read_stream = read_stream
         self._write_stream = write_stream
@@ -103,6 +135,8 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             "Callable[[MessageMetadata], TransportT]", transport_builder or _transport_context
         )
         self._interrupts = peer_cancel_mode == "interrupt"
+        self._most = flights.max_inbound
+        self._refusals = 0
         self._raises = raise_handler_exceptions
         self._inline_methods = inline_methods
         self._lenient = strict is False
@@ -146,19 +180,20 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
                 task_status.started()
                 try:
                     async with self._read_stream:
-                        await self._read(on_request, on_notify, on_notify_intercept)
-                    self._end()
+                        end = await self._read(on_request, on_notify, on_notify_intercept)
+                    self._end(end)
                 finally:
                     self._stop_handlers(tasks)
                     tasks.cancel_scope.cancel()
         finally:
-            self._end()
+            self._end("closed")
             self._tasks = None
             await resync_tracer()
 
     async def _read(
         self, on_request: OnRequest, on_notify: OnNotify, intercept: OnNotifyIntercept | None
-    ) -> None:
+    ) -> Literal["closed", "peer_closed"]:
+        """Take messages until there are no more; gives who ended the stream."""
         reader = Reader(self._read_stream)
         try:
             while True:
@@ -178,9 +213,10 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
                 else:
                     self._take_end(message.id, message.error)
         except anyio.EndOfStream:
-            pass
+            return "peer_closed"
         except anyio.ClosedResourceError:
             logger.debug("read stream closed by transport; treating as EOF")
+            return "closed"
 
     async def _take_exception(self, error: Exception) -> None:
         if self.on_stream_exception is None:
@@ -192,9 +228,8 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             logger.exception("on_stream_exception observer raised")
 
     def _take_end(self, request_id: RequestId | None, end: dict[str, Any] | ErrorData) -> None:
-        waiting: Waiting | None = None
-        if request_id is not None:
-            waiting = self._flights.claim(self._key(request_id), isinstance(end, ErrorData))
+        key = None if request_id is None else self._key(request_id)
+        waiting: Waiting | None = self._flights.claim(key, isinstance(end, ErrorData))
         if waiting is None:
             logger.debug("dropping response for unknown/late request id %r", request_id)
         else:
@@ -239,16 +274,15 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
         if not isinstance(token, int | str) or isinstance(token, bool) or not _is_number(progress):
             return
         total, message = params.get("total"), params.get("message")
-        total = float(total) if _is_number(total) else None
+        progress = float(progress)
+        total = float(total) if _is_number(total) and (self._lenient or math.isfinite(total)) else None
         message = message if isinstance(message, str) else None
-        waiting: Waiting | None = self._flights.advance(
-            self._key(token), float(progress), total, message, self._strict, self._lenient
-        )
-        if waiting is None or waiting.on_progress is None:
+        waiting: Waiting | None = self._flights.advance(self._key(token), progress, total, message)
+        if waiting is None:
             return
         if self._lenient:
-            self._spawn(waiting.call(float(progress), total, message), context)
-        elif waiting.push(float(progress), total, message):
+            self._spawn(waiting.call(progress, total, message), context)
+        elif waiting.push(progress, total, message):
             self._spawn(waiting.deliver(), context)
 
     def _take_request(
@@ -262,18 +296,52 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             transport = self._build_transport(metadata)
         except Exception:
             logger.exception("transport_builder raised; rejecting request %r", message.id)
-            error = ErrorData(code=INTERNAL_ERROR, message="transport context unavailable")
-            self._spawn(self._answer_error(message.id, error), context)
+            self._refuse(message.id, INTERNAL_ERROR, "transport context unavailable", None, context)
             return None
         key = self._key(message.id)
-        if self._strict and self._flights.handling(key) is not None:
-            error = ErrorData(code=INVALID_REQUEST, message="a request with this id is in flight")
-            self._spawn(self._answer_error(message.id, error), context)
-            return None
         token = progress_token_from_params(message.params)
-        ctx = Context(self, transport, metadata, message.id, token)
-        self._flights.begin(key, message.method, token, ctx)
+        ctx = Context(self, transport, metadata, message.id, token, key)
+        try:
+            self._check_room()
+            self._flights.begin(key, message.method, token, ctx)
+        except LimitExceeded as full:
+            data = {"reason": "overloaded", "limit": full.limit, "value": full.value}
+            self._refuse(message.id, INTERNAL_ERROR, "too many requests in flight", data, context)
+            return None
+        except ValueError:
+            # An error under the same id would end the first request at the peer.
+            data = {"reason": "duplicate_id", "requestId": message.id}
+            self._refuse(None, INVALID_REQUEST, "the request id is in flight already", data, context)
+            return None
         return self._start(self._handle(ctx, key, message, on_request), ctx, context)
+
+    def _check_room(self) -> None:
+        """Count handlers, too, whose answers the peer does not read."""
+        if len(self._handlers) >= self._most:
+            raise LimitExceeded("max_inbound", self._most)
+
+    def _refuse(
+        self,
+        request_id: RequestId | None,
+        code: int,
+        message: str,
+        data: dict[str, Any] | None,
+        context: contextvars.Context | None,
+    ) -> None:
+        """Answer a request that is not taken, unless the peer asks and asks and never reads."""
+        if self._refusals >= REFUSALS:
+            logger.debug("dropped the refusal of request %r: the transport is stuck", request_id)
+            return
+        self._refusals += 1
+        self._spawn(
+            self._write_refusal(request_id, ErrorData(code=code, message=message, data=data)), context
+        )
+
+    async def _write_refusal(self, request_id: RequestId | None, error: ErrorData) -> None:
+        try:
+            await self._answer_error(request_id, error)
+        finally:
+            self._refusals -= 1
 
     # ---- handlers ----
 
@@ -315,6 +383,13 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             except Exception:
                 logger.exception("notification handler for %r raised", method)
 
+    def may_report(
+        self, ctx: Context[TransportT], progress: float, total: float | None, message: str | None
+    ) -> bool:
+        """Note progress of a handler; False where the peer is not to hear of it (PRG-07, PRG-17, TRS-06)."""
+        key = ctx.key
+        return key is None or self._flights.report(key, ctx, progress, total, message) or self._lenient
+
     async def _handle(
         self, ctx: Context[TransportT], key: RequestId, message: JSONRPCRequest, on_request: OnRequest
     ) -> None:
@@ -322,14 +397,19 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
         request_id = message.id
         answering = False
         failure: Exception | None = None
+        how: How = "stopped"
         with ctx.scope:
             try:
                 try:
                     result = await on_request(ctx, message.method, message.params)
+                    how = "result"
+                except Exception:
+                    how = "error"
+                    raise
                 finally:
                     # No suspension since the handler ended: no cancel can come between.
                     ctx.closed = True
-                    self._flights.finish(key, ctx, "result")
+                    self._flights.finish(key, ctx, how)
                 if not ctx.cancelled:
                     # From here on the answer may have left, even if the write is interrupted.
                     answering = True
@@ -368,7 +448,40 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             for ctx in self._handlers.values():
                 ctx.stop()
 
-    # ---- what is in flight ----
+    # ---- what is in flight: the names are a Peer's ----
+
+    @property
+    def name(self) -> str:
+        """What records call the other end."""
+        return self._flights.name
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where finished records go."""
+        return self._flights.ledger
+
+    @property
+    def in_flight(self) -> tuple[int, int]:
+        """Requests in flight: ours, the peer's."""
+        return self._flights.in_flight
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the streams ended, or `run()` did."""
+        return self._flights.is_over
+
+    @property
+    def memory(self) -> int:
+        """Bytes held by the tables."""
+        return self._flights.memory
+
+    def entries(self) -> dict[str, int]:
+        """Entries in every table that a request can leave behind: all 0 when nothing is in flight (X-08)."""
+        return {**self._flights.entries(), "handlers": len(self._handlers)}
+
+    def counters(self) -> dict[str, int]:
+        """What it counts, beside outcomes."""
+        return self._flights.counters()
 
     @property
     def _pending(self) -> Mapping[RequestId, Waiting]:

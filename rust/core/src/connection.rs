@@ -12,15 +12,17 @@ mod ending;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashSet, HashTable};
+use hashbrown::{HashMap, HashSet};
 
 use crate::counters::Counters;
 use crate::encode;
 use crate::envelope::{self, ScanLimits};
 use crate::event::{Batch, Host};
 use crate::flight::Outcome;
+use crate::ids::Ids;
 use crate::ledger::Ledger;
-use crate::limits::{Exceeded, Limits, clip};
+use crate::limits::{Exceeded, Limits};
+use crate::methods::Methods;
 use crate::output::Output;
 use crate::record::{Peer, Progress, Record, Time};
 use crate::rules::{Forbidden, Rules};
@@ -175,15 +177,11 @@ pub struct Connection<H: Host> {
     pub(crate) arrivals: Table,
     pub(crate) inbound: Vec<Option<Inbound<H::Request>>>,
     /// Slots in `inbound` by the ids that the peer chose.
-    pub(crate) ids: HashTable<u32>,
-    /// Hashes of ids whose requests ended last, so that a cancel that comes too late is told from a made-up one.
-    pub(crate) recent: [u64; RECENT],
-    recent_at: usize,
+    pub(crate) ids: Ids,
     /// Numbers of our requests by tokens of the caller's own, and by the ids of their tasks.
     pub(crate) tokens: HashMap<Box<[u8]>, u64, RandomState>,
     pub(crate) tasks: HashMap<Box<[u8]>, u64, RandomState>,
-    pub(crate) hasher: RandomState,
-    methods: HashMap<Box<str>, Arc<str>, RandomState>,
+    methods: Methods,
     wheel: Wheel,
     due: Vec<usize>,
     pub(crate) output: Output,
@@ -201,8 +199,6 @@ pub struct Connection<H: Host> {
 const SHORT: usize = 1024;
 /// Bytes beyond `max_output_bytes` that short answers may take.
 const SLACK: usize = 64 << 10;
-/// How many ended requests of the peer's are remembered by the hash of their id.
-const RECENT: usize = 32;
 
 pub(crate) fn put<T>(slots: &mut Vec<Option<T>>, slot: usize, entry: T) -> Option<T> {
     if slots.len() <= slot {
@@ -229,13 +225,10 @@ impl<H: Host> Connection<H> {
             outbound: Vec::new(),
             arrivals: Table::new(),
             inbound: Vec::new(),
-            ids: HashTable::new(),
-            recent: [0; RECENT],
-            recent_at: 0,
+            ids: Ids::new(),
             tokens: HashMap::default(),
             tasks: HashMap::default(),
-            hasher: RandomState::default(),
-            methods: HashMap::default(),
+            methods: Methods::default(),
             wheel: Wheel::new(),
             due: Vec::new(),
             output: Output::default(),
@@ -290,20 +283,13 @@ impl<H: Host> Connection<H> {
             + self.arrivals.capacity() * 8
             + self.outbound.capacity() * size_of::<Option<Outbound<H::Call>>>()
             + self.inbound.capacity() * size_of::<Option<Inbound<H::Request>>>()
-            + self.ids.capacity() * size_of::<u32>()
+            + self.ids.bytes()
             + self.wheel.bytes()
             + self.output.capacity()
     }
 
     pub(crate) fn method(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.methods.get(name) {
-            return Arc::clone(known);
-        }
-        let interned: Arc<str> = clip(name, self.limits.max_text_bytes).into();
-        if self.methods.len() < self.limits.max_methods {
-            self.methods.insert(interned.as_ref().into(), Arc::clone(&interned));
-        }
-        interned
+        self.methods.named(name, &self.limits)
     }
 
     pub(crate) fn finish(record: &Arc<Record>, outcome: Outcome, now: Time, batch: &mut Batch<H>) {

@@ -41,6 +41,11 @@ fn plain(raw: &[u8]) -> Cow<'_, [u8]> {
     envelope::unescape(raw).map_or(Cow::Borrowed(raw), |text| Cow::Owned(format!("\"{text}\"").into_bytes()))
 }
 
+/// The id of the request in `slot`; empty where there is none.
+fn wire_id<R>(inbound: &[Option<Inbound<R>>], slot: usize) -> &[u8] {
+    inbound[slot].as_ref().map_or(b"", |entry| entry.record.wire_id())
+}
+
 impl<H: Host> Connection<H> {
     /// Takes one frame. `at` is where it stands in the run that the events' spans refer to.
     ///
@@ -303,7 +308,7 @@ impl<H: Host> Connection<H> {
             }
             return;
         }
-        let hash = self.hash(id);
+        let hash = self.ids.hash(id);
         if !self.takes_duplicates && self.find_by_id(hash, id).next().is_some() {
             // An error under the same id would end the first request at the peer, so it names it in its data.
             self.counters.duplicate_ids += 1;
@@ -331,11 +336,8 @@ impl<H: Host> Connection<H> {
         }
         let entry = Inbound::new(Arc::clone(&record), !envelope.task.is_empty());
         put(&mut self.inbound, minted.slot, entry);
-        let (inbound, hasher) = (&self.inbound, &self.hasher);
-        self.ids.insert_unique(hash, minted.slot as u32, |slot| {
-            let id = inbound[*slot as usize].as_ref().map_or(&b""[..], |entry| entry.record.wire_id());
-            id::hash(id, hasher)
-        });
+        let inbound = &self.inbound;
+        self.ids.add(hash, minted.slot, |slot| wire_id(inbound, slot));
         self.counters.requests_in += 1;
         batch.events.push(Event::Request { record, frame: at, envelope: *envelope });
     }
@@ -350,7 +352,7 @@ impl<H: Host> Connection<H> {
         if id.is_empty()
             || !(self.cancel_inbound(now, id, reason, batch) || self.end_listen(now, id, reason, batch))
         {
-            let too_late = !id.is_empty() && self.recent.contains(&self.hash(id));
+            let too_late = !id.is_empty() && self.ids.ended_lately(self.ids.hash(id));
             *(if too_late {
                 &mut self.counters.cancels_too_late
             } else {
@@ -363,7 +365,7 @@ impl<H: Host> Connection<H> {
     }
 
     fn cancel_inbound(&mut self, now: Time, id: &[u8], reason: Option<&str>, batch: &mut Batch<H>) -> bool {
-        let hash = self.hash(id);
+        let hash = self.ids.hash(id);
         let mut named = self.find_by_id(hash, id);
         // Two requests under one id: nobody knows which one is meant, and the wrong one must not end.
         let (Some(slot), None) = (named.next(), named.next()) else { return false };
@@ -556,13 +558,7 @@ impl<H: Host> Connection<H> {
         batch.events.push(Event::Refused { reason: RefusalReason::Truncated, offset: length, length });
     }
 
-    fn hash(&self, id: &[u8]) -> u64 {
-        id::hash(id, &self.hasher)
-    }
-
     fn find_by_id<'a>(&'a self, hash: u64, id: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-        self.ids.iter_hash(hash).map(|slot| *slot as usize).filter(move |slot| {
-            self.inbound[*slot].as_ref().is_some_and(|entry| id::same(entry.record.wire_id(), id))
-        })
+        self.ids.find(hash, id, |slot| wire_id(&self.inbound, slot))
     }
 }

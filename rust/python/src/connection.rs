@@ -17,7 +17,6 @@ use turnout_core::envelope::{self, Envelope, Kind};
 use turnout_core::event::Batch;
 use turnout_core::flight::Outcome;
 use turnout_core::frames::Item;
-use turnout_core::ledger;
 use turnout_core::limits::Limits;
 use turnout_core::record::{self};
 use turnout_core::relay::{Owner, Relaying};
@@ -28,6 +27,7 @@ use turnout_core::sync::lock;
 use crate::call::Call;
 use crate::clock::{Clock, Patience, duration};
 use crate::deliver::{Handle, Python_, Sink, deliver};
+use crate::follower::Follower;
 use crate::input::Input;
 use crate::record::Ledger;
 use crate::request::Request;
@@ -152,7 +152,7 @@ impl Connection {
     }
 }
 
-fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
+pub fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
     let mut limits = Limits::default();
     for (name, value) in options.into_iter().flatten() {
         let name: String = name.extract()?;
@@ -190,14 +190,7 @@ impl Connection {
         ledger: Option<Py<Ledger>>,
         limits: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let clock = match clock {
-            Some(clock) => clock,
-            None => py.get_type::<Clock>().call0()?.cast_into::<Clock>()?.unbind(),
-        };
-        let ledger = match ledger {
-            Some(ledger) => ledger,
-            None => Py::new(py, Ledger { inner: Arc::new(ledger::Ledger::new(10_000)) })?,
-        };
+        let (clock, ledger) = (Clock::or_the_machines(py, clock)?, Ledger::or_one_of_its_own(py, ledger)?);
         let limits = limits_from(limits)?;
         let peer = record::Peer { name: name.into(), transport: transport.into() };
         let core = Core::new(peer, limits, Rules::default(), Arc::clone(&ledger.get().inner));
@@ -209,8 +202,7 @@ impl Connection {
             max_pending_progress: limits.max_pending_progress,
             home: Mutex::new(None),
             write: Mutex::new(None),
-            on_finished: Mutex::new(None),
-            follows_all: AtomicBool::new(false),
+            follower: Follower::default(),
             outgoing: Mutex::new(HashSet::new()),
             idle: AtomicU64::new(60_000_000_000),
             max: AtomicU64::new(3_600_000_000_000),
@@ -444,7 +436,7 @@ impl Connection {
     fn detach(&self) {
         let home = lock(&self.shared.home).take();
         let write = lock(&self.shared.write).take();
-        let follower = lock(&self.shared.on_finished).take();
+        let follower = self.shared.follower.take();
         drop((home, write, follower));
     }
 
@@ -574,9 +566,7 @@ impl Connection {
     /// Calls `follower(records)` for requests that ended: cancelled ones, or all of them.
     #[pyo3(signature = (follower, *, every = false))]
     fn follow_records(&self, follower: Option<Py<PyAny>>, every: bool) {
-        self.shared.follows_all.store(every, Ordering::Relaxed);
-        let before = std::mem::replace(&mut *lock(&self.shared.on_finished), follower);
-        drop(before);
+        self.shared.follower.set(follower, every);
     }
 
     // ---- what it holds ----
