@@ -258,7 +258,7 @@ impl Flights {
         let id = spelled.raw(request_id)?;
         let update = Progress { progress, total, message: message.map(Into::into) };
         let now = self.now();
-        Ok(self.core().report(now, id, |kept| kept.is(slot), &update))
+        Ok(self.core().report(now, id, |kept| kept.is(slot), update))
     }
 
     /// Takes the end of a handler; False where there was no such request.
