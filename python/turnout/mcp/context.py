@@ -28,6 +28,7 @@ class Context(Generic[TransportT]):
         dispatcher: where answers, and requests of the handler, go.
         transport: what the transport builder made of the metadata.
         metadata: what the transport attached to the message.
+        scope: what the handler runs in.
         request_id: the peer's id; None for a notification.
         token: the peer's progress token; None where it wants no progress.
         key: what the id is compared by.
@@ -53,6 +54,7 @@ class Context(Generic[TransportT]):
         dispatcher: Dispatcher[TransportT],
         transport: TransportT,
         metadata: MessageMetadata,
+        scope: anyio.CancelScope,
         request_id: RequestId | None = None,
         token: ProgressToken | None = None,
         key: RequestId | None = None,
@@ -60,7 +62,7 @@ class Context(Generic[TransportT]):
         self.transport = transport
         self.message_metadata = metadata
         self.request_id = request_id
-        self.scope = anyio.CancelScope()
+        self.scope = scope
         self.cancelled = False
         self.closed = False
         self.stopping = False

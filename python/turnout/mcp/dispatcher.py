@@ -140,9 +140,9 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
         self._raises = raise_handler_exceptions
         self._inline_methods = inline_methods
         self._lenient = strict is False
-        self._handlers: dict[asyncio.Task[None], Context[TransportT]] = {}
-        self._joined: asyncio.Future[None] | None = None
+        self._handlers: dict[Context[TransportT], asyncio.Task[None]] = {}
         self._tasks: TaskGroup | None = None
+        self._make_scope: Callable[[], anyio.CancelScope] = anyio.CancelScope
 
     # ---- what comes in ----
 
@@ -172,6 +172,8 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             raise RuntimeError(
                 "turnout's dispatcher runs on asyncio; on trio use the SDK's JSONRPCDispatcher"
             )
+        # What anyio makes its scopes of here; it would look that up for each one.
+        self._make_scope = type(anyio.CancelScope())
         try:
             # Left last: what is written while handlers stop still goes out.
             async with self._write_stream, anyio.create_task_group() as tasks:
@@ -197,7 +199,7 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
         reader = Reader(self._read_stream)
         try:
             while True:
-                context, item = await reader.receive()
+                context, item = reader.take() or await reader.wait()
                 if isinstance(item, Exception):
                     await self._take_exception(item)
                     continue
@@ -255,8 +257,8 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
         except Exception:
             logger.exception("transport_builder raised; dropping notification %r", method)
             return
-        ctx = Context(self, transport, metadata)
-        self._start(self._observe(ctx, on_notify, method, params), ctx, context)
+        ctx = Context(self, transport, metadata, self._make_scope())
+        self._start(ctx, context, self._observe, on_notify, method, params)
 
     def _take_cancel(self, params: Mapping[str, Any] | None) -> None:
         request_id = cancelled_request_id_from_params(params)
@@ -281,9 +283,9 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
         if waiting is None:
             return
         if self._lenient:
-            self._spawn(waiting.call(progress, total, message), context)
+            self._spawn(context, waiting.call, progress, total, message)
         elif waiting.push(progress, total, message):
-            self._spawn(waiting.deliver(), context)
+            self._spawn(context, waiting.deliver)
 
     def _take_request(
         self,
@@ -300,7 +302,7 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             return None
         key = self._key(message.id)
         token = progress_token_from_params(message.params)
-        ctx = Context(self, transport, metadata, message.id, token, key)
+        ctx = Context(self, transport, metadata, self._make_scope(), message.id, token, key)
         try:
             self._check_room()
             self._flights.begin(key, message.method, token, ctx)
@@ -313,7 +315,7 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             data = {"reason": "duplicate_id", "requestId": message.id}
             self._refuse(None, INVALID_REQUEST, "the request id is in flight already", data, context)
             return None
-        return self._start(self._handle(ctx, key, message, on_request), ctx, context)
+        return self._start(ctx, context, self._handle, key, message, on_request)
 
     def _check_room(self) -> None:
         """Count handlers, too, whose answers the peer does not read."""
@@ -333,9 +335,8 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             logger.debug("dropped the refusal of request %r: the transport is stuck", request_id)
             return
         self._refusals += 1
-        self._spawn(
-            self._write_refusal(request_id, ErrorData(code=code, message=message, data=data)), context
-        )
+        error = ErrorData(code=code, message=message, data=data)
+        self._spawn(context, self._write_refusal, request_id, error)
 
     async def _write_refusal(self, request_id: RequestId | None, error: ErrorData) -> None:
         try:
@@ -347,32 +348,50 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
 
     def _start(
         self,
-        coroutine: Coroutine[Any, Any, None],
         ctx: Context[TransportT],
         context: contextvars.Context | None,
+        handle: Callable[..., Coroutine[Any, Any, None]],
+        *arguments: object,
     ) -> asyncio.Task[None]:
         """Start a handler in the context of the message's sender."""
         create = asyncio.get_running_loop().create_task
+        coroutine = self._serve(ctx, handle, *arguments)
         task = create(coroutine) if context is None else context.run(create, coroutine)
-        self._handlers[task] = ctx
-        task.add_done_callback(self._handler_ended)
+        if not task.done():
+            self._handlers[ctx] = task
         return task
 
-    def _handler_ended(self, task: asyncio.Task[None]) -> None:
-        del self._handlers[task]
-        if not self._handlers and self._joined is not None and not self._joined.done():
-            self._joined.set_result(None)
-        if not task.cancelled() and (error := task.exception()) is not None and self._tasks is not None:
+    async def _serve(
+        self,
+        ctx: Context[TransportT],
+        handle: Callable[..., Coroutine[Any, Any, None]],
+        *arguments: object,
+    ) -> None:
+        """Be a handler's task: what is raised out of it ends `run()`."""
+        try:
+            await handle(ctx, *arguments)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            if self._tasks is None:
+                raise
             self._tasks.start_soon(_raise, error)
+        finally:
+            self._handlers.pop(ctx, None)
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None], context: contextvars.Context | None) -> None:
+    def _spawn(
+        self,
+        context: contextvars.Context | None,
+        function: Callable[..., Coroutine[Any, Any, None]],
+        *arguments: object,
+    ) -> None:
         """Start something short that the end of the connection simply cancels."""
         if self._tasks is None:
-            coroutine.close()
-        elif context is None:
-            self._tasks.start_soon(_await, coroutine)
+            return
+        if context is None:
+            self._tasks.start_soon(function, *arguments)
         else:
-            context.run(self._tasks.start_soon, _await, coroutine)
+            context.run(self._tasks.start_soon, function, *arguments)
 
     async def _observe(
         self, ctx: Context[TransportT], on_notify: OnNotify, method: str, params: Mapping[str, Any] | None
@@ -443,10 +462,19 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
     def _stop_handlers(self, tasks: TaskGroup) -> None:
         """Stop every handler; the task group waits until the last one has ended."""
         if self._handlers:
-            self._joined = asyncio.get_running_loop().create_future()
-            tasks.start_soon(_join, self._joined)
-            for ctx in self._handlers.values():
+            tasks.start_soon(self._join)
+            for ctx in tuple(self._handlers):
                 ctx.stop()
+
+    async def _join(self) -> None:
+        with anyio.CancelScope(shield=True):
+            while self._handlers:
+                await asyncio.wait(self._handlers.values())
+                for ctx in [ctx for ctx, task in self._handlers.items() if task.done()]:
+                    # It was cancelled before it began.
+                    del self._handlers[ctx]
+                    if ctx.key is not None:
+                        self._flights.finish(ctx.key, ctx, "stopped")
 
     # ---- what is in flight: the names are a Peer's ----
 
@@ -497,17 +525,8 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
 JSONRPCDispatcher.register(Dispatcher)
 
 
-async def _await(coroutine: Coroutine[Any, Any, None]) -> None:
-    await coroutine
-
-
 async def _raise(error: BaseException) -> None:
     raise error
-
-
-async def _join(joined: asyncio.Future[None]) -> None:
-    with anyio.CancelScope(shield=True):
-        await joined
 
 
 async def _unanswered(ctx: Context[Any]) -> None:

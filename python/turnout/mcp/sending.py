@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import anyio.lowlevel
@@ -44,6 +44,12 @@ logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
 
 ABANDON_WRITE_TIMEOUT = 5.0
 GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError)
+
+PLAIN = _plan_outbound(None, None)
+
+
+class Expired(TimeoutError):
+    """The clock of a request ran out; not what a transport may raise, whose write takes too long."""
 
 
 class Sender:
@@ -90,40 +96,31 @@ class Sender:
         if not self._running:
             raise RuntimeError("JSONRPCDispatcher.send_raw_request called before run()")
         opts = opts or {}
-        loop = asyncio.get_running_loop()
-        on_progress, timeout = opts.get("on_progress"), opts.get("timeout")
-        waiting = Waiting(loop, on_progress, late_updates=not self._strict)
-        request_id = opts.get("request_id")
-        wants_progress = on_progress is not None
-        if request_id is None:
-            request_id = key = self._flights.open(method, waiting, wants_progress)
-        else:
-            key = self._flights.open(method, waiting, wants_progress, self._key(request_id))
-        sent = dict(params) if params is not None else {}
+        sent = dict(params) if params else {}
         meta = dict(sent.get("_meta") or {})
-        if wants_progress:
-            meta["progressToken"] = request_id
-        plan = _plan_outbound(_related_request_id, opts)
-        expired = TimeoutError()
-        clock = None
-        if timeout is not None:
-            reason = f"timed out after {timeout}s"
-            clock = Clock(loop, timeout, partial(self._expire, key, waiting, expired, reason))
+        plan = _plan_outbound(_related_request_id, opts) if opts or _related_request_id is not None else PLAIN
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(loop, opts.get("on_progress"), late_updates=not self._strict)
+        chosen = opts.get("request_id")
+        key = self._open(method, waiting, chosen)
+        request_id = key if chosen is None else chosen
         started = False
         try:
+            if (timeout := opts.get("timeout")) is not None:
+                waiting.clock = Clock(loop, timeout, partial(self._expire, key, waiting, timeout))
+            if waiting.on_progress is not None:
+                meta["progressToken"] = request_id
             with tracing.request_span(method, request_id, sent, meta) as span:
                 message = _request(request_id, method, sent, meta)
                 await anyio.lowlevel.checkpoint_if_cancelled()
                 started = True
-                end = await self._exchange(key, waiting, SessionMessage(message, plan.metadata), clock)
+                end = await self._exchange(key, waiting, SessionMessage(message, plan.metadata))
                 if span is not None and isinstance(end, ErrorData):
                     tracing.failed(span, end)
-        except TimeoutError as error:
-            if error is not expired:
-                raise
+        except Expired as expired:
             if plan.cancel_on_abandon:
                 await self._last_write(
-                    self._tell_of_cancel(key, request_id, reason, _related_request_id),
+                    self._tell_of_cancel(key, request_id, str(expired), _related_request_id),
                     shield=False,
                     timeout=ABANDON_WRITE_TIMEOUT,
                     what=f"courtesy cancel for timed-out request {request_id!r}",
@@ -143,21 +140,24 @@ class Sender:
             self._flights.abandon(key, "cancelled", "the request could not be sent")
             raise
         finally:
-            if clock is not None:
-                clock.stop()
-            if not waiting.future.done():
-                waiting.future.cancel()
+            waiting.stop()
         if isinstance(end, ErrorData):
             raise MCPError(code=end.code, message=end.message, data=end.data)
         if isinstance(end, Exception):
             raise end
         return end
 
-    async def _exchange(
-        self, key: RequestId, waiting: Waiting, item: SessionMessage, clock: Clock | None
-    ) -> End:
+    def _open(self, method: str, waiting: Waiting, request_id: RequestId | None) -> RequestId:
+        """Register a request; gives what its id is compared by, which is the id itself where we choose it."""
+        wants_progress = waiting.on_progress is not None
+        if request_id is None:
+            return self._flights.open(method, waiting, wants_progress)
+        return self._flights.open(method, waiting, wants_progress, self._key(request_id))
+
+    async def _exchange(self, key: RequestId, waiting: Waiting, item: SessionMessage) -> End:
         """Write a request and wait for its end; the clock runs from the end of the write."""
-        token = current_clock.set(cast("Any", clock))
+        clock: Any = waiting.clock
+        token = None if clock is None and current_clock.get() is None else current_clock.set(clock)
         try:
             try:
                 await self._writer.send(item)
@@ -169,13 +169,15 @@ class Sender:
                 clock.start()
             end = await waiting.future
         finally:
-            current_clock.reset(token)
-        if isinstance(end, TimeoutError):
+            if token is not None:
+                current_clock.reset(token)
+        if isinstance(end, Expired):
             raise end
         return end
 
-    def _expire(self, key: RequestId, waiting: Waiting, expired: TimeoutError, reason: str) -> None:
-        if self._flights.abandon(key, "max_timeout", reason):
+    def _expire(self, key: RequestId, waiting: Waiting, timeout: float) -> None:
+        expired = Expired(f"timed out after {timeout}s")
+        if self._flights.abandon(key, "max_timeout", str(expired)):
             waiting.settle(expired)
 
     async def notify(

@@ -52,11 +52,7 @@ def _span(method: str, request_id: RequestId, target: object, meta: dict[str, An
 
 def _nobody_traces() -> bool:
     """Whether a span would record nothing and there is no context to pass on; asked anew at every request."""
-    tracer = _otel._tracer  # noqa: SLF001
-    return not context.get_current() and (
-        isinstance(tracer, trace.NoOpTracer)
-        or (
-            isinstance(tracer, trace.ProxyTracer)
-            and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-        )
-    )
+    tracer: object = _otel._tracer  # noqa: SLF001
+    if isinstance(tracer, trace.ProxyTracer):
+        tracer = tracer._tracer  # noqa: SLF001
+    return type(tracer) is trace.NoOpTracer and not context.get_current()
