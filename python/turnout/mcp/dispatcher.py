@@ -22,13 +22,11 @@ from mcp.shared.jsonrpc_dispatcher import (
     JSONRPCDispatcher,
     TransportT,
     cancelled_request_id_from_params,
-    handler_exception_to_error_data,
     progress_token_from_params,
 )
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 from mcp.shared.transport_context import TransportContext
 from mcp_types import (
-    CONNECTION_CLOSED,
     INTERNAL_ERROR,
     INVALID_REQUEST,
     ErrorData,
@@ -41,15 +39,15 @@ import turnout.mcp
 from turnout._native import Flights
 from turnout.errors import LimitExceeded
 from turnout.mcp.context import Context
+from turnout.mcp.handling import Handling
 from turnout.mcp.library import on_asyncio
-from turnout.mcp.sending import GONE, Sender
 from turnout.mcp.streams import Reader
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from anyio.abc import TaskGroup, TaskStatus
+    from anyio.abc import TaskStatus
     from mcp.shared._stream_protocols import ReadStream, WriteStream
     from mcp.shared.dispatcher import OnNotify, OnNotifyIntercept, OnRequest
     from mcp.shared.jsonrpc_dispatcher import PeerCancelMode
@@ -60,15 +58,8 @@ if TYPE_CHECKING:
     from turnout.mcp.waiting import Waiting
     from turnout.records import Records
 
-    How = Literal["result", "error", "stopped"]
-
 # The SDK's own, so that those who listen on it go on hearing.
 logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
-
-SHUTDOWN_WRITE_TIMEOUT = 1.0
-
-# Requests that are refused while so many refusals wait for the transport get no answer.
-REFUSALS = 64
 
 _numbers = itertools.count(1)
 
@@ -76,7 +67,7 @@ DUPLEX = TransportContext(kind="jsonrpc", can_send_request=True)
 ONE_WAY = TransportContext(kind="jsonrpc", can_send_request=False)
 
 
-class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
+class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[TransportT]):
     """A `JSONRPCDispatcher` that keeps what is in flight in turnout's tables. It runs on asyncio.
 
     Args:
@@ -120,14 +111,14 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
         flights = Flights(
             f"streams-{next(_numbers)}" if name is None else name,
             ledger=self.records.ledger,
-            limits=limits,
+            limits=None if limits is None else dict(limits),
             takes_duplicates=not strict,
             progress_must_increase=bool(strict),
             takes_any_number=strict is False,
             declines_cancels=peer_cancel_mode == "signal",
         )
         self.records.hear(flights)
-        super().__init__(flights, write_stream, strict=bool(strict))
+        super().__init__(flights, write_stream, strict=strict, raises=raise_handler_exceptions)
         self.on_stream_exception = on_stream_exception
         self._read_stream = read_stream
         self._write_stream = write_stream
@@ -135,13 +126,7 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             "Callable[[MessageMetadata], TransportT]", transport_builder or _transport_context
         )
         self._interrupts = peer_cancel_mode == "interrupt"
-        self._most = flights.max_inbound
-        self._refusals = 0
-        self._raises = raise_handler_exceptions
         self._inline_methods = inline_methods
-        self._lenient = strict is False
-        self._handlers: dict[Context[TransportT], asyncio.Task[None]] = {}
-        self._tasks: TaskGroup | None = None
         self._make_scope: Callable[[], anyio.CancelScope] = anyio.CancelScope
 
     # ---- what comes in ----
@@ -317,165 +302,6 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             return None
         return self._start(ctx, context, self._handle, key, message, on_request)
 
-    def _check_room(self) -> None:
-        """Count handlers, too, whose answers the peer does not read."""
-        if len(self._handlers) >= self._most:
-            raise LimitExceeded("max_inbound", self._most)
-
-    def _refuse(
-        self,
-        request_id: RequestId | None,
-        code: int,
-        message: str,
-        data: dict[str, Any] | None,
-        context: contextvars.Context | None,
-    ) -> None:
-        """Answer a request that is not taken, unless the peer asks and asks and never reads."""
-        if self._refusals >= REFUSALS:
-            logger.debug("dropped the refusal of request %r: the transport is stuck", request_id)
-            return
-        self._refusals += 1
-        error = ErrorData(code=code, message=message, data=data)
-        self._spawn(context, self._write_refusal, request_id, error)
-
-    async def _write_refusal(self, request_id: RequestId | None, error: ErrorData) -> None:
-        try:
-            await self._answer_error(request_id, error)
-        finally:
-            self._refusals -= 1
-
-    # ---- handlers ----
-
-    def _start(
-        self,
-        ctx: Context[TransportT],
-        context: contextvars.Context | None,
-        handle: Callable[..., Coroutine[Any, Any, None]],
-        *arguments: object,
-    ) -> asyncio.Task[None]:
-        """Start a handler in the context of the message's sender."""
-        create = asyncio.get_running_loop().create_task
-        coroutine = self._serve(ctx, handle, *arguments)
-        task = create(coroutine) if context is None else context.run(create, coroutine)
-        if not task.done():
-            self._handlers[ctx] = task
-        return task
-
-    async def _serve(
-        self,
-        ctx: Context[TransportT],
-        handle: Callable[..., Coroutine[Any, Any, None]],
-        *arguments: object,
-    ) -> None:
-        """Be a handler's task: what is raised out of it ends `run()`."""
-        try:
-            await handle(ctx, *arguments)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            if self._tasks is None:
-                raise
-            self._tasks.start_soon(_raise, error)
-        finally:
-            self._handlers.pop(ctx, None)
-
-    def _spawn(
-        self,
-        context: contextvars.Context | None,
-        function: Callable[..., Coroutine[Any, Any, None]],
-        *arguments: object,
-    ) -> None:
-        """Start something short that the end of the connection simply cancels."""
-        if self._tasks is None:
-            return
-        if context is None:
-            self._tasks.start_soon(function, *arguments)
-        else:
-            context.run(self._tasks.start_soon, function, *arguments)
-
-    async def _observe(
-        self, ctx: Context[TransportT], on_notify: OnNotify, method: str, params: Mapping[str, Any] | None
-    ) -> None:
-        with ctx.scope:
-            try:
-                await on_notify(ctx, method, params)
-            except Exception:
-                logger.exception("notification handler for %r raised", method)
-
-    def may_report(
-        self, ctx: Context[TransportT], progress: float, total: float | None, message: str | None
-    ) -> bool:
-        """Note progress of a handler; False where the peer is not to hear of it (PRG-07, PRG-17, TRS-06)."""
-        key = ctx.key
-        return key is None or self._flights.report(key, ctx, progress, total, message) or self._lenient
-
-    async def _handle(
-        self, ctx: Context[TransportT], key: RequestId, message: JSONRPCRequest, on_request: OnRequest
-    ) -> None:
-        """Run the handler of one request, and answer unless the peer cancelled it (CAN-13)."""
-        request_id = message.id
-        answering = False
-        failure: Exception | None = None
-        how: How = "stopped"
-        with ctx.scope:
-            try:
-                try:
-                    result = await on_request(ctx, message.method, message.params)
-                    how = "result"
-                except Exception:
-                    how = "error"
-                    raise
-                finally:
-                    # No suspension since the handler ended: no cancel can come between.
-                    ctx.closed = True
-                    self._flights.finish(key, ctx, how)
-                if not ctx.cancelled:
-                    # From here on the answer may have left, even if the write is interrupted.
-                    answering = True
-                    await self._answer(
-                        request_id, JSONRPCResponse(jsonrpc="2.0", id=request_id, result=result)
-                    )
-            except Exception as raised:
-                error = handler_exception_to_error_data(raised)
-                if error is None:
-                    logger.exception("handler for %r raised", message.method)
-                    error = ErrorData(code=0, message=str(raised))
-                    failure = raised if self._raises else None
-                if not ctx.cancelled:
-                    answering = True
-                    await self._answer_error(request_id, error)
-        if ctx.stopping and not ctx.cancelled and not answering:
-            lost = ErrorData(code=CONNECTION_CLOSED, message="Connection closed")
-            await self._last_write(
-                self._answer_error(request_id, lost),
-                shield=True,
-                timeout=SHUTDOWN_WRITE_TIMEOUT,
-                what=f"shutdown error response for request {request_id!r}",
-            )
-        elif not answering:
-            await _unanswered(ctx)
-        if failure is not None:
-            raise failure
-
-    # ---- the end ----
-
-    def _stop_handlers(self, tasks: TaskGroup) -> None:
-        """Stop every handler; the task group waits until the last one has ended."""
-        if self._handlers:
-            tasks.start_soon(self._join)
-            for ctx in tuple(self._handlers):
-                ctx.stop()
-
-    async def _join(self) -> None:
-        with anyio.CancelScope(shield=True):
-            while self._handlers:
-                await asyncio.wait(self._handlers.values())
-                for ctx in [ctx for ctx, task in self._handlers.items() if task.done()]:
-                    # It was cancelled before it began.
-                    del self._handlers[ctx]
-                    if ctx.key is not None:
-                        self._flights.finish(ctx.key, ctx, "stopped")
-
     # ---- what is in flight: the names are a Peer's ----
 
     @property
@@ -523,23 +349,6 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
 
 
 JSONRPCDispatcher.register(Dispatcher)
-
-
-async def _raise(error: BaseException) -> None:
-    raise error
-
-
-async def _unanswered(ctx: Context[Any]) -> None:
-    """Tell the transport that a request ended without an answer: its wire may have to end it all the same."""
-    metadata = ctx.message_metadata
-    if not isinstance(metadata, ServerMessageMetadata) or metadata.on_request_unanswered is None:
-        return
-    try:
-        await metadata.on_request_unanswered()
-    except GONE:
-        logger.debug("on_request_unanswered dropped: connection closing")
-    except Exception:
-        logger.exception("on_request_unanswered hook raised")
 
 
 def _transport_context(metadata: MessageMetadata) -> TransportContext:
