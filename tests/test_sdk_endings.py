@@ -14,7 +14,7 @@ import anyio
 from mcp.shared.exceptions import MCPError
 
 import turnout
-from sdk_streams import empty, emptied, own_records, pair, played, turns
+from sdk_streams import emptied, empty, own_records, pair, played, turns
 from turnout.mcp import Lost, TimedOut
 
 
