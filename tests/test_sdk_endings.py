@@ -61,6 +61,7 @@ def test_tmo_03_a_timeout_leaves_nothing_and_the_peer_is_told(on_loop):
             record = last(dispatcher)
             assert (record.outcome, record.cancelled_by) == ("max_timeout", "timeout")
             assert record.cancel_reason == "timed out after 0.01s"
+            assert record.created <= record.written <= record.ended
             assert record.cancel_written
             assert dispatcher.counters()["cancels_out"] == 1
 
@@ -387,18 +388,20 @@ def test_tsk_59_records_of_dispatchers_are_shared_queried_and_followed(on_loop):
     async def main():
         import turnout.mcp
 
-        async with played(records=None, name="the first") as (one, peer):
-            async with played(records=None) as (other, silent):
-                assert one.records is other.records is turnout.mcp.records
-                followed = turnout.mcp.records.follow()
-                await peer.asks(1, "followed")
-                await peer.hears()
-                await silent.asks(1, "followed, too")
-                await silent.hears()
-                followed.close()
-                heard = [(record.peer, record.method) async for record in followed]
-                assert heard == [("the first", "followed"), (other.name, "followed, too")]
-                (record,) = one.records.query(peer=other.name)
-                assert record.method == "followed, too"
+        async with (
+            played(records=None, name="the first") as (one, peer),
+            played(records=None) as (other, silent),
+        ):
+            assert one.records is other.records is turnout.mcp.records
+            followed = turnout.mcp.records.follow()
+            await peer.asks(1, "followed")
+            await peer.hears()
+            await silent.asks(1, "followed, too")
+            await silent.hears()
+            followed.close()
+            heard = [(record.peer, record.method) async for record in followed]
+            assert heard == [("the first", "followed"), (other.name, "followed, too")]
+            (record,) = one.records.query(peer=other.name)
+            assert record.method == "followed, too"
 
     on_loop(main())

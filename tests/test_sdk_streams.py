@@ -102,14 +102,15 @@ def test_a_writer_that_gives_up_takes_its_message_back(on_loop, streams):
 
 def test_a_reader_that_gives_up_loses_nothing(on_loop, streams):
     async def main():
-        writer, reader, write, read = streams(0)
+        writer, reader, write, read = streams(1)
         waiting = asyncio.ensure_future(take(reader))
         await turns()
+        # It is over, and has not left the queue yet.
         waiting.cancel()
-        sending = asyncio.ensure_future(writer.send("kept"))
+        await writer.send("kept")
         await turns()
+        assert waiting.cancelled()
         assert await take(reader) == "kept"
-        await sending
         write.close()
         read.close()
 
