@@ -316,8 +316,8 @@ class Call:
     def resume(self) -> None:
         """Let the idle clock run on."""
     @property
-    def id(self) -> int:
-        """The request id, which is its progress token, too."""
+    def id(self) -> int | str:
+        """The request id, which is its progress token, too: an int, unless the caller chose a str."""
     @property
     def method(self) -> str: ...
     @property
@@ -354,6 +354,11 @@ class Request:
         """Wait for the cancel; gives its reason, or None."""
     def raise_if_cancelled(self) -> None:
         """Raise `RequestCancelled` if it was cancelled: for handlers that poll."""
+    def on_cancel(self, callback: Callable[[str | None], object]) -> None:
+        """Call `callback(reason)` at the cancel, in place of stopping the handler's task; at once if it came.
+
+        A plain function, called in a callback of the loop.
+        """
     def decline_cancel(self) -> None:
         """Opt out of being stopped: a cancel shows as `cancelled` only (CAN-16)."""
     def progress(
@@ -521,6 +526,8 @@ class Connection:
         progress: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
         scope: _Joinable | None = None,
+        request_id: int | str | None = None,
+        tell: bool = True,
     ) -> Call:
         """Send a request: a plain function that registers and encodes it; the loop's turn writes it.
 
@@ -534,12 +541,16 @@ class Connection:
                 one of its own (PRG-01, PRG-04).
             on_progress: called with every update; None for nothing.
             scope: a `Scope` that the call joins; None for none.
+            request_id: an id of the caller's own; None for the next number that no such id looks like.
+            tell: whether the peer is told of a cancel or a timeout (CAN-01); False for requests that the
+                protocol does not let anyone cancel.
 
         Raises:
             ConnectionClosed: the connection is over.
             LimitExceeded: `max_outbound` or `max_output_bytes` is reached.
             NotAllowed: the revision in force forbids it, or the token is in use.
-            TypeError: `params` cannot be encoded.
+            TypeError: `params` cannot be encoded, or `request_id` is neither int nor str.
+            ValueError: a request with this id is in flight.
 
         """
     def notify(self, method: str, params: object = None) -> None:
@@ -613,7 +624,7 @@ class Connection:
 
         Args:
             choices: `listen_end_sends_cancelled`, `disconnect_cancels`, `progress_must_increase`,
-                `cancel_discover`, `cancel_late_tasks`.
+                `cancel_discover`, `cancel_late_tasks`, and `answer_ping`: off, a `ping` is handed over.
 
         """
     def observe(self, methods: Iterable[str] | None) -> None:

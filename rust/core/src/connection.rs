@@ -41,10 +41,19 @@ pub(crate) struct Outbound<C> {
     /// When [`Connection::pause`] stopped the idle clock; 0 while it runs.
     paused_at: Time,
     pub(crate) augmented: bool,
+    /// Whether the peer is not told of its cancel.
+    quiet: bool,
     pub(crate) custom_token: bool,
     /// The task it was answered with, as its JSON string, and whether its cancel was sent.
     pub(crate) task: Option<Box<[u8]>>,
     task_cancelled: bool,
+}
+
+impl<C> Outbound<C> {
+    /// Whether its id or its token is the caller's choice.
+    fn has_own_words(&self) -> bool {
+        self.custom_token || !self.record.wire_id().is_empty()
+    }
 }
 
 /// A request of the peer's.
@@ -107,6 +116,8 @@ pub enum SendError {
     Forbidden(Forbidden),
     /// The caller's token is one of a request in flight (PRG-03, X-11).
     TokenInUse,
+    /// The caller's id is one of a request in flight.
+    IdInUse,
     /// 2^53 - 1 requests were sent on this connection.
     NumbersExhausted,
 }
@@ -178,7 +189,8 @@ pub struct Connection<H: Host> {
     pub(crate) inbound: Vec<Option<Inbound<H::Request>>>,
     /// Slots in `inbound` by the ids that the peer chose.
     pub(crate) ids: Ids,
-    /// Numbers of our requests by tokens of the caller's own, and by the ids of their tasks.
+    /// Numbers of our requests by ids and tokens of the caller's own, and by the ids of their tasks.
+    pub(crate) named: HashMap<Box<[u8]>, u64, RandomState>,
     pub(crate) tokens: HashMap<Box<[u8]>, u64, RandomState>,
     pub(crate) tasks: HashMap<Box<[u8]>, u64, RandomState>,
     methods: Methods,
@@ -226,6 +238,7 @@ impl<H: Host> Connection<H> {
             arrivals: Table::new(),
             inbound: Vec::new(),
             ids: Ids::new(),
+            named: HashMap::default(),
             tokens: HashMap::default(),
             tasks: HashMap::default(),
             methods: Methods::default(),
@@ -272,7 +285,7 @@ impl<H: Host> Connection<H> {
             ("outbound", self.table.live()),
             ("inbound", self.inbound.iter().flatten().count()),
             ("ids", self.ids.len()),
-            ("tokens", self.tokens.len() + self.tasks.len()),
+            ("tokens", self.named.len() + self.tokens.len() + self.tasks.len()),
             ("deadlines", self.wheel.len()),
         ]
     }

@@ -154,7 +154,7 @@ impl<H: Host> Connection<H> {
             return None;
         }
         let (event, late, payload) = happening;
-        let number = id::minted(id.of(frame));
+        let number = self.number_of(id.of(frame));
         let verdict = number.map(|number| (number, self.table.claim(number, event)));
         match verdict {
             Some((number, Ok(moved))) => return Some((moved.slot, number)),
@@ -202,7 +202,7 @@ impl<H: Host> Connection<H> {
         let task = self.task_in(frame, envelope);
         // What a task was made of stays, to be cancelled by the task's id; so does its token, if the rules say so.
         let stays = task.is_some() && self.tasks.len() < self.limits.max_tasks && {
-            let entry = id::minted(envelope.id.of(frame)).and_then(|number| self.table.find(number));
+            let entry = self.number_of(envelope.id.of(frame)).and_then(|number| self.table.find(number));
             let augmented = entry
                 .is_some_and(|(slot, _)| self.outbound[slot].as_ref().is_some_and(|entry| entry.augmented));
             augmented || self.rules.has_result_type()
@@ -301,7 +301,7 @@ impl<H: Host> Connection<H> {
         }
         let id = envelope.id.of(frame);
         let name = envelope.method_name(frame);
-        if *name == *method::PING.as_bytes() && self.rules.has_ping() {
+        if *name == *method::PING.as_bytes() && self.rules.answers_ping() {
             self.counters.pings += 1;
             if self.may_reply() {
                 encode::result(self.output.frame(), id, b"{}");
@@ -396,7 +396,7 @@ impl<H: Host> Connection<H> {
 
     /// K1: a server ends our listen by a cancel; a result and a plain close are taken, too.
     fn end_listen(&mut self, now: Time, id: &[u8], reason: Option<&str>, batch: &mut Batch<H>) -> bool {
-        let Some(number) = id::minted(id) else { return false };
+        let Some(number) = self.number_of(id) else { return false };
         let Some((slot, state)) = self.table.find(number) else { return false };
         let Some(entry) = self.outbound[slot].as_ref() else { return false };
         if !state.is_live() || !self.rules.peer_may_end(&entry.record.method) {
@@ -489,7 +489,7 @@ impl<H: Host> Connection<H> {
             self.note_task_state(envelope.params.of(frame), batch);
         }
         let mut owner = None;
-        if let Some(number) = id::minted(envelope.subscription_id.of(frame))
+        if let Some(number) = self.number_of(envelope.subscription_id.of(frame))
             && let Some((slot, State::Sent)) = self.table.find(number)
         {
             owner = self.outbound[slot].as_ref().and_then(|entry| entry.owner.clone());
@@ -510,7 +510,7 @@ impl<H: Host> Connection<H> {
         let Partial { id, has_outcome, has_method, .. } = refusal.partial;
         if has_outcome && !has_method {
             // A broken answer ends its own call, typed, and no other (RID-08 to RID-11).
-            if let Some(number) = id::minted(id.of(frame))
+            if let Some(number) = self.number_of(id.of(frame))
                 && let Ok(moved) = self.table.claim(number, Happening::Failed)
             {
                 self.settle(now, moved.slot, number, End::Invalid(refusal.reason.message()), None, batch);

@@ -227,7 +227,7 @@ impl Connection {
     /// Sends a request.
     #[pyo3(signature = (
         method, params = None, *, timeout = Patience::Default, max_timeout = Patience::Default, progress = true,
-        on_progress = None, scope = None
+        on_progress = None, scope = None, request_id = None, tell = true
     ))]
     fn send<'py>(
         slf: &Bound<'py, Self>,
@@ -238,6 +238,8 @@ impl Connection {
         progress: bool,
         on_progress: Option<Py<PyAny>>,
         scope: Option<&Bound<'py, PyAny>>,
+        request_id: Option<&Bound<'py, PyAny>>,
+        tell: bool,
     ) -> PyResult<Py<Call>> {
         let (py, shared) = (slf.py(), &slf.get().shared);
         Connection::remember(slf)?;
@@ -258,6 +260,7 @@ impl Connection {
             return Err(PyTypeError::new_err("_meta.progressToken must be a string or an integer"));
         }
         let augmented = member(intern!(py, "task"))?.is_some();
+        let id = request_id.map(json::request_id).transpose()?;
 
         let call = Py::new(py, Call::new(Arc::clone(shared), on_progress))?;
         let owner = Some(Owner::Host(Handle(call.clone_ref(py))));
@@ -272,8 +275,15 @@ impl Connection {
                 extra_meta: &extra,
                 progress_token: progress && custom_token.is_empty(),
             };
-            let sent = core.send(now, Send { request, owner, idle, max, augmented, custom_token });
+            let send = Send { request, owner, idle, max, augmented, custom_token };
+            let sent = match &id {
+                None => core.send(now, send),
+                Some(id) => core.send_as(now, id.as_bytes(), send),
+            };
             if let Ok(record) = &sent {
+                if !tell {
+                    core.hush(record.number);
+                }
                 call.get().registered(Arc::clone(record));
             }
             sent
@@ -495,6 +505,7 @@ impl Connection {
                 "progress_must_increase" => chosen.progress_must_increase = value,
                 "cancel_discover" => chosen.cancel_discover = value,
                 "cancel_late_tasks" => chosen.cancel_late_tasks = value,
+                "answer_ping" => chosen.answer_ping = value,
                 other => return Err(PyTypeError::new_err(format!("there is no choice named {other:?}"))),
             }
         }

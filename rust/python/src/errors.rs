@@ -1,6 +1,7 @@
 //! Exceptions: the classes live in `turnout.errors`, since they have Python's builtins as bases.
 
 use pyo3::call::PyCallArgs;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use turnout_core::connection::SendError;
@@ -25,6 +26,7 @@ pub fn not_sent(py: Python<'_>, error: SendError) -> PyErr {
         SendError::TokenInUse => {
             raised(py, "NotAllowed", ("the progress token belongs to a request that is in flight",))
         }
+        SendError::IdInUse => PyValueError::new_err("the request id belongs to a request that is in flight"),
         SendError::NumbersExhausted => raised(py, "LimitExceeded", ("request ids", (1u64 << 53) - 1)),
     }
 }

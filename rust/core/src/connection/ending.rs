@@ -127,6 +127,7 @@ impl<H: Host> Connection<H> {
             }
             self.remove_inbound(now, slot, record.number);
         }
+        self.named.clear();
         self.tokens.clear();
         self.tasks.clear();
         self.outbound = Vec::new();
