@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from turnout.transports.base import Link, Listener, Target, Transport
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Peer)
 
 
 class Router:
@@ -119,7 +120,7 @@ class Router:
             OpeningFailed: it was reached but could not be opened.
 
         """
-        peer = self._adopt(name or target.name, target.kind)
+        peer = self.adopt(Peer, name or target.name, target.kind)
         try:
             peer.use(await target.open(peer))
             if era is not None:
@@ -142,7 +143,7 @@ class Router:
         """
 
         def accept(transport: Transport, name: str) -> Link:
-            peer = self._adopt(name, transport.kind)
+            peer = self.adopt(Peer, name, transport.kind)
             peer.use(transport)
             if accepted is not None:
                 accepted(peer)
@@ -211,10 +212,11 @@ class Router:
         self._kept.add(task)
         task.add_done_callback(self._kept.discard)
 
-    def _adopt(self, name: str, transport: str) -> Peer:
+    def adopt(self, kind: type[P], name: str, transport: str) -> P:
+        """Make a peer of this router's, of a class of its own."""
         if self._closed:
             raise RuntimeError("the router is closed")
-        peer = Peer(self, name, transport)
+        peer = kind(self, name, transport)
         self._peers.add(peer)
         return peer
 

@@ -30,6 +30,7 @@ use crate::table::Table;
 use crate::wheel::Wheel;
 
 /// A request of ours.
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub(crate) struct Outbound<C> {
     pub(crate) record: Arc<Record>,
     pub(crate) owner: Option<C>,
