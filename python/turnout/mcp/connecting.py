@@ -96,7 +96,9 @@ def connect_stdio(
     router: Router | None = None,
     **options: Any,
 ) -> Client:
-    """Speak to a server that is started as a child process: `async with connect_stdio("python", "server.py")`.
+    """Speak to a server that is started as a child process.
+
+    `async with connect_stdio("python", "server.py") as client:` gives the SDK's `Client`.
 
     Args:
         command: a program, looked up in `PATH` when it has no slash.

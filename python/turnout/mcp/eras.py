@@ -114,9 +114,7 @@ class Eras:
             error = modern_error_data(raised)
             raise MCPError(error.code, error.message, error.data) from raised
 
-    async def on_notify(
-        self, dctx: DispatchContext[TransportContext], method: str, params: Params
-    ) -> None:
+    async def on_notify(self, dctx: DispatchContext[TransportContext], method: str, params: Params) -> None:
         """Take a notification."""
         if self._is_modern is None:
             if len(self._early) < EARLY:

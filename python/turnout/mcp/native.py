@@ -62,7 +62,7 @@ ALL_NOTIFICATIONS = {"*", "notifications/progress", "notifications/cancelled"}
 # Notifications that wait, and their handlers that are at work, unless `max_inbound` says otherwise.
 MOST = 1024
 
-EAGER = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
 class SessionPeer(Peer):
@@ -228,14 +228,14 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
             # Notifications before the answer are looked at before it is (in the order in which they came).
             await asyncio.sleep(0)
         try:
-            result = call.result()
+            result: dict[str, Any] = call.result()
         except Error as error:
             raise _of_the_sdk(error, method) from None
         if type(result) is not dict:
             raise MCPError(INTERNAL_ERROR, "the peer answered with a result that is no object")
         if waiting is not None:
             waiting.settle(result)
-            result = await waiting.future
+            await waiting.future
         if method == "initialize":
             self._note_revision(result)
         return result
@@ -349,7 +349,7 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
     def _act(self, delivery: Request | Notification | Event) -> None:
         if isinstance(delivery, Request):
             self._holds = delivery.method in self._inline_methods
-            self.peer.start_handler(delivery, self._serve, True)  # noqa: FBT003
+            self.peer.start_handler(delivery, self._serve, True)
         elif isinstance(delivery, Notification):
             self._take_notification(delivery)
         elif isinstance(delivery, Refused):
@@ -415,10 +415,7 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
         try:
             with ctx.scope:
                 try:
-                    params = request.params
-                    if params is not None and type(params) is not dict:
-                        raise MCPError(INVALID_PARAMS, "params must be an object")
-                    result = await self._on_request(ctx, method, params)
+                    result = await self._on_request(ctx, method, _object(request.params))
                     ctx.closed = True
                     self._answer(request, result)
                 except Exception as raised:  # noqa: BLE001 - whatever a handler raises is answered
@@ -510,6 +507,13 @@ def _of_the_sdk(error: Error, method: str) -> Exception:
     if isinstance(error, InvalidResponse):
         return MCPError(INTERNAL_ERROR, "the peer's answer breaks the protocol")
     return error
+
+
+def _object(params: Any) -> dict[str, Any] | None:
+    """Params as the SDK takes them: by name, or none."""
+    if params is None or type(params) is dict:
+        return params
+    raise MCPError(INVALID_PARAMS, "params must be an object")
 
 
 def _with_plain_meta(params: Mapping[str, Any], *, asks_progress: bool) -> Mapping[str, Any]:

@@ -168,9 +168,7 @@ async def serve_listener(
 class _Serving:
     """One client being served."""
 
-    def __init__(
-        self, server: Server[Any], state: Any, peer: SessionPeer, *, raise_exceptions: bool
-    ) -> None:
+    def __init__(self, server: Server[Any], state: Any, peer: SessionPeer, *, raise_exceptions: bool) -> None:
         self._peer = peer
         self._dispatcher = NativeDispatcher(
             peer, inline_methods=INLINE, raise_handler_exceptions=raise_exceptions
@@ -189,8 +187,8 @@ class _Serving:
         """Serve; what a handler raises ends this connection and no other."""
         try:
             await self.run()
-        except Exception as error:  # noqa: BLE001
-            log.error("serving %s ended", escaped(self._peer.name), exc_info=error)
+        except Exception as error:
+            log.exception("serving %s ended", escaped(self._peer.name), exc_info=error)
 
 
 def _low_level(server: Server[Any] | MCPServer) -> Server[Any]:

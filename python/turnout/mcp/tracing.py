@@ -42,8 +42,7 @@ def failed(span: Span, error: ErrorData) -> None:
 
 
 @contextmanager
-def _span(
-    method: str, request_id: RequestId | None, target: object, meta: dict[str, Any]) -> Iterator[Span]:
+def _span(method: str, request_id: RequestId | None, target: object, meta: dict[str, Any]) -> Iterator[Span]:
     name = f"MCP send {method} {target}" if isinstance(target, str) else f"MCP send {method}"
     attributes = {"mcp.method.name": method}
     if request_id is not None:
