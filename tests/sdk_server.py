@@ -15,7 +15,6 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context  # noqa: TC002 - looked at when tools are registered
 from mcp_types import SamplingMessage, TextContent
 
-
 # What handlers did, for tests in the same process.
 log: list[str] = []
 

@@ -140,7 +140,7 @@ def test_tmo_01_a_timeout_ends_the_call_and_tells_the_server(on_loop, mode):
             with pytest.raises(mcp.TimedOut, match="tools/call"):
                 await client.call_tool("wait", {}, read_timeout_seconds=0.05)
             await until(lambda: at_rest(peer, *router.peers))
-            assert sdk_server.log == ["waits", "stopped"]
+            await until(lambda: sdk_server.log == ["waits", "stopped"])
 
     on_loop(main())
 

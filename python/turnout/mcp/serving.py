@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
-from mcp.server import MCPServer
 
 from turnout.mcp.connecting import own_router
 from turnout.mcp.eras import Eras
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     import os
 
     from anyio.abc import TaskStatus
+    from mcp.server import MCPServer
     from mcp.server.lowlevel import Server
 
     from turnout.router import Router
@@ -37,7 +37,7 @@ async def serve_stdio(
     What is printed meanwhile goes to standard error.
 
     Args:
-        server: a `Server` or `MCPServer` of the SDK's.
+        server: a `Server` or `MCPServer` of the SDK's, or FastMCP's.
         router: whose limits, records and clock are used; None for one of its own, with `turnout.mcp.records`.
         raise_exceptions: whether what a handler raises ends the connection.
 
@@ -61,7 +61,7 @@ async def serve_unix(
     """Serve every client that comes to a Unix socket, until cancelled; the server's lifespan is one for all.
 
     Args:
-        server: a `Server` or `MCPServer` of the SDK's.
+        server: a `Server` or `MCPServer` of the SDK's, or FastMCP's.
         path: of the socket.
         mode: its permissions; the default lets our own user in and nobody else.
         router: as for `serve_stdio`.
@@ -94,7 +94,7 @@ async def serve_tcp(
     """Serve every client that comes to a TCP port, until cancelled; nothing is encrypted or asked for.
 
     Args:
-        server: a `Server` or `MCPServer` of the SDK's.
+        server: a `Server` or `MCPServer` of the SDK's, or FastMCP's.
         host: the address to bind; `"127.0.0.1"` keeps it on this machine.
         port: 0 lets the system choose; `listener.port` tells.
         router: as for `serve_stdio`.
@@ -192,6 +192,7 @@ class _Serving:
 
 
 def _low_level(server: Server[Any] | MCPServer) -> Server[Any]:
-    if isinstance(server, MCPServer):
-        return server._lowlevel_server  # noqa: SLF001
-    return server
+    """The SDK's `Server` in an `MCPServer` or in FastMCP's server."""
+    for name in ("_lowlevel_server", "_mcp_server"):
+        server = getattr(server, name, server)
+    return cast("Server[Any]", server)
