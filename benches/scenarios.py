@@ -234,3 +234,6 @@ def _scenarios() -> list[Scenario]:
 
 
 SCENARIOS = {scenario.name: scenario for scenario in _scenarios()}
+
+SDK_ROWS = ("stdio-1", "stdio-64", "memory-64", "progress-64", "cancel-tasks-10k", "memory-both")
+"""What the official SDK is measured by on turnout's transports."""

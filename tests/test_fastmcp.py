@@ -129,7 +129,7 @@ def test_tmo_01_a_timeout_ends_the_call_and_stops_the_tool(connected, on_loop):
     async def main():
         log = []
         async with connected(server(log)) as client:
-            with pytest.raises(Exception, match="[Tt]imed out"):
+            with pytest.raises(Exception, match=r"[Tt]imed out"):
                 await client.call_tool("wait", {}, timeout=0.1)
             await until(lambda: log == ["waits", "stopped"])
 

@@ -10,10 +10,12 @@ from benches.contender import Ends, Served
 from benches.payloads import ECHO, HANG, RESULT, STEPS
 
 if TYPE_CHECKING:
-    from mcp.shared.dispatcher import CallOptions, OnRequest
+    from mcp.shared.dispatcher import CallOptions, OnRequest, Outbound
 
 
-def _handler(served: Served) -> OnRequest:
+def handler(served: Served) -> OnRequest:
+    """What answers the methods of the payloads."""
+
     async def handle(context: sdk.Context, method: str, params: Any) -> dict[str, Any]:
         if method == STEPS:
             for step in range(params["count"]):
@@ -27,13 +29,16 @@ def _handler(served: Served) -> OnRequest:
     return handle
 
 
-class _Ends(Ends):
+class SdkEnds(Ends):
+    """What is asked by `send_raw_request`."""
+
     def __init__(self) -> None:
         super().__init__()
         self.stack = contextlib.AsyncExitStack()
         self.far: Any = None
 
-    def use(self, client: sdk.Dispatcher) -> None:
+    def use(self, client: Outbound) -> None:
+        """Ask through `client`."""
         self.client = client
         self.request = client.send_raw_request
 
@@ -56,23 +61,23 @@ class _Ends(Ends):
 
 
 async def memory() -> Ends:
-    ends = _Ends()
-    ends.use(await ends.stack.enter_async_context(sdk.memory(_handler(ends.served))))
+    ends = SdkEnds()
+    ends.use(await ends.stack.enter_async_context(sdk.memory(handler(ends.served))))
     return ends
 
 
 async def sink() -> Ends:
-    ends = _Ends()
+    ends = SdkEnds()
     client, ends.far = await ends.stack.enter_async_context(sdk.sink())
     ends.use(client)
     return ends
 
 
 async def stdio(command: list[str]) -> Ends:
-    ends = _Ends()
+    ends = SdkEnds()
     ends.use(await ends.stack.enter_async_context(sdk.stdio(command)))
     return ends
 
 
 async def serve() -> None:
-    await sdk.serve(_handler(Served()))
+    await sdk.serve(handler(Served()))

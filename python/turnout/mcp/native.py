@@ -59,8 +59,8 @@ DUPLEX = TransportContext(kind="jsonrpc", can_send_request=True)
 # Everything is handed over, after the tables acted on it.
 ALL_NOTIFICATIONS = {"*", "notifications/progress", "notifications/cancelled"}
 
-# Notifications that wait, and their handlers that are at work, unless `max_inbound` says otherwise.
-MOST = 1024
+# Notifications that wait, and their handlers that are at work, where `max_inbound` does not say otherwise.
+MOST = 1 << 17
 
 EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
