@@ -62,6 +62,11 @@ def make() -> MCPServer:
         return "shouted"
 
     @server.tool()
+    async def change(ctx: Context) -> str:
+        await ctx.notify_tools_changed()
+        return "changed"
+
+    @server.tool()
     async def fail() -> str:
         raise ValueError("as asked")
 

@@ -15,7 +15,7 @@ from mcp import MCPError
 
 import turnout
 from turnout import mcp
-from wire import cancelled, frame, notification, progress, request, result
+from wire import cancelled, error, frame, notification, progress, request, result
 
 
 class Played:
@@ -313,4 +313,54 @@ def test_a_notification_waits_while_the_transport_is_full(on_loop):
             dispatcher.peer.abort()
             await sending
 
+    on_loop(main())
+
+
+class Span:
+    """A span that writes down what it is told."""
+
+    def __init__(self, name, attributes):
+        self.name, self.attributes, self.status = name, dict(attributes), None
+
+    def set_attribute(self, name, value):
+        self.attributes[name] = value
+
+    def set_attributes(self, attributes):
+        self.attributes.update(attributes)
+
+    def set_status(self, status, description=None):
+        self.status = description
+
+
+def test_every_request_has_the_sdks_span(on_loop, monkeypatch):
+    from mcp.shared import _otel
+
+    spans = []
+
+    class Tracer:
+        @contextlib.contextmanager
+        def start_as_current_span(self, name, *, attributes=None, **_):
+            spans.append(Span(name, attributes or {}))
+            yield spans[-1]
+
+    async def main():
+        spans.clear()
+        async with played() as (dispatcher, other):
+            call = asyncio.ensure_future(
+                dispatcher.send_raw_request("tools/call", {"name": "add", "_meta": {"a": 1}})
+            )
+            sent = await other.read()
+            assert sent["params"]["name"] == "add"
+            assert sent["params"]["_meta"]["a"] == 1
+            other.send(error(sent["id"], -32000, "no"))
+            with pytest.raises(MCPError):
+                await call
+            [span] = spans
+            assert span.name == "MCP send tools/call add"
+            assert span.attributes["mcp.method.name"] == "tools/call"
+            assert span.attributes["jsonrpc.request.id"] == str(sent["id"])
+            assert span.attributes["error.type"] == "-32000"
+            assert span.status == "no"
+
+    monkeypatch.setattr(_otel, "_tracer", Tracer())
     on_loop(main())

@@ -197,6 +197,19 @@ def test_x_06_what_comes_before_a_result_is_looked_at_before_it(on_loop):
     on_loop(main())
 
 
+def test_sub_01_a_listen_is_told_of_changes_and_ends_alone(on_loop):
+    async def main():
+        async with connected("auto") as (client, peer, router):
+            async with client.listen(tools_list_changed=True) as events:
+                await client.call_tool("change", {})
+                assert type(await events.__anext__()).__name__ == "ToolsListChanged"
+                assert peer.in_flight == (1, 0)
+            await until(lambda: at_rest(peer, *router.peers))
+            assert text(await client.call_tool("add", {"a": 1, "b": 1})) == "2"
+
+    on_loop(main())
+
+
 def test_png_01_a_ping_is_the_sdks_to_answer(on_loop):
     async def main():
         async with connected() as (client, peer, router):

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import warnings
 from collections import deque
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -35,6 +37,7 @@ from turnout.errors import (
 from turnout.mcp import tracing
 from turnout.mcp.context import Context
 from turnout.mcp.errors import Lost, TimedOut
+from turnout.mcp.installation import TESTED
 from turnout.mcp.library import on_asyncio
 from turnout.mcp.waiting import Waiting
 from turnout.opening import LEGACY
@@ -115,7 +118,7 @@ class RequestContext(Context[TransportContext]):
     __slots__ = ("_request",)
 
     def __init__(self, dispatcher: NativeDispatcher, request: Request) -> None:
-        super().__init__(dispatcher, DUPLEX, None, anyio.CancelScope(), _plain_id(request.id))  # type: ignore[arg-type]
+        super().__init__(dispatcher, DUPLEX, None, dispatcher.make_scope(), _plain_id(request.id))  # type: ignore[arg-type]
         self._request = request
 
     def take_cancel(self, reason: str | None) -> None:  # noqa: ARG002
@@ -152,6 +155,8 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._most = (peer.router.limits or {}).get("max_inbound", MOST)
+        # The scopes of asyncio's backend, which anyio would look for at every request.
+        self.make_scope: type[anyio.CancelScope] = type(anyio.CancelScope())
         self._handlers: set[RequestContext] = set()
         self._observers: dict[asyncio.Task[None], anyio.CancelScope] = {}
         self._beginning = 0
@@ -371,7 +376,7 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
         if run_notify_intercept(self._intercept, method, params):
             return
         if self._has_room():
-            ctx = Context(self, DUPLEX, None, anyio.CancelScope())  # type: ignore[arg-type]
+            ctx = Context(self, DUPLEX, None, self.make_scope())  # type: ignore[arg-type]
             self._beginning += 1
             self._spawn(self._observe(ctx, method, params), ctx.scope)
 
@@ -484,12 +489,18 @@ JSONRPCDispatcher.register(NativeDispatcher)
 
 
 def check_library() -> None:
-    """Refuse to start where turnout's transports cannot run.
+    """Refuse to start where turnout's transports cannot run, and warn where nobody has tried.
 
     Raises:
         RuntimeError: the event loop is not asyncio's.
 
     """
+    if (found := version("mcp")) not in TESTED:
+        warnings.warn(
+            f"turnout.mcp is tested with mcp {', '.join(TESTED)}, not with {found}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     if not on_asyncio():
         raise RuntimeError(
             "turnout's transports run on asyncio; on trio use the SDK's stdio_client and stdio_server"
