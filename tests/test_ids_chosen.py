@@ -74,6 +74,7 @@ def test_can_01_can_17_a_cancel_names_the_chosen_id_and_a_late_answer_finds_its_
     [sent] = wire.written()
     assert sent["method"] == "notifications/cancelled"
     assert sent["params"] == {"requestId": "x", "reason": "enough"}
+    assert wire.at_rest
     [late] = wire.take(result("x"))
     assert late.record.id == "x"
     assert wire.at_rest
@@ -117,3 +118,20 @@ def test_png_01_a_ping_is_handed_over_where_the_host_has_its_own_answer():
     [asked] = wire.take(request(1, "ping"))
     asked.respond({"mine": True})
     assert json.loads(wire.raw())["result"] == {"mine": True}
+
+
+def test_x_08_names_of_cancelled_requests_do_not_pile_up():
+    wire = Wire()
+    held = wire.connection.memory
+    for start in range(0, 10_000, 100):
+        calls = [wire.connection.send("a", request_id=f"name-{n}") for n in range(start, start + 100)]
+        wire.raw()
+        for call in calls:
+            call.cancel()
+        wire.raw()
+        assert wire.at_rest
+    assert wire.connection.memory < held + (1 << 20)
+    # Those whose slots were needed again are forgotten, the newest are still recognised.
+    wire.take(result("name-0"), result("name-9999"))
+    assert wire.counts["unmatched_responses"] == 1
+    assert wire.counts["late_responses"] == 1

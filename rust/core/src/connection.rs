@@ -18,7 +18,7 @@ use crate::counters::Counters;
 use crate::encode;
 use crate::envelope::{self, ScanLimits};
 use crate::event::{Batch, Host};
-use crate::flight::Outcome;
+use crate::flight::{Outcome, State};
 use crate::ids::Ids;
 use crate::ledger::Ledger;
 use crate::limits::{Exceeded, Limits};
@@ -286,9 +286,16 @@ impl<H: Host> Connection<H> {
             ("outbound", self.table.live()),
             ("inbound", self.inbound.iter().flatten().count()),
             ("ids", self.ids.len()),
-            ("tokens", self.named.len() + self.tokens.len() + self.tasks.len()),
+            ("tokens", self.in_use(&self.named) + self.in_use(&self.tokens) + self.tasks.len()),
             ("deadlines", self.wheel.len()),
         ]
+    }
+
+    /// How many of the caller's words stand for a request that is not over; the rest only recognise late answers,
+    /// and go with the slots of those requests.
+    fn in_use(&self, words: &HashMap<Box<[u8]>, u64, RandomState>) -> usize {
+        let state = |number: &u64| self.table.find(*number).map(|(_, state)| state);
+        words.values().filter_map(state).filter(|state| state.is_live() || *state == State::Task).count()
     }
 
     /// Bytes held by tables and buffers.
