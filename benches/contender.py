@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
-CONTENDERS = ("turnout", "mcp", "handwritten")
+CONTENDERS = ("turnout", "mcp", "dropin", "handwritten")
 
 Request = Callable[[str, dict[str, Any]], Awaitable[Any]]
 

@@ -37,6 +37,7 @@ def main() -> None:
     parts = {
         "conditions": conditions,
         "routers": table.routers(measured),
+        "sdk": table.sdk(measured),
         "relays": table.relays(measured),
     }
     for name, text in parts.items():

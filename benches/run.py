@@ -54,7 +54,7 @@ def measure(arguments: argparse.Namespace) -> figures.Run:
 
 def main() -> None:
     run = measure(parser().parse_args())
-    print(table.conditions(run), table.routers(run), table.relays(run), sep="\n\n")
+    print(table.conditions(run), table.routers(run), table.sdk(run), table.relays(run), sep="\n\n")
 
 
 if __name__ == "__main__":

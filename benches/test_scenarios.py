@@ -15,7 +15,7 @@ from benches.contender import CONTENDERS, Ends, load
 from benches.loops import LOOPS
 from benches.scenarios import SCENARIOS, Scenario
 
-COUNTS = {"mcp": 500}
+COUNTS = {"mcp": 500, "dropin": 500}
 ROWS = [row for row in SCENARIOS.values() if row.ends == "memory" and row.unit != "bytes"]
 CELLS = [
     pytest.param(contender, row, id=f"{row.name}-{contender}")
