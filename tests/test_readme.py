@@ -25,4 +25,4 @@ def test_example(source, monkeypatch):
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
