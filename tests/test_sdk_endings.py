@@ -14,7 +14,7 @@ import anyio
 from mcp.shared.exceptions import MCPError
 
 import turnout
-from sdk_streams import emptied, empty, own_records, pair, played, turns
+from sdk_streams import Played, emptied, empty, own_records, pair, played, turns
 from turnout.mcp import Lost, TimedOut
 
 
@@ -380,6 +380,37 @@ def test_x_10_a_peer_that_asks_and_never_reads_does_not_pile_up_handlers(on_loop
             assert dispatcher._refusals == 64
             peer.read.close()
             await emptied(dispatcher)
+
+    on_loop(main())
+
+
+def test_x_10_a_peer_that_tells_and_tells_does_not_pile_up_handlers(on_loop):
+    async def main():
+        from sdk_streams import running
+        from turnout.mcp import Dispatcher
+
+        never = asyncio.Event()
+        told = []
+
+        async def observe(ctx, method, params):
+            told.append(params["n"])
+            await never.wait()
+
+        to_us, from_peer = anyio.create_memory_object_stream(0)
+        to_peer, from_us = anyio.create_memory_object_stream(0)
+        dispatcher = Dispatcher(from_peer, to_peer, records=own_records(), limits={"max_inbound": 4})
+        peer = Played(from_us, to_us)
+        async with running(dispatcher, on_notify=observe):
+            for n in range(100):
+                await peer.tells("note", n=n)
+            await turns()
+            assert told == [0, 1, 2, 3]
+            never.set()
+            await emptied(dispatcher)
+            await peer.tells("note", n=100)
+            await turns()
+            assert told[4:] == [100]
+        peer.leave()
 
     on_loop(main())
 

@@ -127,7 +127,6 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
         )
         self._interrupts = peer_cancel_mode == "interrupt"
         self._inline_methods = inline_methods
-        self._make_scope: Callable[[], anyio.CancelScope] = anyio.CancelScope
 
     # ---- what comes in ----
 
@@ -237,6 +236,9 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
             self._take_cancel(params)
         if run_notify_intercept(intercept, method, params):
             return
+        if not self._has_room():
+            logger.debug("dropped %s: too many handlers are at work", method)
+            return
         try:
             transport = self._build_transport(metadata)
         except Exception:
@@ -289,7 +291,8 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
         token = progress_token_from_params(message.params)
         ctx = Context(self, transport, metadata, self._make_scope(), message.id, token, key)
         try:
-            self._check_room()
+            if not self._has_room():
+                raise LimitExceeded("max_inbound", self._most)  # noqa: TRY301
             self._flights.begin(key, message.method, token, ctx)
         except LimitExceeded as full:
             data = {"reason": "overloaded", "limit": full.limit, "value": full.value}
@@ -331,7 +334,7 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
 
     def entries(self) -> dict[str, int]:
         """Entries in every table that a request can leave behind: all 0 when nothing is in flight (X-08)."""
-        return {**self._flights.entries(), "handlers": len(self._handlers)}
+        return {**self._flights.entries(), "handlers": len(self._handlers), "errands": len(self._errands)}
 
     def counters(self) -> dict[str, int]:
         """What it counts, beside outcomes."""
