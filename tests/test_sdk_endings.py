@@ -5,6 +5,7 @@ The SDK's own tests do not notice what is left in the tables; these do.
 
 import asyncio
 import logging
+import sys
 
 import pytest
 
@@ -16,6 +17,10 @@ from mcp.shared.exceptions import MCPError
 import turnout
 from sdk_streams import Played, emptied, empty, own_records, pair, played, turns
 from turnout.mcp import Lost, TimedOut
+
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
 
 
 def last(dispatcher):
@@ -296,6 +301,39 @@ def test_x_09_handlers_at_work_when_we_close_leave_nothing(on_loop):
         assert empty(dispatcher)
         record = last(dispatcher)
         assert (record.outcome, record.cancelled_by, record.cleanup) == ("closed", "shutdown", "stopped")
+
+    on_loop(main())
+
+
+def test_x_09_a_handler_that_is_cancelled_before_it_begins_leaves_nothing(on_loop):
+    async def main():
+        async with played() as (dispatcher, peer):
+            await peer.asks(1)
+            while not dispatcher._handlers:
+                await asyncio.sleep(0)
+            for task in dispatcher._handlers.values():
+                task.cancel()
+        assert empty(dispatcher)
+        assert last(dispatcher).outcome == "closed"
+
+    on_loop(main())
+
+
+def test_x_09_what_a_handler_raises_is_raised_out_of_run_where_that_is_wished(on_loop):
+    class Odd(BaseException):
+        pass
+
+    async def handle(ctx, method, params):
+        raise Odd if method == "odd" else ValueError(method)
+
+    async def main():
+        for method, raises in (("odd", False), ("bad", True)):
+            with pytest.raises(BaseExceptionGroup) as caught:
+                async with played(handle, raise_handler_exceptions=raises) as (dispatcher, peer):
+                    await peer.asks(1, method)
+                    await anyio.sleep_forever()
+            assert caught.group_contains(Odd if method == "odd" else ValueError)
+            assert empty(dispatcher)
 
     on_loop(main())
 
