@@ -18,7 +18,6 @@ import turnout
 from sdk_streams import Played, emptied, empty, own_records, pair, played, turns
 from turnout.mcp import Lost, TimedOut
 
-
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
@@ -326,14 +325,20 @@ def test_x_09_what_a_handler_raises_is_raised_out_of_run_where_that_is_wished(on
     async def handle(ctx, method, params):
         raise Odd if method == "odd" else ValueError(method)
 
+    left = []
+
+    async def serve(method, *, raises):
+        async with played(handle, raise_handler_exceptions=raises) as (dispatcher, peer):
+            left.append(dispatcher)
+            await peer.asks(1, method)
+            await anyio.sleep_forever()
+
     async def main():
         for method, raises in (("odd", False), ("bad", True)):
             with pytest.raises(BaseExceptionGroup) as caught:
-                async with played(handle, raise_handler_exceptions=raises) as (dispatcher, peer):
-                    await peer.asks(1, method)
-                    await anyio.sleep_forever()
+                await serve(method, raises=raises)
             assert caught.group_contains(Odd if method == "odd" else ValueError)
-            assert empty(dispatcher)
+            assert empty(left.pop())
 
     on_loop(main())
 
