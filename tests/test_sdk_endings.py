@@ -406,6 +406,7 @@ def test_x_10_too_many_requests_of_the_peer_are_refused_by_name(on_loop):
             refusal = await peer.hears()
             assert refusal.id == 3
             assert refusal.error.data == {"reason": "overloaded", "limit": "max_inbound", "value": 2}
+            assert dispatcher.counters()["overloaded"] == 1
             done.set()
             assert {(await peer.hears()).id, (await peer.hears()).id} == {1, 2}
             await emptied(dispatcher)
@@ -420,7 +421,9 @@ def test_x_10_a_peer_that_asks_and_never_reads_does_not_pile_up_handlers(on_loop
                 await peer.asks(request_id)
             await turns()
             assert dispatcher.entries()["handlers"] == 4
-            assert dispatcher._refusals == 64
+            assert dispatcher.entries()["errands"] == 64
+            assert dispatcher.counters()["overloaded"] == 496
+            assert dispatcher.counters()["replies_dropped"] == 496 - 64
             peer.read.close()
             await emptied(dispatcher)
 

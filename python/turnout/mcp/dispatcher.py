@@ -287,16 +287,17 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
             logger.exception("transport_builder raised; rejecting request %r", message.id)
             self._refuse(message.id, INTERNAL_ERROR, "transport context unavailable", None, context)
             return None
+        if not self._has_room():
+            self._counted["overloaded"] += 1
+            self._refuse_overload(message.id, "max_inbound", self._most, context)
+            return None
         key = self._key(message.id)
         token = progress_token_from_params(message.params)
         ctx = Context(self, transport, metadata, self._make_scope(), message.id, token, key)
         try:
-            if not self._has_room():
-                raise LimitExceeded("max_inbound", self._most)  # noqa: TRY301
             self._flights.begin(key, message.method, token, ctx)
         except LimitExceeded as full:
-            data = {"reason": "overloaded", "limit": full.limit, "value": full.value}
-            self._refuse(message.id, INTERNAL_ERROR, "too many requests in flight", data, context)
+            self._refuse_overload(message.id, full.limit, full.value, context)
             return None
         except ValueError:
             # An error under the same id would end the first request at the peer.
@@ -338,7 +339,10 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
 
     def counters(self) -> dict[str, int]:
         """What it counts, beside outcomes."""
-        return self._flights.counters()
+        counters = self._flights.counters()
+        for name, count in self._counted.items():
+            counters[name] += count
+        return counters
 
     @property
     def _pending(self) -> Mapping[RequestId, Waiting]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
 import anyio
 from mcp.shared.jsonrpc_dispatcher import TransportT, handler_exception_to_error_data
 from mcp.shared.message import ServerMessageMetadata
-from mcp_types import CONNECTION_CLOSED, ErrorData, JSONRPCRequest, JSONRPCResponse
+from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, ErrorData, JSONRPCRequest, JSONRPCResponse
 
 from turnout.mcp.context import Context
 from turnout.mcp.sending import GONE, Sender
@@ -82,6 +83,7 @@ class Handling(Sender, Generic[TransportT]):
         self._raises = raises
         self._most = flights.max_inbound
         self._refusals = 0
+        self._counted: Counter[str] = Counter()
         self._handlers: dict[Work, asyncio.Task[None]] = {}
         self._errands: dict[Work, asyncio.Task[None]] = {}
         self._make_scope: Callable[[], anyio.CancelScope] = anyio.CancelScope
@@ -102,10 +104,17 @@ class Handling(Sender, Generic[TransportT]):
         """Answer a request that is not taken, unless the peer asks and asks and never reads."""
         if self._refusals >= REFUSALS:
             logger.debug("dropped the refusal of request %r: the transport is stuck", request_id)
+            self._counted["replies_dropped"] += 1
             return
         self._refusals += 1
         error = ErrorData(code=code, message=message, data=data)
         self._spawn(context, self._write_refusal, request_id, error)
+
+    def _refuse_overload(
+        self, request_id: RequestId, limit: str, value: int, context: contextvars.Context | None
+    ) -> None:
+        data = {"reason": "overloaded", "limit": limit, "value": value}
+        self._refuse(request_id, INTERNAL_ERROR, "too many requests in flight", data, context)
 
     async def _write_refusal(self, request_id: RequestId | None, error: ErrorData) -> None:
         try:
