@@ -414,6 +414,21 @@ def test_x_10_too_many_requests_of_the_peer_are_refused_by_name(on_loop):
     on_loop(main())
 
 
+def test_x_10_an_id_that_is_too_long_is_refused_and_not_kept(on_loop):
+    async def main():
+        async with played(limits={"max_id_bytes": 100}) as (dispatcher, peer):
+            await peer.asks("x" * 99)
+            refusal = await peer.hears()
+            assert refusal.id is None
+            assert refusal.error.data == {"reason": "max_id_bytes", "limit": "max_id_bytes", "value": 100}
+            await peer.asks("x" * 98, progressToken="t" * 99)
+            assert (await peer.hears()).result == {"method": "work"}
+            assert last(dispatcher).token is None
+            await emptied(dispatcher)
+
+    on_loop(main())
+
+
 def test_x_10_a_peer_that_asks_and_never_reads_does_not_pile_up_handlers(on_loop):
     async def main():
         async with played(buffer=0, limits={"max_inbound": 4}) as (dispatcher, peer):

@@ -289,7 +289,7 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
             return None
         if not self._has_room():
             self._counted["overloaded"] += 1
-            self._refuse_overload(message.id, "max_inbound", self._most, context)
+            self._refuse_beyond("max_inbound", self._most, message.id, context)
             return None
         key = self._key(message.id)
         token = progress_token_from_params(message.params)
@@ -297,7 +297,7 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
         try:
             self._flights.begin(key, message.method, token, ctx)
         except LimitExceeded as full:
-            self._refuse_overload(message.id, full.limit, full.value, context)
+            self._refuse_beyond(full.limit, full.value, message.id, context)
             return None
         except ValueError:
             # An error under the same id would end the first request at the peer.

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 import anyio
 from mcp.shared.jsonrpc_dispatcher import TransportT, handler_exception_to_error_data
 from mcp.shared.message import ServerMessageMetadata
-from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, ErrorData, JSONRPCRequest, JSONRPCResponse
+from mcp_types import (
+    CONNECTION_CLOSED,
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    ErrorData,
+    JSONRPCRequest,
+    JSONRPCResponse,
+)
 
 from turnout.mcp.context import Context
 from turnout.mcp.sending import GONE, Sender
@@ -110,11 +117,16 @@ class Handling(Sender, Generic[TransportT]):
         error = ErrorData(code=code, message=message, data=data)
         self._spawn(context, self._write_refusal, request_id, error)
 
-    def _refuse_overload(
-        self, request_id: RequestId, limit: str, value: int, context: contextvars.Context | None
+    def _refuse_beyond(
+        self, limit: str, value: int, request_id: RequestId, context: contextvars.Context | None
     ) -> None:
-        data = {"reason": "overloaded", "limit": limit, "value": value}
-        self._refuse(request_id, INTERNAL_ERROR, "too many requests in flight", data, context)
+        """Refuse a request that is beyond a limit, by the limit's name."""
+        if limit == "max_inbound":
+            data = {"reason": "overloaded", "limit": limit, "value": value}
+            self._refuse(request_id, INTERNAL_ERROR, "too many requests in flight", data, context)
+        else:
+            data = {"reason": limit, "limit": limit, "value": value}
+            self._refuse(None, INVALID_REQUEST, f"the id is longer than {limit}", data, context)
 
     async def _write_refusal(self, request_id: RequestId | None, error: ErrorData) -> None:
         try:
