@@ -11,7 +11,7 @@ import itertools
 import logging
 import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, cast
 
 import anyio
 import anyio.lowlevel
@@ -259,12 +259,12 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
     def _take_progress(self, params: Mapping[str, Any] | None, context: contextvars.Context | None) -> None:
         if params is None:
             return
-        token, progress = params.get("progressToken"), params.get("progress")
-        if not isinstance(token, int | str) or isinstance(token, bool) or not _is_number(progress):
+        token, progress = params.get("progressToken"), _number(params.get("progress"))
+        if not isinstance(token, int | str) or isinstance(token, bool) or progress is None:
             return
-        total, message = params.get("total"), params.get("message")
-        progress = float(progress)
-        total = float(total) if _is_number(total) and (self._lenient or math.isfinite(total)) else None
+        total, message = _number(params.get("total")), params.get("message")
+        if total is not None and not self._lenient and not math.isfinite(total):
+            total = None
         message = message if isinstance(message, str) else None
         waiting: Waiting | None = self._flights.advance(self._key(token), progress, total, message)
         if waiting is None:
@@ -364,5 +364,11 @@ def _transport_context(metadata: MessageMetadata) -> TransportContext:
     return DUPLEX
 
 
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number(value: object) -> float | None:
+    """A number of the peer's; one that no float holds is infinite, and what is none is None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
