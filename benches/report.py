@@ -38,6 +38,7 @@ def main() -> None:
         "conditions": conditions,
         "routers": table.routers(measured),
         "sdk": table.sdk(measured),
+        "dropin": table.dropin(measured),
         "relays": table.relays(measured),
     }
     for name, text in parts.items():

@@ -56,7 +56,14 @@ def measure(arguments: argparse.Namespace) -> figures.Run:
 
 def main() -> None:
     run = measure(parser().parse_args())
-    print(table.conditions(run), table.routers(run), table.sdk(run), table.relays(run), sep="\n\n")
+    print(
+        table.conditions(run),
+        table.routers(run),
+        table.sdk(run),
+        table.dropin(run),
+        table.relays(run),
+        sep="\n\n",
+    )
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class Scenario:
     @property
     def skips(self) -> tuple[str, ...]:
         """Contenders that are left out, as it would take them minutes."""
-        return ("mcp",) if self.count == MANY else ()
+        return ("mcp", "dropin") if self.count == MANY else ()
 
 
 async def round_trips(ends: Ends, count: int, *, in_flight: int, raw: bool = False) -> tuple[float, int]:

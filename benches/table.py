@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 NAMES = {
     "turnout": "turnout",
     "mcp": "mcp",
+    "dropin": "turnout.mcp",
     "mcp_turnout": "mcp on turnout",
     "client": "Client",
     "client_turnout": "Client on turnout",
@@ -70,6 +71,20 @@ def sdk(run: Run, loops: Sequence[str] = LOOPS) -> str:
             rows.append([scenario.title, scenario.unit, loop, *map(_cell, figures), *ratios])
     head = ["", "unit", "loop", *(NAMES[name] for name in names)]
     return markdown([*head, "raw to mcp", "typed to Client"], rows)
+
+
+def dropin(run: Run, loops: Sequence[str] = LOOPS) -> str:
+    """The same scenarios under the official SDK: turnout's dispatcher by the SDK's own."""
+    rows = []
+    for scenario in SCENARIOS.values():
+        for loop in loops:
+            figures = [run.figure(scenario.name, name, loop) for name in ("dropin", "mcp")]
+            if not all(figures):
+                continue
+            pair = ("dropin", "mcp") if scenario.unit == "a second" else ("mcp", "dropin")
+            ratio = _ratio(run.ratio(scenario.name, *pair, loop))
+            rows.append([scenario.title, scenario.unit, loop, *map(_cell, figures), ratio])
+    return markdown(["", "unit", "loop", NAMES["dropin"], NAMES["mcp"], "to mcp"], rows)
 
 
 def relays(run: Run, loops: Sequence[str] = LOOPS) -> str:

@@ -15,7 +15,7 @@ from benches.contender import CONTENDERS, SDK, Ends, load
 from benches.loops import LOOPS
 from benches.scenarios import SCENARIOS, SDK_ROWS, Scenario
 
-COUNTS = dict.fromkeys(SDK, 500)
+COUNTS = dict.fromkeys((*SDK, "dropin"), 500)
 ROWS = [row for row in SCENARIOS.values() if row.ends == "memory" and row.unit != "bytes"]
 CELLS = [
     pytest.param(contender, row, id=f"{row.name}-{contender}")

@@ -5,6 +5,7 @@ The SDK's own tests do not notice what is left in the tables; these do.
 
 import asyncio
 import logging
+import sys
 
 import pytest
 
@@ -14,8 +15,11 @@ import anyio
 from mcp.shared.exceptions import MCPError
 
 import turnout
-from sdk_streams import emptied, empty, own_records, pair, played, turns
+from sdk_streams import Played, emptied, empty, own_records, pair, played, turns
 from turnout.mcp import Lost, TimedOut
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
 
 
 def last(dispatcher):
@@ -300,6 +304,45 @@ def test_x_09_handlers_at_work_when_we_close_leave_nothing(on_loop):
     on_loop(main())
 
 
+def test_x_09_a_handler_that_is_cancelled_before_it_begins_leaves_nothing(on_loop):
+    async def main():
+        async with played() as (dispatcher, peer):
+            await peer.asks(1)
+            while not dispatcher._handlers:
+                await asyncio.sleep(0)
+            for task in dispatcher._handlers.values():
+                task.cancel()
+        assert empty(dispatcher)
+        assert last(dispatcher).outcome == "closed"
+
+    on_loop(main())
+
+
+def test_x_09_what_a_handler_raises_is_raised_out_of_run_where_that_is_wished(on_loop):
+    class Odd(BaseException):
+        pass
+
+    async def handle(ctx, method, params):
+        raise Odd if method == "odd" else ValueError(method)
+
+    left = []
+
+    async def serve(method, *, raises):
+        async with played(handle, raise_handler_exceptions=raises) as (dispatcher, peer):
+            left.append(dispatcher)
+            await peer.asks(1, method)
+            await anyio.sleep_forever()
+
+    async def main():
+        for method, raises in (("odd", False), ("bad", True)):
+            with pytest.raises(BaseExceptionGroup) as caught:
+                await serve(method, raises=raises)
+            assert caught.group_contains(Odd if method == "odd" else ValueError)
+            assert empty(left.pop())
+
+    on_loop(main())
+
+
 def test_prg_05_progress_of_a_handler_is_in_both_records(on_loop):
     async def handle(ctx, method, params):
         await ctx.progress(1, 2, "indexing")
@@ -363,8 +406,24 @@ def test_x_10_too_many_requests_of_the_peer_are_refused_by_name(on_loop):
             refusal = await peer.hears()
             assert refusal.id == 3
             assert refusal.error.data == {"reason": "overloaded", "limit": "max_inbound", "value": 2}
+            assert dispatcher.counters()["overloaded"] == 1
             done.set()
             assert {(await peer.hears()).id, (await peer.hears()).id} == {1, 2}
+            await emptied(dispatcher)
+
+    on_loop(main())
+
+
+def test_x_10_an_id_that_is_too_long_is_refused_and_not_kept(on_loop):
+    async def main():
+        async with played(limits={"max_id_bytes": 100}) as (dispatcher, peer):
+            await peer.asks("x" * 99)
+            refusal = await peer.hears()
+            assert refusal.id is None
+            assert refusal.error.data == {"reason": "max_id_bytes", "limit": "max_id_bytes", "value": 100}
+            await peer.asks("x" * 98, progressToken="t" * 99)
+            assert (await peer.hears()).result == {"method": "work"}
+            assert last(dispatcher).token is None
             await emptied(dispatcher)
 
     on_loop(main())
@@ -377,9 +436,42 @@ def test_x_10_a_peer_that_asks_and_never_reads_does_not_pile_up_handlers(on_loop
                 await peer.asks(request_id)
             await turns()
             assert dispatcher.entries()["handlers"] == 4
-            assert dispatcher._refusals == 64
+            assert dispatcher.entries()["errands"] == 64
+            assert dispatcher.counters()["overloaded"] == 496
+            assert dispatcher.counters()["replies_dropped"] == 496 - 64
             peer.read.close()
             await emptied(dispatcher)
+
+    on_loop(main())
+
+
+def test_x_10_a_peer_that_tells_and_tells_does_not_pile_up_handlers(on_loop):
+    async def main():
+        from sdk_streams import running
+        from turnout.mcp import Dispatcher
+
+        never = asyncio.Event()
+        told = []
+
+        async def observe(ctx, method, params):
+            told.append(params["n"])
+            await never.wait()
+
+        to_us, from_peer = anyio.create_memory_object_stream(0)
+        to_peer, from_us = anyio.create_memory_object_stream(0)
+        dispatcher = Dispatcher(from_peer, to_peer, records=own_records(), limits={"max_inbound": 4})
+        peer = Played(from_us, to_us)
+        async with running(dispatcher, on_notify=observe):
+            for n in range(100):
+                await peer.tells("note", n=n)
+            await turns()
+            assert told == [0, 1, 2, 3]
+            never.set()
+            await emptied(dispatcher)
+            await peer.tells("note", n=100)
+            await turns()
+            assert told[4:] == [100]
+        peer.leave()
 
     on_loop(main())
 

@@ -87,8 +87,13 @@ def test_x_02_a_cancel_under_a_string_that_spells_the_id(on_loop, mode):
     on_loop(main())
 
 
-SENT = [1.0, 2.0, 2.0, 1.5, math.nan, math.inf, 3.0]
-TAKEN = {"strict": [1, 2, 3], "default": [1, 2, 2, 1.5, 3], "lenient": SENT}
+# The longest one is more than any float holds.
+SENT = [1.0, 2.0, 2.0, 1.5, math.nan, math.inf, -(10**400), 3.0]
+TAKEN = {
+    "strict": [1, 2, 3],
+    "default": [1, 2, 2, 1.5, 3],
+    "lenient": [1, 2, 2, 1.5, math.nan, math.inf, -math.inf, 3],
+}
 
 
 @every_mode

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
+
 from benches.baselines import sdk
 from benches.contender import Ends, Served
 from benches.payloads import ECHO, HANG, RESULT, STEPS
@@ -60,24 +62,31 @@ class SdkEnds(Ends):
         await self.stack.aclose()
 
 
-async def memory() -> Ends:
-    ends = SdkEnds()
-    ends.use(await ends.stack.enter_async_context(sdk.memory(handler(ends.served))))
-    return ends
+class Under:
+    """A contender: one class of dispatchers under the SDK's streams and transports."""
+
+    def __init__(self, make: sdk.Make) -> None:
+        self.make = make
+
+    async def memory(self) -> Ends:
+        ends = SdkEnds()
+        ends.use(await ends.stack.enter_async_context(sdk.memory(self.make, handler(ends.served))))
+        return ends
+
+    async def sink(self) -> Ends:
+        ends = SdkEnds()
+        client, ends.far = await ends.stack.enter_async_context(sdk.sink(self.make))
+        ends.use(client)
+        return ends
+
+    async def stdio(self, command: list[str]) -> Ends:
+        ends = SdkEnds()
+        ends.use(await ends.stack.enter_async_context(sdk.stdio(self.make, command)))
+        return ends
+
+    async def serve(self) -> None:
+        await sdk.serve(self.make, handler(Served()))
 
 
-async def sink() -> Ends:
-    ends = SdkEnds()
-    client, ends.far = await ends.stack.enter_async_context(sdk.sink())
-    ends.use(client)
-    return ends
-
-
-async def stdio(command: list[str]) -> Ends:
-    ends = SdkEnds()
-    ends.use(await ends.stack.enter_async_context(sdk.stdio(command)))
-    return ends
-
-
-async def serve() -> None:
-    await sdk.serve(handler(Served()))
+_stock = Under(JSONRPCDispatcher)
+memory, sink, stdio, serve = _stock.memory, _stock.sink, _stock.stdio, _stock.serve

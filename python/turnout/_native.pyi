@@ -147,7 +147,7 @@ class Record:
         """The name of the other end."""
     @property
     def transport(self) -> str:
-        """`"stdio"`, `"unix"`, `"tcp"` or `"memory"`."""
+        """`"stdio"`, `"unix"`, `"tcp"`, `"memory"`, or `"streams"` for the SDK's."""
     @property
     def direction(self) -> Literal["outbound", "inbound"]: ...
     @property

@@ -11,7 +11,7 @@ import itertools
 import logging
 import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, cast
 
 import anyio
 import anyio.lowlevel
@@ -127,7 +127,6 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
         )
         self._interrupts = peer_cancel_mode == "interrupt"
         self._inline_methods = inline_methods
-        self._make_scope: Callable[[], anyio.CancelScope] = anyio.CancelScope
 
     # ---- what comes in ----
 
@@ -237,6 +236,9 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
             self._take_cancel(params)
         if run_notify_intercept(intercept, method, params):
             return
+        if not self._has_room():
+            logger.debug("dropped %s: too many handlers are at work", method)
+            return
         try:
             transport = self._build_transport(metadata)
         except Exception:
@@ -257,12 +259,12 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
     def _take_progress(self, params: Mapping[str, Any] | None, context: contextvars.Context | None) -> None:
         if params is None:
             return
-        token, progress = params.get("progressToken"), params.get("progress")
-        if not isinstance(token, int | str) or isinstance(token, bool) or not _is_number(progress):
+        token, progress = params.get("progressToken"), _number(params.get("progress"))
+        if not isinstance(token, int | str) or isinstance(token, bool) or progress is None:
             return
-        total, message = params.get("total"), params.get("message")
-        progress = float(progress)
-        total = float(total) if _is_number(total) and (self._lenient or math.isfinite(total)) else None
+        total, message = _number(params.get("total")), params.get("message")
+        if total is not None and not self._lenient and not math.isfinite(total):
+            total = None
         message = message if isinstance(message, str) else None
         waiting: Waiting | None = self._flights.advance(self._key(token), progress, total, message)
         if waiting is None:
@@ -285,15 +287,17 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
             logger.exception("transport_builder raised; rejecting request %r", message.id)
             self._refuse(message.id, INTERNAL_ERROR, "transport context unavailable", None, context)
             return None
+        if not self._has_room():
+            self._counted["overloaded"] += 1
+            self._refuse_beyond("max_inbound", self._most, message.id, context)
+            return None
         key = self._key(message.id)
         token = progress_token_from_params(message.params)
         ctx = Context(self, transport, metadata, self._make_scope(), message.id, token, key)
         try:
-            self._check_room()
             self._flights.begin(key, message.method, token, ctx)
         except LimitExceeded as full:
-            data = {"reason": "overloaded", "limit": full.limit, "value": full.value}
-            self._refuse(message.id, INTERNAL_ERROR, "too many requests in flight", data, context)
+            self._refuse_beyond(full.limit, full.value, message.id, context)
             return None
         except ValueError:
             # An error under the same id would end the first request at the peer.
@@ -331,11 +335,14 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
 
     def entries(self) -> dict[str, int]:
         """Entries in every table that a request can leave behind: all 0 when nothing is in flight (X-08)."""
-        return {**self._flights.entries(), "handlers": len(self._handlers)}
+        return {**self._flights.entries(), "handlers": len(self._handlers), "errands": len(self._errands)}
 
     def counters(self) -> dict[str, int]:
         """What it counts, beside outcomes."""
-        return self._flights.counters()
+        counters = self._flights.counters()
+        for name, count in self._counted.items():
+            counters[name] += count
+        return counters
 
     @property
     def _pending(self) -> Mapping[RequestId, Waiting]:
@@ -357,5 +364,11 @@ def _transport_context(metadata: MessageMetadata) -> TransportContext:
     return DUPLEX
 
 
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number(value: object) -> float | None:
+    """A number of the peer's; one that no float holds is infinite, and what is none is None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf

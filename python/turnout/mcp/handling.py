@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Generic, Literal
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
 import anyio
 from mcp.shared.jsonrpc_dispatcher import TransportT, handler_exception_to_error_data
 from mcp.shared.message import ServerMessageMetadata
-from mcp_types import CONNECTION_CLOSED, ErrorData, JSONRPCRequest, JSONRPCResponse
+from mcp_types import (
+    CONNECTION_CLOSED,
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    ErrorData,
+    JSONRPCRequest,
+    JSONRPCResponse,
+)
 
-from turnout.errors import LimitExceeded
+from turnout.mcp.context import Context
 from turnout.mcp.sending import GONE, Sender
 
 if TYPE_CHECKING:
@@ -25,7 +33,6 @@ if TYPE_CHECKING:
     from mcp_types import RequestId
 
     from turnout._native import Flights
-    from turnout.mcp.context import Context
 
     How = Literal["result", "error", "stopped"]
 
@@ -36,6 +43,27 @@ SHUTDOWN_WRITE_TIMEOUT = 1.0
 
 # Requests that are refused while so many refusals wait for the transport get no answer.
 REFUSALS = 64
+
+
+class Errand:
+    """Something short that goes on beside the handlers: a callback, a refusal."""
+
+    __slots__ = ("scope",)
+
+    def __init__(self, scope: anyio.CancelScope) -> None:
+        self.scope = scope
+
+    def stop(self) -> None:
+        """The connection ends."""
+        self.scope.cancel()
+
+    async def run(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: object) -> None:
+        """Be run, until it is stopped."""
+        with self.scope:
+            await function(*arguments)
+
+
+Work: TypeAlias = "Context[Any] | Errand"
 
 
 class Handling(Sender, Generic[TransportT]):
@@ -62,13 +90,15 @@ class Handling(Sender, Generic[TransportT]):
         self._raises = raises
         self._most = flights.max_inbound
         self._refusals = 0
-        self._handlers: dict[Context[TransportT], asyncio.Task[None]] = {}
+        self._counted: Counter[str] = Counter()
+        self._handlers: dict[Work, asyncio.Task[None]] = {}
+        self._errands: dict[Work, asyncio.Task[None]] = {}
+        self._make_scope: Callable[[], anyio.CancelScope] = anyio.CancelScope
         self._tasks: TaskGroup | None = None
 
-    def _check_room(self) -> None:
-        """Count handlers, too, whose answers the peer does not read."""
-        if len(self._handlers) >= self._most:
-            raise LimitExceeded("max_inbound", self._most)
+    def _has_room(self) -> bool:
+        """Whether another handler may be started; those count, too, whose answers the peer does not read."""
+        return len(self._handlers) < self._most
 
     def _refuse(
         self,
@@ -81,10 +111,22 @@ class Handling(Sender, Generic[TransportT]):
         """Answer a request that is not taken, unless the peer asks and asks and never reads."""
         if self._refusals >= REFUSALS:
             logger.debug("dropped the refusal of request %r: the transport is stuck", request_id)
+            self._counted["replies_dropped"] += 1
             return
         self._refusals += 1
         error = ErrorData(code=code, message=message, data=data)
         self._spawn(context, self._write_refusal, request_id, error)
+
+    def _refuse_beyond(
+        self, limit: str, value: int, request_id: RequestId, context: contextvars.Context | None
+    ) -> None:
+        """Refuse a request that is beyond a limit, by the limit's name."""
+        if limit == "max_inbound":
+            data = {"reason": "overloaded", "limit": limit, "value": value}
+            self._refuse(request_id, INTERNAL_ERROR, "too many requests in flight", data, context)
+        else:
+            data = {"reason": limit, "limit": limit, "value": value}
+            self._refuse(None, INVALID_REQUEST, f"the id is longer than {limit}", data, context)
 
     async def _write_refusal(self, request_id: RequestId | None, error: ErrorData) -> None:
         try:
@@ -100,30 +142,7 @@ class Handling(Sender, Generic[TransportT]):
         *arguments: object,
     ) -> asyncio.Task[None]:
         """Start a handler in the context of the message's sender."""
-        create = asyncio.get_running_loop().create_task
-        coroutine = self._serve(ctx, handle, *arguments)
-        task = create(coroutine) if context is None else context.run(create, coroutine)
-        if not task.done():
-            self._handlers[ctx] = task
-        return task
-
-    async def _serve(
-        self,
-        ctx: Context[TransportT],
-        handle: Callable[..., Coroutine[Any, Any, None]],
-        *arguments: object,
-    ) -> None:
-        """Be a handler's task: what is raised out of it ends `run()`."""
-        try:
-            await handle(ctx, *arguments)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            if self._tasks is None:
-                raise
-            self._tasks.start_soon(_raise, error)
-        finally:
-            self._handlers.pop(ctx, None)
+        return self._begin(self._handlers, ctx, context, handle, ctx, *arguments)
 
     def _spawn(
         self,
@@ -131,13 +150,43 @@ class Handling(Sender, Generic[TransportT]):
         function: Callable[..., Coroutine[Any, Any, None]],
         *arguments: object,
     ) -> None:
-        """Start something short that the end of the connection simply cancels."""
-        if self._tasks is None:
-            return
-        if context is None:
-            self._tasks.start_soon(function, *arguments)
-        else:
-            context.run(self._tasks.start_soon, function, *arguments)
+        """Start something short of our own, which the end of the connection stops likewise."""
+        errand = Errand(self._make_scope())
+        self._begin(self._errands, errand, context, errand.run, function, *arguments)
+
+    def _begin(
+        self,
+        kept: dict[Work, asyncio.Task[None]],
+        work: Work,
+        context: contextvars.Context | None,
+        function: Callable[..., Coroutine[Any, Any, None]],
+        *arguments: object,
+    ) -> asyncio.Task[None]:
+        create = asyncio.get_running_loop().create_task
+        coroutine = self._serve(kept, work, function, *arguments)
+        task = create(coroutine) if context is None else context.run(create, coroutine)
+        if not task.done():
+            kept[work] = task
+        return task
+
+    async def _serve(
+        self,
+        kept: dict[Work, asyncio.Task[None]],
+        work: Work,
+        function: Callable[..., Coroutine[Any, Any, None]],
+        *arguments: object,
+    ) -> None:
+        """Be the task of some work: what is raised out of it ends `run()`."""
+        try:
+            await function(*arguments)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            if self._tasks is None:
+                raise
+            self._tasks.start_soon(_raise, error)
+        finally:
+            kept.pop(work, None)
 
     async def _observe(
         self, ctx: Context[TransportT], on_notify: OnNotify, method: str, params: Mapping[str, Any] | None
@@ -204,21 +253,25 @@ class Handling(Sender, Generic[TransportT]):
             raise failure
 
     def _stop_handlers(self, tasks: TaskGroup) -> None:
-        """Stop every handler; the task group waits until the last one has ended."""
-        if self._handlers:
+        """Stop every handler and errand; the task group waits until the last one has ended."""
+        at_work = (*self._handlers, *self._errands)
+        if at_work:
             tasks.start_soon(self._join)
-            for ctx in tuple(self._handlers):
-                ctx.stop()
+            for work in at_work:
+                work.stop()
 
     async def _join(self) -> None:
         with anyio.CancelScope(shield=True):
-            while self._handlers:
-                await asyncio.wait(self._handlers.values())
-                for ctx in [ctx for ctx, task in self._handlers.items() if task.done()]:
-                    # It was cancelled before it began.
-                    del self._handlers[ctx]
-                    if ctx.key is not None:
-                        self._flights.finish(ctx.key, ctx, "stopped")
+            while at_work := {**self._handlers, **self._errands}:
+                await asyncio.wait(at_work.values())
+                for work in [work for work, task in at_work.items() if task.done()]:
+                    self._let_go(work)
+
+    def _let_go(self, work: Work) -> None:
+        """Forget what is over, also where it was cancelled before it began."""
+        self._errands.pop(work, None)
+        if self._handlers.pop(work, None) is not None and isinstance(work, Context) and work.key is not None:
+            self._flights.finish(work.key, work, "stopped")
 
 
 async def _raise(error: BaseException) -> None:

@@ -80,6 +80,7 @@ pub struct Flights<S> {
     theirs: Shelf<S>,
     /// Where requests of ours ended without an answer, and their numbers, oldest first.
     remembered: VecDeque<(usize, u64)>,
+    /// The number minted last, and how many requests there were of ours and of the peer's.
     given: u64,
     opened: u64,
     arrived: u64,

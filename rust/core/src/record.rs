@@ -169,7 +169,7 @@ impl Wire {
 /// See the module's text.
 #[derive(Debug)]
 pub struct Record {
-    /// Our number: the request id on the wire if it went out, the order of arrival if it came in.
+    /// Our number: the request id on the wire if it went out and has no other, else the order of arrival.
     pub number: u64,
     /// Which way the request went.
     pub direction: Direction,
