@@ -63,7 +63,7 @@ class Peer(Connection):
         self._lost = self._loop.create_future()
         self._closing: asyncio.Task[None] | None = None
         self.set_timeouts(router.timeout, router.max_timeout)
-        self.follow_records(router.on_finished, every=router.records.followed)
+        router.records.hear(self)
         self._apply_handlers()
 
     # ---- the transport's side: turnout.transports.Link ----
@@ -272,7 +272,7 @@ class Peer(Connection):
         ended = asyncio.Event()
 
         def take(records: list[Record]) -> None:
-            self.router.on_finished(records)
+            self.router.records.take(records)
             ended.set()
 
         self.follow_records(take, every=True)

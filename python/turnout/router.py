@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnout import opening
-from turnout._native import Clock, Ledger, Record
+from turnout._native import Clock, Ledger
 from turnout.handlers import Handlers
 from turnout.peer import Peer
-from turnout.records import Records, log_cancel
+from turnout.records import Records
 from turnout.relay import Relay, Upstream
 from turnout.transports.standard import OwnStdioTarget
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from turnout.transports.base import Link, Listener, Target, Transport
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Peer)
 
 
 class Router:
@@ -67,7 +68,6 @@ class Router:
         self.clock = clock or Clock()
         self.ledger = Ledger(records)
         self.records = Records(self.ledger)
-        self.records.on_first_follower = self._apply_followers
         self.handlers = Handlers()
         self.handlers.changed = self._apply_handlers
         self.on_request = self.handlers.on_request
@@ -125,7 +125,7 @@ class Router:
             OpeningFailed: it was reached but could not be opened.
 
         """
-        peer = self._adopt(name or target.name, target.kind)
+        peer = self.adopt(Peer, name or target.name, target.kind)
         if isinstance(target, OwnStdioTarget):
             self._expect_opening(peer)
         try:
@@ -150,7 +150,7 @@ class Router:
         """
 
         def accept(transport: Transport, name: str) -> Link:
-            peer = self._adopt(name, transport.kind)
+            peer = self.adopt(Peer, name, transport.kind)
             self._expect_opening(peer)
             peer.use(transport)
             if accepted is not None:
@@ -220,18 +220,11 @@ class Router:
         self._kept.add(task)
         task.add_done_callback(self._kept.discard)
 
-    def on_finished(self, records: list[Record]) -> None:
-        """Take records that ended: one log line for each cancel, and word to every follower."""
-        for record in records:
-            if record.cancelled_by is not None:
-                log_cancel(record)
-        if self.records.followed:
-            self.records.put(records)
-
-    def _adopt(self, name: str, transport: str) -> Peer:
+    def adopt(self, kind: type[P], name: str, transport: str) -> P:
+        """Make a peer of this router's, of a class of its own."""
         if self._closed:
             raise RuntimeError("the router is closed")
-        peer = Peer(self, name, transport)
+        peer = kind(self, name, transport)
         self._peers.add(peer)
         return peer
 
@@ -243,7 +236,3 @@ class Router:
     def _apply_handlers(self) -> None:
         for peer in self._peers:
             peer._apply_handlers()  # noqa: SLF001
-
-    def _apply_followers(self) -> None:
-        for peer in self._peers:
-            peer.follow_records(self.on_finished, every=True)

@@ -11,6 +11,7 @@ use turnout_core::encode::Request;
 use turnout_core::envelope::{ScanLimits, scan};
 use turnout_core::event::{Batch, Host};
 use turnout_core::flight::CancelledBy;
+use turnout_core::flights::{Customs, Flights, Handled};
 use turnout_core::frames::{FrameBuffer, Item};
 use turnout_core::ledger::Ledger;
 use turnout_core::limits::Limits;
@@ -152,8 +153,39 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-const OPERATIONS: [&str; 7] =
-    ["answered", "answered_with_deadline", "progress", "handled", "cancel", "cancelled", "split"];
+const OPERATIONS: [&str; 8] = [
+    "answered",
+    "answered_with_deadline",
+    "progress",
+    "handled",
+    "cancel",
+    "cancelled",
+    "tables_alone",
+    "split",
+];
+
+/// Round trips in the tables alone, both ends.
+fn alone(count: usize) {
+    let customs = Customs {
+        takes_duplicates: true,
+        progress_must_increase: false,
+        takes_any_number: false,
+        declines_cancels: false,
+    };
+    let end = || {
+        let peer = Peer { name: "peer".into(), transport: "streams".into() };
+        Flights::new(peer, Limits::default(), customs, Arc::new(Ledger::new(1_000)))
+    };
+    let (mut asking, mut asked) = (end(), end());
+    for now in 1..=count as Time {
+        let number = asking.open(now, "tools/call", None, false, ()).expect("there is room");
+        let id = number.to_string();
+        asking.written(now, id.as_bytes());
+        asked.begin(now, id.as_bytes(), "tools/call", b"", ()).expect("there is room");
+        black_box(asked.finish(now, id.as_bytes(), |()| true, Handled::Result));
+        black_box(asking.claim(now, id.as_bytes(), false));
+    }
+}
 
 fn operate(name: &str, count: usize) {
     let mut bench = Bench::new();
@@ -173,6 +205,7 @@ fn operate(name: &str, count: usize) {
             bench.finish();
         }),
         "cancelled" => (0..count).for_each(|id| bench.stopped(id)),
+        "tables_alone" => alone(count),
         "split" => {
             let line = [br#"{"jsonrpc":"2.0","id":123456,"result":"#, RESULT, b"}\n"].concat();
             let run = line.repeat(64);

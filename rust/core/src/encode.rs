@@ -24,10 +24,6 @@ pub struct Request<'a> {
     pub progress_token: bool,
 }
 
-fn number(out: &mut Vec<u8>, value: u64) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
 /// Writes `text` as a JSON string.
 pub fn string(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -66,11 +62,17 @@ pub fn float(out: &mut Vec<u8>, value: f64) {
     }
 }
 
-/// Writes a request under `id`.
+/// Writes a request under our number.
 pub fn request(out: &mut Vec<u8>, id: u64, request: &Request<'_>) {
+    let mut digits = itoa::Buffer::new();
+    request_as(out, digits.format(id).as_bytes(), request);
+}
+
+/// Writes a request under a raw id, which is the token, too, where progress is asked for.
+pub fn request_as(out: &mut Vec<u8>, id: &[u8], request: &Request<'_>) {
     out.extend_from_slice(HEAD);
     out.extend_from_slice(b"\"id\":");
-    number(out, id);
+    out.extend_from_slice(id);
     out.extend_from_slice(b",\"method\":");
     string(out, request.method);
     let params = request.params;
@@ -86,7 +88,7 @@ pub fn request(out: &mut Vec<u8>, id: u64, request: &Request<'_>) {
     params_with_meta(out, params, request.meta, |out| {
         if request.progress_token {
             out.extend_from_slice(b"\"progressToken\":");
-            number(out, id);
+            out.extend_from_slice(id);
         }
         if !request.extra_meta.is_empty() {
             if request.progress_token {

@@ -41,6 +41,11 @@ fn plain(raw: &[u8]) -> Cow<'_, [u8]> {
     envelope::unescape(raw).map_or(Cow::Borrowed(raw), |text| Cow::Owned(format!("\"{text}\"").into_bytes()))
 }
 
+/// The id of the request in `slot`; empty where there is none.
+fn wire_id<R>(inbound: &[Option<Inbound<R>>], slot: usize) -> &[u8] {
+    inbound[slot].as_ref().map_or(b"", |entry| entry.record.wire_id())
+}
+
 impl<H: Host> Connection<H> {
     /// Takes one frame. `at` is where it stands in the run that the events' spans refer to.
     ///
@@ -157,7 +162,7 @@ impl<H: Host> Connection<H> {
             return None;
         }
         let (event, late, payload) = happening;
-        let number = id::minted(id.of(frame));
+        let number = self.number_of(id.of(frame));
         let verdict = number.map(|number| (number, self.table.claim(number, event)));
         match verdict {
             Some((number, Ok(moved))) => return Some((moved.slot, number)),
@@ -205,7 +210,7 @@ impl<H: Host> Connection<H> {
         let task = self.task_in(frame, envelope);
         // What a task was made of stays, to be cancelled by the task's id; so does its token, if the rules say so.
         let stays = task.is_some() && self.tasks.len() < self.limits.max_tasks && {
-            let entry = id::minted(envelope.id.of(frame)).and_then(|number| self.table.find(number));
+            let entry = self.number_of(envelope.id.of(frame)).and_then(|number| self.table.find(number));
             let augmented = entry
                 .is_some_and(|(slot, _)| self.outbound[slot].as_ref().is_some_and(|entry| entry.augmented));
             augmented || self.rules.has_result_type()
@@ -318,14 +323,14 @@ impl<H: Host> Connection<H> {
         }
         let id = envelope.id.of(frame);
         let name = envelope.method_name(frame);
-        if *name == *method::PING.as_bytes() && self.rules.has_ping() {
+        if *name == *method::PING.as_bytes() && self.rules.answers_ping() {
             self.counters.pings += 1;
             if self.may_reply() {
                 encode::result(self.output.frame(), id, b"{}");
             }
             return;
         }
-        let hash = self.hash(id);
+        let hash = self.ids.hash(id);
         if !self.takes_duplicates && self.find_by_id(hash, id).next().is_some() {
             // An error under the same id would end the first request at the peer, so it names it in its data.
             self.counters.duplicate_ids += 1;
@@ -354,11 +359,8 @@ impl<H: Host> Connection<H> {
         let augmented = !envelope.task.is_empty() && self.rules.takes_task(&record.method);
         let entry = Inbound::new(Arc::clone(&record), augmented);
         put(&mut self.inbound, minted.slot, entry);
-        let (inbound, hasher) = (&self.inbound, &self.hasher);
-        self.ids.insert_unique(hash, minted.slot as u32, |slot| {
-            let id = inbound[*slot as usize].as_ref().map_or(&b""[..], |entry| entry.record.wire_id());
-            id::hash(id, hasher)
-        });
+        let inbound = &self.inbound;
+        self.ids.add(hash, minted.slot, |slot| wire_id(inbound, slot));
         self.counters.requests_in += 1;
         batch.events.push(Event::Request { record, frame: at, envelope: *envelope });
     }
@@ -373,7 +375,7 @@ impl<H: Host> Connection<H> {
         if id.is_empty()
             || !(self.cancel_inbound(now, id, reason, batch) || self.end_listen(now, id, reason, batch))
         {
-            let too_late = !id.is_empty() && self.recent.contains(&self.hash(id));
+            let too_late = !id.is_empty() && self.ids.ended_lately(self.ids.hash(id));
             *(if too_late {
                 &mut self.counters.cancels_too_late
             } else {
@@ -386,7 +388,7 @@ impl<H: Host> Connection<H> {
     }
 
     fn cancel_inbound(&mut self, now: Time, id: &[u8], reason: Option<&str>, batch: &mut Batch<H>) -> bool {
-        let hash = self.hash(id);
+        let hash = self.ids.hash(id);
         let mut named = self.find_by_id(hash, id);
         // Two requests under one id: nobody knows which one is meant, and the wrong one must not end.
         let (Some(slot), None) = (named.next(), named.next()) else { return false };
@@ -417,7 +419,7 @@ impl<H: Host> Connection<H> {
 
     /// K1: a server ends our listen by a cancel; a result and a plain close are taken, too.
     fn end_listen(&mut self, now: Time, id: &[u8], reason: Option<&str>, batch: &mut Batch<H>) -> bool {
-        let Some(number) = id::minted(id) else { return false };
+        let Some(number) = self.number_of(id) else { return false };
         let Some((slot, state)) = self.table.find(number) else { return false };
         let Some(entry) = self.outbound[slot].as_ref() else { return false };
         if !state.is_live() || !self.rules.peer_may_end(&entry.record.method) {
@@ -511,7 +513,7 @@ impl<H: Host> Connection<H> {
         }
         self.rules.opened |= *name == *method::INITIALIZED.as_bytes();
         let mut owner = None;
-        if let Some(number) = id::minted(envelope.subscription_id.of(frame))
+        if let Some(number) = self.number_of(envelope.subscription_id.of(frame))
             && let Some((slot, State::Sent)) = self.table.find(number)
         {
             owner = self.outbound[slot].as_ref().and_then(|entry| entry.owner.clone());
@@ -532,7 +534,7 @@ impl<H: Host> Connection<H> {
         let Partial { id, has_outcome, has_method, .. } = refusal.partial;
         if has_outcome && !has_method {
             // A broken answer ends its own call, typed, and no other (RID-08 to RID-11).
-            if let Some(number) = id::minted(id.of(frame))
+            if let Some(number) = self.number_of(id.of(frame))
                 && let Ok(moved) = self.table.claim(number, Happening::Failed)
             {
                 self.settle(now, moved.slot, number, End::Invalid(refusal.reason.message()), None, batch);
@@ -580,13 +582,7 @@ impl<H: Host> Connection<H> {
         batch.events.push(Event::Refused { reason: RefusalReason::Truncated, offset: length, length });
     }
 
-    fn hash(&self, id: &[u8]) -> u64 {
-        id::hash(id, &self.hasher)
-    }
-
     fn find_by_id<'a>(&'a self, hash: u64, id: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-        self.ids.iter_hash(hash).map(|slot| *slot as usize).filter(move |slot| {
-            self.inbound[*slot].as_ref().is_some_and(|entry| id::same(entry.record.wire_id(), id))
-        })
+        self.ids.find(hash, id, |slot| wire_id(&self.inbound, slot))
     }
 }

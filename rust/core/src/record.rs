@@ -122,6 +122,14 @@ impl More {
             exit_code: AtomicI32::new(NO_EXIT_CODE),
         }
     }
+
+    fn accept(&self, last: &mut Option<Progress>, update: &Progress, now: Time) {
+        *last = Some(update.clone());
+        if self.accepted.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.first_progress.store(now, Ordering::Relaxed);
+        }
+        self.last_progress.store(now, Ordering::Relaxed);
+    }
 }
 
 /// An id and a token, one behind the other: most fit where a pointer and a length would stand.
@@ -163,7 +171,7 @@ impl Wire {
 /// See the module's text.
 #[derive(Debug)]
 pub struct Record {
-    /// Our number: the request id on the wire if it went out, the order of arrival if it came in.
+    /// Our number: the request id on the wire if it went out and has no other, else the order of arrival.
     pub number: u64,
     /// Which way the request went.
     pub direction: Direction,
@@ -175,7 +183,7 @@ pub struct Record {
     pub peer: Arc<Peer>,
     /// The method.
     pub method: Arc<str>,
-    /// The request id and the progress token of a request that came in, as they stood on the wire.
+    /// The request id and the progress token as they stood on the wire, where they are not our number.
     wire: Wire,
     /// When it was registered.
     pub created: Time,
@@ -211,6 +219,18 @@ impl Record {
         }
     }
 
+    /// The record of a request of ours under an id of the caller's, as it stands on the wire.
+    pub fn named(
+        number: u64,
+        peer: Arc<Peer>,
+        method: Arc<str>,
+        id: &[u8],
+        wants_progress: bool,
+        now: Time,
+    ) -> Self {
+        Self { wire: Wire::new(id, b""), ..Self::outbound(number, peer, method, wants_progress, now) }
+    }
+
     /// The record of a request of the peer's; `id` and `token` as they stand on the wire, an absent token empty.
     pub fn inbound(
         number: u64,
@@ -234,13 +254,13 @@ impl Record {
 
     /// The request id as it stands on the wire.
     pub fn id(&self) -> std::borrow::Cow<'_, [u8]> {
-        match self.direction {
-            Direction::Outbound => itoa::Buffer::new().format(self.number).as_bytes().to_vec().into(),
-            Direction::Inbound => self.wire.id().into(),
+        match self.wire.id() {
+            b"" => itoa::Buffer::new().format(self.number).as_bytes().to_vec().into(),
+            id => id.into(),
         }
     }
 
-    /// The raw id of a request that came in; empty for one of ours.
+    /// The raw id that the peer, or our caller, chose; empty where it is our number.
     pub fn wire_id(&self) -> &[u8] {
         self.wire.id()
     }
@@ -369,12 +389,14 @@ impl Record {
             more.dropped.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        *last = Some(update.clone());
-        if more.accepted.fetch_add(1, Ordering::Relaxed) == 0 {
-            more.first_progress.store(now, Ordering::Relaxed);
-        }
-        more.last_progress.store(now, Ordering::Relaxed);
+        more.accept(&mut last, update, now);
         true
+    }
+
+    /// Takes an update whatever its number.
+    pub(crate) fn note_any_progress(&self, update: &Progress, now: Time) {
+        let more = self.more();
+        more.accept(&mut lock(&more.last), update, now);
     }
 
     pub(crate) fn note_dropped_progress(&self) {

@@ -84,6 +84,8 @@ pub struct Choices {
     pub cancel_discover: bool,
     /// K6: whether a `CreateTaskResult` that answers a cancelled request is followed by `tasks/cancel`.
     pub cancel_late_tasks: bool,
+    /// Whether `ping` is answered at once; off, it is a request like any other, for a host that has its own answer.
+    pub answer_ping: bool,
 }
 
 impl Default for Choices {
@@ -95,6 +97,7 @@ impl Default for Choices {
             progress_must_increase: true,
             cancel_discover: false,
             cancel_late_tasks: true,
+            answer_ping: true,
         }
     }
 }
@@ -318,9 +321,9 @@ impl Rules {
         self.revision == Revision::V2025_03_26
     }
 
-    /// Is `ping` part of the protocol (PNG-01)?
-    pub fn has_ping(&self) -> bool {
-        !self.revision.is_modern()
+    /// Is `ping`, which modern revisions do not have, answered without asking anyone (PNG-01)?
+    pub fn answers_ping(&self) -> bool {
+        !self.revision.is_modern() && self.choices.answer_ping
     }
 
     /// Must every result say its type (RID-16 to RID-18)?

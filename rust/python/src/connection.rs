@@ -17,7 +17,6 @@ use turnout_core::envelope::{self, Envelope, Kind};
 use turnout_core::event::{Batch, Look};
 use turnout_core::flight::Outcome;
 use turnout_core::frames::Item;
-use turnout_core::ledger;
 use turnout_core::limits::Limits;
 use turnout_core::record::{self};
 use turnout_core::relay::{Owner, Relaying};
@@ -28,6 +27,7 @@ use turnout_core::sync::lock;
 use crate::call::Call;
 use crate::clock::{Clock, Patience, duration};
 use crate::deliver::{Handle, Python_, Sink, deliver};
+use crate::follower::Follower;
 use crate::input::Input;
 use crate::record::Ledger;
 use crate::request::Request;
@@ -189,7 +189,7 @@ impl Connection {
     }
 }
 
-fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
+pub fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
     let mut limits = Limits::default();
     for (name, value) in options.into_iter().flatten() {
         let name: String = name.extract()?;
@@ -227,14 +227,7 @@ impl Connection {
         ledger: Option<Py<Ledger>>,
         limits: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let clock = match clock {
-            Some(clock) => clock,
-            None => py.get_type::<Clock>().call0()?.cast_into::<Clock>()?.unbind(),
-        };
-        let ledger = match ledger {
-            Some(ledger) => ledger,
-            None => Py::new(py, Ledger { inner: Arc::new(ledger::Ledger::new(10_000)) })?,
-        };
+        let (clock, ledger) = (Clock::or_the_machines(py, clock)?, Ledger::or_one_of_its_own(py, ledger)?);
         let limits = limits_from(limits)?;
         let peer = record::Peer { name: name.into(), transport: transport.into() };
         let core = Core::new(peer, limits, Rules::default(), Arc::clone(&ledger.get().inner));
@@ -246,8 +239,7 @@ impl Connection {
             max_pending_progress: limits.max_pending_progress,
             home: Mutex::new(None),
             write: Mutex::new(None),
-            on_finished: Mutex::new(None),
-            follows_all: AtomicBool::new(false),
+            follower: Follower::default(),
             outgoing: Mutex::new(HashSet::new()),
             idle: AtomicU64::new(60_000_000_000),
             max: AtomicU64::new(3_600_000_000_000),
@@ -272,7 +264,7 @@ impl Connection {
     /// Sends a request.
     #[pyo3(signature = (
         method, params = None, *, timeout = Patience::Default, max_timeout = Patience::Default, progress = true,
-        on_progress = None, scope = None
+        on_progress = None, scope = None, request_id = None, tell = true
     ))]
     fn send<'py>(
         slf: &Bound<'py, Self>,
@@ -283,6 +275,8 @@ impl Connection {
         progress: bool,
         on_progress: Option<Py<PyAny>>,
         scope: Option<&Bound<'py, PyAny>>,
+        request_id: Option<&Bound<'py, PyAny>>,
+        tell: bool,
     ) -> PyResult<Py<Call>> {
         let (py, shared) = (slf.py(), &slf.get().shared);
         Connection::remember(slf)?;
@@ -303,6 +297,7 @@ impl Connection {
             return Err(PyTypeError::new_err("_meta.progressToken must be a string or an integer"));
         }
         let augmented = member(intern!(py, "task"))?.is_some();
+        let id = request_id.map(json::request_id).transpose()?;
 
         let call = Py::new(py, Call::new(Arc::clone(shared), on_progress))?;
         let owner = Some(Owner::Host(Handle(call.clone_ref(py))));
@@ -317,8 +312,15 @@ impl Connection {
                 extra_meta: &extra,
                 progress_token: progress && custom_token.is_empty(),
             };
-            let sent = core.send(now, Send { request, owner, idle, max, augmented, custom_token });
+            let send = Send { request, owner, idle, max, augmented, custom_token };
+            let sent = match &id {
+                None => core.send(now, send),
+                Some(id) => core.send_as(now, id.as_bytes(), send),
+            };
             if let Ok(record) = &sent {
+                if !tell {
+                    core.hush(record.number);
+                }
                 call.get().registered(Arc::clone(record));
             }
             sent
@@ -482,7 +484,7 @@ impl Connection {
     fn detach(&self) {
         let home = lock(&self.shared.home).take();
         let write = lock(&self.shared.write).take();
-        let follower = lock(&self.shared.on_finished).take();
+        let follower = self.shared.follower.take();
         drop((home, write, follower));
     }
 
@@ -560,6 +562,7 @@ impl Connection {
                 "progress_must_increase" => chosen.progress_must_increase = value,
                 "cancel_discover" => chosen.cancel_discover = value,
                 "cancel_late_tasks" => chosen.cancel_late_tasks = value,
+                "answer_ping" => chosen.answer_ping = value,
                 other => return Err(PyTypeError::new_err(format!("there is no choice named {other:?}"))),
             }
         }
@@ -631,9 +634,7 @@ impl Connection {
     /// Calls `follower(records)` for requests that ended: cancelled ones, or all of them.
     #[pyo3(signature = (follower, *, every = false))]
     fn follow_records(&self, follower: Option<Py<PyAny>>, every: bool) {
-        self.shared.follows_all.store(every, Ordering::Relaxed);
-        let before = std::mem::replace(&mut *lock(&self.shared.on_finished), follower);
-        drop(before);
+        self.shared.follower.set(follower, every);
     }
 
     // ---- what it holds ----

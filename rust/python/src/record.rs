@@ -268,6 +268,13 @@ pub struct Ledger {
     pub inner: Arc<ledger::Ledger>,
 }
 
+impl Ledger {
+    /// The ledger that was given, or else a new one of the usual size.
+    pub fn or_one_of_its_own(py: Python<'_>, given: Option<Py<Self>>) -> PyResult<Py<Self>> {
+        given.map_or_else(|| Py::new(py, Self::new(10_000)), Ok)
+    }
+}
+
 #[pymethods]
 impl Ledger {
     #[new]

@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{
-    Answer, Answered, Connection, INTERNAL_ERROR, Pending, RECENT, Reported, SHORT, SLACK, SendError,
-};
+use super::{Answer, Answered, Connection, INTERNAL_ERROR, Pending, Reported, SHORT, SLACK, SendError};
 use crate::encode;
 use crate::envelope;
 use crate::event::Host;
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
-use crate::id;
 use crate::limits::{Exceeded, clip};
 use crate::record::{Progress, Time};
 use crate::rules::{Forbidden, method};
@@ -197,12 +194,7 @@ impl<H: Host> Connection<H> {
 
     pub(crate) fn forget_id(&mut self, slot: usize) {
         if let Some(entry) = self.inbound[slot].as_ref() {
-            let hash = id::hash(entry.record.wire_id(), &self.hasher);
-            self.recent[self.recent_at % RECENT] = hash;
-            self.recent_at += 1;
-            if let Ok(found) = self.ids.find_entry(hash, |at| *at as usize == slot) {
-                found.remove();
-            }
+            self.ids.remove(entry.record.wire_id(), slot);
         }
     }
 

@@ -134,6 +134,7 @@ impl<H: Host> Connection<H> {
             }
             self.remove_inbound(now, slot, record.number);
         }
+        self.named.clear();
         self.tokens.clear();
         self.tasks.clear();
         self.task_cancels.clear();

@@ -92,7 +92,7 @@ impl Fault {
             SendError::Closed | SendError::NumbersExhausted => Fault::UpstreamClosed,
             SendError::Exceeded(exceeded) => Fault::Overloaded(exceeded.limit),
             SendError::Forbidden(forbidden) => Fault::NotAllowed(forbidden.message()),
-            SendError::TokenInUse => Fault::Overloaded("progress_token"),
+            SendError::TokenInUse | SendError::IdInUse => Fault::Overloaded("progress_token"),
         }
     }
 
