@@ -21,7 +21,7 @@ use crate::event::{Batch, Host};
 use crate::flight::{Outcome, State};
 use crate::ids::Ids;
 use crate::ledger::Ledger;
-use crate::limits::{Exceeded, Limits};
+use crate::limits::{Exceeded, Limits, clip};
 use crate::methods::Methods;
 use crate::output::Output;
 use crate::record::{Peer, Progress, Record, Time};
