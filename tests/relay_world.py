@@ -39,12 +39,22 @@ class World:
         def see(_, params):
             self.capabilities.append(params["capabilities"])
 
-    def target(self):
-        """A new server, as a target."""
+    def target(self, prepare=None):
+        """A new server, as a target; `prepare` is called with it before it reads anything."""
         self.started += 1
         near, far = turnout.memory(name="server")
-        self.servers.spawn(self.servers.connect(far, era=None))
+
+        async def serve():
+            peer = await self.servers.connect(far, era=None)
+            if prepare is not None:
+                prepare(peer)
+
+        self.servers.spawn(serve())
         return near
+
+    def server(self, name, prepare, **options):
+        """An upstream of that name, whose peers are prepared."""
+        return self.upstream(name=name, target=lambda: self.target(prepare), **options)
 
     def upstream(self, **options):
         options = {"era": "legacy", "name": "echo", **options}

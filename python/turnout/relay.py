@@ -7,10 +7,12 @@ is only passed on never becomes a Python object.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from turnout import _native, opening
+from turnout.catalogue import KINDS, Catalogue, names_of
 from turnout.errors import Error, RequestError
 from turnout.handlers import Handlers
 from turnout.subscriptions import Subscriptions
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from turnout._native import Request
+    from turnout.catalogue import Names
     from turnout.peer import Peer
     from turnout.router import Router
     from turnout.transports.base import Target
@@ -52,6 +55,8 @@ class Upstream:
         max_timeout: likewise, whatever the progress.
         open_timeout: seconds for the opening.
         patience: seconds that a request waits for a connection that is being made, before it is refused.
+        list_timeout: seconds that a list merged from several upstreams waits for this one; its part is then left
+            out, and the list says so.
         restart: how a lost connection is made again; None for not at all.
 
     """
@@ -64,6 +69,7 @@ class Upstream:
     max_timeout: float | None = 3600.0
     open_timeout: float = 60.0
     patience: float = 30.0
+    list_timeout: float = 10.0
     restart: Restart | None = Restart()  # noqa: RUF009
 
     @property
@@ -76,11 +82,16 @@ class Upstream:
 class Route:
     """Where requests go; the most exact route wins.
 
+    Lists follow names: where the names of one kind (tools, prompts, resources) lead to several upstreams, and no
+    route claims the method that lists them, `tools/list` and its like are merged by the relay. A list shows every
+    item under each name that leads to it, and leaves out what no name leads to.
+
     Args:
         upstream: the name of an upstream.
         method: the method; None for all that no other route claims.
-        prefix: what the name of the tool or the prompt starts with; empty for the method as a whole.
-        strip: whether the upstream sees the name without the prefix.
+        prefix: what the name of the tool or the prompt, or the URI of the resource, starts with; empty for the
+            method as a whole.
+        strip: whether the upstream sees the name without the prefix; merged lists then show it with the prefix.
 
     """
 
@@ -110,17 +121,19 @@ class Relay(_native.Relay):
     ) -> Self:
         """Declare a relay; `Router.relay` says what the arguments are."""
         known = [(upstream.label, upstream.timeout, upstream.max_timeout, True) for upstream in upstreams]
-        return super().__new__(cls, known, *_declared(upstreams, routes, local))
+        declared, fallback, _ = _declared(upstreams, routes, local)
+        return super().__new__(cls, known, declared, fallback)
 
     def __init__(
         self,
         router: Router,
         upstreams: Sequence[Upstream],
-        _routes: Sequence[Route] = (),
-        _local: Iterable[str] = (),
+        routes: Sequence[Route] = (),
+        local: Iterable[str] = (),
     ) -> None:
         self.router = router
         self.upstreams = list(upstreams)
+        self._catalogue = Catalogue(self, _declared(upstreams, routes, local)[2])
         self.handlers = Handlers()
         self.on_request = self.handlers.on_request
         self.filter_incoming = self.handlers.filter_incoming
@@ -160,6 +173,8 @@ class Relay(_native.Relay):
             handle("resources/subscribe")(self._subscribe)
             handle("resources/unsubscribe")(self._unsubscribe)
             handle("logging/setLevel")(_ignore)
+        for kind in self._catalogue.kinds:
+            handle(kind.list)(self._catalogue.answer)
         handle("*")(self._wait)
         for method, handler in self.handlers.requests.items():
             handle(method, stops=handler.stops)(handler.function)
@@ -217,7 +232,7 @@ class Relay(_native.Relay):
         asked = params.get("protocolVersion")
         revision = asked if asked in opening.LEGACY and asked <= newest else newest
         client.set_rules(revision, "server")
-        return {"protocolVersion": revision, "serverInfo": self._info(peers), **_offer(peers)}
+        return {"protocolVersion": revision, "serverInfo": self._info(peers), **self._offer(peers)}
 
     async def _discover(self, request: Request) -> dict[str, Any]:
         client, params = request.peer, request.params or {}
@@ -229,7 +244,12 @@ class Relay(_native.Relay):
         peers = await self._opened(client, self.router.identity)
         client.set_rules(opening.MODERN, "server")
         info = {f"{opening.META}serverInfo": self._info(peers)}
-        return {"supportedVersions": [opening.MODERN], "_meta": info, **_offer(peers)}
+        return {"supportedVersions": [opening.MODERN], "_meta": info, **self._offer(peers)}
+
+    def _offer(self, peers: list[Peer]) -> dict[str, Any]:
+        offered = _together(peers)
+        self._catalogue.offer(offered["capabilities"])
+        return offered
 
     async def _opened(self, client: Peer, identity: opening.Identity) -> list[Peer]:
         peers = []
@@ -285,11 +305,19 @@ class Relay(_native.Relay):
         self.add_upstream(peer, place.position, place.client)
         if place.client is None:
             self._subscriptions.follow(peer)
+        self._catalogue.opened(place.position, place.client)
+
+    def tell(self, client: Peer, method: str, params: Any = None) -> None:
+        """Send a client a notification that no request of its is concerned by, if its era has such."""
+        if client.revision != opening.MODERN:
+            with contextlib.suppress(Error):
+                client.notify(method, params)
 
     async def _watch(self, client: Peer) -> None:
         await client.wait_lost()
         self.leave(client)
         self.clients.discard(client)
+        self._catalogue.forget(client)
         places = self._own.pop(client)
         for place in places:
             if place is not None:
@@ -305,8 +333,8 @@ class Relay(_native.Relay):
 
 def _declared(
     upstreams: Sequence[Upstream], routes: Sequence[Route], local: Iterable[str]
-) -> tuple[list[tuple[str, str, bool, int | str]], int | str]:
-    """Routes as the native relay takes them, and where everything else goes."""
+) -> tuple[list[tuple[str, str, bool, int | str]], int | str, dict[str, Names]]:
+    """Routes as the native relay takes them, where everything else goes, and the names of merged lists."""
     positions: dict[str, int] = {}
     for position, upstream in enumerate(upstreams):
         if positions.setdefault(upstream.label, position) != position:
@@ -319,6 +347,9 @@ def _declared(
     rest = [route for route in routes if route.method is None]
     if len(rest) > 1 or any(route.prefix for route in rest):
         raise ValueError("one route at most takes what no other claims, and it has no prefix")
+    local = tuple(local)
+    if len(upstreams) > 1 and not routes and not local:
+        raise ValueError(f"several upstreams ({', '.join(positions)}) need routes, or nothing leads to them")
     fallback: int | str = 0 if len(upstreams) == 1 else "nowhere"
     if rest:
         fallback = positions[rest[0].upstream]
@@ -331,19 +362,32 @@ def _declared(
     if any(upstream.sharing == "shared" for upstream in upstreams):
         here += _SHARED_STATE
     claimed = {method for method, prefix, *_ in declared if not prefix}
+    merged: dict[str, Names] = {}
+    for kind in KINDS:
+        names = names_of(routes, positions, local, kind.use)
+        if kind.list in claimed or kind.list in here or names.is_nowhere:
+            continue
+        if names.sole is None:
+            merged[kind.list] = names
+        elif names.sole != fallback:
+            declared.append((kind.list, "", False, names.sole))
+    here += merged
     declared += [(method, "", False, "host") for method in dict.fromkeys(here) if method not in claimed]
-    return declared, fallback
+    return declared, fallback, merged
 
 
-def _offer(peers: list[Peer]) -> dict[str, Any]:
+def _together(peers: list[Peer]) -> dict[str, Any]:
     """What several servers offer together."""
     capabilities: dict[str, Any] = {}
     for peer in peers:
         for name, value in peer.server_capabilities.items():
             before = capabilities.get(name)
-            capabilities[name] = (
-                {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
-            )
+            if isinstance(before, dict) and isinstance(value, dict):
+                # What one of them can, they can: `listChanged` and its like are true or not there.
+                able = {key: at for key, at in value.items() if at or key not in before}
+                capabilities[name] = {**before, **able}
+            else:
+                capabilities[name] = value
     instructions = "\n\n".join(peer.instructions for peer in peers if peer.instructions)
     return {"capabilities": capabilities, **({"instructions": instructions} if instructions else {})}
 

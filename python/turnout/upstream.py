@@ -74,14 +74,21 @@ class Place:
             self._starter.add_done_callback(self._done)
         return await asyncio.shield(self._starter)
 
-    async def wait(self) -> Peer:
+    async def wait(self, *, patiently: bool = True) -> Peer:
         """The connection; made if it is not there, waited for if somebody makes it.
 
+        Args:
+            patiently: False does not wait for an attempt that is put off because the last one failed.
+
         Raises:
+            PeerLost: the next attempt is put off.
             OSError: it could not be made, or not in time.
             OpeningFailed: it was reached but could not be opened.
 
         """
+        is_there = self.peer is not None and self.peer.is_open
+        if not patiently and not is_there and self._not_before > asyncio.get_running_loop().time():
+            raise PeerLost(f"{self.upstream.label} is not there; it is tried again later")
         try:
             return await asyncio.wait_for(self.start(), self.upstream.patience)
         except asyncio.TimeoutError:
