@@ -64,6 +64,10 @@ class World:
         self.relay = self.gateway.relay(*(upstreams or [self.upstream()]), **options)
         return self.relay
 
+    def upstream_peers(self):
+        """The gateway's connections to servers."""
+        return [peer for peer in self.gateway.peers if peer not in self.relay.clients]
+
     async def client(self, era="legacy", **options):
         near, far = turnout.memory(name="client")
         self.relay.attach(await self.gateway.connect(far, era=None))

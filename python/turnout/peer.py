@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from turnout._native import Record
     from turnout.handlers import Event, Filter
+    from turnout.rounds import Rounds
     from turnout.router import Router
     from turnout.transports.base import Transport
 
@@ -55,6 +56,7 @@ class Peer(Connection):
         self.server_info: dict[str, Any] | None = None
         self.server_capabilities: dict[str, Any] = {}
         self.instructions: str | None = None
+        self.rounds: Rounds | None = None
         self.error: BaseException | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: Transport | None = None
@@ -196,6 +198,12 @@ class Peer(Connection):
             {method for handlers in both for method in handlers.incoming},
             {method for handlers in both for method in handlers.outgoing},
         )
+
+    def _ask(self, request: Request, upstream: Peer, result: bytes, rounds: int) -> None:
+        """Take a request of this client's whose server needs input first; the native part calls it."""
+        asking = self.rounds
+        assert asking is not None  # noqa: S101
+        self.start_handler(request, lambda taken: asking.go_on(taken, upstream, result, rounds), True)
 
     # ---- filters ----
 

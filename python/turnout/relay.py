@@ -8,6 +8,7 @@ is only passed on never becomes a Python object.
 from __future__ import annotations
 
 import contextlib
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -15,6 +16,7 @@ from turnout import _native, opening
 from turnout.catalogue import KINDS, Catalogue, names_of
 from turnout.errors import Error, RequestError
 from turnout.handlers import Handlers
+from turnout.rounds import Rounds, meta_of
 from turnout.subscriptions import Subscriptions
 from turnout.upstream import Place, Restart
 
@@ -144,6 +146,7 @@ class Relay(_native.Relay):
             for position, upstream in enumerate(self.upstreams)
         ]
         self._own: dict[Peer, list[Place | None]] = {}
+        self._places: weakref.WeakKeyDictionary[Peer, Place] = weakref.WeakKeyDictionary()
 
     async def start(self) -> None:
         """Connect to every shared upstream now, instead of at the first request.
@@ -183,12 +186,14 @@ class Relay(_native.Relay):
                 client.filter_incoming(method)(chosen)
         self.router.spawn(self._watch(client))
 
-    async def forward(self, request: Request, upstream: str | None = None) -> bool:
+    async def forward(self, request: Request, upstream: str | None = None, params: Any = None) -> bool:
         """Pass a request on that a handler was given; what the handler returns is then no answer any more.
 
         Args:
-            request: the request, untouched.
+            request: the request, not answered.
             upstream: the name of the upstream; None for the one that the routes say.
+            params: what it goes on with instead of its own params, as for `Connection.send`; None for its own,
+                byte for byte.
 
         Returns:
             False where the request was over, or was refused because the upstream is not there.
@@ -202,13 +207,17 @@ class Relay(_native.Relay):
         except (OSError, Error):
             self.refuse(request, position)
             return False
-        return self.pass_on(request, peer)
+        return self.pass_on(request, peer, params)
 
     def place(self, position: int, client: Peer) -> Place:
         """Where the connection stands that serves `client`."""
         place = self._shared[position] or self._own[client][position]
         assert place is not None  # noqa: S101
         return place
+
+    def place_of(self, upstream: Peer) -> Place:
+        """Where a connection of an upstream stands."""
+        return self._places[upstream]
 
     async def close(self) -> None:
         """Let every client and every connection of an upstream go; bounded, and idempotent."""
@@ -232,6 +241,10 @@ class Relay(_native.Relay):
         asked = params.get("protocolVersion")
         revision = asked if asked in opening.LEGACY and asked <= newest else newest
         client.set_rules(revision, "server")
+        meta = meta_of(offered)
+        if meta is not None and client.rounds is None:
+            client.rounds = Rounds(self, offered.capabilities)
+            self.ask_client_as(client, meta)
         return {"protocolVersion": revision, "serverInfo": self._info(peers), **self._offer(peers)}
 
     async def _discover(self, request: Request) -> dict[str, Any]:
@@ -302,6 +315,7 @@ class Relay(_native.Relay):
 
     def opened(self, peer: Peer, place: Place) -> None:
         """Take note of a new connection of an upstream; its place calls this."""
+        self._places[peer] = place
         self.add_upstream(peer, place.position, place.client)
         if place.client is None:
             self._subscriptions.follow(peer)

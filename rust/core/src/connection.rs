@@ -330,19 +330,24 @@ impl<H: Host> Connection<H> {
 
     /// Those of the members that `meta`, the caller's own `_meta`, does not have: the caller's word stands.
     pub fn extra_meta(&self, meta: &[u8]) -> Vec<u8> {
-        let mut extra = Vec::new();
-        for (name, value) in &self.request_meta {
-            if meta.is_empty() || envelope::find_member(meta, name).is_none() {
-                if !extra.is_empty() {
-                    extra.push(b',');
-                }
-                encode::string(&mut extra, name);
-                extra.push(b':');
-                extra.extend_from_slice(value);
-            }
-        }
-        extra
+        missing_members(&self.request_meta, meta)
     }
+}
+
+/// Those of `members` that `meta` does not have, as they stand between braces.
+pub(crate) fn missing_members(members: &[(Box<str>, Box<[u8]>)], meta: &[u8]) -> Vec<u8> {
+    let mut extra = Vec::new();
+    for (name, value) in members {
+        if meta.is_empty() || envelope::find_member(meta, name).is_none() {
+            if !extra.is_empty() {
+                extra.push(b',');
+            }
+            encode::string(&mut extra, name);
+            extra.push(b':');
+            extra.extend_from_slice(value);
+        }
+    }
+    extra
 }
 
 /// How long a `tasks/cancel` of ours waits for its answer, in nanoseconds.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::connection::{Answered, Asked, Connection, Pending, SendError};
+use crate::connection::{Answered, Asked, Connection, Pending, SendError, missing_members};
 use crate::encode;
 use crate::envelope::{self, Envelope};
 use crate::event::{AnswerFrame, Batch, Host};
@@ -28,6 +28,8 @@ pub struct Forward<'a, C> {
     pub method: &'a str,
     /// What the peer is not to see of `params.name`, the prefix that chose it, and what stands there instead.
     pub name: Edit<'a>,
+    /// Members for its `_meta`, in place of those that every request to this peer has; None for those.
+    pub request_meta: Option<&'a [(Box<str>, Box<[u8]>)]>,
     /// The host's handle for it.
     pub owner: C,
     /// Nanoseconds without answer or progress; 0 for never.
@@ -39,7 +41,7 @@ pub struct Forward<'a, C> {
 impl<H: Host> Connection<H> {
     /// Registers a request and passes its frame on, under our number in place of its id and its token.
     pub fn forward(&mut self, now: Time, forward: Forward<'_, H::Call>) -> Result<Arc<Record>, SendError> {
-        let Forward { frame, envelope, method, name, owner, idle, max } = forward;
+        let Forward { frame, envelope, method, name, request_meta, owner, idle, max } = forward;
         let token = envelope.progress_token;
         // What is no token stays what it is: nothing that we would match comes back for it.
         let wants_progress = id::is_token(token.of(frame));
@@ -57,7 +59,9 @@ impl<H: Host> Connection<H> {
         let mut digits = itoa::Buffer::new();
         let number = digits.format(record.number).as_bytes();
         let token = if wants_progress { token } else { Span::default() };
-        let extra = self.extra_meta(envelope.meta.of(frame));
+        let meta = envelope.meta.of(frame);
+        let extra =
+            request_meta.map_or_else(|| self.extra_meta(meta), |members| missing_members(members, meta));
         let edits = [(envelope.id, number), (token, number), name];
         self.output.request(record.number, |out| {
             if extra.is_empty() {

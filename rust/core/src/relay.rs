@@ -17,13 +17,15 @@ mod carry;
 mod exchange;
 mod fault;
 mod member;
+mod rounds;
 mod route;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use exchange::{Key, Leg, Owner, Relaying};
 pub use fault::{Fault, METHOD_NOT_FOUND};
 pub use member::Upstream;
+pub use rounds::{Kept, MOST_KEPT, MetaMember};
 pub use route::{Conflict, Goal, Matched, Route, Routes};
 
 use crate::connection::Connection;
@@ -130,7 +132,18 @@ impl<L: Line> Relay<L> {
     pub fn add_client(&self, line: Arc<L>, routes: Arc<Routes>) -> Key {
         lock(line.connection()).takes_duplicates = true;
         let own = self.upstreams.iter().map(|_| AtomicU64::new(0)).collect();
-        lock(&self.members).insert(line, Side::Client { routes, own, known: AtomicBool::new(false) })
+        let (known, asked_as) = (AtomicBool::new(false), OnceLock::new());
+        lock(&self.members).insert(line, Side::Client { routes, own, known, asked_as })
+    }
+
+    /// Says that a legacy client can be asked for input, and as whom a modern server meets it: what its requests
+    /// have in their `_meta` there. The first word stands.
+    pub fn ask_client_as(&self, client: Key, members: impl IntoIterator<Item = MetaMember>) {
+        if let Some(member) = self.member(client)
+            && let Side::Client { asked_as, .. } = &member.side
+        {
+            let _ = asked_as.set(members.into_iter().collect());
+        }
     }
 
     /// Takes an upstream's connection in: for all clients, or for the one named. A new epoch begins.

@@ -233,6 +233,9 @@ pub fn deliver<'py>(
     let wake_now = |wakeups: Vec<Wakeup>| wake_all(py, wakeups, wake, here);
     for event in batch.events.drain(..) {
         match event {
+            Event::Settled { owner: Some(Owner::Rounds(leg, kept)), end: End::Result(span), .. } => {
+                shared.ask_client(slf, leg, &kept, bytes_of(py, region, span))?;
+            }
             Event::Settled { owner, end, answer, .. } => {
                 let Some(Handle(call)) = owner.and_then(Owner::host) else { continue };
                 let ended = match end {

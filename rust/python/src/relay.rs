@@ -6,10 +6,11 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use turnout_core::encode;
-use turnout_core::relay::{self as core, Fault, Goal, Key, Route, Routes, Upstream};
+use turnout_core::relay::{self as core, Fault, Goal, Kept, Key, Route, Routes, Upstream};
 
 use crate::clock::duration;
 use crate::connection::Connection;
+use crate::json;
 use crate::request::Request;
 use crate::shared::Shared;
 
@@ -53,16 +54,16 @@ impl Relay {
 
     fn line_of(py: Python<'_>, request: &Request) -> Vec<u8> {
         let (record, raw) = request.parts();
-        let mut frame = Vec::new();
-        let params = raw.map_or(&b""[..], |raw| raw.bind(py).as_bytes());
-        encode::request(
-            &mut frame,
-            0,
-            &encode::Request { method: &record.method, params, ..Default::default() },
-        );
-        frame.pop();
-        frame
+        line(&record.method, raw.map_or(&b""[..], |raw| raw.bind(py).as_bytes()))
     }
+}
+
+/// A request as one line, under no id of importance.
+fn line(method: &str, params: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    encode::request(&mut frame, 0, &encode::Request { method, params, ..Default::default() });
+    frame.pop();
+    frame
 }
 
 #[pymethods]
@@ -142,22 +143,46 @@ impl Relay {
     fn position_for(&self, request: &Bound<'_, Request>, method: &str) -> Option<usize> {
         let py = request.py();
         let key = self.key(request.get().connection().bind(py).get()).ok()?;
-        let mut frame = Vec::new();
-        encode::request(&mut frame, 0, &encode::Request { method, ..Default::default() });
-        frame.pop();
-        self.inner.position_of(key, &frame)
+        self.inner.position_of(key, &line(method, b""))
     }
 
-    /// Passes a request on that a handler was given, as if nobody had looked at it; False where it is over.
-    fn pass_on(&self, request: &Bound<'_, Request>, upstream: &Bound<'_, Connection>) -> PyResult<bool> {
+    /// Says that a legacy client can be asked for input, and what its requests have in their `_meta` for a modern
+    /// server.
+    fn ask_client_as(&self, client: &Bound<'_, Connection>, meta: &Bound<'_, PyDict>) -> PyResult<()> {
+        let members = meta.iter().map(|(name, value)| {
+            let value = json::dumps(&value)?;
+            Ok((name.extract::<String>()?.into_boxed_str(), value.as_bytes().into()))
+        });
+        let members: Vec<_> = members.collect::<PyResult<_>>()?;
+        self.inner.ask_client_as(self.key(client.get())?, members);
+        Ok(())
+    }
+
+    /// Passes a request on that a handler was given; False where it is over.
+    ///
+    /// With `params` it goes on with those in place of its own. `round` says how often it was passed on before, if
+    /// this is another round of it.
+    #[pyo3(signature = (request, upstream, params = None, round = None))]
+    fn pass_on(
+        &self,
+        request: &Bound<'_, Request>,
+        upstream: &Bound<'_, Connection>,
+        params: Option<&Bound<'_, PyAny>>,
+        round: Option<u32>,
+    ) -> PyResult<bool> {
         let (py, this) = (request.py(), request.get());
         let connection = this.connection().bind(py).get();
         let (from, to) = (self.key(connection)?, self.key(upstream.get())?);
+        let params = json::params(params)?;
+        let original = Self::line_of(py, this);
+        let frame =
+            params.map_or_else(|| original.clone(), |params| line(&this.parts().0.method, params.as_bytes()));
         if !this.give_away() {
             return Ok(false);
         }
         let shared = connection.shared();
-        let routed = self.inner.pass_on(from, this.parts().0, to, &Self::line_of(py, this), shared.now());
+        let kept = round.map(|round| Kept { frame: original.into(), round });
+        let routed = self.inner.pass_on(from, this.parts().0, to, &frame, kept, shared.now());
         shared.finish_route(py, routed)?;
         Ok(true)
     }

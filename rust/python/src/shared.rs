@@ -9,10 +9,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use turnout_core::connection::{self as core, Answer, Reported};
+use turnout_core::envelope;
 use turnout_core::event::Batch;
 use turnout_core::flight::CancelledBy;
 use turnout_core::record::{self, Time};
-use turnout_core::relay::{self, Key, Line, Owner, Relaying, Routed};
+use turnout_core::relay::{self, Kept, Key, Leg, Line, Owner, Relaying, Routed};
 use turnout_core::sync::lock;
 
 use crate::clock::Clock;
@@ -255,6 +256,30 @@ impl Shared {
         let Some((relay, key)) = self.relay.get() else { return Ok(()) };
         let routed = relay.route(*key, region, self.now(), batch);
         self.finish_route(py, routed)
+    }
+
+    /// Hands a request to the host of the client that made it: the server `upstream` asks for input first.
+    pub fn ask_client<'py>(
+        &self,
+        upstream: &Bound<'py, Connection>,
+        leg: Leg,
+        kept: &Kept,
+        result: Py<PyBytes>,
+    ) -> PyResult<()> {
+        let py = upstream.py();
+        let line = self.relay.get().and_then(|(relay, _)| relay.line(leg.line));
+        let Some((line, client)) = line.and_then(|line| Some((Arc::clone(&line), line.connection(py)?)))
+        else {
+            return Ok(());
+        };
+        let Some(record) = lock(&line.core).asked(leg.number).cloned() else { return Ok(()) };
+        let params = envelope::find_member(&kept.frame, "params").unwrap_or_default();
+        let raw = PyBytes::new(py, params.of(&kept.frame)).unbind();
+        let method = line.method_name(py, &record.method);
+        let raw = (!params.is_empty()).then_some(raw);
+        let request = Py::new(py, Request::new(client.clone().unbind(), record, method, raw))?;
+        line.attach(py, &[request.clone_ref(py)]);
+        client.call_method1(intern!(py, "_ask"), (request, upstream, result, kept.round)).map(drop)
     }
 
     /// Writes what waits to the transport.

@@ -11,7 +11,7 @@ use crate::event::Host;
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::id;
 use crate::limits::{Exceeded, clip};
-use crate::record::{Progress, Time};
+use crate::record::{Progress, Record, Time};
 use crate::rules::{Forbidden, method};
 
 impl<H: Host> Connection<H> {
@@ -21,6 +21,12 @@ impl<H: Host> Connection<H> {
         let Some(entry) = self.inbound[slot].as_mut() else { return false };
         entry.owner = Some(owner);
         state.is_live()
+    }
+
+    /// The evidence of a request of the peer's that was not answered yet.
+    pub fn asked(&self, number: u64) -> Option<&Arc<Record>> {
+        let (slot, state) = self.arrivals.find(number)?;
+        self.inbound[slot].as_ref().filter(|_| state.is_live()).map(|entry| &entry.record)
     }
 
     /// The host's handles of the peer's requests in flight.

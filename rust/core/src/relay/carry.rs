@@ -12,6 +12,7 @@ use crate::record::{Record, Time};
 use crate::relay::exchange::{Key, Leg, Owner, Relaying};
 use crate::relay::fault::Fault;
 use crate::relay::member::{Member, Side, resolve};
+use crate::relay::rounds::{self, Kept, MOST_KEPT};
 use crate::relay::route::{Goal, Matched};
 use crate::relay::{Line, Relay, Routed};
 use crate::rules::{Revision, method};
@@ -53,6 +54,8 @@ pub(super) struct Round<'a, L: Line> {
     faults: Vec<(u64, Fault, Option<usize>)>,
     /// The source's first request says that it is of the modern era.
     is_modern: bool,
+    /// What the host keeps of the one request that it passes on, if it is another round of it.
+    kept: Option<Arc<Kept>>,
 }
 
 impl<'a, L: Line> Round<'a, L> {
@@ -66,6 +69,7 @@ impl<'a, L: Line> Round<'a, L> {
             legs: Vec::new(),
             faults: Vec::new(),
             is_modern: false,
+            kept: None,
         }
     }
 
@@ -81,6 +85,11 @@ fn says_modern(meta: &[u8]) -> bool {
     let version = envelope::find_member(meta, "io.modelcontextprotocol/protocolVersion");
     let version = version.and_then(|span| envelope::unescape(span.of(meta)));
     version.and_then(|name| Revision::named(&name)).is_some_and(Revision::is_modern)
+}
+
+/// Whether an answer says that the server needs input before it can answer.
+fn asks(answer: &AnswerFrame, region: &[u8]) -> bool {
+    answer.result_type.of(answer.frame.of(region)) == b"\"input_required\""
 }
 
 fn add(counter: &AtomicU64) {
@@ -115,14 +124,24 @@ impl<L: Line> Relay<L> {
 
     /// Passes a request on that the host had a look at; what cannot be passed on is answered.
     ///
-    /// `frame` is the request as one line, under any id.
-    pub fn pass_on(&self, source: Key, record: &Arc<Record>, to: Key, frame: &[u8], now: Time) -> Routed<L> {
+    /// `frame` is the request as one line, under any id; `kept` is what it was before its first round, if this is
+    /// another one.
+    pub fn pass_on(
+        &self,
+        source: Key,
+        record: &Arc<Record>,
+        to: Key,
+        frame: &[u8],
+        kept: Option<Kept>,
+        now: Time,
+    ) -> Routed<L> {
         let (Some(member), Ok(envelope)) =
             (self.member(source), envelope::scan(frame, &ScanLimits::default()))
         else {
             return Routed::default();
         };
         let mut round = Round::new(self, frame, now);
+        round.kept = kept.map(Arc::new);
         let event = Event::Request { record: Arc::clone(record), frame: Span::new(0, frame.len()), envelope };
         self.deliver(&mut round, &member, to, &[event]);
         self.settle_up(&mut round, &member);
@@ -210,6 +229,12 @@ impl<L: Line> Relay<L> {
     }
 
     fn way(&self, member: &Member<L>, event: &Told<L>, region: &[u8]) -> Way {
+        if let Event::Settled { owner: Some(owner), end: End::Result(_), answer: Some(answer), .. } = event
+            && owner.kept().is_some()
+            && asks(answer, region)
+        {
+            return Way::Host;
+        }
         if let Some(leg) = owner_of(event) {
             return Way::To(leg.line);
         }
@@ -309,12 +334,25 @@ impl<L: Line> Relay<L> {
                     }
                     Side::Client { .. } => None,
                 };
+                let asked_as = match &source.side {
+                    Side::Client { asked_as, .. } if to.rules.revision.is_modern() => asked_as.get(),
+                    _ => None,
+                };
+                let leg = Leg { line: source.key, number: record.number };
+                let keeps = asked_as.is_some() && rounds::may_ask(&record.method) && frame.len() <= MOST_KEPT;
+                let owner = if keeps {
+                    let first = || Arc::new(Kept { frame: frame.into(), round: 0 });
+                    Owner::Rounds(leg, round.kept.take().unwrap_or_else(first))
+                } else {
+                    Owner::Leg(leg)
+                };
                 let forward = Forward {
                     frame,
                     envelope,
                     method: &record.method,
                     name: matched.as_ref().map_or((Span::default(), b""), Matched::edit),
-                    owner: Owner::Leg(Leg { line: source.key, number: record.number }),
+                    request_meta: asked_as.map(|members| &**members),
+                    owner,
                     idle: upstream.map_or(0, |(_, upstream)| upstream.idle),
                     max: upstream.map_or(0, |(_, upstream)| upstream.max),
                 };
@@ -330,14 +368,17 @@ impl<L: Line> Relay<L> {
                     }
                 }
             }
-            Event::Settled { owner: Some(Owner::Leg(leg)), record, end, answer } => {
-                self.settle(round, source, to, *leg, (record, *end, answer.as_ref()), made);
+            Event::Settled { record, end, answer, .. } => {
+                let Some(leg) = owner_of(event) else { return };
+                self.settle(round, source, to, leg, (record, *end, answer.as_ref()), made);
             }
-            Event::Progress { owner: Some(Owner::Leg(leg)), update, frame, token, .. } => {
+            Event::Progress { update, frame, token, .. } => {
+                let Some(leg) = owner_of(event) else { return };
                 let passed = to.progress_with(leg.number, frame.of(region), *token, update, now);
                 add(if passed { &self.counts.progress } else { &self.counts.too_late });
             }
-            Event::Cancelled { owner: Some(Owner::Leg(leg)), record, .. } => {
+            Event::Cancelled { record, .. } => {
+                let Some(leg) = owner_of(event) else { return };
                 let by = match record.cancelled_by() {
                     Some(CancelledBy::Peer) | None => CancelledBy::Caller,
                     Some(by) => by,
@@ -346,12 +387,16 @@ impl<L: Line> Relay<L> {
                     add(&self.counts.cancelled);
                 }
             }
-            Event::Notification { owner: Some(Owner::Leg(leg)), frame, envelope } => {
+            Event::Notification { frame, envelope, .. } => {
+                let Some(leg) = owner_of(event) else { return };
                 let subscription = (leg.number, envelope.subscription_id);
                 let passed = to.notify_with(frame.of(region), Some(subscription)).is_ok();
                 add(if passed { &self.counts.notified } else { &self.counts.notifications_dropped });
             }
-            Event::TaskOver { owner: Some(Owner::Leg(leg)), .. } => to.end_task_of_peer(now, leg.number),
+            Event::TaskOver { .. } => {
+                let Some(leg) = owner_of(event) else { return };
+                to.end_task_of_peer(now, leg.number);
+            }
             _ => {}
         }
     }
@@ -370,8 +415,7 @@ impl<L: Line> Relay<L> {
         let fault = match (end, answer) {
             (End::Result(_) | End::Error(_), Some(answered)) => {
                 let frame = answered.frame.of(region);
-                let asks = answered.result_type.of(frame) == b"\"input_required\"";
-                if !asks || to.rules.revision.is_modern() {
+                if !asks(answered, region) || to.rules.revision.is_modern() {
                     let is_error = matches!(end, End::Error(_));
                     let passed = to.answer_with(now, leg.number, frame, answered, is_error, made);
                     round.routed.finished.extend(passed.finished);

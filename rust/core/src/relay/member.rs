@@ -1,9 +1,10 @@
 //! The connections of a relay: clients that ask, upstreams that answer, found by key.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::record::Time;
 use crate::relay::exchange::Key;
+use crate::relay::rounds::MetaMember;
 use crate::relay::route::Routes;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
@@ -37,6 +38,8 @@ pub(super) enum Side {
         own: Box<[AtomicU64]>,
         /// Whether its first request told the client's era: nothing else need, since a modern client is stateless.
         known: AtomicBool,
+        /// What a modern server is told of a legacy client that can be asked; nothing for every other.
+        asked_as: OnceLock<Box<[MetaMember]>>,
     },
     Upstream {
         position: usize,
