@@ -65,6 +65,9 @@ pub(crate) enum Pending {
     Frame(Box<[u8]>),
 }
 
+/// A member of the `_meta` of our requests: its name, and its value as one line of JSON.
+pub type MetaMember = (Box<str>, Box<[u8]>);
+
 /// What the host says about a request of ours.
 pub struct Send<'a, C> {
     /// Method, params and metadata.
@@ -165,7 +168,7 @@ pub struct Connection<H: Host> {
     /// Methods whose requests and notifications the host looks at before they are taken.
     pub held: HashSet<Box<str>, RandomState>,
     /// Members added to the `_meta` of every request: name and JSON.
-    request_meta: Vec<(Box<str>, Box<[u8]>)>,
+    request_meta: Vec<MetaMember>,
     pub(crate) limits: Limits,
     pub(crate) scan_limits: ScanLimits,
     pub(crate) peer: Arc<Peer>,
@@ -335,7 +338,7 @@ impl<H: Host> Connection<H> {
 }
 
 /// Those of `members` that `meta` does not have, as they stand between braces.
-pub(crate) fn missing_members(members: &[(Box<str>, Box<[u8]>)], meta: &[u8]) -> Vec<u8> {
+pub(crate) fn missing_members(members: &[MetaMember], meta: &[u8]) -> Vec<u8> {
     let mut extra = Vec::new();
     for (name, value) in members {
         if meta.is_empty() || envelope::find_member(meta, name).is_none() {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::connection::{Answered, Asked, Connection, Pending, SendError, missing_members};
+use crate::connection::{Answered, Asked, Connection, MetaMember, Pending, SendError, missing_members};
 use crate::encode;
 use crate::envelope::{self, Envelope};
 use crate::event::{AnswerFrame, Batch, Host};
@@ -29,7 +29,7 @@ pub struct Forward<'a, C> {
     /// What the peer is not to see of `params.name`, the prefix that chose it, and what stands there instead.
     pub name: Edit<'a>,
     /// Members for its `_meta`, in place of those that every request to this peer has; None for those.
-    pub request_meta: Option<&'a [(Box<str>, Box<[u8]>)]>,
+    pub request_meta: Option<&'a [MetaMember]>,
     /// The host's handle for it.
     pub owner: C,
     /// Nanoseconds without answer or progress; 0 for never.

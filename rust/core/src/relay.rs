@@ -25,10 +25,10 @@ use std::sync::{Arc, OnceLock};
 pub use exchange::{Key, Leg, Owner, Relaying};
 pub use fault::{Fault, METHOD_NOT_FOUND};
 pub use member::Upstream;
-pub use rounds::{Kept, MOST_KEPT, MetaMember};
+pub use rounds::{Kept, MOST_KEPT};
 pub use route::{Conflict, Goal, Matched, Route, Routes};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, MetaMember};
 use crate::event::Host;
 use crate::record::Record;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::connection::MetaMember;
 use crate::record::Time;
 use crate::relay::exchange::Key;
-use crate::relay::rounds::MetaMember;
 use crate::relay::route::Routes;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 

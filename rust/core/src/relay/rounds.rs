@@ -6,9 +6,6 @@
 
 use crate::relay::exchange::Owner;
 
-/// A member that every request has in its `_meta`: a name, and a value as one line of JSON.
-pub type MetaMember = (Box<str>, Box<[u8]>);
-
 /// The longest request that is kept, in bytes; a longer one is passed on all the same, in one round or none.
 pub const MOST_KEPT: usize = 256 * 1024;
 
