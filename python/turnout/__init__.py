@@ -33,6 +33,7 @@ from turnout.errors import (
     RequestCancelled,
     RequestError,
 )
+from turnout.filters import Answer, Forward
 from turnout.handlers import DROP
 from turnout.opening import serve_opening
 from turnout.peer import Peer
@@ -46,6 +47,7 @@ __version__: str = build_info()["version"]
 
 __all__ = [
     "DROP",
+    "Answer",
     "Call",
     "CallCancelled",
     "CallTimedOut",
@@ -53,6 +55,7 @@ __all__ = [
     "Connection",
     "ConnectionClosed",
     "Error",
+    "Forward",
     "InvalidResponse",
     "LateProgress",
     "LateResponse",

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from turnout import _native, opening
 from turnout.catalogue import KINDS, Catalogue, names_of
 from turnout.errors import Error, RequestError
-from turnout.handlers import Handlers
+from turnout.filters import Filters
+from turnout.handlers import Handler, Handlers
 from turnout.rounds import Rounds, meta_of
 from turnout.subscriptions import Subscriptions
 from turnout.upstream import Place, Restart
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from turnout._native import Request
     from turnout.catalogue import Names
+    from turnout.handlers import RequestHandler
     from turnout.peer import Peer
     from turnout.router import Router
     from turnout.transports.base import Target
@@ -109,8 +111,10 @@ class Relay(_native.Relay):
     Attributes:
         on_request: decorator for a handler that answers a method here, for all clients. It may also let
             `forward` pass the request on.
-        filter_incoming: decorator for a filter of what clients send, as `Router.filter_incoming`; it sees the
-            messages of its method only, and one that raises fails its own request only.
+        filter: decorator for what decides about the requests of a method before they go on; see
+            `turnout.filters.Filters.register`.
+        filter_incoming: decorator for a filter of the frames of a method, notifications too, before anything else
+            sees them, as `Router.filter_incoming`.
 
     """
 
@@ -139,6 +143,9 @@ class Relay(_native.Relay):
         self.handlers = Handlers()
         self.on_request = self.handlers.on_request
         self.filter_incoming = self.handlers.filter_incoming
+        self._filters = Filters(self)
+        self.filter = self._filters.register
+        self.handlers.changed = self._filters.changed = self._apply_handlers
         self.clients: set[Peer] = set()
         self._subscriptions = Subscriptions()
         self._shared = [
@@ -169,21 +176,7 @@ class Relay(_native.Relay):
             Place(self, position, client) if upstream.sharing == "per_client" else None
             for position, upstream in enumerate(self.upstreams)
         ]
-        handle = client.on_request
-        handle("initialize")(self._initialize)
-        handle("server/discover")(self._discover)
-        if any(self._shared):
-            handle("resources/subscribe")(self._subscribe)
-            handle("resources/unsubscribe")(self._unsubscribe)
-            handle("logging/setLevel")(_ignore)
-        for kind in self._catalogue.kinds:
-            handle(kind.list)(self._catalogue.answer)
-        handle("*")(self._wait)
-        for method, handler in self.handlers.requests.items():
-            handle(method, stops=handler.stops)(handler.function)
-        for method, filters in self.handlers.incoming.items():
-            for chosen in filters:
-                client.filter_incoming(method)(chosen)
+        self._apply_handlers_to(client)
         self.router.spawn(self._watch(client))
 
     async def forward(self, request: Request, upstream: str | None = None, params: Any = None) -> bool:
@@ -199,7 +192,7 @@ class Relay(_native.Relay):
             False where the request was over, or was refused because the upstream is not there.
 
         """
-        position = self.position_of(request) if upstream is None else self._position(upstream)
+        position = self.position_of(request, params) if upstream is None else self._position(upstream)
         if position is None:
             raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
         try:
@@ -226,6 +219,38 @@ class Relay(_native.Relay):
                 await place.close()
 
     # ---- requests that Python answers ----
+
+    def _apply_handlers(self) -> None:
+        """Ask for the requests that somebody here wants to see, and tell every client who handles what."""
+        self.watch([*self._filters.methods, *(method for method in self.handlers.requests if method != "*")])
+        for client in self.clients:
+            self._apply_handlers_to(client)
+
+    def _apply_handlers_to(self, client: Peer) -> None:
+        client.handlers.requests.update(self._answers())
+        client.handlers.incoming = {method: list(chosen) for method, chosen in self.handlers.incoming.items()}
+        client.handlers.changed()
+
+    def _answers(self) -> dict[str, Handler]:
+        """What answers which method here, filters before it."""
+        answers: dict[str, RequestHandler] = {
+            "initialize": self._initialize,
+            "server/discover": self._discover,
+        }
+        if any(self._shared):
+            answers["resources/subscribe"] = self._subscribe
+            answers["resources/unsubscribe"] = self._unsubscribe
+            answers["logging/setLevel"] = _ignore
+        answers.update((kind.list, self._catalogue.answer) for kind in self._catalogue.kinds)
+        handlers = {
+            method: Handler(function, is_async=True, stops=True) for method, function in answers.items()
+        }
+        handlers["*"] = Handler(self._wait, is_async=True, stops=True)
+        handlers.update(self.handlers.requests)
+        for method in self._filters.methods:
+            before = self._filters.before(method, handlers.get(method))
+            handlers[method] = Handler(before, is_async=True, stops=True)
+        return handlers
 
     async def _initialize(self, request: Request) -> dict[str, Any]:
         """Answer a legacy client from what the upstreams said at their own openings."""

@@ -20,6 +20,7 @@ mod member;
 mod rounds;
 mod route;
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 pub use exchange::{Key, Leg, Owner, Relaying};
@@ -77,6 +78,8 @@ macro_rules! counts {
 counts! {
     /// Requests passed on.
     forwarded,
+    /// Requests handed to the host: openings, filtered methods, and those whose upstream was not there.
+    to_host,
     /// Answers passed back.
     answered,
     /// Progress passed back.
@@ -110,6 +113,9 @@ pub struct Relay<L: Line> {
     upstreams: Box<[Upstream]>,
     members: Mutex<Members<L>>,
     rounds: AtomicU64,
+    /// Methods whose requests the host wants to see before they are passed on.
+    watched: Mutex<HashSet<Box<[u8]>>>,
+    watches: AtomicBool,
 }
 
 impl<L: Line> Relay<L> {
@@ -120,7 +126,20 @@ impl<L: Line> Relay<L> {
             upstreams: upstreams.into_iter().collect(),
             members: Mutex::new(Members::default()),
             rounds: AtomicU64::new(0),
+            watched: Mutex::new(HashSet::new()),
+            watches: AtomicBool::new(false),
         }
+    }
+
+    /// Hands every request of these methods to the host from now on, which may pass it on.
+    pub fn watch(&self, methods: impl IntoIterator<Item = Box<[u8]>>) {
+        let mut watched = lock(&self.watched);
+        *watched = methods.into_iter().collect();
+        self.watches.store(!watched.is_empty(), Ordering::Release);
+    }
+
+    pub(super) fn is_watched(&self, method: &[u8]) -> bool {
+        self.watches.load(Ordering::Acquire) && lock(&self.watched).contains(method)
     }
 
     /// The upstreams, in the order that routes refer to.

@@ -56,6 +56,13 @@ impl Relay {
         let (record, raw) = request.parts();
         line(&record.method, raw.map_or(&b""[..], |raw| raw.bind(py).as_bytes()))
     }
+
+    fn line_with(py: Python<'_>, request: &Request, params: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<u8>> {
+        Ok(match json::params(params)? {
+            Some(params) => line(&request.parts().0.method, params.as_bytes()),
+            None => Self::line_of(py, request),
+        })
+    }
 }
 
 /// A request as one line, under no id of importance.
@@ -132,11 +139,22 @@ impl Relay {
         }
     }
 
-    /// The position of the upstream that a client's request is for, or None.
-    fn position_of(&self, request: &Bound<'_, Request>) -> Option<usize> {
-        let py = request.py();
-        let key = self.key(request.get().connection().bind(py).get()).ok()?;
-        self.inner.position_of(key, &Self::line_of(py, request.get()))
+    /// Hands every request of these methods to Python from now on, instead of passing it on.
+    fn watch(&self, methods: Vec<String>) {
+        self.inner.watch(methods.into_iter().map(|method| method.into_bytes().into()));
+    }
+
+    /// The position of the upstream that a client's request is for, or None; with `params` in place of its own.
+    #[pyo3(signature = (request, params = None))]
+    fn position_of(
+        &self,
+        request: &Bound<'_, Request>,
+        params: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<usize>> {
+        let (py, this) = (request.py(), request.get());
+        let Ok(key) = self.key(this.connection().bind(py).get()) else { return Ok(None) };
+        let frame = Self::line_with(py, this, params)?;
+        Ok(self.inner.position_of(key, &frame))
     }
 
     /// As `position_of`, as if the request were of another method.
@@ -173,15 +191,12 @@ impl Relay {
         let (py, this) = (request.py(), request.get());
         let connection = this.connection().bind(py).get();
         let (from, to) = (self.key(connection)?, self.key(upstream.get())?);
-        let params = json::params(params)?;
-        let original = Self::line_of(py, this);
-        let frame =
-            params.map_or_else(|| original.clone(), |params| line(&this.parts().0.method, params.as_bytes()));
+        let frame = Self::line_with(py, this, params)?;
         if !this.give_away() {
             return Ok(false);
         }
         let shared = connection.shared();
-        let kept = round.map(|round| Kept { frame: original.into(), round });
+        let kept = round.map(|round| Kept { frame: Self::line_of(py, this).into(), round });
         let routed = self.inner.pass_on(from, this.parts().0, to, &frame, kept, shared.now());
         shared.finish_route(py, routed)?;
         Ok(true)

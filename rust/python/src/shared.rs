@@ -259,9 +259,9 @@ impl Shared {
     }
 
     /// Hands a request to the host of the client that made it: the server `upstream` asks for input first.
-    pub fn ask_client<'py>(
+    pub fn ask_client(
         &self,
-        upstream: &Bound<'py, Connection>,
+        upstream: &Bound<'_, Connection>,
         leg: Leg,
         kept: &Kept,
         result: Py<PyBytes>,

@@ -211,7 +211,12 @@ impl<L: Line> Relay<L> {
                     self.spread(round, &member, event);
                     left.push(at);
                 }
-                (Way::Host, _) => left.push(at),
+                (Way::Host, _) => {
+                    if matches!(event, Event::Request { .. }) {
+                        add(&self.counts.to_host);
+                    }
+                    left.push(at);
+                }
                 (_, Event::Request { .. }) => add(&self.counts.cancelled_unsent),
                 (_, Event::Notification { .. }) => add(&self.counts.notifications_dropped),
                 _ => {}
@@ -247,6 +252,7 @@ impl<L: Line> Relay<L> {
             (Event::Request { frame, envelope, .. }, Side::Client { routes, own, .. }) => {
                 match routes.find(frame.of(region), envelope).goal {
                     Goal::Host => Way::Host,
+                    _ if self.is_watched(&envelope.method_name(frame.of(region))) => Way::Host,
                     Goal::Nowhere => Way::Refuse(Fault::NoRoute, None),
                     Goal::Upstream(position) => match resolve(&self.upstreams, own, position) {
                         Some(key) => Way::To(key),
