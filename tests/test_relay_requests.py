@@ -222,20 +222,3 @@ def test_routes_by_the_name_of_the_tool(loop_kind):
             assert caught.value.code == -32601
 
     run(loop_kind, main())
-
-
-def test_bad_configuration_is_told_at_start(loop_kind):
-    async def main():
-        async with World() as world:
-            two = turnout.Route("echo", "tools/call", prefix="a")
-            with pytest.raises(ValueError, match="two routes claim the names of tools/call that start with"):
-                world.build(world.upstream(), routes=[two, two])
-            with pytest.raises(ValueError, match="no upstream named 'x'; known: echo"):
-                world.build(world.upstream(), routes=[turnout.Route("x")])
-            with pytest.raises(ValueError, match="two upstreams are named 'echo'"):
-                world.build(world.upstream(), world.upstream())
-            relay = world.build(turnout.stdio("/no/such/program"))
-            with pytest.raises(OSError, match="no/such/program"):
-                await relay.start()
-
-    run(loop_kind, main())

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from turnout._native import Request
     from turnout.peer import Peer
-    from turnout.relay import Relay, Route
+    from turnout.relay import Relay
+    from turnout.routes import Route
+    from turnout.upstream import Place
 
 log = logging.getLogger("turnout")
 
@@ -168,10 +170,10 @@ class Catalogue:
         )
         return self._merged(request.peer, kind, dict(zip(cursors, pages, strict=True)))
 
-    def opened(self, position: int, client: Peer | None) -> None:
+    def opened(self, place: Place) -> None:
         """Tell those whose list lacked an upstream that it is there now."""
         for (peer, changed), missing in list(self._partial.items()):
-            if position in missing and client in (None, peer):
+            if place.position in missing and self._relay.place(place.position, peer) is place:
                 del self._partial[peer, changed]
                 self._relay.tell(peer, changed)
 

@@ -7,17 +7,19 @@ is only passed on never becomes a Python object.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from turnout import _native, opening
-from turnout.catalogue import KINDS, Catalogue, names_of
+from turnout.catalogue import Catalogue
 from turnout.errors import Error, RequestError
 from turnout.filters import Filters
 from turnout.handlers import Handler, Handlers
 from turnout.rounds import Rounds, meta_of
+from turnout.routes import Route, declare
 from turnout.subscriptions import Subscriptions
 from turnout.upstream import Place, Restart
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from turnout._native import Request
-    from turnout.catalogue import Names
     from turnout.handlers import RequestHandler
     from turnout.peer import Peer
     from turnout.router import Router
@@ -36,10 +37,6 @@ if TYPE_CHECKING:
 Sharing: TypeAlias = Literal["shared", "per_client"]
 
 METHOD_NOT_FOUND = -32601
-
-_OPENINGS = ("initialize", "server/discover")
-_SHARED_STATE = ("resources/subscribe", "resources/unsubscribe", "logging/setLevel")
-"""What a legacy server keeps for its connection, which several clients share."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,29 +79,6 @@ class Upstream:
         return self.name or getattr(self.target, "name", None) or "upstream"
 
 
-@dataclass(frozen=True)
-class Route:
-    """Where requests go; the most exact route wins.
-
-    Lists follow names: where the names of one kind (tools, prompts, resources) lead to several upstreams, and no
-    route claims the method that lists them, `tools/list` and its like are merged by the relay. A list shows every
-    item under each name that leads to it, and leaves out what no name leads to.
-
-    Args:
-        upstream: the name of an upstream.
-        method: the method; None for all that no other route claims.
-        prefix: what the name of the tool or the prompt, or the URI of the resource, starts with; empty for the
-            method as a whole.
-        strip: whether the upstream sees the name without the prefix; merged lists then show it with the prefix.
-
-    """
-
-    upstream: str
-    method: str | None = None
-    prefix: str = ""
-    strip: bool = False
-
-
 class Relay(_native.Relay):
     """Clients on one side, upstreams on the other; made by `Router.relay`.
 
@@ -127,8 +101,8 @@ class Relay(_native.Relay):
     ) -> Self:
         """Declare a relay; `Router.relay` says what the arguments are."""
         known = [(upstream.label, upstream.timeout, upstream.max_timeout, True) for upstream in upstreams]
-        declared, fallback, _ = _declared(upstreams, routes, local)
-        return super().__new__(cls, known, declared, fallback)
+        plan = declare(upstreams, routes, local)
+        return super().__new__(cls, known, plan.routes, plan.fallback)
 
     def __init__(
         self,
@@ -139,7 +113,7 @@ class Relay(_native.Relay):
     ) -> None:
         self.router = router
         self.upstreams = list(upstreams)
-        self._catalogue = Catalogue(self, _declared(upstreams, routes, local)[2])
+        self._catalogue = Catalogue(self, declare(upstreams, routes, local).merged)
         self.handlers = Handlers()
         self.on_request = self.handlers.on_request
         self.filter_incoming = self.handlers.filter_incoming
@@ -163,9 +137,11 @@ class Relay(_native.Relay):
             OpeningFailed: one was reached but could not be opened.
 
         """
-        for place in self._shared:
-            if place is not None:
-                await place.start()
+        # All are tried before any of them is told of, so that the rest is there where the host goes on without it.
+        starts = [place.start() for place in self._shared if place is not None]
+        for outcome in await asyncio.gather(*starts, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     def attach(self, client: Peer) -> None:
         """Relay a client from now on; call it before the first byte of it is read, as `Router.serve` does."""
@@ -304,7 +280,9 @@ class Relay(_native.Relay):
                         "sent": False,
                         "upstream": self.upstreams[position].label,
                     }
-                    raise RequestError(-32603, f"the server could not be opened: {error}", data) from error
+                    raise RequestError(
+                        -32603, "the server could not be started, reached or opened", data
+                    ) from error
         if not peers:
             raise RequestError(
                 -32603, "no server could be opened", {"reason": "upstream_closed", "sent": False}
@@ -344,7 +322,7 @@ class Relay(_native.Relay):
         self.add_upstream(peer, place.position, place.client)
         if place.client is None:
             self._subscriptions.follow(peer)
-        self._catalogue.opened(place.position, place.client)
+        self._catalogue.opened(place)
 
     def tell(self, client: Peer, method: str, params: Any = None) -> None:
         """Send a client a notification that no request of its is concerned by, if its era has such."""
@@ -368,51 +346,6 @@ class Relay(_native.Relay):
             if upstream.label == name:
                 return position
         raise ValueError(f"there is no upstream named {name!r}")
-
-
-def _declared(
-    upstreams: Sequence[Upstream], routes: Sequence[Route], local: Iterable[str]
-) -> tuple[list[tuple[str, str, bool, int | str]], int | str, dict[str, Names]]:
-    """Routes as the native relay takes them, where everything else goes, and the names of merged lists."""
-    positions: dict[str, int] = {}
-    for position, upstream in enumerate(upstreams):
-        if positions.setdefault(upstream.label, position) != position:
-            raise ValueError(f"two upstreams are named {upstream.label!r}; give them names")
-    if not upstreams:
-        raise ValueError("a relay needs at least one upstream")
-    for route in routes:
-        if route.upstream not in positions:
-            raise ValueError(f"there is no upstream named {route.upstream!r}; known: {', '.join(positions)}")
-    rest = [route for route in routes if route.method is None]
-    if len(rest) > 1 or any(route.prefix for route in rest):
-        raise ValueError("one route at most takes what no other claims, and it has no prefix")
-    local = tuple(local)
-    if len(upstreams) > 1 and not routes and not local:
-        raise ValueError(f"several upstreams ({', '.join(positions)}) need routes, or nothing leads to them")
-    fallback: int | str = 0 if len(upstreams) == 1 else "nowhere"
-    if rest:
-        fallback = positions[rest[0].upstream]
-    declared: list[tuple[str, str, bool, int | str]] = [
-        (route.method, route.prefix, route.strip, positions[route.upstream])
-        for route in routes
-        if route.method is not None
-    ]
-    here = [*_OPENINGS, *local]
-    if any(upstream.sharing == "shared" for upstream in upstreams):
-        here += _SHARED_STATE
-    claimed = {method for method, prefix, *_ in declared if not prefix}
-    merged: dict[str, Names] = {}
-    for kind in KINDS:
-        names = names_of(routes, positions, local, kind.use)
-        if kind.list in claimed or kind.list in here or names.is_nowhere:
-            continue
-        if names.sole is None:
-            merged[kind.list] = names
-        elif names.sole != fallback:
-            declared.append((kind.list, "", False, names.sole))
-    here += merged
-    declared += [(method, "", False, "host") for method in dict.fromkeys(here) if method not in claimed]
-    return declared, fallback, merged
 
 
 def _together(peers: list[Peer]) -> dict[str, Any]:

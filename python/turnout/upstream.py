@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from turnout import opening
-from turnout.errors import Error, PeerLost
+from turnout.errors import Error, OpeningFailed, PeerLost
 from turnout.transports.base import is_target
 
 if TYPE_CHECKING:
@@ -157,8 +157,8 @@ class Place:
         while not self._closed and not self.relay.router.is_closed:
             try:
                 await self.start()
-            except (OSError, Error) as error:  # noqa: PERF203
-                log.warning("the upstream %s could not be restarted: %s", self.upstream.label, error)
+            except (OSError, Error):  # noqa: PERF203
+                continue
             except asyncio.CancelledError:
                 return
             else:
@@ -168,10 +168,19 @@ class Place:
         pause = self._not_before - asyncio.get_running_loop().time()
         if pause > 0:
             await asyncio.sleep(pause)
+        label = self.upstream.label
         try:
             return await self._attempt()
-        except (OSError, Error):
+        except (OSError, Error) as error:
             self._fail()
+            if not self._closed:
+                log.warning("the upstream %s could not be opened: %s", label, error)
+            if isinstance(error, OSError) and not isinstance(error, Error):
+                raise ConnectionError(
+                    f"the upstream {label} could not be started or reached: {error}"
+                ) from error
+            if isinstance(error, OpeningFailed):
+                raise OpeningFailed(f"the upstream {label} could not be opened: {error}") from error
             raise
 
     def _fail(self) -> None:

@@ -212,7 +212,7 @@ impl Relay {
             return Ok(false);
         }
         let shared = connection.shared();
-        let routed = self.inner.refuse(key, this.parts().0, Fault::UpstreamClosed, position, shared.now());
+        let routed = self.inner.refuse(key, this.parts().0, Fault::NotThere, position, shared.now());
         shared.finish_route(py, routed)?;
         Ok(true)
     }

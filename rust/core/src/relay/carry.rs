@@ -467,7 +467,7 @@ impl<L: Line> Relay<L> {
         if answered.written {
             add(match fault {
                 Fault::Timeout => &self.counts.timed_out,
-                Fault::UpstreamClosed => &self.counts.upstream_closed,
+                Fault::UpstreamClosed | Fault::NotThere => &self.counts.upstream_closed,
                 Fault::Overloaded(_) => &self.counts.overloaded,
                 Fault::NoAttribution => &self.counts.unattributed,
                 _ => &self.counts.refused,

@@ -17,6 +17,8 @@ pub enum Fault {
     Timeout,
     /// The server is gone, or was never there.
     UpstreamClosed,
+    /// The server could not be started, reached or opened.
+    NotThere,
     /// We are closing.
     Closed,
     /// A limit, by its name.
@@ -40,7 +42,7 @@ impl Fault {
     pub const fn reason(self) -> &'static str {
         match self {
             Fault::Timeout => "timeout",
-            Fault::UpstreamClosed => "upstream_closed",
+            Fault::UpstreamClosed | Fault::NotThere => "upstream_closed",
             Fault::Closed => "closed",
             Fault::Overloaded(_) => "overloaded",
             Fault::Cancelled => "cancelled",
@@ -57,6 +59,7 @@ impl Fault {
         match self {
             Fault::Timeout => "the server did not answer in time",
             Fault::UpstreamClosed => "the connection to the server is gone",
+            Fault::NotThere => "the server could not be started, reached or opened",
             Fault::Closed => "the relay is closing",
             Fault::Overloaded(_) => "too much is in flight to this server",
             Fault::Cancelled => "the request was cancelled",
