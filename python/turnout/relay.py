@@ -8,16 +8,17 @@ is only passed on never becomes a Python object.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from turnout import _native, opening
 from turnout.errors import Error, RequestError
 from turnout.handlers import Handlers
+from turnout.places import Places
 from turnout.subscriptions import Subscriptions
-from turnout.upstream import Place, Restart
+from turnout.upstream import Restart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from typing_extensions import Self
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from turnout.peer import Peer
     from turnout.router import Router
     from turnout.transports.base import Target
+    from turnout.upstream import Place
 
-Sharing: TypeAlias = Literal["shared", "per_client"]
+Sharing: TypeAlias = Literal["shared", "per_client", "per_identity", "pooled"]
 
 METHOD_NOT_FOUND = -32601
 
@@ -46,6 +48,9 @@ class Upstream:
         sharing: `"shared"` gives all clients one connection. It is opened without sampling, elicitation and
             roots, because nobody could say whom a request of the server's is meant for. `"per_client"` opens
             one for each client, with what that client offers, and passes the server's requests on to it.
+            `"per_identity"` opens one for all clients that were attached with the same identity, and
+            `"pooled"` a number of them, each client keeping to one; both are opened like a shared one.
+        pool: connections of a pooled upstream.
         era: as for `Router.connect`, None for no opening; a property of this upstream, never taken from a client.
         timeout: seconds without an answer or progress after which a request is cancelled and answered with an
             error; None for never.
@@ -59,6 +64,7 @@ class Upstream:
     target: Target | Callable[[], Target] | Peer
     name: str | None = None
     sharing: Sharing = "shared"
+    pool: int = 4
     era: opening.Era | None = "auto"
     timeout: float | None = 60.0
     max_timeout: float | None = 3600.0
@@ -126,37 +132,37 @@ class Relay(_native.Relay):
         self.filter_incoming = self.handlers.filter_incoming
         self.clients: set[Peer] = set()
         self._subscriptions = Subscriptions()
-        self._shared = [
-            Place(self, position) if upstream.sharing == "shared" else None
-            for position, upstream in enumerate(self.upstreams)
-        ]
-        self._own: dict[Peer, list[Place | None]] = {}
+        self._places = [Places(self, position) for position in range(len(self.upstreams))]
+        self._held: dict[Peer, list[Place]] = {}
 
     async def start(self) -> None:
-        """Connect to every shared upstream now, instead of at the first request.
+        """Connect to every shared or pooled upstream now, instead of at the first request.
 
         Raises:
             OSError: one could not be started or reached.
             OpeningFailed: one was reached but could not be opened.
 
         """
-        for place in self._shared:
-            if place is not None:
+        for places in self._places:
+            for place in places.standing():
                 await place.start()
 
-    def attach(self, client: Peer) -> None:
-        """Relay a client from now on; call it before the first byte of it is read, as `Router.serve` does."""
+    def attach(self, client: Peer, *, identity: Hashable | None = None) -> None:
+        """Relay a client from now on; call it before the first byte of it is read, as `Router.serve` does.
+
+        Args:
+            client: the client.
+            identity: who it is to upstreams that are shared per identity; None for one that shares with nobody.
+
+        """
         client.set_rules(opening.LEGACY[0], "server")
-        self.add_client(client)
+        self._held[client] = [places.give(client, identity) for places in self._places]
+        self.add_client(client, self._held[client])
         self.clients.add(client)
-        self._own[client] = [
-            Place(self, position, client) if upstream.sharing == "per_client" else None
-            for position, upstream in enumerate(self.upstreams)
-        ]
         handle = client.on_request
         handle("initialize")(self._initialize)
         handle("server/discover")(self._discover)
-        if any(self._shared):
+        if any(upstream.sharing != "per_client" for upstream in self.upstreams):
             handle("resources/subscribe")(self._subscribe)
             handle("resources/unsubscribe")(self._unsubscribe)
             handle("logging/setLevel")(_ignore)
@@ -191,14 +197,12 @@ class Relay(_native.Relay):
 
     def place(self, position: int, client: Peer) -> Place:
         """Where the connection stands that serves `client`."""
-        place = self._shared[position] or self._own[client][position]
-        assert place is not None  # noqa: S101
-        return place
+        return self._held[client][position]
 
     async def close(self) -> None:
         """Let every client and every connection of an upstream go; bounded, and idempotent."""
-        for place in [*self._shared, *(place for own in self._own.values() for place in own)]:
-            if place is not None:
+        for places in self._places:
+            for place in places:
                 await place.close()
 
     # ---- requests that Python answers ----
@@ -267,10 +271,11 @@ class Relay(_native.Relay):
         position = self.position_for(request, "resources/read")
         if position is None:
             raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
-        if self._shared[position] is None:
+        place = self.place(position, request.peer)
+        if place.is_private:
             await self.forward(request, self.upstreams[position].label)
             return None
-        peer = await self.place(position, request.peer).wait()
+        peer = await place.wait()
         await act(peer, request.peer, (request.params or {}).get("uri"))
         return {}
 
@@ -282,7 +287,7 @@ class Relay(_native.Relay):
 
     def opened(self, peer: Peer, place: Place) -> None:
         """Take note of a new connection of an upstream; its place calls this."""
-        self.add_upstream(peer, place.position, place.client)
+        self.add_upstream(peer, place)
         if place.client is None:
             self._subscriptions.follow(peer)
 
@@ -290,10 +295,9 @@ class Relay(_native.Relay):
         await client.wait_lost()
         self.leave(client)
         self.clients.discard(client)
-        places = self._own.pop(client)
-        for place in places:
-            if place is not None:
-                await place.close()
+        for places in self._places:
+            await places.leave(client)
+        del self._held[client]
         await self._subscriptions.forget(client)
 
     def _position(self, name: str) -> int:
@@ -309,6 +313,9 @@ def _declared(
     """Routes as the native relay takes them, and where everything else goes."""
     positions: dict[str, int] = {}
     for position, upstream in enumerate(upstreams):
+        if upstream.sharing not in get_args(Sharing):
+            ways = ", ".join(get_args(Sharing))
+            raise ValueError(f"{upstream.sharing!r} is no way to share {upstream.label}: {ways}")
         if positions.setdefault(upstream.label, position) != position:
             raise ValueError(f"two upstreams are named {upstream.label!r}; give them names")
     if not upstreams:
@@ -328,7 +335,7 @@ def _declared(
         if route.method is not None
     ]
     here = [*_OPENINGS, *local]
-    if any(upstream.sharing == "shared" for upstream in upstreams):
+    if any(upstream.sharing != "per_client" for upstream in upstreams):
         here += _SHARED_STATE
     claimed = {method for method, prefix, *_ in declared if not prefix}
     declared += [(method, "", False, "host") for method in dict.fromkeys(here) if method not in claimed]
