@@ -68,9 +68,9 @@ class World:
         """The gateway's connections to servers."""
         return [peer for peer in self.gateway.peers if peer not in self.relay.clients]
 
-    async def client(self, era="legacy", **options):
+    async def client(self, era="legacy", identity=None, **options):
         near, far = turnout.memory(name="client")
-        self.relay.attach(await self.gateway.connect(far, era=None))
+        self.relay.attach(await self.gateway.connect(far, era=None), identity=identity)
         return await self.clients.connect(near, era=era, **options)
 
     async def raw(self):
@@ -80,6 +80,14 @@ class World:
         link = FakeLink()
         link.transport = await near.open(link)
         return link
+
+    async def until(self, holds):
+        """Wait until something holds, which is a few turns of the loop away."""
+        for _ in range(1000):
+            if holds():
+                return
+            await asyncio.sleep(0.005)
+        raise AssertionError("it never came to hold")
 
     async def quiet(self):
         """Nothing is in flight any more, and no table remembers anything."""

@@ -1,7 +1,7 @@
 """The native part of turnout: connections, and the handles of what is in flight on them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextvars import Context
 from types import EllipsisType
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar, final
@@ -19,6 +19,7 @@ __all__ = [
     "LateResponse",
     "Ledger",
     "Notification",
+    "Place",
     "Progress",
     "ProgressIterator",
     "Record",
@@ -651,6 +652,14 @@ class Connection:
         """What this connection counts, beside outcomes."""
 
 @disjoint_base
+class Place:
+    def __new__(cls, position: int, private: bool, *_arguments: Any, **_options: Any) -> Self: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def is_private(self) -> bool: ...
+
+@disjoint_base
 class Relay:
     def __new__(
         cls,
@@ -660,8 +669,8 @@ class Relay:
         *_arguments: Any,
         **_options: Any,
     ) -> Self: ...
-    def add_client(self, client: Connection) -> None: ...
-    def add_upstream(self, upstream: Connection, position: int, client: Connection | None = None) -> None: ...
+    def add_client(self, client: Connection, places: Sequence[Place]) -> None: ...
+    def add_upstream(self, upstream: Connection, place: Place) -> None: ...
     def leave(self, connection: Connection) -> None: ...
     def watch(self, methods: list[str]) -> None: ...
     def position_of(self, request: Request, params: object = None) -> int | None: ...

@@ -11,20 +11,21 @@ import asyncio
 import contextlib
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from turnout import _native, opening
 from turnout.catalogue import Catalogue
 from turnout.errors import Error, RequestError
 from turnout.filters import Filters
 from turnout.handlers import Handler, Handlers
+from turnout.places import Places
 from turnout.rounds import Rounds, meta_of
 from turnout.routes import Route, declare
 from turnout.subscriptions import Subscriptions
-from turnout.upstream import Place, Restart
+from turnout.upstream import Restart, Sharing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from typing_extensions import Self
 
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
     from turnout.peer import Peer
     from turnout.router import Router
     from turnout.transports.base import Target
-
-Sharing: TypeAlias = Literal["shared", "per_client"]
+    from turnout.upstream import Place
 
 METHOD_NOT_FOUND = -32601
 
@@ -50,6 +50,9 @@ class Upstream:
         sharing: `"shared"` gives all clients one connection. It is opened without sampling, elicitation and
             roots, because nobody could say whom a request of the server's is meant for. `"per_client"` opens
             one for each client, with what that client offers, and passes the server's requests on to it.
+            `"per_identity"` opens one for all clients that were attached with the same identity, and
+            `"pooled"` a number of them, each client keeping to one; both are opened like a shared one.
+        pool: connections of a pooled upstream.
         era: as for `Router.connect`, None for no opening; a property of this upstream, never taken from a client.
         timeout: seconds without an answer or progress after which a request is cancelled and answered with an
             error; None for never.
@@ -65,6 +68,7 @@ class Upstream:
     target: Target | Callable[[], Target] | Peer
     name: str | None = None
     sharing: Sharing = "shared"
+    pool: int = 4
     era: opening.Era | None = "auto"
     timeout: float | None = 60.0
     max_timeout: float | None = 3600.0
@@ -122,15 +126,12 @@ class Relay(_native.Relay):
         self.handlers.changed = self._filters.changed = self._apply_handlers
         self.clients: set[Peer] = set()
         self._subscriptions = Subscriptions()
-        self._shared = [
-            Place(self, position) if upstream.sharing == "shared" else None
-            for position, upstream in enumerate(self.upstreams)
-        ]
-        self._own: dict[Peer, list[Place | None]] = {}
-        self._places: weakref.WeakKeyDictionary[Peer, Place] = weakref.WeakKeyDictionary()
+        self._places = [Places(self, position) for position in range(len(self.upstreams))]
+        self._held: dict[Peer, list[Place]] = {}
+        self._place_of: weakref.WeakKeyDictionary[Peer, Place] = weakref.WeakKeyDictionary()
 
     async def start(self) -> None:
-        """Connect to every shared upstream now, instead of at the first request.
+        """Connect to every shared or pooled upstream now, instead of at the first request.
 
         Raises:
             OSError: one could not be started or reached.
@@ -138,20 +139,23 @@ class Relay(_native.Relay):
 
         """
         # All are tried before any of them is told of, so that the rest is there where the host goes on without it.
-        starts = [place.start() for place in self._shared if place is not None]
+        starts = [place.start() for places in self._places for place in places.standing()]
         for outcome in await asyncio.gather(*starts, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    def attach(self, client: Peer) -> None:
-        """Relay a client from now on; call it before the first byte of it is read, as `Router.serve` does."""
+    def attach(self, client: Peer, *, identity: Hashable | None = None) -> None:
+        """Relay a client from now on; call it before the first byte of it is read, as `Router.serve` does.
+
+        Args:
+            client: the client.
+            identity: who it is to upstreams that are shared per identity; None for one that shares with nobody.
+
+        """
         client.set_rules(opening.LEGACY[0], "server")
-        self.add_client(client)
+        self._held[client] = [places.give(client, identity) for places in self._places]
+        self.add_client(client, self._held[client])
         self.clients.add(client)
-        self._own[client] = [
-            Place(self, position, client) if upstream.sharing == "per_client" else None
-            for position, upstream in enumerate(self.upstreams)
-        ]
         self._apply_handlers_to(client)
         self.router.spawn(self._watch(client))
 
@@ -180,18 +184,16 @@ class Relay(_native.Relay):
 
     def place(self, position: int, client: Peer) -> Place:
         """Where the connection stands that serves `client`."""
-        place = self._shared[position] or self._own[client][position]
-        assert place is not None  # noqa: S101
-        return place
+        return self._held[client][position]
 
     def place_of(self, upstream: Peer) -> Place:
         """Where a connection of an upstream stands."""
-        return self._places[upstream]
+        return self._place_of[upstream]
 
     async def close(self) -> None:
         """Let every client and every connection of an upstream go; bounded, and idempotent."""
-        for place in [*self._shared, *(place for own in self._own.values() for place in own)]:
-            if place is not None:
+        for places in self._places:
+            for place in places:
                 await place.close()
 
     # ---- requests that Python answers ----
@@ -213,7 +215,7 @@ class Relay(_native.Relay):
             "initialize": self._initialize,
             "server/discover": self._discover,
         }
-        if any(self._shared):
+        if any(upstream.sharing != "per_client" for upstream in self.upstreams):
             answers["resources/subscribe"] = self._subscribe
             answers["resources/unsubscribe"] = self._unsubscribe
             answers["logging/setLevel"] = _ignore
@@ -303,10 +305,11 @@ class Relay(_native.Relay):
         position = self.position_for(request, "resources/read")
         if position is None:
             raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
-        if self._shared[position] is None:
+        place = self.place(position, request.peer)
+        if place.is_private:
             await self.forward(request, self.upstreams[position].label)
             return None
-        peer = await self.place(position, request.peer).wait()
+        peer = await place.wait()
         await act(peer, request.peer, (request.params or {}).get("uri"))
         return {}
 
@@ -318,8 +321,8 @@ class Relay(_native.Relay):
 
     def opened(self, peer: Peer, place: Place) -> None:
         """Take note of a new connection of an upstream; its place calls this."""
-        self._places[peer] = place
-        self.add_upstream(peer, place.position, place.client)
+        self._place_of[peer] = place
+        self.add_upstream(peer, place)
         if place.client is None:
             self._subscriptions.follow(peer)
         self._catalogue.opened(place)
@@ -335,10 +338,9 @@ class Relay(_native.Relay):
         self.leave(client)
         self.clients.discard(client)
         self._catalogue.forget(client)
-        places = self._own.pop(client)
-        for place in places:
-            if place is not None:
-                await place.close()
+        for places in self._places:
+            await places.leave(client)
+        del self._held[client]
         await self._subscriptions.forget(client)
 
     def _position(self, name: str) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 from turnout import opening
 from turnout.catalogue import KINDS, names_of
 from turnout.transports.base import is_target
+from turnout.upstream import Sharing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -81,7 +82,7 @@ def declare(upstreams: Sequence[Upstream], routes: Sequence[Route], local: Itera
         if route.method is not None
     ]
     here = [*_OPENINGS, *local]
-    if any(upstream.sharing == "shared" for upstream in upstreams):
+    if any(upstream.sharing != "per_client" for upstream in upstreams):
         here += _SHARED_STATE
     claimed = {method for method, prefix, *_ in declared if not prefix}
     merged: dict[str, Names] = {}
@@ -106,6 +107,9 @@ def _positions(upstreams: Sequence[Upstream]) -> dict[str, int]:
     connections: dict[int, str] = {}
     for position, upstream in enumerate(upstreams):
         label = upstream.label
+        if upstream.sharing not in get_args(Sharing):
+            ways = ", ".join(get_args(Sharing))
+            raise ValueError(f"{upstream.sharing!r} is no way to share {label}: {ways}")
         if positions.setdefault(label, position) != position:
             raise ValueError(f"two upstreams are named {label!r}; give them names")
         if upstream.era not in (None, *get_args(opening.Era)):

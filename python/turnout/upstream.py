@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from turnout import opening
+from turnout import _native, opening
 from turnout.errors import Error, OpeningFailed, PeerLost
 from turnout.transports.base import is_target
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from turnout.peer import Peer
     from turnout.relay import Relay
+
+Sharing: TypeAlias = Literal["shared", "per_client", "per_identity", "pooled"]
 
 log = logging.getLogger("turnout")
 
@@ -35,19 +39,22 @@ class Restart:
     healthy: float = 10.0
 
 
-class Place:
-    """One connection's place: for all clients, or for one of them.
+class Place(_native.Place):
+    """Where one connection stands at a time: for one client, or for those who share it.
 
     Args:
         relay: whose it is.
         position: which upstream it leads to.
-        client: the client it serves; None for all.
+        client: the one client it serves; None for any number of them.
 
     """
 
+    def __new__(cls, _relay: Relay, position: int, client: Peer | None = None) -> Self:
+        """Make the native part."""
+        return super().__new__(cls, position, client is not None)
+
     def __init__(self, relay: Relay, position: int, client: Peer | None = None) -> None:
         self.relay = relay
-        self.position = position
         self.client = client
         self.upstream = relay.upstreams[position]
         shared = opening.Identity(relay.router.identity.name, relay.router.identity.version)

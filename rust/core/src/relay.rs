@@ -14,20 +14,28 @@
 //! its flight over and loses.
 
 mod carry;
+mod ending;
 mod exchange;
 mod fault;
+mod kept;
 mod member;
-mod rounds;
+mod place;
+mod request;
+mod round;
 mod route;
+mod spread;
+mod upstream;
+mod way;
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 pub use exchange::{Key, Leg, Owner, Relaying};
 pub use fault::{Fault, METHOD_NOT_FOUND};
-pub use member::Upstream;
-pub use rounds::{Kept, MOST_KEPT};
+pub use kept::{Kept, MOST_KEPT};
+pub use place::Place;
 pub use route::{Conflict, Goal, Matched, Route, Routes};
+pub use upstream::Upstream;
 
 use crate::connection::{Connection, MetaMember};
 use crate::event::Host;
@@ -106,6 +114,10 @@ counts! {
     notifications_dropped,
 }
 
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
 /// See the module's text.
 pub struct Relay<L: Line> {
     /// What it counts.
@@ -147,12 +159,15 @@ impl<L: Line> Relay<L> {
         &self.upstreams
     }
 
-    /// Takes a client in, whose requests go by `routes`.
-    pub fn add_client(&self, line: Arc<L>, routes: Arc<Routes>) -> Key {
+    /// Takes a client in, whose requests go by `routes`; `places` says where its upstreams stand, by their positions.
+    pub fn add_client(&self, line: Arc<L>, routes: Arc<Routes>, places: Vec<Arc<Place>>) -> Key {
         lock(line.connection()).takes_duplicates = true;
-        let own = self.upstreams.iter().map(|_| AtomicU64::new(0)).collect();
+        let private: Vec<_> = places.iter().filter(|place| place.is_private).cloned().collect();
         let (known, asked_as) = (AtomicBool::new(false), OnceLock::new());
-        lock(&self.members).insert(line, Side::Client { routes, own, known, asked_as })
+        let key =
+            lock(&self.members).insert(line, Side::Client { routes, places: places.into(), known, asked_as });
+        private.iter().for_each(|place| place.give_to(key));
+        key
     }
 
     /// Says that a legacy client can be asked for input, and as whom a modern server meets it: what its requests
@@ -165,70 +180,44 @@ impl<L: Line> Relay<L> {
         }
     }
 
-    /// Takes an upstream's connection in: for all clients, or for the one named. A new epoch begins.
-    pub fn add_upstream(&self, line: Arc<L>, position: usize, client: Option<Key>) -> Key {
-        let key = self.reserve_upstream(line, position, client);
+    /// Takes an upstream's connection in. A new epoch begins.
+    pub fn add_upstream(&self, line: Arc<L>, place: Arc<Place>) -> Key {
+        let key = self.reserve_upstream(line, place);
         self.open_upstream(key);
         key
     }
 
     /// As [`Relay::add_upstream`], but nothing is passed on before [`Relay::open_upstream`].
-    pub fn reserve_upstream(&self, line: Arc<L>, position: usize, client: Option<Key>) -> Key {
+    pub fn reserve_upstream(&self, line: Arc<L>, place: Arc<Place>) -> Key {
         // What a server asks under an id twice is answered twice, like what a client does.
         lock(line.connection()).takes_duplicates = true;
-        lock(&self.members).insert(line, Side::Upstream { position, client })
+        lock(&self.members).insert(line, Side::Upstream { place })
     }
 
     /// Opens admission to an upstream's connection.
     pub fn open_upstream(&self, key: Key) {
-        let members = lock(&self.members);
-        let Some(Side::Upstream { position, client }) = members.get(key).map(|member| &member.side) else {
-            return;
-        };
-        match client {
-            None => member::point(&self.upstreams, None, *position, key),
-            Some(client) => {
-                // Where the client is gone, the connection soon will be.
-                if let Some(Side::Client { own, .. }) = members.get(*client).map(|owner| &owner.side) {
-                    member::point(&self.upstreams, Some(own), *position, key);
-                }
-            }
+        if let Some(member) = self.member(key)
+            && let Side::Upstream { place } = &member.side
+        {
+            place.open(key);
         }
     }
 
     /// Lets a connection go that is over; what was in flight on it was routed by its end.
     pub fn leave(&self, key: Key) {
         let Some(member) = lock(&self.members).remove(key) else { return };
-        self.close_upstream(key, &member.side);
-    }
-
-    /// Closes admission to an upstream's connection, for good.
-    fn close_upstream(&self, key: Key, side: &Side) {
-        let Side::Upstream { position, client } = side else { return };
-        let owner = match client {
-            None => return member::unpoint(&self.upstreams, None, *position, key),
-            Some(client) => self.member(*client),
-        };
-        if let Some(Side::Client { own, .. }) = owner.as_ref().map(|owner| &owner.side) {
-            member::unpoint(&self.upstreams, Some(own), *position, key);
+        if let Side::Upstream { place } = &member.side {
+            place.close(key);
         }
     }
 
-    /// As [`Relay::close_upstream`], where the connection of `key` is an upstream's that ended.
-    pub(super) fn close_ended(&self, key: Key) {
+    /// Closes admission to the connection of `key`, for good, where it is an upstream's that ended.
+    fn close_ended(&self, key: Key) {
         if let Some(member) = self.member(key)
-            && matches!(member.side, Side::Upstream { .. })
+            && let Side::Upstream { place } = &member.side
             && lock(member.line.connection()).is_over()
         {
-            self.close_upstream(key, &member.side);
-        }
-    }
-
-    /// Where `client` finds the upstream at `position`, if a connection is there.
-    pub fn upstream_of(&self, client: Key, position: usize) -> Option<Key> {
-        match &self.member(client)?.side {
-            Side::Client { own, .. } => member::resolve(&self.upstreams, own, position),
-            Side::Upstream { .. } => None,
+            place.close(key);
         }
     }
 

@@ -7,9 +7,9 @@
 mod world;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use turnout_core::relay::Counts;
+use turnout_core::relay::{Counts, Place};
 use turnout_core::sync::lock;
 use world::{IDLE, World, between, id_of};
 
@@ -68,7 +68,7 @@ struct Simulation {
     parties: Vec<Party>,
     clients: Vec<usize>,
     servers: Vec<usize>,
-    places: Vec<(usize, Option<usize>)>,
+    places: Vec<Arc<Place>>,
     serial: usize,
 }
 
@@ -81,20 +81,20 @@ impl Simulation {
         let mut world = World::new(&["one", "two"]);
         let mut clients = Vec::new();
         let mut parties = Vec::new();
+        // The second upstream is never asked; the first is shared by all, pooled, or a client's own.
+        let mut places: Vec<_> = (0..=dice.roll(2)).map(|_| Arc::new(Place::shared(0))).collect();
+        let pool = places.len();
         for _ in 0..=dice.roll(4) {
-            clients.push(world.client());
+            let place = if dice.one_in(4) { places.len() } else { dice.roll(pool) };
+            if place == places.len() {
+                places.push(Arc::new(Place::private(0)));
+            }
+            clients.push(world.client_with(&[&places[place]]));
             parties.push(Party::default());
         }
-        // The second upstream is never asked; the first is shared by all, but for clients that have their own.
-        let mut places = vec![(0, None)];
-        for &client in &clients {
-            if dice.one_in(4) {
-                places.push((0, Some(client)));
-            }
-        }
         let mut servers = Vec::new();
-        for &(position, client) in &places {
-            servers.push(world.server(position, client));
+        for place in &places {
+            servers.push(world.server_at(place));
             parties.push(Party::default());
         }
         Self { world, dice, parties, clients, servers, places, serial: 0 }
@@ -262,9 +262,9 @@ impl Simulation {
     fn restart(&mut self, place: usize) {
         self.hear_all();
         self.world.lose(self.servers[place]);
-        let (position, client) = self.places[place];
-        if client.is_none_or(|client| self.world.ends[client].alive) {
-            self.servers[place] = self.world.server(position, client);
+        let place_ = Arc::clone(&self.places[place]);
+        if place_.client().is_none_or(|client| self.world.relay.line(client).is_some()) {
+            self.servers[place] = self.world.server_at(&place_);
             self.parties.push(Party::default());
         }
     }

@@ -43,7 +43,7 @@ mod _native {
     #[pymodule_export]
     use crate::record::{Ledger, Record};
     #[pymodule_export]
-    use crate::relay::Relay;
+    use crate::relay::{Place, Relay};
     #[pymodule_export]
     use crate::request::Request;
     #[pymodule_export]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 use turnout_core::encode;
 use turnout_core::relay::{self as core, Fault, Goal, Kept, Key, Route, Routes, Upstream};
 
@@ -19,6 +19,40 @@ use crate::shared::Shared;
 pub struct Relay {
     inner: Arc<core::Relay<Shared>>,
     routes: Arc<Routes>,
+}
+
+/// Where a connection to an upstream stands, epoch after epoch, for the clients that hold the place.
+#[pyclass(frozen, subclass, weakref, module = "turnout._native")]
+pub struct Place {
+    inner: Arc<core::Place>,
+}
+
+#[pymethods]
+impl Place {
+    /// A place of the upstream at `position`: for any number of clients, or for the one that will hold it.
+    #[new]
+    #[pyo3(signature = (position, private, *_arguments, **_options))]
+    fn new(
+        position: usize,
+        private: bool,
+        _arguments: &Bound<'_, PyTuple>,
+        _options: Option<&Bound<'_, PyDict>>,
+    ) -> Self {
+        let place = if private { core::Place::private(position) } else { core::Place::shared(position) };
+        Self { inner: Arc::new(place) }
+    }
+
+    /// The position of its upstream.
+    #[getter]
+    fn position(&self) -> usize {
+        self.inner.position
+    }
+
+    /// Whether it serves one client only.
+    #[getter]
+    fn is_private(&self) -> bool {
+        self.inner.is_private
+    }
 }
 
 /// A goal as Python gives it: the position of an upstream, "host" or "nowhere".
@@ -83,13 +117,13 @@ impl Relay {
         upstreams: Vec<(String, Option<f64>, Option<f64>, bool)>,
         routes: Vec<(String, String, bool, Given)>,
         fallback: Given,
-        _arguments: &Bound<'_, pyo3::types::PyTuple>,
+        _arguments: &Bound<'_, PyTuple>,
         _options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let mut known = Vec::new();
         for (name, idle, max, waits) in upstreams {
             let (idle, max) = (duration(idle, "timeout")?, duration(max, "max_timeout")?);
-            known.push(Upstream::new(&name, idle, max, waits));
+            known.push(Upstream { name: name.into(), idle, max, waits });
         }
         let goals = routes.iter().map(|(.., goal)| goal.0).chain([fallback.0]);
         if goals.into_iter().any(|goal| matches!(goal, Goal::Upstream(position) if position >= known.len())) {
@@ -106,28 +140,26 @@ impl Relay {
         Ok(Self { inner: Arc::new(core::Relay::new(known)), routes: Arc::new(routes) })
     }
 
-    /// Takes a client in.
-    fn add_client(&self, client: &Bound<'_, Connection>) -> PyResult<()> {
+    /// Takes a client in; `places` says where its upstreams stand, one for each, in their order.
+    fn add_client(&self, client: &Bound<'_, Connection>, places: Vec<Bound<'_, Place>>) -> PyResult<()> {
         Self::may_join(client.get())?;
+        let positions = places.iter().map(|place| place.get().inner.position);
+        if !positions.eq(0..self.inner.upstreams().len()) {
+            return Err(PyValueError::new_err("a client holds one place for each upstream, in their order"));
+        }
         let shared = client.get().shared();
-        let key = self.inner.add_client(Arc::clone(shared), Arc::clone(&self.routes));
+        let places = places.iter().map(|place| Arc::clone(&place.get().inner)).collect();
+        let key = self.inner.add_client(Arc::clone(shared), Arc::clone(&self.routes), places);
         shared.join(&self.inner, key, false);
         Ok(())
     }
 
-    /// Takes the connection of an upstream in: for all clients, or for one of them.
-    #[pyo3(signature = (upstream, position, client = None))]
-    fn add_upstream(
-        &self,
-        upstream: &Bound<'_, Connection>,
-        position: usize,
-        client: Option<&Bound<'_, Connection>>,
-    ) -> PyResult<()> {
+    /// Takes the connection of an upstream in, which stands at `place` from now on.
+    fn add_upstream(&self, upstream: &Bound<'_, Connection>, place: &Bound<'_, Place>) -> PyResult<()> {
         Self::may_join(upstream.get())?;
-        let client = client.map(|client| self.key(client.get())).transpose()?;
-        let shared = upstream.get().shared();
-        let key = self.inner.reserve_upstream(Arc::clone(shared), position, client);
-        shared.join(&self.inner, key, client.is_none());
+        let (shared, place) = (upstream.get().shared(), &place.get().inner);
+        let key = self.inner.reserve_upstream(Arc::clone(shared), Arc::clone(place));
+        shared.join(&self.inner, key, !place.is_private);
         self.inner.open_upstream(key);
         Ok(())
     }

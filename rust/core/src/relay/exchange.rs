@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::event::Host;
-use crate::relay::rounds::Kept;
+use crate::relay::kept::Kept;
 
 /// One connection of a relay, for as long as it is there: a slot that is used again has another epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,9 +1,10 @@
-//! Rounds: a modern server asks for input before it answers, and the client is one that is asked by requests (R6).
+//! Kept requests: a modern server asks for input before it answers, and the client is one that is asked by requests (R6).
 //!
 //! The server's flight is over then, but the exchange is not. The host asks the client, and passes the request on
 //! once more, with what the client said, under a new id. For that the request is kept while its flight is under
 //! way: only where the server is modern, the client legacy, and the method one that servers answer so.
 
+use crate::event::AnswerFrame;
 use crate::relay::exchange::Owner;
 
 /// The longest request that is kept, in bytes; a longer one is passed on all the same, in one round or none.
@@ -31,4 +32,9 @@ impl<T> Owner<T> {
 /// Whether the server may answer the method by asking for input (MRT-01, MRT-02).
 pub(super) fn may_ask(method: &str) -> bool {
     matches!(method, "tools/call" | "prompts/get" | "resources/read")
+}
+
+/// Whether an answer says that the server needs input before it can answer.
+pub(super) fn asks(answer: &AnswerFrame, region: &[u8]) -> bool {
+    answer.result_type.of(answer.frame.of(region)) == b"\"input_required\""
 }
