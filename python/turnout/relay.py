@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,14 +19,16 @@ from turnout.catalogue import Catalogue
 from turnout.errors import Error, RequestError
 from turnout.filters import Filters
 from turnout.handlers import Handler, Handlers
+from turnout.levels import Levels
+from turnout.listens import Listens
 from turnout.places import Places
 from turnout.rounds import Rounds, meta_of
 from turnout.routes import Route, declare
-from turnout.subscriptions import Subscriptions
+from turnout.subscriptions import Session, Subscriptions, lists_of
 from turnout.upstream import Restart, Sharing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
 
     from typing_extensions import Self
 
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from turnout.router import Router
     from turnout.transports.base import Target
     from turnout.upstream import Place
+
+log = logging.getLogger("turnout")
 
 METHOD_NOT_FOUND = -32601
 
@@ -62,6 +67,8 @@ class Upstream:
         list_timeout: seconds that a list merged from several upstreams waits for this one; its part is then left
             out, and the list says so.
         restart: how a lost connection is made again; None for not at all.
+        shares_log: whether what a shared legacy server logs, which belongs to no client in particular, goes to all
+            that share it, each at the level it set; it is dropped otherwise.
 
     """
 
@@ -76,6 +83,7 @@ class Upstream:
     patience: float = 30.0
     list_timeout: float = 10.0
     restart: Restart | None = Restart()  # noqa: RUF009
+    shares_log: bool = False
 
     @property
     def label(self) -> str:
@@ -117,7 +125,9 @@ class Relay(_native.Relay):
     ) -> None:
         self.router = router
         self.upstreams = list(upstreams)
-        self._catalogue = Catalogue(self, declare(upstreams, routes, local).merged)
+        plan = declare(upstreams, routes, local)
+        self._catalogue = Catalogue(self, plan.merged)
+        self._resources = plan.resources
         self.handlers = Handlers()
         self.on_request = self.handlers.on_request
         self.filter_incoming = self.handlers.filter_incoming
@@ -125,7 +135,10 @@ class Relay(_native.Relay):
         self.filter = self._filters.register
         self.handlers.changed = self._filters.changed = self._apply_handlers
         self.clients: set[Peer] = set()
-        self._subscriptions = Subscriptions()
+        self._subscriptions = Subscriptions(self)
+        self._listens = Listens(self, self._subscriptions)
+        self._levels = Levels(self)
+        self._sessions: set[Peer] = set()
         self._places = [Places(self, position) for position in range(len(self.upstreams))]
         self._held: dict[Peer, list[Place]] = {}
         self._place_of: weakref.WeakKeyDictionary[Peer, Place] = weakref.WeakKeyDictionary()
@@ -214,11 +227,11 @@ class Relay(_native.Relay):
         answers: dict[str, RequestHandler] = {
             "initialize": self._initialize,
             "server/discover": self._discover,
+            "subscriptions/listen": self._listens.answer,
+            "resources/subscribe": self._subscribe,
+            "resources/unsubscribe": self._unsubscribe,
+            "logging/setLevel": self._levels.answer,
         }
-        if any(upstream.sharing != "per_client" for upstream in self.upstreams):
-            answers["resources/subscribe"] = self._subscribe
-            answers["resources/unsubscribe"] = self._unsubscribe
-            answers["logging/setLevel"] = _ignore
         answers.update((kind.list, self._catalogue.answer) for kind in self._catalogue.kinds)
         handlers = {
             method: Handler(function, is_async=True, stops=True) for method, function in answers.items()
@@ -248,6 +261,9 @@ class Relay(_native.Relay):
         if meta is not None and client.rounds is None:
             client.rounds = Rounds(self, offered.capabilities)
             self.ask_client_as(client, meta)
+        self._sessions.add(client)
+        for peer in peers:
+            self._follow_lists(client, self.place_of(peer), peer)
         return {"protocolVersion": revision, "serverInfo": self._info(peers), **self._offer(peers)}
 
     async def _discover(self, request: Request) -> dict[str, Any]:
@@ -268,50 +284,51 @@ class Relay(_native.Relay):
         return offered
 
     async def _opened(self, client: Peer, identity: opening.Identity) -> list[Peer]:
-        peers = []
-        for position in range(len(self.upstreams)):
-            place = self.place(position, client)
+        """The connections that serve a client: all of them, or of several those that are there in time."""
+        places = [self.place(position, client) for position in range(len(self.upstreams))]
+        for place in places:
             if place.client is not None:
                 place.identity = identity
-            try:
-                peers.append(await place.wait())
-            except (OSError, Error) as error:
-                if len(self.upstreams) == 1:
-                    data = {
-                        "reason": "upstream_closed",
-                        "sent": False,
-                        "upstream": self.upstreams[position].label,
-                    }
-                    raise RequestError(
-                        -32603, "the server could not be started, reached or opened", data
-                    ) from error
+        waits = [place.wait() if len(places) == 1 else place.wait_briefly() for place in places]
+        opened = await asyncio.gather(*waits, return_exceptions=True)
+        peers = [peer for peer in opened if isinstance(peer, _native.Connection)]
         if not peers:
-            raise RequestError(
-                -32603, "no server could be opened", {"reason": "upstream_closed", "sent": False}
-            )
+            for error in opened:
+                if isinstance(error, BaseException) and not isinstance(error, (OSError, Error)):
+                    raise error
+            labels = ", ".join(upstream.label for upstream in self.upstreams)
+            data = {"reason": "upstream_closed", "sent": False, "upstream": labels}
+            raise RequestError(-32603, "the server could not be started, reached or opened", data)
         return peers
 
     def _info(self, peers: list[Peer]) -> Mapping[str, Any]:
         return (peers[0].server_info if len(self.upstreams) == 1 else None) or self.router.identity.info
 
     async def _subscribe(self, request: Request) -> dict[str, Any] | None:
-        return await self._subscribing(request, self._subscriptions.add)
+        place, name = self._resource_of(request)
+        peer = await place.wait()
+        if place.is_private and peer.revision != opening.MODERN:
+            await self.forward(request, place.upstream.label, {**(request.params or {}), "uri": name})
+            return None
+        called = (request.params or {}).get("uri")
+        await self._subscriptions.add(place, peer, name, Session(request.peer), called)
+        return {}
 
     async def _unsubscribe(self, request: Request) -> dict[str, Any] | None:
-        return await self._subscribing(request, self._subscriptions.remove)
-
-    async def _subscribing(self, request: Request, act: Callable[..., Any]) -> dict[str, Any] | None:
-        # The route of `resources/read` is that of the resource; subscribing to it goes the same way.
-        position = self.position_for(request, "resources/read")
-        if position is None:
-            raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
-        place = self.place(position, request.peer)
-        if place.is_private:
-            await self.forward(request, self.upstreams[position].label)
+        place, name = self._resource_of(request)
+        if place.is_private and (await place.wait()).revision != opening.MODERN:
+            await self.forward(request, place.upstream.label, {**(request.params or {}), "uri": name})
             return None
-        peer = await place.wait()
-        await act(peer, request.peer, (request.params or {}).get("uri"))
+        self._subscriptions.remove(place, name, Session(request.peer))
         return {}
+
+    def _resource_of(self, request: Request) -> tuple[Place, str]:
+        """Where the resource of a request stands, and what it is called there."""
+        leads = self.leads((request.params or {}).get("uri"))
+        if leads is None:
+            raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
+        position, name = leads
+        return self.place(position, request.peer), name
 
     async def _wait(self, request: Request) -> None:
         """Take a request that came while its upstream was not there."""
@@ -323,25 +340,57 @@ class Relay(_native.Relay):
         """Take note of a new connection of an upstream; its place calls this."""
         self._place_of[peer] = place
         self.add_upstream(peer, place)
-        if place.client is None:
-            self._subscriptions.follow(peer)
+        self._subscriptions.opened(peer, place)
+        self._levels.opened(peer, place)
         self._catalogue.opened(place)
+        for client in self._sessions:
+            if self.place(place.position, client) is place:
+                self._follow_lists(client, place, peer)
 
-    def tell(self, client: Peer, method: str, params: Any = None) -> None:
-        """Send a client a notification that no request of its is concerned by, if its era has such."""
-        if client.revision != opening.MODERN:
+    def _follow_lists(self, client: Peer, place: Place, peer: Peer) -> None:
+        """Let a legacy client hear of the lists of a modern upstream; a legacy one tells of them unasked."""
+        if peer.revision == opening.MODERN:
+            for method in lists_of(peer.server_capabilities):
+                self.attempt(self._subscriptions.add(place, peer, method, Session(client)))
+
+    def attempt(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Do what may fail without harm to anyone."""
+
+        async def run() -> None:
+            try:
+                await work
+            except (OSError, Error) as error:
+                log.debug("the relay goes on without: %s", error)
+
+        self.router.spawn(run())
+
+    def merges(self, method: str) -> bool:
+        """Whether a notification tells of a list that is merged here."""
+        return any(kind.changed == method for kind in self._catalogue.kinds)
+
+    def leads(self, uri: Any) -> tuple[int, str] | None:
+        """Which upstream has a resource, and what it is called there; None where no route says."""
+        return self._resources.leads(uri) if isinstance(uri, str) else None
+
+    def tell(self, client: Peer, method: str) -> None:
+        """Tell a client that a list of the relay's own making is another one, as its era has it."""
+        if client.revision == opening.MODERN:
+            self._listens.tell(client, method)
+        else:
             with contextlib.suppress(Error):
-                client.notify(method, params)
+                client.notify(method)
 
     async def _watch(self, client: Peer) -> None:
         await client.wait_lost()
         self.leave(client)
         self.clients.discard(client)
+        self._sessions.discard(client)
         self._catalogue.forget(client)
+        self._subscriptions.forget(Session(client))
+        self._levels.forget(client)
         for places in self._places:
             await places.leave(client)
         del self._held[client]
-        await self._subscriptions.forget(client)
 
     def _position(self, name: str) -> int:
         for position, upstream in enumerate(self.upstreams):
@@ -364,11 +413,6 @@ def _together(peers: list[Peer]) -> dict[str, Any]:
                 capabilities[name] = value
     instructions = "\n\n".join(peer.instructions for peer in peers if peer.instructions)
     return {"capabilities": capabilities, **({"instructions": instructions} if instructions else {})}
-
-
-async def _ignore(request: Request) -> dict[str, Any]:  # noqa: ARG001
-    """Agree to a log level: a shared server's log belongs to no client, so none of it is passed on."""
-    return {}
 
 
 __all__ = ["Relay", "Restart", "Route", "Sharing", "Upstream"]

@@ -16,9 +16,15 @@ if TYPE_CHECKING:
     from turnout.catalogue import Names
     from turnout.relay import Upstream
 
-_OPENINGS = ("initialize", "server/discover")
-_SHARED_STATE = ("resources/subscribe", "resources/unsubscribe", "logging/setLevel")
-"""What a legacy server keeps for its connection, which several clients share."""
+_HERE = (
+    "initialize",
+    "server/discover",
+    "subscriptions/listen",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "logging/setLevel",
+)
+"""What the relay answers: the eras differ in it, and a legacy server keeps it for its connection, not its clients."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +58,14 @@ class Plan:
         routes: method, prefix, whether it is stripped, and the position of the upstream or `"host"`.
         fallback: where everything else goes: a position, or `"nowhere"`.
         merged: where the names of each merged list lead, by the method that lists them.
+        resources: where the URIs of resources lead.
 
     """
 
     routes: list[tuple[str, str, bool, int | str]]
     fallback: int | str
     merged: dict[str, Names]
+    resources: Names
 
 
 def declare(upstreams: Sequence[Upstream], routes: Sequence[Route], local: Iterable[str]) -> Plan:
@@ -81,9 +89,7 @@ def declare(upstreams: Sequence[Upstream], routes: Sequence[Route], local: Itera
         for route in routes
         if route.method is not None
     ]
-    here = [*_OPENINGS, *local]
-    if any(upstream.sharing != "per_client" for upstream in upstreams):
-        here += _SHARED_STATE
+    here = [*_HERE, *local]
     claimed = {method for method, prefix, *_ in declared if not prefix}
     merged: dict[str, Names] = {}
     for kind in KINDS:
@@ -96,7 +102,7 @@ def declare(upstreams: Sequence[Upstream], routes: Sequence[Route], local: Itera
             declared.append((kind.list, "", False, names.sole))
     here += merged
     declared += [(method, "", False, "host") for method in dict.fromkeys(here) if method not in claimed]
-    return Plan(declared, fallback, merged)
+    return Plan(declared, fallback, merged, names_of(routes, positions, local, "resources/read"))
 
 
 def _positions(upstreams: Sequence[Upstream]) -> dict[str, int]:

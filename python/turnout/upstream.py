@@ -107,6 +107,18 @@ class Place(_native.Place):
                 raise PeerLost(f"{self.upstream.label} is closed") from None
             raise
 
+    async def wait_briefly(self) -> Peer:
+        """As `wait`, but no longer than others should wait for this one upstream.
+
+        Raises:
+            OSError: as for `wait`, or it took longer than the upstream's `list_timeout`.
+
+        """
+        try:
+            return await asyncio.wait_for(self.wait(patiently=False), self.upstream.list_timeout)
+        except asyncio.TimeoutError as error:
+            raise TimeoutError(f"{self.upstream.label} was not there in time") from error
+
     async def close(self) -> None:
         """Close the connection for good."""
         self._closed = True

@@ -189,13 +189,6 @@ impl Relay {
         Ok(self.inner.position_of(key, &frame))
     }
 
-    /// As `position_of`, as if the request were of another method.
-    fn position_for(&self, request: &Bound<'_, Request>, method: &str) -> Option<usize> {
-        let py = request.py();
-        let key = self.key(request.get().connection().bind(py).get()).ok()?;
-        self.inner.position_of(key, &line(method, b""))
-    }
-
     /// Says that a legacy client can be asked for input, and what its requests have in their `_meta` for a modern
     /// server.
     fn ask_client_as(&self, client: &Bound<'_, Connection>, meta: &Bound<'_, PyDict>) -> PyResult<()> {
