@@ -97,8 +97,12 @@ counts! {
     timed_out,
     /// Likewise, because the upstream was lost or not there.
     upstream_closed,
-    /// Likewise, because of a limit.
+    /// Likewise, because too much of its client's waits for the upstream.
+    overloaded_queue,
+    /// Likewise, because of another limit.
     overloaded,
+    /// Answers that did not fit into the output of a client that does not read; it got an error, if that did.
+    undelivered,
     /// Likewise, for every other reason.
     refused,
     /// Requests of shared upstreams that were refused (R3).
@@ -144,7 +148,9 @@ impl<L: Line> Relay<L> {
         let private: Vec<_> = places.iter().filter(|place| place.is_private).cloned().collect();
         let side = Side::Client { routes, places: places.into(), known: AtomicBool::new(false) };
         let key = lock(&self.members).insert(line, side);
-        private.iter().for_each(|place| place.give_to(key));
+        for place in private {
+            place.give_to(key);
+        }
         key
     }
 

@@ -145,7 +145,7 @@ impl<H: Host> Connection<H> {
         if moved.from == State::Queued && self.output.retract(number) {
             self.release(moved.slot, number);
         } else if self.rules.cancel_way(&record.method, augmented) == CancelWay::Notify {
-            encode::cancelled(self.output.frame(), number, reason);
+            encode::cancelled(self.output.cancel(), number, reason);
             record.note_cancel_written();
             self.counters.cancels_out += 1;
         }

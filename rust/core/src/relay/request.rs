@@ -96,6 +96,7 @@ impl<L: Line> Relay<L> {
             method: &record.method,
             name: matched.as_ref().map_or((Span::default(), b""), Matched::edit),
             owner: Owner::Leg(Leg { line: source.key, number: record.number }),
+            lane: source.key.to_word(),
             idle: upstream.map_or(0, |upstream| upstream.idle),
             max: upstream.map_or(0, |upstream| upstream.max),
         };
