@@ -682,6 +682,7 @@ class Relay:
         params: object = None,
         round: int | None = None,  # noqa: A002
     ) -> bool: ...
+    def take_over(self, upstream: Connection) -> tuple[Request, Call] | None: ...
     def refuse(self, request: Request, position: int | None = None) -> bool:
         """Answer a request whose upstream is not there; False where it is over."""
     def counters(self) -> dict[str, int]:

@@ -21,6 +21,7 @@ from turnout.filters import Filters
 from turnout.handlers import Handler, Handlers
 from turnout.levels import Levels
 from turnout.listens import Listens
+from turnout.parking import Parking
 from turnout.places import Places
 from turnout.rounds import Rounds, meta_of
 from turnout.routes import Route, declare
@@ -66,6 +67,7 @@ class Upstream:
         patience: seconds that a request waits for a connection that is being made, before it is refused.
         list_timeout: seconds that a list merged from several upstreams waits for this one; its part is then left
             out, and the list says so.
+        input_timeout: seconds in which a modern client must come back with what a private legacy server asked for.
         restart: how a lost connection is made again; None for not at all.
         shares_log: whether what a shared legacy server logs, which belongs to no client in particular, goes to all
             that share it, each at the level it set; it is dropped otherwise.
@@ -82,6 +84,7 @@ class Upstream:
     open_timeout: float = 60.0
     patience: float = 30.0
     list_timeout: float = 10.0
+    input_timeout: float = 600.0
     restart: Restart | None = Restart()  # noqa: RUF009
     shares_log: bool = False
 
@@ -138,6 +141,7 @@ class Relay(_native.Relay):
         self._subscriptions = Subscriptions(self)
         self._listens = Listens(self, self._subscriptions)
         self._levels = Levels(self)
+        self._parking = Parking(self)
         self._sessions: set[Peer] = set()
         self._places = [Places(self, position) for position in range(len(self.upstreams))]
         self._held: dict[Peer, list[Place]] = {}
@@ -185,11 +189,17 @@ class Relay(_native.Relay):
             False where the request was over, or was refused because the upstream is not there.
 
         """
+        if self._parking.takes(request):
+            await self._parking.resume(request)
+            return True
         position = self.position_of(request, params) if upstream is None else self._position(upstream)
         if position is None:
             raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
+        place = self.place(position, request.peer)
+        if place.client is not None and place.peer is None and (said := self._identity_of(request)):
+            place.identity = said
         try:
-            peer = await self.place(position, request.peer).wait()
+            peer = await place.wait()
         except (OSError, Error):
             self.refuse(request, position)
             return False
@@ -273,10 +283,23 @@ class Relay(_native.Relay):
         if asked != opening.MODERN:
             supported = {"supported": [opening.MODERN], "requested": asked}
             raise RequestError(opening.UNSUPPORTED_VERSION, "Unsupported protocol version", supported)
-        peers = await self._opened(client, self.router.identity)
+        peers = await self._opened(client, self._identity_of(request) or self.router.identity)
         client.set_rules(opening.MODERN, "server")
         info = {f"{opening.META}serverInfo": self._info(peers)}
         return {"supportedVersions": [opening.MODERN], "_meta": info, **self._offer(peers)}
+
+    def _identity_of(self, request: Request) -> opening.Identity | None:
+        """Who a modern client says that it is, with each request; None for a legacy one."""
+        params = request.params
+        meta = (params.get("_meta") if isinstance(params, dict) else None) or {}
+        if meta.get(f"{opening.META}protocolVersion") != opening.MODERN:
+            return None
+        info = meta.get(f"{opening.META}clientInfo") or {}
+        return opening.Identity(
+            info.get("name") or self.router.identity.name,
+            info.get("version"),
+            dict(meta.get(f"{opening.META}clientCapabilities") or {}),
+        )
 
     def _offer(self, peers: list[Peer]) -> dict[str, Any]:
         offered = _together(peers)
@@ -342,6 +365,8 @@ class Relay(_native.Relay):
         self.add_upstream(peer, place)
         self._subscriptions.opened(peer, place)
         self._levels.opened(peer, place)
+        if place.client is not None and peer.revision != opening.MODERN:
+            self._parking.opened(peer)
         self._catalogue.opened(place)
         for client in self._sessions:
             if self.place(place.position, client) is place:
@@ -388,6 +413,7 @@ class Relay(_native.Relay):
         self._catalogue.forget(client)
         self._subscriptions.forget(Session(client))
         self._levels.forget(client)
+        self._parking.forget(client)
         for places in self._places:
             await places.leave(client)
         del self._held[client]

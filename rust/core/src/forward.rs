@@ -32,6 +32,8 @@ pub struct Forward<'a, C> {
     pub request_meta: Option<&'a [MetaMember]>,
     /// The host's handle for it.
     pub owner: C,
+    /// Who sent it: the requests of one sender wait for each other, not for those of others.
+    pub lane: u64,
     /// Nanoseconds without answer or progress; 0 for never.
     pub idle: Time,
     /// Nanoseconds in all; 0 for never.
@@ -41,7 +43,12 @@ pub struct Forward<'a, C> {
 impl<H: Host> Connection<H> {
     /// Registers a request and passes its frame on, under our number in place of its id and its token.
     pub fn forward(&mut self, now: Time, forward: Forward<'_, H::Call>) -> Result<Arc<Record>, SendError> {
-        let Forward { frame, envelope, method, name, request_meta, owner, idle, max } = forward;
+        let Forward { frame, envelope, method, name, request_meta, owner, lane, idle, max } = forward;
+        // Nothing overtakes what waits already.
+        let waits = self.congested || !self.output.lanes.is_empty();
+        if waits && !self.is_over() {
+            self.output.lanes.room(lane, frame.len(), &self.limits).map_err(SendError::Exceeded)?;
+        }
         let token = envelope.progress_token;
         // What is no token stays what it is: nothing that we would match comes back for it.
         let wants_progress = id::is_token(token.of(frame));
@@ -63,13 +70,20 @@ impl<H: Host> Connection<H> {
         let extra =
             request_meta.map_or_else(|| self.extra_meta(meta), |members| missing_members(members, meta));
         let edits = [(envelope.id, number), (token, number), name];
-        self.output.request(record.number, |out| {
+        let write = |out: &mut Vec<u8>| {
             if extra.is_empty() {
                 splice(out, frame, edits);
             } else {
                 with_meta(out, frame, edits, &extra);
             }
-        });
+        };
+        if waits {
+            let mut out = Vec::new();
+            write(&mut out);
+            self.output.lanes.push(lane, record.number, out);
+        } else {
+            self.output.request(record.number, write);
+        }
         Ok(record)
     }
 

@@ -13,6 +13,7 @@ pub mod flight;
 pub mod forward;
 pub mod frames;
 pub mod id;
+pub mod lanes;
 pub mod ledger;
 pub mod limits;
 pub mod output;

@@ -19,6 +19,10 @@ pub struct Limits {
     pub max_tasks: usize,
     /// Most bytes waiting to be written; the one flight that exceeds it fails.
     pub max_output_bytes: usize,
+    /// Most requests of one client that wait for an upstream which takes no more.
+    pub max_queued_requests: usize,
+    /// Most bytes of them.
+    pub max_queued_bytes: usize,
     /// Most progress updates waiting for one subscriber; then the newest replaces the newest.
     pub max_pending_progress: usize,
     /// Longest progress message or cancel reason kept, in bytes.
@@ -37,6 +41,8 @@ impl Default for Limits {
             max_inbound: 1 << 17,
             max_tasks: 10_000,
             max_output_bytes: 256 << 20,
+            max_queued_requests: 1 << 17,
+            max_queued_bytes: 64 << 20,
             max_pending_progress: 256,
             max_text_bytes: 4096,
             max_methods: 256,

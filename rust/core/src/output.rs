@@ -1,7 +1,8 @@
 //! Bytes on their way out, in order, until the transport takes them.
 //!
-//! Two things are decided here and nowhere else:
+//! Three things are decided here and nowhere else:
 //! - What was not taken yet can be taken back: a request cancelled before its write leaves no trace (S3).
+//! - A cancel goes ahead of everything that waits: its own request has left, or it would have been taken back.
 //! - A result does not share a write with progress of the same request, because two clients in wide use drop
 //!   every progress notification that reaches them in one read with its result. Such a result waits for the
 //!   next take; nothing else changes its place.
@@ -9,9 +10,12 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use crate::lanes::Lanes;
+
 /// See the module's text.
 #[derive(Default)]
 pub struct Output {
+    cancels: Vec<u8>,
     now: Vec<u8>,
     later: Vec<u8>,
     /// How many bytes were taken before `now`.
@@ -20,7 +24,12 @@ pub struct Output {
     requests: VecDeque<(u64, Range<usize>)>,
     holes: Vec<Range<usize>>,
     hollow: usize,
+    /// Requests that are passed on and wait, by who sent them.
+    pub lanes: Lanes,
 }
+
+/// Bytes a take hands over before the lanes wait for the next one: what a transport buffers before it says stop.
+const TURN: usize = 64 << 10;
 
 /// What one take hands over.
 #[derive(Default)]
@@ -34,7 +43,7 @@ pub struct Taken {
 impl Output {
     /// Bytes waiting.
     pub fn len(&self) -> usize {
-        self.now.len() - self.hollow + self.later.len()
+        self.cancels.len() + self.now.len() - self.hollow + self.later.len() + self.lanes.len()
     }
 
     /// True where nothing waits.
@@ -44,12 +53,17 @@ impl Output {
 
     /// Bytes held, used or not.
     pub fn capacity(&self) -> usize {
-        self.now.capacity() + self.later.capacity()
+        self.cancels.capacity() + self.now.capacity() + self.later.capacity() + self.lanes.len()
     }
 
     /// Where to write the next frame.
     pub fn frame(&mut self) -> &mut Vec<u8> {
         &mut self.now
+    }
+
+    /// Where to write the cancel of a request that has left.
+    pub fn cancel(&mut self) -> &mut Vec<u8> {
+        &mut self.cancels
     }
 
     /// A point in the stream of all bytes ever written.
@@ -71,6 +85,9 @@ impl Output {
 
     /// Takes request `number` back; false where it has left.
     pub fn retract(&mut self, number: u64) -> bool {
+        if self.lanes.retract(number) {
+            return true;
+        }
         let Ok(index) = self.requests.binary_search_by_key(&number, |(number, _)| *number) else {
             return false;
         };
@@ -124,9 +141,14 @@ impl Output {
             bytes.truncate(kept + end - from);
             self.hollow = 0;
         }
-        let requests =
-            self.requests.drain(..).filter(|(_, range)| !range.is_empty()).map(|(number, _)| number);
-        Taken { bytes, requests: requests.collect() }
+        let requests = self.requests.drain(..).filter(|(_, range)| !range.is_empty());
+        let mut requests: Vec<u64> = requests.map(|(number, _)| number).collect();
+        if !self.cancels.is_empty() {
+            self.cancels.append(&mut bytes);
+            bytes = std::mem::take(&mut self.cancels);
+        }
+        self.lanes.take(&mut bytes, &mut requests, TURN);
+        Taken { bytes, requests }
     }
 
     /// Gives a taken buffer back for reuse.
@@ -157,6 +179,19 @@ mod tests {
         assert_eq!(taken.bytes, b"<1><3><5>");
         assert_eq!(taken.requests, [1, 3, 5]);
         assert!(!output.retract(1), "it has left");
+        assert!(output.is_empty());
+    }
+
+    #[test]
+    fn section_13_a_cancel_goes_ahead_of_what_waits() {
+        let mut output = Output::default();
+        output.request(2, |out| out.extend_from_slice(b"<2>"));
+        output.lanes.push(1, 3, b"<3>".to_vec());
+        output.cancel().extend_from_slice(b"<cancel 1>");
+        assert_eq!(output.len(), 16);
+        let taken = output.take();
+        assert_eq!(taken.bytes, b"<cancel 1><2><3>");
+        assert_eq!(taken.requests, [2, 3]);
         assert!(output.is_empty());
     }
 

@@ -19,6 +19,7 @@ mod exchange;
 mod fault;
 mod kept;
 mod member;
+mod parked;
 mod place;
 mod request;
 mod round;
@@ -33,6 +34,7 @@ use std::sync::{Arc, OnceLock};
 pub use exchange::{Key, Leg, Owner, Relaying};
 pub use fault::{Fault, METHOD_NOT_FOUND};
 pub use kept::{Kept, MOST_KEPT};
+pub use parked::{AtWork, PARKED};
 pub use place::Place;
 pub use route::{Conflict, Goal, Matched, Route, Routes};
 pub use upstream::Upstream;
@@ -102,8 +104,12 @@ counts! {
     timed_out,
     /// Likewise, because the upstream was lost or not there.
     upstream_closed,
-    /// Likewise, because of a limit.
+    /// Likewise, because too much of its client's waits for the upstream.
+    overloaded_queue,
+    /// Likewise, because of another limit.
     overloaded,
+    /// Answers that did not fit into the output of a client that does not read; it got an error, if that did.
+    undelivered,
     /// Likewise, for every other reason.
     refused,
     /// Requests of shared upstreams that were refused (R3).
@@ -163,10 +169,12 @@ impl<L: Line> Relay<L> {
     pub fn add_client(&self, line: Arc<L>, routes: Arc<Routes>, places: Vec<Arc<Place>>) -> Key {
         lock(line.connection()).takes_duplicates = true;
         let private: Vec<_> = places.iter().filter(|place| place.is_private).cloned().collect();
-        let (known, asked_as) = (AtomicBool::new(false), OnceLock::new());
-        let key =
-            lock(&self.members).insert(line, Side::Client { routes, places: places.into(), known, asked_as });
-        private.iter().for_each(|place| place.give_to(key));
+        let (known, parks, asked_as) = (AtomicBool::new(false), AtomicBool::new(false), OnceLock::new());
+        let side = Side::Client { routes, places: places.into(), known, parks, asked_as };
+        let key = lock(&self.members).insert(line, side);
+        for place in private {
+            place.give_to(key);
+        }
         key
     }
 

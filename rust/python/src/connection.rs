@@ -165,6 +165,8 @@ fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
             "max_inbound" => &mut limits.max_inbound,
             "max_tasks" => &mut limits.max_tasks,
             "max_output_bytes" => &mut limits.max_output_bytes,
+            "max_queued_requests" => &mut limits.max_queued_requests,
+            "max_queued_bytes" => &mut limits.max_queued_bytes,
             "max_pending_progress" => &mut limits.max_pending_progress,
             "max_text_bytes" => &mut limits.max_text_bytes,
             "max_methods" => &mut limits.max_methods,

@@ -6,10 +6,13 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use turnout_core::encode;
-use turnout_core::relay::{self as core, Fault, Goal, Kept, Key, Route, Routes, Upstream};
+use turnout_core::relay::{self as core, AtWork, Fault, Goal, Kept, Key, Owner, Route, Routes, Upstream};
+use turnout_core::sync::lock;
 
+use crate::call::Call;
 use crate::clock::duration;
 use crate::connection::Connection;
+use crate::deliver::Handle;
 use crate::json;
 use crate::request::Request;
 use crate::shared::Shared;
@@ -225,6 +228,26 @@ impl Relay {
         let routed = self.inner.pass_on(from, this.parts().0, to, &frame, kept, shared.now());
         shared.finish_route(py, routed)?;
         Ok(true)
+    }
+
+    /// Takes over the newest exchange that a private upstream is at work on, from its relay: the client's request, and
+    /// the call towards the server; None where there is none.
+    fn take_over(&self, upstream: &Bound<'_, Connection>) -> PyResult<Option<(Py<Request>, Py<Call>)>> {
+        let (py, shared) = (upstream.py(), upstream.get().shared());
+        for AtWork { client, record, number } in self.inner.at_work(self.key(upstream.get())?) {
+            let Some(line) = self.inner.line(client) else { continue };
+            let Some(peer) = line.connection(py) else { continue };
+            let call = Py::new(py, Call::new(Arc::clone(shared), None))?;
+            let given = lock(&shared.core).give(number, Owner::Host(Handle(call.clone_ref(py))));
+            let Some(given) = given else { continue };
+            call.get().registered(given);
+            let method = line.method_name(py, &record.method);
+            let request = Py::new(py, Request::new(peer.unbind(), record, method, None))?;
+            line.attach(py, &[request.clone_ref(py)]);
+            self.inner.park(client);
+            return Ok(Some((request, call)));
+        }
+        Ok(None)
     }
 
     /// Answers a request whose upstream is not there; False where it is over.

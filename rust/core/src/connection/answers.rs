@@ -29,6 +29,14 @@ impl<H: Host> Connection<H> {
         self.inbound[slot].as_ref().filter(|_| state.is_live()).map(|entry| &entry.record)
     }
 
+    /// The peer's requests that were not answered yet, each with the handle that was attached.
+    pub fn requests(&self) -> impl Iterator<Item = (&Arc<Record>, Option<&H::Request>)> {
+        let entries = self.inbound.iter().flatten();
+        entries
+            .filter(|entry| entry.record.outcome().is_none())
+            .map(|entry| (&entry.record, entry.owner.as_ref()))
+    }
+
     /// The host's handles of the peer's requests in flight.
     pub fn handled(&self) -> Vec<H::Request> {
         self.inbound.iter().flatten().filter_map(|entry| entry.owner.clone()).collect()

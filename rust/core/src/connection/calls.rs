@@ -24,6 +24,15 @@ impl<H: Host> Connection<H> {
         Ok(record)
     }
 
+    /// Gives a request that was written to another owner; None where it is over, or was not written yet.
+    pub fn give(&mut self, number: u64, owner: H::Call) -> Option<Arc<Record>> {
+        let (slot, state) = self.table.find(number)?;
+        let entry = self.outbound[slot].as_mut().filter(|_| state.is_live())?;
+        entry.record.written()?;
+        entry.owner = Some(owner);
+        Some(Arc::clone(&entry.record))
+    }
+
     /// Registers a request of ours; the caller writes it before anything else.
     pub(crate) fn admit(
         &mut self,
@@ -145,7 +154,7 @@ impl<H: Host> Connection<H> {
         if moved.from == State::Queued && self.output.retract(number) {
             self.release(moved.slot, number);
         } else if self.rules.cancel_way(&record.method, augmented) == CancelWay::Notify {
-            encode::cancelled(self.output.frame(), number, reason);
+            encode::cancelled(self.output.cancel(), number, reason);
             record.note_cancel_written();
             self.counters.cancels_out += 1;
         }

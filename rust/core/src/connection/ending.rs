@@ -6,6 +6,7 @@ use super::{Answer, Connection, Pending};
 use crate::encode;
 use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
+use crate::lanes::Lanes;
 use crate::record::{Direction, Late, Record, Time};
 
 impl<H: Host> Connection<H> {
@@ -127,6 +128,7 @@ impl<H: Host> Connection<H> {
             }
             self.remove_inbound(now, slot, record.number);
         }
+        self.output.lanes = Lanes::default();
         self.tokens.clear();
         self.tasks.clear();
         self.outbound = Vec::new();

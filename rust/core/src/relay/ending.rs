@@ -32,8 +32,12 @@ impl<L: Line> Relay<L> {
                 if !kept::asks(answered, region) || to.rules.revision.is_modern() {
                     let is_error = matches!(end, End::Error(_));
                     let passed = to.answer_with(now, leg.number, frame, answered, is_error, made);
+                    add(match (passed.written, &passed.finished) {
+                        (true, _) => &self.counts.answered,
+                        (false, Some(_)) => &self.counts.undelivered,
+                        (false, None) => &self.counts.too_late,
+                    });
                     round.routed.finished.extend(passed.finished);
-                    add(if passed.written { &self.counts.answered } else { &self.counts.too_late });
                     return;
                 }
                 Fault::NotBridged
@@ -72,6 +76,9 @@ impl<L: Line> Relay<L> {
             add(match fault {
                 Fault::Timeout => &self.counts.timed_out,
                 Fault::UpstreamClosed | Fault::NotThere => &self.counts.upstream_closed,
+                Fault::Overloaded("max_queued_requests" | "max_queued_bytes") => {
+                    &self.counts.overloaded_queue
+                }
                 Fault::Overloaded(_) => &self.counts.overloaded,
                 Fault::NoAttribution => &self.counts.unattributed,
                 _ => &self.counts.refused,

@@ -120,6 +120,7 @@ impl<L: Line> Relay<L> {
             name: matched.as_ref().map_or((Span::default(), b""), Matched::edit),
             request_meta: asked_as.map(|members| &**members),
             owner,
+            lane: source.key.to_word(),
             idle: upstream.map_or(0, |upstream| upstream.idle),
             max: upstream.map_or(0, |upstream| upstream.max),
         };

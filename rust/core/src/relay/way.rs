@@ -5,9 +5,11 @@ use crate::relay::exchange::{Key, Leg, Relaying};
 use crate::relay::fault::Fault;
 use crate::relay::kept;
 use crate::relay::member::{Member, Side};
+use crate::relay::parked;
 use crate::relay::round::Told;
 use crate::relay::route::Goal;
 use crate::relay::{Line, Relay};
+use crate::sync::Ordering;
 
 /// What one event means for the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +54,19 @@ impl<L: Line> Relay<L> {
             // would not start it either.
             (Event::Request { record, .. }, _) if record.outcome().is_some() => Way::Drop,
             (Event::Request { .. }, Side::Upstream { place }) => {
-                place.client().map_or(Way::Refuse(Fault::NoAttribution, None), Way::To)
+                match place.client() {
+                    // It is not asked by requests (R5).
+                    Some(client) if self.is_modern(client) => Way::Host,
+                    Some(client) => Way::To(client),
+                    None => Way::Refuse(Fault::NoAttribution, None),
+                }
             }
-            (Event::Request { frame, envelope, .. }, Side::Client { routes, places, .. }) => {
+            (Event::Request { frame, envelope, .. }, Side::Client { routes, places, parks, .. }) => {
                 match routes.find(frame.of(region), envelope).goal {
                     Goal::Host => Way::Host,
+                    _ if parks.load(Ordering::Acquire) && parked::comes_back(frame.of(region), envelope) => {
+                        Way::Host
+                    }
                     _ if self.is_watched(&envelope.method_name(frame.of(region))) => Way::Host,
                     Goal::Nowhere => Way::Refuse(Fault::NoRoute, None),
                     Goal::Upstream(position) => match places.get(position).and_then(|place| place.key()) {
