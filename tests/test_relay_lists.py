@@ -300,6 +300,37 @@ def test_prompts_and_resources_are_merged_likewise(loop_kind):
     run(loop_kind, main())
 
 
+def test_a_completion_goes_where_its_prompt_or_resource_is(loop_kind):
+    async def main():
+        async with World() as world:
+            routes = [
+                turnout.Route("a", "prompts/get", prefix="a/", strip=True),
+                turnout.Route("b", "prompts/get", prefix="b/", strip=True),
+                turnout.Route("b", "resources/read"),
+            ]
+
+            def completes(name):
+                def answer(request):
+                    return {"by": name, "ref": request.params["ref"]}
+
+                return lambda peer: peer.on_request("completion/complete")(answer)
+
+            world.build(world.server("a", completes("a")), world.server("b", completes("b")), routes=routes)
+            client = await world.client()
+            for ref, by, known_as in (
+                ({"type": "ref/prompt", "name": "a/x"}, "a", {"type": "ref/prompt", "name": "x"}),
+                ({"type": "ref/prompt", "name": "b/x"}, "b", {"type": "ref/prompt", "name": "x"}),
+                ({"type": "ref/resource", "uri": "x"}, "b", {"type": "ref/resource", "uri": "x"}),
+            ):
+                assert await client.send("completion/complete", {"ref": ref}) == {"by": by, "ref": known_as}
+            for ref in ({"type": "ref/prompt", "name": "c/x"}, {"type": "ref/tool"}, None):
+                with pytest.raises(turnout.RemoteError) as caught:
+                    await client.send("completion/complete", {"ref": ref})
+                assert caught.value.code == -32602
+
+    run(loop_kind, main())
+
+
 def test_a_modern_list_says_how_long_it_may_be_kept(loop_kind):
     async def main():
         async with World() as world:

@@ -76,18 +76,23 @@ def test_r6_a_legacy_client_is_asked_on_behalf_of_a_modern_server(loop_kind):
     run(loop_kind, main())
 
 
-def test_r6_the_clients_bytes_go_into_every_round(loop_kind):
+def test_r6_mrt_04_mrt_05_the_bytes_of_both_sides_go_into_every_round(loop_kind):
     async def main():
         async with World() as world:
             world.build(world.upstream(era="modern"))
             seen = []
+            states = [rb'"\u00e9\/{0}"', None, b'"2"']
 
             @world.servers.on_request("tools/call")
             async def call(request):
                 seen.append(request.raw_params)
-                if len(seen) < 3:
-                    return {"resultType": "input_required", "requestState": str(len(seen))}
-                return {}
+                if len(seen) > len(states):
+                    return {}
+                state = states[len(seen) - 1]
+                more = b"" if state is None else b',"requestState": ' + state
+                return (
+                    b'{"resultType":"input_required","inputRequests":{"r":{"method":"roots/list"}}%s}' % more
+                )
 
             client = await world.raw()
             client.transport.write(
@@ -98,16 +103,21 @@ def test_r6_the_clients_bytes_go_into_every_round(loop_kind):
             client.transport.write(
                 b'{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"n" : 1.50, "u":"\\u00e9" }}\n'
             )
-            await client.until(lambda: len(client.lines) == 2)
-            assert json.loads(client.lines[1]) == {
-                "jsonrpc": "2.0",
-                "id": "x",
-                "result": {"resultType": "complete"},
-            }
-            for number, raw in enumerate(seen):
+            for number in range(len(states)):
+                await client.until(lambda number=number: len(client.lines) == number + 2)
+                asked = json.loads(client.lines[number + 1])
+                assert asked["method"] == "roots/list"
+                client.transport.write(
+                    b'{"jsonrpc":"2.0","id":%d,"result":{"roots" : [-0.0]}}\n' % asked["id"]
+                )
+            await client.until(lambda: len(client.lines) == len(states) + 2)
+            answer = {"jsonrpc": "2.0", "id": "x", "result": {"resultType": "complete"}}
+            assert json.loads(client.lines[-1]) == answer
+            for state, raw in zip([None, *states], seen, strict=True):
                 assert b'"n" : 1.50, "u":"\\u00e9"' in raw
-                assert raw.endswith(b"}" if number == 0 else b',"requestState":"%d"}' % number)
-            assert b"requestState" not in seen[0]
+                assert raw.endswith(b"}" if state is None else b',"requestState":%s}' % state)
+                assert (b"requestState" in raw) == (state is not None)
+            assert all(b'"inputResponses":{"r":{"roots" : [-0.0]}}' in raw for raw in seen[1:])
 
     run(loop_kind, main())
 

@@ -65,6 +65,12 @@ KINDS = (
 )
 
 
+COMPLETE = "completion/complete"
+
+COMPLETED = {"ref/prompt": "prompts/get", "ref/resource": "resources/read"}
+"""What uses the thing that a completion refers to."""
+
+
 class Names:
     """Where the names of one kind lead, by the routes of the method that uses them.
 
@@ -139,19 +145,42 @@ class Catalogue:
 
     Args:
         relay: whose it is.
-        names: where the names of each merged kind lead, by the method that lists it.
+        merged: the methods that list what several upstreams have.
+        names: where the names of each kind lead, by the method that uses them.
 
     """
 
-    def __init__(self, relay: Relay, names: dict[str, Names]) -> None:
+    def __init__(self, relay: Relay, merged: Iterable[str], names: dict[str, Names]) -> None:
         self._relay = relay
         self._names = names
+        merged = set(merged)
+        self.kinds = [kind for kind in KINDS if kind.list in merged]
+        """The kinds whose lists are merged."""
         self._partial: dict[tuple[Peer, str], set[int]] = {}
 
-    @property
-    def kinds(self) -> list[Kind]:
-        """The kinds whose lists are merged."""
-        return [kind for kind in KINDS if kind.list in self._names]
+    def leads(self, use: str, name: Any) -> tuple[int, str] | None:
+        """Which upstream a name leads to where `use` uses it, and what that one calls it; None where no route says."""
+        return self._names[use].leads(name) if isinstance(name, str) else None
+
+    async def complete(self, request: Request) -> None:
+        """Send a completion to where the prompt or the resource is that it refers to.
+
+        Raises:
+            RequestError: it refers to nothing that a route leads to.
+
+        """
+        params = request.params or {}
+        ref = params.get("ref") if isinstance(params, dict) else None
+        kind = ref.get("type") if isinstance(ref, dict) else None
+        if ref is None or kind not in COMPLETED:
+            raise RequestError(opening.INVALID_PARAMS, f"a completion refers to {' or '.join(COMPLETED)}")
+        key = "name" if kind == "ref/prompt" else "uri"
+        leads = self.leads(COMPLETED[kind], ref.get(key))
+        if leads is None:
+            raise RequestError(opening.INVALID_PARAMS, f"no server has what the completion's {key} refers to")
+        position, name = leads
+        changed = None if name == ref[key] else {**params, "ref": {**ref, key: name}}
+        await self._relay.forward(request, self._relay.upstreams[position].label, changed)
 
     async def answer(self, request: Request) -> dict[str, Any]:
         """Answer a request for a merged list.
@@ -234,7 +263,7 @@ class Catalogue:
         failed = {position: page for position, page in pages.items() if isinstance(page, (Error, OSError))}
         if failed and not any(page is None or isinstance(page, dict) for page in pages.values()):
             raise self._refusal(failed)
-        names = self._names[kind.list]
+        names = self._names[kind.use]
         items: dict[str, Any] = {}
         for position, page in listed.items():
             for item in page[kind.member]:
@@ -272,7 +301,7 @@ class Catalogue:
 
     def _cursors(self, cursor: Any, kind: Kind) -> dict[int, str | None]:
         """Which upstreams to ask, and from where each goes on."""
-        positions = self._names[kind.list].positions(len(self._relay.upstreams))
+        positions = self._names[kind.use].positions(len(self._relay.upstreams))
         if cursor is None:
             return dict.fromkeys(positions)
         labels = {self._relay.upstreams[position].label: position for position in positions}

@@ -199,11 +199,11 @@ class Peer(Connection):
             {method for handlers in both for method in handlers.outgoing},
         )
 
-    def _ask(self, request: Request, upstream: Peer, result: bytes, rounds: int) -> None:
+    def _ask(self, request: Request, upstream: Peer, result: bytes, state: bytes | None, rounds: int) -> None:
         """Take a request of this client's whose server needs input first; the native part calls it."""
         asking = self.rounds
         assert asking is not None  # noqa: S101
-        self.start_handler(request, lambda taken: asking.go_on(taken, upstream, result, rounds), True)
+        self.start_handler(request, lambda taken: asking.go_on(taken, upstream, result, state, rounds), True)
 
     # ---- filters ----
 

@@ -129,8 +129,7 @@ class Relay(_native.Relay):
         self.router = router
         self.upstreams = list(upstreams)
         plan = declare(upstreams, routes, local)
-        self._catalogue = Catalogue(self, plan.merged)
-        self._resources = plan.resources
+        self._catalogue = Catalogue(self, plan.merged, plan.names)
         self.handlers = Handlers()
         self.on_request = self.handlers.on_request
         self.filter_incoming = self.handlers.filter_incoming
@@ -241,6 +240,7 @@ class Relay(_native.Relay):
             "resources/subscribe": self._subscribe,
             "resources/unsubscribe": self._unsubscribe,
             "logging/setLevel": self._levels.answer,
+            "completion/complete": self._catalogue.complete,
         }
         answers.update((kind.list, self._catalogue.answer) for kind in self._catalogue.kinds)
         handlers = {
@@ -395,7 +395,7 @@ class Relay(_native.Relay):
 
     def leads(self, uri: Any) -> tuple[int, str] | None:
         """Which upstream has a resource, and what it is called there; None where no route says."""
-        return self._resources.leads(uri) if isinstance(uri, str) else None
+        return self._catalogue.leads("resources/read", uri)
 
     def tell(self, client: Peer, method: str) -> None:
         """Tell a client that a list of the relay's own making is another one, as its era has it."""

@@ -61,13 +61,16 @@ class Rounds:
         self._relay = relay
         self._capabilities = capabilities
 
-    async def go_on(self, request: Request, upstream: Peer, result: bytes, rounds: int) -> None:
+    async def go_on(
+        self, request: Request, upstream: Peer, result: bytes, state: bytes | None, rounds: int
+    ) -> None:
         """Ask the client what the server needs, and pass the request on once more, with that.
 
         Args:
             request: the client's request.
             upstream: the connection of the server that asks.
             result: its `InputRequiredResult`.
+            state: the `requestState` in it, as it stood on the wire; None where there is none (MRT-05).
             rounds: how many rounds there were before.
 
         Raises:
@@ -76,8 +79,7 @@ class Rounds:
         """
         place = self._relay.place_of(upstream)
         label = place.upstream.label
-        asked = orjson.loads(result)
-        inputs = asked.get("inputRequests") or {}
+        inputs = orjson.loads(result).get("inputRequests") or {}
         if rounds >= MOST_ROUNDS:
             raise _refusal(f"the server asked for input {rounds} times and did not answer", label)
         if not isinstance(inputs, dict) or len(inputs) > MOST_INPUTS:
@@ -96,8 +98,8 @@ class Rounds:
                 orjson.dumps(key) + b":" + answer for key, answer in zip(inputs, answers, strict=True)
             )
             members.append(b'"inputResponses":{' + said + b"}")
-        if "requestState" in asked:
-            members.append(b'"requestState":' + orjson.dumps(asked["requestState"]))
+        if state is not None:
+            members.append(b'"requestState":' + state)
         params = _with(request.raw_params or b"{}", members)
         try:
             peer = await place.wait()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 from turnout import opening
-from turnout.catalogue import KINDS, names_of
+from turnout.catalogue import COMPLETE, COMPLETED, KINDS, names_of
 from turnout.transports.base import is_target
 from turnout.upstream import Sharing
 
@@ -57,15 +57,15 @@ class Plan:
     Args:
         routes: method, prefix, whether it is stripped, and the position of the upstream or `"host"`.
         fallback: where everything else goes: a position, or `"nowhere"`.
-        merged: where the names of each merged list lead, by the method that lists them.
-        resources: where the URIs of resources lead.
+        merged: the methods that list what several upstreams have.
+        names: where the names of each kind lead, by the method that uses them.
 
     """
 
     routes: list[tuple[str, str, bool, int | str]]
     fallback: int | str
-    merged: dict[str, Names]
-    resources: Names
+    merged: list[str]
+    names: dict[str, Names]
 
 
 def declare(upstreams: Sequence[Upstream], routes: Sequence[Route], local: Iterable[str]) -> Plan:
@@ -91,18 +91,21 @@ def declare(upstreams: Sequence[Upstream], routes: Sequence[Route], local: Itera
     ]
     here = [*_HERE, *local]
     claimed = {method for method, prefix, *_ in declared if not prefix}
-    merged: dict[str, Names] = {}
+    merged: list[str] = []
+    names = {kind.use: names_of(routes, positions, local, kind.use) for kind in KINDS}
     for kind in KINDS:
-        names = names_of(routes, positions, local, kind.use)
-        if kind.list in claimed or kind.list in here or names.is_nowhere:
+        leads = names[kind.use]
+        if kind.list in claimed or kind.list in here or leads.is_nowhere:
             continue
-        if names.sole is None:
-            merged[kind.list] = names
-        elif names.sole != fallback:
-            declared.append((kind.list, "", False, names.sole))
+        if leads.sole is None:
+            merged.append(kind.list)
+        elif leads.sole != fallback:
+            declared.append((kind.list, "", False, leads.sole))
     here += merged
+    if any(names[use].sole != fallback and not names[use].is_nowhere for use in COMPLETED.values()):
+        here.append(COMPLETE)
     declared += [(method, "", False, "host") for method in dict.fromkeys(here) if method not in claimed]
-    return Plan(declared, fallback, merged, names_of(routes, positions, local, "resources/read"))
+    return Plan(declared, fallback, merged, names)
 
 
 def _positions(upstreams: Sequence[Upstream]) -> dict[str, int]:

@@ -279,7 +279,10 @@ impl Shared {
         let raw = (!params.is_empty()).then_some(raw);
         let request = Py::new(py, Request::new(client.clone().unbind(), record, method, raw))?;
         line.attach(py, &[request.clone_ref(py)]);
-        client.call_method1(intern!(py, "_ask"), (request, upstream, result, kept.round)).map(drop)
+        // As it stood on the wire: it goes back byte for byte (MRT-04).
+        let state = envelope::find_member(result.as_bytes(py), "requestState");
+        let state = state.map(|span| PyBytes::new(py, span.of(result.as_bytes(py))));
+        client.call_method1(intern!(py, "_ask"), (request, upstream, &result, state, kept.round)).map(drop)
     }
 
     /// Writes what waits to the transport.
