@@ -70,6 +70,22 @@ def test_a_wrong_upstream_is_told_at_once(loop_kind, options, message):
     run(loop_kind, main())
 
 
+def test_a_route_for_what_the_relay_answers_stands_even_while_the_upstream_is_away(loop_kind):
+    async def main():
+        async with World() as world:
+            world.servers.on_request("resources/subscribe")(lambda request: {"took": request.params["uri"]})
+            world.build(routes=[route("echo", "resources/subscribe"), route("echo", None)])
+            client = await world.raw()
+            # Nothing is open yet.
+            client.transport.write(
+                b'{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"x"}}\n'
+            )
+            await client.until(lambda: client.lines)
+            assert client.lines == ['{"jsonrpc":"2.0","id":1,"result":{"took":"x"}}']
+
+    run(loop_kind, main())
+
+
 def test_one_connection_is_one_upstream(loop_kind):
     async def main():
         async with World() as world:

@@ -188,6 +188,28 @@ def test_r6_a_client_that_answers_with_an_error_ends_its_request(loop_kind):
     run(loop_kind, main())
 
 
+def test_r6_a_client_that_does_not_answer_in_time(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build(world.upstream(era="modern", input_timeout=0.05))
+            needs(world, ELICIT)
+            client = await legacy(world, {"elicitation": {}})
+            told = asyncio.Event()
+
+            @client.on_request("elicitation/create", stops=False)
+            async def think(request):
+                await request.wait_cancelled()
+                told.set()
+
+            with pytest.raises(turnout.RemoteError, match="did not answer") as caught:
+                await client.send("tools/call", {"name": "echo"})
+            assert caught.value.data == {"reason": "input_expired", "sent": True, "upstream": "echo"}
+            await told.wait()
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
 @pytest.mark.parametrize("leaves", [False, True])
 def test_r6_a_cancel_while_the_client_is_asked_ends_both(loop_kind, leaves):
     async def main():

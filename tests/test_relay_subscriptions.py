@@ -229,6 +229,28 @@ def test_a_listen_on_several_servers_of_both_eras(loop_kind):
     run(loop_kind, main())
 
 
+def test_subscriptions_are_bounded(loop_kind, monkeypatch):
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+            world.build()
+            client, modern = await world.client(), await world.client("modern")
+            for _ in range(2):
+                for uri in "xy":
+                    await client.send("resources/subscribe", {"uri": uri})
+            for uri in ("z", "u" * 9000):
+                with pytest.raises(turnout.RemoteError, match="at most 2 subscriptions"):
+                    await client.send("resources/subscribe", {"uri": uri})
+            await client.send("resources/unsubscribe", {"uri": "x"})
+            await client.send("resources/subscribe", {"uri": "z"})
+            _, agreed = await listens(modern, hears(modern), resourceSubscriptions=["x", "y", "z"])
+            assert agreed == {"resourceSubscriptions": ["x", "y"]}
+            assert ("subscribe", "u" * 9000) not in watch.log
+
+    monkeypatch.setattr("turnout.subscriptions.MOST_CHANGES", 2)
+    run(loop_kind, main())
+
+
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 def test_sub_15_subscriptions_outlive_an_epoch(loop_kind, era):
     async def main():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from turnout import opening
-from turnout.errors import CallTimedOut, Error, RemoteError, RequestError
+from turnout.errors import CallTimedOut, Error, LimitExceeded, RemoteError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -328,6 +328,8 @@ def _decoded(cursor: Any) -> dict[str, str]:
 def _reason(error: Error | OSError) -> str:
     if isinstance(error, RequestError):
         return "error"
+    if isinstance(error, LimitExceeded):
+        return "overloaded"
     return "timeout" if isinstance(error, TimeoutError) else "upstream_closed"
 
 

@@ -77,7 +77,8 @@ class Filters:
         It is called with the `Request`, an async function in the loop, a plain one in a thread. It returns None to
         let the request go on byte for byte, `turnout.Forward` to change where it goes or with what, `turnout.Answer`
         to answer it; it raises `RequestError` to refuse it. One that raises anything else, or does not decide in
-        time, fails its own request only. A cancel of the request stops it.
+        time, fails its own request only; a plain function that blocks keeps its thread, though. A cancel of the
+        request stops an async one.
 
         Args:
             method: the method.

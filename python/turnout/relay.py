@@ -67,7 +67,7 @@ class Upstream:
         patience: seconds that a request waits for a connection that is being made, before it is refused.
         list_timeout: seconds that a list merged from several upstreams waits for this one; its part is then left
             out, and the list says so.
-        input_timeout: seconds in which a modern client must come back with what a private legacy server asked for.
+        input_timeout: seconds in which a client must answer what a server of the other era asks, or come back with it.
         restart: how a lost connection is made again; None for not at all.
         shares_log: whether what a shared legacy server logs, which belongs to no client in particular, goes to all
             that share it, each at the level it set; it is dropped otherwise.
@@ -129,6 +129,7 @@ class Relay(_native.Relay):
         self.router = router
         self.upstreams = list(upstreams)
         plan = declare(upstreams, routes, local)
+        self._here = frozenset(plan.here)
         self._catalogue = Catalogue(self, plan.merged, plan.names)
         self.handlers = Handlers()
         self.on_request = self.handlers.on_request
@@ -244,7 +245,9 @@ class Relay(_native.Relay):
         }
         answers.update((kind.list, self._catalogue.answer) for kind in self._catalogue.kinds)
         handlers = {
-            method: Handler(function, is_async=True, stops=True) for method, function in answers.items()
+            method: Handler(function, is_async=True, stops=True)
+            for method, function in answers.items()
+            if method in self._here
         }
         handlers["*"] = Handler(self._wait, is_async=True, stops=True)
         handlers.update(self.handlers.requests)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from turnout import opening
-from turnout.errors import Error, RemoteError, RequestError
+from turnout.errors import CallTimedOut, Error, RemoteError, RequestError
 
 if TYPE_CHECKING:
     from turnout._native import Request
@@ -124,11 +124,17 @@ class Rounds:
             wanted["method"],
             wanted.get("params"),
             timeout=None,
-            max_timeout=upstream.max_timeout,
+            max_timeout=upstream.input_timeout,
             progress=False,
         )
         try:
             return await call.raw()
+        except CallTimedOut as error:
+            raise RequestError(
+                INTERNAL_ERROR,
+                "the client did not answer what the server needs in time",
+                {"reason": "input_expired", "sent": True, "upstream": upstream.label},
+            ) from error
         except RemoteError as error:
             raise RequestError(
                 INTERNAL_ERROR,

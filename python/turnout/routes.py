@@ -57,13 +57,15 @@ class Plan:
     Args:
         routes: method, prefix, whether it is stripped, and the position of the upstream or `"host"`.
         fallback: where everything else goes: a position, or `"nowhere"`.
-        merged: the methods that list what several upstreams have.
+        here: the methods that the relay answers, or its handlers.
+        merged: those of them that list what several upstreams have.
         names: where the names of each kind lead, by the method that uses them.
 
     """
 
     routes: list[tuple[str, str, bool, int | str]]
     fallback: int | str
+    here: list[str]
     merged: list[str]
     names: dict[str, Names]
 
@@ -104,8 +106,9 @@ def declare(upstreams: Sequence[Upstream], routes: Sequence[Route], local: Itera
     here += merged
     if any(names[use].sole != fallback and not names[use].is_nowhere for use in COMPLETED.values()):
         here.append(COMPLETE)
-    declared += [(method, "", False, "host") for method in dict.fromkeys(here) if method not in claimed]
-    return Plan(declared, fallback, merged, names)
+    here = [method for method in dict.fromkeys(here) if method not in claimed]
+    declared += [(method, "", False, "host") for method in here]
+    return Plan(declared, fallback, here, merged, names)
 
 
 def _positions(upstreams: Sequence[Upstream]) -> dict[str, int]:

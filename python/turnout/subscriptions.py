@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from turnout import opening
-from turnout.errors import Error, RemoteError
+from turnout.errors import Error, RemoteError, RequestError
 
 if TYPE_CHECKING:
     from turnout._native import Notification
@@ -33,6 +33,12 @@ LISTS = {
     "notifications/resources/list_changed": "resourcesListChanged",
 }
 """What a `subscriptions/listen` calls the lists' changes."""
+
+MOST_CHANGES = 1024
+"""How many changes one subscriber may want to hear of, by place."""
+
+MOST_CHARACTERS = 8192
+"""How long the URI of a resource may be that somebody subscribes to."""
 
 PAUSE = 1.0
 """Seconds before a listen that its server ended is opened again."""
@@ -79,6 +85,7 @@ class Subscriptions:
         self._relay = relay
         # Each subscriber with what it calls the change: the names of resources may have a prefix for it.
         self._wanted: dict[Place, dict[str, dict[Subscriber, str]]] = {}
+        self._counts: dict[tuple[Place, Subscriber], int] = {}
         self._asked: dict[tuple[Peer, str], asyncio.Future[None]] = {}
         self._listens: dict[tuple[Peer, str], asyncio.Task[None]] = {}
         self._acknowledged: dict[tuple[Peer, int], asyncio.Future[None]] = {}
@@ -104,12 +111,18 @@ class Subscriptions:
             called: what the subscriber calls the resource; None for the same.
 
         Raises:
-            RemoteError: the upstream refused it.
+            RequestError: the upstream refused it, or the subscriber wants too much.
             PeerLost: it was lost meanwhile.
 
         """
+        key = (place, subscriber)
+        is_new = subscriber not in self._wanted.get(place, {}).get(change, {})
+        if is_new and (self._counts.get(key, 0) >= MOST_CHANGES or len(change) > MOST_CHARACTERS):
+            message = f"at most {MOST_CHANGES} subscriptions, of URIs of at most {MOST_CHARACTERS} characters"
+            raise RequestError(opening.INVALID_PARAMS, message)
         self._follow(peer, place)
         self._wanted.setdefault(place, {}).setdefault(change, {})[subscriber] = called or change
+        self._counts[key] = self._counts.get(key, 0) + is_new
         try:
             await asyncio.shield(self._ask(peer, change))
         except BaseException:
@@ -141,7 +154,12 @@ class Subscriptions:
         """Take one subscriber out; True where it was the last."""
         changes = self._wanted.get(place, {})
         subscribers = changes.get(change, {})
-        if subscribers.pop(subscriber, None) is None or subscribers:
+        if subscribers.pop(subscriber, None) is None:
+            return False
+        self._counts[place, subscriber] -= 1
+        if not self._counts[place, subscriber]:
+            del self._counts[place, subscriber]
+        if subscribers:
             return False
         del changes[change]
         if not changes:
