@@ -80,7 +80,12 @@ def test_max_inbound(count):
     refused = wire.written()
     if count > 3:
         assert refused[0]["id"] == 3
-        assert refused[0]["error"]["data"] == {"reason": "overloaded", "limit": "max_inbound", "value": 3}
+        assert refused[0]["error"]["data"] == {
+            "reason": "overloaded",
+            "limit": "max_inbound",
+            "value": 3,
+            "sent": False,
+        }
         asked[0].respond({})
         wire.ask(3)
     else:

@@ -7,6 +7,8 @@ is only passed on never becomes a Python object.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -113,10 +115,11 @@ class Relay(_native.Relay):
         upstreams: Sequence[Upstream],
         routes: Sequence[Route] = (),
         local: Iterable[str] = (),
+        max_in_flight: int = 1 << 20,
     ) -> Self:
         """Declare a relay; `Router.relay` says what the arguments are."""
         known = [(upstream.label, upstream.timeout, upstream.max_timeout, True) for upstream in upstreams]
-        return super().__new__(cls, known, *_declared(upstreams, routes, local))
+        return super().__new__(cls, known, *_declared(upstreams, routes, local), max_in_flight)
 
     def __init__(
         self,
@@ -124,6 +127,7 @@ class Relay(_native.Relay):
         upstreams: Sequence[Upstream],
         _routes: Sequence[Route] = (),
         _local: Iterable[str] = (),
+        _max_in_flight: int = 1 << 20,
     ) -> None:
         self.router = router
         self.upstreams = list(upstreams)
@@ -199,11 +203,31 @@ class Relay(_native.Relay):
         """Where the connection stands that serves `client`."""
         return self._held[client][position]
 
-    async def close(self) -> None:
-        """Let every client and every connection of an upstream go; bounded, and idempotent."""
-        for places in self._places:
-            for place in places:
-                await place.close()
+    async def close(self, *, drain: float = 0.0) -> None:
+        """Take no new requests, end those in flight, close the upstreams' connections; bounded, and idempotent.
+
+        Args:
+            drain: seconds in which requests in flight may still end by themselves. New ones are refused
+                meanwhile (`draining`, nothing was sent); what is left then is cancelled upstream, and answered.
+
+        """
+        self.close_admission()
+        if drain > 0:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._empty(), drain)
+        places = [place for places in self._places for place in places]
+        for place in places:
+            if place.peer is not None and place.peer.is_open:
+                self.cancel_rest(place.peer)
+        await asyncio.gather(*(place.close() for place in places))
+
+    async def _empty(self) -> None:
+        ended = self.router.records.follow(capacity=1)
+        try:
+            while self.in_flight:
+                await ended.__anext__()
+        finally:
+            ended.close()
 
     # ---- requests that Python answers ----
 

@@ -25,6 +25,8 @@ pub struct Limits {
     pub max_queued_bytes: usize,
     /// Most progress updates waiting for one subscriber; then the newest replaces the newest.
     pub max_pending_progress: usize,
+    /// Most progress updates passed on for one request in a second; beyond it the newest replaces the newest.
+    pub max_progress_rate: usize,
     /// Longest progress message or cancel reason kept, in bytes.
     pub max_text_bytes: usize,
     /// Most distinct method names remembered per connection.
@@ -44,6 +46,7 @@ impl Default for Limits {
             max_queued_requests: 1 << 17,
             max_queued_bytes: 64 << 20,
             max_pending_progress: 256,
+            max_progress_rate: 10_000,
             max_text_bytes: 4096,
             max_methods: 256,
         }

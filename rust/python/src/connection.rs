@@ -168,6 +168,7 @@ fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
             "max_queued_requests" => &mut limits.max_queued_requests,
             "max_queued_bytes" => &mut limits.max_queued_bytes,
             "max_pending_progress" => &mut limits.max_pending_progress,
+            "max_progress_rate" => &mut limits.max_progress_rate,
             "max_text_bytes" => &mut limits.max_text_bytes,
             "max_methods" => &mut limits.max_methods,
             _ => return Err(PyTypeError::new_err(format!("there is no limit named {name:?}"))),
@@ -217,6 +218,7 @@ impl Connection {
             idle: AtomicU64::new(60_000_000_000),
             max: AtomicU64::new(3_600_000_000_000),
             observed: Mutex::new(None),
+            shows_late: AtomicBool::new(true),
             timer: Mutex::new(Timer::default()),
             batch: Mutex::new(Batch::default()),
             handlers: Mutex::new(HashMap::new()),
@@ -563,9 +565,11 @@ impl Connection {
         *lock(&self.shared.outgoing) = outgoing;
     }
 
-    /// Which notifications are handed over: these methods, or all for None.
-    #[pyo3(signature = (methods))]
-    fn observe(&self, methods: Option<HashSet<String>>) {
+    /// Which notifications are handed over: these methods, or all for None; and whether late answers and late
+    /// progress are.
+    #[pyo3(signature = (methods, *, late = true))]
+    fn observe(&self, methods: Option<HashSet<String>>, late: bool) {
+        self.shared.shows_late.store(late, Ordering::Relaxed);
         let built_in = ["notifications/cancelled", "notifications/progress"];
         let shows =
             methods.as_ref().is_some_and(|methods| built_in.iter().any(|name| methods.contains(*name)));

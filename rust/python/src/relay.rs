@@ -102,16 +102,21 @@ impl Relay {
 #[pymethods]
 impl Relay {
     /// A relay to `upstreams` (name, timeout and max timeout in seconds or None, whether requests wait while no
-    /// connection is there), by `routes` (method, prefix of the name, whether it is stripped, goal).
+    /// connection is there), by `routes` (method, prefix of the name, whether it is stripped, goal), with at most
+    /// `max_in_flight` requests of clients in flight to all of them.
     #[new]
-    #[pyo3(signature = (upstreams, routes, fallback, *_arguments, **_options))]
+    #[pyo3(signature = (upstreams, routes, fallback, max_in_flight, *_arguments, **_options))]
     fn new(
         upstreams: Vec<(String, Option<f64>, Option<f64>, bool)>,
         routes: Vec<(String, String, bool, Given)>,
         fallback: Given,
+        max_in_flight: u64,
         _arguments: &Bound<'_, PyTuple>,
         _options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
+        if max_in_flight == 0 {
+            return Err(PyValueError::new_err("max_in_flight must be at least 1"));
+        }
         let mut known = Vec::new();
         for (name, idle, max, waits) in upstreams {
             let (idle, max) = (duration(idle, "timeout")?, duration(max, "max_timeout")?);
@@ -129,7 +134,7 @@ impl Relay {
         });
         let routes = Routes::new(routes, fallback.0)
             .map_err(|conflict| PyValueError::new_err(conflict.to_string()))?;
-        Ok(Self { inner: Arc::new(core::Relay::new(known)), routes: Arc::new(routes) })
+        Ok(Self { inner: Arc::new(core::Relay::new(known, max_in_flight)), routes: Arc::new(routes) })
     }
 
     /// Takes a client in; `places` says where its upstreams stand, one for each, in their order.
@@ -207,6 +212,24 @@ impl Relay {
         let routed = self.inner.refuse(key, this.parts().0, Fault::UpstreamClosed, position, shared.now());
         shared.finish_route(py, routed)?;
         Ok(true)
+    }
+
+    /// Takes no new requests of clients any more; what is in flight goes on.
+    fn close_admission(&self) {
+        self.inner.close_admission();
+    }
+
+    /// Cancels what is in flight to one connection of an upstream, and answers who asked for it.
+    fn cancel_rest(&self, upstream: &Bound<'_, Connection>) -> PyResult<()> {
+        let shared = upstream.get().shared();
+        let routed = self.inner.cancel_rest(self.key(upstream.get())?, shared.now());
+        shared.finish_route(upstream.py(), routed)
+    }
+
+    /// Requests that were passed on and have not ended, whoever asked.
+    #[getter]
+    fn in_flight(&self) -> u64 {
+        self.inner.in_flight()
     }
 
     /// What the relay counts.

@@ -103,6 +103,8 @@ pub struct Shared {
     pub idle: AtomicU64,
     pub max: AtomicU64,
     pub observed: Mutex<Option<HashSet<String>>>,
+    /// Whether late answers and late progress are handed over.
+    pub shows_late: AtomicBool,
     pub timer: Mutex<Timer>,
     /// An empty batch with room, for the next read.
     pub batch: Mutex<Batch<Relaying<Python_>>>,

@@ -43,7 +43,7 @@ impl<L: Line> Relay<L> {
             // Cancelled in the batch that brought it, or by the end of its channel: no trace upstream (S3). The host
             // would not start it either.
             (Event::Request { record, .. }, _) if record.outcome().is_some() => Way::Drop,
-            (Event::Request { .. }, Side::Upstream { place }) => {
+            (Event::Request { .. }, Side::Upstream { place, .. }) => {
                 place.client().map_or(Way::Refuse(Fault::NoAttribution, None), Way::To)
             }
             (Event::Request { frame, envelope, .. }, Side::Client { routes, places, .. }) => {
@@ -73,8 +73,6 @@ impl<L: Line> Relay<L> {
                     _ => Way::Spread,
                 }
             }
-            // The record has it, the counters have it; on the way through it is nobody's event.
-            (Event::LateResponse { .. } | Event::LateProgress { .. }, Side::Upstream { .. }) => Way::Drop,
             _ => Way::Host,
         }
     }
