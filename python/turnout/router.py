@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -75,6 +76,7 @@ class Router:
         self._kept: set[asyncio.Task[Any]] = set()
         self._threads: ThreadPoolExecutor | None = None
         self._closed = False
+        self._process = os.getpid()
         self._relays: list[Relay] = []
 
     @property
@@ -149,6 +151,7 @@ class Router:
                 accepted(peer)
             return peer
 
+        self._check()
         await listener.start(accept)
         self._listeners.append(listener)
 
@@ -172,6 +175,7 @@ class Router:
             ValueError: an upstream is unknown or named twice, or two routes claim the same requests.
 
         """
+        self._check()
         known = [item if isinstance(item, Upstream) else Upstream(item) for item in upstreams]
         relay = Relay(self, known, tuple(routes), tuple(local), max_in_flight)
         self._relays.append(relay)
@@ -228,11 +232,18 @@ class Router:
             self.records.put(records)
 
     def _adopt(self, name: str, transport: str) -> Peer:
-        if self._closed:
-            raise RuntimeError("the router is closed")
+        self._check()
         peer = Peer(self, name, transport)
         self._peers.add(peer)
         return peer
+
+    def _check(self) -> None:
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                "this router belongs to the process that made it; after os.fork, make a new one"
+            )
+        if self._closed:
+            raise RuntimeError("the router is closed")
 
     def _apply_handlers(self) -> None:
         for peer in self._peers:

@@ -29,6 +29,7 @@ use crate::call::Call;
 use crate::clock::{Clock, Patience, duration};
 use crate::deliver::{Handle, Python_, Sink, deliver};
 use crate::input::Input;
+use crate::process::Process;
 use crate::record::Ledger;
 use crate::request::Request;
 use crate::serving::{Serving, task_options};
@@ -56,6 +57,7 @@ impl Connection {
     /// A call from within the deliveries of another one leaves its bytes to that one.
     fn pump<'py>(slf: &Bound<'py, Self>, wake: Wake, sink: &Sink<'_, 'py>) -> PyResult<()> {
         let this = slf.get();
+        this.shared.process.check()?;
         let input = this.input.get();
         loop {
             let Some(mut frames) = input.take() else { return Ok(()) };
@@ -207,6 +209,7 @@ impl Connection {
         let manual = clock.get().is_manual();
         let shared = Arc::new(Shared {
             core: Mutex::new(core),
+            process: Process::current(),
             clock,
             manual,
             max_pending_progress: limits.max_pending_progress,
@@ -252,6 +255,7 @@ impl Connection {
         scope: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Py<Call>> {
         let (py, shared) = (slf.py(), &slf.get().shared);
+        shared.process.check()?;
         Connection::remember(slf)?;
         let idle = timeout.or(shared.idle.load(Ordering::Relaxed));
         let max = max_timeout.or(shared.max.load(Ordering::Relaxed));
@@ -302,6 +306,7 @@ impl Connection {
     #[pyo3(signature = (method, params = None))]
     fn notify(slf: &Bound<'_, Self>, method: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let (py, shared) = (slf.py(), &slf.get().shared);
+        shared.process.check()?;
         let filtered = shared.filter_outgoing(py, method, params)?;
         let json = json::params(filtered.as_ref().or(params))?;
         let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());

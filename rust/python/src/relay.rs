@@ -10,6 +10,7 @@ use turnout_core::relay::{self as core, Fault, Goal, Key, Route, Routes, Upstrea
 
 use crate::clock::duration;
 use crate::connection::Connection;
+use crate::process::Process;
 use crate::request::Request;
 use crate::shared::Shared;
 
@@ -18,6 +19,7 @@ use crate::shared::Shared;
 pub struct Relay {
     inner: Arc<core::Relay<Shared>>,
     routes: Arc<Routes>,
+    process: Process,
 }
 
 /// Where a connection to an upstream stands, epoch after epoch, for the clients that hold the place.
@@ -78,7 +80,9 @@ impl Relay {
         key.ok_or_else(|| PyValueError::new_err("the connection does not belong to this relay"))
     }
 
-    fn may_join(connection: &Connection) -> PyResult<()> {
+    fn may_join(&self, connection: &Connection) -> PyResult<()> {
+        self.process.check()?;
+        connection.shared().process.check()?;
         if connection.shared().is_relayed() {
             return Err(PyRuntimeError::new_err("the connection belongs to a relay already"));
         }
@@ -134,12 +138,16 @@ impl Relay {
         });
         let routes = Routes::new(routes, fallback.0)
             .map_err(|conflict| PyValueError::new_err(conflict.to_string()))?;
-        Ok(Self { inner: Arc::new(core::Relay::new(known, max_in_flight)), routes: Arc::new(routes) })
+        Ok(Self {
+            inner: Arc::new(core::Relay::new(known, max_in_flight)),
+            routes: Arc::new(routes),
+            process: Process::current(),
+        })
     }
 
     /// Takes a client in; `places` says where its upstreams stand, one for each, in their order.
     fn add_client(&self, client: &Bound<'_, Connection>, places: Vec<Bound<'_, Place>>) -> PyResult<()> {
-        Self::may_join(client.get())?;
+        self.may_join(client.get())?;
         let positions = places.iter().map(|place| place.get().inner.position);
         if !positions.eq(0..self.inner.upstreams().len()) {
             return Err(PyValueError::new_err("a client holds one place for each upstream, in their order"));
@@ -153,7 +161,7 @@ impl Relay {
 
     /// Takes the connection of an upstream in, which stands at `place` from now on.
     fn add_upstream(&self, upstream: &Bound<'_, Connection>, place: &Bound<'_, Place>) -> PyResult<()> {
-        Self::may_join(upstream.get())?;
+        self.may_join(upstream.get())?;
         let (shared, place) = (upstream.get().shared(), &place.get().inner);
         let key = self.inner.reserve_upstream(Arc::clone(shared), Arc::clone(place));
         shared.join(&self.inner, key, !place.is_private);
