@@ -298,6 +298,7 @@ impl<H: Host> Connection<H> {
             + self.ids.capacity() * size_of::<u32>()
             + self.wheel.bytes()
             + self.paces.bytes()
+            + self.pending.capacity() * 8
             + self.output.capacity()
     }
 
