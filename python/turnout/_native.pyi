@@ -11,6 +11,7 @@ from typing_extensions import Self, disjoint_base
 _T = TypeVar("_T")
 
 __all__ = [
+    "LIMITS",
     "Call",
     "Clock",
     "Connection",
@@ -34,6 +35,9 @@ __all__ = [
 
 class _Joinable(Protocol):
     def add(self, call: Call) -> None: ...
+
+LIMITS: Final[dict[str, int]]
+"""The limits of a connection by name, with their defaults."""
 
 def build_info() -> dict[str, Any]:
     """What is running: `version`, `profile` (`"release"` or `"debug"`), `free_threaded`."""
