@@ -97,6 +97,7 @@ class World:
             await asyncio.sleep(0.005)
         for peer in self.gateway.peers:
             assert not any(peer.entries().values()), peer.entries()
+        assert self.relay.in_flight == 0
 
     async def __aenter__(self):
         return self

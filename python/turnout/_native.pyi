@@ -11,6 +11,7 @@ from typing_extensions import Self, disjoint_base
 _T = TypeVar("_T")
 
 __all__ = [
+    "LIMITS",
     "Call",
     "Clock",
     "Connection",
@@ -34,6 +35,9 @@ __all__ = [
 
 class _Joinable(Protocol):
     def add(self, call: Call) -> None: ...
+
+LIMITS: Final[dict[str, int]]
+"""The limits of a connection by name, with their defaults."""
 
 def build_info() -> dict[str, Any]:
     """What is running: `version`, `profile` (`"release"` or `"debug"`), `free_threaded`."""
@@ -616,8 +620,14 @@ class Connection:
                 `cancel_discover`, `cancel_late_tasks`.
 
         """
-    def observe(self, methods: Iterable[str] | None) -> None:
-        """Which notifications are handed over: these, `"*"` for any; None for all but built-in ones."""
+    def observe(self, methods: Iterable[str] | None, *, late: bool = True) -> None:
+        """Which notifications are handed over: these, `"*"` for any; None for all but built-in ones.
+
+        Args:
+            methods: their methods.
+            late: whether late answers and late progress are handed over, too.
+
+        """
     def follow_records(
         self, follower: Callable[[list[Record]], object] | None, *, every: bool = False
     ) -> None:
@@ -666,6 +676,7 @@ class Relay:
         upstreams: list[tuple[str, float | None, float | None, bool]],
         routes: list[tuple[str, str, bool, int | str]],
         fallback: int | str,
+        max_in_flight: int,
         *_arguments: Any,
         **_options: Any,
     ) -> Self: ...
@@ -685,5 +696,12 @@ class Relay:
     def take_over(self, upstream: Connection) -> tuple[Request, Call] | None: ...
     def refuse(self, request: Request, position: int | None = None) -> bool:
         """Answer a request whose upstream is not there; False where it is over."""
+    def close_admission(self) -> None:
+        """Take no new requests of clients any more; what is in flight goes on."""
+    def cancel_rest(self, upstream: Connection) -> None:
+        """Cancel what is in flight to a connection of an upstream, and answer who asked for it."""
+    @property
+    def in_flight(self) -> int:
+        """Requests that were passed on and have not ended, whoever asked."""
     def counters(self) -> dict[str, int]:
         """What the relay counts, by cause."""

@@ -91,6 +91,7 @@ class Handlers:
         It gets a `LateResponse`, `LateProgress`, `Unmatched` or `Refused`.
         """
         self.listeners.append(function)
+        self.changed()
         return function
 
     def filter_incoming(self, method: str) -> Callable[[H], H]:

@@ -193,7 +193,7 @@ class Peer(Connection):
             }
         )
         observed = {method for handlers in both for method in handlers.observers}
-        self.observe(observed)
+        self.observe(observed, late=any(handlers.listeners for handlers in both))
         self.filter(
             {method for handlers in both for method in handlers.incoming},
             {method for handlers in both for method in handlers.outgoing},

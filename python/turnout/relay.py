@@ -113,11 +113,12 @@ class Relay(_native.Relay):
         upstreams: Sequence[Upstream],
         routes: Sequence[Route] = (),
         local: Iterable[str] = (),
+        max_in_flight: int = 1 << 20,
     ) -> Self:
         """Declare a relay; `Router.relay` says what the arguments are."""
         known = [(upstream.label, upstream.timeout, upstream.max_timeout, True) for upstream in upstreams]
         plan = declare(upstreams, routes, local)
-        return super().__new__(cls, known, plan.routes, plan.fallback)
+        return super().__new__(cls, known, plan.routes, plan.fallback, max_in_flight)
 
     def __init__(
         self,
@@ -125,6 +126,7 @@ class Relay(_native.Relay):
         upstreams: Sequence[Upstream],
         routes: Sequence[Route] = (),
         local: Iterable[str] = (),
+        _max_in_flight: int = 1 << 20,
     ) -> None:
         self.router = router
         self.upstreams = list(upstreams)
@@ -213,11 +215,31 @@ class Relay(_native.Relay):
         """Where a connection of an upstream stands."""
         return self._place_of[upstream]
 
-    async def close(self) -> None:
-        """Let every client and every connection of an upstream go; bounded, and idempotent."""
-        for places in self._places:
-            for place in places:
-                await place.close()
+    async def close(self, *, drain: float = 0.0) -> None:
+        """Take no new requests, end those in flight, close the upstreams' connections; bounded, and idempotent.
+
+        Args:
+            drain: seconds in which requests in flight may still end by themselves. New ones are refused
+                meanwhile (`draining`, nothing was sent); what is left then is cancelled upstream, and answered.
+
+        """
+        self.close_admission()
+        if drain > 0:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._empty(), drain)
+        places = [place for places in self._places for place in places]
+        for place in places:
+            if place.peer is not None and place.peer.is_open:
+                self.cancel_rest(place.peer)
+        await asyncio.gather(*(place.close() for place in places))
+
+    async def _empty(self) -> None:
+        ended = self.router.records.follow(capacity=1)
+        try:
+            while self.in_flight:
+                await ended.__anext__()
+        finally:
+            ended.close()
 
     # ---- requests that Python answers ----
 

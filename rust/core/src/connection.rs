@@ -21,7 +21,8 @@ use crate::event::{Batch, Host};
 use crate::flight::Outcome;
 use crate::ledger::Ledger;
 use crate::limits::{Exceeded, Limits, clip};
-use crate::output::Output;
+use crate::output::{About, Output};
+use crate::pace::Pace;
 use crate::record::{Peer, Progress, Record, Time};
 use crate::rules::{Forbidden, Rules};
 use crate::table::Table;
@@ -49,10 +50,11 @@ pub(crate) struct Outbound<C> {
 pub(crate) struct Inbound<R> {
     pub(crate) record: Arc<Record>,
     pub(crate) owner: Option<R>,
-    /// Where the last progress of it ended in the output.
-    pub(crate) progress_end: u64,
-    /// Progress that waits for the transport; newer progress replaces it.
+    /// What the output holds about it.
+    pub(crate) about: About,
+    /// Progress that waits for the transport, or for its time; newer progress replaces it.
     pub(crate) pending: Option<Pending>,
+    pub(crate) pace: Pace,
     pub(crate) declines: bool,
     pub(crate) augmented: bool,
     /// Whether a listen was acknowledged (SUB-02).
@@ -189,6 +191,8 @@ pub struct Connection<H: Host> {
     methods: HashMap<Box<str>, Arc<str>, RandomState>,
     wheel: Wheel,
     due: Vec<usize>,
+    /// When progress that came too fast may be passed on, by slots in `inbound`.
+    pub(crate) paces: Wheel,
     pub(crate) output: Output,
     pub(crate) congested: bool,
     pub(crate) pending: Vec<u64>,
@@ -241,6 +245,7 @@ impl<H: Host> Connection<H> {
             methods: HashMap::default(),
             wheel: Wheel::new(),
             due: Vec::new(),
+            paces: Wheel::new(),
             output: Output::default(),
             congested: false,
             pending: Vec::new(),
@@ -283,7 +288,7 @@ impl<H: Host> Connection<H> {
             ("inbound", self.inbound.iter().flatten().count()),
             ("ids", self.ids.len()),
             ("tokens", self.tokens.len() + self.tasks.len()),
-            ("deadlines", self.wheel.len()),
+            ("deadlines", self.wheel.len() + self.paces.len()),
         ]
     }
 
@@ -295,6 +300,8 @@ impl<H: Host> Connection<H> {
             + self.inbound.capacity() * size_of::<Option<Inbound<H::Request>>>()
             + self.ids.capacity() * size_of::<u32>()
             + self.wheel.bytes()
+            + self.paces.bytes()
+            + self.pending.capacity() * 8
             + self.output.capacity()
     }
 
@@ -368,8 +375,9 @@ impl<R> Inbound<R> {
         Self {
             record,
             owner: None,
-            progress_end: 0,
+            about: About::default(),
             pending: None,
+            pace: Pace::default(),
             declines: false,
             augmented,
             acknowledged: false,

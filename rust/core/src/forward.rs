@@ -13,6 +13,7 @@ use crate::event::{AnswerFrame, Batch, Host};
 use crate::flight::{CancelledBy, Event as Happening, State};
 use crate::id;
 use crate::limits::{Exceeded, clip};
+use crate::output::Kind;
 use crate::record::{Progress, Record, Time};
 use crate::rules::method;
 use crate::span::Span;
@@ -118,7 +119,7 @@ impl<H: Host> Connection<H> {
         let record = Arc::clone(&entry.record);
         if !silent {
             let id = record.wire_id();
-            let out = self.output.result_after(entry.progress_end);
+            let out = self.output.result_of(entry.about);
             splice(out, frame, [(answered.id, id), (answered.subscription_id, id)]);
             record.note_written(now);
         }
@@ -152,19 +153,23 @@ impl<H: Host> Connection<H> {
             return false;
         }
         let full = self.output.len() + frame.len() > self.limits.max_output_bytes;
-        if self.congested || full {
+        let too_soon = entry.pace.step(now, self.limits.max_progress_rate).err();
+        if self.congested || full || too_soon.is_some() {
             let mut pending = Vec::new();
             splice(&mut pending, frame, [(token, entry.record.wire_token())]);
             if entry.pending.replace(Pending::Frame(pending.into_boxed_slice())).is_some() {
                 self.counters.progress_coalesced += 1;
+            } else if let Some(next) = too_soon {
+                self.paces.set(slot, next, now);
             } else {
-                self.pending.push(number);
+                self.wait_with_progress(number);
             }
             return true;
         }
-        entry.pending = None;
-        splice(self.output.frame(), frame, [(token, entry.record.wire_token())]);
-        entry.progress_end = self.output.position();
+        // What waited for its time is older than this.
+        self.counters.progress_coalesced += u64::from(entry.pending.take().is_some());
+        let edit = (token, entry.record.wire_token());
+        self.output.about(&mut entry.about, Kind::Progress, |out| splice(out, frame, [edit]));
         self.counters.progress_out += 1;
         true
     }
@@ -184,8 +189,9 @@ impl<H: Host> Connection<H> {
         };
         // Nothing after the end of its listen (race 13).
         let Some((slot, State::Running)) = self.arrivals.find(number) else { return Err(SendError::Closed) };
-        let Some(entry) = self.inbound[slot].as_ref() else { return Err(SendError::Closed) };
-        splice(self.output.frame(), frame, [(span, entry.record.wire_id())]);
+        let Some(entry) = self.inbound[slot].as_mut() else { return Err(SendError::Closed) };
+        let edit = (span, entry.record.wire_id());
+        self.output.about(&mut entry.about, Kind::Notification, |out| splice(out, frame, [edit]));
         Ok(())
     }
 
@@ -208,6 +214,17 @@ impl<H: Host> Connection<H> {
         Self::finish(&record, moved.to.outcome().unwrap_or(crate::flight::Outcome::Cancelled), now, batch);
         self.remove_inbound(now, moved.slot, number);
         true
+    }
+
+    /// Cancels every request that was passed on to this peer and has not ended.
+    pub fn cancel_legs(&mut self, now: Time, by: CancelledBy, reason: Option<&str>, batch: &mut Batch<H>) {
+        let legs = self.outbound.iter().flatten().filter(|entry| entry.record.is_leg);
+        let legs: Vec<u64> = legs.map(|entry| entry.record.number).collect();
+        for number in legs {
+            if self.table.find(number).is_some_and(|(_, state)| state.is_live()) {
+                self.cancel(now, number, by, reason, batch);
+            }
+        }
     }
 
     /// Frees the token of a request that was answered with a task which is over now (P6).

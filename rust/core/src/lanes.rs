@@ -13,12 +13,12 @@ use crate::limits::{Exceeded, Limits};
 /// See the module's text.
 #[derive(Default)]
 pub struct Lanes {
-    lanes: HashMap<u64, Lane, RandomState>,
+    by_sender: HashMap<u64, Lane, RandomState>,
     /// Whose turn it is next; a ticket that its lane does not hold any more is void.
     turns: VecDeque<(u64, u64)>,
     tickets: u64,
-    /// In which lane a request waits.
-    lane_of: HashMap<u64, u64, RandomState>,
+    /// Who sent a request that waits.
+    sender_of: HashMap<u64, u64, RandomState>,
     bytes: usize,
 }
 
@@ -32,18 +32,19 @@ struct Lane {
 
 impl Lanes {
     /// Bytes waiting.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// True where nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.lanes.is_empty()
+        self.by_sender.is_empty()
     }
 
     /// Whether one more request of `size` bytes may wait in a lane.
     pub fn room(&self, lane: u64, size: usize, limits: &Limits) -> Result<(), Exceeded> {
-        let (requests, bytes) = self.lanes.get(&lane).map_or((0, 0), |lane| (lane.waiting.len(), lane.bytes));
+        let (requests, bytes) =
+            self.by_sender.get(&lane).map_or((0, 0), |lane| (lane.waiting.len(), lane.bytes));
         if requests >= limits.max_queued_requests {
             return Err(Exceeded { limit: "max_queued_requests", value: limits.max_queued_requests });
         }
@@ -56,7 +57,7 @@ impl Lanes {
     /// Lets request `number` wait in a lane.
     pub fn push(&mut self, lane: u64, number: u64, frame: Vec<u8>) {
         let key = lane;
-        let lane = self.lanes.entry(key).or_insert_with(|| {
+        let lane = self.by_sender.entry(key).or_insert_with(|| {
             self.tickets += 1;
             self.turns.push_back((key, self.tickets));
             Lane { ticket: self.tickets, ..Lane::default() }
@@ -64,22 +65,22 @@ impl Lanes {
         lane.bytes += frame.len();
         self.bytes += frame.len();
         lane.waiting.push_back((number, frame));
-        self.lane_of.insert(number, key);
+        self.sender_of.insert(number, key);
     }
 
     /// Takes request `number` back; false where it does not wait.
     pub fn retract(&mut self, number: u64) -> bool {
-        let Some(key) = self.lane_of.remove(&number) else { return false };
-        let Some(lane) = self.lanes.get_mut(&key) else { return false };
+        let Some(key) = self.sender_of.remove(&number) else { return false };
+        let Some(lane) = self.by_sender.get_mut(&key) else { return false };
         let Ok(at) = lane.waiting.binary_search_by_key(&number, |(number, _)| *number) else { return false };
         let size = lane.waiting.remove(at).map_or(0, |(_, frame)| frame.len());
         lane.bytes -= size;
         self.bytes -= size;
         if lane.waiting.is_empty() {
-            self.lanes.remove(&key);
+            self.by_sender.remove(&key);
             // Void tickets must not pile up while nothing leaves.
-            if self.turns.len() > 2 * self.lanes.len() + 16 {
-                let lanes = &self.lanes;
+            if self.turns.len() > 2 * self.by_sender.len() + 16 {
+                let lanes = &self.by_sender;
                 self.turns.retain(|(key, ticket)| lanes.get(key).is_some_and(|lane| lane.ticket == *ticket));
             }
         }
@@ -89,13 +90,15 @@ impl Lanes {
     /// Moves requests to `out` until it holds `most` bytes, at least one; their numbers go to `taken`.
     pub fn take(&mut self, out: &mut Vec<u8>, taken: &mut Vec<u64>, most: usize) {
         while let Some((key, ticket)) = self.turns.pop_front() {
-            let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.ticket == ticket) else { continue };
+            let Some(lane) = self.by_sender.get_mut(&key).filter(|lane| lane.ticket == ticket) else {
+                continue;
+            };
             let Some((number, frame)) = lane.waiting.pop_front() else { continue };
             lane.bytes -= frame.len();
             self.bytes -= frame.len();
-            self.lane_of.remove(&number);
+            self.sender_of.remove(&number);
             if lane.waiting.is_empty() {
-                self.lanes.remove(&key);
+                self.by_sender.remove(&key);
             } else {
                 self.turns.push_back((key, ticket));
             }
@@ -136,7 +139,7 @@ mod tests {
         assert_eq!(take(&mut lanes, 9), "6;7;2;8;3;");
         push(&mut lanes, 9, 9);
         assert_eq!(take(&mut lanes, 100), "4;9;5;");
-        assert!(lanes.is_empty() && lanes.len() == 0);
+        assert!(lanes.is_empty() && lanes.bytes() == 0);
     }
 
     #[test]
@@ -146,12 +149,12 @@ mod tests {
             push(&mut lanes, number % 2, number);
         }
         assert!(lanes.retract(3) && !lanes.retract(3) && !lanes.retract(9));
-        assert_eq!(lanes.len(), 10);
+        assert_eq!(lanes.bytes(), 10);
         assert_eq!(take(&mut lanes, 3), "1;2;");
         assert!(!lanes.retract(1), "it has left");
         assert!(lanes.retract(4) && lanes.retract(6));
         assert_eq!(take(&mut lanes, 100), "5;");
-        assert!(lanes.is_empty() && lanes.lane_of.is_empty() && lanes.turns.is_empty());
+        assert!(lanes.is_empty() && lanes.sender_of.is_empty() && lanes.turns.is_empty());
     }
 
     #[test]

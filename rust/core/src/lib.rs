@@ -17,6 +17,7 @@ pub mod lanes;
 pub mod ledger;
 pub mod limits;
 pub mod output;
+pub mod pace;
 mod receive;
 pub mod record;
 pub mod relay;

@@ -13,7 +13,9 @@
 //! Between the two phases anything may happen to either side. That needs no care: whatever comes later finds
 //! its flight over and loses.
 
+mod admission;
 mod carry;
+mod drain;
 mod ending;
 mod exchange;
 mod fault;
@@ -43,6 +45,7 @@ use crate::connection::{Connection, MetaMember};
 use crate::event::Host;
 use crate::record::Record;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
+use admission::Admission;
 use member::{Member, Members, Side};
 
 /// How the relay reaches a connection of the host's.
@@ -104,6 +107,10 @@ counts! {
     timed_out,
     /// Likewise, because the upstream was lost or not there.
     upstream_closed,
+    /// Likewise, because of `max_in_flight`.
+    overloaded_in_flight,
+    /// Likewise, because the relay is closing.
+    drained,
     /// Likewise, because too much of its client's waits for the upstream.
     overloaded_queue,
     /// Likewise, because of another limit.
@@ -130,6 +137,7 @@ pub struct Relay<L: Line> {
     pub counts: Counts,
     upstreams: Box<[Upstream]>,
     members: Mutex<Members<L>>,
+    admission: Admission,
     rounds: AtomicU64,
     /// Methods whose requests the host wants to see before they are passed on.
     watched: Mutex<HashSet<Box<[u8]>>>,
@@ -137,12 +145,14 @@ pub struct Relay<L: Line> {
 }
 
 impl<L: Line> Relay<L> {
-    /// A relay to these upstreams, none of which has a connection yet.
-    pub fn new(upstreams: impl IntoIterator<Item = Upstream>) -> Self {
+    /// A relay to these upstreams, none of which has a connection yet; `max_in_flight` is the most requests of
+    /// clients in flight to them.
+    pub fn new(upstreams: impl IntoIterator<Item = Upstream>, max_in_flight: u64) -> Self {
         Self {
             counts: Counts::default(),
             upstreams: upstreams.into_iter().collect(),
             members: Mutex::new(Members::default()),
+            admission: Admission::new(max_in_flight),
             rounds: AtomicU64::new(0),
             watched: Mutex::new(HashSet::new()),
             watches: AtomicBool::new(false),
@@ -199,13 +209,13 @@ impl<L: Line> Relay<L> {
     pub fn reserve_upstream(&self, line: Arc<L>, place: Arc<Place>) -> Key {
         // What a server asks under an id twice is answered twice, like what a client does.
         lock(line.connection()).takes_duplicates = true;
-        lock(&self.members).insert(line, Side::Upstream { place })
+        lock(&self.members).insert(line, Side::Upstream { place, is_retired: AtomicBool::new(false) })
     }
 
     /// Opens admission to an upstream's connection.
     pub fn open_upstream(&self, key: Key) {
         if let Some(member) = self.member(key)
-            && let Side::Upstream { place } = &member.side
+            && let Side::Upstream { place, .. } = &member.side
         {
             place.open(key);
         }
@@ -214,7 +224,7 @@ impl<L: Line> Relay<L> {
     /// Lets a connection go that is over; what was in flight on it was routed by its end.
     pub fn leave(&self, key: Key) {
         let Some(member) = lock(&self.members).remove(key) else { return };
-        if let Side::Upstream { place } = &member.side {
+        if let Side::Upstream { place, .. } = &member.side {
             place.close(key);
         }
     }
@@ -222,7 +232,7 @@ impl<L: Line> Relay<L> {
     /// Closes admission to the connection of `key`, for good, where it is an upstream's that ended.
     fn close_ended(&self, key: Key) {
         if let Some(member) = self.member(key)
-            && let Side::Upstream { place } = &member.side
+            && let Side::Upstream { place, .. } = &member.side
             && lock(member.line.connection()).is_over()
         {
             place.close(key);

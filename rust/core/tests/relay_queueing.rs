@@ -172,7 +172,7 @@ fn u5_max_queued_requests_below_at_and_above() {
             assert_eq!(
                 *line,
                 format!(
-                    r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32603,"message":"too much is in flight to this server","data":{{"reason":"overloaded","limit":"max_queued_requests","sent":false,"upstream":"one"}}}}}}"#
+                    r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32603,"message":"too much is in flight here; wait for requests to end","data":{{"reason":"overloaded","limit":"max_queued_requests","sent":false,"upstream":"one"}}}}}}"#
                 )
             );
         }

@@ -1,5 +1,5 @@
 //! The sixteen races of the relay, each by itself and in the order that makes it one, and what a frame looks
-//! like on the other side. Races 2 and 16 belong to transports and processes, not to the core.
+//! like on the other side. Race 16 belongs to processes, not to the core.
 
 #![cfg(not(loom))]
 
@@ -7,6 +7,7 @@ mod world;
 
 use std::sync::Arc;
 
+use turnout_core::event::Event;
 use turnout_core::flight::Outcome;
 use turnout_core::limits::Limits;
 use turnout_core::relay::{Goal, Place, Route, Routes};
@@ -109,6 +110,22 @@ fn race_01_response_and_cancel_cross() {
 }
 
 #[test]
+fn race_02_a_cancel_before_its_request_is_not_kept() {
+    // The channel is ordered: such a cancel names nothing, and whatever comes later is not meant.
+    let mut world = World::new(&["one"]);
+    let (client, server) = (world.client(), world.server(0));
+    world.write(client, CANCEL);
+    world.write(client, CALL);
+    world.settle();
+    assert_eq!(world.ends[client].wire.0.lock().unwrap().counters.cancels_ignored, 1);
+    world.write(server, &result(1));
+    world.settle();
+    assert_eq!(world.lines(server).len(), 1);
+    assert_eq!(world.lines(client), [r#"{"jsonrpc":"2.0","id":"c","result":{"n":1.0}}"#]);
+    assert_eq!(world.entries(), 0);
+}
+
+#[test]
 fn race_03_a_cancel_while_queued_leaves_no_trace() {
     // In one batch.
     let mut world = World::new(&["one"]);
@@ -182,6 +199,39 @@ fn race_05_progress_after_the_terminal_is_dropped() {
     let lines = world.lines(client);
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].contains("\"progress\":8") && lines[1].contains("result"), "the newest, then the end");
+}
+
+#[test]
+fn race_05_progress_that_was_not_written_goes_with_its_request() {
+    let (mut world, client, server) = asked();
+    world.write(client, &CALL.replace("\"c\"", "\"d\"").replace("\"t\"", "\"u\""));
+    world.read_all(client);
+    world.flush(server);
+    for value in 1..4 {
+        world.write(server, &progress(1, value));
+        world.write(server, &progress(2, value));
+    }
+    world.read_all(server);
+    world.write(client, CANCEL);
+    world.read_all(client);
+    world.settle();
+    let lines = world.lines(client);
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains(r#""progressToken":"u""#)), "the other's stays");
+}
+
+#[test]
+fn race_01_what_comes_late_is_evidence_and_an_event() {
+    let (mut world, client, server) = asked();
+    world.write(client, CANCEL);
+    world.read_all(client);
+    world.flush(server);
+    world.write(server, &progress(1, 1));
+    world.write(server, &result(1));
+    world.read_all(server);
+    assert!(matches!(&world.left[..], [Event::LateProgress { .. }, Event::LateResponse { record, .. }]
+            if record.is_leg && record.late().is_some()));
+    assert_eq!(world.lines(client), Vec::<String>::new());
 }
 
 #[test]
@@ -362,6 +412,9 @@ fn race_13_nothing_follows_the_end_of_a_listen_stream() {
     assert_eq!(world.lines(one), Vec::<String>::new());
     let lines = world.lines(two);
     assert_eq!(between(&lines[0], "subscriptionId\":", &['}']), Some("\"L\""));
+    // What was not written yet is taken back by the cancel, and what comes later is nobody's.
+    world.write(server, &update(2));
+    world.read_all(server);
     world.write(two, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"L"}}"#);
     world.read_all(two);
     world.write(server, &update(2));

@@ -2,6 +2,7 @@
 //! the order in which it happened. Runs without any lock of ours held.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -283,6 +284,9 @@ pub fn deliver<'py>(
                     sink.take(slf, Py::new(py, Notification { method, raw, call })?.into_any())?;
                 }
             }
+            // Where nobody looks, a relay's late answers must not cost a Python object each.
+            Event::LateResponse { .. } | Event::LateProgress { .. }
+                if !shared.shows_late.load(Ordering::Relaxed) => {}
             Event::LateResponse { record, payload } => {
                 let raw = bytes_of(py, region, payload);
                 sink.take(slf, Py::new(py, LateResponse { record, raw })?.into_any())?;

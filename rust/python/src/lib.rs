@@ -12,6 +12,7 @@ mod deliver;
 mod errors;
 mod input;
 mod json;
+mod process;
 mod progress;
 mod record;
 mod relay;
@@ -50,6 +51,16 @@ mod _native {
     use crate::serving::Serving;
     #[pymodule_export]
     use crate::waiter::Waiter;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let limits = PyDict::new(module.py());
+        for (name, default) in turnout_core::limits::Limits::default().all() {
+            limits.set_item(name, default)?;
+        }
+        module.add("LIMITS", limits)?;
+        crate::process::watch(module)
+    }
 
     /// What is running: version and build profile.
     #[pyfunction]

@@ -14,6 +14,7 @@ use crate::clock::duration;
 use crate::connection::Connection;
 use crate::deliver::Handle;
 use crate::json;
+use crate::process::Process;
 use crate::request::Request;
 use crate::shared::Shared;
 
@@ -22,6 +23,7 @@ use crate::shared::Shared;
 pub struct Relay {
     inner: Arc<core::Relay<Shared>>,
     routes: Arc<Routes>,
+    process: Process,
 }
 
 /// Where a connection to an upstream stands, epoch after epoch, for the clients that hold the place.
@@ -82,7 +84,9 @@ impl Relay {
         key.ok_or_else(|| PyValueError::new_err("the connection does not belong to this relay"))
     }
 
-    fn may_join(connection: &Connection) -> PyResult<()> {
+    fn may_join(&self, connection: &Connection) -> PyResult<()> {
+        self.process.check()?;
+        connection.shared().process.check()?;
         if connection.shared().is_relayed() {
             return Err(PyRuntimeError::new_err("the connection belongs to a relay already"));
         }
@@ -113,16 +117,21 @@ fn line(method: &str, params: &[u8]) -> Vec<u8> {
 #[pymethods]
 impl Relay {
     /// A relay to `upstreams` (name, timeout and max timeout in seconds or None, whether requests wait while no
-    /// connection is there), by `routes` (method, prefix of the name, whether it is stripped, goal).
+    /// connection is there), by `routes` (method, prefix of the name, whether it is stripped, goal), with at most
+    /// `max_in_flight` requests of clients in flight to all of them.
     #[new]
-    #[pyo3(signature = (upstreams, routes, fallback, *_arguments, **_options))]
+    #[pyo3(signature = (upstreams, routes, fallback, max_in_flight, *_arguments, **_options))]
     fn new(
         upstreams: Vec<(String, Option<f64>, Option<f64>, bool)>,
         routes: Vec<(String, String, bool, Given)>,
         fallback: Given,
+        max_in_flight: u64,
         _arguments: &Bound<'_, PyTuple>,
         _options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
+        if max_in_flight == 0 {
+            return Err(PyValueError::new_err("max_in_flight must be at least 1"));
+        }
         let mut known = Vec::new();
         for (name, idle, max, waits) in upstreams {
             let (idle, max) = (duration(idle, "timeout")?, duration(max, "max_timeout")?);
@@ -140,12 +149,16 @@ impl Relay {
         });
         let routes = Routes::new(routes, fallback.0)
             .map_err(|conflict| PyValueError::new_err(conflict.to_string()))?;
-        Ok(Self { inner: Arc::new(core::Relay::new(known)), routes: Arc::new(routes) })
+        Ok(Self {
+            inner: Arc::new(core::Relay::new(known, max_in_flight)),
+            routes: Arc::new(routes),
+            process: Process::current(),
+        })
     }
 
     /// Takes a client in; `places` says where its upstreams stand, one for each, in their order.
     fn add_client(&self, client: &Bound<'_, Connection>, places: Vec<Bound<'_, Place>>) -> PyResult<()> {
-        Self::may_join(client.get())?;
+        self.may_join(client.get())?;
         let positions = places.iter().map(|place| place.get().inner.position);
         if !positions.eq(0..self.inner.upstreams().len()) {
             return Err(PyValueError::new_err("a client holds one place for each upstream, in their order"));
@@ -159,7 +172,7 @@ impl Relay {
 
     /// Takes the connection of an upstream in, which stands at `place` from now on.
     fn add_upstream(&self, upstream: &Bound<'_, Connection>, place: &Bound<'_, Place>) -> PyResult<()> {
-        Self::may_join(upstream.get())?;
+        self.may_join(upstream.get())?;
         let (shared, place) = (upstream.get().shared(), &place.get().inner);
         let key = self.inner.reserve_upstream(Arc::clone(shared), Arc::clone(place));
         shared.join(&self.inner, key, !place.is_private);
@@ -263,6 +276,24 @@ impl Relay {
         let routed = self.inner.refuse(key, this.parts().0, Fault::NotThere, position, shared.now());
         shared.finish_route(py, routed)?;
         Ok(true)
+    }
+
+    /// Takes no new requests of clients any more; what is in flight goes on.
+    fn close_admission(&self) {
+        self.inner.close_admission();
+    }
+
+    /// Cancels what is in flight to one connection of an upstream, and answers who asked for it.
+    fn cancel_rest(&self, upstream: &Bound<'_, Connection>) -> PyResult<()> {
+        let shared = upstream.get().shared();
+        let routed = self.inner.cancel_rest(self.key(upstream.get())?, shared.now());
+        shared.finish_route(upstream.py(), routed)
+    }
+
+    /// Requests that were passed on and have not ended, whoever asked.
+    #[getter]
+    fn in_flight(&self) -> u64 {
+        self.inner.in_flight()
     }
 
     /// What the relay counts.

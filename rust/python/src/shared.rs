@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::deliver::{Handle, Python_, Sink, deliver};
 use crate::errors;
+use crate::process::Process;
 use crate::record::Record;
 use crate::request::Request;
 use crate::waiter::Wake;
@@ -90,6 +91,7 @@ pub struct Route {
 /// What handles of calls and requests share with their connection.
 pub struct Shared {
     pub core: Mutex<Core>,
+    pub process: Process,
     pub clock: Py<Clock>,
     pub manual: bool,
     pub max_pending_progress: usize,
@@ -104,6 +106,8 @@ pub struct Shared {
     pub idle: AtomicU64,
     pub max: AtomicU64,
     pub observed: Mutex<Option<HashSet<String>>>,
+    /// Whether late answers and late progress are handed over.
+    pub shows_late: AtomicBool,
     pub timer: Mutex<Timer>,
     /// An empty batch with room, for the next read.
     pub batch: Mutex<Batch<Relaying<Python_>>>,
@@ -217,6 +221,7 @@ impl Shared {
 
     /// Hands what waits to the transport: how many bytes, and whether they were one frame.
     pub fn write_out(&self, py: Python<'_>) -> PyResult<Written> {
+        self.process.check()?;
         let now = self.now();
         let Some(write) = lock(&self.write).as_ref().map(|write| write.clone_ref(py)) else {
             return Ok(Written::default());
@@ -345,6 +350,7 @@ impl Shared {
         by: CancelledBy,
         reason: Option<&str>,
     ) -> PyResult<bool> {
+        self.process.check()?;
         let mut batch = Batch::default();
         let now = self.now();
         let won = lock(&self.core).cancel(now, number, by, reason, &mut batch);
@@ -384,6 +390,7 @@ impl Shared {
     }
 
     pub fn answer(&self, py: Python<'_>, number: u64, answer: Answer<'_>) -> PyResult<bool> {
+        self.process.check()?;
         let now = self.now();
         let answered = lock(&self.core).answer(now, number, answer);
         if let Some(record) = answered.finished
@@ -396,6 +403,7 @@ impl Shared {
     }
 
     pub fn report(&self, py: Python<'_>, number: u64, update: &record::Progress) -> PyResult<Reported> {
+        self.process.check()?;
         let now = self.now();
         let reported = lock(&self.core).progress(now, number, update);
         let reported = reported.map_err(|forbidden| errors::not_allowed(py, forbidden.message()))?;

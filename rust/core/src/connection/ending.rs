@@ -7,6 +7,7 @@ use crate::encode;
 use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::lanes::Lanes;
+use crate::output::Kind;
 use crate::record::{Direction, Late, Record, Time};
 
 impl<H: Host> Connection<H> {
@@ -52,16 +53,23 @@ impl<H: Host> Connection<H> {
     /// Writes the progress that waits for the request in `slot`.
     pub(crate) fn flush_pending(&mut self, slot: usize) {
         let Some(entry) = self.inbound[slot].as_mut() else { return };
-        match entry.pending.take() {
-            None => return,
-            Some(Pending::Frame(frame)) => self.output.frame().extend_from_slice(&frame),
-            Some(Pending::Update(update)) => {
-                let with_message = self.rules.progress_has_message();
-                encode::progress(self.output.frame(), entry.record.wire_token(), &update, with_message);
-            }
-        }
-        entry.progress_end = self.output.position();
+        let Some(pending) = entry.pending.take() else { return };
+        let (with_message, token) = (self.rules.progress_has_message(), entry.record.wire_token());
+        self.output.about(&mut entry.about, Kind::Progress, |out| match pending {
+            Pending::Frame(frame) => out.extend_from_slice(&frame),
+            Pending::Update(update) => encode::progress(out, token, &update, with_message),
+        });
         self.counters.progress_out += 1;
+    }
+
+    /// Remembers that progress of request `number` waits for the transport.
+    pub(crate) fn wait_with_progress(&mut self, number: u64) {
+        // A peer that asks and cancels without end, and never reads, must not make the list grow with it.
+        if self.pending.len() > 2 * self.arrivals.live() + 64 {
+            let arrivals = &self.arrivals;
+            self.pending.retain(|number| arrivals.find(*number).is_some());
+        }
+        self.pending.push(number);
     }
 
     /// True while progress is coalesced.

@@ -37,6 +37,8 @@ impl<L: Line> Relay<L> {
     }
 
     fn carry(&self, round: &mut Round<'_, L>, source: Key, batch: &mut Events<L>) {
+        let ended = |event: &&Told<L>| matches!(event, Event::Settled { .. }) && owner_of(*event).is_some();
+        self.admission.leave(batch.events.iter().filter(ended).count());
         let Some(member) = self.member(source) else { return };
         let mut left: Vec<usize> = Vec::new();
         let mut at = 0;

@@ -50,7 +50,10 @@ impl<L: Line> Relay<L> {
                     to.end_listen_of_peer(now, leg.number, record.reason(), made);
                     return;
                 }
-                Fault::Cancelled
+                match record.cancelled_by() {
+                    Some(CancelledBy::Shutdown) => Fault::Closed,
+                    _ => Fault::Cancelled,
+                }
             }
             (End::Local(outcome), _) => Fault::of_end(outcome),
         };
@@ -76,6 +79,8 @@ impl<L: Line> Relay<L> {
             add(match fault {
                 Fault::Timeout => &self.counts.timed_out,
                 Fault::UpstreamClosed | Fault::NotThere => &self.counts.upstream_closed,
+                Fault::Draining | Fault::Closed => &self.counts.drained,
+                Fault::Overloaded("max_in_flight") => &self.counts.overloaded_in_flight,
                 Fault::Overloaded("max_queued_requests" | "max_queued_bytes") => {
                     &self.counts.overloaded_queue
                 }

@@ -21,6 +21,8 @@ pub enum Fault {
     NotThere,
     /// We are closing.
     Closed,
+    /// We take no new requests, since we are to close.
+    Draining,
     /// A limit, by its name.
     Overloaded(&'static str),
     /// Somebody on our side cancelled it.
@@ -44,6 +46,7 @@ impl Fault {
             Fault::Timeout => "timeout",
             Fault::UpstreamClosed | Fault::NotThere => "upstream_closed",
             Fault::Closed => "closed",
+            Fault::Draining => "draining",
             Fault::Overloaded(_) => "overloaded",
             Fault::Cancelled => "cancelled",
             Fault::InvalidAnswer(_) => "invalid_answer",
@@ -61,7 +64,8 @@ impl Fault {
             Fault::UpstreamClosed => "the connection to the server is gone",
             Fault::NotThere => "the server could not be started, reached or opened",
             Fault::Closed => "the relay is closing",
-            Fault::Overloaded(_) => "too much is in flight to this server",
+            Fault::Draining => "the relay takes no new requests, since it is closing",
+            Fault::Overloaded(_) => "too much is in flight here; wait for requests to end",
             Fault::Cancelled => "the request was cancelled",
             Fault::InvalidAnswer(fault) | Fault::NotAllowed(fault) => fault,
             Fault::NotBridged => {

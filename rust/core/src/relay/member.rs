@@ -24,6 +24,8 @@ pub(super) enum Side {
     Upstream {
         /// Where it stands, or stood.
         place: Arc<Place>,
+        /// Whether it takes no new requests; set while the connection is locked.
+        is_retired: AtomicBool,
     },
 }
 
@@ -32,7 +34,7 @@ impl Side {
     pub(super) fn position(&self) -> Option<usize> {
         match self {
             Side::Client { .. } => None,
-            Side::Upstream { place } => Some(place.position),
+            Side::Upstream { place, .. } => Some(place.position),
         }
     }
 }

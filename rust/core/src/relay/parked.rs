@@ -36,7 +36,7 @@ impl<L: Line> Relay<L> {
     /// What a private upstream is at work on and may ask about, the newest first.
     pub fn at_work(&self, upstream: Key) -> Vec<AtWork> {
         let client = self.member(upstream).and_then(|member| match &member.side {
-            Side::Upstream { place } => place.client(),
+            Side::Upstream { place, .. } => place.client(),
             Side::Client { .. } => None,
         });
         let Some(client) = client else { return Vec::new() };
@@ -53,8 +53,9 @@ impl<L: Line> Relay<L> {
         found
     }
 
-    /// Hands whatever this client comes back with for a parked exchange to the host, from now on.
+    /// Takes note that the host took an exchange over: what its client comes back with is the host's, from now on.
     pub fn park(&self, client: Key) {
+        self.admission.leave(1);
         if let Some(member) = self.member(client)
             && let Side::Client { parks, .. } = &member.side
         {

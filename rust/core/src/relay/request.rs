@@ -90,6 +90,9 @@ impl<L: Line> Relay<L> {
         if record.outcome().is_some() {
             return add(&self.counts.cancelled_unsent);
         }
+        if let Err(fault) = self.admit(&dest.side) {
+            return round.faults.push((record.number, fault, dest.side.position()));
+        }
         if let Side::Client { known, .. } = &source.side
             && !known.swap(true, Ordering::Relaxed)
         {
@@ -130,7 +133,22 @@ impl<L: Line> Relay<L> {
                 round.legs.push((record.number, Leg { line: dest.key, number: leg.number }));
                 record.note_upstream(leg);
             }
-            Err(error) => round.faults.push((record.number, Fault::of_send(error), position)),
+            Err(error) => {
+                self.admission.leave(1);
+                round.faults.push((record.number, Fault::of_send(error), position));
+            }
         }
+    }
+
+    /// Counts one more request in flight to a connection that is locked, if it may be.
+    fn admit(&self, dest: &Side) -> Result<(), Fault> {
+        match dest {
+            Side::Client { .. } => self.admission.enter_reverse(),
+            Side::Upstream { is_retired, .. } if is_retired.load(Ordering::Relaxed) => {
+                return Err(Fault::UpstreamClosed);
+            }
+            Side::Upstream { .. } => self.admission.enter()?,
+        }
+        Ok(())
     }
 }

@@ -22,8 +22,8 @@ impl<L: Line> Relay<L> {
             Side::Client { places, .. } => {
                 places.iter().filter(|place| place.is_private).filter_map(|place| place.key()).collect()
             }
-            Side::Upstream { place } if place.is_private => place.client().into_iter().collect(),
-            Side::Upstream { place } if name.ends_with(b"/list_changed") => {
+            Side::Upstream { place, .. } if place.is_private => place.client().into_iter().collect(),
+            Side::Upstream { place, .. } if name.ends_with(b"/list_changed") => {
                 let members = lock(&self.members);
                 let shares = |member: &&Arc<Member<L>>| match &member.side {
                     Side::Client { places, .. } => {

@@ -53,7 +53,7 @@ impl<L: Line> Relay<L> {
             // Cancelled in the batch that brought it, or by the end of its channel: no trace upstream (S3). The host
             // would not start it either.
             (Event::Request { record, .. }, _) if record.outcome().is_some() => Way::Drop,
-            (Event::Request { .. }, Side::Upstream { place }) => {
+            (Event::Request { .. }, Side::Upstream { place, .. }) => {
                 match place.client() {
                     // It is not asked by requests (R5).
                     Some(client) if self.is_modern(client) => Way::Host,
@@ -92,8 +92,6 @@ impl<L: Line> Relay<L> {
                     _ => Way::Spread,
                 }
             }
-            // The record has it, the counters have it; on the way through it is nobody's event.
-            (Event::LateResponse { .. } | Event::LateProgress { .. }, Side::Upstream { .. }) => Way::Drop,
             _ => Way::Host,
         }
     }

@@ -66,7 +66,15 @@ impl World {
         Self::with(upstreams, Routes::new([], Goal::Upstream(0)).unwrap())
     }
 
+    pub fn bounded(upstreams: &[&str], max_in_flight: u64) -> Self {
+        Self::of(upstreams, Routes::new([], Goal::Upstream(0)).unwrap(), max_in_flight)
+    }
+
     pub fn with(upstreams: &[&str], routes: Routes) -> Self {
+        Self::of(upstreams, routes, u64::MAX)
+    }
+
+    fn of(upstreams: &[&str], routes: Routes, max_in_flight: u64) -> Self {
         let shared = (0..upstreams.len()).map(|position| Arc::new(Place::shared(position))).collect();
         let upstreams = upstreams.iter().map(|name| Upstream {
             name: (*name).into(),
@@ -75,7 +83,7 @@ impl World {
             waits: false,
         });
         Self {
-            relay: Relay::new(upstreams),
+            relay: Relay::new(upstreams, max_in_flight),
             routes: Arc::new(routes),
             shared,
             ends: Vec::new(),
@@ -121,7 +129,9 @@ impl World {
     pub fn client_at(&mut self, places: &[&Arc<Place>], revision: Revision, limits: Limits) -> usize {
         let wire = Self::wire("client", Role::Server, revision, limits);
         let mut held = self.shared.clone();
-        places.iter().for_each(|place| held[place.position] = Arc::clone(place));
+        for place in places {
+            held[place.position] = Arc::clone(place);
+        }
         let key = self.relay.add_client(Arc::clone(&wire), Arc::clone(&self.routes), held);
         self.end(key, wire)
     }
@@ -259,6 +269,14 @@ impl World {
             wire.0.lock().unwrap().expire(self.now, &mut batch);
             let routed = self.relay.route(*key, b"", self.now, &mut batch);
             self.finished.extend(batch.finished.into_iter().chain(routed.finished));
+        }
+    }
+
+    /// The relay cancels what is in flight to its upstreams.
+    pub fn cancel_all(&mut self) {
+        for end in 0..self.ends.len() {
+            let routed = self.relay.cancel_rest(self.ends[end].key, self.now);
+            self.finished.extend(routed.finished);
         }
     }
 
