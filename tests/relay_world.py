@@ -90,13 +90,16 @@ class World:
         raise AssertionError("it never came to hold")
 
     async def quiet(self):
-        """Nothing is in flight any more, and no table remembers anything."""
-        for _ in range(1000):
-            if not any(any(peer.in_flight) for peer in self.gateway.peers):
-                break
-            await asyncio.sleep(0.005)
-        for peer in self.gateway.peers:
-            assert not any(peer.entries().values()), peer.entries()
+        """Nothing is in flight any more but the relay's own listens, and no table remembers anything."""
+
+        def is_quiet(peer):
+            held = self.relay.subscriptions.listens(peer)
+            entries = peer.entries()
+            return (
+                peer.in_flight == (held, 0) and entries.pop("outbound") == held and not any(entries.values())
+            )
+
+        await self.until(lambda: all(map(is_quiet, self.gateway.peers)))
         assert self.relay.in_flight == 0
 
     async def __aenter__(self):

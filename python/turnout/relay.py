@@ -140,8 +140,8 @@ class Relay(_native.Relay):
         self.filter = self._filters.register
         self.handlers.changed = self._filters.changed = self._apply_handlers
         self.clients: set[Peer] = set()
-        self._subscriptions = Subscriptions(self)
-        self._listens = Listens(self, self._subscriptions)
+        self.subscriptions = Subscriptions(self)
+        self._listens = Listens(self, self.subscriptions)
         self._levels = Levels(self)
         self._parking = Parking(self)
         self._sessions: set[Peer] = set()
@@ -359,7 +359,7 @@ class Relay(_native.Relay):
             await self.forward(request, place.upstream.label, {**(request.params or {}), "uri": name})
             return None
         called = (request.params or {}).get("uri")
-        await self._subscriptions.add(place, peer, name, Session(request.peer), called)
+        await self.subscriptions.add(place, peer, name, Session(request.peer), called)
         return {}
 
     async def _unsubscribe(self, request: Request) -> dict[str, Any] | None:
@@ -367,7 +367,7 @@ class Relay(_native.Relay):
         if place.is_private and (await place.wait()).revision != opening.MODERN:
             await self.forward(request, place.upstream.label, {**(request.params or {}), "uri": name})
             return None
-        self._subscriptions.remove(place, name, Session(request.peer))
+        self.subscriptions.remove(place, name, Session(request.peer))
         return {}
 
     def _resource_of(self, request: Request) -> tuple[Place, str]:
@@ -388,7 +388,7 @@ class Relay(_native.Relay):
         """Take note of a new connection of an upstream; its place calls this."""
         self._place_of[peer] = place
         self.add_upstream(peer, place)
-        self._subscriptions.opened(peer, place)
+        self.subscriptions.opened(peer, place)
         self._levels.opened(peer, place)
         if place.client is not None and peer.revision != opening.MODERN:
             self._parking.opened(peer)
@@ -401,7 +401,7 @@ class Relay(_native.Relay):
         """Let a legacy client hear of the lists of a modern upstream; a legacy one tells of them unasked."""
         if peer.revision == opening.MODERN:
             for method in lists_of(peer.server_capabilities):
-                self.attempt(self._subscriptions.add(place, peer, method, Session(client)))
+                self.attempt(self.subscriptions.add(place, peer, method, Session(client)))
 
     def attempt(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do what may fail without harm to anyone."""
@@ -436,7 +436,7 @@ class Relay(_native.Relay):
         self.clients.discard(client)
         self._sessions.discard(client)
         self._catalogue.forget(client)
-        self._subscriptions.forget(Session(client))
+        self.subscriptions.forget(Session(client))
         self._levels.forget(client)
         self._parking.forget(client)
         for places in self._places:

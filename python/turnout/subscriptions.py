@@ -1,7 +1,8 @@
 """Subscriptions: who wants to hear of which change; the first one in has the upstream asked, the last one out told.
 
 A change is a resource's, by its URI, or a list's, by the notification that tells of it. A legacy upstream is asked by
-`resources/subscribe` and tells of lists unasked; a modern one is asked by one `subscriptions/listen` for each change.
+`resources/subscribe` and tells of lists unasked; a modern one is asked by one `subscriptions/listen` for all its lists,
+and one for each resource.
 """
 
 from __future__ import annotations
@@ -134,15 +135,21 @@ class Subscriptions:
         if not self._drop(place, change, subscriber):
             return
         peer = place.peer
-        if peer is None or self._asked.pop((peer, change), None) is None:
+        if change in LISTS and not LISTS.keys().isdisjoint(self._wanted.get(place, {})):
             return
-        listen = self._listens.pop((peer, change), None)
+        if peer is None or self._asked.pop(_key(peer, change), None) is None:
+            return
+        listen = self._listens.pop(_key(peer, change), None)
         if listen is not None:
             listen.cancel()
         elif change not in LISTS and peer.is_open:
             with contextlib.suppress(Error):
                 # Whatever it answers: nobody hears of the resource any more.
                 peer.send("resources/unsubscribe", {"uri": change}, progress=False)
+
+    def listens(self, peer: Peer) -> int:
+        """How many listens are held open on a connection of an upstream."""
+        return sum(at is peer for at, _ in self._listens)
 
     def forget(self, subscriber: Subscriber) -> None:
         """Unsubscribe one that is gone from everything."""
@@ -193,7 +200,7 @@ class Subscriptions:
 
     def _ask(self, peer: Peer, change: str) -> asyncio.Future[None]:
         """Ask the upstream for a change, once however many want it."""
-        key = (peer, change)
+        key = _key(peer, change)
         asked = self._asked.get(key)
         if asked is None or (asked.done() and (asked.cancelled() or asked.exception() is not None)):
             self._asked = {at: known for at, known in self._asked.items() if at[0].is_open}
@@ -217,7 +224,9 @@ class Subscriptions:
 
     async def _listen(self, peer: Peer, change: str, asked: asyncio.Future[None]) -> None:
         """Hold a listen open as long as the change is wanted."""
-        wanted = {LISTS[change]: True} if change in LISTS else {"resourceSubscriptions": [change]}
+        wanted: dict[str, Any] = {"resourceSubscriptions": [change]}
+        if change in LISTS:
+            wanted = {LISTS[method]: True for method in (change, *lists_of(peer.server_capabilities))}
         try:
             while peer.is_open:
                 call = peer.send(LISTEN, {"notifications": wanted}, progress=False, max_timeout=None)
@@ -246,6 +255,11 @@ class Subscriptions:
         else:
             _settle(asked, Error(f"{peer.name} does not tell of that"))
             call.cancel()
+
+
+def _key(peer: Peer, change: str) -> tuple[Peer, str]:
+    """What is asked at once for a change: all lists together, each resource by itself."""
+    return (peer, "lists" if change in LISTS else change)
 
 
 def _settle(asked: asyncio.Future[None], error: Error | None) -> bool:
