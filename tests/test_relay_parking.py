@@ -250,6 +250,22 @@ def test_r5_what_is_not_answered_is_asked_again(loop_kind):
     run(loop_kind, main())
 
 
+def test_r5_a_handle_of_a_relay_behind_this_one_is_passed_on(loop_kind):
+    async def main():
+        async with World() as world:
+            relay = world.build(world.upstream(era="modern"))
+            relay.filter("tools/call")(lambda _: None)
+            seen = []
+            world.servers.on_request("tools/call")(
+                lambda request: seen.append(request.params["requestState"])
+            )
+            client = await world.client("modern")
+            await ask(client, requestState="turnout:another's")
+            assert seen == ["turnout:another's"]
+
+    run(loop_kind, main())
+
+
 def test_r5_a_legacy_client_is_asked_as_ever(loop_kind):
     async def main():
         async with World() as world:

@@ -11,6 +11,7 @@ import asyncio
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from turnout import opening
 from turnout.errors import CallTimedOut, Error, RemoteError, RequestError
 from turnout.rounds import MOST_INPUTS, NEEDED
 
@@ -101,11 +102,16 @@ class Parking:
         finally:
             parked.asked.pop(key, None)
 
-    def takes(self, request: Request) -> bool:
+    def knows(self, request: Request) -> bool:
         """Whether a client comes back with it for a parked exchange."""
-        params = request.params
-        state = params.get("requestState") if isinstance(params, dict) else None
-        return isinstance(state, str) and state.startswith(HANDLE)
+        return _state_of(request) in self._by_handle
+
+    def takes(self, request: Request, peer: Peer) -> bool:
+        """Whether a client comes back with it for an exchange that was parked here once: a legacy server has no such.
+
+        A modern server may be a relay, too, and then the handle is its own.
+        """
+        return peer.revision != opening.MODERN and _state_of(request).startswith(HANDLE)
 
     async def resume(self, request: Request) -> None:
         """Tell the server what its client says, and let the client wait for what comes of it.
@@ -114,7 +120,7 @@ class Parking:
             RequestError: the exchange is not there any more, or was never this client's.
 
         """
-        parked = self._by_handle.get(request.params["requestState"])
+        parked = self._by_handle.get(_state_of(request))
         if parked is None or parked.place.client is not request.peer:
             raise RequestError(
                 INVALID_PARAMS,
@@ -227,6 +233,13 @@ class Parking:
         # The server is answered first: who waits for it runs before this does.
         asyncio.get_running_loop().call_soon(parked.call.cancel, reason)
         self._finish(parked)
+
+
+def _state_of(request: Request) -> str:
+    """The `requestState` that a client comes back with; empty for none."""
+    params = request.params
+    state = params.get("requestState") if isinstance(params, dict) else None
+    return state if isinstance(state, str) else ""
 
 
 def _asked_of(request: Request) -> dict[str, Any]:

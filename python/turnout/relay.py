@@ -191,7 +191,7 @@ class Relay(_native.Relay):
             False where the request was over, or was refused because the upstream is not there.
 
         """
-        if self._parking.takes(request):
+        if self._parking.knows(request):
             await self._parking.resume(request)
             return True
         position = self.position_of(request, params) if upstream is None else self._position(upstream)
@@ -205,6 +205,9 @@ class Relay(_native.Relay):
         except (OSError, Error):
             self.refuse(request, position)
             return False
+        if self._parking.takes(request, peer):
+            await self._parking.resume(request)
+            return True
         return self.pass_on(request, peer, params)
 
     def place(self, position: int, client: Peer) -> Place:
