@@ -140,9 +140,9 @@ def test_race_11_a_cancelled_list_cancels_every_flight(loop_kind):
             for end in (lambda sent: sent.cancel("enough"), lambda _: loop.create_task(leaver.close())):
                 asks = leaver if client.is_over else client
                 sent = asks.send("tools/list")
-                await until(lambda: len(in_flight(world)) == 2)
+                await world.until(lambda: len(in_flight(world)) == 2)
                 end(sent)
-                await until(lambda: not in_flight(world))
+                await world.until(lambda: not in_flight(world))
                 client.abort()
             cancelled = [r for r in world.servers.records.query() if r.method == "tools/list"]
             assert [(r.outcome, r.cancelled_by) for r in cancelled] == [("cancelled", "peer")] * 4
@@ -156,11 +156,6 @@ def in_flight(world):
     return [peer for peer in world.servers.peers if peer.in_flight[1]]
 
 
-async def until(condition):
-    while not condition():
-        await asyncio.sleep(0)
-
-
 def test_a_slow_upstream_does_not_hang_the_list(loop_kind):
     async def main():
         async with World() as world:
@@ -171,7 +166,7 @@ def test_a_slow_upstream_does_not_hang_the_list(loop_kind):
             listed = await client.send("tools/list")
             assert names(listed) == ["a_x"]
             assert listed["_meta"]["turnout/missing"] == [{"upstream": "b", "reason": "timeout"}]
-            await until(lambda: not in_flight(world))
+            await world.until(lambda: not in_flight(world))
             [late] = [r for r in world.servers.records.query() if r.outcome == "cancelled"]
             assert late.method == "tools/list", "nobody waits for it: its server is told"
             await world.quiet()
@@ -202,7 +197,7 @@ def test_a_lost_upstream_is_left_out_and_its_return_is_told_once(loop_kind):
                 assert listed["_meta"]["turnout/missing"] == [{"upstream": "b", "reason": "upstream_closed"}]
             is_there = True
             assert (await client.send("tools/call", {"name": "b_y", "arguments": {}}))["name"] == "y"
-            await until(lambda: changes)
+            await world.until(lambda: changes)
             assert names(await client.send("tools/list")) == ["a_x", "b_y"]
             assert changes == [1]
 

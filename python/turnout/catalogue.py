@@ -13,6 +13,7 @@ import orjson
 
 from turnout import opening
 from turnout.errors import CallTimedOut, Error, LimitExceeded, RemoteError, RequestError
+from turnout.handlers import members_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -169,10 +170,10 @@ class Catalogue:
             RequestError: it refers to nothing that a route leads to.
 
         """
-        params = request.params or {}
-        ref = params.get("ref") if isinstance(params, dict) else None
-        kind = ref.get("type") if isinstance(ref, dict) else None
-        if ref is None or kind not in COMPLETED:
+        params = members_of(request.params)
+        ref = members_of(params.get("ref"))
+        kind = ref.get("type")
+        if not isinstance(kind, str) or kind not in COMPLETED:
             raise RequestError(opening.INVALID_PARAMS, f"a completion refers to {' or '.join(COMPLETED)}")
         key = "name" if kind == "ref/prompt" else "uri"
         leads = self.leads(COMPLETED[kind], ref.get(key))
@@ -190,10 +191,11 @@ class Catalogue:
 
         """
         [kind] = [kind for kind in KINDS if kind.list == request.method]
-        params = dict(request.params or {})
+        params = dict(members_of(request.params))
         cursors = self._cursors(params.pop("cursor", None), kind)
-        if isinstance(params.get("_meta"), dict):
-            params["_meta"] = {key: at for key, at in params["_meta"].items() if key != "progressToken"}
+        if "_meta" in params:
+            meta = members_of(params["_meta"])
+            params["_meta"] = {key: at for key, at in meta.items() if key != "progressToken"}
         pages = await asyncio.gather(
             *(self._page(request, kind, position, params, cursor) for position, cursor in cursors.items())
         )

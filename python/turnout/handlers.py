@@ -32,6 +32,11 @@ class Handler:
     stops: bool
 
 
+def members_of(value: Any) -> dict[str, Any]:
+    """The members of what should be an object; none where a peer sent something else."""
+    return value if isinstance(value, dict) else {}
+
+
 def is_async(function: Callable[..., Any]) -> bool:
     """True where calling `function` gives a coroutine."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(

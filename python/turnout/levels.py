@@ -8,6 +8,7 @@ from weakref import WeakSet
 
 from turnout import opening
 from turnout.errors import Error, RequestError
+from turnout.handlers import members_of
 
 if TYPE_CHECKING:
     from turnout._native import Notification, Request
@@ -46,7 +47,7 @@ class Levels:
             RequestError: there is no such level, or the server refused it.
 
         """
-        level = (request.params or {}).get("level")
+        level = members_of(request.params).get("level")
         if level not in LEVELS:
             raise RequestError(
                 opening.INVALID_PARAMS, f"there is no such log level; there are {', '.join(LEVELS)}"
@@ -95,7 +96,7 @@ class Levels:
         await peer.send(SET_LEVEL, {"level": level}, progress=False)
 
     def _tell(self, place: Place, notification: Notification) -> None:
-        params = notification.params or {}
+        params = members_of(notification.params)
         level = params.get("level")
         if level not in LEVELS:
             return

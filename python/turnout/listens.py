@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnout import opening
 from turnout.errors import Error, RequestError
+from turnout.handlers import members_of
 from turnout.subscriptions import ACKNOWLEDGED, LISTS, lists_of
 
 if TYPE_CHECKING:
@@ -84,14 +85,14 @@ class Listens:
         relay, client = self._relay, request.peer
         if client.revision != opening.MODERN:
             raise RequestError(-32601, "Method not found", {"method": request.method})
-        wanted = (request.params or {}).get("notifications") or {}
+        wanted = members_of(members_of(request.params).get("notifications"))
         if len(relay.upstreams) == 1:
             with contextlib.suppress(OSError, Error):
                 if (await relay.place(0, client).wait()).revision == opening.MODERN:
                     await relay.forward(request, relay.upstreams[0].label)
                     return
         resources = wanted.get("resourceSubscriptions") or []
-        if len(resources) > MOST_RESOURCES:
+        if not isinstance(resources, list) or len(resources) > MOST_RESOURCES:
             raise RequestError(
                 opening.INVALID_PARAMS, f"one listen is about at most {MOST_RESOURCES} resources"
             )

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from turnout.errors import CallTimedOut, InvalidResponse, OpeningFailed, RemoteError, RequestError
+from turnout.handlers import members_of
 
 if TYPE_CHECKING:
     from turnout._native import Request
@@ -82,7 +83,7 @@ async def open_legacy(peer: Peer, identity: Identity, timeout: float) -> None:
         raise OpeningFailed(f"{peer.name} speaks revision {revision!r}; known here: {', '.join(LEGACY)}")
     peer.set_rules(revision, "client")
     peer.server_info = result.get("serverInfo")
-    peer.server_capabilities = result.get("capabilities") or {}
+    peer.server_capabilities = members_of(result.get("capabilities"))
     peer.instructions = result.get("instructions")
     peer.notify("notifications/initialized")
 
@@ -112,8 +113,8 @@ async def open_modern(peer: Peer, identity: Identity, timeout: float) -> None:
     supported = result.get("supportedVersions") if isinstance(result, dict) else None
     if not isinstance(supported, list) or MODERN not in supported:
         raise OpeningFailed(f"{peer.name} supports {supported!r}, not {MODERN}")
-    peer.server_info = (result.get("_meta") or {}).get(f"{META}serverInfo")
-    peer.server_capabilities = result.get("capabilities") or {}
+    peer.server_info = members_of(result.get("_meta")).get(f"{META}serverInfo")
+    peer.server_capabilities = members_of(result.get("capabilities"))
     peer.instructions = result.get("instructions")
 
 

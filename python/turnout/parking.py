@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnout import opening
 from turnout.errors import CallTimedOut, Error, RemoteError, RequestError
+from turnout.handlers import members_of
 from turnout.rounds import MOST_INPUTS, NEEDED
 
 if TYPE_CHECKING:
@@ -128,9 +129,9 @@ class Parking:
                 {"reason": "input_expired"},
             )
         self._come_back(parked, request)
-        responses = request.params.get("inputResponses")
+        responses = members_of(members_of(request.params).get("inputResponses"))
         for key, (_, answer) in list(parked.asked.items()):
-            if isinstance(responses, dict) and key in responses and not answer.done():
+            if key in responses and not answer.done():
                 answer.set_result(responses[key])
                 del parked.asked[key]
         if parked.call.done():
@@ -237,14 +238,13 @@ class Parking:
 
 def _state_of(request: Request) -> str:
     """The `requestState` that a client comes back with; empty for none."""
-    params = request.params
-    state = params.get("requestState") if isinstance(params, dict) else None
+    state = members_of(request.params).get("requestState")
     return state if isinstance(state, str) else ""
 
 
 def _asked_of(request: Request) -> dict[str, Any]:
     """The params of a server's request, without what belongs to its own round."""
-    params = dict(request.params or {})
+    params = dict(members_of(request.params))
     params.pop("_meta", None)
     return params
 

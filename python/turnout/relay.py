@@ -18,7 +18,7 @@ from turnout import _native, opening
 from turnout.catalogue import Catalogue
 from turnout.errors import Error, RequestError
 from turnout.filters import Filters
-from turnout.handlers import Handler, Handlers
+from turnout.handlers import Handler, Handlers, members_of
 from turnout.levels import Levels
 from turnout.listens import Listens
 from turnout.parking import Parking
@@ -283,11 +283,11 @@ class Relay(_native.Relay):
 
     async def _initialize(self, request: Request) -> dict[str, Any]:
         """Answer a legacy client from what the upstreams said at their own openings."""
-        client, params = request.peer, request.params or {}
+        client, params = request.peer, members_of(request.params)
         offered = opening.Identity(
-            (params.get("clientInfo") or {}).get("name") or self.router.identity.name,
-            (params.get("clientInfo") or {}).get("version"),
-            dict(params.get("capabilities") or {}),
+            members_of(params.get("clientInfo")).get("name") or self.router.identity.name,
+            members_of(params.get("clientInfo")).get("version"),
+            dict(members_of(params.get("capabilities"))),
         )
         peers = await self._opened(client, offered)
         first = peers[0]
@@ -305,8 +305,8 @@ class Relay(_native.Relay):
         return {"protocolVersion": revision, "serverInfo": self._info(peers), **self._offer(peers)}
 
     async def _discover(self, request: Request) -> dict[str, Any]:
-        client, params = request.peer, request.params or {}
-        meta = params.get("_meta") or {}
+        client, params = request.peer, members_of(request.params)
+        meta = members_of(params.get("_meta"))
         asked = meta.get(f"{opening.META}protocolVersion")
         if asked != opening.MODERN:
             supported = {"supported": [opening.MODERN], "requested": asked}
@@ -318,15 +318,14 @@ class Relay(_native.Relay):
 
     def _identity_of(self, request: Request) -> opening.Identity | None:
         """Who a modern client says that it is, with each request; None for a legacy one."""
-        params = request.params
-        meta = (params.get("_meta") if isinstance(params, dict) else None) or {}
+        meta = members_of(members_of(request.params).get("_meta"))
         if meta.get(f"{opening.META}protocolVersion") != opening.MODERN:
             return None
-        info = meta.get(f"{opening.META}clientInfo") or {}
+        info = members_of(meta.get(f"{opening.META}clientInfo"))
         return opening.Identity(
             info.get("name") or self.router.identity.name,
             info.get("version"),
-            dict(meta.get(f"{opening.META}clientCapabilities") or {}),
+            dict(members_of(meta.get(f"{opening.META}clientCapabilities"))),
         )
 
     def _offer(self, peers: list[Peer]) -> dict[str, Any]:
@@ -359,23 +358,23 @@ class Relay(_native.Relay):
         place, name = self._resource_of(request)
         peer = await place.wait()
         if place.is_private and peer.revision != opening.MODERN:
-            await self.forward(request, place.upstream.label, {**(request.params or {}), "uri": name})
+            await self.forward(request, place.upstream.label, {**members_of(request.params), "uri": name})
             return None
-        called = (request.params or {}).get("uri")
+        called = members_of(request.params).get("uri")
         await self.subscriptions.add(place, peer, name, Session(request.peer), called)
         return {}
 
     async def _unsubscribe(self, request: Request) -> dict[str, Any] | None:
         place, name = self._resource_of(request)
         if place.is_private and (await place.wait()).revision != opening.MODERN:
-            await self.forward(request, place.upstream.label, {**(request.params or {}), "uri": name})
+            await self.forward(request, place.upstream.label, {**members_of(request.params), "uri": name})
             return None
         self.subscriptions.remove(place, name, Session(request.peer))
         return {}
 
     def _resource_of(self, request: Request) -> tuple[Place, str]:
         """Where the resource of a request stands, and what it is called there."""
-        leads = self.leads((request.params or {}).get("uri"))
+        leads = self.leads(members_of(request.params).get("uri"))
         if leads is None:
             raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
         position, name = leads

@@ -13,6 +13,7 @@ import orjson
 
 from turnout import opening
 from turnout.errors import CallTimedOut, Error, RemoteError, RequestError
+from turnout.handlers import members_of
 
 if TYPE_CHECKING:
     from turnout._native import Request
@@ -79,7 +80,7 @@ class Rounds:
         """
         place = self._relay.place_of(upstream)
         label = place.upstream.label
-        inputs = orjson.loads(result).get("inputRequests") or {}
+        inputs = members_of(orjson.loads(result)).get("inputRequests") or {}
         if rounds >= MOST_ROUNDS:
             raise _refusal(f"the server asked for input {rounds} times and did not answer", label)
         if not isinstance(inputs, dict) or len(inputs) > MOST_INPUTS:
@@ -109,11 +110,11 @@ class Rounds:
         self._relay.pass_on(request, peer, params, rounds + 1)
 
     def _check(self, wanted: Any, label: str) -> None:
-        method = wanted.get("method") if isinstance(wanted, dict) else None
+        method = members_of(wanted).get("method")
         able = self._capabilities.get(NEEDED.get(str(method), ""))
-        if able is None:
+        if not isinstance(able, dict):
             raise _refusal(f"the server asks for {method}, which this client did not offer", label)
-        mode = (wanted.get("params") or {}).get("mode", "form")
+        mode = members_of(wanted.get("params")).get("mode", "form")
         if method == "elicitation/create" and mode != "form" and mode not in able:
             raise _refusal(
                 f"the server asks for an elicitation by {mode}, which this client did not offer", label

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from turnout import opening
 from turnout.errors import Error, RemoteError, RequestError
+from turnout.handlers import members_of
 
 if TYPE_CHECKING:
     from turnout._native import Notification
@@ -186,7 +187,7 @@ class Subscriptions:
         peer.on_notification(ACKNOWLEDGED)(lambda notification: self._acknowledge(peer, notification))
 
     def _take(self, place: Place, notification: Notification) -> None:
-        method, params = notification.method, dict(notification.params or {})
+        method, params = notification.method, dict(members_of(notification.params))
         # The subscription's id is one of ours; each subscriber has its own, or none.
         params.pop("_meta", None)
         change = params.get("uri") if method == UPDATED else method
@@ -250,7 +251,7 @@ class Subscriptions:
         asked = None if call is None else self._acknowledged.get((peer, call.id))
         if call is None or asked is None:
             return
-        if (notification.params or {}).get("notifications"):
+        if members_of(notification.params).get("notifications"):
             _settle(asked, None)
         else:
             _settle(asked, Error(f"{peer.name} does not tell of that"))
