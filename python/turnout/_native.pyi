@@ -11,6 +11,7 @@ from typing_extensions import Self, disjoint_base
 _T = TypeVar("_T")
 
 __all__ = [
+    "LIMITS",
     "Call",
     "Clock",
     "Connection",
@@ -34,6 +35,9 @@ __all__ = [
 
 class _Joinable(Protocol):
     def add(self, call: Call) -> None: ...
+
+LIMITS: Final[dict[str, int]]
+"""The limits of a connection by name, with their defaults."""
 
 def build_info() -> dict[str, Any]:
     """What is running: `version`, `profile` (`"release"` or `"debug"`), `free_threaded`."""
@@ -659,11 +663,15 @@ class Connection:
 
 @disjoint_base
 class Place:
+    """Where a connection to an upstream stands, epoch after epoch, for the clients that hold the place."""
+
     def __new__(cls, position: int, private: bool, *_arguments: Any, **_options: Any) -> Self: ...
     @property
-    def position(self) -> int: ...
+    def position(self) -> int:
+        """The position of its upstream."""
     @property
-    def is_private(self) -> bool: ...
+    def is_private(self) -> bool:
+        """Whether it serves one client only."""
 
 @disjoint_base
 class Relay:

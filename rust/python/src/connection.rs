@@ -159,21 +159,8 @@ fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
     for (name, value) in options.into_iter().flatten() {
         let name: String = name.extract()?;
         let value: usize = value.extract()?;
-        let limit = match name.as_str() {
-            "max_frame_bytes" => &mut limits.max_frame_bytes,
-            "max_depth" => &mut limits.max_depth,
-            "max_id_bytes" => &mut limits.max_id_bytes,
-            "max_outbound" => &mut limits.max_outbound,
-            "max_inbound" => &mut limits.max_inbound,
-            "max_tasks" => &mut limits.max_tasks,
-            "max_output_bytes" => &mut limits.max_output_bytes,
-            "max_queued_requests" => &mut limits.max_queued_requests,
-            "max_queued_bytes" => &mut limits.max_queued_bytes,
-            "max_pending_progress" => &mut limits.max_pending_progress,
-            "max_progress_rate" => &mut limits.max_progress_rate,
-            "max_text_bytes" => &mut limits.max_text_bytes,
-            "max_methods" => &mut limits.max_methods,
-            _ => return Err(PyTypeError::new_err(format!("there is no limit named {name:?}"))),
+        let Some(limit) = limits.named(&name) else {
+            return Err(PyTypeError::new_err(format!("there is no limit named {name:?}")));
         };
         if value == 0 {
             return Err(PyValueError::new_err(format!("{name} must be at least 1")));

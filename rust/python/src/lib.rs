@@ -54,6 +54,11 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let limits = PyDict::new(module.py());
+        for (name, default) in turnout_core::limits::Limits::default().all() {
+            limits.set_item(name, default)?;
+        }
+        module.add("LIMITS", limits)?;
         crate::process::watch(module)
     }
 
