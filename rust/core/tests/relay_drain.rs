@@ -8,7 +8,9 @@ mod world;
 use std::sync::Barrier;
 
 use turnout_core::event::Event;
+use turnout_core::limits::Limits;
 use turnout_core::relay::{Goal, Routes};
+use turnout_core::rules::Revision;
 use world::World;
 
 fn ask(world: &mut World, client: usize, id: u64) {
@@ -80,6 +82,31 @@ fn r2_a_draining_relay_lets_a_server_ask_for_what_it_needs_to_finish() {
     world.write(client, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
     world.settle();
     assert_eq!((world.relay.in_flight(), world.lines(server).len()), (1, 2));
+}
+
+#[test]
+fn sub_11_a_drain_does_not_wait_for_listens_and_ends_them_as_a_server_does() {
+    let mut world = World::new(&["one"]);
+    let modern = Revision::V2026_07_28;
+    let client = world.client_of(modern, Limits::default());
+    let server = world.shared_of(modern, Limits::default());
+    world.write(
+        client,
+        r#"{"jsonrpc":"2.0","id":"L","method":"subscriptions/listen","params":{"notifications":{}}}"#,
+    );
+    world.settle();
+    world.lines(server);
+    assert_eq!(world.relay.in_flight(), 0);
+    world.relay.close_admission();
+    world.cancel_all();
+    world.settle();
+    let lines = world.lines(client);
+    assert_eq!(
+        lines[0],
+        r#"{"jsonrpc":"2.0","id":"L","result":{"resultType":"complete","_meta":{"io.modelcontextprotocol/subscriptionId":"L"}}}"#
+    );
+    assert!(world.lines(server)[0].contains(r#"notifications/cancelled","params":{"requestId":1"#));
+    assert_eq!((world.relay.in_flight(), world.entries()), (0, 0));
 }
 
 #[test]
