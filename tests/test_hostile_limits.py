@@ -239,5 +239,5 @@ def test_every_limit_can_be_set_by_its_name_and_is_at_least_1(name):
     turnout.Connection(limits={name: 1})
     with pytest.raises(ValueError, match=f"{name} must be at least 1"):
         turnout.Connection(limits={name: 0})
-    with pytest.raises(TypeError, match="there is no limit named 'max_nothing'"):
+    with pytest.raises(TypeError, match='there is no limit named "max_nothing"'):
         turnout.Connection(limits={"max_nothing": 1})

@@ -663,11 +663,15 @@ class Connection:
 
 @disjoint_base
 class Place:
+    """Where a connection to an upstream stands, epoch after epoch, for the clients that hold the place."""
+
     def __new__(cls, position: int, private: bool, *_arguments: Any, **_options: Any) -> Self: ...
     @property
-    def position(self) -> int: ...
+    def position(self) -> int:
+        """The position of its upstream."""
     @property
-    def is_private(self) -> bool: ...
+    def is_private(self) -> bool:
+        """Whether it serves one client only."""
 
 @disjoint_base
 class Relay:

@@ -216,6 +216,13 @@ impl<H: Host> Connection<H> {
         true
     }
 
+    /// Ends a listen of the peer's as a server does that closes (SUB-11).
+    pub fn close_listen_of_peer(&mut self, now: Time, number: u64) -> Answered {
+        let entry = self.arrivals.find(number).and_then(|(slot, _)| self.inbound[slot].as_ref());
+        let Some(record) = entry.map(|entry| Arc::clone(&entry.record)) else { return Answered::default() };
+        self.close_listen(now, &record)
+    }
+
     /// Cancels every request that was passed on to this peer and has not ended.
     pub fn cancel_legs(&mut self, now: Time, by: CancelledBy, reason: Option<&str>, batch: &mut Batch<H>) {
         let legs = self.outbound.iter().flatten().filter(|entry| entry.record.is_leg);

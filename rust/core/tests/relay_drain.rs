@@ -7,7 +7,10 @@ mod world;
 
 use std::sync::Barrier;
 
-use turnout_core::event::Batch;
+use turnout_core::event::Event;
+use turnout_core::limits::Limits;
+use turnout_core::relay::{Goal, Routes};
+use turnout_core::rules::Revision;
 use world::World;
 
 fn ask(world: &mut World, client: usize, id: u64) {
@@ -82,6 +85,31 @@ fn r2_a_draining_relay_lets_a_server_ask_for_what_it_needs_to_finish() {
 }
 
 #[test]
+fn sub_11_a_drain_does_not_wait_for_listens_and_ends_them_as_a_server_does() {
+    let mut world = World::new(&["one"]);
+    let modern = Revision::V2026_07_28;
+    let client = world.client_of(modern, Limits::default());
+    let server = world.shared_of(modern, Limits::default());
+    world.write(
+        client,
+        r#"{"jsonrpc":"2.0","id":"L","method":"subscriptions/listen","params":{"notifications":{}}}"#,
+    );
+    world.settle();
+    world.lines(server);
+    assert_eq!(world.relay.in_flight(), 0);
+    world.relay.close_admission();
+    world.cancel_all();
+    world.settle();
+    let lines = world.lines(client);
+    assert_eq!(
+        lines[0],
+        r#"{"jsonrpc":"2.0","id":"L","result":{"resultType":"complete","_meta":{"io.modelcontextprotocol/subscriptionId":"L"}}}"#
+    );
+    assert!(world.lines(server)[0].contains(r#"notifications/cancelled","params":{"requestId":1"#));
+    assert_eq!((world.relay.in_flight(), world.entries()), (0, 0));
+}
+
+#[test]
 fn u1_a_retired_connection_finishes_while_the_next_epoch_takes_what_is_new() {
     let mut world = World::new(&["one"]);
     let (client, old) = (world.client(), world.server(0));
@@ -104,19 +132,38 @@ fn u1_a_retired_connection_finishes_while_the_next_epoch_takes_what_is_new() {
         lines,
         [r#"{"jsonrpc":"2.0","id":1,"result":"old"}"#, r#"{"jsonrpc":"2.0","id":2,"result":"new"}"#]
     );
-    let (old, now) = (world.ends[old].key, world.now);
-    world.relay.cancel_rest(old, now);
+    world.relay.cancel_rest(world.ends[old].key, world.now);
     ask(&mut world, client, 3);
     world.settle();
     assert_eq!(world.lines(new).len(), 1, "the drained one is not found any more");
+    // Its end, whenever it comes, is not the end of the one that stands in its place.
+    world.lose(old);
+    ask(&mut world, client, 4);
+    world.settle();
+    assert_eq!((world.lines(new).len(), world.lines(client).len()), (1, 0));
 }
 
-/// Closing admission against the carrying over of requests, on real threads: what `in_flight` said at the close
-/// is all that there ever is.
 #[test]
-fn u1_nothing_lands_behind_the_close_of_admission() {
+fn u1_who_found_a_connection_before_it_retired_is_refused_behind_it() {
+    let mut world = World::with(&["one"], Routes::new([], Goal::Host).unwrap());
+    let (client, server) = (world.client(), world.server(0));
+    let frame = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#;
+    ask(&mut world, client, 1);
+    let Some(Event::Request { record, .. }) = world.left.pop() else { unreachable!() };
+    let (from, found) = (world.ends[client].key, world.ends[server].key);
+    world.relay.retire(found);
+    world.relay.pass_on(from, &record, found, frame, None, world.now);
+    world.settle();
+    assert_eq!((requests_to(&world, server), world.relay.in_flight()), (0, 0));
+    let data = r#""data":{"reason":"upstream_closed","sent":false,"upstream":"one"}"#;
+    assert!(world.lines(client)[0].contains(data));
+}
+
+/// The carrying over of requests against `close`, at the same moment, on real threads: what `close` then sees in
+/// flight is all that there ever is.
+fn race(close: impl Fn(&World, usize) -> u64 + Sync) {
     let mut met = [0, 0];
-    for _ in 0..3_000 {
+    for _ in 0..2_000 {
         let mut world = World::new(&["one"]);
         let (client, server) = (world.client(), world.server(0));
         for id in 0..8 {
@@ -124,24 +171,39 @@ fn u1_nothing_lands_behind_the_close_of_admission() {
         }
         world.take(client, usize::MAX);
         let (mut batch, region) = world.taken(client);
-        let (relay, key, now) = (&world.relay, world.ends[client].key, world.now);
-        let upstream = world.ends[server].key;
-        let together = Barrier::new(2);
+        let (world, together) = (&world, Barrier::new(2));
         let seen = std::thread::scope(|scope| {
             scope.spawn(|| {
                 together.wait();
-                relay.route(key, &region, now, &mut batch);
+                world.relay.route(world.ends[client].key, &region, world.now, &mut batch);
             });
             together.wait();
-            relay.close_admission();
-            relay.retire(upstream);
-            relay.in_flight()
+            close(world, server)
         });
-        let passed = world.ends[server].wire.0.lock().unwrap().counters.requests_out;
+        let passed = requests_to(world, server);
         assert!(passed <= seen, "{passed} requests, {seen} at the close");
         assert_eq!(world.relay.in_flight(), passed);
         met[usize::from(passed > 0)] += 1;
-        relay.route(key, b"", now, &mut Batch::default());
     }
     assert!(met.iter().all(|count| *count > 0), "the two never met: {met:?}");
+}
+
+fn requests_to(world: &World, server: usize) -> u64 {
+    world.ends[server].wire.0.lock().unwrap().counters.requests_out
+}
+
+#[test]
+fn u1_nothing_lands_behind_the_close_of_admission() {
+    race(|world, _| {
+        world.relay.close_admission();
+        world.relay.in_flight()
+    });
+}
+
+#[test]
+fn u1_nothing_lands_in_a_retired_connection() {
+    race(|world, server| {
+        world.relay.retire(world.ends[server].key);
+        requests_to(world, server)
+    });
 }

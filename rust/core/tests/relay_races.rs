@@ -146,6 +146,32 @@ fn race_03_a_cancel_while_queued_leaves_no_trace() {
 }
 
 #[test]
+fn race_03_the_host_is_not_asked_about_what_was_cancelled_and_passes_none_of_it_on() {
+    let mut world = World::with(&["one"], Routes::new([], Goal::Host).unwrap());
+    let client = world.client();
+    world.write(client, CALL);
+    world.read_all(client);
+    assert!(matches!(&world.left[..], [Event::Request { .. }]));
+    let Some(Event::Request { record, .. }) = world.left.pop() else { unreachable!() };
+    world.write(client, CANCEL);
+    world.read_all(client);
+    // Nor is it passed on where the host had a look at it meanwhile.
+    let server = world.server(0);
+    let (from, to) = (world.ends[client].key, world.ends[server].key);
+    world.relay.pass_on(from, &record, to, CALL.as_bytes(), None, world.now);
+    world.settle();
+    assert_eq!(
+        (world.lines(server).len(), world.count("forwarded"), world.count("cancelled_unsent")),
+        (0, 0, 1)
+    );
+    world.write(client, CALL);
+    world.write(client, CANCEL);
+    world.read_all(client);
+    assert!(!world.left.iter().any(|event| matches!(event, Event::Request { .. })));
+    assert_eq!(world.count("cancelled_unsent"), 2);
+}
+
+#[test]
 fn race_03_a_cancel_between_the_phases_finds_its_leg() {
     // The client's channel ends after its request was taken and before it is carried over.
     let mut world = World::new(&["one"]);

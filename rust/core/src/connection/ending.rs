@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Connection, Pending};
+use super::{Answer, Answered, Connection, Pending};
 use crate::encode;
 use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
@@ -83,13 +83,18 @@ impl<H: Host> Connection<H> {
             self.inbound.iter().flatten().filter(|entry| self.rules.is_open_ended(&entry.record.method));
         let listens: Vec<_> = open.map(|entry| (Arc::clone(&entry.record), entry.owner.clone())).collect();
         for (record, owner) in listens {
-            let id = record.wire_id();
-            let result = [b"{\"_meta\":{\"io.modelcontextprotocol/subscriptionId\":", id, b"}}"].concat();
-            record.note_cancel(CancelledBy::Shutdown, None, now);
-            if self.answer(now, record.number, Answer::Result(&result)).written {
+            if self.close_listen(now, &record).written {
                 batch.events.push(Event::Cancelled { owner, record, declined: false });
             }
         }
+    }
+
+    /// Ends one listen of the peer's likewise.
+    pub(crate) fn close_listen(&mut self, now: Time, record: &Record) -> Answered {
+        let id = record.wire_id();
+        let result = [b"{\"_meta\":{\"io.modelcontextprotocol/subscriptionId\":", id, b"}}"].concat();
+        record.note_cancel(CancelledBy::Shutdown, None, now);
+        self.answer(now, record.number, Answer::Result(&result))
     }
 
     /// Ends everything in flight, each flight once (U2): the channel ended, the process exited, or we close.

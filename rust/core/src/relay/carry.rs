@@ -3,6 +3,7 @@
 use crate::event::{Batch, Event};
 use crate::flight::CancelledBy;
 use crate::record::Time;
+use crate::relay::admission::Admission;
 use crate::relay::exchange::Key;
 use crate::relay::fault::Fault;
 use crate::relay::member::Member;
@@ -37,7 +38,10 @@ impl<L: Line> Relay<L> {
     }
 
     fn carry(&self, round: &mut Round<'_, L>, source: Key, batch: &mut Events<L>) {
-        let ended = |event: &&Told<L>| matches!(event, Event::Settled { .. }) && owner_of(*event).is_some();
+        let ended = |event: &&Told<L>| match event {
+            Event::Settled { record, .. } => owner_of(*event).is_some() && Admission::counts(record),
+            _ => false,
+        };
         self.admission.leave(batch.events.iter().filter(ended).count());
         let Some(member) = self.member(source) else { return };
         let mut left: Vec<usize> = Vec::new();

@@ -57,6 +57,10 @@ impl<L: Line> Relay<L> {
             }
             (End::Local(outcome), _) => Fault::of_end(outcome),
         };
+        if fault == Fault::Closed && &*record.method == method::LISTEN {
+            round.routed.finished.extend(to.close_listen_of_peer(now, leg.number).finished);
+            return;
+        }
         self.fail(round, to, leg.number, fault, record.written().is_some(), source.side.position());
     }
 

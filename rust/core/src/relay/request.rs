@@ -6,6 +6,7 @@ use crate::envelope::{self, Envelope, ScanLimits};
 use crate::event::Event;
 use crate::forward::Forward;
 use crate::record::{Record, Time};
+use crate::relay::admission::Admission;
 use crate::relay::exchange::{Key, Leg, Owner};
 use crate::relay::fault::Fault;
 use crate::relay::kept::{self, Kept, MOST_KEPT};
@@ -90,7 +91,7 @@ impl<L: Line> Relay<L> {
         if record.outcome().is_some() {
             return add(&self.counts.cancelled_unsent);
         }
-        if let Err(fault) = self.admit(&dest.side) {
+        if let Err(fault) = self.admit(record, &dest.side) {
             return round.faults.push((record.number, fault, dest.side.position()));
         }
         if let Side::Client { known, .. } = &source.side
@@ -134,20 +135,20 @@ impl<L: Line> Relay<L> {
                 record.note_upstream(leg);
             }
             Err(error) => {
-                self.admission.leave(1);
+                self.admission.leave(usize::from(Admission::counts(record)));
                 round.faults.push((record.number, Fault::of_send(error), position));
             }
         }
     }
 
     /// Counts one more request in flight to a connection that is locked, if it may be.
-    fn admit(&self, dest: &Side) -> Result<(), Fault> {
+    fn admit(&self, record: &Record, dest: &Side) -> Result<(), Fault> {
         match dest {
-            Side::Client { .. } => self.admission.enter_reverse(),
+            Side::Client { .. } => self.admission.enter_reverse(record),
             Side::Upstream { is_retired, .. } if is_retired.load(Ordering::Relaxed) => {
                 return Err(Fault::UpstreamClosed);
             }
-            Side::Upstream { .. } => self.admission.enter()?,
+            Side::Upstream { .. } => self.admission.enter(record)?,
         }
         Ok(())
     }
