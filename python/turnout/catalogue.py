@@ -313,6 +313,22 @@ class Catalogue:
         return {labels[label]: at for label, at in further.items()}
 
 
+def together(peers: list[Peer]) -> dict[str, Any]:
+    """What several servers offer together."""
+    capabilities: dict[str, Any] = {}
+    for peer in peers:
+        for name, value in peer.server_capabilities.items():
+            before = capabilities.get(name)
+            if isinstance(before, dict) and isinstance(value, dict):
+                # What one of them can, they can: `listChanged` and its like are true or not there.
+                able = {key: at for key, at in value.items() if at or key not in before}
+                capabilities[name] = {**before, **able}
+            else:
+                capabilities[name] = value
+    instructions = "\n\n".join(peer.instructions for peer in peers if peer.instructions)
+    return {"capabilities": capabilities, **({"instructions": instructions} if instructions else {})}
+
+
 def _encoded(further: dict[str, str]) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(further)).decode()
 
@@ -346,4 +362,4 @@ def _freshness(pages: list[dict[str, Any]], *, is_whole: bool) -> dict[str, Any]
     }
 
 
-__all__ = ["KINDS", "MISSING", "Catalogue", "Kind", "Names", "names_of"]
+__all__ = ["COMPLETE", "COMPLETED", "KINDS", "MISSING", "Catalogue", "Kind", "Names", "names_of", "together"]

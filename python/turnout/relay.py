@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from turnout import _native, opening
-from turnout.catalogue import Catalogue
+from turnout.catalogue import Catalogue, together
 from turnout.errors import Error, RequestError
 from turnout.filters import Filters
 from turnout.handlers import Handler, Handlers, members_of
@@ -329,7 +329,7 @@ class Relay(_native.Relay):
         )
 
     def _offer(self, peers: list[Peer]) -> dict[str, Any]:
-        offered = _together(peers)
+        offered = together(peers)
         self._catalogue.offer(offered["capabilities"])
         return offered
 
@@ -450,22 +450,6 @@ class Relay(_native.Relay):
             if upstream.label == name:
                 return position
         raise ValueError(f"there is no upstream named {name!r}")
-
-
-def _together(peers: list[Peer]) -> dict[str, Any]:
-    """What several servers offer together."""
-    capabilities: dict[str, Any] = {}
-    for peer in peers:
-        for name, value in peer.server_capabilities.items():
-            before = capabilities.get(name)
-            if isinstance(before, dict) and isinstance(value, dict):
-                # What one of them can, they can: `listChanged` and its like are true or not there.
-                able = {key: at for key, at in value.items() if at or key not in before}
-                capabilities[name] = {**before, **able}
-            else:
-                capabilities[name] = value
-    instructions = "\n\n".join(peer.instructions for peer in peers if peer.instructions)
-    return {"capabilities": capabilities, **({"instructions": instructions} if instructions else {})}
 
 
 __all__ = ["Relay", "Restart", "Route", "Sharing", "Upstream"]
