@@ -8,7 +8,7 @@ use crate::relay::exchange::{Key, Owner};
 use crate::relay::fault::Fault;
 use crate::relay::member::Member;
 use crate::relay::round::{Events, Far, Round, Told};
-use crate::relay::way::Way;
+use crate::relay::way::{Way, owner_of};
 use crate::relay::{Line, Relay, Routed, add};
 use crate::sync::lock;
 
@@ -39,7 +39,7 @@ impl<L: Line> Relay<L> {
 
     fn carry(&self, round: &mut Round<'_, L>, source: Key, batch: &mut Events<L>) {
         let ended = |event: &&Told<L>| match event {
-            Event::Settled { owner: Some(Owner::Leg(_)), record, .. } => Admission::counts(record),
+            Event::Settled { record, .. } => owner_of(event).is_some() && Admission::counts(record),
             _ => false,
         };
         self.admission.leave(batch.events.iter().filter(ended).count());

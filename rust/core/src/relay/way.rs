@@ -23,7 +23,7 @@ pub(super) enum Way {
     Spread,
 }
 
-const fn owner_of<H: Host>(event: &Event<Relaying<H>>) -> Option<Leg> {
+pub(super) const fn owner_of<H: Host>(event: &Event<Relaying<H>>) -> Option<Leg> {
     match event {
         Event::Settled { owner: Some(owner), .. }
         | Event::Progress { owner: Some(owner), .. }
