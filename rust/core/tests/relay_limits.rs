@@ -195,6 +195,8 @@ fn p4_progress_that_waits_for_its_time_never_follows_newer_progress_or_the_end()
     assert_eq!(heard(&mut world, client), ["8"]);
     world.write(server, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
     world.read_all(server);
+    let deadline = world.ends[client].wire.0.lock().unwrap().next_deadline();
+    assert_eq!(deadline, None, "its time does not come any more");
     world.now += IDLE / 4;
     world.expire();
     assert_eq!([heard(&mut world, client), heard(&mut world, client)].concat(), ["10", "end"]);

@@ -39,7 +39,7 @@ impl<L: Line> Relay<L> {
 
     fn carry(&self, round: &mut Round<'_, L>, source: Key, batch: &mut Events<L>) {
         let ended = |event: &&Told<L>| match event {
-            Event::Settled { record, .. } => owner_of(*event).is_some() && Admission::counts(record),
+            Event::Settled { record, .. } => owner_of(event).is_some() && Admission::counts(record),
             _ => false,
         };
         self.admission.leave(batch.events.iter().filter(ended).count());
