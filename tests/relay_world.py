@@ -39,12 +39,22 @@ class World:
         def see(_, params):
             self.capabilities.append(params["capabilities"])
 
-    def target(self):
-        """A new server, as a target."""
+    def target(self, prepare=None):
+        """A new server, as a target; `prepare` is called with it before it reads anything."""
         self.started += 1
         near, far = turnout.memory(name="server")
-        self.servers.spawn(self.servers.connect(far, era=None))
+
+        async def serve():
+            peer = await self.servers.connect(far, era=None)
+            if prepare is not None:
+                prepare(peer)
+
+        self.servers.spawn(serve())
         return near
+
+    def server(self, name, prepare, **options):
+        """An upstream of that name, whose peers are prepared."""
+        return self.upstream(name=name, target=lambda: self.target(prepare), **options)
 
     def upstream(self, **options):
         options = {"era": "legacy", "name": "echo", **options}
@@ -54,9 +64,13 @@ class World:
         self.relay = self.gateway.relay(*(upstreams or [self.upstream()]), **options)
         return self.relay
 
-    async def client(self, era="legacy", **options):
+    def upstream_peers(self):
+        """The gateway's connections to servers."""
+        return [peer for peer in self.gateway.peers if peer not in self.relay.clients]
+
+    async def client(self, era="legacy", identity=None, **options):
         near, far = turnout.memory(name="client")
-        self.relay.attach(await self.gateway.connect(far, era=None))
+        self.relay.attach(await self.gateway.connect(far, era=None), identity=identity)
         return await self.clients.connect(near, era=era, **options)
 
     async def raw(self):
@@ -67,14 +81,26 @@ class World:
         link.transport = await near.open(link)
         return link
 
-    async def quiet(self):
-        """Nothing is in flight any more, and no table remembers anything."""
+    async def until(self, holds):
+        """Wait until something holds, which is a few turns of the loop away."""
         for _ in range(1000):
-            if not any(any(peer.in_flight) for peer in self.gateway.peers):
-                break
+            if holds():
+                return
             await asyncio.sleep(0.005)
-        for peer in self.gateway.peers:
-            assert not any(peer.entries().values()), peer.entries()
+        raise AssertionError("it never came to hold")
+
+    async def quiet(self):
+        """Nothing is in flight any more but the relay's own listens, and no table remembers anything."""
+
+        def is_quiet(peer):
+            held = self.relay.subscriptions.listens(peer)
+            entries = peer.entries()
+            return (
+                peer.in_flight == (held, 0) and entries.pop("outbound") == held and not any(entries.values())
+            )
+
+        await self.until(lambda: all(map(is_quiet, self.gateway.peers)))
+        assert self.relay.in_flight == 0
 
     async def __aenter__(self):
         return self

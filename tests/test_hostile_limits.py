@@ -80,7 +80,12 @@ def test_max_inbound(count):
     refused = wire.written()
     if count > 3:
         assert refused[0]["id"] == 3
-        assert refused[0]["error"]["data"] == {"reason": "overloaded", "limit": "max_inbound", "value": 3}
+        assert refused[0]["error"]["data"] == {
+            "reason": "overloaded",
+            "limit": "max_inbound",
+            "value": 3,
+            "sent": False,
+        }
         asked[0].respond({})
         wire.ask(3)
     else:
@@ -226,3 +231,13 @@ def test_x_08_memory_of_the_process_stays_bounded_over_a_long_run():
     finally:
         tracemalloc.stop()
     assert wire.at_rest
+
+
+@pytest.mark.parametrize("name", turnout.LIMITS)
+def test_every_limit_can_be_set_by_its_name_and_is_at_least_1(name):
+    assert turnout.LIMITS[name] > 0
+    turnout.Connection(limits={name: 1})
+    with pytest.raises(ValueError, match=f"{name} must be at least 1"):
+        turnout.Connection(limits={name: 0})
+    with pytest.raises(TypeError, match='there is no limit named "max_nothing"'):
+        turnout.Connection(limits={"max_nothing": 1})

@@ -224,18 +224,28 @@ def test_routes_by_the_name_of_the_tool(loop_kind):
     run(loop_kind, main())
 
 
-def test_bad_configuration_is_told_at_start(loop_kind):
+@pytest.mark.parametrize("listens", [True, False])
+def test_race_01_a_late_answer_is_evidence_and_an_event_where_somebody_listens(loop_kind, listens):
     async def main():
         async with World() as world:
-            two = turnout.Route("echo", "tools/call", prefix="a")
-            with pytest.raises(ValueError, match="two routes claim the names of tools/call that start with"):
-                world.build(world.upstream(), routes=[two, two])
-            with pytest.raises(ValueError, match="no upstream named 'x'; known: echo"):
-                world.build(world.upstream(), routes=[turnout.Route("x")])
-            with pytest.raises(ValueError, match="two upstreams are named 'echo'"):
-                world.build(world.upstream(), world.upstream())
-            relay = world.build(turnout.stdio("/no/such/program"))
-            with pytest.raises(OSError, match="no/such/program"):
-                await relay.start()
+            world.build()
+            events = []
+            if listens:
+                world.gateway.on_event(events.append)
+            client = await world.client()
+            sent = client.send("tools/call", call(wait=True))
+            await world.until(lambda: world.relay.in_flight == 1)
+            [server] = world.servers.peers
+            # A server that does not hear of the cancel, and answers when its handler is stopped.
+            server.filter_incoming("notifications/cancelled")(lambda *_: turnout.DROP)
+            sent.cancel()
+            await world.until(lambda: world.relay.in_flight == 0)
+            [handler] = server.handler_tasks()
+            handler.cancel()
+            [upstream] = [peer for peer in world.gateway.peers if peer.name == "echo"]
+            await world.until(lambda: upstream.counters()["late_responses"] == 1)
+            [record] = world.gateway.records.query(method="tools/call")
+            assert record.upstream.late_response == "error"
+            assert [type(event).__name__ for event in events] == ["LateResponse"] * listens
 
     run(loop_kind, main())

@@ -197,16 +197,6 @@ def test_u4_attempts_have_a_pause_between_them(loop_kind):
     run(loop_kind, main())
 
 
-def test_u5_an_upstream_that_never_starts_is_told_at_the_first_request(loop_kind):
-    async def main():
-        async with World() as world:
-            world.build(turnout.Upstream(turnout.stdio("/no/such/program"), name="gone"))
-            with pytest.raises(turnout.OpeningFailed, match="could not be opened"):
-                await world.client()
-
-    run(loop_kind, main())
-
-
 def test_a_connected_peer_is_an_upstream_too(loop_kind):
     async def main():
         async with World() as world:

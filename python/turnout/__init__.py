@@ -4,6 +4,7 @@ Send, cancel, follow the progress; a record for every request, in both direction
 """
 
 from turnout._native import (
+    LIMITS,
     Call,
     Clock,
     Connection,
@@ -33,6 +34,7 @@ from turnout.errors import (
     RequestCancelled,
     RequestError,
 )
+from turnout.filters import Answer, Forward
 from turnout.handlers import DROP
 from turnout.heartbeat import Ping
 from turnout.opening import serve_opening
@@ -47,6 +49,8 @@ __version__: str = build_info()["version"]
 
 __all__ = [
     "DROP",
+    "LIMITS",
+    "Answer",
     "Call",
     "CallCancelled",
     "CallTimedOut",
@@ -54,6 +58,7 @@ __all__ = [
     "Connection",
     "ConnectionClosed",
     "Error",
+    "Forward",
     "InvalidResponse",
     "LateProgress",
     "LateResponse",

@@ -1,7 +1,7 @@
 """The native part of turnout: connections, and the handles of what is in flight on them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextvars import Context
 from types import EllipsisType
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar, final
@@ -11,6 +11,7 @@ from typing_extensions import Self, disjoint_base
 _T = TypeVar("_T")
 
 __all__ = [
+    "LIMITS",
     "Call",
     "Clock",
     "Connection",
@@ -20,6 +21,7 @@ __all__ = [
     "LateResponse",
     "Ledger",
     "Notification",
+    "Place",
     "Progress",
     "ProgressIterator",
     "Record",
@@ -34,6 +36,9 @@ __all__ = [
 
 class _Joinable(Protocol):
     def add(self, call: Call) -> None: ...
+
+LIMITS: Final[dict[str, int]]
+"""The limits of a connection by name, with their defaults."""
 
 def build_info() -> dict[str, Any]:
     """What is running: `version`, `profile` (`"release"` or `"debug"`), `free_threaded`."""
@@ -649,8 +654,14 @@ class Connection:
                 decides; and `answer_ping`: off, a `ping` is handed over.
 
         """
-    def observe(self, methods: Iterable[str] | None) -> None:
-        """Which notifications are handed over: these, `"*"` for any; None for all but built-in ones."""
+    def observe(self, methods: Iterable[str] | None, *, late: bool = True) -> None:
+        """Which notifications are handed over: these, `"*"` for any; None for all but built-in ones.
+
+        Args:
+            methods: their methods.
+            late: whether late answers and late progress are handed over, too.
+
+        """
     def follow_records(
         self, follower: Callable[[list[Record]], object] | None, *, every: bool = False
     ) -> None:
@@ -826,22 +837,50 @@ class Flights:
         """What it counts, beside outcomes; frames and bytes stay 0."""
 
 @disjoint_base
+class Place:
+    """Where a connection to an upstream stands, epoch after epoch, for the clients that hold the place."""
+
+    def __new__(cls, position: int, private: bool, *_arguments: Any, **_options: Any) -> Self: ...
+    @property
+    def position(self) -> int:
+        """The position of its upstream."""
+    @property
+    def is_private(self) -> bool:
+        """Whether it serves one client only."""
+
+@disjoint_base
 class Relay:
     def __new__(
         cls,
         upstreams: list[tuple[str, float | None, float | None, bool]],
         routes: list[tuple[str, str, bool, int | str]],
         fallback: int | str,
+        max_in_flight: int,
         *_arguments: Any,
         **_options: Any,
     ) -> Self: ...
-    def add_client(self, client: Connection) -> None: ...
-    def add_upstream(self, upstream: Connection, position: int, client: Connection | None = None) -> None: ...
+    def add_client(self, client: Connection, places: Sequence[Place]) -> None: ...
+    def add_upstream(self, upstream: Connection, place: Place) -> None: ...
     def leave(self, connection: Connection) -> None: ...
-    def position_of(self, request: Request) -> int | None: ...
-    def position_for(self, request: Request, method: str) -> int | None: ...
-    def pass_on(self, request: Request, upstream: Connection) -> bool: ...
+    def watch(self, methods: list[str]) -> None: ...
+    def position_of(self, request: Request, params: object = None) -> int | None: ...
+    def ask_client_as(self, client: Connection, meta: dict[str, Any]) -> None: ...
+    def pass_on(
+        self,
+        request: Request,
+        upstream: Connection,
+        params: object = None,
+        round: int | None = None,  # noqa: A002
+    ) -> bool: ...
+    def take_over(self, upstream: Connection) -> tuple[Request, Call] | None: ...
     def refuse(self, request: Request, position: int | None = None) -> bool:
         """Answer a request whose upstream is not there; False where it is over."""
+    def close_admission(self) -> None:
+        """Take no new requests of clients any more; what is in flight goes on."""
+    def cancel_rest(self, upstream: Connection) -> None:
+        """Cancel what is in flight to a connection of an upstream, and answer who asked for it."""
+    @property
+    def in_flight(self) -> int:
+        """Requests that were passed on and have not ended, whoever asked."""
     def counters(self) -> dict[str, int]:
         """What the relay counts, by cause."""

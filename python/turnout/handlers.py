@@ -32,6 +32,11 @@ class Handler:
     stops: bool
 
 
+def members_of(value: Any) -> dict[str, Any]:
+    """The members of what should be an object; none where a peer sent something else."""
+    return value if isinstance(value, dict) else {}
+
+
 def is_async(function: Callable[..., Any]) -> bool:
     """True where calling `function` gives a coroutine."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
@@ -91,6 +96,7 @@ class Handlers:
         It gets a `LateResponse`, `LateProgress`, `Unmatched` or `Refused`.
         """
         self.listeners.append(function)
+        self.changed()
         return function
 
     def filter_incoming(self, method: str) -> Callable[[H], H]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from turnout._native import Connection
 from turnout.errors import CallTimedOut, InvalidResponse, OpeningFailed, RemoteError, RequestError
+from turnout.handlers import members_of
 
 if TYPE_CHECKING:
     from turnout._native import Request
@@ -94,7 +95,7 @@ async def open_legacy(peer: Peer, identity: Identity, timeout: float) -> None:
         raise OpeningFailed(f"{peer.name} speaks revision {revision!r}; known here: {', '.join(LEGACY)}")
     peer.set_rules(revision, "client")
     peer.server_info = result.get("serverInfo")
-    peer.server_capabilities = result.get("capabilities") or {}
+    peer.server_capabilities = members_of(result.get("capabilities"))
     peer.instructions = result.get("instructions")
     peer.declare_tasks(
         ours=taken_as_tasks(identity.capabilities), theirs=taken_as_tasks(peer.server_capabilities)
@@ -127,8 +128,8 @@ async def open_modern(peer: Peer, identity: Identity, timeout: float) -> None:
     supported = result.get("supportedVersions") if isinstance(result, dict) else None
     if not isinstance(supported, list) or MODERN not in supported:
         raise OpeningFailed(f"{peer.name} supports {supported!r}, not {MODERN}")
-    peer.server_info = (result.get("_meta") or {}).get(f"{META}serverInfo")
-    peer.server_capabilities = result.get("capabilities") or {}
+    peer.server_info = members_of(result.get("_meta")).get(f"{META}serverInfo")
+    peer.server_capabilities = members_of(result.get("capabilities"))
     peer.instructions = result.get("instructions")
 
 

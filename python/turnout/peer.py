@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from turnout._native import Record
     from turnout.handlers import Event, Filter
+    from turnout.rounds import Rounds
     from turnout.router import Router
     from turnout.transports.base import Transport
 
@@ -56,6 +57,7 @@ class Peer(Connection):
         self.server_info: dict[str, Any] | None = None
         self.server_capabilities: dict[str, Any] = {}
         self.instructions: str | None = None
+        self.rounds: Rounds | None = None
         self.error: BaseException | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: Transport | None = None
@@ -202,11 +204,17 @@ class Peer(Connection):
             }
         )
         observed = {method for handlers in both for method in handlers.observers}
-        self.observe(observed)
+        self.observe(observed, late=any(handlers.listeners for handlers in both))
         self.filter(
             {method for handlers in both for method in handlers.incoming},
             {method for handlers in both for method in handlers.outgoing},
         )
+
+    def _ask(self, request: Request, upstream: Peer, result: bytes, state: bytes | None, rounds: int) -> None:
+        """Take a request of this client's whose server needs input first; the native part calls it."""
+        asking = self.rounds
+        assert asking is not None  # noqa: S101
+        self.start_handler(request, lambda taken: asking.go_on(taken, upstream, result, state, rounds), True)
 
     # ---- filters ----
 

@@ -7,32 +7,42 @@ is only passed on never becomes a Python object.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from turnout import _native, opening
+from turnout.catalogue import Catalogue, together
 from turnout.errors import Error, RequestError
-from turnout.handlers import Handlers
-from turnout.subscriptions import Subscriptions
-from turnout.upstream import Place, Restart
+from turnout.filters import Filters
+from turnout.handlers import Handler, Handlers, members_of
+from turnout.levels import Levels
+from turnout.listens import Listens
+from turnout.parking import Parking
+from turnout.places import Places
+from turnout.rounds import Rounds, meta_of
+from turnout.routes import Route, declare
+from turnout.subscriptions import Session, Subscriptions, lists_of
+from turnout.upstream import Restart, Sharing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
 
     from typing_extensions import Self
 
     from turnout._native import Request
+    from turnout.handlers import RequestHandler
     from turnout.peer import Peer
     from turnout.router import Router
     from turnout.transports.base import Target
+    from turnout.upstream import Place
 
-Sharing: TypeAlias = Literal["shared", "per_client"]
+log = logging.getLogger("turnout")
 
 METHOD_NOT_FOUND = -32601
-
-_OPENINGS = ("initialize", "server/discover")
-_SHARED_STATE = ("resources/subscribe", "resources/unsubscribe", "logging/setLevel")
-"""What a legacy server keeps for its connection, which several clients share."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,48 +56,42 @@ class Upstream:
         sharing: `"shared"` gives all clients one connection. It is opened without sampling, elicitation and
             roots, because nobody could say whom a request of the server's is meant for. `"per_client"` opens
             one for each client, with what that client offers, and passes the server's requests on to it.
+            `"per_identity"` opens one for all clients that were attached with the same identity, and
+            `"pooled"` a number of them, each client keeping to one; both are opened like a shared one.
+        pool: connections of a pooled upstream.
         era: as for `Router.connect`, None for no opening; a property of this upstream, never taken from a client.
         timeout: seconds without an answer or progress after which a request is cancelled and answered with an
             error; None for never.
         max_timeout: likewise, whatever the progress.
         open_timeout: seconds for the opening.
         patience: seconds that a request waits for a connection that is being made, before it is refused.
+        list_timeout: seconds that a list merged from several upstreams waits for this one; its part is then left
+            out, and the list says so.
+        input_timeout: seconds in which a client must answer what a server of the other era asks, or come back with it.
         restart: how a lost connection is made again; None for not at all.
+        shares_log: whether what a shared legacy server logs, which belongs to no client in particular, goes to all
+            that share it, each at the level it set; it is dropped otherwise.
 
     """
 
     target: Target | Callable[[], Target] | Peer
     name: str | None = None
     sharing: Sharing = "shared"
+    pool: int = 4
     era: opening.Era | None = "auto"
     timeout: float | None = 60.0
     max_timeout: float | None = 3600.0
     open_timeout: float = 60.0
     patience: float = 30.0
+    list_timeout: float = 10.0
+    input_timeout: float = 600.0
     restart: Restart | None = Restart()  # noqa: RUF009
+    shares_log: bool = False
 
     @property
     def label(self) -> str:
         """What routes, errors and records call it."""
         return self.name or getattr(self.target, "name", None) or "upstream"
-
-
-@dataclass(frozen=True)
-class Route:
-    """Where requests go; the most exact route wins.
-
-    Args:
-        upstream: the name of an upstream.
-        method: the method; None for all that no other route claims.
-        prefix: what the name of the tool or the prompt starts with; empty for the method as a whole.
-        strip: whether the upstream sees the name without the prefix.
-
-    """
-
-    upstream: str
-    method: str | None = None
-    prefix: str = ""
-    strip: bool = False
 
 
 class Relay(_native.Relay):
@@ -96,8 +100,10 @@ class Relay(_native.Relay):
     Attributes:
         on_request: decorator for a handler that answers a method here, for all clients. It may also let
             `forward` pass the request on.
-        filter_incoming: decorator for a filter of what clients send, as `Router.filter_incoming`; it sees the
-            messages of its method only, and one that raises fails its own request only.
+        filter: decorator for what decides about the requests of a method before they go on; see
+            `turnout.filters.Filters.register`.
+        filter_incoming: decorator for a filter of the frames of a method, notifications too, before anything else
+            sees them, as `Router.filter_incoming`.
 
     """
 
@@ -107,109 +113,181 @@ class Relay(_native.Relay):
         upstreams: Sequence[Upstream],
         routes: Sequence[Route] = (),
         local: Iterable[str] = (),
+        max_in_flight: int = 1 << 20,
     ) -> Self:
         """Declare a relay; `Router.relay` says what the arguments are."""
         known = [(upstream.label, upstream.timeout, upstream.max_timeout, True) for upstream in upstreams]
-        return super().__new__(cls, known, *_declared(upstreams, routes, local))
+        plan = declare(upstreams, routes, local)
+        return super().__new__(cls, known, plan.routes, plan.fallback, max_in_flight)
 
     def __init__(
         self,
         router: Router,
         upstreams: Sequence[Upstream],
-        _routes: Sequence[Route] = (),
-        _local: Iterable[str] = (),
+        routes: Sequence[Route] = (),
+        local: Iterable[str] = (),
+        _max_in_flight: int = 1 << 20,
     ) -> None:
         self.router = router
         self.upstreams = list(upstreams)
+        plan = declare(upstreams, routes, local)
+        self._here = frozenset(plan.here)
+        self._catalogue = Catalogue(self, plan.merged, plan.names)
         self.handlers = Handlers()
         self.on_request = self.handlers.on_request
         self.filter_incoming = self.handlers.filter_incoming
+        self._filters = Filters(self)
+        self.filter = self._filters.register
+        self.handlers.changed = self._filters.changed = self._apply_handlers
         self.clients: set[Peer] = set()
-        self._subscriptions = Subscriptions()
-        self._shared = [
-            Place(self, position) if upstream.sharing == "shared" else None
-            for position, upstream in enumerate(self.upstreams)
-        ]
-        self._own: dict[Peer, list[Place | None]] = {}
+        self.subscriptions = Subscriptions(self)
+        self._listens = Listens(self, self.subscriptions)
+        self._levels = Levels(self)
+        self._parking = Parking(self)
+        self._sessions: set[Peer] = set()
+        self._places = [Places(self, position) for position in range(len(self.upstreams))]
+        self._held: dict[Peer, list[Place]] = {}
+        self._place_of: weakref.WeakKeyDictionary[Peer, Place] = weakref.WeakKeyDictionary()
 
     async def start(self) -> None:
-        """Connect to every shared upstream now, instead of at the first request.
+        """Connect to every shared or pooled upstream now, instead of at the first request.
 
         Raises:
             OSError: one could not be started or reached.
             OpeningFailed: one was reached but could not be opened.
 
         """
-        for place in self._shared:
-            if place is not None:
-                await place.start()
+        # All are tried before any of them is told of, so that the rest is there where the host goes on without it.
+        starts = [place.start() for places in self._places for place in places.standing()]
+        for outcome in await asyncio.gather(*starts, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
 
-    def attach(self, client: Peer) -> None:
-        """Relay a client from now on; call it before the first byte of it is read, as `Router.serve` does."""
+    def attach(self, client: Peer, *, identity: Hashable | None = None) -> None:
+        """Relay a client from now on; call it before the first byte of it is read, as `Router.serve` does.
+
+        Args:
+            client: the client.
+            identity: who it is to upstreams that are shared per identity; None for one that shares with nobody.
+
+        """
         client.set_rules(opening.LEGACY[0], "server")
-        self.add_client(client)
+        self._held[client] = [places.give(client, identity) for places in self._places]
+        self.add_client(client, self._held[client])
         self.clients.add(client)
-        self._own[client] = [
-            Place(self, position, client) if upstream.sharing == "per_client" else None
-            for position, upstream in enumerate(self.upstreams)
-        ]
-        handle = client.on_request
-        handle("initialize")(self._initialize)
-        handle("server/discover")(self._discover)
-        if any(self._shared):
-            handle("resources/subscribe")(self._subscribe)
-            handle("resources/unsubscribe")(self._unsubscribe)
-            handle("logging/setLevel")(_ignore)
-        handle("*")(self._wait)
-        for method, handler in self.handlers.requests.items():
-            handle(method, stops=handler.stops)(handler.function)
-        for method, filters in self.handlers.incoming.items():
-            for chosen in filters:
-                client.filter_incoming(method)(chosen)
+        self._apply_handlers_to(client)
         self.router.spawn(self._watch(client))
 
-    async def forward(self, request: Request, upstream: str | None = None) -> bool:
+    async def forward(self, request: Request, upstream: str | None = None, params: Any = None) -> bool:
         """Pass a request on that a handler was given; what the handler returns is then no answer any more.
 
         Args:
-            request: the request, untouched.
+            request: the request, not answered.
             upstream: the name of the upstream; None for the one that the routes say.
+            params: what it goes on with instead of its own params, as for `Connection.send`; None for its own,
+                byte for byte.
 
         Returns:
             False where the request was over, or was refused because the upstream is not there.
 
         """
-        position = self.position_of(request) if upstream is None else self._position(upstream)
+        if self._parking.knows(request):
+            await self._parking.resume(request)
+            return True
+        position = self.position_of(request, params) if upstream is None else self._position(upstream)
         if position is None:
             raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
+        place = self.place(position, request.peer)
+        if place.client is not None and place.peer is None and (said := self._identity_of(request)):
+            place.identity = said
         try:
-            peer = await self.place(position, request.peer).wait()
+            peer = await place.wait()
         except (OSError, Error):
             self.refuse(request, position)
             return False
-        return self.pass_on(request, peer)
+        if self._parking.takes(request, peer):
+            await self._parking.resume(request)
+            return True
+        return self.pass_on(request, peer, params)
 
     def place(self, position: int, client: Peer) -> Place:
         """Where the connection stands that serves `client`."""
-        place = self._shared[position] or self._own[client][position]
-        assert place is not None  # noqa: S101
-        return place
+        return self._held[client][position]
 
-    async def close(self) -> None:
-        """Let every client and every connection of an upstream go; bounded, and idempotent."""
-        for place in [*self._shared, *(place for own in self._own.values() for place in own)]:
-            if place is not None:
-                await place.close()
+    def place_of(self, upstream: Peer) -> Place:
+        """Where a connection of an upstream stands."""
+        return self._place_of[upstream]
+
+    async def close(self, *, drain: float = 0.0) -> None:
+        """Take no new requests, end those in flight, close the upstreams' connections; bounded, and idempotent.
+
+        Args:
+            drain: seconds in which requests in flight may still end by themselves. New ones are refused
+                meanwhile (`draining`, nothing was sent); what is left then is cancelled upstream, and answered.
+
+        """
+        self.close_admission()
+        if drain > 0:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._empty(), drain)
+        places = [place for places in self._places for place in places]
+        for place in places:
+            if place.peer is not None and place.peer.is_open:
+                self.cancel_rest(place.peer)
+        await asyncio.gather(*(place.close() for place in places))
+
+    async def _empty(self) -> None:
+        ended = self.router.records.follow(capacity=1)
+        try:
+            while self.in_flight:
+                await ended.__anext__()
+        finally:
+            ended.close()
 
     # ---- requests that Python answers ----
 
+    def _apply_handlers(self) -> None:
+        """Ask for the requests that somebody here wants to see, and tell every client who handles what."""
+        self.watch([*self._filters.methods, *(method for method in self.handlers.requests if method != "*")])
+        for client in self.clients:
+            self._apply_handlers_to(client)
+
+    def _apply_handlers_to(self, client: Peer) -> None:
+        client.handlers.requests.update(self._answers())
+        client.handlers.incoming = {method: list(chosen) for method, chosen in self.handlers.incoming.items()}
+        client.handlers.changed()
+
+    def _answers(self) -> dict[str, Handler]:
+        """What answers which method here, filters before it."""
+        answers: dict[str, RequestHandler] = {
+            "initialize": self._initialize,
+            "server/discover": self._discover,
+            "subscriptions/listen": self._listens.answer,
+            "resources/subscribe": self._subscribe,
+            "resources/unsubscribe": self._unsubscribe,
+            "logging/setLevel": self._levels.answer,
+            "completion/complete": self._catalogue.complete,
+        }
+        answers.update((kind.list, self._catalogue.answer) for kind in self._catalogue.kinds)
+        handlers = {
+            method: Handler(function, is_async=True, stops=True)
+            for method, function in answers.items()
+            if method in self._here
+        }
+        handlers["*"] = Handler(self._wait, is_async=True, stops=True)
+        handlers.update(self.handlers.requests)
+        for method in self._filters.methods:
+            before = self._filters.before(method, handlers.get(method))
+            handlers[method] = Handler(before, is_async=True, stops=True)
+        return handlers
+
     async def _initialize(self, request: Request) -> dict[str, Any]:
         """Answer a legacy client from what the upstreams said at their own openings."""
-        client, params = request.peer, request.params or {}
+        client, params = request.peer, members_of(request.params)
         offered = opening.Identity(
-            (params.get("clientInfo") or {}).get("name") or self.router.identity.name,
-            (params.get("clientInfo") or {}).get("version"),
-            dict(params.get("capabilities") or {}),
+            members_of(params.get("clientInfo")).get("name") or self.router.identity.name,
+            members_of(params.get("clientInfo")).get("version"),
+            dict(members_of(params.get("capabilities"))),
         )
         peers = await self._opened(client, offered)
         first = peers[0]
@@ -219,62 +297,90 @@ class Relay(_native.Relay):
         taken = (opening.taken_as_tasks(peer.server_capabilities) for peer in peers)
         client.declare_tasks(ours=set().union(*taken))
         client.set_rules(revision, "server")
-        return {"protocolVersion": revision, "serverInfo": self._info(peers), **_offer(peers)}
+        meta = meta_of(offered)
+        if meta is not None and client.rounds is None:
+            client.rounds = Rounds(self, offered.capabilities)
+            self.ask_client_as(client, meta)
+        self._sessions.add(client)
+        for peer in peers:
+            self._follow_lists(client, self.place_of(peer), peer)
+        return {"protocolVersion": revision, "serverInfo": self._info(peers), **self._offer(peers)}
 
     async def _discover(self, request: Request) -> dict[str, Any]:
-        client, params = request.peer, request.params or {}
-        meta = params.get("_meta") or {}
+        client, params = request.peer, members_of(request.params)
+        meta = members_of(params.get("_meta"))
         asked = meta.get(f"{opening.META}protocolVersion")
         if asked != opening.MODERN:
             supported = {"supported": [opening.MODERN], "requested": asked}
             raise RequestError(opening.UNSUPPORTED_VERSION, "Unsupported protocol version", supported)
-        peers = await self._opened(client, self.router.identity)
+        peers = await self._opened(client, self._identity_of(request) or self.router.identity)
         client.set_rules(opening.MODERN, "server")
         info = {f"{opening.META}serverInfo": self._info(peers)}
-        return {"supportedVersions": [opening.MODERN], "_meta": info, **_offer(peers)}
+        return {"supportedVersions": [opening.MODERN], "_meta": info, **self._offer(peers)}
+
+    def _identity_of(self, request: Request) -> opening.Identity | None:
+        """Who a modern client says that it is, with each request; None for a legacy one."""
+        meta = members_of(members_of(request.params).get("_meta"))
+        if meta.get(f"{opening.META}protocolVersion") != opening.MODERN:
+            return None
+        info = members_of(meta.get(f"{opening.META}clientInfo"))
+        return opening.Identity(
+            info.get("name") or self.router.identity.name,
+            info.get("version"),
+            dict(members_of(meta.get(f"{opening.META}clientCapabilities"))),
+        )
+
+    def _offer(self, peers: list[Peer]) -> dict[str, Any]:
+        offered = together(peers)
+        self._catalogue.offer(offered["capabilities"])
+        return offered
 
     async def _opened(self, client: Peer, identity: opening.Identity) -> list[Peer]:
-        peers = []
-        for position in range(len(self.upstreams)):
-            place = self.place(position, client)
+        """The connections that serve a client: all of them, or of several those that are there in time."""
+        places = [self.place(position, client) for position in range(len(self.upstreams))]
+        for place in places:
             if place.client is not None:
                 place.identity = identity
-            try:
-                peers.append(await place.wait())
-            except (OSError, Error) as error:
-                if len(self.upstreams) == 1:
-                    data = {
-                        "reason": "upstream_closed",
-                        "sent": False,
-                        "upstream": self.upstreams[position].label,
-                    }
-                    raise RequestError(-32603, f"the server could not be opened: {error}", data) from error
+        waits = [place.wait() if len(places) == 1 else place.wait_briefly() for place in places]
+        opened = await asyncio.gather(*waits, return_exceptions=True)
+        peers = [peer for peer in opened if isinstance(peer, _native.Connection)]
         if not peers:
-            raise RequestError(
-                -32603, "no server could be opened", {"reason": "upstream_closed", "sent": False}
-            )
+            for error in opened:
+                if isinstance(error, BaseException) and not isinstance(error, (OSError, Error)):
+                    raise error
+            labels = ", ".join(upstream.label for upstream in self.upstreams)
+            data = {"reason": "upstream_closed", "sent": False, "upstream": labels}
+            raise RequestError(-32603, "the server could not be started, reached or opened", data)
         return peers
 
     def _info(self, peers: list[Peer]) -> Mapping[str, Any]:
         return (peers[0].server_info if len(self.upstreams) == 1 else None) or self.router.identity.info
 
     async def _subscribe(self, request: Request) -> dict[str, Any] | None:
-        return await self._subscribing(request, self._subscriptions.add)
+        place, name = self._resource_of(request)
+        peer = await place.wait()
+        if place.is_private and peer.revision != opening.MODERN:
+            await self.forward(request, place.upstream.label, {**members_of(request.params), "uri": name})
+            return None
+        called = members_of(request.params).get("uri")
+        await self.subscriptions.add(place, peer, name, Session(request.peer), called)
+        return {}
 
     async def _unsubscribe(self, request: Request) -> dict[str, Any] | None:
-        return await self._subscribing(request, self._subscriptions.remove)
-
-    async def _subscribing(self, request: Request, act: Callable[..., Any]) -> dict[str, Any] | None:
-        # The route of `resources/read` is that of the resource; subscribing to it goes the same way.
-        position = self.position_for(request, "resources/read")
-        if position is None:
-            raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
-        if self._shared[position] is None:
-            await self.forward(request, self.upstreams[position].label)
+        place, name = self._resource_of(request)
+        if place.is_private and (await place.wait()).revision != opening.MODERN:
+            await self.forward(request, place.upstream.label, {**members_of(request.params), "uri": name})
             return None
-        peer = await self.place(position, request.peer).wait()
-        await act(peer, request.peer, (request.params or {}).get("uri"))
+        self.subscriptions.remove(place, name, Session(request.peer))
         return {}
+
+    def _resource_of(self, request: Request) -> tuple[Place, str]:
+        """Where the resource of a request stands, and what it is called there."""
+        leads = self.leads(members_of(request.params).get("uri"))
+        if leads is None:
+            raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
+        position, name = leads
+        return self.place(position, request.peer), name
 
     async def _wait(self, request: Request) -> None:
         """Take a request that came while its upstream was not there."""
@@ -284,75 +390,68 @@ class Relay(_native.Relay):
 
     def opened(self, peer: Peer, place: Place) -> None:
         """Take note of a new connection of an upstream; its place calls this."""
-        self.add_upstream(peer, place.position, place.client)
-        if place.client is None:
-            self._subscriptions.follow(peer)
+        self._place_of[peer] = place
+        self.add_upstream(peer, place)
+        self.subscriptions.opened(peer, place)
+        self._levels.opened(peer, place)
+        if place.client is not None and peer.revision != opening.MODERN:
+            self._parking.opened(peer)
+        self._catalogue.opened(place)
+        for client in self._sessions:
+            if self.place(place.position, client) is place:
+                self._follow_lists(client, place, peer)
+
+    def _follow_lists(self, client: Peer, place: Place, peer: Peer) -> None:
+        """Let a legacy client hear of the lists of a modern upstream; a legacy one tells of them unasked."""
+        if peer.revision == opening.MODERN:
+            for method in lists_of(peer.server_capabilities):
+                self.attempt(self.subscriptions.add(place, peer, method, Session(client)))
+
+    def attempt(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Do what may fail without harm to anyone."""
+
+        async def run() -> None:
+            try:
+                await work
+            except (OSError, Error) as error:
+                log.debug("the relay goes on without: %s", error)
+
+        self.router.spawn(run())
+
+    def merges(self, method: str) -> bool:
+        """Whether a notification tells of a list that is merged here."""
+        return any(kind.changed == method for kind in self._catalogue.kinds)
+
+    def leads(self, uri: Any) -> tuple[int, str] | None:
+        """Which upstream has a resource, and what it is called there; None where no route says."""
+        return self._catalogue.leads("resources/read", uri)
+
+    def tell(self, client: Peer, method: str) -> None:
+        """Tell a client that a list of the relay's own making is another one, as its era has it."""
+        if client.revision == opening.MODERN:
+            self._listens.tell(client, method)
+        else:
+            with contextlib.suppress(Error):
+                client.notify(method)
 
     async def _watch(self, client: Peer) -> None:
         await client.wait_lost()
         self.leave(client)
         self.clients.discard(client)
-        places = self._own.pop(client)
-        for place in places:
-            if place is not None:
-                await place.close()
-        await self._subscriptions.forget(client)
+        self._sessions.discard(client)
+        self._catalogue.forget(client)
+        self.subscriptions.forget(Session(client))
+        self._levels.forget(client)
+        self._parking.forget(client)
+        for places in self._places:
+            await places.leave(client)
+        del self._held[client]
 
     def _position(self, name: str) -> int:
         for position, upstream in enumerate(self.upstreams):
             if upstream.label == name:
                 return position
         raise ValueError(f"there is no upstream named {name!r}")
-
-
-def _declared(
-    upstreams: Sequence[Upstream], routes: Sequence[Route], local: Iterable[str]
-) -> tuple[list[tuple[str, str, bool, int | str]], int | str]:
-    """Routes as the native relay takes them, and where everything else goes."""
-    positions: dict[str, int] = {}
-    for position, upstream in enumerate(upstreams):
-        if positions.setdefault(upstream.label, position) != position:
-            raise ValueError(f"two upstreams are named {upstream.label!r}; give them names")
-    if not upstreams:
-        raise ValueError("a relay needs at least one upstream")
-    for route in routes:
-        if route.upstream not in positions:
-            raise ValueError(f"there is no upstream named {route.upstream!r}; known: {', '.join(positions)}")
-    rest = [route for route in routes if route.method is None]
-    if len(rest) > 1 or any(route.prefix for route in rest):
-        raise ValueError("one route at most takes what no other claims, and it has no prefix")
-    fallback: int | str = 0 if len(upstreams) == 1 else "nowhere"
-    if rest:
-        fallback = positions[rest[0].upstream]
-    declared: list[tuple[str, str, bool, int | str]] = [
-        (route.method, route.prefix, route.strip, positions[route.upstream])
-        for route in routes
-        if route.method is not None
-    ]
-    here = [*_OPENINGS, *local]
-    if any(upstream.sharing == "shared" for upstream in upstreams):
-        here += _SHARED_STATE
-    claimed = {method for method, prefix, *_ in declared if not prefix}
-    declared += [(method, "", False, "host") for method in dict.fromkeys(here) if method not in claimed]
-    return declared, fallback
-
-
-def _offer(peers: list[Peer]) -> dict[str, Any]:
-    """What several servers offer together."""
-    capabilities: dict[str, Any] = {}
-    for peer in peers:
-        for name, value in peer.server_capabilities.items():
-            before = capabilities.get(name)
-            capabilities[name] = (
-                {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
-            )
-    instructions = "\n\n".join(peer.instructions for peer in peers if peer.instructions)
-    return {"capabilities": capabilities, **({"instructions": instructions} if instructions else {})}
-
-
-async def _ignore(request: Request) -> dict[str, Any]:  # noqa: ARG001
-    """Agree to a log level: a shared server's log belongs to no client, so none of it is passed on."""
-    return {}
 
 
 __all__ = ["Relay", "Restart", "Route", "Sharing", "Upstream"]

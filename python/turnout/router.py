@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -80,6 +81,7 @@ class Router:
         self._kept: set[asyncio.Task[Any]] = set()
         self._threads: ThreadPoolExecutor | None = None
         self._closed = False
+        self._process = os.getpid()
         self._relays: list[Relay] = []
 
     @property
@@ -157,11 +159,16 @@ class Router:
                 accepted(peer)
             return peer
 
+        self._check()
         await listener.start(accept)
         self._listeners.append(listener)
 
     def relay(
-        self, *upstreams: Upstream | Peer | Target, routes: Iterable[Route] = (), local: Iterable[str] = ()
+        self,
+        *upstreams: Upstream | Peer | Target,
+        routes: Iterable[Route] = (),
+        local: Iterable[str] = (),
+        max_in_flight: int = 1 << 20,
     ) -> Relay:
         """Relay clients to upstreams: `await relay.start()`, then `relay.attach` for each client.
 
@@ -169,13 +176,16 @@ class Router:
             upstreams: what clients are relayed to; a target or a connected peer stands for a shared upstream.
             routes: which requests go to which upstream; with one upstream, everything goes there.
             local: methods that handlers registered by `relay.on_request` answer.
+            max_in_flight: most requests of all clients in flight to all upstreams; those beyond it are refused.
+                What holds for each client or each upstream is in the router's limits.
 
         Raises:
             ValueError: an upstream is unknown or named twice, or two routes claim the same requests.
 
         """
+        self._check()
         known = [item if isinstance(item, Upstream) else Upstream(item) for item in upstreams]
-        relay = Relay(self, known, tuple(routes), tuple(local))
+        relay = Relay(self, known, tuple(routes), tuple(local), max_in_flight)
         self._relays.append(relay)
         return relay
 
@@ -190,9 +200,10 @@ class Router:
         listeners, self._listeners = self._listeners, []
         await asyncio.gather(*(listener.close() for listener in listeners))
         relays, self._relays = self._relays, []
-        if drain <= 0:
-            await asyncio.gather(*(relay.close() for relay in relays))
-        await asyncio.gather(*(peer.close(drain=drain) for peer in self.peers))
+        loop = asyncio.get_running_loop()
+        until = loop.time() + drain
+        await asyncio.gather(*(relay.close(drain=drain) for relay in relays))
+        await asyncio.gather(*(peer.close(drain=until - loop.time()) for peer in self.peers))
         self.records.close()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -222,8 +233,7 @@ class Router:
 
     def adopt(self, kind: type[P], name: str, transport: str) -> P:
         """Make a peer of this router's, of a class of its own."""
-        if self._closed:
-            raise RuntimeError("the router is closed")
+        self._check()
         peer = kind(self, name, transport)
         self._peers.add(peer)
         return peer
@@ -232,6 +242,14 @@ class Router:
         """A peer that came to us opens the connection, where openings are answered at all."""
         if "initialize" in self.handlers.requests:
             opening.expect_opening(peer)
+
+    def _check(self) -> None:
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                "this router belongs to the process that made it; after os.fork, make a new one"
+            )
+        if self._closed:
+            raise RuntimeError("the router is closed")
 
     def _apply_handlers(self) -> None:
         for peer in self._peers:

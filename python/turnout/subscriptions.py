@@ -1,66 +1,278 @@
-"""Subscriptions to resources of a shared legacy upstream: counted, so that the last one out unsubscribes."""
+"""Subscriptions: who wants to hear of which change; the first one in has the upstream asked, the last one out told.
+
+A change is a resource's, by its URI, or a list's, by the notification that tells of it. A legacy upstream is asked by
+`resources/subscribe` and tells of lists unasked; a modern one is asked by one `subscriptions/listen` for all its lists,
+and one for each resource.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
-from turnout.errors import Error
+from turnout import opening
+from turnout.errors import Error, RemoteError, RequestError
+from turnout.handlers import members_of
 
 if TYPE_CHECKING:
     from turnout._native import Notification
     from turnout.peer import Peer
+    from turnout.relay import Relay
+    from turnout.upstream import Place
+
+log = logging.getLogger("turnout")
 
 UPDATED = "notifications/resources/updated"
+ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
+LISTEN = "subscriptions/listen"
+
+LISTS = {
+    "notifications/tools/list_changed": "toolsListChanged",
+    "notifications/prompts/list_changed": "promptsListChanged",
+    "notifications/resources/list_changed": "resourcesListChanged",
+}
+"""What a `subscriptions/listen` calls the lists' changes."""
+
+MOST_CHANGES = 1024
+"""How many changes one subscriber may want to hear of, by place."""
+
+MOST_CHARACTERS = 8192
+"""How long the URI of a resource may be that somebody subscribes to."""
+
+PAUSE = 1.0
+"""Seconds before a listen that its server ended is opened again."""
+
+
+class Subscriber(Protocol):
+    """Who wants to hear of a change."""
+
+    def tell(self, method: str, params: Any) -> None:
+        """Pass a notification on; nothing happens where the subscriber is gone."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A legacy client, which is told by plain notifications."""
+
+    client: Peer
+
+    def tell(self, method: str, params: Any) -> None:
+        """Pass a notification on."""
+        with contextlib.suppress(Error):
+            self.client.notify(method, params)
+
+
+def lists_of(capabilities: dict[str, Any]) -> list[str]:
+    """The notifications of those lists that, by its capabilities, a server tells of."""
+    return [
+        method
+        for method in LISTS
+        if isinstance(capabilities.get(method.split("/")[1]), dict)
+        and capabilities[method.split("/")[1]].get("listChanged")
+    ]
 
 
 class Subscriptions:
-    """Which clients want to hear of which resource, by connection: a new epoch starts without any."""
+    """The subscriptions of one relay.
 
-    def __init__(self) -> None:
-        self._by_peer: dict[Peer, dict[str, set[Peer]]] = {}
+    Args:
+        relay: whose they are.
 
-    def follow(self, peer: Peer) -> None:
-        """Pass updates of a new connection on to those who asked for them."""
-        before = [resources for old, resources in self._by_peer.items() if not old.is_open]
-        self._by_peer = {old: resources for old, resources in self._by_peer.items() if old.is_open}
-        subscribed = self._by_peer.setdefault(peer, {})
+    """
 
-        @peer.on_notification(UPDATED)
-        def tell(notification: Notification) -> None:
-            params = notification.params or {}
-            for client in tuple(subscribed.get(params.get("uri", ""), ())):
-                with contextlib.suppress(Error):
-                    client.notify(UPDATED, params)
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        # Each subscriber with what it calls the change: the names of resources may have a prefix for it.
+        self._wanted: dict[Place, dict[str, dict[Subscriber, str]]] = {}
+        self._counts: dict[tuple[Place, Subscriber], int] = {}
+        self._asked: dict[tuple[Peer, str], asyncio.Future[None]] = {}
+        self._listens: dict[tuple[Peer, str], asyncio.Task[None]] = {}
+        self._acknowledged: dict[tuple[Peer, int], asyncio.Future[None]] = {}
 
-        for resources in before:
-            for uri, clients in resources.items():
-                subscribed.setdefault(uri, set()).update(clients)
-        for uri in subscribed:
-            peer.send("resources/subscribe", {"uri": uri}, progress=False)
+    def opened(self, peer: Peer, place: Place) -> None:
+        """Ask a new connection of an upstream for everything that the one before it was asked for (SUB-15)."""
+        if self._wanted.get(place):
+            self._follow(peer, place)
+            for change in self._wanted[place]:
+                asked = self._ask(peer, change)
+                asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
 
-    async def add(self, peer: Peer, client: Peer, uri: str) -> None:
-        """Subscribe a client; the first one subscribes upstream.
+    async def add(
+        self, place: Place, peer: Peer, change: str, subscriber: Subscriber, called: str | None = None
+    ) -> None:
+        """Subscribe to a change; the first subscriber has the upstream asked.
+
+        Args:
+            place: where the upstream stands.
+            peer: its connection.
+            change: the URI of a resource, or the notification of a list's change.
+            subscriber: who is told.
+            called: what the subscriber calls the resource; None for the same.
 
         Raises:
-            RemoteError: the upstream refused it.
+            RequestError: the upstream refused it, or the subscriber wants too much.
+            PeerLost: it was lost meanwhile.
 
         """
-        clients = self._by_peer.setdefault(peer, {}).setdefault(uri, set())
-        if not clients:
-            await peer.send("resources/subscribe", {"uri": uri}, progress=False)
-        clients.add(client)
+        key = (place, subscriber)
+        is_new = subscriber not in self._wanted.get(place, {}).get(change, {})
+        if is_new and (self._counts.get(key, 0) >= MOST_CHANGES or len(change) > MOST_CHARACTERS):
+            message = f"at most {MOST_CHANGES} subscriptions, of URIs of at most {MOST_CHARACTERS} characters"
+            raise RequestError(opening.INVALID_PARAMS, message)
+        self._follow(peer, place)
+        self._wanted.setdefault(place, {}).setdefault(change, {})[subscriber] = called or change
+        self._counts[key] = self._counts.get(key, 0) + is_new
+        try:
+            await asyncio.shield(self._ask(peer, change))
+        except BaseException:
+            self._drop(place, change, subscriber)
+            raise
 
-    async def remove(self, peer: Peer, client: Peer, uri: str) -> None:
-        """Unsubscribe a client; the last one unsubscribes upstream."""
-        clients = self._by_peer.get(peer, {}).get(uri, set())
-        clients.discard(client)
-        if not clients and self._by_peer.get(peer, {}).pop(uri, None) is not None:
-            await peer.send("resources/unsubscribe", {"uri": uri}, progress=False)
+    def remove(self, place: Place, change: str, subscriber: Subscriber) -> None:
+        """Unsubscribe from a change; the last subscriber has the upstream told."""
+        if not self._drop(place, change, subscriber):
+            return
+        peer = place.peer
+        if change in LISTS and not LISTS.keys().isdisjoint(self._wanted.get(place, {})):
+            return
+        if peer is None or self._asked.pop(_key(peer, change), None) is None:
+            return
+        listen = self._listens.pop(_key(peer, change), None)
+        if listen is not None:
+            listen.cancel()
+        elif change not in LISTS and peer.is_open:
+            with contextlib.suppress(Error):
+                # Whatever it answers: nobody hears of the resource any more.
+                peer.send("resources/unsubscribe", {"uri": change}, progress=False)
 
-    async def forget(self, client: Peer) -> None:
-        """Unsubscribe a client that is gone from everything."""
-        for peer, resources in list(self._by_peer.items()):
-            for uri in [uri for uri, clients in resources.items() if client in clients]:
-                with contextlib.suppress(Error):
-                    await self.remove(peer, client, uri)
+    def listens(self, peer: Peer) -> int:
+        """How many listens are held open on a connection of an upstream."""
+        return sum(at is peer for at, _ in self._listens)
+
+    def forget(self, subscriber: Subscriber) -> None:
+        """Unsubscribe one that is gone from everything."""
+        for place, changes in list(self._wanted.items()):
+            for change in [change for change, subscribers in changes.items() if subscriber in subscribers]:
+                self.remove(place, change, subscriber)
+
+    def _drop(self, place: Place, change: str, subscriber: Subscriber) -> bool:
+        """Take one subscriber out; True where it was the last."""
+        changes = self._wanted.get(place, {})
+        subscribers = changes.get(change, {})
+        if subscribers.pop(subscriber, None) is None:
+            return False
+        self._counts[place, subscriber] -= 1
+        if not self._counts[place, subscriber]:
+            del self._counts[place, subscriber]
+        if subscribers:
+            return False
+        del changes[change]
+        if not changes:
+            del self._wanted[place]
+        return True
+
+    def _follow(self, peer: Peer, place: Place) -> None:
+        """Hear of changes on a connection, from the first subscription on."""
+        if UPDATED in peer.handlers.observers:
+            return
+
+        def take(notification: Notification) -> None:
+            self._take(place, notification)
+
+        for method in (UPDATED, *LISTS):
+            peer.on_notification(method)(take)
+        peer.on_notification(ACKNOWLEDGED)(lambda notification: self._acknowledge(peer, notification))
+
+    def _take(self, place: Place, notification: Notification) -> None:
+        method, params = notification.method, dict(members_of(notification.params))
+        # The subscription's id is one of ours; each subscriber has its own, or none.
+        params.pop("_meta", None)
+        change = params.get("uri") if method == UPDATED else method
+        is_legacy = notification.call is None
+        for subscriber, called in tuple(self._wanted.get(place, {}).get(str(change), {}).items()):
+            # What a legacy upstream says of its lists reaches legacy clients without Python.
+            if method == UPDATED:
+                subscriber.tell(method, {**params, "uri": called})
+            elif not (is_legacy and isinstance(subscriber, Session)):
+                subscriber.tell(method, params or None)
+
+    def _ask(self, peer: Peer, change: str) -> asyncio.Future[None]:
+        """Ask the upstream for a change, once however many want it."""
+        key = _key(peer, change)
+        asked = self._asked.get(key)
+        if asked is None or (asked.done() and (asked.cancelled() or asked.exception() is not None)):
+            self._asked = {at: known for at, known in self._asked.items() if at[0].is_open}
+            asked = self._asked[key] = asyncio.get_running_loop().create_future()
+            if peer.revision == opening.MODERN:
+                self._listens[key] = self._relay.router.spawn(self._listen(peer, change, asked))
+                self._listens[key].add_done_callback(lambda _: self._listens.pop(key, None))
+            elif change in LISTS:
+                asked.set_result(None)
+            else:
+                self._relay.router.spawn(self._subscribe(peer, change, asked))
+        return asked
+
+    async def _subscribe(self, peer: Peer, change: str, asked: asyncio.Future[None]) -> None:
+        try:
+            await peer.send("resources/subscribe", {"uri": change}, progress=False)
+        except Error as error:
+            _settle(asked, error)
+        else:
+            _settle(asked, None)
+
+    async def _listen(self, peer: Peer, change: str, asked: asyncio.Future[None]) -> None:
+        """Hold a listen open as long as the change is wanted."""
+        wanted: dict[str, Any] = {"resourceSubscriptions": [change]}
+        if change in LISTS:
+            wanted = {LISTS[method]: True for method in (change, *lists_of(peer.server_capabilities))}
+        try:
+            while peer.is_open:
+                call = peer.send(LISTEN, {"notifications": wanted}, progress=False, max_timeout=None)
+                self._acknowledged[peer, call.id] = asked
+                try:
+                    await call
+                finally:
+                    del self._acknowledged[peer, call.id]
+                _settle(asked, Error(f"{peer.name} ended the subscription before it began"))
+                await asyncio.sleep(PAUSE)
+        except RemoteError as error:
+            if not _settle(asked, error):
+                log.warning("%s ended the subscription to %s: %s", peer.name, change, error)
+        except Error as error:
+            _settle(asked, error)
+        finally:
+            asked.cancel()
+
+    def _acknowledge(self, peer: Peer, notification: Notification) -> None:
+        call = notification.call
+        asked = None if call is None else self._acknowledged.get((peer, call.id))
+        if call is None or asked is None:
+            return
+        if members_of(notification.params).get("notifications"):
+            _settle(asked, None)
+        else:
+            _settle(asked, Error(f"{peer.name} does not tell of that"))
+            call.cancel()
+
+
+def _key(peer: Peer, change: str) -> tuple[Peer, str]:
+    """What is asked at once for a change: all lists together, each resource by itself."""
+    return (peer, "lists" if change in LISTS else change)
+
+
+def _settle(asked: asyncio.Future[None], error: Error | None) -> bool:
+    """Say how it ended to who waits; False where that is known already."""
+    if asked.done():
+        return False
+    if error is None:
+        asked.set_result(None)
+    else:
+        asked.set_exception(error)
+        asked.exception()  # whoever waits has it
+    return True
+
+
+__all__ = ["ACKNOWLEDGED", "LISTEN", "LISTS", "UPDATED", "Session", "Subscriber", "Subscriptions", "lists_of"]

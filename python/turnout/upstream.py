@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from turnout import opening
-from turnout.errors import Error, PeerLost
+from turnout import _native, opening
+from turnout.errors import Error, OpeningFailed, PeerLost
 from turnout.transports.base import is_target
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from turnout.peer import Peer
     from turnout.relay import Relay
+
+Sharing: TypeAlias = Literal["shared", "per_client", "per_identity", "pooled"]
 
 log = logging.getLogger("turnout")
 
@@ -35,19 +39,22 @@ class Restart:
     healthy: float = 10.0
 
 
-class Place:
-    """One connection's place: for all clients, or for one of them.
+class Place(_native.Place):
+    """Where one connection stands at a time: for one client, or for those who share it.
 
     Args:
         relay: whose it is.
         position: which upstream it leads to.
-        client: the client it serves; None for all.
+        client: the one client it serves; None for any number of them.
 
     """
 
+    def __new__(cls, _relay: Relay, position: int, client: Peer | None = None) -> Self:
+        """Make the native part."""
+        return super().__new__(cls, position, client is not None)
+
     def __init__(self, relay: Relay, position: int, client: Peer | None = None) -> None:
         self.relay = relay
-        self.position = position
         self.client = client
         self.upstream = relay.upstreams[position]
         shared = opening.Identity(relay.router.identity.name, relay.router.identity.version)
@@ -74,14 +81,21 @@ class Place:
             self._starter.add_done_callback(self._done)
         return await asyncio.shield(self._starter)
 
-    async def wait(self) -> Peer:
+    async def wait(self, *, patiently: bool = True) -> Peer:
         """The connection; made if it is not there, waited for if somebody makes it.
 
+        Args:
+            patiently: False does not wait for an attempt that is put off because the last one failed.
+
         Raises:
+            PeerLost: the next attempt is put off.
             OSError: it could not be made, or not in time.
             OpeningFailed: it was reached but could not be opened.
 
         """
+        is_there = self.peer is not None and self.peer.is_open
+        if not patiently and not is_there and self._not_before > asyncio.get_running_loop().time():
+            raise PeerLost(f"{self.upstream.label} is not there; it is tried again later")
         try:
             return await asyncio.wait_for(self.start(), self.upstream.patience)
         except asyncio.TimeoutError:
@@ -92,6 +106,18 @@ class Place:
             if self._closed:
                 raise PeerLost(f"{self.upstream.label} is closed") from None
             raise
+
+    async def wait_briefly(self) -> Peer:
+        """As `wait`, but no longer than others should wait for this one upstream.
+
+        Raises:
+            OSError: as for `wait`, or it took longer than the upstream's `list_timeout`.
+
+        """
+        try:
+            return await asyncio.wait_for(self.wait(patiently=False), self.upstream.list_timeout)
+        except asyncio.TimeoutError as error:
+            raise TimeoutError(f"{self.upstream.label} was not there in time") from error
 
     async def close(self) -> None:
         """Close the connection for good."""
@@ -150,8 +176,8 @@ class Place:
         while not self._closed and not self.relay.router.is_closed:
             try:
                 await self.start()
-            except (OSError, Error) as error:  # noqa: PERF203
-                log.warning("the upstream %s could not be restarted: %s", self.upstream.label, error)
+            except (OSError, Error):  # noqa: PERF203
+                continue
             except asyncio.CancelledError:
                 return
             else:
@@ -161,10 +187,19 @@ class Place:
         pause = self._not_before - asyncio.get_running_loop().time()
         if pause > 0:
             await asyncio.sleep(pause)
+        label = self.upstream.label
         try:
             return await self._attempt()
-        except (OSError, Error):
+        except (OSError, Error) as error:
             self._fail()
+            if not self._closed:
+                log.warning("the upstream %s could not be opened: %s", label, error)
+            if isinstance(error, OSError) and not isinstance(error, Error):
+                raise ConnectionError(
+                    f"the upstream {label} could not be started or reached: {error}"
+                ) from error
+            if isinstance(error, OpeningFailed):
+                raise OpeningFailed(f"the upstream {label} could not be opened: {error}") from error
             raise
 
     def _fail(self) -> None:

@@ -23,7 +23,8 @@ use crate::ids::Ids;
 use crate::ledger::Ledger;
 use crate::limits::{Exceeded, Limits, clip};
 use crate::methods::Methods;
-use crate::output::Output;
+use crate::output::{About, Output};
+use crate::pace::Pace;
 use crate::record::{Peer, Progress, Record, Time};
 use crate::rules::{Forbidden, Rules};
 use crate::table::Table;
@@ -61,10 +62,11 @@ impl<C> Outbound<C> {
 pub(crate) struct Inbound<R> {
     pub(crate) record: Arc<Record>,
     pub(crate) owner: Option<R>,
-    /// Where the last progress of it ended in the output.
-    pub(crate) progress_end: u64,
-    /// Progress that waits for the transport; newer progress replaces it.
+    /// What the output holds about it.
+    pub(crate) about: About,
+    /// Progress that waits for the transport, or for its time; newer progress replaces it.
     pub(crate) pending: Option<Pending>,
+    pub(crate) pace: Pace,
     pub(crate) declines: bool,
     pub(crate) augmented: bool,
     /// Whether a listen was acknowledged (SUB-02).
@@ -76,6 +78,9 @@ pub(crate) enum Pending {
     Update(Progress),
     Frame(Box<[u8]>),
 }
+
+/// A member of the `_meta` of our requests: its name, and its value as one line of JSON.
+pub type MetaMember = (Box<str>, Box<[u8]>);
 
 /// What the host says about a request of ours.
 pub struct Send<'a, C> {
@@ -179,7 +184,7 @@ pub struct Connection<H: Host> {
     /// Methods whose requests and notifications the host looks at before they are taken.
     pub held: HashSet<Box<str>, RandomState>,
     /// Members added to the `_meta` of every request: name and JSON.
-    request_meta: Vec<(Box<str>, Box<[u8]>)>,
+    request_meta: Vec<MetaMember>,
     pub(crate) limits: Limits,
     pub(crate) scan_limits: ScanLimits,
     pub(crate) peer: Arc<Peer>,
@@ -199,6 +204,8 @@ pub struct Connection<H: Host> {
     methods: Methods,
     wheel: Wheel,
     due: Vec<usize>,
+    /// When progress that came too fast may be passed on, by slots in `inbound`.
+    pub(crate) paces: Wheel,
     pub(crate) output: Output,
     pub(crate) congested: bool,
     pub(crate) pending: Vec<u64>,
@@ -248,6 +255,7 @@ impl<H: Host> Connection<H> {
             methods: Methods::default(),
             wheel: Wheel::new(),
             due: Vec::new(),
+            paces: Wheel::new(),
             output: Output::default(),
             congested: false,
             pending: Vec::new(),
@@ -290,7 +298,7 @@ impl<H: Host> Connection<H> {
             ("inbound", self.inbound.iter().flatten().count()),
             ("ids", self.ids.len()),
             ("tokens", self.in_use(&self.named) + self.in_use(&self.tokens) + self.tasks.len() + self.task_cancels.len()),
-            ("deadlines", self.wheel.len()),
+            ("deadlines", self.wheel.len() + self.paces.len()),
         ]
     }
 
@@ -309,6 +317,8 @@ impl<H: Host> Connection<H> {
             + self.inbound.capacity() * size_of::<Option<Inbound<H::Request>>>()
             + self.ids.bytes()
             + self.wheel.bytes()
+            + self.paces.bytes()
+            + self.pending.capacity() * 8
             + self.output.capacity()
     }
 
@@ -347,19 +357,24 @@ impl<H: Host> Connection<H> {
 
     /// Those of the members that `meta`, the caller's own `_meta`, does not have: the caller's word stands.
     pub fn extra_meta(&self, meta: &[u8]) -> Vec<u8> {
-        let mut extra = Vec::new();
-        for (name, value) in &self.request_meta {
-            if meta.is_empty() || envelope::find_member(meta, name).is_none() {
-                if !extra.is_empty() {
-                    extra.push(b',');
-                }
-                encode::string(&mut extra, name);
-                extra.push(b':');
-                extra.extend_from_slice(value);
-            }
-        }
-        extra
+        missing_members(&self.request_meta, meta)
     }
+}
+
+/// Those of `members` that `meta` does not have, as they stand between braces.
+pub(crate) fn missing_members(members: &[MetaMember], meta: &[u8]) -> Vec<u8> {
+    let mut extra = Vec::new();
+    for (name, value) in members {
+        if meta.is_empty() || envelope::find_member(meta, name).is_none() {
+            if !extra.is_empty() {
+                extra.push(b',');
+            }
+            encode::string(&mut extra, name);
+            extra.push(b':');
+            extra.extend_from_slice(value);
+        }
+    }
+    extra
 }
 
 /// How long a `tasks/cancel` of ours waits for its answer, in nanoseconds.
@@ -379,8 +394,9 @@ impl<R> Inbound<R> {
         Self {
             record,
             owner: None,
-            progress_end: 0,
+            about: About::default(),
             pending: None,
+            pace: Pace::default(),
             declines: false,
             augmented,
             acknowledged: false,

@@ -226,7 +226,12 @@ pub fn cancelled_raw(out: &mut Vec<u8>, id: &[u8], reason: Option<&str>) {
 
 /// Writes `notifications/progress` under the peer's token, byte for byte (PRG-01).
 pub fn progress(out: &mut Vec<u8>, token: &[u8], update: &Progress, with_message: bool) {
-    progress_start(out, token);
+    out.extend_from_slice(HEAD);
+    out.extend_from_slice(b"\"method\":\"");
+    out.extend_from_slice(method::PROGRESS.as_bytes());
+    out.extend_from_slice(b"\",\"params\":{\"progressToken\":");
+    out.extend_from_slice(token);
+    out.extend_from_slice(b",\"progress\":");
     float(out, update.progress);
     if let Some(total) = update.total {
         out.extend_from_slice(b",\"total\":");
@@ -237,22 +242,6 @@ pub fn progress(out: &mut Vec<u8>, token: &[u8], update: &Progress, with_message
         string(out, message);
     }
     out.extend_from_slice(b"}}\n");
-}
-
-fn progress_start(out: &mut Vec<u8>, token: &[u8]) {
-    out.extend_from_slice(HEAD);
-    out.extend_from_slice(b"\"method\":\"");
-    out.extend_from_slice(method::PROGRESS.as_bytes());
-    out.extend_from_slice(b"\",\"params\":{\"progressToken\":");
-    out.extend_from_slice(token);
-    out.extend_from_slice(b",\"progress\":");
-}
-
-/// How every progress frame of ours under that token starts.
-pub fn progress_head(token: &[u8]) -> Vec<u8> {
-    let mut head = Vec::new();
-    progress_start(&mut head, token);
-    head
 }
 
 #[cfg(test)]

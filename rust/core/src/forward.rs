@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
-use crate::connection::{Answered, Asked, Connection, Pending, SendError};
+use crate::connection::{Answered, Asked, Connection, MetaMember, Pending, SendError, missing_members};
 use crate::encode;
 use crate::envelope::{self, Envelope};
 use crate::event::{AnswerFrame, Batch, Host};
 use crate::flight::{CancelledBy, Event as Happening, State};
 use crate::id;
 use crate::limits::{Exceeded, clip};
+use crate::output::Kind;
 use crate::record::{Progress, Record, Time};
 use crate::rules::method;
 use crate::span::Span;
@@ -28,8 +29,12 @@ pub struct Forward<'a, C> {
     pub method: &'a str,
     /// What the peer is not to see of `params.name`, the prefix that chose it, and what stands there instead.
     pub name: Edit<'a>,
+    /// Members for its `_meta`, in place of those that every request to this peer has; None for those.
+    pub request_meta: Option<&'a [MetaMember]>,
     /// The host's handle for it.
     pub owner: C,
+    /// Who sent it: the requests of one sender wait for each other, not for those of others.
+    pub lane: u64,
     /// Nanoseconds without answer or progress; 0 for never.
     pub idle: Time,
     /// Nanoseconds in all; 0 for never.
@@ -39,7 +44,12 @@ pub struct Forward<'a, C> {
 impl<H: Host> Connection<H> {
     /// Registers a request and passes its frame on, under our number in place of its id and its token.
     pub fn forward(&mut self, now: Time, forward: Forward<'_, H::Call>) -> Result<Arc<Record>, SendError> {
-        let Forward { frame, envelope, method, name, owner, idle, max } = forward;
+        let Forward { frame, envelope, method, name, request_meta, owner, lane, idle, max } = forward;
+        // Nothing overtakes what waits already.
+        let waits = self.congested || !self.output.lanes.is_empty();
+        if waits && !self.is_over() {
+            self.output.lanes.room(lane, frame.len(), &self.limits).map_err(SendError::Exceeded)?;
+        }
         let token = envelope.progress_token;
         // What is no token stays what it is: nothing that we would match comes back for it.
         let wants_progress = id::is_token(token.of(frame));
@@ -57,15 +67,24 @@ impl<H: Host> Connection<H> {
         let mut digits = itoa::Buffer::new();
         let number = digits.format(record.number).as_bytes();
         let token = if wants_progress { token } else { Span::default() };
-        let extra = self.extra_meta(envelope.meta.of(frame));
+        let meta = envelope.meta.of(frame);
+        let extra =
+            request_meta.map_or_else(|| self.extra_meta(meta), |members| missing_members(members, meta));
         let edits = [(envelope.id, number), (token, number), name];
-        self.output.request(record.number, |out| {
+        let write = |out: &mut Vec<u8>| {
             if extra.is_empty() {
                 splice(out, frame, edits);
             } else {
                 with_meta(out, frame, edits, &extra);
             }
-        });
+        };
+        if waits {
+            let mut out = Vec::new();
+            write(&mut out);
+            self.output.lanes.push(lane, record.number, out);
+        } else {
+            self.output.request(record.number, write);
+        }
         Ok(record)
     }
 
@@ -102,7 +121,7 @@ impl<H: Host> Connection<H> {
         let record = Arc::clone(&entry.record);
         if !silent {
             let id = record.wire_id();
-            let out = self.output.result_after(entry.progress_end);
+            let out = self.output.result_of(entry.about);
             splice(out, frame, [(answered.id, id), (answered.subscription_id, id), says_type]);
             record.note_written(now);
         }
@@ -136,19 +155,23 @@ impl<H: Host> Connection<H> {
             return false;
         }
         let full = self.output.len() + frame.len() > self.limits.max_output_bytes;
-        if self.congested || full {
+        let too_soon = entry.pace.step(now, self.limits.max_progress_rate).err();
+        if self.congested || full || too_soon.is_some() {
             let mut pending = Vec::new();
             splice(&mut pending, frame, [(token, entry.record.wire_token())]);
             if entry.pending.replace(Pending::Frame(pending.into_boxed_slice())).is_some() {
                 self.counters.progress_coalesced += 1;
+            } else if let Some(next) = too_soon {
+                self.paces.set(slot, next, now);
             } else {
-                self.pending.push(number);
+                self.wait_with_progress(number);
             }
             return true;
         }
-        entry.pending = None;
-        splice(self.output.frame(), frame, [(token, entry.record.wire_token())]);
-        entry.progress_end = self.output.position();
+        // What waited for its time is older than this.
+        self.counters.progress_coalesced += u64::from(entry.pending.take().is_some());
+        let edit = (token, entry.record.wire_token());
+        self.output.about(&mut entry.about, Kind::Progress, |out| splice(out, frame, [edit]));
         self.counters.progress_out += 1;
         true
     }
@@ -168,8 +191,9 @@ impl<H: Host> Connection<H> {
         };
         // Nothing after the end of its listen (race 13).
         let Some((slot, State::Running)) = self.arrivals.find(number) else { return Err(SendError::Closed) };
-        let Some(entry) = self.inbound[slot].as_ref() else { return Err(SendError::Closed) };
-        splice(self.output.frame(), frame, [(span, entry.record.wire_id())]);
+        let Some(entry) = self.inbound[slot].as_mut() else { return Err(SendError::Closed) };
+        let edit = (span, entry.record.wire_id());
+        self.output.about(&mut entry.about, Kind::Notification, |out| splice(out, frame, [edit]));
         Ok(())
     }
 
@@ -192,6 +216,24 @@ impl<H: Host> Connection<H> {
         Self::finish(&record, moved.to.outcome().unwrap_or(crate::flight::Outcome::Cancelled), now, batch);
         self.remove_inbound(now, moved.slot, number);
         true
+    }
+
+    /// Ends a listen of the peer's as a server does that closes (SUB-11).
+    pub fn close_listen_of_peer(&mut self, now: Time, number: u64) -> Answered {
+        let entry = self.arrivals.find(number).and_then(|(slot, _)| self.inbound[slot].as_ref());
+        let Some(record) = entry.map(|entry| Arc::clone(&entry.record)) else { return Answered::default() };
+        self.close_listen(now, &record)
+    }
+
+    /// Cancels every request that was passed on to this peer and has not ended.
+    pub fn cancel_legs(&mut self, now: Time, by: CancelledBy, reason: Option<&str>, batch: &mut Batch<H>) {
+        let legs = self.outbound.iter().flatten().filter(|entry| entry.record.is_leg);
+        let legs: Vec<u64> = legs.map(|entry| entry.record.number).collect();
+        for number in legs {
+            if self.table.find(number).is_some_and(|(_, state)| state.is_live()) {
+                self.cancel(now, number, by, reason, batch);
+            }
+        }
     }
 
     /// Frees the token of a request that was answered with a task which is over now (P6).

@@ -343,7 +343,9 @@ impl<H: Host> Connection<H> {
             if self.arrivals.live() < limit { self.arrivals.mint(State::Running).ok() } else { None };
         let Some(minted) = minted else {
             self.counters.overloaded += 1;
-            let data = format!("{{\"reason\":\"overloaded\",\"limit\":\"max_inbound\",\"value\":{limit}}}");
+            let data = format!(
+                "{{\"reason\":\"overloaded\",\"limit\":\"max_inbound\",\"value\":{limit},\"sent\":false}}"
+            );
             let message = "too many requests in flight";
             self.reject(id, INTERNAL_ERROR, message, data.as_bytes());
             return;
@@ -398,7 +400,7 @@ impl<H: Host> Connection<H> {
         if !self.rules.peer_may_cancel(&record.method, entry.augmented) {
             return false;
         }
-        let (owner, declined, progress_end) = (entry.owner.clone(), entry.declines, entry.progress_end);
+        let (owner, declined, about) = (entry.owner.clone(), entry.declines, entry.about);
         let event = if declined { Happening::CancelDeclined } else { Happening::Cancel };
         if self.arrivals.claim(record.number, event).is_err() {
             return false;
@@ -406,10 +408,8 @@ impl<H: Host> Connection<H> {
         record.note_cancel(CancelledBy::Peer, reason, now);
         self.counters.cancels_in += 1;
         if !declined {
-            if self.output.holds(progress_end) {
-                // TRS-06: nothing of it leaves any more, also of what was queued before.
-                self.output.retract_lines(&encode::progress_head(record.wire_token()));
-            }
+            // TRS-06: nothing of it leaves any more, also of what was queued before.
+            self.output.retract_about(about);
             Self::finish(&record, Outcome::Cancelled, now, batch);
             self.remove_inbound(now, slot, record.number);
         }

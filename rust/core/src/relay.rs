@@ -13,23 +13,39 @@
 //! Between the two phases anything may happen to either side. That needs no care: whatever comes later finds
 //! its flight over and loses.
 
+mod admission;
 mod carry;
+mod drain;
+mod ending;
 mod exchange;
 mod fault;
+mod kept;
 mod member;
+mod parked;
+mod place;
+mod request;
+mod round;
 mod route;
+mod spread;
+mod upstream;
+mod way;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
 
 pub use exchange::{Key, Leg, Owner, Relaying};
 pub use fault::{Fault, METHOD_NOT_FOUND};
-pub use member::Upstream;
+pub use kept::{Kept, MOST_KEPT};
+pub use parked::{AtWork, PARKED};
+pub use place::Place;
 pub use route::{Conflict, Goal, Matched, Route, Routes};
+pub use upstream::Upstream;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, MetaMember};
 use crate::event::Host;
 use crate::record::Record;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
+use admission::Admission;
 use member::{Member, Members, Side};
 
 /// How the relay reaches a connection of the host's.
@@ -75,6 +91,8 @@ macro_rules! counts {
 counts! {
     /// Requests passed on.
     forwarded,
+    /// Requests handed to the host: openings, filtered methods, and those whose upstream was not there.
+    to_host,
     /// Answers passed back.
     answered,
     /// Progress passed back.
@@ -89,8 +107,16 @@ counts! {
     timed_out,
     /// Likewise, because the upstream was lost or not there.
     upstream_closed,
-    /// Likewise, because of a limit.
+    /// Likewise, because of `max_in_flight`.
+    overloaded_in_flight,
+    /// Likewise, because the relay is closing.
+    drained,
+    /// Likewise, because too much of its client's waits for the upstream.
+    overloaded_queue,
+    /// Likewise, because of another limit.
     overloaded,
+    /// Answers that did not fit into the output of a client that does not read; it got an error, if that did.
+    undelivered,
     /// Likewise, for every other reason.
     refused,
     /// Requests of shared upstreams that were refused (R3).
@@ -101,24 +127,47 @@ counts! {
     notifications_dropped,
 }
 
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
 /// See the module's text.
 pub struct Relay<L: Line> {
     /// What it counts.
     pub counts: Counts,
     upstreams: Box<[Upstream]>,
     members: Mutex<Members<L>>,
+    admission: Admission,
     rounds: AtomicU64,
+    /// Methods whose requests the host wants to see before they are passed on.
+    watched: Mutex<HashSet<Box<[u8]>>>,
+    watches: AtomicBool,
 }
 
 impl<L: Line> Relay<L> {
-    /// A relay to these upstreams, none of which has a connection yet.
-    pub fn new(upstreams: impl IntoIterator<Item = Upstream>) -> Self {
+    /// A relay to these upstreams, none of which has a connection yet; `max_in_flight` is the most requests of
+    /// clients in flight to them.
+    pub fn new(upstreams: impl IntoIterator<Item = Upstream>, max_in_flight: u64) -> Self {
         Self {
             counts: Counts::default(),
             upstreams: upstreams.into_iter().collect(),
             members: Mutex::new(Members::default()),
+            admission: Admission::new(max_in_flight),
             rounds: AtomicU64::new(0),
+            watched: Mutex::new(HashSet::new()),
+            watches: AtomicBool::new(false),
         }
+    }
+
+    /// Hands every request of these methods to the host from now on, which may pass it on.
+    pub fn watch(&self, methods: impl IntoIterator<Item = Box<[u8]>>) {
+        let mut watched = lock(&self.watched);
+        *watched = methods.into_iter().collect();
+        self.watches.store(!watched.is_empty(), Ordering::Release);
+    }
+
+    pub(super) fn is_watched(&self, method: &[u8]) -> bool {
+        self.watches.load(Ordering::Acquire) && lock(&self.watched).contains(method)
     }
 
     /// The upstreams, in the order that routes refer to.
@@ -126,77 +175,67 @@ impl<L: Line> Relay<L> {
         &self.upstreams
     }
 
-    /// Takes a client in, whose requests go by `routes`.
-    pub fn add_client(&self, line: Arc<L>, routes: Arc<Routes>) -> Key {
+    /// Takes a client in, whose requests go by `routes`; `places` says where its upstreams stand, by their positions.
+    pub fn add_client(&self, line: Arc<L>, routes: Arc<Routes>, places: Vec<Arc<Place>>) -> Key {
         lock(line.connection()).takes_duplicates = true;
-        let own = self.upstreams.iter().map(|_| AtomicU64::new(0)).collect();
-        lock(&self.members).insert(line, Side::Client { routes, own, known: AtomicBool::new(false) })
+        let private: Vec<_> = places.iter().filter(|place| place.is_private).cloned().collect();
+        let (known, parks, asked_as) = (AtomicBool::new(false), AtomicBool::new(false), OnceLock::new());
+        let side = Side::Client { routes, places: places.into(), known, parks, asked_as };
+        let key = lock(&self.members).insert(line, side);
+        for place in private {
+            place.give_to(key);
+        }
+        key
     }
 
-    /// Takes an upstream's connection in: for all clients, or for the one named. A new epoch begins.
-    pub fn add_upstream(&self, line: Arc<L>, position: usize, client: Option<Key>) -> Key {
-        let key = self.reserve_upstream(line, position, client);
+    /// Says that a legacy client can be asked for input, and as whom a modern server meets it: what its requests
+    /// have in their `_meta` there. The first word stands.
+    pub fn ask_client_as(&self, client: Key, members: impl IntoIterator<Item = MetaMember>) {
+        if let Some(member) = self.member(client)
+            && let Side::Client { asked_as, .. } = &member.side
+        {
+            let _ = asked_as.set(members.into_iter().collect());
+        }
+    }
+
+    /// Takes an upstream's connection in. A new epoch begins.
+    pub fn add_upstream(&self, line: Arc<L>, place: Arc<Place>) -> Key {
+        let key = self.reserve_upstream(line, place);
         self.open_upstream(key);
         key
     }
 
     /// As [`Relay::add_upstream`], but nothing is passed on before [`Relay::open_upstream`].
-    pub fn reserve_upstream(&self, line: Arc<L>, position: usize, client: Option<Key>) -> Key {
+    pub fn reserve_upstream(&self, line: Arc<L>, place: Arc<Place>) -> Key {
         // What a server asks under an id twice is answered twice, like what a client does.
         lock(line.connection()).takes_duplicates = true;
-        lock(&self.members).insert(line, Side::Upstream { position, client })
+        lock(&self.members).insert(line, Side::Upstream { place, is_retired: AtomicBool::new(false) })
     }
 
     /// Opens admission to an upstream's connection.
     pub fn open_upstream(&self, key: Key) {
-        let members = lock(&self.members);
-        let Some(Side::Upstream { position, client }) = members.get(key).map(|member| &member.side) else {
-            return;
-        };
-        match client {
-            None => member::point(&self.upstreams, None, *position, key),
-            Some(client) => {
-                // Where the client is gone, the connection soon will be.
-                if let Some(Side::Client { own, .. }) = members.get(*client).map(|owner| &owner.side) {
-                    member::point(&self.upstreams, Some(own), *position, key);
-                }
-            }
+        if let Some(member) = self.member(key)
+            && let Side::Upstream { place, .. } = &member.side
+        {
+            place.open(key);
         }
     }
 
     /// Lets a connection go that is over; what was in flight on it was routed by its end.
     pub fn leave(&self, key: Key) {
         let Some(member) = lock(&self.members).remove(key) else { return };
-        self.close_upstream(key, &member.side);
-    }
-
-    /// Closes admission to an upstream's connection, for good.
-    fn close_upstream(&self, key: Key, side: &Side) {
-        let Side::Upstream { position, client } = side else { return };
-        let owner = match client {
-            None => return member::unpoint(&self.upstreams, None, *position, key),
-            Some(client) => self.member(*client),
-        };
-        if let Some(Side::Client { own, .. }) = owner.as_ref().map(|owner| &owner.side) {
-            member::unpoint(&self.upstreams, Some(own), *position, key);
+        if let Side::Upstream { place, .. } = &member.side {
+            place.close(key);
         }
     }
 
-    /// As [`Relay::close_upstream`], where the connection of `key` is an upstream's that ended.
-    pub(super) fn close_ended(&self, key: Key) {
+    /// Closes admission to the connection of `key`, for good, where it is an upstream's that ended.
+    fn close_ended(&self, key: Key) {
         if let Some(member) = self.member(key)
-            && matches!(member.side, Side::Upstream { .. })
+            && let Side::Upstream { place, .. } = &member.side
             && lock(member.line.connection()).is_over()
         {
-            self.close_upstream(key, &member.side);
-        }
-    }
-
-    /// Where `client` finds the upstream at `position`, if a connection is there.
-    pub fn upstream_of(&self, client: Key, position: usize) -> Option<Key> {
-        match &self.member(client)?.side {
-            Side::Client { own, .. } => member::resolve(&self.upstreams, own, position),
-            Side::Upstream { .. } => None,
+            place.close(key);
         }
     }
 

@@ -1,13 +1,16 @@
 //! The sixteen races of the relay, each by itself and in the order that makes it one, and what a frame looks
-//! like on the other side. Races 2 and 16 belong to transports and processes, not to the core.
+//! like on the other side. Race 16 belongs to processes, not to the core.
 
 #![cfg(not(loom))]
 
 mod world;
 
+use std::sync::Arc;
+
+use turnout_core::event::Event;
 use turnout_core::flight::Outcome;
 use turnout_core::limits::Limits;
-use turnout_core::relay::{Goal, Route, Routes};
+use turnout_core::relay::{Goal, Place, Route, Routes};
 use turnout_core::rules::Revision;
 use world::{IDLE, World, between, id_of};
 
@@ -19,7 +22,7 @@ const CANCEL: &str =
 /// A client and a server; the client asked, and the server has it.
 fn asked() -> (World, usize, usize) {
     let mut world = World::new(&["one"]);
-    let (client, server) = (world.client(), world.server(0, None));
+    let (client, server) = (world.client(), world.server(0));
     world.write(client, CALL);
     world.settle();
     assert_eq!(world.lines(server).len(), 1);
@@ -39,7 +42,7 @@ fn progress(token: u64, value: u64) -> String {
 #[test]
 fn invariant_5_only_ids_and_tokens_change_on_the_way() {
     let mut world = World::new(&["one"]);
-    let (client, server) = (world.client(), world.server(0, None));
+    let (client, server) = (world.client(), world.server(0));
     world.write(client, r#"{ "params" : {"a":1.50,"_meta":{"x":[], "progressToken" : "p\n" },"b":"\u0041"} ,"id":-0, "method":"m/n","jsonrpc":"2.0","extra":9007199254740993}"#);
     world.settle();
     assert_eq!(
@@ -107,10 +110,26 @@ fn race_01_response_and_cancel_cross() {
 }
 
 #[test]
+fn race_02_a_cancel_before_its_request_is_not_kept() {
+    // The channel is ordered: such a cancel names nothing, and whatever comes later is not meant.
+    let mut world = World::new(&["one"]);
+    let (client, server) = (world.client(), world.server(0));
+    world.write(client, CANCEL);
+    world.write(client, CALL);
+    world.settle();
+    assert_eq!(world.ends[client].wire.0.lock().unwrap().counters.cancels_ignored, 1);
+    world.write(server, &result(1));
+    world.settle();
+    assert_eq!(world.lines(server).len(), 1);
+    assert_eq!(world.lines(client), [r#"{"jsonrpc":"2.0","id":"c","result":{"n":1.0}}"#]);
+    assert_eq!(world.entries(), 0);
+}
+
+#[test]
 fn race_03_a_cancel_while_queued_leaves_no_trace() {
     // In one batch.
     let mut world = World::new(&["one"]);
-    let (client, server) = (world.client(), world.server(0, None));
+    let (client, server) = (world.client(), world.server(0));
     world.write(client, CALL);
     world.write(client, CANCEL);
     world.settle();
@@ -127,10 +146,36 @@ fn race_03_a_cancel_while_queued_leaves_no_trace() {
 }
 
 #[test]
+fn race_03_the_host_is_not_asked_about_what_was_cancelled_and_passes_none_of_it_on() {
+    let mut world = World::with(&["one"], Routes::new([], Goal::Host).unwrap());
+    let client = world.client();
+    world.write(client, CALL);
+    world.read_all(client);
+    assert!(matches!(&world.left[..], [Event::Request { .. }]));
+    let Some(Event::Request { record, .. }) = world.left.pop() else { unreachable!() };
+    world.write(client, CANCEL);
+    world.read_all(client);
+    // Nor is it passed on where the host had a look at it meanwhile.
+    let server = world.server(0);
+    let (from, to) = (world.ends[client].key, world.ends[server].key);
+    world.relay.pass_on(from, &record, to, CALL.as_bytes(), None, world.now);
+    world.settle();
+    assert_eq!(
+        (world.lines(server).len(), world.count("forwarded"), world.count("cancelled_unsent")),
+        (0, 0, 1)
+    );
+    world.write(client, CALL);
+    world.write(client, CANCEL);
+    world.read_all(client);
+    assert!(!world.left.iter().any(|event| matches!(event, Event::Request { .. })));
+    assert_eq!(world.count("cancelled_unsent"), 2);
+}
+
+#[test]
 fn race_03_a_cancel_between_the_phases_finds_its_leg() {
     // The client's channel ends after its request was taken and before it is carried over.
     let mut world = World::new(&["one"]);
-    let (client, server) = (world.client(), world.server(0, None));
+    let (client, server) = (world.client(), world.server(0));
     world.write(client, CALL);
     world.take(client, usize::MAX);
     let mut batch = turnout_core::event::Batch::default();
@@ -144,7 +189,7 @@ fn race_03_a_cancel_between_the_phases_finds_its_leg() {
 #[test]
 fn race_04_a_cancel_after_the_write_follows_the_whole_request() {
     let mut world = World::new(&["one"]);
-    let (client, server) = (world.client(), world.server(0, None));
+    let (client, server) = (world.client(), world.server(0));
     world.write(client, CALL);
     world.read_all(client);
     world.flush(server);
@@ -180,6 +225,39 @@ fn race_05_progress_after_the_terminal_is_dropped() {
     let lines = world.lines(client);
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].contains("\"progress\":8") && lines[1].contains("result"), "the newest, then the end");
+}
+
+#[test]
+fn race_05_progress_that_was_not_written_goes_with_its_request() {
+    let (mut world, client, server) = asked();
+    world.write(client, &CALL.replace("\"c\"", "\"d\"").replace("\"t\"", "\"u\""));
+    world.read_all(client);
+    world.flush(server);
+    for value in 1..4 {
+        world.write(server, &progress(1, value));
+        world.write(server, &progress(2, value));
+    }
+    world.read_all(server);
+    world.write(client, CANCEL);
+    world.read_all(client);
+    world.settle();
+    let lines = world.lines(client);
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains(r#""progressToken":"u""#)), "the other's stays");
+}
+
+#[test]
+fn race_01_what_comes_late_is_evidence_and_an_event() {
+    let (mut world, client, server) = asked();
+    world.write(client, CANCEL);
+    world.read_all(client);
+    world.flush(server);
+    world.write(server, &progress(1, 1));
+    world.write(server, &result(1));
+    world.read_all(server);
+    assert!(matches!(&world.left[..], [Event::LateProgress { .. }, Event::LateResponse { record, .. }]
+            if record.is_leg && record.late().is_some()));
+    assert_eq!(world.lines(client), Vec::<String>::new());
 }
 
 #[test]
@@ -251,7 +329,7 @@ fn race_08_a_request_after_the_loss_fails_or_meets_the_next_epoch() {
     );
     assert!(lines[1].contains(r#""reason":"upstream_closed","sent":false"#), "{}", lines[1]);
     // A new epoch counts from 1 again; an answer of the old one is nobody's.
-    let next = world.server(0, None);
+    let next = world.server(0);
     world.write(client, CALL);
     world.settle();
     assert_eq!(id_of(&world.lines(next)[0]), Some("\"c\"").map(|_| "1"));
@@ -264,7 +342,7 @@ fn race_08_a_request_after_the_loss_fails_or_meets_the_next_epoch() {
 #[test]
 fn race_09_the_same_id_twice_in_flight_is_answered_twice() {
     let mut world = World::new(&["one"]);
-    let (client, server) = (world.client(), world.server(0, None));
+    let (client, server) = (world.client(), world.server(0));
     for n in [1, 2] {
         world.write(client, &format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"n":{n}}}}}"#));
     }
@@ -298,7 +376,7 @@ fn race_10_a_delayed_cancel_does_not_hit_the_next_request_of_that_id() {
 #[test]
 fn race_11_a_client_that_leaves_cancels_all_it_had() {
     let mut world = World::new(&["one"]);
-    let (client, other, server) = (world.client(), world.client(), world.server(0, None));
+    let (client, other, server) = (world.client(), world.client(), world.server(0));
     for id in 1..=5 {
         world.write(client, &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"m"}}"#));
     }
@@ -318,8 +396,8 @@ fn race_11_a_client_that_leaves_cancels_all_it_had() {
 #[test]
 fn race_12_a_reverse_answer_after_the_end_is_dropped() {
     let mut world = World::new(&["one"]);
-    let client = world.client();
-    let server = world.server(0, Some(client));
+    let place = Arc::new(Place::private(0));
+    let (client, server) = (world.client_with(&[&place]), world.server_at(&place));
     let ask = r#"{"jsonrpc":"2.0","id":"s","method":"sampling/createMessage","params":{}}"#;
     world.write(server, ask);
     world.settle();
@@ -344,7 +422,7 @@ fn race_13_nothing_follows_the_end_of_a_listen_stream() {
     let mut world = World::new(&["one"]);
     let modern = Revision::V2026_07_28;
     let (one, two) = (world.client_of(modern, Limits::default()), world.client_of(modern, Limits::default()));
-    let server = world.server_of(0, None, modern, Limits::default());
+    let server = world.shared_of(modern, Limits::default());
     let listen =
         r#"{"jsonrpc":"2.0","id":"L","method":"subscriptions/listen","params":{"notifications":{}}}"#;
     world.write(one, listen);
@@ -360,6 +438,9 @@ fn race_13_nothing_follows_the_end_of_a_listen_stream() {
     assert_eq!(world.lines(one), Vec::<String>::new());
     let lines = world.lines(two);
     assert_eq!(between(&lines[0], "subscriptionId\":", &['}']), Some("\"L\""));
+    // What was not written yet is taken back by the cancel, and what comes later is nobody's.
+    world.write(server, &update(2));
+    world.read_all(server);
     world.write(two, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"L"}}"#);
     world.read_all(two);
     world.write(server, &update(2));
@@ -381,7 +462,7 @@ fn race_14_a_slow_client_harms_no_other() {
     let mut world = World::new(&["one"]);
     let limits = Limits { max_output_bytes: 64 << 10, ..Limits::default() };
     let (slow, quick) = (world.client_of(Revision::V2025_11_25, limits), world.client());
-    let server = world.server(0, None);
+    let server = world.server(0);
     world.congest(slow, true);
     for id in 1..=100 {
         for client in [slow, quick] {
@@ -412,7 +493,7 @@ fn race_14_an_upstream_that_reads_nothing_is_not_queued_for_without_end() {
     let mut world = World::new(&["one"]);
     let client = world.client();
     let limits = Limits { max_output_bytes: 8 << 10, ..Limits::default() };
-    let server = world.server_of(0, None, Revision::V2025_11_25, limits);
+    let server = world.shared_of(Revision::V2025_11_25, limits);
     world.congest(server, true);
     for id in 0..200 {
         world.write(
@@ -439,8 +520,9 @@ fn r3_a_shared_upstream_asks_nobody() {
 #[test]
 fn section_10_notifications_go_where_they_belong() {
     let mut world = World::new(&["one"]);
-    let (one, two, three) = (world.client(), world.client(), world.client());
-    let (shared, own) = (world.server(0, None), world.server(0, Some(three)));
+    let place = Arc::new(Place::private(0));
+    let (one, two, three) = (world.client(), world.client(), world.client_with(&[&place]));
+    let (shared, own) = (world.server(0), world.server_at(&place));
     for server in [shared, own] {
         world.write(server, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
         world.write(
@@ -460,7 +542,7 @@ fn section_10_notifications_go_where_they_belong() {
 fn section_15_what_cannot_be_bridged_is_refused() {
     let mut world = World::new(&["one"]);
     let client = world.client();
-    let server = world.server_of(0, None, Revision::V2026_07_28, Limits::default());
+    let server = world.shared_of(Revision::V2026_07_28, Limits::default());
     let meta = ("io.modelcontextprotocol/protocolVersion".to_owned(), b"\"2026-07-28\"".to_vec());
     world.ends[server].wire.0.lock().unwrap().set_request_meta([meta]);
     world.write(client, CALL);
@@ -490,7 +572,7 @@ fn section_15_what_cannot_be_bridged_is_refused() {
 fn section_15_a_modern_client_is_known_by_its_first_request() {
     let mut world = World::new(&["one"]);
     let client = world.client();
-    let server = world.server_of(0, None, Revision::V2026_07_28, Limits::default());
+    let server = world.shared_of(Revision::V2026_07_28, Limits::default());
     let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
     world
         .write(client, &format!(r#"{{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{{{meta}}}}}"#));
@@ -508,7 +590,7 @@ fn section_15_a_modern_client_is_known_by_its_first_request() {
 #[test]
 fn p6_a_task_keeps_its_token_until_it_is_over() {
     let mut world = World::new(&["one"]);
-    let (client, server) = (world.client(), world.server(0, None));
+    let (client, server) = (world.client(), world.server(0));
     world.write(client, r#"{"jsonrpc":"2.0","id":"c","method":"tools/call","params":{"_meta":{"progressToken":"t"},"task":{},"name":"x"}}"#);
     world.settle();
     world.write(server, r#"{"jsonrpc":"2.0","id":1,"result":{"task":{"taskId":"T","status":"working"}}}"#);
@@ -534,7 +616,7 @@ fn routes_choose_by_method_and_name() {
     let routes = Routes::new([route("a_", 0), route("b_", 1)], Goal::Nowhere).unwrap();
     let mut world = World::with(&["one", "two"], routes);
     let client = world.client();
-    let (one, two) = (world.server(0, None), world.server(1, None));
+    let (one, two) = (world.server(0), world.server(1));
     for name in ["a_x", "b_y", "c_z"] {
         world.write(
             client,

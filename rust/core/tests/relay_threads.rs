@@ -17,7 +17,7 @@ fn race_03_the_end_of_a_client_against_its_own_requests() {
     let mut met = 0;
     for _ in 0..3_000 {
         let mut world = World::new(&["one"]);
-        let (client, server) = (world.client(), world.server(0, None));
+        let (client, server) = (world.client(), world.server(0));
         for id in 0..8 {
             world.write(client, &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"m"}}"#));
         }

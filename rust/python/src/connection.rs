@@ -29,6 +29,7 @@ use crate::clock::{Clock, Patience, duration};
 use crate::deliver::{Handle, Python_, Sink, deliver};
 use crate::follower::Follower;
 use crate::input::Input;
+use crate::process::Process;
 use crate::record::Ledger;
 use crate::request::Request;
 use crate::serving::{Serving, task_options};
@@ -59,6 +60,7 @@ impl Connection {
     /// A call from within the deliveries of another one leaves its bytes to that one.
     fn pump<'py>(slf: &Bound<'py, Self>, wake: Wake, sink: &Sink<'_, 'py>) -> PyResult<()> {
         let this = slf.get();
+        this.shared.process.check()?;
         let input = this.input.get();
         loop {
             let Some(mut frames) = input.take() else { return Ok(()) };
@@ -194,18 +196,8 @@ pub fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
     for (name, value) in options.into_iter().flatten() {
         let name: String = name.extract()?;
         let value: usize = value.extract()?;
-        let limit = match name.as_str() {
-            "max_frame_bytes" => &mut limits.max_frame_bytes,
-            "max_depth" => &mut limits.max_depth,
-            "max_id_bytes" => &mut limits.max_id_bytes,
-            "max_outbound" => &mut limits.max_outbound,
-            "max_inbound" => &mut limits.max_inbound,
-            "max_tasks" => &mut limits.max_tasks,
-            "max_output_bytes" => &mut limits.max_output_bytes,
-            "max_pending_progress" => &mut limits.max_pending_progress,
-            "max_text_bytes" => &mut limits.max_text_bytes,
-            "max_methods" => &mut limits.max_methods,
-            _ => return Err(PyTypeError::new_err(format!("there is no limit named {name:?}"))),
+        let Some(limit) = limits.named(&name) else {
+            return Err(PyTypeError::new_err(format!("there is no limit named {name:?}")));
         };
         if value == 0 {
             return Err(PyValueError::new_err(format!("{name} must be at least 1")));
@@ -234,6 +226,7 @@ impl Connection {
         let manual = clock.get().is_manual();
         let shared = Arc::new(Shared {
             core: Mutex::new(core),
+            process: Process::current(),
             clock,
             manual,
             max_pending_progress: limits.max_pending_progress,
@@ -244,6 +237,7 @@ impl Connection {
             idle: AtomicU64::new(60_000_000_000),
             max: AtomicU64::new(3_600_000_000_000),
             observed: Mutex::new(None),
+            shows_late: AtomicBool::new(true),
             timer: Mutex::new(Timer::default()),
             batch: Mutex::new(Batch::default()),
             handlers: Mutex::new(HashMap::new()),
@@ -279,6 +273,7 @@ impl Connection {
         tell: bool,
     ) -> PyResult<Py<Call>> {
         let (py, shared) = (slf.py(), &slf.get().shared);
+        shared.process.check()?;
         Connection::remember(slf)?;
         let idle = timeout.or(shared.idle.load(Ordering::Relaxed));
         let max = max_timeout.or(shared.max.load(Ordering::Relaxed));
@@ -337,6 +332,7 @@ impl Connection {
     #[pyo3(signature = (method, params = None))]
     fn notify(slf: &Bound<'_, Self>, method: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let (py, shared) = (slf.py(), &slf.get().shared);
+        shared.process.check()?;
         let filtered = shared.filter_outgoing(py, method, params)?;
         let json = json::params(filtered.as_ref().or(params))?;
         let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
@@ -621,9 +617,11 @@ impl Connection {
         *lock(&self.shared.outgoing) = outgoing;
     }
 
-    /// Which notifications are handed over: these methods, or all for None.
-    #[pyo3(signature = (methods))]
-    fn observe(&self, methods: Option<HashSet<String>>) {
+    /// Which notifications are handed over: these methods, or all for None; and whether late answers and late
+    /// progress are.
+    #[pyo3(signature = (methods, *, late = true))]
+    fn observe(&self, methods: Option<HashSet<String>>, late: bool) {
+        self.shared.shows_late.store(late, Ordering::Relaxed);
         let built_in = ["notifications/cancelled", "notifications/progress"];
         let shows =
             methods.as_ref().is_some_and(|methods| built_in.iter().any(|name| methods.contains(*name)));

@@ -2,6 +2,7 @@
 //! the order in which it happened. Runs without any lock of ours held.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -233,6 +234,9 @@ pub fn deliver<'py>(
     let wake_now = |wakeups: Vec<Wakeup>| wake_all(py, wakeups, wake, here);
     for event in batch.events.drain(..) {
         match event {
+            Event::Settled { owner: Some(Owner::Rounds(leg, kept)), end: End::Result(span), .. } => {
+                shared.ask_client(slf, leg, &kept, bytes_of(py, region, span))?;
+            }
             Event::Settled { owner, end, answer, .. } => {
                 let Some(Handle(call)) = owner.and_then(Owner::host) else { continue };
                 let ended = match end {
@@ -285,6 +289,9 @@ pub fn deliver<'py>(
                     sink.take(slf, Py::new(py, Notification { method, raw, call })?.into_any())?;
                 }
             }
+            // Where nobody looks, a relay's late answers must not cost a Python object each.
+            Event::LateResponse { .. } | Event::LateProgress { .. }
+                if !shared.shows_late.load(Ordering::Relaxed) => {}
             Event::LateResponse { record, payload } => {
                 let raw = bytes_of(py, region, payload);
                 sink.take(slf, Py::new(py, LateResponse { record, raw })?.into_any())?;

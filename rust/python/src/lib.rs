@@ -14,6 +14,7 @@ mod flights;
 mod follower;
 mod input;
 mod json;
+mod process;
 mod progress;
 mod record;
 mod relay;
@@ -47,13 +48,23 @@ mod _native {
     #[pymodule_export]
     use crate::record::{Ledger, Record};
     #[pymodule_export]
-    use crate::relay::Relay;
+    use crate::relay::{Place, Relay};
     #[pymodule_export]
     use crate::request::Request;
     #[pymodule_export]
     use crate::serving::Serving;
     #[pymodule_export]
     use crate::waiter::Waiter;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let limits = PyDict::new(module.py());
+        for (name, default) in turnout_core::limits::Limits::default().all() {
+            limits.set_item(name, default)?;
+        }
+        module.add("LIMITS", limits)?;
+        crate::process::watch(module)
+    }
 
     /// What is running: version and build profile.
     #[pyfunction]

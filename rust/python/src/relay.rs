@@ -4,12 +4,17 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 use turnout_core::encode;
-use turnout_core::relay::{self as core, Fault, Goal, Key, Route, Routes, Upstream};
+use turnout_core::relay::{self as core, AtWork, Fault, Goal, Kept, Key, Owner, Route, Routes, Upstream};
+use turnout_core::sync::lock;
 
+use crate::call::Call;
 use crate::clock::duration;
 use crate::connection::Connection;
+use crate::deliver::Handle;
+use crate::json;
+use crate::process::Process;
 use crate::request::Request;
 use crate::shared::Shared;
 
@@ -18,6 +23,41 @@ use crate::shared::Shared;
 pub struct Relay {
     inner: Arc<core::Relay<Shared>>,
     routes: Arc<Routes>,
+    process: Process,
+}
+
+/// Where a connection to an upstream stands, epoch after epoch, for the clients that hold the place.
+#[pyclass(frozen, subclass, weakref, module = "turnout._native")]
+pub struct Place {
+    inner: Arc<core::Place>,
+}
+
+#[pymethods]
+impl Place {
+    /// A place of the upstream at `position`: for any number of clients, or for the one that will hold it.
+    #[new]
+    #[pyo3(signature = (position, private, *_arguments, **_options))]
+    fn new(
+        position: usize,
+        private: bool,
+        _arguments: &Bound<'_, PyTuple>,
+        _options: Option<&Bound<'_, PyDict>>,
+    ) -> Self {
+        let place = if private { core::Place::private(position) } else { core::Place::shared(position) };
+        Self { inner: Arc::new(place) }
+    }
+
+    /// The position of its upstream.
+    #[getter]
+    fn position(&self) -> usize {
+        self.inner.position
+    }
+
+    /// Whether it serves one client only.
+    #[getter]
+    fn is_private(&self) -> bool {
+        self.inner.is_private
+    }
 }
 
 /// A goal as Python gives it: the position of an upstream, "host" or "nowhere".
@@ -44,7 +84,9 @@ impl Relay {
         key.ok_or_else(|| PyValueError::new_err("the connection does not belong to this relay"))
     }
 
-    fn may_join(connection: &Connection) -> PyResult<()> {
+    fn may_join(&self, connection: &Connection) -> PyResult<()> {
+        self.process.check()?;
+        connection.shared().process.check()?;
         if connection.shared().is_relayed() {
             return Err(PyRuntimeError::new_err("the connection belongs to a relay already"));
         }
@@ -53,35 +95,47 @@ impl Relay {
 
     fn line_of(py: Python<'_>, request: &Request) -> Vec<u8> {
         let (record, raw) = request.parts();
-        let mut frame = Vec::new();
-        let params = raw.map_or(&b""[..], |raw| raw.bind(py).as_bytes());
-        encode::request(
-            &mut frame,
-            0,
-            &encode::Request { method: &record.method, params, ..Default::default() },
-        );
-        frame.pop();
-        frame
+        line(&record.method, raw.map_or(&b""[..], |raw| raw.bind(py).as_bytes()))
     }
+
+    fn line_with(py: Python<'_>, request: &Request, params: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<u8>> {
+        Ok(match json::params(params)? {
+            Some(params) => line(&request.parts().0.method, params.as_bytes()),
+            None => Self::line_of(py, request),
+        })
+    }
+}
+
+/// A request as one line, under no id of importance.
+fn line(method: &str, params: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    encode::request(&mut frame, 0, &encode::Request { method, params, ..Default::default() });
+    frame.pop();
+    frame
 }
 
 #[pymethods]
 impl Relay {
     /// A relay to `upstreams` (name, timeout and max timeout in seconds or None, whether requests wait while no
-    /// connection is there), by `routes` (method, prefix of the name, whether it is stripped, goal).
+    /// connection is there), by `routes` (method, prefix of the name, whether it is stripped, goal), with at most
+    /// `max_in_flight` requests of clients in flight to all of them.
     #[new]
-    #[pyo3(signature = (upstreams, routes, fallback, *_arguments, **_options))]
+    #[pyo3(signature = (upstreams, routes, fallback, max_in_flight, *_arguments, **_options))]
     fn new(
         upstreams: Vec<(String, Option<f64>, Option<f64>, bool)>,
         routes: Vec<(String, String, bool, Given)>,
         fallback: Given,
-        _arguments: &Bound<'_, pyo3::types::PyTuple>,
+        max_in_flight: u64,
+        _arguments: &Bound<'_, PyTuple>,
         _options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
+        if max_in_flight == 0 {
+            return Err(PyValueError::new_err("max_in_flight must be at least 1"));
+        }
         let mut known = Vec::new();
         for (name, idle, max, waits) in upstreams {
             let (idle, max) = (duration(idle, "timeout")?, duration(max, "max_timeout")?);
-            known.push(Upstream::new(&name, idle, max, waits));
+            known.push(Upstream { name: name.into(), idle, max, waits });
         }
         let goals = routes.iter().map(|(.., goal)| goal.0).chain([fallback.0]);
         if goals.into_iter().any(|goal| matches!(goal, Goal::Upstream(position) if position >= known.len())) {
@@ -95,31 +149,33 @@ impl Relay {
         });
         let routes = Routes::new(routes, fallback.0)
             .map_err(|conflict| PyValueError::new_err(conflict.to_string()))?;
-        Ok(Self { inner: Arc::new(core::Relay::new(known)), routes: Arc::new(routes) })
+        Ok(Self {
+            inner: Arc::new(core::Relay::new(known, max_in_flight)),
+            routes: Arc::new(routes),
+            process: Process::current(),
+        })
     }
 
-    /// Takes a client in.
-    fn add_client(&self, client: &Bound<'_, Connection>) -> PyResult<()> {
-        Self::may_join(client.get())?;
+    /// Takes a client in; `places` says where its upstreams stand, one for each, in their order.
+    fn add_client(&self, client: &Bound<'_, Connection>, places: Vec<Bound<'_, Place>>) -> PyResult<()> {
+        self.may_join(client.get())?;
+        let positions = places.iter().map(|place| place.get().inner.position);
+        if !positions.eq(0..self.inner.upstreams().len()) {
+            return Err(PyValueError::new_err("a client holds one place for each upstream, in their order"));
+        }
         let shared = client.get().shared();
-        let key = self.inner.add_client(Arc::clone(shared), Arc::clone(&self.routes));
+        let places = places.iter().map(|place| Arc::clone(&place.get().inner)).collect();
+        let key = self.inner.add_client(Arc::clone(shared), Arc::clone(&self.routes), places);
         shared.join(&self.inner, key, false);
         Ok(())
     }
 
-    /// Takes the connection of an upstream in: for all clients, or for one of them.
-    #[pyo3(signature = (upstream, position, client = None))]
-    fn add_upstream(
-        &self,
-        upstream: &Bound<'_, Connection>,
-        position: usize,
-        client: Option<&Bound<'_, Connection>>,
-    ) -> PyResult<()> {
-        Self::may_join(upstream.get())?;
-        let client = client.map(|client| self.key(client.get())).transpose()?;
-        let shared = upstream.get().shared();
-        let key = self.inner.reserve_upstream(Arc::clone(shared), position, client);
-        shared.join(&self.inner, key, client.is_none());
+    /// Takes the connection of an upstream in, which stands at `place` from now on.
+    fn add_upstream(&self, upstream: &Bound<'_, Connection>, place: &Bound<'_, Place>) -> PyResult<()> {
+        self.may_join(upstream.get())?;
+        let (shared, place) = (upstream.get().shared(), &place.get().inner);
+        let key = self.inner.reserve_upstream(Arc::clone(shared), Arc::clone(place));
+        shared.join(&self.inner, key, !place.is_private);
         self.inner.open_upstream(key);
         Ok(())
     }
@@ -131,35 +187,80 @@ impl Relay {
         }
     }
 
-    /// The position of the upstream that a client's request is for, or None.
-    fn position_of(&self, request: &Bound<'_, Request>) -> Option<usize> {
-        let py = request.py();
-        let key = self.key(request.get().connection().bind(py).get()).ok()?;
-        self.inner.position_of(key, &Self::line_of(py, request.get()))
+    /// Hands every request of these methods to Python from now on, instead of passing it on.
+    fn watch(&self, methods: Vec<String>) {
+        self.inner.watch(methods.into_iter().map(|method| method.into_bytes().into()));
     }
 
-    /// As `position_of`, as if the request were of another method.
-    fn position_for(&self, request: &Bound<'_, Request>, method: &str) -> Option<usize> {
-        let py = request.py();
-        let key = self.key(request.get().connection().bind(py).get()).ok()?;
-        let mut frame = Vec::new();
-        encode::request(&mut frame, 0, &encode::Request { method, ..Default::default() });
-        frame.pop();
-        self.inner.position_of(key, &frame)
+    /// The position of the upstream that a client's request is for, or None; with `params` in place of its own.
+    #[pyo3(signature = (request, params = None))]
+    fn position_of(
+        &self,
+        request: &Bound<'_, Request>,
+        params: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<usize>> {
+        let (py, this) = (request.py(), request.get());
+        let Ok(key) = self.key(this.connection().bind(py).get()) else { return Ok(None) };
+        let frame = Self::line_with(py, this, params)?;
+        Ok(self.inner.position_of(key, &frame))
     }
 
-    /// Passes a request on that a handler was given, as if nobody had looked at it; False where it is over.
-    fn pass_on(&self, request: &Bound<'_, Request>, upstream: &Bound<'_, Connection>) -> PyResult<bool> {
+    /// Says that a legacy client can be asked for input, and what its requests have in their `_meta` for a modern
+    /// server.
+    fn ask_client_as(&self, client: &Bound<'_, Connection>, meta: &Bound<'_, PyDict>) -> PyResult<()> {
+        let members = meta.iter().map(|(name, value)| {
+            let value = json::dumps(&value)?;
+            Ok((name.extract::<String>()?.into_boxed_str(), value.as_bytes().into()))
+        });
+        let members: Vec<_> = members.collect::<PyResult<_>>()?;
+        self.inner.ask_client_as(self.key(client.get())?, members);
+        Ok(())
+    }
+
+    /// Passes a request on that a handler was given; False where it is over.
+    ///
+    /// With `params` it goes on with those in place of its own. `round` says how often it was passed on before, if
+    /// this is another round of it.
+    #[pyo3(signature = (request, upstream, params = None, round = None))]
+    fn pass_on(
+        &self,
+        request: &Bound<'_, Request>,
+        upstream: &Bound<'_, Connection>,
+        params: Option<&Bound<'_, PyAny>>,
+        round: Option<u32>,
+    ) -> PyResult<bool> {
         let (py, this) = (request.py(), request.get());
         let connection = this.connection().bind(py).get();
         let (from, to) = (self.key(connection)?, self.key(upstream.get())?);
+        let frame = Self::line_with(py, this, params)?;
         if !this.give_away() {
             return Ok(false);
         }
         let shared = connection.shared();
-        let routed = self.inner.pass_on(from, this.parts().0, to, &Self::line_of(py, this), shared.now());
+        let kept = round.map(|round| Kept { frame: Self::line_of(py, this).into(), round });
+        let routed = self.inner.pass_on(from, this.parts().0, to, &frame, kept, shared.now());
         shared.finish_route(py, routed)?;
         Ok(true)
+    }
+
+    /// Takes over the newest exchange that a private upstream is at work on, from its relay: the client's request, and
+    /// the call towards the server; None where there is none.
+    fn take_over(&self, upstream: &Bound<'_, Connection>) -> PyResult<Option<(Py<Request>, Py<Call>)>> {
+        let (py, shared) = (upstream.py(), upstream.get().shared());
+        for AtWork { client, record, number } in self.inner.at_work(self.key(upstream.get())?) {
+            let Some(line) = self.inner.line(client) else { continue };
+            let Some(peer) = line.connection(py) else { continue };
+            let call = Py::new(py, Call::new(Arc::clone(shared), None))?;
+            let given = lock(&shared.core).give(number, Owner::Host(Handle(call.clone_ref(py))));
+            let Some(given) = given else { continue };
+            call.get().registered(given);
+            let method = line.method_name(py, &record.method);
+            let request = Py::new(py, Request::new(peer.unbind(), record, method, None))?;
+            line.attach(py, &[request.clone_ref(py)]);
+            self.inner.park(client);
+            return Ok(Some((request, call)));
+        }
+        Ok(None)
     }
 
     /// Answers a request whose upstream is not there; False where it is over.
@@ -172,9 +273,27 @@ impl Relay {
             return Ok(false);
         }
         let shared = connection.shared();
-        let routed = self.inner.refuse(key, this.parts().0, Fault::UpstreamClosed, position, shared.now());
+        let routed = self.inner.refuse(key, this.parts().0, Fault::NotThere, position, shared.now());
         shared.finish_route(py, routed)?;
         Ok(true)
+    }
+
+    /// Takes no new requests of clients any more; what is in flight goes on.
+    fn close_admission(&self) {
+        self.inner.close_admission();
+    }
+
+    /// Cancels what is in flight to one connection of an upstream, and answers who asked for it.
+    fn cancel_rest(&self, upstream: &Bound<'_, Connection>) -> PyResult<()> {
+        let shared = upstream.get().shared();
+        let routed = self.inner.cancel_rest(self.key(upstream.get())?, shared.now());
+        shared.finish_route(upstream.py(), routed)
+    }
+
+    /// Requests that were passed on and have not ended, whoever asked.
+    #[getter]
+    fn in_flight(&self) -> u64 {
+        self.inner.in_flight()
     }
 
     /// What the relay counts.

@@ -9,10 +9,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use turnout_core::connection::{self as core, Answer, Reported};
+use turnout_core::envelope;
 use turnout_core::event::Batch;
 use turnout_core::flight::CancelledBy;
 use turnout_core::record::{self, Time};
-use turnout_core::relay::{self, Key, Line, Owner, Relaying, Routed};
+use turnout_core::relay::{self, Kept, Key, Leg, Line, Owner, Relaying, Routed};
 use turnout_core::sync::lock;
 
 use crate::clock::Clock;
@@ -20,6 +21,7 @@ use crate::connection::Connection;
 use crate::deliver::{Handle, Python_, Sink, deliver};
 use crate::errors;
 use crate::follower::Follower;
+use crate::process::Process;
 use crate::request::Request;
 use crate::waiter::Wake;
 
@@ -89,6 +91,7 @@ pub struct Route {
 /// What handles of calls and requests share with their connection.
 pub struct Shared {
     pub core: Mutex<Core>,
+    pub process: Process,
     pub clock: Py<Clock>,
     pub manual: bool,
     pub max_pending_progress: usize,
@@ -101,6 +104,8 @@ pub struct Shared {
     pub idle: AtomicU64,
     pub max: AtomicU64,
     pub observed: Mutex<Option<HashSet<String>>>,
+    /// Whether late answers and late progress are handed over.
+    pub shows_late: AtomicBool,
     pub timer: Mutex<Timer>,
     /// An empty batch with room, for the next read.
     pub batch: Mutex<Batch<Relaying<Python_>>>,
@@ -214,6 +219,7 @@ impl Shared {
 
     /// Hands what waits to the transport: how many bytes, and whether they were one frame.
     pub fn write_out(&self, py: Python<'_>) -> PyResult<Written> {
+        self.process.check()?;
         let now = self.now();
         let Some(write) = lock(&self.write).as_ref().map(|write| write.clone_ref(py)) else {
             return Ok(Written::default());
@@ -253,6 +259,33 @@ impl Shared {
         let Some((relay, key)) = self.relay.get() else { return Ok(()) };
         let routed = relay.route(*key, region, self.now(), batch);
         self.finish_route(py, routed)
+    }
+
+    /// Hands a request to the host of the client that made it: the server `upstream` asks for input first.
+    pub fn ask_client(
+        &self,
+        upstream: &Bound<'_, Connection>,
+        leg: Leg,
+        kept: &Kept,
+        result: Py<PyBytes>,
+    ) -> PyResult<()> {
+        let py = upstream.py();
+        let line = self.relay.get().and_then(|(relay, _)| relay.line(leg.line));
+        let Some((line, client)) = line.and_then(|line| Some((Arc::clone(&line), line.connection(py)?)))
+        else {
+            return Ok(());
+        };
+        let Some(record) = lock(&line.core).asked(leg.number).cloned() else { return Ok(()) };
+        let params = envelope::find_member(&kept.frame, "params").unwrap_or_default();
+        let raw = PyBytes::new(py, params.of(&kept.frame)).unbind();
+        let method = line.method_name(py, &record.method);
+        let raw = (!params.is_empty()).then_some(raw);
+        let request = Py::new(py, Request::new(client.clone().unbind(), record, method, raw))?;
+        line.attach(py, &[request.clone_ref(py)]);
+        // As it stood on the wire: it goes back byte for byte (MRT-04).
+        let state = envelope::find_member(result.as_bytes(py), "requestState");
+        let state = state.map(|span| PyBytes::new(py, span.of(result.as_bytes(py))));
+        client.call_method1(intern!(py, "_ask"), (request, upstream, &result, state, kept.round)).map(drop)
     }
 
     /// Writes what waits to the transport.
@@ -315,6 +348,7 @@ impl Shared {
         by: CancelledBy,
         reason: Option<&str>,
     ) -> PyResult<bool> {
+        self.process.check()?;
         let mut batch = Batch::default();
         let now = self.now();
         let won = lock(&self.core).cancel(now, number, by, reason, &mut batch);
@@ -354,6 +388,7 @@ impl Shared {
     }
 
     pub fn answer(&self, py: Python<'_>, number: u64, answer: Answer<'_>) -> PyResult<bool> {
+        self.process.check()?;
         let now = self.now();
         let answered = lock(&self.core).answer(now, number, answer);
         self.follower.tell(py, answered.finished)?;
@@ -362,6 +397,7 @@ impl Shared {
     }
 
     pub fn report(&self, py: Python<'_>, number: u64, update: &record::Progress) -> PyResult<Reported> {
+        self.process.check()?;
         let now = self.now();
         let reported = lock(&self.core).progress(now, number, update);
         let reported = reported.map_err(|forbidden| errors::not_allowed(py, forbidden.message()))?;

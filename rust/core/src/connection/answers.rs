@@ -8,7 +8,8 @@ use crate::envelope;
 use crate::event::Host;
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::limits::{Exceeded, clip};
-use crate::record::{Progress, Time};
+use crate::output::Kind;
+use crate::record::{Progress, Record, Time};
 use crate::rules::{Forbidden, method};
 
 impl<H: Host> Connection<H> {
@@ -18,6 +19,20 @@ impl<H: Host> Connection<H> {
         let Some(entry) = self.inbound[slot].as_mut() else { return false };
         entry.owner = Some(owner);
         state.is_live()
+    }
+
+    /// The evidence of a request of the peer's that was not answered yet.
+    pub fn asked(&self, number: u64) -> Option<&Arc<Record>> {
+        let (slot, state) = self.arrivals.find(number)?;
+        self.inbound[slot].as_ref().filter(|_| state.is_live()).map(|entry| &entry.record)
+    }
+
+    /// The peer's requests that were not answered yet, each with the handle that was attached.
+    pub fn requests(&self) -> impl Iterator<Item = (&Arc<Record>, Option<&H::Request>)> {
+        let entries = self.inbound.iter().flatten();
+        entries
+            .filter(|entry| entry.record.outcome().is_none())
+            .map(|entry| (&entry.record, entry.owner.as_ref()))
     }
 
     /// The host's handles of the peer's requests in flight.
@@ -60,8 +75,8 @@ impl<H: Host> Connection<H> {
         let silent = moved.to == State::Declined;
         if !silent {
             self.flush_pending(moved.slot);
-            let progress_end = self.inbound[moved.slot].as_ref().map_or(0, |entry| entry.progress_end);
-            let out = self.output.result_after(progress_end);
+            let about = self.inbound[moved.slot].as_ref().map(|entry| entry.about).unwrap_or_default();
+            let out = self.output.result_of(about);
             match answer {
                 Answer::Result(bytes) if !says_type => {
                     encode::typed_result(out, record.wire_id(), bytes);
@@ -72,7 +87,7 @@ impl<H: Host> Connection<H> {
                 }
             }
             if self.rules.ends_listen_with_cancelled(&record.method) {
-                let out = self.output.result_after(progress_end);
+                let out = self.output.result_of(about);
                 encode::cancelled_raw(out, record.wire_id(), None);
                 self.counters.cancels_out += 1;
             }
@@ -163,7 +178,9 @@ impl<H: Host> Connection<H> {
         }
         let meta = envelope::find_member(params, "_meta").unwrap_or_default();
         let member = [b"\"io.modelcontextprotocol/subscriptionId\":", entry.record.wire_id()].concat();
-        encode::notification_with_meta(self.output.frame(), method, params, meta, &member);
+        self.output.about(&mut entry.about, Kind::Notification, |out| {
+            encode::notification_with_meta(out, method, params, meta, &member);
+        });
         Ok(true)
     }
 
@@ -175,7 +192,7 @@ impl<H: Host> Connection<H> {
         record.note_cancel(CancelledBy::Overflow, Some("max_output_bytes"), now);
         if self.output.len() <= self.limits.max_output_bytes + SLACK {
             let data = b"{\"reason\":\"overloaded\",\"limit\":\"max_output_bytes\"}";
-            let out = self.output.result_after(entry.progress_end);
+            let out = self.output.result_of(entry.about);
             encode::error(
                 out,
                 record.wire_id(),
@@ -200,6 +217,7 @@ impl<H: Host> Connection<H> {
 
     pub(crate) fn remove_inbound(&mut self, now: Time, slot: usize, number: u64) {
         self.forget_id(slot);
+        self.paces.remove(slot);
         let _ = self.arrivals.claim(number, Happening::Forget);
         if let Some(entry) = self.inbound[slot].take()
             && &*entry.record.method == method::ELICIT
@@ -241,15 +259,17 @@ impl<H: Host> Connection<H> {
         }
         if self.congested || self.output.len() >= self.limits.max_output_bytes {
             if entry.pending.replace(Pending::Update(update)).is_none() {
-                self.pending.push(number);
+                self.wait_with_progress(number);
                 return Ok(Reported::Sent);
             }
             self.counters.progress_coalesced += 1;
             return Ok(Reported::Coalesced);
         }
         let with_message = self.rules.progress_has_message();
-        encode::progress(self.output.frame(), entry.record.wire_token(), &update, with_message);
-        entry.progress_end = self.output.position();
+        let token = entry.record.wire_token();
+        self.output.about(&mut entry.about, Kind::Progress, |out| {
+            encode::progress(out, token, &update, with_message);
+        });
         self.counters.progress_out += 1;
         Ok(Reported::Sent)
     }

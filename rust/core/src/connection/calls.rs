@@ -72,6 +72,15 @@ impl<H: Host> Connection<H> {
         named.or_else(|| id::minted(id).filter(|number| self.is_its_own_id(*number)))
     }
 
+    /// Gives a request that was written to another owner; None where it is over, or was not written yet.
+    pub fn give(&mut self, number: u64, owner: H::Call) -> Option<Arc<Record>> {
+        let (slot, state) = self.table.find(number)?;
+        let entry = self.outbound[slot].as_mut().filter(|_| state.is_live())?;
+        entry.record.written()?;
+        entry.owner = Some(owner);
+        Some(Arc::clone(&entry.record))
+    }
+
     /// Registers a request of ours; the caller writes it before anything else.
     pub(crate) fn admit(
         &mut self,
@@ -201,8 +210,8 @@ impl<H: Host> Connection<H> {
             self.release(moved.slot, number);
         } else if !quiet && self.rules.cancel_way(&record.method, augmented) == CancelWay::Notify {
             match record.wire_id() {
-                b"" => encode::cancelled(self.output.frame(), number, reason),
-                id => encode::cancelled_raw(self.output.frame(), id, reason),
+                b"" => encode::cancelled(self.output.cancel(), number, reason),
+                id => encode::cancelled_raw(self.output.cancel(), id, reason),
             }
             record.note_cancel_written();
             self.counters.cancels_out += 1;

@@ -92,7 +92,10 @@ impl<H: Host> Connection<H> {
 
     /// When [`Connection::expire`] has something to do next.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.wheel.next()
+        match (self.wheel.next(), self.paces.next()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
     }
 
     /// Ends every call whose deadline passed (TMO-04 to TMO-09).
@@ -127,7 +130,28 @@ impl<H: Host> Connection<H> {
                 self.abandon(now, number, moved, CancelledBy::Timeout, Some(&reason), batch);
             }
         }
+        self.paces.expire(now, &mut due);
+        for slot in due.drain(..) {
+            self.go_on_with_progress(slot, now);
+        }
         self.due = due;
+    }
+
+    /// Writes the progress of the request in `slot`, which came too fast; its time has come.
+    fn go_on_with_progress(&mut self, slot: usize, now: Time) {
+        let rate = self.limits.max_progress_rate;
+        let Some(entry) = self.inbound.get_mut(slot).and_then(Option::as_mut) else { return };
+        if entry.pending.is_none() {
+            return;
+        }
+        if self.congested {
+            let number = entry.record.number;
+            return self.wait_with_progress(number);
+        }
+        match entry.pace.step(now, rate) {
+            Ok(()) => self.flush_pending(slot),
+            Err(next) => self.paces.set(slot, next, now),
+        }
     }
 
     pub(super) fn wheel_floor(&self, now: Time) -> Time {

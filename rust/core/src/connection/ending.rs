@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Connection, Pending};
+use super::{Answer, Answered, Connection, Pending};
 use crate::encode;
 use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
+use crate::lanes::Lanes;
+use crate::output::Kind;
 use crate::record::{Direction, Late, Record, Time};
 
 impl<H: Host> Connection<H> {
@@ -51,16 +53,23 @@ impl<H: Host> Connection<H> {
     /// Writes the progress that waits for the request in `slot`.
     pub(crate) fn flush_pending(&mut self, slot: usize) {
         let Some(entry) = self.inbound[slot].as_mut() else { return };
-        match entry.pending.take() {
-            None => return,
-            Some(Pending::Frame(frame)) => self.output.frame().extend_from_slice(&frame),
-            Some(Pending::Update(update)) => {
-                let with_message = self.rules.progress_has_message();
-                encode::progress(self.output.frame(), entry.record.wire_token(), &update, with_message);
-            }
-        }
-        entry.progress_end = self.output.position();
+        let Some(pending) = entry.pending.take() else { return };
+        let (with_message, token) = (self.rules.progress_has_message(), entry.record.wire_token());
+        self.output.about(&mut entry.about, Kind::Progress, |out| match pending {
+            Pending::Frame(frame) => out.extend_from_slice(&frame),
+            Pending::Update(update) => encode::progress(out, token, &update, with_message),
+        });
         self.counters.progress_out += 1;
+    }
+
+    /// Remembers that progress of request `number` waits for the transport.
+    pub(crate) fn wait_with_progress(&mut self, number: u64) {
+        // A peer that asks and cancels without end, and never reads, must not make the list grow with it.
+        if self.pending.len() > 2 * self.arrivals.live() + 64 {
+            let arrivals = &self.arrivals;
+            self.pending.retain(|number| arrivals.find(*number).is_some());
+        }
+        self.pending.push(number);
     }
 
     /// True while progress is coalesced.
@@ -74,13 +83,18 @@ impl<H: Host> Connection<H> {
             self.inbound.iter().flatten().filter(|entry| self.rules.is_open_ended(&entry.record.method));
         let listens: Vec<_> = open.map(|entry| (Arc::clone(&entry.record), entry.owner.clone())).collect();
         for (record, owner) in listens {
-            let id = record.wire_id();
-            let result = [b"{\"_meta\":{\"io.modelcontextprotocol/subscriptionId\":", id, b"}}"].concat();
-            record.note_cancel(CancelledBy::Shutdown, None, now);
-            if self.answer(now, record.number, Answer::Result(&result)).written {
+            if self.close_listen(now, &record).written {
                 batch.events.push(Event::Cancelled { owner, record, declined: false });
             }
         }
+    }
+
+    /// Ends one listen of the peer's likewise.
+    pub(crate) fn close_listen(&mut self, now: Time, record: &Record) -> Answered {
+        let id = record.wire_id();
+        let result = [b"{\"_meta\":{\"io.modelcontextprotocol/subscriptionId\":", id, b"}}"].concat();
+        record.note_cancel(CancelledBy::Shutdown, None, now);
+        self.answer(now, record.number, Answer::Result(&result))
     }
 
     /// Ends everything in flight, each flight once (U2): the channel ended, the process exited, or we close.
@@ -135,6 +149,7 @@ impl<H: Host> Connection<H> {
             self.remove_inbound(now, slot, record.number);
         }
         self.named.clear();
+        self.output.lanes = Lanes::default();
         self.tokens.clear();
         self.tasks.clear();
         self.task_cancels.clear();

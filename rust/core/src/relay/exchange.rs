@@ -1,8 +1,10 @@
 //! One client request as received, and the legs it has: identity is ours, never the client's id.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use crate::event::Host;
+use crate::relay::kept::Kept;
 
 /// One connection of a relay, for as long as it is there: a slot that is used again has another epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +42,8 @@ pub enum Owner<T> {
     Host(T),
     /// The relay's: the flight is half of an exchange.
     Leg(Leg),
+    /// Likewise, of one that may take several rounds.
+    Rounds(Leg, Arc<Kept>),
 }
 
 impl<T> Owner<T> {
@@ -47,14 +51,15 @@ impl<T> Owner<T> {
     pub fn host(self) -> Option<T> {
         match self {
             Owner::Host(handle) => Some(handle),
-            Owner::Leg(_) => None,
+            Owner::Leg(_) | Owner::Rounds(..) => None,
         }
     }
 
-    pub(super) const fn leg(&self) -> Option<Leg> {
+    /// The other half of the exchange, where the flight is half of one.
+    pub const fn leg(&self) -> Option<Leg> {
         match self {
             Owner::Host(_) => None,
-            Owner::Leg(leg) => Some(*leg),
+            Owner::Leg(leg) | Owner::Rounds(leg, _) => Some(*leg),
         }
     }
 }

@@ -17,8 +17,12 @@ pub enum Fault {
     Timeout,
     /// The server is gone, or was never there.
     UpstreamClosed,
+    /// The server could not be started, reached or opened.
+    NotThere,
     /// We are closing.
     Closed,
+    /// We take no new requests, since we are to close.
+    Draining,
     /// A limit, by its name.
     Overloaded(&'static str),
     /// Somebody on our side cancelled it.
@@ -40,8 +44,9 @@ impl Fault {
     pub const fn reason(self) -> &'static str {
         match self {
             Fault::Timeout => "timeout",
-            Fault::UpstreamClosed => "upstream_closed",
+            Fault::UpstreamClosed | Fault::NotThere => "upstream_closed",
             Fault::Closed => "closed",
+            Fault::Draining => "draining",
             Fault::Overloaded(_) => "overloaded",
             Fault::Cancelled => "cancelled",
             Fault::InvalidAnswer(_) => "invalid_answer",
@@ -57,8 +62,10 @@ impl Fault {
         match self {
             Fault::Timeout => "the server did not answer in time",
             Fault::UpstreamClosed => "the connection to the server is gone",
+            Fault::NotThere => "the server could not be started, reached or opened",
             Fault::Closed => "the relay is closing",
-            Fault::Overloaded(_) => "too much is in flight to this server",
+            Fault::Draining => "the relay takes no new requests, since it is closing",
+            Fault::Overloaded(_) => "too much is in flight here; wait for requests to end",
             Fault::Cancelled => "the request was cancelled",
             Fault::InvalidAnswer(fault) | Fault::NotAllowed(fault) => fault,
             Fault::NotBridged => {

@@ -1,48 +1,42 @@
 //! The connections of a relay: clients that ask, upstreams that answer, found by key.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use crate::record::Time;
+use crate::connection::MetaMember;
 use crate::relay::exchange::Key;
+use crate::relay::place::Place;
 use crate::relay::route::Routes;
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
-
-/// How one upstream is used; what the relay's list of upstreams holds.
-pub struct Upstream {
-    /// What errors and records call it.
-    pub name: Box<str>,
-    /// Nanoseconds without answer or progress; 0 for never.
-    pub idle: Time,
-    /// Nanoseconds in all; 0 for never.
-    pub max: Time,
-    /// Whether requests are the host's while no connection is there, so that it can make one; they are refused
-    /// otherwise.
-    pub waits: bool,
-    /// The connection that all clients share.
-    shared: AtomicU64,
-}
-
-impl Upstream {
-    /// An upstream that has no connection yet.
-    pub fn new(name: &str, idle: Time, max: Time, waits: bool) -> Self {
-        Self { name: name.into(), idle, max, waits, shared: AtomicU64::new(0) }
-    }
-}
+use crate::sync::{AtomicBool, AtomicU64};
 
 /// What a connection is to the relay.
 pub(super) enum Side {
     Client {
         routes: Arc<Routes>,
-        /// Connections of its own, by the upstream's position; 0 where it shares.
-        own: Box<[AtomicU64]>,
+        /// Where its upstreams stand, by their positions.
+        places: Box<[Arc<Place>]>,
         /// Whether its first request told the client's era: nothing else need, since a modern client is stateless.
         known: AtomicBool,
+        /// Whether exchanges of it were parked, which it comes back for.
+        parks: AtomicBool,
+        /// What a modern server is told of a legacy client that can be asked; nothing for every other.
+        asked_as: OnceLock<Box<[MetaMember]>>,
     },
     Upstream {
-        position: usize,
-        /// The one client it serves; None for all.
-        client: Option<Key>,
+        /// Where it stands, or stood.
+        place: Arc<Place>,
+        /// Whether it takes no new requests; set while the connection is locked.
+        is_retired: AtomicBool,
     },
+}
+
+impl Side {
+    /// The position of the upstream whose connection this is.
+    pub(super) fn position(&self) -> Option<usize> {
+        match self {
+            Side::Client { .. } => None,
+            Side::Upstream { place, .. } => Some(place.position),
+        }
+    }
 }
 
 pub(super) struct Member<L> {
@@ -98,28 +92,5 @@ impl<L> Members<L> {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Member<L>>> {
         self.slots.iter().filter_map(|(_, member)| member.as_ref())
-    }
-}
-
-/// The connection that `position` stands for, from this client's side.
-pub(super) fn resolve(upstreams: &[Upstream], own: &[AtomicU64], position: usize) -> Option<Key> {
-    let mine = own.get(position).and_then(|word| Key::from_word(word.load(Ordering::Acquire)));
-    mine.or_else(|| Key::from_word(upstreams.get(position)?.shared.load(Ordering::Acquire)))
-}
-
-pub(super) fn point(upstreams: &[Upstream], own: Option<&[AtomicU64]>, position: usize, key: Key) {
-    let cell =
-        own.map_or_else(|| upstreams.get(position).map(|upstream| &upstream.shared), |own| own.get(position));
-    if let Some(cell) = cell {
-        cell.store(key.to_word(), Ordering::Release);
-    }
-}
-
-/// Takes `key` out of its place, unless another epoch stands there already.
-pub(super) fn unpoint(upstreams: &[Upstream], own: Option<&[AtomicU64]>, position: usize, key: Key) {
-    let cell =
-        own.map_or_else(|| upstreams.get(position).map(|upstream| &upstream.shared), |own| own.get(position));
-    if let Some(cell) = cell {
-        let _ = cell.compare_exchange(key.to_word(), 0, Ordering::AcqRel, Ordering::Relaxed);
     }
 }

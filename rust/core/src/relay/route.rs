@@ -27,7 +27,7 @@ pub enum Goal {
 pub struct Route {
     /// The method.
     pub method: Box<str>,
-    /// What `params.name` starts with; empty for the method as a whole.
+    /// What `params.name` (of a resource `params.uri`) starts with; empty for the method as a whole.
     pub prefix: Box<str>,
     /// Whether the prefix is taken off before the server sees the name.
     pub strips: bool,
@@ -80,7 +80,7 @@ pub struct Routes {
 pub struct Matched<'a> {
     /// Where to.
     pub goal: Goal,
-    /// The change of `params.name`; an empty span for none.
+    /// The change of the name; an empty span for none.
     pub name: (Span, Cow<'a, [u8]>),
 }
 
@@ -120,12 +120,17 @@ impl Routes {
             return unchanged(self.fallback);
         };
         if !method.prefixes.is_empty()
-            && let Some(matched) = method.named(frame, envelope.name)
+            && let Some(matched) = method.named(frame, name_of(frame, envelope))
         {
             return matched;
         }
         unchanged(method.whole.unwrap_or(self.fallback))
     }
+}
+
+/// What the request is about: a resource by its URI, everything else by its name.
+fn name_of(frame: &[u8], envelope: &Envelope) -> Span {
+    if envelope.method_name(frame).starts_with(b"resources/") { envelope.uri } else { envelope.name }
 }
 
 impl Method {
@@ -185,6 +190,18 @@ mod tests {
         assert_eq!(found(&routes, &call("db_admin_x")), (Goal::Upstream(2), call("db_admin_x") + "\n"));
         assert_eq!(found(&routes, &call("other")).0, Goal::Upstream(3));
         assert_eq!(found(&routes, r#"{"jsonrpc":"2.0","id":1,"method":"x"}"#).0, Goal::Nowhere);
+    }
+
+    #[test]
+    fn a_resource_is_routed_by_its_uri() {
+        let routes = Routes::new([route("resources/read", "db+", true, 1)], Goal::Nowhere).unwrap();
+        let read = |rest: &str| {
+            let frame =
+                format!(r#"{{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{{{rest}}}}}"#);
+            found(&routes, &frame).0
+        };
+        assert_eq!(read(r#""uri":"db+x://y""#), Goal::Upstream(1));
+        assert_eq!(read(r#""name":"db+x","uri":"x://y""#), Goal::Nowhere);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use turnout_core::frames::{FrameBuffer, Item};
 use turnout_core::ledger::Ledger;
 use turnout_core::limits::Limits;
 use turnout_core::record::{Peer, Record, Time};
-use turnout_core::relay::{Goal, Key, Line, Relay, Relaying, Routes, Upstream};
+use turnout_core::relay::{Goal, Key, Line, Place, Relay, Relaying, Routes, Upstream};
 use turnout_core::rules::{Revision, Role, Rules};
 
 pub struct Nobody;
@@ -50,6 +50,8 @@ pub struct End {
 pub struct World {
     pub relay: Relay<Wire>,
     pub routes: Arc<Routes>,
+    /// The place of each upstream that all clients share, unless they were given others.
+    pub shared: Vec<Arc<Place>>,
     pub ends: Vec<End>,
     pub now: Time,
     /// Records that ended, and events that the relay left to the host.
@@ -64,11 +66,26 @@ impl World {
         Self::with(upstreams, Routes::new([], Goal::Upstream(0)).unwrap())
     }
 
+    pub fn bounded(upstreams: &[&str], max_in_flight: u64) -> Self {
+        Self::of(upstreams, Routes::new([], Goal::Upstream(0)).unwrap(), max_in_flight)
+    }
+
     pub fn with(upstreams: &[&str], routes: Routes) -> Self {
-        let upstreams = upstreams.iter().map(|name| Upstream::new(name, IDLE, 20 * IDLE, false));
+        Self::of(upstreams, routes, u64::MAX)
+    }
+
+    fn of(upstreams: &[&str], routes: Routes, max_in_flight: u64) -> Self {
+        let shared = (0..upstreams.len()).map(|position| Arc::new(Place::shared(position))).collect();
+        let upstreams = upstreams.iter().map(|name| Upstream {
+            name: (*name).into(),
+            idle: IDLE,
+            max: 20 * IDLE,
+            waits: false,
+        });
         Self {
-            relay: Relay::new(upstreams),
+            relay: Relay::new(upstreams, max_in_flight),
             routes: Arc::new(routes),
+            shared,
             ends: Vec::new(),
             now: IDLE,
             finished: Vec::new(),
@@ -101,25 +118,42 @@ impl World {
     }
 
     pub fn client_of(&mut self, revision: Revision, limits: Limits) -> usize {
+        self.client_at(&[], revision, limits)
+    }
+
+    /// A client that holds other places than the shared ones.
+    pub fn client_with(&mut self, places: &[&Arc<Place>]) -> usize {
+        self.client_at(places, Revision::V2025_11_25, Limits::default())
+    }
+
+    pub fn client_at(&mut self, places: &[&Arc<Place>], revision: Revision, limits: Limits) -> usize {
         let wire = Self::wire("client", Role::Server, revision, limits);
-        let key = self.relay.add_client(Arc::clone(&wire), Arc::clone(&self.routes));
+        let mut held = self.shared.clone();
+        for place in places {
+            held[place.position] = Arc::clone(place);
+        }
+        let key = self.relay.add_client(Arc::clone(&wire), Arc::clone(&self.routes), held);
         self.end(key, wire)
     }
 
-    pub fn server(&mut self, position: usize, client: Option<usize>) -> usize {
-        self.server_of(position, client, Revision::V2025_11_25, Limits::default())
+    /// A server that all clients share.
+    pub fn server(&mut self, position: usize) -> usize {
+        let place = Arc::clone(&self.shared[position]);
+        self.server_at(&place)
     }
 
-    pub fn server_of(
-        &mut self,
-        position: usize,
-        client: Option<usize>,
-        revision: Revision,
-        limits: Limits,
-    ) -> usize {
+    pub fn server_at(&mut self, place: &Arc<Place>) -> usize {
+        self.server_of(place, Revision::V2025_11_25, Limits::default())
+    }
+
+    pub fn shared_of(&mut self, revision: Revision, limits: Limits) -> usize {
+        let place = Arc::clone(&self.shared[0]);
+        self.server_of(&place, revision, limits)
+    }
+
+    pub fn server_of(&mut self, place: &Arc<Place>, revision: Revision, limits: Limits) -> usize {
         let wire = Self::wire("server", Role::Client, revision, limits);
-        let client = client.map(|client| self.ends[client].key);
-        let key = self.relay.add_upstream(Arc::clone(&wire), position, client);
+        let key = self.relay.add_upstream(Arc::clone(&wire), Arc::clone(place));
         self.end(key, wire)
     }
 
@@ -235,6 +269,14 @@ impl World {
             wire.0.lock().unwrap().expire(self.now, &mut batch);
             let routed = self.relay.route(*key, b"", self.now, &mut batch);
             self.finished.extend(batch.finished.into_iter().chain(routed.finished));
+        }
+    }
+
+    /// The relay cancels what is in flight to its upstreams.
+    pub fn cancel_all(&mut self) {
+        for end in 0..self.ends.len() {
+            let routed = self.relay.cancel_rest(self.ends[end].key, self.now);
+            self.finished.extend(routed.finished);
         }
     }
 

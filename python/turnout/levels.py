@@ -1,0 +1,109 @@
+"""Log levels of legacy clients (`logging/setLevel`) on upstreams that several of them share."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from turnout import opening
+from turnout.errors import Error, RequestError
+from turnout.handlers import members_of
+
+if TYPE_CHECKING:
+    from turnout._native import Notification, Request
+    from turnout.peer import Peer
+    from turnout.relay import Relay
+    from turnout.upstream import Place
+
+MESSAGE = "notifications/message"
+SET_LEVEL = "logging/setLevel"
+
+LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+"""From the most verbose to the least."""
+
+
+class Levels:
+    """Which client wants to hear how much of the log.
+
+    A server's log belongs to its one client, or to nobody: what a shared server says is dropped, unless its upstream
+    was declared with `shares_log`. Then the server is set to the most verbose level that a client asked for, and each
+    client is told what is at least as grave as its own level; one that set none is told nothing.
+
+    Args:
+        relay: whose they are.
+
+    """
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._by_client: dict[Peer, int] = {}
+        self._followed: WeakSet[Peer] = WeakSet()
+
+    async def answer(self, request: Request) -> dict[str, Any] | None:
+        """Answer `logging/setLevel`.
+
+        Raises:
+            RequestError: there is no such level, or the server refused it.
+
+        """
+        level = members_of(request.params).get("level")
+        if level not in LEVELS:
+            raise RequestError(
+                opening.INVALID_PARAMS, f"there is no such log level; there are {', '.join(LEVELS)}"
+            )
+        client, relay = request.peer, self._relay
+        places = [relay.place(position, client) for position in range(len(relay.upstreams))]
+        if len(places) == 1 and places[0].is_private:
+            await relay.forward(request, relay.upstreams[0].label)
+            return None
+        self._by_client[client] = LEVELS.index(level)
+        for place in places:
+            if place.is_private or place.upstream.shares_log:
+                await self._set(place, await place.wait(), level if place.is_private else self._of(place))
+        return {}
+
+    def opened(self, peer: Peer, place: Place) -> None:
+        """Set the level of a new connection of a shared upstream."""
+        level = self._of(place)
+        if place.upstream.shares_log and level is not None:
+            self._relay.attempt(self._set(place, peer, level))
+
+    def forget(self, client: Peer) -> None:
+        """Take note that a client is gone, which may leave only less verbose ones."""
+        if self._by_client.pop(client, None) is None:
+            return
+        for position, upstream in enumerate(self._relay.upstreams):
+            place = self._relay.place(position, client)
+            level = self._of(place)
+            if upstream.shares_log and not place.is_private and place.peer is not None and level is not None:
+                self._relay.attempt(self._set(place, place.peer, level))
+
+    def _of(self, place: Place) -> str | None:
+        """The most verbose level that a client of the place asked for."""
+        asked = [level for client, level in self._by_client.items() if self._shares(client, place)]
+        return LEVELS[min(asked)] if asked else None
+
+    def _shares(self, client: Peer, place: Place) -> bool:
+        return self._relay.place(place.position, client) is place
+
+    async def _set(self, place: Place, peer: Peer, level: str | None) -> None:
+        if level is None or peer.revision == opening.MODERN or "logging" not in peer.server_capabilities:
+            return
+        if not place.is_private and peer not in self._followed:
+            self._followed.add(peer)
+            peer.on_notification(MESSAGE)(lambda notification: self._tell(place, notification))
+        await peer.send(SET_LEVEL, {"level": level}, progress=False)
+
+    def _tell(self, place: Place, notification: Notification) -> None:
+        params = members_of(notification.params)
+        level = params.get("level")
+        if level not in LEVELS:
+            return
+        for client, least in list(self._by_client.items()):
+            if LEVELS.index(level) >= least and self._shares(client, place):
+                with contextlib.suppress(Error):
+                    client.notify(MESSAGE, params)
+
+
+__all__ = ["LEVELS", "Levels"]

@@ -1,0 +1,268 @@
+"""Parked exchanges: a legacy server asks while it works, and its client is a modern one, which no request reaches (R5).
+
+The client's request is answered with what the server needs, as multi round-trip requests have it (2026-07-28), while
+the server's flight waits. The client asks again with its answers; its `requestState` is a handle that only we can have
+given out, good for one return of that client. A client that does not come back in time is given up on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from turnout import opening
+from turnout.errors import CallTimedOut, Error, RemoteError, RequestError
+from turnout.handlers import members_of
+from turnout.rounds import MOST_INPUTS, NEEDED
+
+if TYPE_CHECKING:
+    from turnout._native import Call, Request
+    from turnout.peer import Peer
+    from turnout.relay import Relay
+    from turnout.upstream import Place
+
+METHOD_NOT_FOUND = -32601
+INTERNAL_ERROR = -32603
+INVALID_PARAMS = -32602
+
+HANDLE = "turnout:"
+"""How every handle begins; the native part knows it, too."""
+
+MOST_PARKED = 1024
+"""How many exchanges of one relay are parked at a time."""
+
+
+class Parked:
+    """One exchange whose server asks.
+
+    Args:
+        place: where the server stands.
+        call: the server's flight.
+
+    """
+
+    def __init__(self, place: Place, call: Call) -> None:
+        self.place = place
+        self.call = call
+        self.request: Request | None = None
+        """The client's request of the present round; None while it is away."""
+        self.handle: str | None = None
+        self.asked: dict[str, tuple[Request, asyncio.Future[Any]]] = {}
+        """What the server asks and was not told yet, and who waits for it."""
+        self.timer: asyncio.TimerHandle | None = None
+        self.away = asyncio.Event()
+        self.numbers = 0
+
+    @property
+    def label(self) -> str:
+        """The upstream's name."""
+        return self.place.upstream.label
+
+
+class Parking:
+    """The parked exchanges of one relay.
+
+    Args:
+        relay: whose they are.
+
+    """
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._by_handle: dict[str, Parked] = {}
+        self._at_work: dict[Peer, list[Parked]] = {}
+
+    def opened(self, peer: Peer) -> None:
+        """Take what a private legacy server asks; only what is meant for a modern client comes here."""
+        for method in NEEDED:
+            peer.on_request(method)(self.ask)
+
+    async def ask(self, request: Request) -> Any:
+        """Take a request of a server's, and answer it when its client has come back.
+
+        Raises:
+            RequestError: the client cannot be asked for this, or did not come back.
+
+        """
+        peer = request.peer
+        place = self._relay.place_of(peer)
+        if place.identity.capabilities.get(NEEDED[request.method]) is None:
+            raise RequestError(
+                METHOD_NOT_FOUND, f"Method not found: the client did not offer {request.method}"
+            )
+        parked = self._of(peer, place)
+        if len(parked.asked) >= MOST_INPUTS or len(self._by_handle) >= MOST_PARKED:
+            raise _refusal("too many requests wait for their clients already", "overloaded", place)
+        parked.numbers += 1
+        key, answer = f"input{parked.numbers}", asyncio.get_running_loop().create_future()
+        parked.asked[key] = (request, answer)
+        try:
+            self._send_away(parked)
+            return await answer
+        finally:
+            parked.asked.pop(key, None)
+
+    def knows(self, request: Request) -> bool:
+        """Whether a client comes back with it for a parked exchange."""
+        return _state_of(request) in self._by_handle
+
+    def takes(self, request: Request, peer: Peer) -> bool:
+        """Whether a client comes back with it for an exchange that was parked here once: a legacy server has no such.
+
+        A modern server may be a relay, too, and then the handle is its own.
+        """
+        return peer.revision != opening.MODERN and _state_of(request).startswith(HANDLE)
+
+    async def resume(self, request: Request) -> None:
+        """Tell the server what its client says, and let the client wait for what comes of it.
+
+        Raises:
+            RequestError: the exchange is not there any more, or was never this client's.
+
+        """
+        parked = self._by_handle.get(_state_of(request))
+        if parked is None or parked.place.client is not request.peer:
+            raise RequestError(
+                INVALID_PARAMS,
+                "there is nothing to continue: it ended, or waited too long; send the request anew",
+                {"reason": "input_expired"},
+            )
+        self._come_back(parked, request)
+        responses = members_of(members_of(request.params).get("inputResponses"))
+        for key, (_, answer) in list(parked.asked.items()):
+            if key in responses and not answer.done():
+                answer.set_result(responses[key])
+                del parked.asked[key]
+        if parked.call.done():
+            self._finish(parked)
+        else:
+            # What it was not told it is asked again.
+            self._send_away(parked)
+        await parked.away.wait()
+
+    def forget(self, client: Peer) -> None:
+        """Give up on a client that is gone."""
+        for parked in [parked for parked in self._by_handle.values() if parked.place.client is client]:
+            self._give_up(parked, "the client is gone")
+
+    def _of(self, peer: Peer, place: Place) -> Parked:
+        """The exchange that a question of this server's belongs to: one that the client waits for, if there is one."""
+        taken = self._relay.take_over(peer)
+        known = self._at_work.setdefault(peer, [])
+        if taken is not None:
+            request, call = taken
+            parked = Parked(place, call)
+            parked.request = request
+            known.append(parked)
+            call.on_progress(lambda update: self._report(parked, update))
+            call.add_done_callback(lambda _: self._finish(parked))
+            request.adopt(call)
+            return parked
+        if not known:
+            del self._at_work[peer]
+            raise _refusal(
+                "a client of revision 2026-07-28 is asked while it waits for an answer only",
+                "not_bridged",
+                place,
+            )
+        return next((parked for parked in reversed(known) if parked.request is not None), known[-1])
+
+    def _send_away(self, parked: Parked) -> None:
+        """Answer the client with what the server asks, if it is there and there is anything."""
+        request, asked = parked.request, parked.asked
+        if request is None or not asked or parked.call.done():
+            return
+        parked.request = None
+        parked.handle = HANDLE + secrets.token_urlsafe(24)
+        self._by_handle[parked.handle] = parked
+        parked.call.pause()
+        loop = asyncio.get_running_loop()
+        reason = "the client did not come back with what the server asked for"
+        parked.timer = loop.call_later(parked.place.upstream.input_timeout, self._give_up, parked, reason)
+        result = {
+            "resultType": "input_required",
+            "inputRequests": {
+                key: {"method": one.method, "params": _asked_of(one)} for key, (one, _) in asked.items()
+            },
+            "requestState": parked.handle,
+        }
+        parked.away.set()
+        if not request.respond(result):
+            self._give_up(parked, "the client cancelled its request")
+
+    def _come_back(self, parked: Parked, request: Request) -> None:
+        """Let the client's next request take the place of the one before."""
+        self._forget_handle(parked)
+        parked.request = request
+        parked.away = asyncio.Event()
+        parked.call.resume()
+        request.adopt(parked.call)
+
+    def _forget_handle(self, parked: Parked) -> None:
+        if parked.handle is not None:
+            del self._by_handle[parked.handle]
+            parked.handle = None
+        if parked.timer is not None:
+            parked.timer.cancel()
+            parked.timer = None
+
+    def _report(self, parked: Parked, update: Any) -> None:
+        if parked.request is not None:
+            parked.request.progress(update.progress, update.total, update.message)
+
+    def _finish(self, parked: Parked) -> None:
+        """Answer the client as the server did; what ended while it was away waits for it."""
+        request = parked.request
+        if request is None and parked.handle is not None:
+            return
+        known = self._at_work.get(parked.place.peer) if parked.place.peer is not None else None
+        if known is not None and parked in known:
+            known.remove(parked)
+        self._at_work = {peer: at_work for peer, at_work in self._at_work.items() if at_work and peer.is_open}
+        parked.request = None
+        if request is not None:
+            _answer(request, parked)
+        parked.away.set()
+
+    def _give_up(self, parked: Parked, reason: str) -> None:
+        """End an exchange that nobody comes back for: its server is told, and its flight cancelled."""
+        self._forget_handle(parked)
+        for _, answer in parked.asked.values():
+            if not answer.done():
+                answer.set_exception(_refusal(reason, "input_expired", parked.place))
+        # The server is answered first: who waits for it runs before this does.
+        asyncio.get_running_loop().call_soon(parked.call.cancel, reason)
+        self._finish(parked)
+
+
+def _state_of(request: Request) -> str:
+    """The `requestState` that a client comes back with; empty for none."""
+    state = members_of(request.params).get("requestState")
+    return state if isinstance(state, str) else ""
+
+
+def _asked_of(request: Request) -> dict[str, Any]:
+    """The params of a server's request, without what belongs to its own round."""
+    params = dict(members_of(request.params))
+    params.pop("_meta", None)
+    return params
+
+
+def _answer(request: Request, parked: Parked) -> None:
+    try:
+        request.respond(parked.call.raw_result())
+    except RemoteError as error:
+        request.fail(error.code, error.message, error.data)
+    except Error as error:
+        reason = "timeout" if isinstance(error, CallTimedOut) else "upstream_closed"
+        refusal = _refusal(f"the server did not answer: {reason}", reason, parked.place)
+        request.fail(refusal.code, refusal.message, refusal.data)
+
+
+def _refusal(message: str, reason: str, place: Place) -> RequestError:
+    data = {"reason": reason, "sent": True, "upstream": place.upstream.label}
+    return RequestError(INTERNAL_ERROR, message, data)
+
+
+__all__ = ["Parking"]

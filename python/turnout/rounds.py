@@ -1,0 +1,157 @@
+"""Rounds: a modern server needs input before it answers, and its client is a legacy one, which is asked by requests.
+
+The client sees one exchange: its request, what it is asked meanwhile, and the answer. The server sees each round as a
+request of its own (multi round-trip requests, 2026-07-28).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from turnout import opening
+from turnout.errors import CallTimedOut, Error, RemoteError, RequestError
+from turnout.handlers import members_of
+
+if TYPE_CHECKING:
+    from turnout._native import Request
+    from turnout.peer import Peer
+    from turnout.relay import Relay, Upstream
+
+INTERNAL_ERROR = -32603
+
+MOST_ROUNDS = 16
+"""How often a server may ask before it answers one request."""
+
+MOST_INPUTS = 16
+"""How much it may ask for at once."""
+
+NEEDED = {
+    "elicitation/create": "elicitation",
+    "sampling/createMessage": "sampling",
+    "roots/list": "roots",
+}
+"""What a client must have said that it can do, to be asked by the method."""
+
+
+def meta_of(offered: opening.Identity) -> dict[str, Any] | None:
+    """What a modern server is told of a legacy client that can be asked; None for a client that cannot."""
+    if not any(name in offered.capabilities for name in NEEDED.values()):
+        return None
+    return {
+        f"{opening.META}protocolVersion": opening.MODERN,
+        f"{opening.META}clientInfo": offered.info,
+        f"{opening.META}clientCapabilities": {
+            name: value for name, value in offered.capabilities.items() if name != "tasks"
+        },
+    }
+
+
+class Rounds:
+    """The rounds of one client's requests.
+
+    Args:
+        relay: the relay.
+        capabilities: what the client said that it can do.
+
+    """
+
+    def __init__(self, relay: Relay, capabilities: dict[str, Any]) -> None:
+        self._relay = relay
+        self._capabilities = capabilities
+
+    async def go_on(
+        self, request: Request, upstream: Peer, result: bytes, state: bytes | None, rounds: int
+    ) -> None:
+        """Ask the client what the server needs, and pass the request on once more, with that.
+
+        Args:
+            request: the client's request.
+            upstream: the connection of the server that asks.
+            result: its `InputRequiredResult`.
+            state: the `requestState` in it, as it stood on the wire; None where there is none (MRT-05).
+            rounds: how many rounds there were before.
+
+        Raises:
+            RequestError: the server asks for what this client cannot be asked for, or too often.
+
+        """
+        place = self._relay.place_of(upstream)
+        label = place.upstream.label
+        inputs = members_of(orjson.loads(result)).get("inputRequests") or {}
+        if rounds >= MOST_ROUNDS:
+            raise _refusal(f"the server asked for input {rounds} times and did not answer", label)
+        if not isinstance(inputs, dict) or len(inputs) > MOST_INPUTS:
+            raise _refusal("the server asks for too much at once", label)
+        for wanted in inputs.values():
+            self._check(wanted, label)
+        answers = await asyncio.gather(
+            *(self._answer(request, wanted, place.upstream) for wanted in inputs.values())
+        )
+        if not inputs:
+            # It only wants to be asked again: not at once.
+            await asyncio.sleep(min(0.05 * 2**rounds, 5.0))
+        members = []
+        if inputs:
+            said = b",".join(
+                orjson.dumps(key) + b":" + answer for key, answer in zip(inputs, answers, strict=True)
+            )
+            members.append(b'"inputResponses":{' + said + b"}")
+        if state is not None:
+            members.append(b'"requestState":' + state)
+        params = _with(request.raw_params or b"{}", members)
+        try:
+            peer = await place.wait()
+        except (OSError, Error):
+            self._relay.refuse(request, place.position)
+            return
+        self._relay.pass_on(request, peer, params, rounds + 1)
+
+    def _check(self, wanted: Any, label: str) -> None:
+        method = members_of(wanted).get("method")
+        able = self._capabilities.get(NEEDED.get(str(method), ""))
+        if not isinstance(able, dict):
+            raise _refusal(f"the server asks for {method}, which this client did not offer", label)
+        mode = members_of(wanted.get("params")).get("mode", "form")
+        if method == "elicitation/create" and mode != "form" and mode not in able:
+            raise _refusal(
+                f"the server asks for an elicitation by {mode}, which this client did not offer", label
+            )
+
+    async def _answer(self, request: Request, wanted: dict[str, Any], upstream: Upstream) -> bytes:
+        call = request.send(
+            wanted["method"],
+            wanted.get("params"),
+            timeout=None,
+            max_timeout=upstream.input_timeout,
+            progress=False,
+        )
+        try:
+            return await call.raw()
+        except CallTimedOut as error:
+            raise RequestError(
+                INTERNAL_ERROR,
+                "the client did not answer what the server needs in time",
+                {"reason": "input_expired", "sent": True, "upstream": upstream.label},
+            ) from error
+        except RemoteError as error:
+            raise RequestError(
+                INTERNAL_ERROR,
+                f"the server needs input, and the client answered {wanted['method']} with an error: {error.message}",
+                {"reason": "input_refused", "sent": True, "upstream": upstream.label},
+            ) from error
+
+
+def _with(params: bytes, members: list[bytes]) -> bytes:
+    """Params with members behind their own; every other byte stays."""
+    head = params.rstrip().removesuffix(b"}").rstrip()
+    return head + (b"" if head.endswith(b"{") or not members else b",") + b",".join(members) + b"}"
+
+
+def _refusal(message: str, label: str) -> RequestError:
+    return RequestError(INTERNAL_ERROR, message, {"reason": "not_bridged", "sent": True, "upstream": label})
+
+
+__all__ = ["Rounds", "meta_of"]

@@ -1,0 +1,141 @@
+//! How exchanges end on the side that asked: by the server's answer, or by a word of the relay's own.
+
+use std::sync::Arc;
+
+use crate::event::{AnswerFrame, Batch, End};
+use crate::flight::{CancelledBy, Outcome};
+use crate::record::Record;
+use crate::relay::exchange::{Leg, Owner};
+use crate::relay::fault::Fault;
+use crate::relay::kept;
+use crate::relay::member::Member;
+use crate::relay::round::{Events, Far, Round};
+use crate::relay::{Line, Relay, add};
+use crate::rules::{Revision, method};
+use crate::sync::lock;
+
+impl<L: Line> Relay<L> {
+    /// Ends an exchange on the side that asked, as its far leg ended.
+    pub(super) fn settle(
+        &self,
+        round: &mut Round<'_, L>,
+        source: &Member<L>,
+        to: &mut Far<L>,
+        leg: Leg,
+        (record, end, answer): (&Arc<Record>, End, Option<&AnswerFrame>),
+        made: &mut Events<L>,
+    ) {
+        let (region, now) = (round.region, round.now);
+        let fault = match (end, answer) {
+            (End::Result(_) | End::Error(_), Some(answered)) => {
+                let frame = answered.frame.of(region);
+                if !kept::asks(answered, region) || to.rules.revision.is_modern() {
+                    let is_error = matches!(end, End::Error(_));
+                    let passed = to.answer_with(now, leg.number, frame, answered, is_error, made);
+                    add(match (passed.written, &passed.finished) {
+                        (true, _) => &self.counts.answered,
+                        (false, Some(_)) => &self.counts.undelivered,
+                        (false, None) => &self.counts.too_late,
+                    });
+                    round.routed.finished.extend(passed.finished);
+                    return;
+                }
+                Fault::NotBridged
+            }
+            (End::Result(_) | End::Error(_), None) => Fault::InvalidAnswer("the answer is not there"),
+            (End::Invalid(fault), _) => Fault::InvalidAnswer(fault),
+            (End::Local(Outcome::Cancelled), _) => {
+                let ended_by_server = record.cancelled_by() == Some(CancelledBy::Peer);
+                if ended_by_server && &*record.method == method::LISTEN {
+                    to.end_listen_of_peer(now, leg.number, record.reason(), made);
+                    return;
+                }
+                match record.cancelled_by() {
+                    Some(CancelledBy::Shutdown) => Fault::Closed,
+                    _ => Fault::Cancelled,
+                }
+            }
+            (End::Local(outcome), _) => Fault::of_end(outcome),
+        };
+        if fault == Fault::Closed && &*record.method == method::LISTEN {
+            round.routed.finished.extend(to.close_listen_of_peer(now, leg.number).finished);
+            return;
+        }
+        self.fail(round, to, leg.number, fault, record.written().is_some(), source.side.position());
+    }
+
+    /// Answers a request on the relay's own account.
+    fn fail(
+        &self,
+        round: &mut Round<'_, L>,
+        to: &mut Far<L>,
+        number: u64,
+        fault: Fault,
+        sent: bool,
+        position: Option<usize>,
+    ) {
+        let name =
+            position.and_then(|position| self.upstreams.get(position)).map_or("", |upstream| &*upstream.name);
+        let data = fault.data(sent, name);
+        let answered = to.answer(round.now, number, fault.answer(&data));
+        round.routed.finished.extend(answered.finished);
+        if answered.written {
+            add(match fault {
+                Fault::Timeout => &self.counts.timed_out,
+                Fault::UpstreamClosed | Fault::NotThere => &self.counts.upstream_closed,
+                Fault::Draining | Fault::Closed => &self.counts.drained,
+                Fault::Overloaded("max_in_flight") => &self.counts.overloaded_in_flight,
+                Fault::Overloaded("max_queued_requests" | "max_queued_bytes") => {
+                    &self.counts.overloaded_queue
+                }
+                Fault::Overloaded(_) => &self.counts.overloaded,
+                Fault::NoAttribution => &self.counts.unattributed,
+                _ => &self.counts.refused,
+            });
+        }
+    }
+
+    /// Hangs the legs on the source's requests, and answers those that could not be passed on.
+    pub(super) fn settle_up(&self, round: &mut Round<'_, L>, member: &Member<L>) {
+        if round.legs.is_empty() && round.faults.is_empty() {
+            return;
+        }
+        let (legs, faults) = (std::mem::take(&mut round.legs), std::mem::take(&mut round.faults));
+        let mut orphans = Vec::new();
+        {
+            let mut from = lock(member.line.connection());
+            if std::mem::take(&mut round.is_modern) {
+                from.rules.revision = Revision::V2026_07_28;
+            }
+            for (number, leg) in legs {
+                if !from.attach(number, Owner::Leg(leg)) {
+                    orphans.push(leg);
+                }
+            }
+            if !faults.is_empty() {
+                round.touch(member);
+            }
+            for (number, fault, position) in faults {
+                self.fail(round, &mut from, number, fault, false, position);
+            }
+        }
+        for leg in orphans {
+            // Its request ended between the phases, when no cancel could find the leg yet. If it was answered, the
+            // leg is over, too, and this does nothing.
+            let Some(far) = self.member(leg.line) else { continue };
+            let mut made = Batch::default();
+            let won = lock(far.line.connection()).cancel(
+                round.now,
+                leg.number,
+                CancelledBy::Caller,
+                None,
+                &mut made,
+            );
+            if won {
+                add(&self.counts.cancelled);
+                round.touch(&far);
+                round.follow.push_back((leg.line, made));
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Requests passed on: by their routes, or by the host, which may also give up on them.
+
+use std::sync::Arc;
+
+use crate::envelope::{self, Envelope, ScanLimits};
+use crate::event::Event;
+use crate::forward::Forward;
+use crate::record::{Record, Time};
+use crate::relay::admission::Admission;
+use crate::relay::exchange::{Key, Leg, Owner};
+use crate::relay::fault::Fault;
+use crate::relay::kept::{self, Kept, MOST_KEPT};
+use crate::relay::member::{Member, Side};
+use crate::relay::round::{Far, Round};
+use crate::relay::route::{Goal, Matched};
+use crate::relay::{Line, Relay, Routed, add};
+use crate::rules::Revision;
+use crate::span::Span;
+use crate::sync::Ordering;
+
+/// Whether a request's `_meta` says that its client speaks the modern revision.
+fn says_modern(meta: &[u8]) -> bool {
+    let version = envelope::find_member(meta, "io.modelcontextprotocol/protocolVersion");
+    let version = version.and_then(|span| envelope::unescape(span.of(meta)));
+    version.and_then(|name| Revision::named(&name)).is_some_and(Revision::is_modern)
+}
+
+impl<L: Line> Relay<L> {
+    /// Passes a request on that the host had a look at; what cannot be passed on is answered.
+    ///
+    /// `frame` is the request as one line, under any id; `kept` is what it was before its first round, if this is
+    /// another one.
+    pub fn pass_on(
+        &self,
+        source: Key,
+        record: &Arc<Record>,
+        to: Key,
+        frame: &[u8],
+        kept: Option<Kept>,
+        now: Time,
+    ) -> Routed<L> {
+        let (Some(member), Ok(envelope)) =
+            (self.member(source), envelope::scan(frame, &ScanLimits::default()))
+        else {
+            return Routed::default();
+        };
+        let mut round = Round::new(self, frame, now);
+        round.kept = kept.map(Arc::new);
+        let event = Event::Request { record: Arc::clone(record), frame: Span::new(0, frame.len()), envelope };
+        self.deliver(&mut round, &member, to, &[event]);
+        self.settle_up(&mut round, &member);
+        self.go_on(round)
+    }
+
+    /// Answers a request that the host gives up on, as the relay answers its own.
+    pub fn refuse(
+        &self,
+        source: Key,
+        record: &Arc<Record>,
+        fault: Fault,
+        position: Option<usize>,
+        now: Time,
+    ) -> Routed<L> {
+        let Some(member) = self.member(source) else { return Routed::default() };
+        let mut round = Round::new(self, b"", now);
+        round.faults.push((record.number, fault, position));
+        self.settle_up(&mut round, &member);
+        self.go_on(round)
+    }
+
+    /// The upstream that a client's request is for, by its routes.
+    pub fn position_of(&self, source: Key, frame: &[u8]) -> Option<usize> {
+        let member = self.member(source)?;
+        let Side::Client { routes, .. } = &member.side else { return None };
+        let envelope = envelope::scan(frame, &ScanLimits::default()).ok()?;
+        match routes.find(frame, &envelope).goal {
+            Goal::Upstream(position) => Some(position),
+            Goal::Host | Goal::Nowhere => None,
+        }
+    }
+
+    /// Passes one request on to a connection that is locked.
+    pub(super) fn forward(
+        &self,
+        round: &mut Round<'_, L>,
+        source: &Member<L>,
+        dest: &Member<L>,
+        to: &mut Far<L>,
+        (record, frame, envelope): (&Arc<Record>, &[u8], &Envelope),
+    ) {
+        if record.outcome().is_some() {
+            return add(&self.counts.cancelled_unsent);
+        }
+        if let Err(fault) = self.admit(record, &dest.side) {
+            return round.faults.push((record.number, fault, dest.side.position()));
+        }
+        if let Side::Client { known, .. } = &source.side
+            && !known.swap(true, Ordering::Relaxed)
+        {
+            round.is_modern = says_modern(envelope.meta.of(frame));
+        }
+        let matched = match &source.side {
+            Side::Client { routes, .. } => Some(routes.find(frame, envelope)),
+            Side::Upstream { .. } => None,
+        };
+        let position = dest.side.position();
+        let upstream = position.and_then(|position| self.upstreams.get(position));
+        let asked_as = match &source.side {
+            Side::Client { asked_as, .. } if to.rules.revision.is_modern() => asked_as.get(),
+            _ => None,
+        };
+        let leg = Leg { line: source.key, number: record.number };
+        let keeps = asked_as.is_some() && kept::may_ask(&record.method) && frame.len() <= MOST_KEPT;
+        let owner = if keeps {
+            let first = || Arc::new(Kept { frame: frame.into(), round: 0 });
+            Owner::Rounds(leg, round.kept.take().unwrap_or_else(first))
+        } else {
+            Owner::Leg(leg)
+        };
+        let forward = Forward {
+            frame,
+            envelope,
+            method: &record.method,
+            name: matched.as_ref().map_or((Span::default(), b""), Matched::edit),
+            request_meta: asked_as.map(|members| &**members),
+            owner,
+            lane: source.key.to_word(),
+            idle: upstream.map_or(0, |upstream| upstream.idle),
+            max: upstream.map_or(0, |upstream| upstream.max),
+        };
+        match to.forward(round.now, forward) {
+            Ok(leg) => {
+                add(&self.counts.forwarded);
+                round.legs.push((record.number, Leg { line: dest.key, number: leg.number }));
+                record.note_upstream(leg);
+            }
+            Err(error) => {
+                self.admission.leave(usize::from(Admission::counts(record)));
+                round.faults.push((record.number, Fault::of_send(error), position));
+            }
+        }
+    }
+
+    /// Counts one more request in flight to a connection that is locked, if it may be.
+    fn admit(&self, record: &Record, dest: &Side) -> Result<(), Fault> {
+        match dest {
+            Side::Client { .. } => self.admission.enter_reverse(record),
+            Side::Upstream { is_retired, .. } if is_retired.load(Ordering::Relaxed) => {
+                return Err(Fault::UpstreamClosed);
+            }
+            Side::Upstream { .. } => self.admission.enter(record)?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,56 @@
+//! Notifications that belong to no request: to whoever they concern (section 10).
+
+use std::sync::Arc;
+
+use crate::event::Event;
+use crate::relay::exchange::Key;
+use crate::relay::member::{Member, Side};
+use crate::relay::round::{Round, Told};
+use crate::relay::{Line, Relay, add};
+use crate::sync::lock;
+
+impl<L: Line> Relay<L> {
+    /// Passes a notification that belongs to no request to whoever it concerns (section 10).
+    pub(super) fn spread(&self, round: &mut Round<'_, L>, source: &Member<L>, event: &Told<L>) {
+        let Event::Notification { frame, envelope, .. } = event else { return };
+        let frame = frame.of(round.region);
+        let name = envelope.method_name(frame);
+        let name = &*name;
+        let keys: Vec<Key> = match &source.side {
+            // The handshake is ours, on either side.
+            Side::Client { .. } if name == b"notifications/initialized" => Vec::new(),
+            Side::Client { places, .. } => {
+                places.iter().filter(|place| place.is_private).filter_map(|place| place.key()).collect()
+            }
+            Side::Upstream { place, .. } if place.is_private => place.client().into_iter().collect(),
+            Side::Upstream { place, .. } if name.ends_with(b"/list_changed") => {
+                let members = lock(&self.members);
+                let shares = |member: &&Arc<Member<L>>| match &member.side {
+                    Side::Client { places, .. } => {
+                        places.get(place.position).is_some_and(|theirs| Arc::ptr_eq(theirs, place))
+                    }
+                    Side::Upstream { .. } => false,
+                };
+                members.iter().filter(shares).map(|member| member.key).collect()
+            }
+            // No attribution: nobody can say whose it is.
+            Side::Upstream { .. } => Vec::new(),
+        };
+        if keys.is_empty() {
+            add(&self.counts.notifications_dropped);
+        }
+        for key in keys {
+            let Some(member) = self.member(key) else { continue };
+            let passed = {
+                let mut to = lock(member.line.connection());
+                // A modern client hears of changes by its listens only, and those are the host's to serve (SUB-01).
+                let listens = to.rules.revision.is_modern() && matches!(member.side, Side::Client { .. });
+                !listens && to.notify_with(frame, None).is_ok()
+            };
+            add(if passed { &self.counts.notified } else { &self.counts.notifications_dropped });
+            if passed {
+                round.touch(&member);
+            }
+        }
+    }
+}

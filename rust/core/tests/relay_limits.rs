@@ -1,0 +1,256 @@
+//! The limits of a relay, each below, at and above: what is refused is told with the limit's name, and counted.
+//! Those of the queue before an upstream stand in `relay_queueing.rs`.
+
+#![cfg(not(loom))]
+
+mod world;
+
+use turnout_core::limits::Limits;
+use turnout_core::rules::Revision;
+use world::{IDLE, World};
+
+fn ask(world: &mut World, client: usize, id: u64) {
+    world.write(
+        client,
+        &format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"_meta":{{"progressToken":"t{id}"}}}}}}"#
+        ),
+    );
+}
+
+fn report(world: &mut World, server: usize, token: u64, value: u64) {
+    world.write(
+        server,
+        &format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{value}}}}}"#
+        ),
+    );
+    world.read_all(server);
+}
+
+#[test]
+fn max_inbound_bounds_each_client_by_itself() {
+    for (asked, refused) in [(2, 0), (3, 0), (5, 2)] {
+        let mut world = World::new(&["one"]);
+        let limits = Limits { max_inbound: 3, ..Limits::default() };
+        let one = world.client_of(Revision::V2025_11_25, limits);
+        let two = world.client_of(Revision::V2025_11_25, limits);
+        let server = world.server(0);
+        for id in 1..=asked {
+            ask(&mut world, one, id);
+        }
+        ask(&mut world, two, 1);
+        world.settle();
+        let lines = world.lines(one);
+        assert_eq!((lines.len(), world.lines(two).len()), (refused, 0));
+        assert_eq!(world.lines(server).len(), asked as usize + 1 - refused);
+        let limit = r#""data":{"reason":"overloaded","limit":"max_inbound","value":3,"sent":false}"#;
+        assert!(lines.iter().all(|line| line.contains(limit)), "{lines:?}");
+        assert_eq!(world.ends[one].wire.0.lock().unwrap().counters.overloaded, refused as u64);
+        // What ended makes room.
+        world.write(server, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+        ask(&mut world, one, 9);
+        world.read_all(server);
+        world.settle();
+        assert_eq!(world.lines(server).len(), 1);
+    }
+}
+
+#[test]
+fn max_in_flight_bounds_all_clients_together() {
+    for (asked, refused) in [(1, 0), (2, 0), (4, 4)] {
+        let mut world = World::bounded(&["one"], 4);
+        let (one, two) = (world.client(), world.client());
+        let server = world.server(0);
+        for client in [one, two] {
+            for id in 1..=asked {
+                ask(&mut world, client, id);
+            }
+        }
+        world.settle();
+        let lines = [world.lines(one), world.lines(two)].concat();
+        assert_eq!(lines.len(), refused);
+        assert_eq!(world.relay.in_flight(), 2 * asked - refused as u64);
+        assert_eq!(world.lines(server).len() as u64, world.relay.in_flight());
+        let data = r#""data":{"reason":"overloaded","limit":"max_in_flight","sent":false,"upstream":"one"}"#;
+        assert!(lines.iter().all(|line| line.contains(data)), "{lines:?}");
+        assert_eq!(world.count("overloaded_in_flight"), refused as u64);
+        // However a request ends, it makes room: answered, cancelled, timed out, lost.
+        if refused > 0 {
+            world.write(server, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+            world.write(
+                one,
+                r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}"#,
+            );
+            world.settle();
+            assert_eq!(world.relay.in_flight(), 2);
+            world.now += 2 * IDLE;
+            world.expire();
+            assert_eq!(world.relay.in_flight(), 0);
+            ask(&mut world, two, 9);
+            world.settle();
+            assert_eq!(world.relay.in_flight(), 1);
+            world.lose(server);
+            assert_eq!(world.relay.in_flight(), 0);
+        }
+    }
+}
+
+#[test]
+fn max_output_bytes_bounds_what_is_kept_for_a_client_that_does_not_read() {
+    let result = |id: u64| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"{}"}}"#, "x".repeat(2000));
+    let size = result(1).len() + 1;
+    for (most, undelivered) in [(3 * size + 1, 0), (3 * size - 1, 0), (3 * size - 2, 1)] {
+        let mut world = World::new(&["one"]);
+        let limits = Limits { max_output_bytes: most, ..Limits::default() };
+        let (slow, quick) = (world.client_of(Revision::V2025_11_25, limits), world.client());
+        let server = world.server(0);
+        world.congest(slow, true);
+        for id in 1..=3 {
+            ask(&mut world, slow, id);
+        }
+        world.read_all(slow);
+        ask(&mut world, quick, 4);
+        world.read_all(quick);
+        world.flush(server);
+        for id in 1..=4 {
+            world.write(server, &result(id));
+        }
+        world.read_all(server);
+        assert_eq!(world.count("undelivered"), undelivered);
+        assert_eq!(world.count("answered"), 4 - undelivered);
+        world.settle();
+        let lines = world.lines(slow);
+        assert_eq!((lines.len(), world.lines(quick).len()), (3, 1), "each is answered");
+        let limit = r#""data":{"reason":"overloaded","limit":"max_output_bytes"}"#;
+        assert_eq!(lines.iter().filter(|line| line.contains(limit)).count() as u64, undelivered);
+        assert_eq!(world.entries(), 0);
+    }
+}
+
+/// A client whose progress goes on at most four times a second, and a server that works for it.
+fn paced() -> (World, usize, usize) {
+    let mut world = World::new(&["one"]);
+    let limits = Limits { max_progress_rate: 4, ..Limits::default() };
+    let client = world.client_of(Revision::V2025_11_25, limits);
+    let server = world.server(0);
+    ask(&mut world, client, 1);
+    ask(&mut world, client, 2);
+    world.settle();
+    world.lines(server);
+    (world, client, server)
+}
+
+fn heard(world: &mut World, client: usize) -> Vec<String> {
+    world.flush(client);
+    let lines = world.lines(client);
+    lines
+        .iter()
+        .map(|line| world::between(line, "\"progress\":", &['}']).unwrap_or("end").to_owned())
+        .collect()
+}
+
+#[test]
+fn max_progress_rate_below_at_and_above() {
+    for (reported, passed) in [(3, 3), (4, 4), (5, 4), (40, 4)] {
+        let (mut world, client, server) = paced();
+        for value in 1..=reported {
+            report(&mut world, server, 1, value);
+        }
+        assert_eq!(heard(&mut world, client).len(), passed);
+        // Each request has a rate of its own.
+        report(&mut world, server, 2, 1);
+        assert_eq!(heard(&mut world, client), ["1"]);
+        let coalesced = world.ends[client].wire.0.lock().unwrap().counters.progress_coalesced;
+        assert_eq!(coalesced, reported.saturating_sub(5));
+        // The newest is never dropped: its time comes without another word of the server's.
+        world.now += IDLE / 4;
+        world.expire();
+        let last = if reported > 4 { vec![reported.to_string()] } else { Vec::new() };
+        assert_eq!(heard(&mut world, client), last);
+        world.now += IDLE / 4;
+        world.expire();
+        assert_eq!(heard(&mut world, client), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn p4_progress_that_waits_for_its_time_never_follows_newer_progress_or_the_end() {
+    let (mut world, client, server) = paced();
+    for value in 1..=6 {
+        report(&mut world, server, 1, value);
+    }
+    assert_eq!(heard(&mut world, client), ["1", "2", "3", "4"]);
+    // Newer progress comes at the very moment when the older one was to go on.
+    world.now += IDLE / 4;
+    report(&mut world, server, 1, 7);
+    world.expire();
+    assert_eq!(heard(&mut world, client), ["7"]);
+    world.now += IDLE / 4;
+    world.expire();
+    assert_eq!(heard(&mut world, client), Vec::<String>::new(), "the older one is gone");
+    for value in 8..=10 {
+        report(&mut world, server, 1, value);
+    }
+    assert_eq!(heard(&mut world, client), ["8"]);
+    world.write(server, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+    world.read_all(server);
+    let deadline = world.ends[client].wire.0.lock().unwrap().next_deadline();
+    assert_eq!(deadline, None, "its time does not come any more");
+    world.now += IDLE / 4;
+    world.expire();
+    assert_eq!([heard(&mut world, client), heard(&mut world, client)].concat(), ["10", "end"]);
+}
+
+#[test]
+fn p4_progress_that_waits_for_its_time_waits_for_a_congested_client_too() {
+    let (mut world, client, server) = paced();
+    for value in 1..=6 {
+        report(&mut world, server, 1, value);
+    }
+    heard(&mut world, client);
+    world.congest(client, true);
+    world.now += IDLE / 4;
+    world.expire();
+    report(&mut world, server, 1, 7);
+    world.now += IDLE / 4;
+    world.expire();
+    world.congest(client, false);
+    assert_eq!(heard(&mut world, client), ["7"]);
+    world.write(client, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#);
+    world.settle();
+    world.now += 2 * IDLE;
+    world.expire();
+    world.settle();
+    assert_eq!(heard(&mut world, client), ["end"], "the other request timed out");
+    assert_eq!(world.entries(), 0);
+}
+
+#[test]
+fn invariant_6_a_client_that_asks_and_cancels_without_end_and_never_reads_grows_nothing() {
+    let mut world = World::new(&["one"]);
+    let (client, server) = (world.client(), world.server(0));
+    world.congest(client, true);
+    let mut most = 0;
+    for round in 1..=5_000 {
+        ask(&mut world, client, round);
+        world.read_all(client);
+        world.flush(server);
+        report(&mut world, server, round, 1);
+        world.write(
+            client,
+            &format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{round}}}}}"#
+            ),
+        );
+        world.read_all(client);
+        let bytes = world.ends[client].wire.0.lock().unwrap().bytes();
+        if round < 500 {
+            most = most.max(bytes);
+        } else {
+            assert!(bytes <= most, "{bytes} bytes after {round} rounds, {most} at the beginning");
+        }
+        world.flush(server);
+        world.lines(server);
+    }
+}

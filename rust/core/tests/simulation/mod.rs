@@ -1,0 +1,397 @@
+//! One schedule: many clients and servers, and everything that can happen to them, in the order of a seed.
+
+mod dice;
+mod judge;
+
+use std::sync::Arc;
+
+use turnout_core::event::Event;
+use turnout_core::limits::Limits;
+use turnout_core::relay::{Counts, Place};
+use turnout_core::rules::Revision;
+
+use crate::world::{IDLE, World};
+use dice::Dice;
+use judge::{Asked, Party, judge_turns};
+
+pub struct Simulation {
+    pub world: World,
+    dice: Dice,
+    limits: Limits,
+    parties: Vec<Party>,
+    clients: Vec<usize>,
+    servers: Vec<usize>,
+    places: Vec<Arc<Place>>,
+    /// Which of the places each client holds.
+    held: Vec<usize>,
+    /// Connections that were retired, with the requests that had gone to each: there must not be more.
+    leaving: Vec<(usize, u64)>,
+    /// The last request that was asked before admission was closed.
+    closed_at: Option<usize>,
+    /// Reasons that the relay may give.
+    known: Vec<&'static str>,
+    serial: usize,
+}
+
+const IDS: [&str; 9] = ["1", "2", "\"1\"", "\"a\"", "-7", "1.0", "-0", "9007199254740993", "\"\\u0061b\""];
+const TOKENS: [&str; 5] = ["1", "\"1\"", "7", "\"t\\n\"", "123456789012345678"];
+
+impl Simulation {
+    pub fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let mut known = vec!["timeout", "upstream_closed", "no_attribution"];
+        let most = if dice.one_in(4) { 3 + dice.roll(6) as u64 } else { u64::MAX };
+        let mut limits = Limits::default();
+        if dice.one_in(4) {
+            limits.max_queued_requests = 1 + dice.roll(3);
+        }
+        if dice.one_in(4) {
+            limits.max_inbound = 2 + dice.roll(4);
+        }
+        if dice.one_in(4) {
+            limits.max_output_bytes = 300 + dice.roll(1000);
+        }
+        if limits != Limits::default() || most < u64::MAX {
+            known.push("overloaded");
+        }
+        if dice.one_in(3) {
+            limits.max_progress_rate = 1 + dice.roll(4);
+        }
+        let mut world = World::bounded(&["one", "two"], most);
+        let (mut clients, mut held, mut parties) = (Vec::new(), Vec::new(), Vec::new());
+        // The second upstream is never asked; the first is shared by all, pooled, or a client's own.
+        let mut places: Vec<_> = (0..=dice.roll(2)).map(|_| Arc::new(Place::shared(0))).collect();
+        let pool = places.len();
+        for _ in 0..=dice.roll(4) {
+            let place = if dice.one_in(4) { places.len() } else { dice.roll(pool) };
+            if place == places.len() {
+                places.push(Arc::new(Place::private(0)));
+            }
+            clients.push(world.client_at(&[&places[place]], Revision::V2025_11_25, limits));
+            held.push(place);
+            parties.push(Party::default());
+        }
+        let mut servers = Vec::new();
+        for place in &places {
+            servers.push(world.server_of(place, Revision::V2025_11_25, limits));
+            parties.push(Party::default());
+        }
+        Self {
+            world,
+            dice,
+            limits,
+            parties,
+            clients,
+            servers,
+            places,
+            held,
+            leaving: Vec::new(),
+            closed_at: None,
+            known,
+            serial: 0,
+        }
+    }
+
+    fn ask(&mut self, end: usize) {
+        self.serial += 1;
+        let owner = format!("{end}-{}", self.serial);
+        let id = if self.dice.one_in(3) {
+            (*self.dice.of(&IDS)).to_owned()
+        } else {
+            (self.serial + 50).to_string()
+        };
+        // A token names one request at a time; a client that breaks this gets its own updates mixed, nobody else's.
+        let token = self.dice.one_in(2).then(|| match self.dice.roll(8) {
+            pick if pick < TOKENS.len() => TOKENS[pick].to_owned(),
+            _ => (self.serial + 20).to_string(),
+        });
+        let busy = |asked: &Asked| asked.terminals == 0 && asked.token == token;
+        let token = token.clone().filter(|_| !self.parties[end].asked.iter().any(busy));
+        let meta = token
+            .as_ref()
+            .map_or(String::new(), |token| format!(",\"_meta\":{{ \"progressToken\" : {token} }}"));
+        let line = match self.dice.roll(3) {
+            0 => format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"owner":"{owner}","n":1.50{meta}}}}}"#
+            ),
+            1 => format!(
+                r#"{{"params":{{"owner":"{owner}"{meta}}},"method":"tools/call","id":{id},"jsonrpc":"2.0"}}"#
+            ),
+            _ => format!(
+                r#"{{"method":"tools/call", "id" : {id} ,"params":{{"owner":"{owner}"{meta}}},"jsonrpc":"2.0"}}"#
+            ),
+        };
+        self.world.write(end, &line);
+        let asked = Asked { owner, id, token, may_be_cancelled: false, terminals: 0, progress: -1 };
+        self.parties[end].asked.push(asked);
+    }
+
+    fn cancel(&mut self, end: usize) {
+        if self.parties[end].asked.is_empty() {
+            return;
+        }
+        let pick = self.dice.roll(self.parties[end].asked.len());
+        let id = self.parties[end].asked[pick].id.clone();
+        for asked in self.parties[end].asked.iter_mut().filter(|asked| asked.id == id) {
+            asked.may_be_cancelled = true;
+        }
+        let line = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"r"}}}}"#
+        );
+        self.world.write(end, &line);
+    }
+
+    /// Something about one of the requests that an end has seen: progress, a result, an error, again and too late.
+    fn work(&mut self, end: usize, finish: bool) {
+        let mut ids: Vec<String> = self.parties[end].seen.keys().cloned().collect();
+        if self.dice.roll(5) > 0 {
+            ids.retain(|id| !self.parties[end].seen[id].answered);
+        }
+        ids.sort();
+        if ids.is_empty() {
+            return;
+        }
+        let id = self.dice.of(&ids).clone();
+        self.work_on(end, &id, finish);
+    }
+
+    fn work_on(&mut self, end: usize, id: &str, finish: bool) {
+        let (step, strict) = (if finish { 3 } else { self.dice.roll(6) }, !self.dice.one_in(5));
+        let Some(seen) = self.parties[end].seen.get_mut(id) else { return };
+        let owner = seen.owner.clone();
+        if step < 3 {
+            // Progress, even where none was asked for or all is over: the relay is not to be fooled.
+            seen.progress += 1;
+            let progress = seen.progress;
+            let token = seen.token.clone().unwrap_or_else(|| id.to_owned());
+            let line = format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{progress},"message":"{owner}"}}}}"#
+            );
+            self.world.write(end, &line);
+            return;
+        }
+        if (seen.answered || seen.cancelled) && strict {
+            return;
+        }
+        seen.answered = true;
+        let line = if step == 4 {
+            format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32000,"message":"{owner}","data":{{"owner":"{owner}"}}}}}}"#
+            )
+        } else {
+            let pad = "x".repeat(if step == 5 { 1100 } else { 0 });
+            format!(
+                r#"{{"result":{{"owner":"{owner}","pad":"{pad}","big":9007199254740993}},"id":{id},"jsonrpc":"2.0"}}"#
+            )
+        };
+        self.world.write(end, &line);
+    }
+
+    /// One end reads what came, and judges it.
+    fn hear(&mut self, end: usize) {
+        for line in self.world.lines(end) {
+            self.hear_line(end, &line);
+        }
+    }
+
+    fn hear_line(&mut self, end: usize, line: &str) {
+        self.parties[end].hear(end, line, &self.known);
+    }
+
+    fn hear_all(&mut self) {
+        for end in 0..self.world.ends.len() {
+            self.hear(end);
+        }
+    }
+
+    /// A new epoch begins at a place, if anyone is there to hold it.
+    fn open(&mut self, place: usize) {
+        let there = Arc::clone(&self.places[place]);
+        if there.client().is_none_or(|client| self.world.relay.line(client).is_some()) {
+            self.servers[place] = self.world.server_of(&there, Revision::V2025_11_25, self.limits);
+            self.parties.push(Party::default());
+        }
+    }
+
+    fn restart(&mut self, place: usize) {
+        self.hear_all();
+        self.world.lose(self.servers[place]);
+        self.open(place);
+    }
+
+    /// A connection takes nothing new any more, and another one takes its place (U1).
+    fn retire(&mut self, place: usize) {
+        let old = self.servers[place];
+        if !self.world.ends[old].alive {
+            return;
+        }
+        self.world.relay.retire(self.world.ends[old].key);
+        let sent = self.requests_to(old);
+        self.leaving.push((old, sent));
+        self.open(place);
+    }
+
+    fn requests_to(&self, end: usize) -> u64 {
+        self.world.ends[end].wire.0.lock().unwrap().counters.requests_out
+    }
+
+    /// The time that a retired connection had to finish is over.
+    fn let_go(&mut self) {
+        if let Some((old, _)) = self.leaving.last().copied() {
+            self.known.push("closed");
+            let routed = self.world.relay.cancel_rest(self.world.ends[old].key, self.world.now);
+            self.world.finished.extend(routed.finished);
+            if self.dice.one_in(2) {
+                self.hear_all();
+                self.world.lose(old);
+            }
+        }
+    }
+
+    /// The relay closes admission: what is asked from here on reaches no server.
+    fn close(&mut self) {
+        self.world.relay.close_admission();
+        self.closed_at.get_or_insert(self.serial);
+        self.known.push("draining");
+    }
+
+    /// An upstream takes nothing while its clients go on, then takes what waited: in turns, cancels first.
+    fn stall(&mut self, place: usize) {
+        let server = self.servers[place];
+        self.world.congest(server, false);
+        for _ in 0..2 {
+            self.world.flush(server);
+        }
+        self.hear(server);
+        self.world.congest(server, true);
+        for at in 0..self.clients.len() {
+            let client = self.clients[at];
+            if self.held[at] != place || !self.world.ends[client].alive {
+                continue;
+            }
+            for _ in 0..self.dice.roll(5) {
+                self.ask(client);
+            }
+            self.world.read_all(client);
+            if self.dice.one_in(2) {
+                self.cancel(client);
+                self.world.read_all(client);
+            }
+        }
+        self.world.congest(server, false);
+        self.world.flush(server);
+        let lines = self.world.lines(server);
+        judge_turns(&lines);
+        for line in lines {
+            self.hear_line(server, &line);
+        }
+    }
+
+    pub fn step(&mut self) {
+        let client = *self.dice.of(&self.clients);
+        let place = self.dice.roll(self.servers.len());
+        let mut server = self.servers[place];
+        if !self.leaving.is_empty() && self.dice.one_in(4) {
+            server = self.dice.of(&self.leaving).0;
+        }
+        let end = if self.dice.one_in(2) { client } else { server };
+        match self.dice.roll(25) {
+            0..=4 if self.world.ends[client].alive => self.ask(client),
+            5 | 6 if self.world.ends[client].alive => self.cancel(client),
+            7..=11 if self.world.ends[server].alive => self.work(server, false),
+            12 | 13 => {
+                let count = 1 + self.dice.roll(400);
+                self.world.read(end, count);
+            }
+            14 => self.world.read_all(end),
+            15 => self.world.take(end, usize::MAX),
+            16..=18 => {
+                self.world.flush(end);
+                self.hear(end);
+            }
+            19 => {
+                let congested = self.dice.one_in(2);
+                self.world.congest(end, congested);
+            }
+            20 if self.dice.one_in(3) => {
+                self.world.now += if self.dice.one_in(2) { IDLE * 2 / 3 } else { IDLE / 8 };
+                self.world.expire();
+            }
+            21 => match self.dice.roll(12) {
+                0..=2 => self.restart(place),
+                3 | 4 => self.retire(place),
+                5 => self.let_go(),
+                _ => {}
+            },
+            22 if self.dice.one_in(8) => self.world.lose(client),
+            22 if self.dice.one_in(40) => self.close(),
+            23 if self.world.ends[server].alive => self.ask(server),
+            24 if self.dice.one_in(2) => self.stall(place),
+            _ if self.world.ends[client].alive => self.work(client, false),
+            _ => {}
+        }
+    }
+
+    /// Everything is read, written and answered; then nothing is left anywhere.
+    pub fn finish(&mut self) {
+        if self.dice.one_in(8) {
+            self.close();
+            self.known.push("closed");
+            self.world.cancel_all();
+        }
+        for _ in 0..3 {
+            self.world.settle();
+            self.hear_all();
+            for end in 0..self.world.ends.len() {
+                for id in self.parties[end].open() {
+                    self.work_on(end, &id, true);
+                }
+            }
+        }
+        self.world.settle();
+        self.hear_all();
+        for _ in 0..3 {
+            self.world.now += 100 * IDLE;
+            self.world.expire();
+            self.world.settle();
+        }
+        self.hear_all();
+        for (end, party) in self.parties.iter().enumerate() {
+            // One that asks beyond its limits and does not read may not even be told so.
+            let told = self.world.ends[end].wire.0.lock().unwrap().counters.replies_dropped == 0;
+            party.settle_accounts(end, self.world.ends[end].alive && told);
+        }
+        for (old, sent) in &self.leaving {
+            assert_eq!(self.requests_to(*old), *sent, "U1: a request landed in a drained table");
+        }
+        if let Some(last) = self.closed_at {
+            let parties = self.servers.iter().chain(self.leaving.iter().map(|(old, _)| old));
+            for owner in parties.flat_map(|end| self.parties[*end].owners()) {
+                let serial: usize = owner.split('-').next_back().unwrap().parse().unwrap();
+                assert!(serial <= last, "U1: {owner} was passed on behind the close of admission");
+            }
+        }
+        let host = |event: &Event<_>| matches!(event, Event::Request { .. } | Event::Settled { .. });
+        assert!(!self.world.left.iter().any(host), "nothing of an exchange is the host's");
+        assert_eq!(self.world.relay.in_flight(), 0, "invariant 4: nothing counts as in flight");
+        assert_eq!(self.world.entries(), 0, "invariant 4: tables are empty");
+        let taken: u64 =
+            self.world.ends.iter().map(|end| end.wire.0.lock().unwrap().counters.requests_in).sum();
+        assert_eq!(
+            self.world.finished.len() as u64,
+            taken,
+            "invariant 4: every request has one record, which ended"
+        );
+        assert!(self.world.finished.iter().all(|record| record.outcome().is_some()));
+    }
+}
+
+/// One schedule from its beginning to its end.
+pub fn run(seed: u64) -> Counts {
+    let mut simulation = Simulation::new(seed);
+    for _ in 0..40 + simulation.dice.roll(80) {
+        simulation.step();
+    }
+    simulation.finish();
+    simulation.world.relay.counts
+}

@@ -1,0 +1,121 @@
+"""Log levels through a relay: one server, several clients (section 10)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import turnout
+from relay_world import World
+from transport_link import run
+
+pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+
+MESSAGE = "notifications/message"
+
+
+def logs(world):
+    """Makes the servers take levels; gives what they were set to, as a queue."""
+    levels = asyncio.Queue()
+
+    @world.servers.on_request("initialize")
+    async def initialize(request):
+        request.peer.set_rules("2025-11-25", "server")
+        return {"protocolVersion": "2025-11-25", "serverInfo": {"name": "x"}, "capabilities": {"logging": {}}}
+
+    @world.servers.on_request("logging/setLevel")
+    async def take(request):
+        levels.put_nowait(request.params["level"])
+        return {}
+
+    return levels
+
+
+async def session(world, level=None):
+    client = await world.client()
+    heard = asyncio.Queue()
+    client.on_notification(MESSAGE)(lambda notification: heard.put_nowait(notification.params["data"]))
+    if level is not None:
+        assert await client.send("logging/setLevel", {"level": level}) == {}
+    return client, heard
+
+
+def test_section_10_the_most_verbose_level_wins_and_each_client_hears_its_own(loop_kind):
+    async def main():
+        async with World() as world:
+            levels = logs(world)
+            world.build(world.upstream(shares_log=True))
+            _, careful = await session(world, "error")
+            verbose, chatty = await session(world, "debug")
+            silent, nothing = await session(world)
+            assert [await levels.get(), await levels.get()] == ["error", "debug"]
+            [server] = world.servers.peers
+            for level in ("debug", "error", "nonsense"):
+                server.notify(MESSAGE, {"level": level, "data": level})
+            assert [await chatty.get(), await chatty.get(), await careful.get()] == [
+                "debug",
+                "error",
+                "error",
+            ]
+            await verbose.close()
+            assert await levels.get() == "error", "who is left asked for no more"
+            await silent.send("tools/call", {"name": "echo"})
+            assert all(queue.empty() for queue in (careful, chatty, nothing, levels))
+
+    run(loop_kind, main())
+
+
+def test_section_10_a_new_epoch_is_set_again(loop_kind):
+    async def main():
+        async with World() as world:
+            levels = logs(world)
+            world.build(world.upstream(shares_log=True))
+            client, heard = await session(world, "info")
+            assert await levels.get() == "info"
+            world.servers.peers[0].abort()
+            assert await levels.get() == "info"
+            await client.send("tools/call", {"name": "echo"})
+            [server] = world.servers.peers
+            server.notify(MESSAGE, {"level": "info", "data": "again"})
+            assert await heard.get() == "again"
+
+    run(loop_kind, main())
+
+
+def test_section_10_the_log_of_a_shared_server_is_nobodys(loop_kind):
+    async def main():
+        async with World() as world:
+            levels = logs(world)
+            world.build()
+            client, heard = await session(world, "debug")
+            [server] = world.servers.peers
+            server.notify(MESSAGE, {"level": "error", "data": "another client's secret"})
+            await client.send("tools/call", {"name": "echo"})
+            assert heard.empty()
+            assert levels.empty(), "what nobody hears, nobody asks for"
+
+    run(loop_kind, main())
+
+
+def test_section_10_a_private_server_is_set_by_its_client(loop_kind):
+    async def main():
+        async with World() as world:
+            levels = logs(world)
+            world.build(world.upstream(sharing="per_client"))
+            for level in ("debug", "error"):
+                await session(world, level)
+            assert [await levels.get(), await levels.get()] == ["debug", "error"]
+
+    run(loop_kind, main())
+
+
+def test_an_unknown_level_is_refused(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build()
+            with pytest.raises(turnout.RemoteError, match="there is no such log level") as caught:
+                await session(world, "loud")
+            assert caught.value.code == -32602
+
+    run(loop_kind, main())
