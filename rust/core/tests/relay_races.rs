@@ -340,6 +340,16 @@ fn race_08_a_request_after_the_loss_fails_or_meets_the_next_epoch() {
 }
 
 #[test]
+fn race_08_the_end_of_a_connection_closes_admission_before_anyone_is_told() {
+    let (world, _, server) = asked();
+    let mut batch = turnout_core::event::Batch::default();
+    world.ends[server].wire.0.lock().unwrap().end(world.now, Outcome::PeerClosed, None, &mut batch);
+    assert!(world.shared[0].key().is_some());
+    world.relay.route(world.ends[server].key, b"", world.now, &mut batch);
+    assert!(world.shared[0].key().is_none(), "long before it leaves");
+}
+
+#[test]
 fn race_09_the_same_id_twice_in_flight_is_answered_twice() {
     let mut world = World::new(&["one"]);
     let (client, server) = (world.client(), world.server(0));
