@@ -70,11 +70,14 @@ class Endpoint:
         self.drivers: list[Driver] = []
         self.held_bytes = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self.is_relay = relay is not None
+        self.listen = upstream
         if relay is None:
-            self.drivers.append(Driver(_connect(Path(upstream), None)))
+            self.drivers.append(Driver(connect(Path(upstream), None)))
             return
         ours, theirs = socket.socketpair()
-        self._listen = listen = place / f"{relay}.sock"
+        listen = place / f"{relay}.sock"
+        self.listen = str(listen)
         with theirs:
             command = [sys.executable, "-m", "benches.relay_process", relay, loop, str(listen)]
             if relay == "fastmcp":
@@ -97,7 +100,7 @@ class Endpoint:
             if relay == "fastmcp":
                 self.driver.shake_hands()
             else:
-                self.drivers.append(Driver(_connect(listen, self._process)))
+                self.drivers.append(Driver(connect(listen, self._process)))
         except BaseException:
             self.close()
             raise
@@ -114,7 +117,9 @@ class Endpoint:
     def crowd(self, clients: int) -> None:
         """Connect more clients."""
         buffer = bytearray(CHUNK)
-        self.drivers += [Driver(_connect(self._listen, self._process), buffer) for _ in range(clients - 1)]
+        self.drivers += [
+            Driver(connect(Path(self.listen), self._process), buffer) for _ in range(clients - 1)
+        ]
 
     def close(self) -> None:
         for driver in self.drivers:
@@ -132,9 +137,7 @@ class Endpoint:
 def measure(route: Route, relays: Sequence[str], loop: str, rounds: int, seconds: float) -> Iterator[Sample]:
     """All samples of one route on one loop; what is missing is said on stderr."""
     size = SIZES[route.size.partition(",")[0]]
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < FILES:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, hard), hard))
+    allow_many_files()
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         path = place / "upstream.sock"
@@ -142,7 +145,7 @@ def measure(route: Route, relays: Sequence[str], loop: str, rounds: int, seconds
         upstream = subprocess.Popen(command)
         stack.callback(upstream.wait)
         stack.callback(upstream.terminate)
-        _connect(path, upstream).close()
+        connect(path, upstream).close()
         ends: list[Endpoint] = []
         counts: dict[str, int] = {}
         names = [None, *relays] if route.batch == 1 else relays
@@ -206,7 +209,15 @@ def _batches(end: Endpoint, route: Route, count: int) -> float:
     return end.driver.batches(count, route.batch, AHEAD)
 
 
-def _connect(path: Path, process: subprocess.Popen[bytes] | None) -> socket.socket:
+def allow_many_files() -> None:
+    """Raise the limit of this process and its children, as far as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, hard), hard))
+
+
+def connect(path: Path, process: subprocess.Popen[bytes] | None) -> socket.socket:
+    """Connect to a socket whose process may just be starting."""
     deadline = time.monotonic() + START_TIMEOUT
     while True:
         channel = socket.socket(socket.AF_UNIX)

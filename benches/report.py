@@ -38,6 +38,7 @@ def main() -> None:
         "conditions": conditions,
         "routers": table.routers(measured),
         "relays": table.relays(measured),
+        "fleets": table.fleets(measured),
     }
     for name, text in parts.items():
         renew(HERE / "README.md", name, text)
