@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 RELAYS = ("turnout", "floor", "handwritten", "fastmcp")
 AHEAD = 4
 """Batches that wait for answers at the same time, where there is more than one call in a batch."""
+STATELESS = ("floor", "direct")
+"""Who holds nothing of a request that is in flight."""
 START_TIMEOUT = 20.0
 FILES = 20_000
 """Descriptors that the crowd needs in one process, where the system allows as many."""
@@ -59,6 +61,7 @@ MEASURES = {
     "rate": "exchanges a second",
     "latency": "us more",
     "held": "bytes each held",
+    "left": "bytes left of each",
 }
 
 
@@ -68,7 +71,7 @@ class Endpoint:
     def __init__(self, relay: str | None, loop: str, upstream: str, size: int, place: Path) -> None:
         self.name = relay or "direct"
         self.drivers: list[Driver] = []
-        self.held_bytes = 0
+        self.empty = self.held_bytes = 0
         self._process: subprocess.Popen[bytes] | None = None
         self.is_relay = relay is not None
         self.listen = upstream
@@ -157,7 +160,7 @@ def measure(route: Route, relays: Sequence[str], loop: str, rounds: int, seconds
                 stack.callback(end.close)
                 counts[end.name] = _warm_up(end, route, seconds)
                 ends.append(end)
-                if route.held:
+                if route.held and name not in STATELESS:
                     yield Sample(f"{route.name}:held", end.name, loop, 0, end.held_bytes / route.held)
             except (Missing, OSError) as why:
                 print(f"{route.name}: no {name or 'direct way'} on {loop}: {why}", file=sys.stderr)
@@ -170,16 +173,19 @@ def measure(route: Route, relays: Sequence[str], loop: str, rounds: int, seconds
                         continue
                     measured = value - direct if what == "latency" else value
                     yield Sample(f"{route.name}:{what}", end.name, loop, number, measured)
+        for end in ends:
+            if route.held and end.name not in STATELESS:
+                yield Sample(f"{route.name}:left", end.name, loop, 0, _left(end) / route.held)
 
 
 def _warm_up(end: Endpoint, route: Route, seconds: float) -> int:
     """See that the relay is right, then how fast; the batches that fill a sample."""
     end.driver.check()
     if route.held:
-        before = end.used().resident
+        end.empty = end.used().resident
         end.driver.hold(route.held)
         end.driver.check()
-        end.held_bytes = end.used().resident - before
+        end.held_bytes = end.used().resident - end.empty
     end.crowd(route.clients)
     count, took = 2, 0.0
     while took < 0.1 and count < 100_000:
@@ -201,6 +207,13 @@ def _sample(end: Endpoint, route: Route, count: int) -> dict[str, float]:
     if end.name != "direct":
         values["cpu"] = (end.used().cpu - before) / exchanges * 1e6
     return values
+
+
+def _left(end: Endpoint) -> int:
+    """Bytes that the relay has grown by, once what was held is cancelled."""
+    end.driver.let_go()
+    end.driver.check()
+    return end.used().resident - end.empty
 
 
 def _batches(end: Endpoint, route: Route, count: int) -> float:
