@@ -25,6 +25,7 @@ class Driver:
         self._socket.settimeout(PATIENCE)
         self._buffer = buffer or bytearray(CHUNK)
         self._last_id = 0
+        self._held: list[int] = []
 
     def close(self) -> None:
         self._socket.close()
@@ -52,7 +53,15 @@ class Driver:
         """Leave so many requests in flight that nobody will answer."""
         for _ in range(count):
             self._last_id += 1
+            self._held.append(self._last_id)
             self._say({"jsonrpc": "2.0", "id": self._last_id, "method": "bench/hang", "params": {}})
+
+    def let_go(self) -> None:
+        """Cancel them."""
+        for held in self._held:
+            params = {"requestId": held}
+            self._say({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params})
+        self._held.clear()
 
     def batches(self, count: int, batch: int, ahead: int) -> float:
         """`count` batches of `batch` calls, one write each, `ahead` of them unanswered; seconds."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 RELAYS = ("turnout", "floor", "handwritten", "fastmcp")
 AHEAD = 4
 """Batches that wait for answers at the same time, where there is more than one call in a batch."""
+STATELESS = ("floor", "direct")
+"""Who holds nothing of a request that is in flight."""
 START_TIMEOUT = 20.0
 FILES = 20_000
 """Descriptors that the crowd needs in one process, where the system allows as many."""
@@ -59,6 +61,7 @@ MEASURES = {
     "rate": "exchanges a second",
     "latency": "us more",
     "held": "bytes each held",
+    "left": "bytes left of each",
 }
 
 
@@ -68,13 +71,16 @@ class Endpoint:
     def __init__(self, relay: str | None, loop: str, upstream: str, size: int, place: Path) -> None:
         self.name = relay or "direct"
         self.drivers: list[Driver] = []
-        self.held_bytes = 0
+        self.empty = self.held_bytes = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self.is_relay = relay is not None
+        self.listen = upstream
         if relay is None:
-            self.drivers.append(Driver(_connect(Path(upstream), None)))
+            self.drivers.append(Driver(connect(Path(upstream), None)))
             return
         ours, theirs = socket.socketpair()
-        self._listen = listen = place / f"{relay}.sock"
+        listen = place / f"{relay}.sock"
+        self.listen = str(listen)
         with theirs:
             command = [sys.executable, "-m", "benches.relay_process", relay, loop, str(listen)]
             if relay == "fastmcp":
@@ -97,7 +103,7 @@ class Endpoint:
             if relay == "fastmcp":
                 self.driver.shake_hands()
             else:
-                self.drivers.append(Driver(_connect(listen, self._process)))
+                self.drivers.append(Driver(connect(listen, self._process)))
         except BaseException:
             self.close()
             raise
@@ -114,7 +120,9 @@ class Endpoint:
     def crowd(self, clients: int) -> None:
         """Connect more clients."""
         buffer = bytearray(CHUNK)
-        self.drivers += [Driver(_connect(self._listen, self._process), buffer) for _ in range(clients - 1)]
+        self.drivers += [
+            Driver(connect(Path(self.listen), self._process), buffer) for _ in range(clients - 1)
+        ]
 
     def close(self) -> None:
         for driver in self.drivers:
@@ -132,9 +140,7 @@ class Endpoint:
 def measure(route: Route, relays: Sequence[str], loop: str, rounds: int, seconds: float) -> Iterator[Sample]:
     """All samples of one route on one loop; what is missing is said on stderr."""
     size = SIZES[route.size.partition(",")[0]]
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < FILES:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, hard), hard))
+    allow_many_files()
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         path = place / "upstream.sock"
@@ -142,7 +148,7 @@ def measure(route: Route, relays: Sequence[str], loop: str, rounds: int, seconds
         upstream = subprocess.Popen(command)
         stack.callback(upstream.wait)
         stack.callback(upstream.terminate)
-        _connect(path, upstream).close()
+        connect(path, upstream).close()
         ends: list[Endpoint] = []
         counts: dict[str, int] = {}
         names = [None, *relays] if route.batch == 1 else relays
@@ -154,7 +160,7 @@ def measure(route: Route, relays: Sequence[str], loop: str, rounds: int, seconds
                 stack.callback(end.close)
                 counts[end.name] = _warm_up(end, route, seconds)
                 ends.append(end)
-                if route.held:
+                if route.held and name not in STATELESS:
                     yield Sample(f"{route.name}:held", end.name, loop, 0, end.held_bytes / route.held)
             except (Missing, OSError) as why:
                 print(f"{route.name}: no {name or 'direct way'} on {loop}: {why}", file=sys.stderr)
@@ -167,16 +173,19 @@ def measure(route: Route, relays: Sequence[str], loop: str, rounds: int, seconds
                         continue
                     measured = value - direct if what == "latency" else value
                     yield Sample(f"{route.name}:{what}", end.name, loop, number, measured)
+        for end in ends:
+            if route.held and end.name not in STATELESS:
+                yield Sample(f"{route.name}:left", end.name, loop, 0, _left(end) / route.held)
 
 
 def _warm_up(end: Endpoint, route: Route, seconds: float) -> int:
     """See that the relay is right, then how fast; the batches that fill a sample."""
     end.driver.check()
     if route.held:
-        before = end.used().resident
+        end.empty = end.used().resident
         end.driver.hold(route.held)
         end.driver.check()
-        end.held_bytes = end.used().resident - before
+        end.held_bytes = end.used().resident - end.empty
     end.crowd(route.clients)
     count, took = 2, 0.0
     while took < 0.1 and count < 100_000:
@@ -200,13 +209,28 @@ def _sample(end: Endpoint, route: Route, count: int) -> dict[str, float]:
     return values
 
 
+def _left(end: Endpoint) -> int:
+    """Bytes that the relay has grown by, once what was held is cancelled."""
+    end.driver.let_go()
+    end.driver.check()
+    return end.used().resident - end.empty
+
+
 def _batches(end: Endpoint, route: Route, count: int) -> float:
     if route.clients > 1:
         return in_turn(end.drivers, count, route.batch, AHEAD)
     return end.driver.batches(count, route.batch, AHEAD)
 
 
-def _connect(path: Path, process: subprocess.Popen[bytes] | None) -> socket.socket:
+def allow_many_files() -> None:
+    """Raise the limit of this process and its children, as far as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, hard), hard))
+
+
+def connect(path: Path, process: subprocess.Popen[bytes] | None) -> socket.socket:
+    """Connect to a socket whose process may just be starting."""
     deadline = time.monotonic() + START_TIMEOUT
     while True:
         channel = socket.socket(socket.AF_UNIX)

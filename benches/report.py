@@ -40,6 +40,7 @@ def main() -> None:
         "sdk": table.sdk(measured),
         "dropin": table.dropin(measured),
         "relays": table.relays(measured),
+        "fleets": table.fleets(measured),
     }
     for name, text in parts.items():
         renew(HERE / "README.md", name, text)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benches import figures, relaying, rounds, table
 from benches.contender import CONTENDERS, SDK
+from benches.fleet import measure as fleet
 from benches.loops import LOOPS
 from benches.scenarios import SCENARIOS, SDK_ROWS
 
@@ -20,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--rounds", type=int, help="rounds; 5, or 2 with --quick")
     options.add_argument("--seconds", type=float, help="length of a timed sample; 0.5, or 0.1 with --quick")
     options.add_argument(
-        "--only", action="append", metavar="NAME", help="scenarios, such as 'memory-*' or 'relay-*'"
+        "--only", action="append", metavar="NAME", help="scenarios, such as 'memory-*', 'relay-*' or 'fleet*'"
     )
     options.add_argument("--loop", action="append", choices=LOOPS, help="event loops; both")
     options.add_argument("--contender", action="append", help="contenders, relays included; all")
@@ -49,6 +50,10 @@ def measure(arguments: argparse.Namespace) -> figures.Run:
         for route in filter(lambda one: wanted(one.name), relaying.ROUTES):
             print(f"{loop}: through a relay, {route.size}, {route.batch} a batch", file=sys.stderr)
             run.samples.extend(relaying.measure(route, chosen(relaying.RELAYS), loop, run.rounds, seconds))
+        for row in filter(lambda one: wanted(one.name), fleet.ROWS):
+            print(f"{loop}: through a relay, {row.title}", file=sys.stderr)
+            length = 2.0 if quick else 8.0
+            run.samples.extend(fleet.measure(row, chosen(fleet.RELAYS), loop, run.rounds, length))
     if arguments.json:
         run.write(arguments.json)
     return run
@@ -62,6 +67,7 @@ def main() -> None:
         table.sdk(run),
         table.dropin(run),
         table.relays(run),
+        table.fleets(run),
         sep="\n\n",
     )
 

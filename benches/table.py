@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from benches.fleet import judge
+from benches.fleet import measure as fleet
 from benches.loops import LOOPS
 from benches.relaying import MEASURES, RELAYS, ROUTES
 from benches.scenarios import SCENARIOS, SDK_ROWS
@@ -104,6 +106,18 @@ def relays(run: Run, loops: Sequence[str] = LOOPS) -> str:
                     ratios.append(_ratio(run.ratio(name, *pair, loop)))
                 rows.append([route.size, str(route.batch), unit, loop, *map(_cell, figures), *ratios])
     return markdown([*head, "to floor", "to by hand", "to FastMCP"], rows)
+
+
+def fleets(run: Run, loops: Sequence[str] = LOOPS) -> str:
+    """The fleets: no ratios, since many of the figures ought to be nought."""
+    rows = []
+    for row in fleet.ROWS:
+        for measure, unit in judge.MEASURES.items():
+            for loop in loops:
+                figures = [run.figure(f"{row.name}:{measure}", relay, loop) for relay in fleet.RELAYS]
+                if any(figures):
+                    rows.append([row.title, unit, loop, *map(_cell, figures)])
+    return markdown(["fleet", "measure", "loop", *(NAMES[name] for name in fleet.RELAYS)], rows)
 
 
 def _cell(figure: Figure | None) -> str:

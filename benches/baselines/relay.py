@@ -95,7 +95,8 @@ class Upstream(Lines):
                 continue
             out.setdefault(flight[0], []).append(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
         for client, frames in out.items():
-            client.transport.write(b"".join(frames))
+            if not client.transport.is_closing():
+                client.transport.write(b"".join(frames))
 
 
 async def run(listen: str, upstream: str) -> None:

@@ -146,8 +146,10 @@ impl Table {
         loop {
             let depth = self.depth.load(Ordering::Acquire);
             let capacity = BASE << (depth - 1);
-            // The count of live flights may lag behind other threads; a run of held slots does not.
-            if self.live() * 8 >= capacity * 7 || skipped * 8 >= capacity {
+            // Held slots are skipped one word after the other, which costs little however long the run is; a larger
+            // ring would cost memory for each slot. The count of live flights may lag behind other threads, and
+            // knows no tasks: after a whole lap without a free slot it is not asked.
+            if self.live() * 8 >= capacity * 7 || skipped >= capacity {
                 self.grow(depth);
                 skipped = 0;
                 if self.live() >= MAX_FLIGHTS {
@@ -251,6 +253,19 @@ mod tests {
         }
         assert_eq!(table.mint(State::Queued), Err(Full::Flights));
         assert_eq!(table.live(), MAX_FLIGHTS);
+    }
+
+    #[test]
+    fn what_is_held_side_by_side_takes_no_more_room_than_what_is_scattered() {
+        let table = Table::new();
+        let held: Vec<u64> = (0..1_000).map(|_| table.mint(State::Sent).unwrap().number).collect();
+        for _ in 0..100_000 {
+            let minted = table.mint(State::Sent).unwrap();
+            table.claim(minted.number, Event::Answered).unwrap();
+            table.claim(minted.number, Event::Forget).unwrap();
+        }
+        assert_eq!(table.capacity(), 2_048);
+        assert!(held.iter().all(|number| table.find(*number).is_some()));
     }
 
     #[test]

@@ -404,6 +404,27 @@ fn race_11_a_client_that_leaves_cancels_all_it_had() {
 }
 
 #[test]
+fn race_11_what_was_on_its_way_to_one_who_left_reaches_nobody_in_their_place() {
+    let (mut world, client, server) = asked();
+    world.write(server, &progress(1, 5));
+    world.write(server, &result(1));
+    world.take(server, usize::MAX);
+    world.lose(client);
+    // The newcomer has the slot of the one who left, the same id and token, and its first request, too.
+    let newcomer = world.client();
+    world.write(newcomer, CALL);
+    world.read_all(newcomer);
+    world.route(server);
+    world.settle();
+    assert_eq!(world.lines(newcomer), Vec::<String>::new());
+    let line = world.lines(server).pop().unwrap();
+    world.write(server, &result(id_of(&line).unwrap().parse().unwrap()));
+    world.settle();
+    assert_eq!(world.lines(newcomer).len(), 1);
+    assert_eq!(world.entries(), 0);
+}
+
+#[test]
 fn race_12_a_reverse_answer_after_the_end_is_dropped() {
     let mut world = World::new(&["one"]);
     let place = Arc::new(Place::private(0));

@@ -2,6 +2,8 @@
 //!
 //! `benches/instructions.py` runs it at two counts under callgrind and subtracts, which leaves the operation alone.
 
+mod relayed;
+
 use std::hint::black_box;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -135,9 +137,6 @@ impl Bench {
 }
 
 fn messages() -> Vec<(&'static str, Vec<u8>)> {
-    let rows =
-        (0..14).map(|row| format!(r#"{{"id":{row},"name":"row {row}","score":0.5,"tags":["alpha"]}}"#));
-    let rows = rows.collect::<Vec<_>>().join(",");
     vec![
         (
             "scan_request",
@@ -148,12 +147,12 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
             br#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":123456,"progress":42,"total":100,"message":"reading file"}}"#.to_vec(),
         ),
         ("scan_response", [br#"{"jsonrpc":"2.0","id":123456,"result":"#, RESULT, b"}"].concat()),
-        ("scan_rows", format!(r#"{{"jsonrpc":"2.0","id":7,"result":{{"rows":[{rows}]}}}}"#).into_bytes()),
+        ("scan_rows", format!(r#"{{"jsonrpc":"2.0","id":7,"result":{}}}"#, rows(14)).into_bytes()),
         ("scan_blob", format!(r#"{{"jsonrpc":"2.0","id":7,"result":{{"data":"{}"}}}}"#, "A".repeat(10_000)).into_bytes()),
     ]
 }
 
-const OPERATIONS: [&str; 8] = [
+const OPERATIONS: [&str; 11] = [
     "answered",
     "answered_with_deadline",
     "progress",
@@ -162,7 +161,26 @@ const OPERATIONS: [&str; 8] = [
     "cancelled",
     "tables_alone",
     "split",
+    "relayed",
+    "relayed_held",
+    "relayed_rows",
 ];
+
+/// Requests that stay in flight while others are relayed.
+const HELD: usize = 10_000;
+
+/// A result of so many rows, as a database gives them.
+fn rows(count: usize) -> String {
+    let rows =
+        (0..count).map(|row| format!(r#"{{"id":{row},"name":"row {row}","score":0.5,"tags":["alpha"]}}"#));
+    format!(r#"{{"rows":[{}]}}"#, rows.collect::<Vec<_>>().join(","))
+}
+
+/// `count` exchanges through a relay.
+fn relay(count: usize, held: usize, result: &[u8]) {
+    let mut exchanges = relayed::Exchanges::new(held);
+    (0..count / relayed::BATCH).for_each(|_| exchanges.exchange(result));
+}
 
 /// Round trips in the tables alone, both ends.
 fn alone(count: usize) {
@@ -206,6 +224,9 @@ fn operate(name: &str, count: usize) {
         }),
         "cancelled" => (0..count).for_each(|id| bench.stopped(id)),
         "tables_alone" => alone(count),
+        "relayed" => relay(count, 0, RESULT),
+        "relayed_held" => relay(count, HELD, RESULT),
+        "relayed_rows" => relay(count, 0, rows(330).as_bytes()),
         "split" => {
             let line = [br#"{"jsonrpc":"2.0","id":123456,"result":"#, RESULT, b"}\n"].concat();
             let run = line.repeat(64);
