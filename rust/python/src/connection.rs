@@ -24,6 +24,7 @@ use turnout_core::relay::{Owner, Relaying};
 use turnout_core::rules::{Choices, Revision, Role, Rules};
 use turnout_core::span::Span;
 use turnout_core::sync::lock;
+use turnout_core::wake::WakeUp;
 
 use crate::call::Call;
 use crate::clock::{Clock, Patience, duration};
@@ -145,7 +146,7 @@ impl Connection {
     fn run(slf: &Bound<'_, Self>) -> PyResult<()> {
         let shared = &slf.get().shared;
         // What is sent meanwhile is flushed at the end of this very turn.
-        let ours = !shared.scheduled.swap(true, Ordering::AcqRel);
+        let ours = shared.wake_up.claim();
         let done = Self::pump(slf, Wake::Here, &Sink::Handlers);
         let flushed = if ours { Self::flush(slf) } else { Ok(()) };
         done.and(flushed)
@@ -220,7 +221,7 @@ impl Connection {
             handlers: Mutex::new(HashMap::new()),
             methods: Mutex::new(Vec::new()),
             lingering: Mutex::new(HashMap::new()),
-            scheduled: AtomicBool::new(false),
+            wake_up: WakeUp::new(),
             lone: AtomicBool::new(false),
             handle: OnceLock::new(),
             relay: OnceLock::new(),
@@ -414,7 +415,7 @@ impl Connection {
         *lock(&shared.home) = Some(Arc::new(home));
         *lock(&shared.write) = Some(write);
         // What was sent before there was a loop left this standing.
-        shared.scheduled.store(false, Ordering::Release);
+        shared.wake_up.arrive();
         shared.schedule_flush(slf.py())
     }
 

@@ -14,6 +14,7 @@ use turnout_core::flight::CancelledBy;
 use turnout_core::record::{self, Time};
 use turnout_core::relay::{self, Key, Line, Owner, Relaying, Routed};
 use turnout_core::sync::lock;
+use turnout_core::wake::WakeUp;
 
 use crate::clock::Clock;
 use crate::connection::Connection;
@@ -112,7 +113,7 @@ pub struct Shared {
     /// Cancelled requests whose handlers are still at work; a loop holds its tasks weakly.
     pub lingering: Mutex<HashMap<u64, Py<Request>>>,
     /// True from the moment a flush is due until it runs: one wake-up for any number of sends.
-    pub scheduled: AtomicBool,
+    pub wake_up: WakeUp,
     /// The last turns had one frame each: the next one is written at once, and what follows it in its turn waits.
     pub lone: AtomicBool,
     pub handle: OnceLock<Py<pyo3::types::PyWeakrefReference>>,
@@ -198,14 +199,14 @@ impl Shared {
 
     /// Has the loop write what waits, on its next turn; from any thread.
     pub fn schedule_flush(&self, py: Python<'_>) -> PyResult<()> {
-        if self.scheduled.swap(true, Ordering::AcqRel) {
+        if !self.wake_up.claim() {
             return Ok(());
         }
         let Some(home) = self.home() else { return Ok(()) };
         let call = if this_thread() == home.thread { &home.call_soon } else { &home.call_soon_threadsafe };
         let scheduled = call.bind(py).call1((&home.flush,));
         if scheduled.is_err() {
-            self.scheduled.store(false, Ordering::Release);
+            self.wake_up.arrive();
         }
         scheduled?;
         if self.lone.load(Ordering::Relaxed) && this_thread() == home.thread {
@@ -259,7 +260,7 @@ impl Shared {
 
     /// Writes what waits to the transport.
     pub fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        self.scheduled.store(false, Ordering::Release);
+        self.wake_up.arrive();
         let written = self.write_out(py)?;
         // A turn that began with a lone frame and went on with others was not a lone one after all.
         let was_lone = self.lone.load(Ordering::Relaxed);
