@@ -323,14 +323,6 @@ def test_a_callback_that_raises_harms_neither_the_others_nor_the_result():
     assert wire.answers
 
 
-def test_a_callback_may_cancel_its_own_call():
-    wire = Wire()
-    call = wire.call(on_progress=lambda update: call.cancel("seen enough"))
-    wire.take(progress(call.id, 1), progress(call.id, 2), result(call.id))
-    assert call.record.outcome in {"cancelled", "result"}
-    assert wire.at_rest
-
-
 @pytest.mark.parametrize("revision", LEGACY)
 def test_x_03_progress_and_cancel_of_both_directions_do_not_meet(revision):
     wire = Wire(revision)

@@ -35,7 +35,7 @@ class _Joinable(Protocol):
     def add(self, call: Call) -> None: ...
 
 def build_info() -> dict[str, Any]:
-    """What is running: `version`, `profile` (`"release"` or `"debug"`), `free_threaded`."""
+    """What is running: `version`, `profile` (`"release"` or `"debug"`), `free_threaded` (no interpreter lock)."""
 
 @final
 class Clock:

@@ -13,7 +13,7 @@ import orjson
 from turnout._native import Connection, Notification, Request
 from turnout.errors import RequestCancelled, RequestError
 from turnout.handlers import DROP, Handler, Handlers
-from turnout.records import escaped
+from turnout.records import escaped, in_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -262,7 +262,7 @@ class Peer(Connection):
 
         def take(records: list[Record]) -> None:
             self.router.on_finished(records)
-            ended.set()
+            in_loop(self._loop, ended.set)
 
         self.follow_records(take, every=True)
         with contextlib.suppress(asyncio.TimeoutError):

@@ -51,13 +51,18 @@ mod _native {
     #[pymodule_export]
     use crate::waiter::Waiter;
 
-    /// What is running: version and build profile.
+    /// What is running: version, build profile, and whether threads run at the same time.
     #[pyfunction]
     fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         let info = PyDict::new(py);
         info.set_item("version", env!("CARGO_PKG_VERSION"))?;
         info.set_item("profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
-        info.set_item("free_threaded", cfg!(Py_GIL_DISABLED))?;
+        // Asked at run time: any other extension may have switched the interpreter's lock on again.
+        let locked = match py.import("sys")?.getattr_opt("_is_gil_enabled")? {
+            Some(asks) => asks.call0()?.is_truthy()?,
+            None => true,
+        };
+        info.set_item("free_threaded", !locked)?;
         Ok(info)
     }
 }

@@ -22,7 +22,7 @@ use crate::deliver::{Handle, Python_, Sink, deliver};
 use crate::errors;
 use crate::record::Record;
 use crate::request::Request;
-use crate::waiter::Wake;
+use crate::waiter::{Wake, Wakeup};
 
 type Core = core::Connection<Relaying<Python_>>;
 
@@ -286,7 +286,8 @@ impl Shared {
                 line.schedule_flush(py)?;
             }
         }
-        self.follow(py, &mut routed.finished)
+        self.follow(py, &mut routed.finished);
+        Ok(())
     }
 
     /// Makes it part of a relay, for good.
@@ -336,16 +337,29 @@ impl Shared {
         lock(&self.core).resume(self.now(), number);
     }
 
-    pub fn attach(&self, py: Python<'_>, requests: &[Py<Request>]) {
+    /// Gives the core its handles of new requests, so that whatever becomes of them finds them.
+    pub fn attach(&self, py: Python<'_>, requests: &[Py<Request>]) -> PyResult<()> {
         if requests.is_empty() {
-            return;
+            return Ok(());
         }
         let handles: Vec<_> =
             requests.iter().map(|request| (request.get().number(), Handle(request.clone_ref(py)))).collect();
-        let mut core = lock(&self.core);
-        for (number, handle) in handles {
-            core.attach(number, Owner::Host(handle));
+        let mut missed = Vec::new();
+        {
+            let mut core = lock(&self.core);
+            for ((number, handle), request) in handles.into_iter().zip(requests) {
+                if !core.attach(number, Owner::Host(handle)) {
+                    missed.push(request);
+                }
+            }
         }
+        // Ended before it had a handle, in this very batch or by another thread: its handle hears of it here.
+        for request in missed {
+            if request.get().parts().0.outcome().is_some() {
+                request.get().note_cancelled(py, false)?;
+            }
+        }
+        Ok(())
     }
 
     pub fn finish_task(&self, number: u64) -> bool {
@@ -362,7 +376,7 @@ impl Shared {
         if let Some(record) = answered.finished
             && (record.cancelled_by().is_some() || self.follows_all.load(Ordering::Relaxed))
         {
-            self.follow(py, &mut vec![record])?;
+            self.follow(py, &mut vec![record]);
         }
         self.schedule_flush(py)?;
         Ok(answered.written)
@@ -378,18 +392,20 @@ impl Shared {
         Ok(reported)
     }
 
-    /// Tells who follows the records of what finished.
-    pub fn follow(&self, py: Python<'_>, finished: &mut Vec<Arc<record::Record>>) -> PyResult<()> {
+    /// Tells who follows the records of what finished; a follower that raises is the loop's to report.
+    pub fn follow(&self, py: Python<'_>, finished: &mut Vec<Arc<record::Record>>) {
         let all = self.follows_all.load(Ordering::Relaxed);
         let told = finished.drain(..).filter(|record| all || record.cancelled_by().is_some());
         let told: Vec<Record> = told.map(Record::new).collect();
         if told.is_empty() {
-            return Ok(());
+            return;
         }
         let follower = lock(&self.on_finished).as_ref().map(|follower| follower.clone_ref(py));
-        match follower {
-            Some(follower) => follower.bind(py).call1((told,)).map(drop),
-            None => Ok(()),
+        if let Some(follower) = follower {
+            match told.into_pyobject(py) {
+                Ok(told) => Wakeup::new(follower, None, told.unbind(), self.event_loop(py)).run_reporting(py),
+                Err(error) => error.write_unraisable(py, None),
+            }
         }
     }
 
