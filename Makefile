@@ -7,7 +7,7 @@ CARGO ?= cargo
 # A stable toolchain takes the flags of sanitizers and coverage only so.
 UNSTABLE := RUSTC_BOOTSTRAP=1
 
-.PHONY: help demo test test-python test-rust test-versions test-sdk bench lint build fuzz loom sanitize clean
+.PHONY: help demo test test-python test-rust test-versions test-sdk bench lint build fuzz loom states sanitize clean
 
 help:
 	@echo "make demo           real servers: a result, a cancel, a timeout, a crash"
@@ -17,7 +17,8 @@ help:
 	@echo "make bench          the figures, side by side with others (benches/README.md)"
 	@echo "make lint           formatters, linters, types, stubs; warnings are errors"
 	@echo "make fuzz           coverage-guided fuzzing, FUZZ_SECONDS a target"
-	@echo "make loom           the model checker on the tables"
+	@echo "make loom           the model checker on the tables and the wake-up"
+	@echo "make states         the state machines over the public API, longer and elsewhere each time"
 	@echo "make sanitize       the core's tests under the address and thread sanitizers"
 
 # ---- what is needed ----
@@ -106,6 +107,9 @@ fuzz: | need
 
 loom: | need
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom $(CARGO) test --quiet --release --package turnout-core --lib models
+
+states: $(VENV)/.built
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_machine.py
 
 sanitize: | need
 	$(UNSTABLE) RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/address $(CARGO) test --quiet --target $(HOST) --package turnout-core

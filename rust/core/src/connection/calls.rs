@@ -68,6 +68,7 @@ impl<H: Host> Connection<H> {
         let peer = Arc::clone(&self.peer);
         let mut record = Record::outbound(minted.number, peer, method, asked.wants_progress, now);
         record.is_leg = asked.is_leg;
+        record.set_own_token(custom_token);
         let record = Arc::new(record);
         let idle_now = self.idle_clock(now);
         let entry = Outbound {

@@ -101,6 +101,9 @@ impl<H: Host> Connection<H> {
             let record = Arc::clone(&entry.record);
             let owner = entry.owner.take();
             if let Ok(moved) = self.table.claim(record.number, event) {
+                if moved.from == State::Queued {
+                    self.output.retract(record.number);
+                }
                 if let Some(code) = exit_code {
                     record.note_exit_code(code);
                 }
