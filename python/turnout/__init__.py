@@ -4,6 +4,7 @@ Send, cancel, follow the progress; a record for every request, in both direction
 """
 
 from turnout._native import (
+    LIMITS,
     Call,
     Clock,
     Connection,
@@ -46,6 +47,7 @@ __version__: str = build_info()["version"]
 
 __all__ = [
     "DROP",
+    "LIMITS",
     "Call",
     "CallCancelled",
     "CallTimedOut",

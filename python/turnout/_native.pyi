@@ -11,6 +11,7 @@ from typing_extensions import Self, disjoint_base
 _T = TypeVar("_T")
 
 __all__ = [
+    "LIMITS",
     "Call",
     "Clock",
     "Connection",
@@ -30,6 +31,9 @@ __all__ = [
     "Waiter",
     "build_info",
 ]
+
+LIMITS: Mapping[str, int]
+"""Every limit of a connection: its name and its default."""
 
 class _Joinable(Protocol):
     def add(self, call: Call) -> None: ...
@@ -497,7 +501,7 @@ class Connection:
         transport: what records call the transport.
         clock: where time comes from; None for the machine's monotonic clock.
         ledger: where finished records go; None for one of its own.
-        limits: limits by name; None, or a name left out, for the default.
+        limits: limits by name, as in `turnout.LIMITS`; None, or a name left out, for the default.
 
     """
 

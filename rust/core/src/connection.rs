@@ -293,6 +293,10 @@ impl<H: Host> Connection<H> {
             + self.ids.capacity() * size_of::<u32>()
             + self.wheel.bytes()
             + self.output.capacity()
+            + named(&self.tokens)
+            + named(&self.tasks)
+            + self.methods.keys().map(|name| 2 * name.len()).sum::<usize>()
+            + self.inbound.iter().flatten().map(Inbound::pending_bytes).sum::<usize>()
     }
 
     pub(crate) fn method(&mut self, name: &str) -> Arc<str> {
@@ -355,7 +359,24 @@ pub const INVALID_REQUEST: i64 = -32600;
 /// JSON-RPC: a fault on our side.
 pub const INTERNAL_ERROR: i64 = -32603;
 
+/// Bytes of a table whose keys somebody chose.
+fn named<K, V>(table: &HashMap<K, V, RandomState>) -> usize
+where
+    K: AsRef<[u8]>,
+{
+    table.capacity() * size_of::<(K, V)>() + table.keys().map(|key| key.as_ref().len()).sum::<usize>()
+}
+
 impl<R> Inbound<R> {
+    /// Bytes of the progress that waits.
+    fn pending_bytes(&self) -> usize {
+        match &self.pending {
+            None => 0,
+            Some(Pending::Frame(frame)) => frame.len(),
+            Some(Pending::Update(update)) => update.message.as_ref().map_or(0, |message| message.len()),
+        }
+    }
+
     pub(crate) fn new(record: Arc<Record>, augmented: bool) -> Self {
         Self {
             record,

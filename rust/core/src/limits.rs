@@ -2,46 +2,78 @@
 
 use std::fmt;
 
-/// The limits of one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Longest frame read, in bytes.
-    pub max_frame_bytes: usize,
-    /// Deepest nesting of arrays and objects in a frame.
-    pub max_depth: usize,
-    /// Longest request id or progress token, in bytes.
-    pub max_id_bytes: usize,
-    /// Most requests of ours in flight.
-    pub max_outbound: usize,
-    /// Most requests of the peer in flight.
-    pub max_inbound: usize,
-    /// Most tasks of the peer's that are remembered, to be cancelled by their ids and for their tokens.
-    pub max_tasks: usize,
-    /// Most bytes waiting to be written; the one flight that exceeds it fails.
-    pub max_output_bytes: usize,
-    /// Most progress updates waiting for one subscriber; then the newest replaces the newest.
-    pub max_pending_progress: usize,
-    /// Longest progress message or cancel reason kept, in bytes.
-    pub max_text_bytes: usize,
-    /// Most distinct method names remembered per connection.
-    pub max_methods: usize,
+use crate::scan::DEEPEST;
+use crate::table::MAX_FLIGHTS;
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident: $default:expr, at most $most:expr;)*) => {
+        /// The limits of one connection.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Limits {
+            $($(#[$doc])* pub $name: usize,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        impl Limits {
+            /// Every limit's name and value.
+            pub fn all(&self) -> impl Iterator<Item = (&'static str, usize)> {
+                [$((stringify!($name), self.$name)),*].into_iter()
+            }
+
+            /// Sets a limit by its name.
+            pub fn set(&mut self, name: &str, value: usize) -> Result<(), NotALimit> {
+                let (limit, most) = match name {
+                    $(stringify!($name) => (&mut self.$name, $most),)*
+                    _ => return Err(NotALimit::NoSuchName),
+                };
+                if !(1..=most).contains(&value) {
+                    return Err(NotALimit::OutOfRange { most });
+                }
+                *limit = value;
+                Ok(())
+            }
+        }
+    };
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_frame_bytes: 64 << 20,
-            max_depth: 128,
-            max_id_bytes: 256,
-            max_outbound: 1 << 20,
-            max_inbound: 1 << 17,
-            max_tasks: 10_000,
-            max_output_bytes: 256 << 20,
-            max_pending_progress: 256,
-            max_text_bytes: 4096,
-            max_methods: 256,
-        }
-    }
+limits! {
+    /// Longest frame read, in bytes.
+    max_frame_bytes: 64 << 20, at most 1 << 30;
+    /// Deepest nesting of arrays and objects in a frame.
+    max_depth: DEEPEST, at most DEEPEST;
+    /// Longest request id or progress token, in bytes.
+    max_id_bytes: 256, at most 1 << 20;
+    /// Most requests of ours in flight.
+    max_outbound: 1 << 20, at most MAX_FLIGHTS;
+    /// Most requests of the peer in flight.
+    max_inbound: 1 << 17, at most MAX_FLIGHTS;
+    /// Most tasks of the peer's that are remembered, to be cancelled by their ids and for their tokens.
+    max_tasks: 10_000, at most MAX_FLIGHTS;
+    /// Most bytes waiting to be written; the one flight that exceeds it fails.
+    max_output_bytes: 256 << 20, at most usize::MAX >> 1;
+    /// Most progress updates waiting for one subscriber; then the newest replaces the newest.
+    max_pending_progress: 256, at most 1 << 20;
+    /// Longest progress message or cancel reason kept, in bytes.
+    max_text_bytes: 4096, at most 1 << 30;
+    /// Most distinct method names remembered per connection.
+    max_methods: 256, at most 1 << 20;
+}
+
+/// Why a limit was not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotALimit {
+    /// No limit bears the name.
+    NoSuchName,
+    /// The value is 0, or more than the core can keep.
+    OutOfRange {
+        /// The largest value.
+        most: usize,
+    },
 }
 
 /// A limit was reached.

@@ -18,7 +18,7 @@ use turnout_core::event::Batch;
 use turnout_core::flight::Outcome;
 use turnout_core::frames::Item;
 use turnout_core::ledger;
-use turnout_core::limits::Limits;
+use turnout_core::limits::{Limits, NotALimit};
 use turnout_core::record::{self};
 use turnout_core::relay::{Owner, Relaying};
 use turnout_core::rules::{Choices, Revision, Role, Rules};
@@ -158,23 +158,12 @@ fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
     for (name, value) in options.into_iter().flatten() {
         let name: String = name.extract()?;
         let value: usize = value.extract()?;
-        let limit = match name.as_str() {
-            "max_frame_bytes" => &mut limits.max_frame_bytes,
-            "max_depth" => &mut limits.max_depth,
-            "max_id_bytes" => &mut limits.max_id_bytes,
-            "max_outbound" => &mut limits.max_outbound,
-            "max_inbound" => &mut limits.max_inbound,
-            "max_tasks" => &mut limits.max_tasks,
-            "max_output_bytes" => &mut limits.max_output_bytes,
-            "max_pending_progress" => &mut limits.max_pending_progress,
-            "max_text_bytes" => &mut limits.max_text_bytes,
-            "max_methods" => &mut limits.max_methods,
-            _ => return Err(PyTypeError::new_err(format!("there is no limit named {name:?}"))),
-        };
-        if value == 0 {
-            return Err(PyValueError::new_err(format!("{name} must be at least 1")));
-        }
-        *limit = value;
+        limits.set(&name, value).map_err(|fault| match fault {
+            NotALimit::NoSuchName => PyTypeError::new_err(format!("there is no limit named {name:?}")),
+            NotALimit::OutOfRange { most } => {
+                PyValueError::new_err(format!("{name} must be at least 1 and at most {most}, not {value}"))
+            }
+        })?;
     }
     Ok(limits)
 }

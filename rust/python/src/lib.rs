@@ -26,7 +26,8 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _native {
     use pyo3::prelude::*;
-    use pyo3::types::PyDict;
+    use pyo3::types::{PyDict, PyMappingProxy};
+    use turnout_core::limits::Limits;
 
     #[pymodule_export]
     use crate::call::Call;
@@ -50,6 +51,15 @@ mod _native {
     use crate::serving::Serving;
     #[pymodule_export]
     use crate::waiter::Waiter;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let limits = PyDict::new(module.py());
+        for (name, value) in Limits::default().all() {
+            limits.set_item(name, value)?;
+        }
+        module.add("LIMITS", PyMappingProxy::new(module.py(), limits.as_mapping()))
+    }
 
     /// What is running: version, build profile, and whether threads run at the same time.
     #[pyfunction]

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use hashbrown::{HashMap, HashTable};
+
 use super::{Answer, Connection, Pending};
 use crate::encode;
 use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::record::{Direction, Late, Record, Time};
+use crate::wheel::Wheel;
 
 impl<H: Host> Connection<H> {
     /// Bytes waiting to be written.
@@ -130,10 +133,14 @@ impl<H: Host> Connection<H> {
             }
             self.remove_inbound(now, slot, record.number);
         }
-        self.tokens.clear();
-        self.tasks.clear();
+        // Calls that somebody still holds keep the connection; they keep no tables with it.
         self.outbound = Vec::new();
         self.inbound = Vec::new();
+        self.ids = HashTable::new();
+        self.tokens = HashMap::default();
+        self.tasks = HashMap::default();
+        self.wheel = Wheel::new();
+        self.pending = Vec::new();
     }
 
     /// Notes an answer that came after the end of its call, and frees the slot (S6).
