@@ -41,9 +41,8 @@ class Asked:
         return self.record.outcome is None
 
     @property
-    def keeps_token(self) -> bool:
-        answered = self.record.outcome in {"result", "error"} or self.record.late_response is not None
-        return self.own_token and not answered
+    def is_answered(self) -> bool:
+        return self.record.outcome in {"result", "error"} or self.record.late_response is not None
 
     @property
     def is_handled(self) -> bool:
@@ -87,9 +86,10 @@ class End:
         except turnout.NotAllowed:
             assert token is not None
             # A number of ours may come back as a string of its digits, so that one is taken, too.
-            ids = [asked.call.id for asked in self.asked if asked.is_open]
-            reserved = [asked.record.token for asked in self.asked if asked.keeps_token]
-            assert str(token) in map(str, [*live, *ids, *reserved]), "X-11"
+            # What is late for a call that was cancelled must not reach the next one with the same token.
+            kept = [asked for asked in self.asked if not asked.is_answered]
+            ids = [name for asked in kept for name in (asked.call.id, asked.record.token)]
+            assert str(token) in map(str, ids), "X-11"
             return None
         except turnout.ConnectionClosed:
             assert self.connection.is_over
@@ -162,7 +162,7 @@ class End:
         assert entries["outbound"] == ours
         assert entries["inbound"] == entries["ids"] == theirs
         # A caller's own token is remembered until the answer has come, late or not.
-        assert entries["tokens"] <= sum(asked.keeps_token for asked in self.asked), "X-08"
+        assert entries["tokens"] <= sum(asked.own_token and not asked.is_answered for asked in self.asked), "X-08"
         assert ours or entries["deadlines"] == 0, "X-08"
 
     def check_call(self, asked: Asked) -> None:

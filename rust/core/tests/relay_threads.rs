@@ -15,7 +15,8 @@ use world::World;
 #[test]
 fn race_03_the_end_of_a_client_against_its_own_requests() {
     let mut met = 0;
-    for _ in 0..3_000 {
+    let rounds = std::env::var("STRESS_ROUNDS").ok().and_then(|count| count.parse().ok()).unwrap_or(3_000);
+    for _ in 0..rounds {
         let mut world = World::new(&["one"]);
         let (client, server) = (world.client(), world.server(0, None));
         for id in 0..8 {

@@ -44,8 +44,10 @@ impl<H: Host> Connection<H> {
         }
         let token = (!custom_token.is_empty()).then(|| id::key(custom_token).to_bytes());
         if let Some(token) = &token {
-            let live = |number| self.table.find(number).is_some_and(|(_, state)| state.is_live());
-            if self.tokens.contains_key(token.as_slice()) || id::minted(custom_token).is_some_and(live) {
+            // An id is in use until its answer came: what is late for a cancelled call must not reach this one.
+            let answered = |state| matches!(state, State::Result | State::Error);
+            let in_use = |number| self.table.find(number).is_some_and(|(_, state)| !answered(state));
+            if self.tokens.contains_key(token.as_slice()) || id::minted(custom_token).is_some_and(in_use) {
                 return Err(SendError::TokenInUse);
             }
         }
