@@ -162,7 +162,9 @@ class End:
         assert entries["outbound"] == ours
         assert entries["inbound"] == entries["ids"] == theirs
         # A caller's own token is remembered until the answer has come, late or not.
-        assert entries["tokens"] <= sum(asked.own_token and not asked.is_answered for asked in self.asked), "X-08"
+        assert entries["tokens"] <= sum(asked.own_token and not asked.is_answered for asked in self.asked), (
+            "X-08"
+        )
         assert ours or entries["deadlines"] == 0, "X-08"
 
     def check_call(self, asked: Asked) -> None:

@@ -67,12 +67,24 @@ class World:
         link.transport = await near.open(link)
         return link
 
+    @property
+    def handled(self):
+        """Requests that the servers are at work on."""
+        return sum(peer.in_flight[1] for peer in self.servers.peers)
+
+    @property
+    def carried(self):
+        """Requests that left the gateway for its servers and are not answered."""
+        return sum(peer.in_flight[0] for peer in self.gateway.peers if not peer.pending_bytes)
+
+    async def until(self, condition):
+        """Let the loop turn until the condition holds; `run` ends a test in which it never does."""
+        while not condition():
+            await asyncio.sleep(0)
+
     async def quiet(self):
         """Nothing is in flight any more, and no table remembers anything."""
-        for _ in range(1000):
-            if not any(any(peer.in_flight) for peer in self.gateway.peers):
-                break
-            await asyncio.sleep(0.005)
+        await self.until(lambda: not any(any(peer.in_flight) for peer in self.gateway.peers))
         for peer in self.gateway.peers:
             assert not any(peer.entries().values()), peer.entries()
 
