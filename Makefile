@@ -7,7 +7,7 @@ CARGO ?= cargo
 # A stable toolchain takes the flags of sanitizers and coverage only so.
 UNSTABLE := RUSTC_BOOTSTRAP=1
 
-.PHONY: help demo test test-python test-rust test-versions test-sdk bench lint build fuzz loom sanitize clean
+.PHONY: help demo test test-python test-rust test-versions test-sdk bench lint build fuzz loom states sanitize clean
 
 help:
 	@echo "make demo           real servers: a result, a cancel, a timeout, a crash"
@@ -17,7 +17,8 @@ help:
 	@echo "make bench          the figures, side by side with others (benches/README.md)"
 	@echo "make lint           formatters, linters, types, stubs; warnings are errors"
 	@echo "make fuzz           coverage-guided fuzzing, FUZZ_SECONDS a target"
-	@echo "make loom           the model checker on the tables"
+	@echo "make loom           the model checker on the tables and the wake-up"
+	@echo "make states         the state machines over the public API, longer and elsewhere each time"
 	@echo "make sanitize       the core's tests under the address and thread sanitizers"
 
 # ---- what is needed ----
@@ -107,11 +108,24 @@ fuzz: | need
 loom: | need
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom $(CARGO) test --quiet --release --package turnout-core --lib models
 
+states: $(VENV)/.built
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_machine.py
+
+# Under the sanitizers a schedule costs ten times as much; what they look for does not need as many.
+FEWER := RELAY_SCHEDULES=2000 STRESS_ROUNDS=2000 PROPTEST_CASES=200
+RUST_SRC = $(wildcard $(shell rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock)
+# With the standard library's sources it is instrumented, too; without them, what it does inside is left out.
+THREAD = $(if $(RUST_SRC),-Zsanitizer=thread,-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer)
+THREAD_STD = $(if $(RUST_SRC),-Zbuild-std)
+
 sanitize: | need
-	$(UNSTABLE) RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/address $(CARGO) test --quiet --target $(HOST) --package turnout-core
-	@test -d "$$(rustc --print sysroot)/lib/rustlib/src/rust" || \
-		{ echo "turnout: the thread sanitizer needs the standard library's sources; rustup component add rust-src"; exit 1; }
-	$(UNSTABLE) RUSTFLAGS=-Zsanitizer=thread CARGO_TARGET_DIR=target/thread $(CARGO) test --quiet --target $(HOST) -Zbuild-std --package turnout-core
+	$(FEWER) $(UNSTABLE) RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/address \
+		$(CARGO) test --quiet --target $(HOST) --package turnout-core --lib --tests
+	$(FEWER) $(UNSTABLE) RUSTFLAGS="$(THREAD)" CARGO_TARGET_DIR=target/thread \
+		TSAN_OPTIONS="$(if $(RUST_SRC),,suppressions=$(CURDIR)/rust/core/tests/threads.supp)" \
+		$(CARGO) test --quiet --target $(HOST) $(THREAD_STD) --package turnout-core --test threads --test relay_threads
+	@echo "turnout: the address sanitizer found nothing in the core's tests;"
+	@echo "turnout: the thread sanitizer found nothing in its threads, the standard library $(if $(RUST_SRC),included,left out (rustup component add rust-src includes it))"
 
 clean:
 	rm -rf $(VENV) target dist .sdk .bench

@@ -42,7 +42,7 @@ def steps(number, params):
     total = params["arguments"]["steps"]
     for step in range(1, total + 1):
         progress(params, step, total, f"step {step} \x1b[31m[bold]")
-        time.sleep(0.01)
+        time.sleep(0.01)  # so that a person, and a test, sees it move
     answer(number, "done", arguments=params["arguments"])
 
 

@@ -81,13 +81,20 @@ class World:
         link.transport = await near.open(link)
         return link
 
-    async def until(self, holds):
-        """Wait until something holds, which is a few turns of the loop away."""
-        for _ in range(1000):
-            if holds():
-                return
-            await asyncio.sleep(0.005)
-        raise AssertionError("it never came to hold")
+    @property
+    def handled(self):
+        """Requests that the servers are at work on."""
+        return sum(peer.in_flight[1] for peer in self.servers.peers)
+
+    @property
+    def carried(self):
+        """Requests that left the gateway for its servers and are not answered."""
+        return sum(peer.in_flight[0] for peer in self.gateway.peers if not peer.pending_bytes)
+
+    async def until(self, condition):
+        """Let the loop turn until the condition holds; `run` ends a test in which it never does."""
+        while not condition():
+            await asyncio.sleep(0)
 
     async def quiet(self):
         """Nothing is in flight any more but the relay's own listens, and no table remembers anything."""

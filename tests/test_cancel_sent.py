@@ -254,3 +254,14 @@ def test_can_03_unknown_members_are_tolerated():
     assert theirs.cancelled is True
     assert theirs.record.cancel_reason == "r"
     assert wire.counts["cancels_in"] == 1
+
+
+def test_can_02_a_request_that_had_not_left_when_we_closed_leaves_no_trace():
+    wire = Wire()
+    left = wire.call()
+    waiting = wire.connection.send("m", {})
+    wire.connection.notify("last/words")
+    wire.connection.end("closed")
+    assert [message["method"] for message in wire.written()] == ["last/words"]
+    assert (left.record.written is None, waiting.record.written) == (False, None)
+    assert (left.record.outcome, waiting.record.outcome) == ("closed", "closed")

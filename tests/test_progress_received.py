@@ -336,3 +336,18 @@ def test_x_03_progress_and_cancel_of_both_directions_do_not_meet(revision):
     assert values(seen) == [1]
     assert theirs.cancelled is True
     assert not call.done()
+
+
+def test_x_11_a_token_that_a_cancelled_call_still_bears_is_not_given_to_another():
+    wire = Wire()
+    gone = wire.call()
+    gone.cancel("stop")
+    wire.raw()
+    with pytest.raises(turnout.NotAllowed):
+        wire.call(params={"_meta": {"progressToken": gone.id}})
+    wire.take(progress(gone.id, 1), result(gone.id))
+    seen = []
+    call = wire.call(params={"_meta": {"progressToken": gone.id}}, on_progress=seen.append)
+    wire.take(progress(gone.id, 5))
+    assert values(seen) == [5]
+    assert call.record.token == gone.id

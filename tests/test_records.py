@@ -290,3 +290,11 @@ def test_requests_of_two_reads_have_their_own_records():
     (two_,) = wire.take(request(1))
     assert one.record != two_.record
     assert len({one.record, two_.record}) == 2
+
+
+@pytest.mark.parametrize("token", ["t", 7, "\u20ac", "x" * 100])
+def test_prg_04_the_record_shows_the_token_that_stands_on_the_wire(token):
+    wire = Wire()
+    own, ours = wire.call(params={"_meta": {"progressToken": token}}), wire.call()
+    none = wire.call(progress=False)
+    assert [call.record.token for call in (own, ours, none)] == [token, ours.id, None]

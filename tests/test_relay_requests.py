@@ -104,9 +104,9 @@ def test_cancel_reaches_the_server_under_its_own_id(loop_kind):
             one, two = await world.client(), await world.client()
             stopped = one.send("tools/call", call(who="one", wait=True))
             other = two.send("tools/call", call(who="two", wait=True))
-            await asyncio.sleep(0.02)
+            await world.until(lambda: world.handled == 2)
             assert stopped.cancel("enough")
-            await asyncio.sleep(0.02)
+            await world.until(lambda: world.handled == 1)
             [record] = [r for r in world.servers.records.query() if r.outcome == "cancelled"]
             assert (record.cancel_reason, record.cancelled_by) == ("enough", "peer")
             assert not other.done()
@@ -126,9 +126,9 @@ def test_race_11_a_client_that_leaves_cancels_all_it_had(loop_kind):
             for _ in range(5):
                 leaver.send("tools/call", call(wait=True))
             kept = stayer.send("tools/call", call(wait=True))
-            await asyncio.sleep(0.02)
+            await world.until(lambda: world.handled == 6)
             await leaver.close()
-            await asyncio.sleep(0.02)
+            await world.until(lambda: world.handled == 1)
             ended = [r for r in world.servers.records.query() if r.outcome == "cancelled"]
             assert len(ended) == 5
             assert not kept.done()
@@ -148,7 +148,7 @@ def test_race_06_a_deadline_cancels_upstream_and_answers_the_client(loop_kind):
                 await client.send("tools/call", call(wait=True))
             assert caught.value.code == -32603
             assert caught.value.data == {"reason": "timeout", "sent": True, "upstream": "echo"}
-            await asyncio.sleep(0.02)
+            await world.until(lambda: world.handled == 0)
             assert [r.outcome for r in world.servers.records.query() if r.method == "tools/call"] == [
                 "cancelled"
             ]
@@ -196,7 +196,7 @@ def test_a_handler_answers_or_passes_on(loop_kind):
             assert [update.progress async for update in sent.progress()] == [1, 2, 3]
             assert (await sent)["who"] == "b"
             slow = client.send("tools/call", call(who="a", wait=True))
-            await asyncio.sleep(0.02)
+            await world.until(lambda: world.handled == 1)
             slow.cancel()
             await world.quiet()
 

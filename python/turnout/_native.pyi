@@ -34,6 +34,9 @@ __all__ = [
     "build_info",
 ]
 
+LIMITS: Mapping[str, int]
+"""Every limit of a connection: its name and its default."""
+
 class _Joinable(Protocol):
     def add(self, call: Call) -> None: ...
 
@@ -41,7 +44,7 @@ LIMITS: Final[dict[str, int]]
 """The limits of a connection by name, with their defaults."""
 
 def build_info() -> dict[str, Any]:
-    """What is running: `version`, `profile` (`"release"` or `"debug"`), `free_threaded`."""
+    """What is running: `version`, `profile` (`"release"` or `"debug"`), `free_threaded` (no interpreter lock)."""
 
 @final
 class Clock:
@@ -513,7 +516,7 @@ class Connection:
         transport: what records call the transport.
         clock: where time comes from; None for the machine's monotonic clock.
         ledger: where finished records go; None for one of its own.
-        limits: limits by name; None, or a name left out, for the default.
+        limits: limits by name, as in `turnout.LIMITS`; None, or a name left out, for the default.
 
     """
 

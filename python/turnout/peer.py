@@ -14,7 +14,7 @@ from turnout._native import Connection, Notification, Request
 from turnout.errors import RequestCancelled, RequestError
 from turnout.handlers import DROP, Handler, Handlers
 from turnout.heartbeat import Heartbeat
-from turnout.records import escaped
+from turnout.records import escaped, in_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -281,7 +281,7 @@ class Peer(Connection):
 
         def take(records: list[Record]) -> None:
             self.router.records.take(records)
-            ended.set()
+            in_loop(self._loop, ended.set)
 
         self.follow_records(take, every=True)
         with contextlib.suppress(asyncio.TimeoutError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from pathlib import Path
@@ -56,6 +57,19 @@ def _plain(value: object) -> object:
     raise TypeError(type(value).__name__)
 
 
+def in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
+    """Call a function in the thread of a loop: here where that is this one, else by the loop, if it still runs."""
+    try:
+        here = asyncio.get_running_loop()
+    except RuntimeError:
+        here = None
+    if here is loop:
+        function()
+        return
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function)
+
+
 class Following:
     """Records as they end, for one reader; a reader that is too slow loses the oldest."""
 
@@ -63,26 +77,33 @@ class Following:
         self.missed = 0
         self._ready: deque[Record] = deque(maxlen=capacity)
         self._more = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._leave = leave
         self._closed = False
 
     def put(self, record: Record) -> None:
-        """Take a record."""
+        """Take a record, from any thread."""
         if len(self._ready) == self._ready.maxlen:
             self.missed += 1
         self._ready.append(record)
-        self._more.set()
+        self._wake()
 
     def close(self) -> None:
         """Stop following; what was taken can still be read."""
         self._closed = True
         self._leave(self)
-        self._more.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        # The reader says where it is before it looks: who finds no loop here was seen by that look.
+        if self._loop is not None:
+            in_loop(self._loop, self._more.set)
 
     def __aiter__(self) -> Following:
         return self
 
     async def __anext__(self) -> Record:
+        self._loop = asyncio.get_running_loop()
         while not self._ready:
             if self._closed:
                 raise StopAsyncIteration

@@ -297,7 +297,13 @@ impl<H: Host> Connection<H> {
             ("outbound", self.table.live()),
             ("inbound", self.inbound.iter().flatten().count()),
             ("ids", self.ids.len()),
-            ("tokens", self.in_use(&self.named) + self.in_use(&self.tokens) + self.tasks.len() + self.task_cancels.len()),
+            (
+                "tokens",
+                self.in_use(&self.named)
+                    + self.in_use(&self.tokens)
+                    + self.tasks.len()
+                    + self.task_cancels.len(),
+            ),
             ("deadlines", self.wheel.len() + self.paces.len()),
         ]
     }
@@ -320,6 +326,11 @@ impl<H: Host> Connection<H> {
             + self.paces.bytes()
             + self.pending.capacity() * 8
             + self.output.capacity()
+            + named(&self.named)
+            + named(&self.tokens)
+            + named(&self.tasks)
+            + self.methods.bytes()
+            + self.inbound.iter().flatten().map(Inbound::pending_bytes).sum::<usize>()
     }
 
     pub(crate) fn method(&mut self, name: &str) -> Arc<str> {
@@ -389,7 +400,24 @@ pub const INVALID_PARAMS: i64 = -32602;
 /// JSON-RPC: a fault on our side.
 pub const INTERNAL_ERROR: i64 = -32603;
 
+/// Bytes of a table whose keys somebody chose.
+fn named<K, V>(table: &HashMap<K, V, RandomState>) -> usize
+where
+    K: AsRef<[u8]>,
+{
+    table.capacity() * size_of::<(K, V)>() + table.keys().map(|key| key.as_ref().len()).sum::<usize>()
+}
+
 impl<R> Inbound<R> {
+    /// Bytes of the progress that waits.
+    fn pending_bytes(&self) -> usize {
+        match &self.pending {
+            None => 0,
+            Some(Pending::Frame(frame)) => frame.len(),
+            Some(Pending::Update(update)) => update.message.as_ref().map_or(0, |message| message.len()),
+        }
+    }
+
     pub(crate) fn new(record: Arc<Record>, augmented: bool) -> Self {
         Self {
             record,

@@ -66,6 +66,8 @@ counters! {
     progress_out,
     /// Progress replaced by newer progress before it was sent.
     progress_coalesced,
+    /// Tasks beyond `max_tasks`: their calls cannot cancel them.
+    tasks_not_kept,
     /// Tasks cancelled because they answered a cancelled request (K6).
     late_tasks_cancelled,
 }

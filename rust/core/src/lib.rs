@@ -30,4 +30,5 @@ pub mod span;
 pub mod splice;
 pub mod sync;
 pub mod table;
+pub mod wake;
 pub mod wheel;

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use crate::scan::DEEPEST;
+use crate::table::MAX_FLIGHTS;
+
 macro_rules! limits {
-    ($($(#[$doc:meta])* $name:ident = $default:expr),* $(,)?) => {
+    ($($(#[$doc:meta])* $name:ident: $default:expr, at most $most:expr;)*) => {
         /// The limits of one connection.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Limits {
@@ -22,12 +25,17 @@ macro_rules! limits {
                 [$((stringify!($name), self.$name)),*].into_iter()
             }
 
-            /// The limit of that name.
-            pub fn named(&mut self, name: &str) -> Option<&mut usize> {
-                match name {
-                    $(stringify!($name) => Some(&mut self.$name),)*
-                    _ => None,
+            /// Sets a limit by its name.
+            pub fn set(&mut self, name: &str, value: usize) -> Result<(), NotALimit> {
+                let (limit, most) = match name {
+                    $(stringify!($name) => (&mut self.$name, $most),)*
+                    _ => return Err(NotALimit::NoSuchName),
+                };
+                if !(1..=most).contains(&value) {
+                    return Err(NotALimit::OutOfRange { most });
                 }
+                *limit = value;
+                Ok(())
             }
         }
     };
@@ -35,31 +43,43 @@ macro_rules! limits {
 
 limits! {
     /// Longest frame read, in bytes.
-    max_frame_bytes = 64 << 20,
+    max_frame_bytes: 64 << 20, at most 1 << 30;
     /// Deepest nesting of arrays and objects in a frame.
-    max_depth = 128,
+    max_depth: DEEPEST, at most DEEPEST;
     /// Longest request id or progress token, in bytes.
-    max_id_bytes = 256,
+    max_id_bytes: 256, at most 1 << 20;
     /// Most requests of ours in flight.
-    max_outbound = 1 << 20,
+    max_outbound: 1 << 20, at most MAX_FLIGHTS;
     /// Most requests of the peer in flight.
-    max_inbound = 1 << 17,
+    max_inbound: 1 << 17, at most MAX_FLIGHTS;
     /// Most tasks of the peer's that are remembered, to be cancelled by their ids and for their tokens.
-    max_tasks = 10_000,
+    max_tasks: 10_000, at most MAX_FLIGHTS;
     /// Most bytes waiting to be written; the one flight that exceeds it fails.
-    max_output_bytes = 256 << 20,
+    max_output_bytes: 256 << 20, at most usize::MAX >> 1;
     /// Most requests of one client that wait for an upstream which takes no more.
-    max_queued_requests = 1 << 17,
+    max_queued_requests: 1 << 17, at most MAX_FLIGHTS;
     /// Most bytes of them.
-    max_queued_bytes = 64 << 20,
+    max_queued_bytes: 64 << 20, at most usize::MAX >> 1;
     /// Most progress updates waiting for one subscriber; then the newest replaces the newest.
-    max_pending_progress = 256,
+    max_pending_progress: 256, at most 1 << 20;
     /// Most progress updates passed on for one request in a second; beyond it the newest replaces the newest.
-    max_progress_rate = 10_000,
+    max_progress_rate: 10_000, at most 1 << 30;
     /// Longest progress message or cancel reason kept, in bytes.
-    max_text_bytes = 4096,
+    max_text_bytes: 4096, at most 1 << 30;
     /// Most distinct method names remembered per connection.
-    max_methods = 256,
+    max_methods: 256, at most 1 << 20;
+}
+
+/// Why a limit was not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotALimit {
+    /// No limit bears the name.
+    NoSuchName,
+    /// The value is 0, or more than the core can keep.
+    OutOfRange {
+        /// The largest value.
+        most: usize,
+    },
 }
 
 /// A limit was reached.

@@ -25,4 +25,9 @@ impl Methods {
         }
         interned
     }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.known.keys().map(|name| 2 * name.len()).sum()
+    }
 }

@@ -209,12 +209,16 @@ impl<H: Host> Connection<H> {
     fn take_result(&mut self, now: Time, frame: &[u8], at: Span, envelope: &Envelope, batch: &mut Batch<H>) {
         let task = self.task_in(frame, envelope);
         // What a task was made of stays, to be cancelled by the task's id; so does its token, if the rules say so.
-        let stays = task.is_some() && self.tasks.len() < self.limits.max_tasks && {
+        let wanted = task.is_some() && {
             let entry = self.number_of(envelope.id.of(frame)).and_then(|number| self.table.find(number));
             let augmented = entry
                 .is_some_and(|(slot, _)| self.outbound[slot].as_ref().is_some_and(|entry| entry.augmented));
             augmented || self.rules.has_result_type()
         };
+        let fits = task.is_some_and(|task| task.len() <= self.limits.max_id_bytes)
+            && self.tasks.len() < self.limits.max_tasks;
+        let stays = wanted && fits;
+        self.counters.tasks_not_kept += u64::from(wanted && !fits);
         let event = if stays { Happening::AnsweredWithTask } else { Happening::Answered };
         let late = (event, Late::Result, envelope.result);
         let buried = self.counters.late_responses;

@@ -248,6 +248,11 @@ impl Record {
         }
     }
 
+    /// Notes a progress token of the caller's own, as it stands on the wire.
+    pub(crate) fn set_own_token(&mut self, token: &[u8]) {
+        self.wire = Wire::new(b"", token);
+    }
+
     fn more(&self) -> &More {
         self.more.get_or_init(|| Box::new(More::new()))
     }
@@ -265,7 +270,7 @@ impl Record {
         self.wire.id()
     }
 
-    /// The raw progress token of a request that came in; empty where there is none, and for one of ours.
+    /// The raw progress token of a request that came in, or that the caller chose for one of ours; else empty.
     pub fn wire_token(&self) -> &[u8] {
         self.wire.token()
     }

@@ -109,7 +109,24 @@ pub fn connection(data: &[u8]) {
                     let _ = core.progress(now, *request, &update);
                 }
             }
-            7 => core.set_congested(with & 1 == 0),
+            7 => {
+                let call = u64::from(with / 8 % 16);
+                let request =
+                    model.requests.get(usize::from(with / 8) % model.requests.len().max(1)).copied();
+                match (with % 8, request) {
+                    (0, _) => core.set_congested(true),
+                    (1, _) => core.set_congested(false),
+                    (2, _) => drop(core.pause(now, call)),
+                    (3, _) => core.resume(now, call),
+                    (4, Some(request)) => core.decline(request),
+                    (5, Some(request)) => drop(core.finish_task(now, request)),
+                    (6, Some(request)) => {
+                        let answer = Answer::Error { code: -1, message: "no", data: b"" };
+                        core.answer(now, request, answer);
+                    }
+                    _ => drop(core.notify("notifications/message", b"{}")),
+                }
+            }
             kind => {
                 let frame = frame(kind, with);
                 core.receive(now, frame.as_bytes(), Span::new(0, frame.len()), &mut batch);

@@ -9,9 +9,46 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde_json::value::RawValue;
-use turnout_core::envelope::{self, RefusalReason, ScanLimits};
+use turnout_core::envelope::{self, Envelope, Kind, RefusalReason, ScanLimits};
 use turnout_core::id;
 use turnout_core::span::Span;
+
+type Members<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
+
+/// The members of an object, or none.
+fn members_of(value: Option<&RawValue>) -> Members<'_> {
+    value.and_then(|value| serde_json::from_str(value.get()).ok()).unwrap_or_default()
+}
+
+/// What stands inside of params and result: where the scanner names a place, the oracle finds the same there; and
+/// where a token or an id is a string or a plain integer, the scanner does not miss it.
+fn inside(data: &[u8], envelope: &Envelope, members: &Members<'_>) {
+    let (params, result) =
+        (members_of(members.get("params").copied()), members_of(members.get("result").copied()));
+    let outer = if members.contains_key("params") { &params } else { &result };
+    let meta = members_of(outer.get("_meta").copied());
+    let agrees = |key: &str, span: Span, value: Option<&&RawValue>| {
+        let expected = value.map_or("", |value| value.get());
+        assert!(span.is_empty() || span.of(data) == expected.as_bytes(), "{key}");
+        let plain = expected.starts_with('"') || expected.parse::<u32>().is_ok();
+        assert!(!span.is_empty() || !plain, "missed {key}");
+    };
+    match envelope.kind {
+        Kind::Request => agrees("progressToken", envelope.progress_token, meta.get("progressToken")),
+        Kind::Notification => {
+            agrees("progressToken", envelope.progress_token, params.get("progressToken"));
+            agrees("requestId", envelope.request_id, params.get("requestId"));
+            let told = [("progress", envelope.progress), ("total", envelope.total)];
+            for (key, span) in told {
+                assert!(
+                    span.is_empty() || Some(span.of(data)) == params.get(key).map(|v| v.get().as_bytes()),
+                    "{key}"
+                );
+            }
+        }
+        Kind::Result | Kind::Error => {}
+    }
+}
 
 /// Panics where the scanner and the oracle disagree.
 pub fn scanner(data: &[u8]) {
@@ -21,7 +58,7 @@ pub fn scanner(data: &[u8]) {
         Ok(envelope) => {
             assert!(accepted, "accepted what is no JSON");
             // Keys with lone surrogates are no text; then the oracle has nothing to say about places.
-            let Ok(members) = serde_json::from_slice::<HashMap<Cow<'_, str>, &RawValue>>(data) else {
+            let Ok(members) = serde_json::from_slice::<Members<'_>>(data) else {
                 return;
             };
             let stands = |key: &str, span: Span| {
@@ -37,6 +74,7 @@ pub fn scanner(data: &[u8]) {
                 let quoted = [b"\"", envelope.method.of(data), b"\""].concat();
                 assert_eq!(quoted, method.get().as_bytes());
             }
+            inside(data, &envelope, &members);
             if !envelope.id.is_empty() {
                 let raw = envelope.id.of(data);
                 assert!(id::same(raw, raw));

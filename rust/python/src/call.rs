@@ -31,6 +31,8 @@ struct State {
     going_on: bool,
     asleep: Vec<Wakeup>,
     followers: Vec<Follower>,
+    /// How far the last update was that the followers were told.
+    told: Option<f64>,
 }
 
 enum Follower {
@@ -68,11 +70,6 @@ impl Call {
         lock(&self.state).ended.is_some()
     }
 
-    fn is_followed(&self) -> bool {
-        let state = lock(&self.state);
-        state.ended.is_none() || state.going_on
-    }
-
     /// Takes the end: what sleeps is to be woken, after the followers were told.
     ///
     /// Where the call was answered with a task that keeps its token, its progress `goes_on` (PRG-18).
@@ -102,7 +99,8 @@ impl Call {
     /// Hands an update to everyone who follows.
     pub fn update(&self, py: Python<'_>, update: &record::Progress, wakeups: &mut Vec<Wakeup>) {
         let callbacks: Vec<Py<PyAny>> = {
-            let state = lock(&self.state);
+            let mut state = lock(&self.state);
+            state.told = Some(update.progress);
             let mut callbacks = Vec::new();
             for follower in &state.followers {
                 match follower {
@@ -256,14 +254,18 @@ impl Call {
     #[pyo3(signature = (*, shield = false))]
     fn progress(slf: &Bound<'_, Self>, shield: bool) -> PyResult<Py<ProgressIterator>> {
         let (py, this) = (slf.py(), slf.get());
-        let first = this.record.get().and_then(|record| record.progress());
         let capacity = this.shared.max_pending_progress();
-        let over = !this.is_followed();
-        let iterator = ProgressIterator::new(slf.clone().unbind(), shield, capacity, first, over);
-        let iterator = Py::new(py, iterator)?;
+        let iterator = Py::new(py, ProgressIterator::new(slf.clone().unbind(), shield, capacity))?;
+        let mut state = lock(&this.state);
+        let over = state.ended.is_some() && !state.going_on;
+        let latest = this.record.get().and_then(|record| record.progress());
+        // What was accepted and is still on its way to the followers comes to this one like to all others.
+        let first = latest.filter(|latest| over || state.told == Some(latest.progress));
+        iterator.get().begin(first, over);
         if !over {
-            lock(&this.state).followers.push(Follower::Iterator(iterator.clone_ref(py)));
+            state.followers.push(Follower::Iterator(iterator.clone_ref(py)));
         }
+        drop(state);
         Ok(iterator)
     }
 

@@ -17,12 +17,13 @@ use turnout_core::envelope::{self, Envelope, Kind};
 use turnout_core::event::{Batch, Look};
 use turnout_core::flight::Outcome;
 use turnout_core::frames::Item;
-use turnout_core::limits::Limits;
+use turnout_core::limits::{Limits, NotALimit};
 use turnout_core::record::{self};
 use turnout_core::relay::{Owner, Relaying};
 use turnout_core::rules::{Choices, Revision, Role, Rules, Tasks};
 use turnout_core::span::Span;
 use turnout_core::sync::lock;
+use turnout_core::wake::WakeUp;
 
 use crate::call::Call;
 use crate::clock::{Clock, Patience, duration};
@@ -184,7 +185,7 @@ impl Connection {
     fn run(slf: &Bound<'_, Self>) -> PyResult<()> {
         let shared = &slf.get().shared;
         // What is sent meanwhile is flushed at the end of this very turn.
-        let ours = !shared.scheduled.swap(true, Ordering::AcqRel);
+        let ours = shared.wake_up.claim();
         let done = Self::pump(slf, Wake::Here, &Sink::Handlers);
         let flushed = if ours { Self::flush(slf) } else { Ok(()) };
         done.and(flushed)
@@ -196,13 +197,12 @@ pub fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
     for (name, value) in options.into_iter().flatten() {
         let name: String = name.extract()?;
         let value: usize = value.extract()?;
-        let Some(limit) = limits.named(&name) else {
-            return Err(PyTypeError::new_err(format!("there is no limit named {name:?}")));
-        };
-        if value == 0 {
-            return Err(PyValueError::new_err(format!("{name} must be at least 1")));
-        }
-        *limit = value;
+        limits.set(&name, value).map_err(|fault| match fault {
+            NotALimit::NoSuchName => PyTypeError::new_err(format!("there is no limit named {name:?}")),
+            NotALimit::OutOfRange { most } => {
+                PyValueError::new_err(format!("{name} must be at least 1 and at most {most}, not {value}"))
+            }
+        })?;
     }
     Ok(limits)
 }
@@ -243,7 +243,7 @@ impl Connection {
             handlers: Mutex::new(HashMap::new()),
             methods: Mutex::new(Vec::new()),
             lingering: Mutex::new(HashMap::new()),
-            scheduled: AtomicBool::new(false),
+            wake_up: WakeUp::new(),
             lone: AtomicBool::new(false),
             handle: OnceLock::new(),
             relay: OnceLock::new(),
@@ -449,7 +449,7 @@ impl Connection {
         *lock(&shared.home) = Some(Arc::new(home));
         *lock(&shared.write) = Some(write);
         // What was sent before there was a loop left this standing.
-        shared.scheduled.store(false, Ordering::Release);
+        shared.wake_up.arrive();
         shared.schedule_flush(slf.py())
     }
 

@@ -212,7 +212,8 @@ pub fn deliver<'py>(
     let shared = slf.get().shared();
     shared.carry_over(py, region, batch)?;
     if batch.is_empty() {
-        return shared.follow(py, &mut batch.finished);
+        shared.follow(py, &mut batch.finished);
+        return Ok(());
     }
     let here = shared.event_loop_here(py);
     let here = here.as_ref().map(|here| here.bind(py));
@@ -226,9 +227,9 @@ pub fn deliver<'py>(
             requests.push(Py::new(py, Request::new(slf.clone().unbind(), Arc::clone(record), method, raw))?);
         }
     }
-    shared.attach(py, &requests);
-    // Whoever follows the records knows before the caller does; one that fails keeps nobody from their result.
-    let followed = shared.follow(py, &mut batch.finished);
+    shared.attach(py, &requests)?;
+    // Whoever follows the records knows before the caller does.
+    shared.follow(py, &mut batch.finished);
 
     let mut started = 0;
     let wake_now = |wakeups: Vec<Wakeup>| wake_all(py, wakeups, wake, here);
@@ -265,13 +266,7 @@ pub fn deliver<'py>(
                 sink.take_request(slf, request)?;
             }
             Event::Cancelled { owner, record, declined } => {
-                let unattached = || {
-                    let found = requests.iter().find(|request| request.get().number() == record.number);
-                    found.map(|request| request.clone_ref(py))
-                };
-                if let Some(request) =
-                    owner.and_then(Owner::host).map(|Handle(request)| request).or_else(unattached)
-                {
+                if let Some(Handle(request)) = owner.and_then(Owner::host) {
                     shared.hold(record.number, request.clone_ref(py));
                     wake_now(request.get().note_cancelled(py, declined)?);
                 }
@@ -308,5 +303,5 @@ pub fn deliver<'py>(
             }
         }
     }
-    followed
+    Ok(())
 }

@@ -83,7 +83,7 @@ impl Flights {
     /// Tells of the end of a request; gives what hung on it.
     fn ended(&self, py: Python<'_>, ended: Option<Ended<Slot>>) -> PyResult<Option<Slot>> {
         let Some(Ended { slot, record }) = ended else { return Ok(None) };
-        self.follower.tell(py, [record])?;
+        self.follower.tell(py, [record], || None);
         Ok(slot)
     }
 }
@@ -239,7 +239,7 @@ impl Flights {
         };
         let Some((slot, record)) = cancelled else { return Ok(None) };
         if record.outcome().is_some() {
-            self.follower.tell(py, [record])?;
+            self.follower.tell(py, [record], || None);
         }
         Ok(Some(slot))
     }
@@ -275,7 +275,7 @@ impl Flights {
         let finished = self.core().finish(now, id, |kept| kept.is(slot), how);
         let Some((Ended { record, .. }, ended_now)) = finished else { return Ok(false) };
         if ended_now {
-            self.follower.tell(request_id.py(), [record])?;
+            self.follower.tell(request_id.py(), [record], || None);
         }
         Ok(true)
     }
@@ -294,7 +294,7 @@ impl Flights {
         let records: Vec<Arc<Record>> =
             ours.iter().map(|ended| Arc::clone(&ended.record)).chain(theirs).collect();
         let slots = ours.into_iter().filter_map(|ended| ended.slot).collect();
-        self.follower.tell(py, records)?;
+        self.follower.tell(py, records, || None);
         Ok(slots)
     }
 

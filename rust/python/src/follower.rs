@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use pyo3::prelude::*;
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit};
 use turnout_core::record;
 use turnout_core::sync::lock;
 
 use crate::record::Record;
+use crate::waiter::Wakeup;
 
 /// A function of Python's that is called with the records of requests that ended.
 #[derive(Default)]
@@ -40,21 +41,24 @@ impl Follower {
         }
     }
 
-    /// Tells it of what finished; runs without any lock of ours held.
+    /// Tells it of what finished, with no lock of ours held; where it raises is the loop's to report.
     pub fn tell(
         &self,
         py: Python<'_>,
         finished: impl IntoIterator<Item = Arc<record::Record>>,
-    ) -> PyResult<()> {
+        event_loop: impl FnOnce() -> Option<Py<PyAny>>,
+    ) {
         let wanted = finished.into_iter().filter(|record| self.wants(record));
         let told: Vec<Record> = wanted.map(Record::new).collect();
         if told.is_empty() {
-            return Ok(());
+            return;
         }
         let function = lock(&self.function).as_ref().map(|function| function.clone_ref(py));
-        match function {
-            Some(function) => function.bind(py).call1((told,)).map(drop),
-            None => Ok(()),
+        if let Some(function) = function {
+            match told.into_py_any(py) {
+                Ok(told) => Wakeup::new(function, None, told, event_loop()).run_reporting(py),
+                Err(error) => error.write_unraisable(py, None),
+            }
         }
     }
 }

@@ -29,7 +29,8 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _native {
     use pyo3::prelude::*;
-    use pyo3::types::PyDict;
+    use pyo3::types::{PyDict, PyMappingProxy};
+    use turnout_core::limits::Limits;
 
     #[pymodule_export]
     use crate::call::Call;
@@ -59,20 +60,25 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let limits = PyDict::new(module.py());
-        for (name, default) in turnout_core::limits::Limits::default().all() {
-            limits.set_item(name, default)?;
+        for (name, value) in Limits::default().all() {
+            limits.set_item(name, value)?;
         }
-        module.add("LIMITS", limits)?;
+        module.add("LIMITS", PyMappingProxy::new(module.py(), limits.as_mapping()))?;
         crate::process::watch(module)
     }
 
-    /// What is running: version and build profile.
+    /// What is running: version, build profile, and whether threads run at the same time.
     #[pyfunction]
     fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         let info = PyDict::new(py);
         info.set_item("version", env!("CARGO_PKG_VERSION"))?;
         info.set_item("profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
-        info.set_item("free_threaded", cfg!(Py_GIL_DISABLED))?;
+        // Asked at run time: any other extension may have switched the interpreter's lock on again.
+        let locked = match py.import("sys")?.getattr_opt("_is_gil_enabled")? {
+            Some(asks) => asks.call0()?.is_truthy()?,
+            None => true,
+        };
+        info.set_item("free_threaded", !locked)?;
         Ok(info)
     }
 }

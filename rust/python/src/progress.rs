@@ -60,15 +60,16 @@ pub struct ProgressIterator {
 }
 
 impl ProgressIterator {
-    pub fn new(
-        call: Py<Call>,
-        shield: bool,
-        capacity: usize,
-        first: Option<record::Progress>,
-        over: bool,
-    ) -> Self {
-        let queue = Queue { updates: first.into_iter().collect(), coalesced: 0, over, waiting: None };
+    pub fn new(call: Py<Call>, shield: bool, capacity: usize) -> Self {
+        let queue = Queue { updates: VecDeque::new(), coalesced: 0, over: false, waiting: None };
         Self { call, shield, capacity: capacity.max(1), queue: Mutex::new(queue) }
+    }
+
+    /// Starts with the latest update, where there was one; `over` where none follows.
+    pub fn begin(&self, first: Option<record::Progress>, over: bool) {
+        let mut queue = lock(&self.queue);
+        queue.updates.extend(first);
+        queue.over = over;
     }
 
     /// Takes an update; where the subscriber is too slow, the newest takes the place of the newest.

@@ -52,12 +52,12 @@ impl Record {
 
     #[getter]
     fn token<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match self.inner.direction {
-            Direction::Outbound if self.inner.wants_progress => self.id(py).map(Some),
-            Direction::Inbound if self.inner.wants_progress => {
-                json::typed_id(py, self.inner.wire_token()).map(Some)
-            }
-            _ => Ok(None),
+        if !self.inner.wants_progress {
+            return Ok(None);
+        }
+        match self.inner.wire_token() {
+            b"" => self.id(py).map(Some),
+            token => json::typed_id(py, token).map(Some),
         }
     }
 

@@ -256,7 +256,7 @@ impl Relay {
             call.get().registered(given);
             let method = line.method_name(py, &record.method);
             let request = Py::new(py, Request::new(peer.unbind(), record, method, None))?;
-            line.attach(py, &[request.clone_ref(py)]);
+            line.attach(py, &[request.clone_ref(py)])?;
             self.inner.park(client);
             return Ok(Some((request, call)));
         }

@@ -15,6 +15,7 @@ use turnout_core::flight::CancelledBy;
 use turnout_core::record::{self, Time};
 use turnout_core::relay::{self, Kept, Key, Leg, Line, Owner, Relaying, Routed};
 use turnout_core::sync::lock;
+use turnout_core::wake::WakeUp;
 
 use crate::clock::Clock;
 use crate::connection::Connection;
@@ -115,7 +116,7 @@ pub struct Shared {
     /// Cancelled requests whose handlers are still at work; a loop holds its tasks weakly.
     pub lingering: Mutex<HashMap<u64, Py<Request>>>,
     /// True from the moment a flush is due until it runs: one wake-up for any number of sends.
-    pub scheduled: AtomicBool,
+    pub wake_up: WakeUp,
     /// The last turns had one frame each: the next one is written at once, and what follows it in its turn waits.
     pub lone: AtomicBool,
     pub handle: OnceLock<Py<pyo3::types::PyWeakrefReference>>,
@@ -201,14 +202,14 @@ impl Shared {
 
     /// Has the loop write what waits, on its next turn; from any thread.
     pub fn schedule_flush(&self, py: Python<'_>) -> PyResult<()> {
-        if self.scheduled.swap(true, Ordering::AcqRel) {
+        if !self.wake_up.claim() {
             return Ok(());
         }
         let Some(home) = self.home() else { return Ok(()) };
         let call = if this_thread() == home.thread { &home.call_soon } else { &home.call_soon_threadsafe };
         let scheduled = call.bind(py).call1((&home.flush,));
         if scheduled.is_err() {
-            self.scheduled.store(false, Ordering::Release);
+            self.wake_up.arrive();
         }
         scheduled?;
         if self.lone.load(Ordering::Relaxed) && this_thread() == home.thread {
@@ -281,7 +282,7 @@ impl Shared {
         let method = line.method_name(py, &record.method);
         let raw = (!params.is_empty()).then_some(raw);
         let request = Py::new(py, Request::new(client.clone().unbind(), record, method, raw))?;
-        line.attach(py, &[request.clone_ref(py)]);
+        line.attach(py, &[request.clone_ref(py)])?;
         // As it stood on the wire: it goes back byte for byte (MRT-04).
         let state = envelope::find_member(result.as_bytes(py), "requestState");
         let state = state.map(|span| PyBytes::new(py, span.of(result.as_bytes(py))));
@@ -290,7 +291,7 @@ impl Shared {
 
     /// Writes what waits to the transport.
     pub fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        self.scheduled.store(false, Ordering::Release);
+        self.wake_up.arrive();
         let written = self.write_out(py)?;
         // A turn that began with a lone frame and went on with others was not a lone one after all.
         let was_lone = self.lone.load(Ordering::Relaxed);
@@ -316,7 +317,8 @@ impl Shared {
                 line.schedule_flush(py)?;
             }
         }
-        self.follow(py, &mut routed.finished)
+        self.follow(py, &mut routed.finished);
+        Ok(())
     }
 
     /// Makes it part of a relay, for good.
@@ -367,16 +369,29 @@ impl Shared {
         lock(&self.core).resume(self.now(), number);
     }
 
-    pub fn attach(&self, py: Python<'_>, requests: &[Py<Request>]) {
+    /// Gives the core its handles of new requests, so that whatever becomes of them finds them.
+    pub fn attach(&self, py: Python<'_>, requests: &[Py<Request>]) -> PyResult<()> {
         if requests.is_empty() {
-            return;
+            return Ok(());
         }
         let handles: Vec<_> =
             requests.iter().map(|request| (request.get().number(), Handle(request.clone_ref(py)))).collect();
-        let mut core = lock(&self.core);
-        for (number, handle) in handles {
-            core.attach(number, Owner::Host(handle));
+        let mut missed = Vec::new();
+        {
+            let mut core = lock(&self.core);
+            for ((number, handle), request) in handles.into_iter().zip(requests) {
+                if !core.attach(number, Owner::Host(handle)) {
+                    missed.push(request);
+                }
+            }
         }
+        // Ended before it had a handle, in this very batch or by another thread: its handle hears of it here.
+        for request in missed {
+            if request.get().parts().0.outcome().is_some() {
+                request.get().note_cancelled(py, false)?;
+            }
+        }
+        Ok(())
     }
 
     pub fn finish_task(&self, number: u64) -> bool {
@@ -391,7 +406,7 @@ impl Shared {
         self.process.check()?;
         let now = self.now();
         let answered = lock(&self.core).answer(now, number, answer);
-        self.follower.tell(py, answered.finished)?;
+        self.follower.tell(py, answered.finished, || self.event_loop(py));
         self.schedule_flush(py)?;
         Ok(answered.written)
     }
@@ -408,8 +423,8 @@ impl Shared {
     }
 
     /// Tells who follows the records of what finished.
-    pub fn follow(&self, py: Python<'_>, finished: &mut Vec<Arc<record::Record>>) -> PyResult<()> {
-        self.follower.tell(py, finished.drain(..))
+    pub fn follow(&self, py: Python<'_>, finished: &mut Vec<Arc<record::Record>>) {
+        self.follower.tell(py, finished.drain(..), || self.event_loop(py));
     }
 
     /// What the filters make of outgoing params; None where nobody asked to see the method.

@@ -108,8 +108,10 @@ impl<H: Host> Connection<H> {
         }
         let token = (!custom_token.is_empty()).then(|| id::key(custom_token).to_bytes());
         if let Some(token) = &token {
-            let live = |number| self.table.find(number).is_some_and(|(_, state)| state.is_live());
-            if self.tokens.contains_key(token.as_slice()) || id::minted(custom_token).is_some_and(live) {
+            // An id is in use until its answer came: what is late for a cancelled call must not reach this one.
+            let answered = |state| matches!(state, State::Result | State::Error);
+            let in_use = |number| self.table.find(number).is_some_and(|(_, state)| !answered(state));
+            if self.tokens.contains_key(token.as_slice()) || id::minted(custom_token).is_some_and(in_use) {
                 return Err(SendError::TokenInUse);
             }
         }
@@ -130,6 +132,7 @@ impl<H: Host> Connection<H> {
         let peer = Arc::clone(&self.peer);
         let mut record = Record::outbound(minted.number, peer, method, asked.wants_progress, now);
         record.is_leg = asked.is_leg;
+        record.set_own_token(custom_token);
         let record = Arc::new(record);
         let idle_now = self.idle_clock(now);
         let entry = Outbound {

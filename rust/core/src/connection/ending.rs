@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 use super::{Answer, Answered, Connection, Pending};
 use crate::encode;
 use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
+use crate::ids::Ids;
 use crate::lanes::Lanes;
 use crate::output::Kind;
 use crate::record::{Direction, Late, Record, Time};
+use crate::wheel::Wheel;
 
 impl<H: Host> Connection<H> {
     /// Bytes waiting to be written.
@@ -116,6 +120,9 @@ impl<H: Host> Connection<H> {
             let record = Arc::clone(&entry.record);
             let owner = entry.owner.take();
             if let Ok(moved) = self.table.claim(record.number, event) {
+                if moved.from == State::Queued {
+                    self.output.retract(record.number);
+                }
                 if let Some(code) = exit_code {
                     record.note_exit_code(code);
                 }
@@ -148,13 +155,18 @@ impl<H: Host> Connection<H> {
             }
             self.remove_inbound(now, slot, record.number);
         }
-        self.named.clear();
         self.output.lanes = Lanes::default();
-        self.tokens.clear();
-        self.tasks.clear();
-        self.task_cancels.clear();
+        // Calls that somebody still holds keep the connection; they keep no tables with it.
         self.outbound = Vec::new();
         self.inbound = Vec::new();
+        self.ids = Ids::new();
+        self.named = HashMap::default();
+        self.tokens = HashMap::default();
+        self.tasks = HashMap::default();
+        self.task_cancels = HashMap::default();
+        self.wheel = Wheel::new();
+        self.paces = Wheel::new();
+        self.pending = Vec::new();
     }
 
     /// Notes an answer that came after the end of its call, and frees the slot (S6).
