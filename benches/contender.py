@@ -12,7 +12,9 @@ import importlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
-CONTENDERS = ("turnout", "mcp", "handwritten")
+CONTENDERS = ("turnout", "mcp", "dropin", "handwritten")
+SDK = ("mcp", "mcp_turnout", "client", "client_turnout")
+"""The official SDK on its own transports and on turnout's: raw requests, then `Client.call_tool`."""
 
 Request = Callable[[str, dict[str, Any]], Awaitable[Any]]
 
@@ -115,6 +117,7 @@ class Contender(Protocol):
 
 def load(name: str) -> Contender:
     """The contender of that name."""
-    if name not in CONTENDERS:
-        raise LookupError(f"no contender {name!r}: one of {', '.join(CONTENDERS)}")
+    known = {*CONTENDERS, *SDK}
+    if name not in known:
+        raise LookupError(f"no contender {name!r}: one of {', '.join(sorted(known))}")
     return cast("Contender", importlib.import_module(f"benches.contenders.{name}"))

@@ -37,6 +37,8 @@ def main() -> None:
     parts = {
         "conditions": conditions,
         "routers": table.routers(measured),
+        "sdk": table.sdk(measured),
+        "dropin": table.dropin(measured),
         "relays": table.relays(measured),
         "fleets": table.fleets(measured),
     }

@@ -8,10 +8,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from benches import figures, relaying, rounds, table
-from benches.contender import CONTENDERS
+from benches.contender import CONTENDERS, SDK
 from benches.fleet import measure as fleet
 from benches.loops import LOOPS
-from benches.scenarios import SCENARIOS
+from benches.scenarios import SCENARIOS, SDK_ROWS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,7 +43,9 @@ def measure(arguments: argparse.Namespace) -> figures.Run:
     for loop in arguments.loop or LOOPS:
         for scenario in filter(lambda one: wanted(one.name), SCENARIOS.values()):
             print(f"{loop}: {scenario.title}", file=sys.stderr)
-            samples = rounds.measure(scenario, chosen(CONTENDERS), loop, run.rounds, seconds, quick)
+            more = SDK if scenario.name in SDK_ROWS else ()
+            contenders = chosen(tuple(dict.fromkeys((*CONTENDERS, *more))))
+            samples = rounds.measure(scenario, contenders, loop, run.rounds, seconds, quick)
             run.samples.extend(samples)
         for route in filter(lambda one: wanted(one.name), relaying.ROUTES):
             print(f"{loop}: through a relay, {route.size}, {route.batch} a batch", file=sys.stderr)
@@ -59,7 +61,15 @@ def measure(arguments: argparse.Namespace) -> figures.Run:
 
 def main() -> None:
     run = measure(parser().parse_args())
-    print(table.conditions(run), table.routers(run), table.relays(run), table.fleets(run), sep="\n\n")
+    print(
+        table.conditions(run),
+        table.routers(run),
+        table.sdk(run),
+        table.dropin(run),
+        table.relays(run),
+        table.fleets(run),
+        sep="\n\n",
+    )
 
 
 if __name__ == "__main__":

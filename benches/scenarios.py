@@ -63,7 +63,7 @@ class Scenario:
     @property
     def skips(self) -> tuple[str, ...]:
         """Contenders that are left out, as it would take them minutes."""
-        return ("mcp",) if self.count == MANY else ()
+        return ("mcp", "dropin") if self.count == MANY else ()
 
 
 async def round_trips(ends: Ends, count: int, *, in_flight: int, raw: bool = False) -> tuple[float, int]:
@@ -234,3 +234,6 @@ def _scenarios() -> list[Scenario]:
 
 
 SCENARIOS = {scenario.name: scenario for scenario in _scenarios()}
+
+SDK_ROWS = ("stdio-1", "stdio-64", "memory-64", "progress-64", "cancel-tasks-10k", "memory-both")
+"""What the official SDK is measured by on turnout's transports."""

@@ -8,7 +8,7 @@ from benches.fleet import judge
 from benches.fleet import measure as fleet
 from benches.loops import LOOPS
 from benches.relaying import MEASURES, RELAYS, ROUTES
-from benches.scenarios import SCENARIOS
+from benches.scenarios import SCENARIOS, SDK_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 NAMES = {
     "turnout": "turnout",
     "mcp": "mcp",
+    "dropin": "turnout.mcp",
+    "mcp_turnout": "mcp on turnout",
+    "client": "Client",
+    "client_turnout": "Client on turnout",
     "handwritten": "by hand",
     "floor": "floor",
     "fastmcp": "FastMCP proxy",
@@ -52,6 +56,37 @@ def routers(run: Run, names: Sequence[str] | None = None, loops: Sequence[str] =
                 ratios.append(_ratio(run.ratio(scenario.name, *pair, loop)))
             rows.append([scenario.title, scenario.unit, loop, *map(_cell, figures), *ratios])
     return markdown([*head, "to mcp", "to by hand"], rows)
+
+
+def sdk(run: Run, loops: Sequence[str] = LOOPS) -> str:
+    """The official SDK on turnout's transports and on its own. Ratios above 1 are in turnout's favour."""
+    pairs = (("mcp_turnout", "mcp"), ("client_turnout", "client"))
+    names = [name for pair in pairs for name in pair]
+    rows = []
+    for scenario in (SCENARIOS[name] for name in SDK_ROWS):
+        for loop in loops:
+            figures = [run.figure(scenario.name, name, loop) for name in names]
+            if not any(figures[:1] + figures[2:]):
+                continue
+            better = [pair if scenario.unit == "a second" else pair[::-1] for pair in pairs]
+            ratios = [_ratio(run.ratio(scenario.name, *pair, loop)) for pair in better]
+            rows.append([scenario.title, scenario.unit, loop, *map(_cell, figures), *ratios])
+    head = ["", "unit", "loop", *(NAMES[name] for name in names)]
+    return markdown([*head, "raw to mcp", "typed to Client"], rows)
+
+
+def dropin(run: Run, loops: Sequence[str] = LOOPS) -> str:
+    """The same scenarios under the official SDK: turnout's dispatcher by the SDK's own."""
+    rows = []
+    for scenario in SCENARIOS.values():
+        for loop in loops:
+            figures = [run.figure(scenario.name, name, loop) for name in ("dropin", "mcp")]
+            if not all(figures):
+                continue
+            pair = ("dropin", "mcp") if scenario.unit == "a second" else ("mcp", "dropin")
+            ratio = _ratio(run.ratio(scenario.name, *pair, loop))
+            rows.append([scenario.title, scenario.unit, loop, *map(_cell, figures), ratio])
+    return markdown(["", "unit", "loop", NAMES["dropin"], NAMES["mcp"], "to mcp"], rows)
 
 
 def relays(run: Run, loops: Sequence[str] = LOOPS) -> str:

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from benches.contender import CONTENDERS, Ends, load
+from benches.contender import CONTENDERS, SDK, Ends, load
 from benches.loops import LOOPS
-from benches.scenarios import SCENARIOS, Scenario
+from benches.scenarios import SCENARIOS, SDK_ROWS, Scenario
 
-COUNTS = {"mcp": 500}
+COUNTS = dict.fromkeys((*SDK, "dropin"), 500)
 ROWS = [row for row in SCENARIOS.values() if row.ends == "memory" and row.unit != "bytes"]
 CELLS = [
     pytest.param(contender, row, id=f"{row.name}-{contender}")
     for row in ROWS
-    for contender in CONTENDERS
+    for contender in dict.fromkeys((*CONTENDERS, *(SDK if row.name in SDK_ROWS else ())))
     if contender not in row.skips
 ]
 

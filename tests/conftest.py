@@ -1,15 +1,19 @@
-"""What tests share: both event loops, and the ledger of requirements at the end of a run."""
+"""What tests share: both event loops, and the ledger of requirements at the end of a whole run."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import ledger
 from transport_link import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+RAN = pytest.StashKey[set]()
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -20,10 +24,39 @@ def on_loop(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any
     return lambda main: run(request.param, main)
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """End a run with the state of every requirement."""
-    import ledger
+def is_whole(config: pytest.Config) -> bool:
+    """True where nothing narrows the run down."""
+    chosen = ("keyword", "markexpr", "deselect", "lf", "stepwise", "collectonly", "ignore", "ignore_glob")
+    everything = config.args_source == pytest.Config.ArgsSource.TESTPATHS
+    return everything and not any(getattr(config.option, name, None) for name in chosen)
 
-    terminalreporter.section("requirements, by group and state")
-    for line in ledger.summary():
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Note which tests ran to their end."""
+    report = yield
+    if report.when == "call" and report.passed:
+        name = getattr(item, "originalname", item.name)
+        item.config.stash.setdefault(RAN, set()).add(
+            f"{Path(item.path).relative_to(ledger.ROOT).as_posix()}::{name}"
+        )
+    return report
+
+
+def _left_out(config: pytest.Config) -> list[str]:
+    return [*ledger.not_run(ledger.rows(), config.stash.get(RAN, set()))]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a whole run that left out a test which the ledger names."""
+    if is_whole(session.config) and session.exitstatus == pytest.ExitCode.OK and _left_out(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """End a whole run with the state of every requirement."""
+    if not is_whole(config):
+        return
+    terminalreporter.section("requirements, by group and state of their sides")
+    for line in (*ledger.summary(ledger.rows()), *_left_out(config)):
         terminalreporter.write_line(line)

@@ -14,7 +14,7 @@ async def pair(router):
     return await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
 
 
-def test_x_10_cancelling_the_parent_cancels_what_it_asked(on_loop):
+def test_x_10_can_25_cancelling_the_parent_cancels_what_it_asked(on_loop):
     async def main():
         async with turnout.Router() as router:
             pa, pb = await pair(router)
@@ -113,7 +113,7 @@ def test_filters_change_drop_and_refuse(on_loop):
     on_loop(main())
 
 
-def test_trm_23_close_with_everything_in_progress_ends_each_once(on_loop):
+def test_x_07_close_with_everything_in_progress_ends_each_once(on_loop):
     async def main():
         async with turnout.Router(close_timeout=0.05) as router:
             pa, pb = await pair(router)

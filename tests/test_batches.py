@@ -7,7 +7,7 @@ import json
 import pytest
 
 import turnout
-from wire import Raw, Wire, cancelled, frame, notification, progress, request, result
+from wire import REVISIONS, Raw, Wire, cancelled, frame, notification, progress, request, result
 
 
 def batch(*frames):
@@ -62,16 +62,38 @@ def test_bat_02_an_empty_batch_is_one_error():
     assert len(w.written()) == 1
 
 
-@pytest.mark.parametrize("method", ["secret", "se\\u0063ret"])
-def test_a_batch_carries_nothing_past_a_filter(method):
-    w = wire(role="server")
-    w.connection.filter({"secret"}, set())
-    member = b'{"jsonrpc":"2.0","id":1,"method":"' + method.encode() + b'"}'
-    deliveries = w.take(batch(member, request(2), notification("secret")))
-    assert [d.id for d in deliveries] == [2]
-    (message,) = w.written()
-    assert message["id"] == 1
-    assert "by itself" in message["error"]["message"]
+class Looking(turnout.Connection):
+    """Asks about every method that it filters: `deny` is refused, `change` gets other params."""
+
+    def __init__(self):
+        self.looked = []
+        self.set_rules("2025-03-26", "server")
+        self.filter({"deny", "change"}, set())
+
+    def _filter_incoming(self, method, raw):
+        self.looked.append(method)
+        return (-5, "no", None) if method == "deny" else b'{"changed":true}'
+
+
+@pytest.mark.parametrize("deny", ["deny", "de\\u006ey"])
+def test_bat_02_filters_see_each_message_of_a_batch(deny):
+    connection = Looking()
+    denied = b'{"jsonrpc":"2.0","id":1,"method":"' + deny.encode() + b'"}'
+    deliveries = connection.take(
+        batch(denied, request(2, "change"), request(3), notification("deny"), cancelled(3), request(4))
+    )
+    assert connection.looked == ["deny", "change", "deny"]
+    assert [(d.id, d.cancelled) for d in deliveries] == [(2, False), (3, True), (4, False)]
+    assert deliveries[0].params == {"changed": True}
+    (answer,) = map(json.loads, connection.take_output().splitlines())
+    assert (answer["id"], answer["error"]["code"]) == (1, -5)
+
+
+def test_bat_02_a_filtered_batch_keeps_its_place_among_other_frames():
+    connection = Looking()
+    frames = request(1), batch(request(2), request(3, "change"), request(4)), request(5), b"[7]\n", request(6)
+    deliveries = connection.take(b"".join(frames))
+    assert [d.id for d in deliveries if type(d) is turnout.Request] == [1, 2, 3, 4, 5, 6]
 
 
 def test_bat_02_a_batch_cut_at_every_byte_is_the_same_batch():
@@ -81,3 +103,14 @@ def test_bat_02_a_batch_cut_at_every_byte_is_the_same_batch():
         deliveries = w.take(whole[:cut]) + w.take(whole[cut:])
         assert [d.id for d in deliveries] == [1, "2"]
         assert json.loads(whole)[0]["id"] == 1
+
+
+def test_bat_03_bat_05_we_send_no_arrays():
+    for revision in REVISIONS:
+        w = Wire(revision, "client")
+        calls = [w.connection.send("initialize"), *(w.connection.send("tools/call", {}) for _ in range(5))]
+        w.connection.notify("notifications/initialized")
+        calls[-1].cancel()
+        lines = w.raw().splitlines()
+        assert len(lines) == 6
+        assert all(line.startswith(b"{") and line.endswith(b"}") for line in lines)

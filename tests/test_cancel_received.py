@@ -78,7 +78,7 @@ def test_can_15_can_22_a_cancel_after_the_answer_is_too_late_and_no_error():
     assert wire.answers
 
 
-def test_can_16_a_handler_that_opted_out_runs_on_and_the_record_says_so():
+def test_can_16_can_20_a_handler_that_opted_out_runs_on_and_the_record_says_so():
     wire = server()
     asked = wire.ask(1)
     asked.decline_cancel()
@@ -254,7 +254,7 @@ def test_trs_06_no_byte_of_a_cancelled_request_leaves_also_from_filled_queues():
         assert [m.get("id") for m in map(json.loads, left.splitlines())] == [None, None, 1]
 
 
-def test_trs_06_a_token_that_looks_like_another_is_told_apart():
+def test_trs_06_trm_18_a_token_that_looks_like_another_is_told_apart():
     wire = server()
     wire.ask(1, token=1).progress(1)
     wire.ask(2, token="1").progress(2)
@@ -274,7 +274,7 @@ def test_trs_06_nor_when_the_transport_is_full():
     assert wire.at_rest
 
 
-def test_rid_05_two_requests_under_one_id_an_ambiguous_cancel_ends_neither():
+def test_rid_05_a_cancel_under_a_repeated_id_means_the_request_that_was_taken():
     wire = server()
     first = wire.ask(1)
     wire.take(request(1))
@@ -314,8 +314,8 @@ def test_can_19_both_ends_log_the_reason_in_one_escaped_line(on_loop, caplog):
 
 
 @pytest.mark.parametrize("stubborn", ["swallows", "reraises", "raises", "answers", "delays"])
-def test_can_11_can_13_handlers_of_every_temper(on_loop, stubborn):
-    """python-sdk#2610, go-sdk#1259: whatever a handler makes of its cancel, the loop lives."""
+def test_python_sdk_2610_can_11_can_13_handlers_of_every_temper(on_loop, stubborn):
+    """One cancel ended the whole loop there: whatever a handler makes of its cancel, the loop lives."""
 
     async def main():
         async with turnout.Router() as router:
@@ -418,8 +418,9 @@ def test_can_16_an_opted_out_handler_waits_for_the_cancel_and_finishes(on_loop):
     on_loop(main())
 
 
-def test_can_11_a_request_and_its_cancel_in_one_read():
-    wire = server()
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_can_11_trs_05_a_request_and_its_cancel_in_one_read(revision):
+    wire = server(revision)
     (first, second) = wire.take(request(1, token=1), cancelled(1), request(2))
     assert (first.cancelled, second.cancelled) == (True, False)
     assert first.respond({}) is False

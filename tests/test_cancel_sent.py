@@ -57,7 +57,7 @@ def test_can_08_can_24_nothing_is_written_for_what_is_over():
     assert call.record.cancel_requested is None
 
 
-@pytest.mark.parametrize("end", ["peer_closed", "peer_exited", "closed"])
+@pytest.mark.parametrize("end", ["peer_closed", "peer_exited", "peer_silent", "closed"])
 def test_can_08_nothing_is_written_after_the_connection_ended(end):
     wire = Wire()
     call = wire.call()
@@ -157,7 +157,7 @@ def test_can_20_a_requested_cancel_is_told_apart_from_an_effective_one():
     assert not call.cancelled()
 
 
-def test_can_07_can_09_only_ids_of_our_own_are_ever_named():
+def test_can_07_only_ids_of_our_own_are_ever_named():
     wire = Wire()
     theirs = wire.ask(7)
     calls = [wire.call() for _ in range(5)]

@@ -33,6 +33,45 @@ def test_k4_the_end_of_a_byte_stream_cancels_what_the_peer_had_in_flight_in_ever
         assert asked.record.outcome == "peer_closed"
 
 
+def test_k4_by_choice_a_handler_outlives_the_connection_that_asked(on_loop):
+    async def main():
+        async with turnout.Router() as router:
+            a, b = turnout.memory()
+            client, server = await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+            server.choose(disconnect_cancels=False)
+            begun, go_on, saved = asyncio.Event(), asyncio.Event(), asyncio.Event()
+            seen = []
+
+            @server.on_request("save")
+            async def save(request):
+                begun.set()
+                await go_on.wait()
+                seen.append((request.cancelled, request))
+                saved.set()
+                return {}
+
+            client.send("save")
+            await begun.wait()
+            client.abort()
+            await server.wait_lost()
+            go_on.set()
+            await saved.wait()
+            ((was_cancelled, request),) = seen
+            assert was_cancelled is False
+            assert request.record.outcome == "peer_closed"
+            assert request.record.cancelled_by is None
+
+    on_loop(main())
+
+
+def test_k4_closing_stops_handlers_whatever_was_chosen():
+    wire = Wire(role="server", disconnect_cancels=False)
+    asked = wire.ask(1)
+    wire.connection.end("closed")
+    assert asked.cancelled is True
+    assert asked.record.cancelled_by == "shutdown"
+
+
 @pytest.mark.parametrize("send", [True, False])
 def test_k1_can_28_sub_11_a_server_answers_a_listen_and_says_so_again(send):
     wire = Wire(MODERN, "server", listen_end_sends_cancelled=send)
@@ -101,7 +140,8 @@ def test_sub_10_race_13_after_the_cancel_of_a_listen_its_handler_is_told():
 
 
 @pytest.mark.parametrize(
-    ("end", "told"), [("result", "result"), ("cancel", "cancelled"), ("local", "closed")]
+    ("end", "told"),
+    [("result", "result"), ("cancel", "cancelled"), ("local", "closed"), ("lost", "peer_closed")],
 )
 def test_sub_14_the_ends_of_a_listen_are_told_apart(end, told):
     wire = Wire(MODERN, "client")
@@ -111,7 +151,7 @@ def test_sub_14_the_ends_of_a_listen_are_told_apart(end, told):
     elif end == "cancel":
         wire.take(cancelled(listen.id))
     else:
-        wire.connection.end("closed")
+        wire.connection.end("closed" if end == "local" else "peer_closed")
     assert outcome(listen) == told
 
 
@@ -190,12 +230,25 @@ def test_trs_15_trs_16_trs_17_whatever_is_no_discovery_is_legacy(on_loop, answer
                     return None
                 raise turnout.RequestError(answer, "no")
 
-            cancels = []
+            cancels, late, came = [], [], asyncio.Event()
             server.on_notification("notifications/cancelled")(cancels.append)
+
+            @router.on_event
+            def note(event):
+                late.append(event)
+                came.set()
+
             client = await router.connect(a, era="auto", probe_timeout=0.05 if answer == "silence" else 10)
             assert client.revision == "2025-06-18"
             assert methods == ["server/discover", "initialize"]
             gone.set()
+            if answer == "silence":
+                await came.wait()
+                (probe,) = late
+                assert type(probe) is turnout.LateResponse
+                assert probe.record.method == "server/discover"
+                assert probe.record.outcome in ("idle_timeout", "max_timeout")
+                assert client.is_open
             assert cancels == []
 
     on_loop(main())
@@ -227,11 +280,59 @@ def test_rid_28_an_unknown_elicitation_completion_has_no_effect():
     assert not call.done()
 
 
-def test_png_13_ping_passes_before_the_handshake():
-    wire = Wire(role="client")
-    wire.call("initialize")
+@pytest.mark.parametrize("revision", LEGACY)
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_png_13_png_14_nothing_but_ping_is_asked_before_the_handshake_is_over(role, revision):
+    wire = Wire(revision)
+    wire.connection.set_rules(revision, role, opened=False)
+    with pytest.raises(turnout.NotAllowed, match="only ping"):
+        wire.connection.send("tools/call" if role == "client" else "roots/list")
+    assert wire.written() == []
+    assert wire.at_rest
+    assert wire.call("ping").id == 1
     wire.take(request(1, "ping"))
     assert wire.written()[0]["id"] == 1
+    wire.connection.notify("notifications/message", {"level": "info", "data": 1})
+    if role == "server":
+        wire.take(notification("notifications/initialized"))
+    else:
+        wire.connection.set_rules(revision, role)
+    assert wire.call().record.outcome is None
+
+
+def test_png_13_png_14_an_opening_holds_both_sides_to_it(on_loop):
+    async def main():
+        async with turnout.Router() as router:
+            a, b = turnout.memory()
+            server = await router.connect(b, era=None)
+            turnout.serve_opening(server, name="test")
+            refused, initialized = [], asyncio.Event()
+            server.on_notification("notifications/initialized")(lambda _: initialized.set())
+
+            def ask(peer):
+                try:
+                    peer.send("roots/list").cancel()
+                except turnout.NotAllowed:
+                    refused.append(peer)
+
+            ask(server)
+
+            @server.filter_incoming("initialize")
+            def between(method, params):
+                ask(server)
+                for peer in router.peers:
+                    ask(peer)
+
+            client = await router.connect(a, era="legacy")
+            await initialized.wait()
+            assert refused[:2] == [server, server]
+            assert set(refused) == {server, client}
+            refused.clear()
+            ask(server)
+            ask(client)
+            assert refused == []
+
+    on_loop(main())
 
 
 def test_tsx_58_k2_the_era_decides_what_a_task_is():

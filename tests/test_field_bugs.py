@@ -1,6 +1,6 @@
 """25 bugs of other implementations, one test each, named after the thread where people met them.
 
-Those of Streamable HTTP come with it: csharp-sdk#1365, rust-sdk#1193, rust-sdk#857, python-sdk#953.
+Where a thread is about Streamable HTTP, its test takes what of it can happen on a byte stream.
 """
 
 from __future__ import annotations
@@ -9,8 +9,34 @@ import asyncio
 
 import pytest
 
+import ledger
 import turnout
-from wire import MODERN, Raw, Wire, cancelled, error, kinds, outcome, progress, request, result
+from wire import MODERN, REVISIONS, Raw, Wire, cancelled, error, kinds, outcome, progress, request, result
+
+THREADS = (
+    "python-sdk#2507", "csharp-sdk#1365", "rust-sdk#1193", "java-sdk#130", "rust-sdk#857",
+    "go-sdk#1259", "python-sdk#1152", "python-sdk#2610", "claude-code#51073",
+    "typescript-sdk#2433", "python-sdk#3137", "claude-code#39396", "go-sdk#1253", "leantoken#499",
+    "rust-sdk#1251", "typescript-sdk#820",
+    "typescript-sdk#2580", "claude-code#47765", "devprojex#382", "python-sdk#953",
+    "typescript-sdk#2695", "go-sdk#1150", "opencode#35275",
+    "java-sdk#1133", "go-sdk#1160",
+)  # fmt: skip
+"""By theme: the cancel does not arrive, is answered, ids are confused, progress, timeouts, leaks and hangs."""
+
+LATER = {
+    "python-sdk#953": "progress went to the stream of nobody's request; a byte stream is the only one there is",
+}
+"""Those that cannot happen before there is Streamable HTTP."""
+
+
+def test_every_thread_has_its_test_or_says_why_not():
+    assert len(THREADS) == len(set(THREADS)) == 25
+    assert LATER.keys() <= set(THREADS)
+    names = [test.rpartition("::")[2] + "_" for test in ledger.python_tests()]
+    for thread in THREADS:
+        slug = "_" + thread.replace("-", "_").replace("#", "_") + "_"
+        assert any(slug in name for name in names) is (thread not in LATER), thread
 
 
 async def pair(router):
@@ -266,7 +292,7 @@ def test_java_sdk_1133_x_08_every_table_is_empty_after_every_kind_of_end(end):
 
 
 @pytest.mark.parametrize("stuck", ["handler", "listen", "dead peer"])
-def test_go_sdk_1160_python_sdk_332_x_09_close_is_bounded(on_loop, stuck):
+def test_go_sdk_1160_python_sdk_332_x_09_tmo_02_close_is_bounded(on_loop, stuck):
     async def main():
         async with turnout.Router(close_timeout=0.05) as router:
             pa, pb = await pair(router)
@@ -297,5 +323,110 @@ def test_go_sdk_1160_python_sdk_332_x_09_close_is_bounded(on_loop, stuck):
                 with pytest.raises(turnout.PeerLost):
                     await call
             free.set()
+
+    on_loop(main())
+
+
+@pytest.mark.parametrize("phase", ["queued", "sent", "progressing", "half an answer"])
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_csharp_sdk_1365_can_02_a_cancel_arrives_before_and_after_the_first_byte_of_the_answer(
+    revision, phase
+):
+    wire = Wire(revision, "client")
+    call = wire.connection.send("tools/call", {})
+    if phase != "queued":
+        wire.raw()
+    answer = result(call.id, {"x": "y" * 100})
+    if phase == "progressing":
+        wire.take(progress(call.id, 1))
+    elif phase == "half an answer":
+        wire.take(answer[:50])
+    assert call.cancel("stop") is True
+    told = [m["params"] for m in wire.written() if m.get("method") == "notifications/cancelled"]
+    assert told == ([] if phase == "queued" else [{"requestId": call.id, "reason": "stop"}])
+    if phase == "half an answer":
+        assert kinds(wire.take(answer[50:])) == ["LateResponse"]
+    assert outcome(call) == "cancelled"
+
+
+def test_rust_sdk_1193_can_18_a_cancel_waits_for_no_byte_of_the_peer(on_loop):
+    async def main():
+        async with turnout.Router(timeout=None, max_timeout=None) as router:
+            pa, pb = await pair(router)
+            pb.pause_writing()
+            call = pa.send("tools/call")
+            waiter = asyncio.ensure_future(call.wait_ended())
+            await asyncio.sleep(0)
+            assert call.cancel("stop") is True
+            assert call.done()
+            await waiter
+            with pytest.raises(turnout.CallCancelled):
+                await call
+
+    on_loop(main())
+
+
+@pytest.mark.parametrize("phase", ["begun", "progressing", "many"])
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_rust_sdk_857_k4_a_client_that_goes_away_leaves_no_handler_running(on_loop, revision, phase):
+    async def main():
+        async with turnout.Router() as router:
+            pa, pb = await pair(router)
+            pa.set_rules(revision, "client")
+            pb.set_rules(revision, "server")
+            wanted = 20 if phase == "many" else 1
+            begun, stopped, counts = asyncio.Event(), asyncio.Event(), {"begun": 0, "stopped": 0}
+
+            @pb.on_request("hold")
+            async def hold(request):
+                if phase == "progressing":
+                    request.progress(1)
+                counts["begun"] += 1
+                if counts["begun"] == wanted:
+                    begun.set()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    counts["stopped"] += 1
+                    if counts["stopped"] == wanted:
+                        stopped.set()
+
+            calls = [pa.send("hold") for _ in range(wanted)]
+            await begun.wait()
+            pa.abort()
+            await stopped.wait()
+            assert {call.record.outcome for call in calls} == {"closed"}
+            theirs = router.records.query(direction="inbound")
+            assert {(r.outcome, r.cancelled_by) for r in theirs} == {("peer_closed", "disconnect")}
+
+    on_loop(main())
+
+
+def test_effect_7131_can_14_a_cancel_of_nothing_does_not_silence_the_next_request_of_that_id():
+    wire = Wire(role="server")
+    wire.take(cancelled(5), cancelled(5))
+    asked = wire.ask(5)
+    assert asked.cancelled is False
+    asked.respond({"heard": 1})
+    assert wire.written() == [{"jsonrpc": "2.0", "id": 5, "result": {"heard": 1}}]
+
+
+def test_python_sdk_1830_x_07_the_end_of_a_connection_does_not_look_like_a_cancel_of_the_callers(on_loop):
+    async def main():
+        async with turnout.Router() as router:
+            pa, pb = await pair(router)
+            pb.on_request("hold")(hold)
+            call = pa.send("hold")
+            task = asyncio.ensure_future(call.wait_ended())
+            await asyncio.sleep(0)
+            pb.abort()
+            await task
+            with pytest.raises(turnout.PeerLost) as lost:
+                await call
+            assert not isinstance(lost.value, (asyncio.CancelledError, turnout.CallCancelled))
+            assert not call.cancelled()
+
+    async def hold(request):
+        await asyncio.Event().wait()
 
     on_loop(main())

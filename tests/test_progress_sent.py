@@ -7,13 +7,13 @@ import json
 import pytest
 
 import turnout
-from wire import MODERN, REVISIONS, Raw, Wire, frame
+from wire import MODERN, REVISIONS, Raw, Wire, cancelled, frame
 
 
 @pytest.mark.parametrize(
     "token", ["t", "", 7, -1, Raw('"\\u00e4"'), Raw("123456789012345678901234567890"), "7"]
 )
-def test_prg_01_prg_20_the_token_is_echoed_as_it_came(token):
+def test_prg_01_the_token_is_echoed_as_it_came(token):
     wire = Wire()
     asked = wire.ask(1, token=token)
     assert asked.progress(1) == "sent"
@@ -31,7 +31,7 @@ def test_prg_02_a_token_of_another_type_counts_as_none(token):
     assert asked.respond({}) is True
 
 
-def test_prg_05_with_and_without_total():
+def test_prg_05_prg_14_with_and_without_total():
     wire = Wire()
     asked = wire.ask(1, token="t")
     asked.progress(1, 10)
@@ -93,7 +93,7 @@ def test_prg_17_a_result_does_not_share_a_write_with_its_progress():
     assert b'"id":1' in second
 
 
-def test_prg_16_progress_waits_for_a_full_transport_and_the_newest_stands():
+def test_prg_13_prg_16_progress_waits_for_a_full_transport_and_the_newest_stands():
     wire = Wire()
     asked = wire.ask(1, token="t")
     wire.connection.pause_writing()
@@ -155,7 +155,7 @@ def test_prg_09_a_message_of_ours_is_bounded_and_stands_on_one_line():
     assert json.loads(raw)["params"]["message"] == "a\r\nb\x00ccccc"
 
 
-def test_prg_20_an_escaped_token_is_echoed_escaped():
+def test_prg_01_an_escaped_token_is_echoed_escaped():
     wire = Wire()
     (asked,) = wire.take(
         frame(id=1, method="tools/call", params={"_meta": {"progressToken": Raw('"\\u0041\\/"')}})
@@ -163,3 +163,42 @@ def test_prg_20_an_escaped_token_is_echoed_escaped():
     asked.progress(1)
     assert rb'"progressToken":"\u0041\/"' in wire.raw()
     assert asked.progress_token == "A/"
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_prg_10_progress_is_not_sent_by_hand(revision):
+    wire = Wire(revision, "server")
+    wire.ask(1, token="t")
+    for token in ("t", "made up"):
+        with pytest.raises(turnout.NotAllowed, match="by hand"):
+            wire.connection.notify("notifications/progress", {"progressToken": token, "progress": 1})
+    assert wire.written() == []
+
+
+def test_prg_15_prg_11_the_tokens_that_serve_are_those_of_the_requests_in_flight():
+    wire = Wire()
+    asked = [wire.ask(n, token=f"t{n}") for n in range(6)]
+    asked[0].respond({})
+    asked[1].fail(-1, "no")
+    asked[2].stopped()
+    wire.take(cancelled(3))
+    wire.raw()
+    assert [request.progress(1) for request in asked] == ["over", "over", "sent", "over", "sent", "sent"]
+    assert [m["params"]["progressToken"] for m in wire.written()] == ["t2", "t4", "t5"]
+    assert wire.connection.in_flight[1] == 3
+
+
+def test_prg_12_nobody_has_to_report_anything():
+    wire = Wire()
+    wire.ask(1, token="t").respond({})
+    assert [m["id"] for m in wire.written()] == [1]
+
+
+def test_prg_25_k2_under_the_extension_no_progress_follows_the_task():
+    wire = Wire(MODERN, "server")
+    asked = wire.ask(1, token="t")
+    asked.respond({"resultType": "task", "taskId": "t1", "status": "working"})
+    wire.raw()
+    assert asked.progress(1) == "over"
+    assert wire.written() == []
+    assert wire.at_rest

@@ -31,7 +31,9 @@ def ends(wire):
     return calls
 
 
-@pytest.mark.parametrize(("end", "code"), [("peer_closed", None), ("peer_exited", -9), ("closed", None)])
+@pytest.mark.parametrize(
+    ("end", "code"), [("peer_closed", None), ("peer_exited", -9), ("peer_silent", None), ("closed", None)]
+)
 def test_x_07_a_caller_can_tell_every_end_from_every_other(end, code):
     wire = Wire()
     calls = ends(wire)

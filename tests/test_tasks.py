@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 import turnout
-from wire import LEGACY, MODERN, Raw, Wire, error, notification, outcome, progress, result
+from turnout.records import log_cancel, to_json
+from wire import LEGACY, MODERN, Raw, Wire, notification, outcome, progress, result
 
 TASK = {"name": "t", "task": {"ttl": 60_000}}
 
@@ -14,16 +17,12 @@ def created(id, task="t1", **more):
     return result(id, {"task": {"taskId": task, "status": "working", **more}})
 
 
-def extension(id, task="t1"):
-    return result(id, {"resultType": "task", "taskId": task, "status": "working"})
+def extension(id, task="t1", **more):
+    return result(id, {"resultType": "task", "taskId": task, "status": "working", **more})
 
 
 def client(**choices):
     return Wire("2025-11-25", "client", **choices)
-
-
-def methods(wire):
-    return [(m.get("method"), m.get("params", {}).get("taskId")) for m in wire.written()]
 
 
 def test_prg_18_prg_19_tsk_14_the_token_outlives_the_answer_until_a_terminal_status():
@@ -45,12 +44,17 @@ def test_prg_18_prg_19_tsk_14_the_token_outlives_the_answer_until_a_terminal_sta
 
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
 @pytest.mark.parametrize("source", ["notification", "tasks/get"])
-def test_prg_21_tsk_41_tsk_43_either_source_of_a_terminal_status_frees_the_token(status, source):
-    wire = client()
+@pytest.mark.parametrize(("revision", "answer", "told"), [
+    (LEGACY[-1], created, "notifications/tasks/status"), (MODERN, extension, "notifications/tasks"),
+])  # fmt: skip
+def test_prg_21_tsk_41_tsk_43_tsx_21_tsx_49_tsx_50_either_source_of_a_terminal_status_frees_the_task(
+    status, source, revision, answer, told
+):
+    wire = Wire(revision, "client")
     call = wire.call(params=TASK)
-    wire.take(created(call.id))
+    wire.take(answer(call.id))
     if source == "notification":
-        wire.take(notification("notifications/tasks/status", {"taskId": "t1", "status": status}))
+        wire.take(notification(told, {"taskId": "t1", "status": status}))
     else:
         poll = wire.call("tasks/get", {"taskId": "t1"})
         wire.take(result(poll.id, {"taskId": "t1", "status": status}))
@@ -92,80 +96,6 @@ def test_tsk_44_a_strange_time_to_live_harms_nothing(ttl):
     assert wire.at_rest
 
 
-def test_can_06_tsk_07_a_task_is_cancelled_by_tasks_cancel_before_during_and_after():
-    before = client()
-    call = before.call(params=TASK)
-    call.cancel("early")
-    assert before.written() == []
-    (late,) = before.take(created(call.id, "t9"))
-    assert type(late) is turnout.LateResponse
-    assert methods(before) == [("tasks/cancel", "t9")]
-    assert before.counts["late_tasks_cancelled"] == 1
-
-    after = client()
-    call = after.call(params=TASK)
-    after.take(created(call.id, "t8"))
-    assert call.cancel("late") is True
-    assert call.cancel("again") is False
-    assert methods(after) == [("tasks/cancel", "t8")]
-    assert call.record.cancel_written is True
-
-
-def test_k6_a_cancel_that_races_with_the_task_becomes_tasks_cancel():
-    for wire, answer in ((client(), created), (Wire(MODERN, "client"), extension)):
-        call = wire.call(params=TASK)
-        call.cancel("stop")
-        wire.raw()
-        wire.take(answer(call.id, 'odd "id" \u00e4'))
-        assert methods(wire) == [("tasks/cancel", 'odd "id" \u00e4')]
-        assert outcome(call) == "cancelled"
-        assert call.record.late_response == "result"
-
-
-def test_k6_the_same_after_a_timeout():
-    wire = Wire(MODERN, "client")
-    call = wire.call(timeout=1)
-    wire.later(2)
-    wire.raw()
-    wire.take(extension(call.id))
-    assert methods(wire) == [("tasks/cancel", "t1")]
-
-
-def test_k6_can_be_switched_off():
-    wire = Wire(MODERN, "client", cancel_late_tasks=False)
-    call = wire.call()
-    call.cancel()
-    wire.raw()
-    wire.take(extension(call.id))
-    assert wire.written() == []
-
-
-@pytest.mark.parametrize("revision", LEGACY[:3])
-def test_k6_no_tasks_are_cancelled_where_the_revision_has_none(revision):
-    wire = Wire(revision, "client")
-    call = wire.call()
-    call.cancel()
-    wire.raw()
-    wire.take(created(call.id))
-    assert wire.written() == []
-
-
-def test_tsx_11_a_task_of_the_extension_is_not_cancelled_by_the_notification():
-    wire = Wire(MODERN, "client")
-    call = wire.call()
-    wire.take(extension(call.id))
-    assert outcome(call) == "result"
-    wire.raw()
-    assert call.cancel("stop") is True
-    (sent,) = wire.written()
-    assert (sent["method"], sent["params"]["taskId"]) == ("tasks/cancel", "t1")
-    assert call.cancel("again") is False
-    wire.take(
-        result(sent["id"]), notification("notifications/tasks", {"taskId": "t1", "status": "cancelled"})
-    )
-    assert wire.at_rest
-
-
 def test_tsx_58_tsx_60_each_era_knows_its_own_shape_only():
     wire = client()
     call = wire.call(params=TASK)
@@ -189,27 +119,26 @@ def test_tsx_03_tsx_04_a_task_answers_a_supported_request_only(method):
     assert (call.exception() is None) is (method == "tools/call")
 
 
-@pytest.mark.parametrize("answer", [lambda id: result(id), lambda id: error(id, -32602)])
-def test_the_answer_to_our_tasks_cancel_is_taken_in_silence(answer):
+def test_tsk_13_a_terminal_status_is_the_last_word():
     wire = client()
     call = wire.call(params=TASK)
     wire.take(created(call.id))
-    call.cancel()
-    (sent,) = wire.written()
-    assert wire.take(answer(sent["id"])) == []
-    wire.take(notification("notifications/tasks/status", {"taskId": "t1", "status": "cancelled"}))
-    assert wire.at_rest
+    for status in ("completed", "working", "cancelled"):
+        wire.take(notification("notifications/tasks/status", {"taskId": "t1", "status": status}))
+        assert wire.at_rest
+    wire.take(progress(call.id, 1))
+    assert call.latest is None
+    assert call.cancel() is False
 
 
-def test_tsk_27_tsx_16_a_task_may_complete_after_its_cancel():
+def test_tsk_34_a_task_is_named_by_its_own_id_whatever_meta_says():
     wire = client()
     call = wire.call(params=TASK)
     wire.take(created(call.id))
-    call.cancel("stop")
-    wire.take(notification("notifications/tasks/status", {"taskId": "t1", "status": "completed"}))
-    assert outcome(call) == "result"
-    assert call.record.cancel_requested is not None
-    assert wire.connection.entries()["tokens"] == 0
+    meta = {"io.modelcontextprotocol/related-task": {"taskId": "t1"}}
+    poll = wire.call("tasks/get", {"taskId": "other"})
+    wire.take(result(poll.id, {"taskId": "other", "status": "completed", "_meta": meta}))
+    assert wire.connection.entries()["tokens"] == 1
 
 
 def test_tsk_16_a_blocked_tasks_result_is_cancelled_without_the_task():
@@ -222,13 +151,96 @@ def test_tsk_16_a_blocked_tasks_result_is_cancelled_without_the_task():
     assert wire.connection.entries()["tokens"] == 1
 
 
-def test_tsk_22_the_end_of_the_connection_frees_tasks_too():
+def test_x_08_the_end_of_the_connection_frees_tasks_too():
     wire = client()
     call = wire.call(params=TASK)
     wire.take(created(call.id))
     wire.connection.end("peer_closed")
     assert outcome(call) == "result"
     assert wire.at_rest
+
+
+@pytest.mark.parametrize("source", ["notification", "tasks/get"])
+@pytest.mark.parametrize(("revision", "answer", "name"), [
+    (LEGACY[-1], created, "ttl"), (MODERN, extension, "ttlMs"),
+])  # fmt: skip
+def test_tsk_44_tsk_45_tsk_48_tsx_34_tsx_36_the_time_to_live_that_was_told_last_counts(
+    source, revision, answer, name
+):
+    wire = Wire(revision, "client")
+    call = wire.call(params=TASK)
+    told = {"taskId": "t1", "status": "working"}
+    wire.take(answer(call.id, ttl=1000, ttlMs=1000))
+
+    def tell(ttl):
+        if source == "notification":
+            method = "notifications/tasks" if revision == MODERN else "notifications/tasks/status"
+            wire.take(notification(method, {**told, name: ttl}))
+        else:
+            poll = wire.call("tasks/get", {"taskId": "t1"})
+            wire.take(result(poll.id, {**told, name: ttl}))
+
+    wire.later(0.9)
+    tell(5000)
+    wire.later(4)
+    assert wire.connection.entries()["tokens"] == 1
+    tell(None)
+    wire.later(1000)
+    assert wire.connection.entries()["tokens"] == 1
+    tell(1_000_000)
+    assert wire.connection.entries()["tokens"] == 1
+    tell(3000)
+    wire.later(0.2)
+    assert wire.at_rest
+
+
+@pytest.mark.parametrize(("revision", "answer"), [(LEGACY[-1], created), (MODERN, extension)])
+def test_tsk_60_tsx_23_the_record_links_the_request_its_token_and_its_task(revision, answer):
+    wire = Wire(revision, "client")
+    call, late, plain = wire.call(params=TASK), wire.call(params=TASK), wire.call(params=TASK)
+    late.cancel()
+    wire.take(answer(call.id, 'odd "id"'), answer(late.id, "t2"), result(plain.id, {"content": []}))
+    assert (call.record.id, call.record.token, call.record.task) == (call.id, call.id, 'odd "id"')
+    assert (late.record.task, plain.record.task) == ("t2", None)
+    assert json.loads(to_json(call.record))["task"] == 'odd "id"'
+
+
+def test_tsx_58_a_legacy_server_makes_no_task_of_the_extensions_shape():
+    wire = Wire(LEGACY[-1], "server")
+    asked = wire.ask(1, token="t", **TASK)
+    asked.respond({"resultType": "task", "taskId": "t1", "status": "working"})
+    assert asked.progress(1) == "over"
+    assert asked.record.task is None
+    assert wire.at_rest
+
+
+def test_tsx_57_no_log_line_names_a_task(caplog):
+    """A task's id may be what opens it to anyone."""
+    for revision, answer in ((LEGACY[-1], created), (MODERN, extension)):
+        wire = Wire(revision, "client")
+        wire.connection.follow_records(lambda records: [log_cancel(record) for record in records])
+        during, after = wire.call(params=TASK), wire.call(params=TASK)
+        with caplog.at_level("DEBUG"):
+            wire.take(answer(after.id, "secret-task"))
+            during.cancel("stop")
+            after.cancel("stop")
+            wire.take(answer(during.id, "secret-task"))
+            log_cancel(after.record)
+        assert during.record.task == after.record.task == "secret-task"
+    assert "stop" in caplog.text
+    assert "secret-task" not in caplog.text
+    assert "secret-task" not in repr(after.record) + repr(after)
+
+
+def test_tsk_59_the_record_of_a_request_that_became_a_task_says_so():
+    wire = Wire(LEGACY[-1], "server")
+    for token in (None, "t"):
+        asked = wire.ask(1, token=token, **TASK)
+        asked.respond({"task": {"taskId": "t7", "status": "working"}})
+        assert (asked.record.outcome, asked.record.task) == ("result", "t7")
+    ordinary = wire.ask(2)
+    ordinary.respond({"task": {"taskId": "not one"}})
+    assert ordinary.record.task is None
 
 
 def test_tsk_08_a_task_id_that_is_no_string_is_no_task():
@@ -272,11 +284,26 @@ def test_prg_18_progress_of_the_task_reaches_the_callbacks_of_its_call_until_the
     assert seen == [1, 2, 3]
 
 
-def test_prg_18_prg_21_a_server_keeps_the_token_of_a_task_it_made_until_it_says_so():
+def test_prg_18_prg_20_prg_21_tsk_14_a_server_keeps_the_token_of_a_task_it_made_until_it_says_so():
     wire = Wire(LEGACY[-1], "server")
     asked = wire.ask(1, token="t", **TASK)
+    asked.progress(1)
     asked.respond({"task": {"taskId": "t1", "status": "working"}})
-    assert asked.progress(1) == "sent"
+    assert asked.progress(2) == "sent"
     assert asked.finish_task() is True
-    assert asked.progress(2) == "over"
+    assert asked.progress(3) == "over"
     assert asked.finish_task() is False
+    told = [m["params"] for m in wire.written() if m.get("method") == "notifications/progress"]
+    assert told == [{"progressToken": "t", "progress": 1}, {"progressToken": "t", "progress": 2}]
+    assert wire.at_rest
+
+
+@pytest.mark.parametrize("chosen", [None, True, False])
+@pytest.mark.parametrize(("revision", "answer"), [(LEGACY[-1], created), (MODERN, extension)])
+def test_k2_progress_of_a_task_goes_by_the_era_unless_chosen(revision, answer, chosen):
+    wire = Wire(revision, "client", **({} if chosen is None else {"task_progress": chosen}))
+    call = wire.call(params=TASK)
+    wire.take(progress(call.id, 1), answer(call.id), progress(call.id, 2))
+    goes_on = revision == LEGACY[-1] if chosen is None else chosen
+    assert call.latest.progress == (2 if goes_on else 1)
+    assert wire.counts["late_progress"] == (0 if goes_on else 1)

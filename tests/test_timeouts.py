@@ -73,6 +73,27 @@ def test_tmo_03_without_a_word_there_is_a_default():
     assert outcome(call) == "idle_timeout"
 
 
+@pytest.mark.parametrize("clock", ["timeout", "max_timeout"])
+def test_tmo_03_tmo_11_the_routers_defaults_hold_for_both_sides(on_loop, clock):
+    async def main():
+        async with turnout.Router(**{"timeout": None, "max_timeout": None, clock: 0.02}) as router:
+            a, b = turnout.memory()
+            client, server = await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+
+            @router.on_request("*")
+            async def never(request):
+                await asyncio.Event().wait()
+
+            for peer, method in ((client, "tools/call"), (server, "sampling/createMessage")):
+                with pytest.raises(turnout.CallTimedOut) as caught:
+                    await peer.send(method)
+                assert caught.value.record.outcome == clock.replace("timeout", "idle_timeout").replace(
+                    "max_idle_timeout", "max_timeout"
+                )
+
+    on_loop(main())
+
+
 def test_tmo_07_two_calls_two_deadlines():
     wire = Wire()
     slow, fast = wire.call(timeout=10), wire.call(timeout=2)
@@ -153,7 +174,7 @@ def test_tmo_10_x_07_the_error_says_which_clock_it_was():
 @pytest.mark.parametrize("code", [-32001, -32000, -32800, -32603, 408])
 def test_tmo_12_rid_24_a_peers_error_that_looks_like_ours_is_still_the_peers(code):
     """Peers do answer like this; in other libraries it cannot be told from the local end."""
-    wire = Wire()
+    wire = Wire(MODERN, "client")
     ours = wire.call(timeout=1, max_timeout=None)
     wire.later(2)
     with pytest.raises(turnout.CallTimedOut) as timed_out:

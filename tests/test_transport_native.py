@@ -19,7 +19,7 @@ import asyncio, os, sys
 import turnout
 
 async def main():
-    async with turnout.Router() as router:
+    async with turnout.Router(close_timeout=0.1) as router:
         @router.on_request("echo")
         async def echo(request):
             return request.params
@@ -30,6 +30,14 @@ async def main():
                 request.progress(step, total=request.params["steps"], message="m" * 100)
                 await asyncio.sleep(0)
             return "reported"
+
+        @router.on_request("ignore")
+        async def ignore(request):
+            request.progress(1)
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:
+                await asyncio.sleep(600)
 
         @router.on_request("die")
         async def die(request):
@@ -92,7 +100,7 @@ def kind(request):
     return request.param
 
 
-def test_many_round_trips(loop_kind, kind, tmp_path):
+def test_trm_23_many_round_trips(loop_kind, kind, tmp_path):
     """Every answer belongs to its request, and the records name the transport."""
 
     async def main():
@@ -118,7 +126,7 @@ def test_large_frames(loop_kind, kind, tmp_path):
     run(loop_kind, main())
 
 
-def test_progress_in_order_and_before_the_result(loop_kind, kind, tmp_path):
+def test_trm_23_x_06_progress_in_order_and_before_the_result(loop_kind, kind, tmp_path):
     async def main():
         async with connected(kind, loop_kind, tmp_path) as (_, peer):
             call = peer.send("report", {"steps": 300})
@@ -130,7 +138,7 @@ def test_progress_in_order_and_before_the_result(loop_kind, kind, tmp_path):
     run(loop_kind, main())
 
 
-def test_closing_ends_what_is_in_flight_once(loop_kind, kind, tmp_path):
+def test_trm_23_closing_ends_what_is_in_flight_once(loop_kind, kind, tmp_path):
     async def main():
         async with connected(kind, loop_kind, tmp_path) as (_, peer):
             call = peer.send("no-such-method-answers-later-than-this", {})
@@ -197,5 +205,123 @@ def test_trs_12_the_end_of_stdin_ends_a_server(loop_kind):
             transport = peer._transport
             await peer.close()
             assert transport._process.exited.result() == 0
+
+    run(loop_kind, main())
+
+
+def test_trs_12_a_handler_that_ignores_its_cancel_does_not_keep_a_server(loop_kind):
+    """TRS_12: bounded, though a handler works on."""
+
+    async def main():
+        async with turnout.Router() as router:
+            peer = await router.connect(stdio_server(loop_kind, close_timeout=20), era=None)
+            stuck = peer.send("ignore")
+            async for _ in stuck.progress():
+                break
+            transport = peer._transport
+            await peer.close()
+            assert transport._process.exited.result() == 0
+            assert stuck.record.outcome == "closed"
+
+    run(loop_kind, main())
+
+
+def test_trs_10_what_is_in_flight_when_we_close_ends_by_us(loop_kind):
+    """TRS_10: not by the exit of the server that follows from it."""
+
+    async def main():
+        async with turnout.Router() as router:
+            peer = await router.connect(stdio_server(loop_kind), era=None)
+            calls = [peer.send("ignore") for _ in range(3)]
+            async for _ in calls[-1].progress():
+                break
+            await peer.close()
+            assert {call.record.outcome for call in calls} == {"closed"}
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("binding", ["unix", "tcp"])
+def test_trm_25_sockets_carry_one_message_a_line_as_stdio_does(loop_kind, binding, tmp_path):
+    async def main():
+        async with turnout.Router() as router:
+
+            @router.on_request("echo")
+            async def echo(request):
+                return request.params
+
+            if binding == "unix":
+                await router.serve(turnout.listen_unix(tmp_path / "s"))
+                reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+            else:
+                listener = turnout.listen_tcp("127.0.0.1", 0)
+                await router.serve(listener)
+                reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            writer.write(
+                b'{"jsonrpc":"2.0","id":1,"method":"echo","params":{"a":"1\\n2"}}\n'
+                b'{"jsonrpc":"2.0","id":2,"method":"echo"}\n'
+            )
+            lines = {await reader.readline(), await reader.readline()}
+            assert lines == {
+                b'{"jsonrpc":"2.0","id":1,"result":{"a":"1\\n2"}}\n',
+                b'{"jsonrpc":"2.0","id":2,"result":null}\n',
+            }
+            writer.close()
+
+    run(loop_kind, main())
+
+
+EAGER = """
+import asyncio, sys
+import turnout
+
+async def main():
+    async with turnout.Router() as router:
+        turnout.serve_opening(router, name="eager")
+        client = await router.connect(turnout.own_stdio(), era=None)
+        try:
+            client.send("roots/list")
+        except turnout.NotAllowed:
+            print("held", flush=True)
+        opened = asyncio.Event()
+        client.on_notification("notifications/initialized")(lambda _: opened.set())
+        await opened.wait()
+        client.send("roots/list")
+        await client.wait_lost()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("binding", ["stdio", "unix"])
+def test_png_14_a_server_holds_its_requests_back_until_it_was_opened(loop_kind, binding, tmp_path):
+    async def main():
+        async with turnout.Router() as here, turnout.Router() as there:
+            asked, said = asyncio.Event(), []
+
+            @here.on_request("roots/list")
+            async def roots(request):
+                asked.set()
+                return {"roots": []}
+
+            if binding == "stdio":
+                environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+                target = turnout.stdio(sys.executable, "-c", EAGER, env=environment, stderr=said.append)
+            else:
+                turnout.serve_opening(there, name="eager")
+
+                def accepted(peer):
+                    try:
+                        peer.send("roots/list")
+                    except turnout.NotAllowed:
+                        said.append("held")
+                    peer.on_notification("notifications/initialized")(lambda _: peer.send("roots/list"))
+
+                await there.serve(turnout.listen_unix(tmp_path / "s"), accepted)
+                target = turnout.unix(tmp_path / "s")
+            peer = await here.connect(target, era="legacy")
+            await asked.wait()
+            assert said == ["held"]
+            assert peer.is_open
 
     run(loop_kind, main())

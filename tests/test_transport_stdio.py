@@ -226,7 +226,7 @@ def test_a_server_that_closes_its_input_only_is_lost_at_the_next_write(loop_kind
     run(loop_kind, main())
 
 
-def test_trs_10_a_server_that_ignores_eof_is_terminated(loop_kind):
+def test_trs_10_tmo_02_a_server_that_ignores_eof_is_terminated(loop_kind):
     """TRS_10: SIGTERM after the wait."""
 
     async def main():

@@ -1,8 +1,9 @@
-"""The official SDK's dispatcher at both ends, and FastMCP's proxy, wired the way the SDK wires them."""
+"""Dispatchers under the official SDK at both ends, its own or another, and FastMCP's proxy, wired as the SDK does."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 Context = DispatchContext[TransportContext]
 Dispatcher = JSONRPCDispatcher[TransportContext]
+Make = Callable[[Any, Any], Dispatcher]
 
 
 async def ignore(_context: Context, _method: str, _params: Any) -> None:
@@ -29,11 +31,11 @@ async def refuse(_context: Context, method: str, _params: Any) -> dict[str, Any]
 
 
 @contextlib.asynccontextmanager
-async def memory(on_request: OnRequest) -> AsyncGenerator[Dispatcher, None]:
+async def memory(make: Make, on_request: OnRequest) -> AsyncGenerator[Dispatcher, None]:
     """A client's dispatcher whose server is a dispatcher in the same loop, over the SDK's memory streams."""
     async with create_client_server_memory_streams() as (near, far), anyio.create_task_group() as group:
-        client: Dispatcher = JSONRPCDispatcher(near[0], near[1])
-        server: Dispatcher = JSONRPCDispatcher(far[0], far[1])
+        client = make(near[0], near[1])
+        server = make(far[0], far[1])
         await group.start(server.run, on_request, ignore)
         await group.start(client.run, refuse, ignore)
         yield client
@@ -41,7 +43,7 @@ async def memory(on_request: OnRequest) -> AsyncGenerator[Dispatcher, None]:
 
 
 @contextlib.asynccontextmanager
-async def sink() -> AsyncGenerator[tuple[Dispatcher, MessageStream], None]:
+async def sink(make: Make) -> AsyncGenerator[tuple[Dispatcher, MessageStream], None]:
     """A client's dispatcher whose messages are taken and dropped; and the far end, to be closed."""
     async with create_client_server_memory_streams() as (near, far), anyio.create_task_group() as group:
 
@@ -50,7 +52,7 @@ async def sink() -> AsyncGenerator[tuple[Dispatcher, MessageStream], None]:
                 async for _ in far[0]:
                     pass
 
-        client: Dispatcher = JSONRPCDispatcher(near[0], near[1])
+        client = make(near[0], near[1])
         await group.start(client.run, refuse, ignore)
         group.start_soon(drop)
         yield client, far
@@ -58,20 +60,20 @@ async def sink() -> AsyncGenerator[tuple[Dispatcher, MessageStream], None]:
 
 
 @contextlib.asynccontextmanager
-async def stdio(command: list[str]) -> AsyncGenerator[Dispatcher, None]:
+async def stdio(make: Make, command: list[str]) -> AsyncGenerator[Dispatcher, None]:
     """A client's dispatcher whose server is a child process, over the SDK's stdio transport."""
     server = StdioServerParameters(command=command[0], args=command[1:])
     async with stdio_client(server) as streams, anyio.create_task_group() as group:
-        client: Dispatcher = JSONRPCDispatcher(streams[0], streams[1])
+        client = make(streams[0], streams[1])
         await group.start(client.run, refuse, ignore)
         yield client
         group.cancel_scope.cancel()
 
 
-async def serve(on_request: OnRequest) -> None:
+async def serve(make: Make, on_request: OnRequest) -> None:
     """A server's dispatcher on our own stdin and stdout, until stdin ends."""
     async with stdio_server() as (read, write):
-        server: Dispatcher = JSONRPCDispatcher(read, write)
+        server = make(read, write)
         await server.run(on_request, ignore)
 
 

@@ -34,6 +34,7 @@ from turnout.errors import (
     RequestError,
 )
 from turnout.handlers import DROP
+from turnout.heartbeat import Ping
 from turnout.opening import serve_opening
 from turnout.peer import Peer
 from turnout.records import Records
@@ -63,6 +64,7 @@ __all__ = [
     "OpeningFailed",
     "Peer",
     "PeerLost",
+    "Ping",
     "Progress",
     "ProgressIterator",
     "Record",

@@ -14,6 +14,7 @@ __all__ = [
     "Call",
     "Clock",
     "Connection",
+    "Flights",
     "Input",
     "LateProgress",
     "LateResponse",
@@ -146,7 +147,7 @@ class Record:
         """The name of the other end."""
     @property
     def transport(self) -> str:
-        """`"stdio"`, `"unix"`, `"tcp"` or `"memory"`."""
+        """`"stdio"`, `"unix"`, `"tcp"`, `"memory"`, or `"streams"` for the SDK's."""
     @property
     def direction(self) -> Literal["outbound", "inbound"]: ...
     @property
@@ -177,6 +178,7 @@ class Record:
             "max_timeout",
             "peer_closed",
             "peer_exited",
+            "peer_silent",
             "closed",
         ]
         | None
@@ -200,6 +202,9 @@ class Record:
         """Who asked for it."""
     @property
     def cancel_reason(self) -> str | None: ...
+    @property
+    def task(self) -> str | None:
+        """The id of the task that it became (TSK-60); None where it became none."""
     @property
     def cancel_written(self) -> bool:
         """Whether the peer was told."""
@@ -315,8 +320,8 @@ class Call:
     def resume(self) -> None:
         """Let the idle clock run on."""
     @property
-    def id(self) -> int:
-        """The request id, which is its progress token, too."""
+    def id(self) -> int | str:
+        """The request id, which is its progress token, too: an int, unless the caller chose a str."""
     @property
     def method(self) -> str: ...
     @property
@@ -353,6 +358,11 @@ class Request:
         """Wait for the cancel; gives its reason, or None."""
     def raise_if_cancelled(self) -> None:
         """Raise `RequestCancelled` if it was cancelled: for handlers that poll."""
+    def on_cancel(self, callback: Callable[[str | None], object]) -> None:
+        """Call `callback(reason)` at the cancel, in place of stopping the handler's task; at once if it came.
+
+        A plain function, called in a callback of the loop.
+        """
     def decline_cancel(self) -> None:
         """Opt out of being stopped: a cancel shows as `cancelled` only (CAN-16)."""
     def progress(
@@ -397,7 +407,8 @@ class Request:
             params: as for `respond`, or None.
 
         Raises:
-            NotAllowed: the subscription was not acknowledged yet.
+            NotAllowed: the subscription was not acknowledged yet, or the notification belongs to another
+                request (SUB-17).
 
         """
     def finish_task(self) -> bool:
@@ -520,6 +531,8 @@ class Connection:
         progress: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
         scope: _Joinable | None = None,
+        request_id: int | str | None = None,
+        tell: bool = True,
     ) -> Call:
         """Send a request: a plain function that registers and encodes it; the loop's turn writes it.
 
@@ -533,16 +546,23 @@ class Connection:
                 one of its own (PRG-01, PRG-04).
             on_progress: called with every update; None for nothing.
             scope: a `Scope` that the call joins; None for none.
+            request_id: an id of the caller's own; None for the next number that no such id looks like.
+            tell: whether the peer is told of a cancel or a timeout (CAN-01); False for requests that the
+                protocol does not let anyone cancel.
 
         Raises:
             ConnectionClosed: the connection is over.
             LimitExceeded: `max_outbound` or `max_output_bytes` is reached.
             NotAllowed: the revision in force forbids it, or the token is in use.
-            TypeError: `params` cannot be encoded.
+            TypeError: `params` cannot be encoded, or `request_id` is neither int nor str.
+            ValueError: a request with this id is in flight.
 
         """
     def notify(self, method: str, params: object = None) -> None:
-        """Send a notification; arguments and errors as for `send`."""
+        """Send a notification; arguments and errors as for `send`.
+
+        Cancels and progress are not sent so: `Call.cancel` and `Request.progress` know what is in flight.
+        """
     def take(
         self, data: bytes
     ) -> list[Request | Notification | LateResponse | LateProgress | Unmatched | Refused]:
@@ -578,7 +598,7 @@ class Connection:
         """Seconds until `expire` has something to do, or None."""
     def end(
         self,
-        outcome: Literal["closed", "peer_closed", "peer_exited"] = "closed",
+        outcome: Literal["closed", "peer_closed", "peer_exited", "peer_silent"] = "closed",
         *,
         exit_code: int | None = None,
     ) -> None:
@@ -595,6 +615,7 @@ class Connection:
         role: Literal["either", "client", "server"] = "either",
         *,
         request_meta: Mapping[str, Any] | None = None,
+        opened: bool = True,
     ) -> None:
         """Set the negotiated revision and our role in it.
 
@@ -602,17 +623,30 @@ class Connection:
             revision: one of the five dates.
             role: our part; `"either"` lets pass what only one may do.
             request_meta: members for the `_meta` of every request; None for none.
+            opened: False while the handshake of a legacy revision goes on: nothing but `ping` is asked before
+                `notifications/initialized` came, or before this is called again (PNG-13, PNG-14).
 
         Raises:
             ValueError: an unknown revision or role.
 
         """
-    def choose(self, **choices: bool) -> None:
-        """Switch a decision where the protocol's sources disagree (K1, K4, K5, K6).
+    def declare_tasks(self, *, ours: set[str] | None = None, theirs: set[str] | None = None) -> None:
+        """Say which requests become tasks under 2025-11-25, as both sides declared it (TSK-01 to TSK-04).
 
         Args:
-            choices: `listen_end_sends_cancelled`, `disconnect_cancels`, `progress_must_increase`,
-                `cancel_discover`, `cancel_late_tasks`.
+            ours: those of `tools/call`, `sampling/createMessage` and `elicitation/create` that we take as
+                tasks, and `tasks/cancel` if we take that; None where it is not known, and then all.
+            theirs: what the peer takes, likewise. A request that the peer does not take as a task is refused
+                with a `task` member.
+
+        """
+    def choose(self, **choices: bool) -> None:
+        """Switch a decision where the protocol's sources disagree (K1, K2, K4, K5, K6).
+
+        Args:
+            choices: `listen_end_sends_cancelled`, `task_progress`, `disconnect_cancels`,
+                `progress_must_increase`, `cancel_discover`, `cancel_late_tasks`; the README says what each
+                decides; and `answer_ping`: off, a `ping` is handed over.
 
         """
     def observe(self, methods: Iterable[str] | None) -> None:
@@ -649,6 +683,147 @@ class Connection:
         """Bytes held by tables and buffers."""
     def counters(self) -> dict[str, int]:
         """What this connection counts, beside outcomes."""
+
+@final
+class Flights:
+    """The tables alone: requests in flight on a connection whose messages are objects that others carry.
+
+    No frames, no loop and no deadlines; records, counters and limits as a `Connection`'s. Ids and tokens are
+    typed: `7` and `"7"` are two (X-02). The progress token of a request of ours is its id. A slot is any object:
+    it is kept, handed back, and never called. Every method may be called from any thread.
+
+    Args:
+        name: what records call the other end.
+        transport: what records call the transport.
+        clock: where time comes from; None for the machine's monotonic clock.
+        ledger: where finished records go; None for one of its own.
+        limits: limits by name, of which `max_outbound`, `max_inbound`, `max_id_bytes`, `max_text_bytes` and
+            `max_methods` count here; None, or a name left out, for the default.
+        takes_duplicates: whether a request of the peer's whose id is in flight is taken; the newest then is the
+            one that the id names.
+        progress_must_increase: whether progress that does not grow is dropped (PRG-07).
+        takes_any_number: whether progress may be NaN or infinite.
+        declines_cancels: whether the handlers of the peer's requests are told of a cancel and never stopped (CAN-16).
+
+    """
+
+    def __new__(
+        cls,
+        name: str = "peer",
+        transport: str = "streams",
+        *,
+        clock: Clock | None = None,
+        ledger: Ledger | None = None,
+        limits: Mapping[str, int] | None = None,
+        takes_duplicates: bool = False,
+        progress_must_increase: bool = True,
+        takes_any_number: bool = False,
+        declines_cancels: bool = False,
+    ) -> Flights: ...
+    def open(
+        self, method: str, slot: object, wants_progress: bool = False, request_id: int | str | None = None
+    ) -> int | str:
+        """Register a request of ours, before it is written; gives its id.
+
+        Args:
+            method: the method.
+            slot: what hangs on it.
+            wants_progress: whether it carries a progress token: its id (PRG-01).
+            request_id: an id that is not in flight; None for the next number that is not (RID-04).
+
+        Raises:
+            ValueError: `request_id` is in flight.
+            LimitExceeded: `max_outbound` or `max_id_bytes` is reached.
+            ConnectionClosed: it was ended.
+
+        """
+    def written(self, request_id: int | str) -> None:
+        """Note that a request of ours was handed to the transport."""
+    def claim(self, request_id: int | str | None, is_error: bool) -> Any:
+        """Take the peer's answer; gives the slot of the request that it ends, or None (RID-04, CAN-17)."""
+    def advance(
+        self, token: int | str, progress: float, total: float | None = None, message: str | None = None
+    ) -> Any:
+        """Take progress; gives the slot of its request, or None where nothing may come of it (PRG-07, PRG-11)."""
+    def abandon(
+        self,
+        request_id: int | str,
+        outcome: Literal["cancelled", "max_timeout", "peer_closed"],
+        reason: str | None = None,
+    ) -> bool:
+        """End a request of ours from this side; False where it was over. A late answer goes into its record."""
+    def told(self, request_id: int | str) -> None:
+        """Note that the peer was told of that end."""
+    def begin(self, request_id: int | str, method: str, token: int | str | None, slot: object) -> None:
+        """Register a request of the peer's.
+
+        Args:
+            request_id: the peer's id.
+            method: the method.
+            token: the peer's progress token; None where it wants no progress.
+            slot: what hangs on it; its identity tells requests with one id apart.
+
+        Raises:
+            ValueError: the id is in flight, and duplicates are not taken (RID-05).
+            LimitExceeded: `max_inbound` or `max_id_bytes` is reached.
+            ConnectionClosed: it was ended.
+
+        """
+    def handling(self, request_id: int | str) -> Any:
+        """Give the slot of the peer's request that an id names, or None."""
+    def cancel(self, request_id: int | str, reason: str | None = None) -> Any:
+        """Take a cancel of the peer's; gives the slot whose handler is concerned, once, or None (CAN-11 to CAN-16).
+
+        The request stays until `finish`.
+        """
+    def report(
+        self,
+        request_id: int | str,
+        slot: object,
+        progress: float,
+        total: float | None = None,
+        message: str | None = None,
+    ) -> bool:
+        """Note progress of ours; False where it must not be sent: over, or not growing where it must (PRG-07)."""
+    def finish(self, request_id: int | str, slot: object, how: Literal["result", "error", "stopped"]) -> bool:
+        """Take the end of the handler of `slot`; False where there is none.
+
+        Its outcome, or after a cancel its cleanup, follows from `how`.
+        """
+    def end(self, outcome: Literal["closed", "peer_closed"] = "closed") -> list[Any]:
+        """End everything in flight, once; gives the slots of our requests, oldest first (X-09)."""
+    @property
+    def is_over(self) -> bool:
+        """Whether it was ended."""
+    def follow_records(
+        self, follower: Callable[[list[Record]], object] | None, *, every: bool = False
+    ) -> None:
+        """Call `follower(records)` for requests that ended: cancelled ones, or `every` one; None stops it."""
+    def outbound(self) -> dict[int | str, Any]:
+        """Give the slots of our requests in flight, by id, oldest first."""
+    def inbound(self) -> dict[int | str, Any]:
+        """Give the slots of the peer's requests whose handlers are at work, likewise."""
+    @property
+    def name(self) -> str: ...
+    @property
+    def transport(self) -> str: ...
+    @property
+    def ledger(self) -> Ledger: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def max_inbound(self) -> int:
+        """Most requests of the peer's at once."""
+    @property
+    def in_flight(self) -> tuple[int, int]:
+        """Requests in flight: ours, the peer's."""
+    def entries(self) -> dict[str, int]:
+        """Entries in every table that a request can leave behind: all 0 when nothing is in flight (X-08)."""
+    @property
+    def memory(self) -> int:
+        """Bytes held by the tables."""
+    def counters(self) -> dict[str, int]:
+        """What it counts, beside outcomes; frames and bytes stay 0."""
 
 @disjoint_base
 class Relay:

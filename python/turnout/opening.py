@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from turnout._native import Connection
 from turnout.errors import CallTimedOut, InvalidResponse, OpeningFailed, RemoteError, RequestError
 
 if TYPE_CHECKING:
@@ -55,6 +56,17 @@ class Identity:
         return {"name": self.name, "version": self.version or _version()}
 
 
+def taken_as_tasks(capabilities: Any) -> set[str]:
+    """The methods that a side takes as tasks, and `tasks/cancel` if it takes that (tasks, 2025-11-25)."""
+    tasks = capabilities.get("tasks") if isinstance(capabilities, dict) else None
+    if not isinstance(tasks, dict):
+        return set()
+    requests = tasks.get("requests")
+    groups = requests.items() if isinstance(requests, dict) else ()
+    methods = {f"{group}/{name}" for group, names in groups if isinstance(names, dict) for name in names}
+    return methods | ({"tasks/cancel"} if "cancel" in tasks else set())
+
+
 async def open_legacy(peer: Peer, identity: Identity, timeout: float) -> None:
     """Shake hands (lifecycle, 2024-11-05 to 2025-11-25).
 
@@ -67,7 +79,7 @@ async def open_legacy(peer: Peer, identity: Identity, timeout: float) -> None:
         OpeningFailed: the server chose a revision that we do not know, or answered with an error.
 
     """
-    peer.set_rules(LEGACY[0], "client")
+    peer.set_rules(LEGACY[0], "client", opened=False)
     params = {
         "protocolVersion": LEGACY[0],
         "capabilities": identity.capabilities,
@@ -84,6 +96,9 @@ async def open_legacy(peer: Peer, identity: Identity, timeout: float) -> None:
     peer.server_info = result.get("serverInfo")
     peer.server_capabilities = result.get("capabilities") or {}
     peer.instructions = result.get("instructions")
+    peer.declare_tasks(
+        ours=taken_as_tasks(identity.capabilities), theirs=taken_as_tasks(peer.server_capabilities)
+    )
     peer.notify("notifications/initialized")
 
 
@@ -135,6 +150,11 @@ async def open_peer(peer: Peer, identity: Identity, era: Era, timeout: float, pr
         await open_legacy(peer, identity, timeout)
 
 
+def expect_opening(peer: Peer) -> None:
+    """Ask nothing but `ping` of a peer before it opened the connection (PNG-14)."""
+    peer.set_rules(LEGACY[0], "server", opened=False)
+
+
 class Opened:
     """The server's side: answers `initialize` and `server/discover`, and follows the era of each peer.
 
@@ -148,13 +168,21 @@ class Opened:
     def __init__(self, target: Router | Peer, identity: Identity, instructions: str | None = None) -> None:
         self._identity = identity
         self._instructions = {} if instructions is None else {"instructions": instructions}
+        if isinstance(target, Connection):
+            expect_opening(target)
         target.on_request("initialize")(self._initialize)
         target.on_request("server/discover")(self._discover)
 
     async def _initialize(self, request: Request) -> dict[str, Any]:
-        asked = (request.params or {}).get("protocolVersion")
+        params = request.params or {}
+        asked = params.get("protocolVersion")
         revision = asked if asked in LEGACY else LEGACY[0]
-        request.peer.set_rules(revision, "server")
+        # What comes with `notifications/initialized` opens it (PNG-14).
+        request.peer.set_rules(revision, "server", opened=False)
+        request.peer.declare_tasks(
+            ours=taken_as_tasks(self._identity.capabilities),
+            theirs=taken_as_tasks(params.get("capabilities")),
+        )
         return {
             "protocolVersion": revision,
             "capabilities": self._identity.capabilities,
@@ -171,7 +199,8 @@ class Opened:
         request.peer.set_rules(MODERN, "server")
         return {
             "supportedVersions": [MODERN],
-            "capabilities": self._identity.capabilities,
+            # The tasks of 2025-11-25 are not offered beside those of the extension (TSX-61).
+            "capabilities": {k: v for k, v in self._identity.capabilities.items() if k != "tasks"},
             "_meta": {f"{META}serverInfo": self._identity.info},
             **self._instructions,
         }

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import inspect
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
 from turnout._native import Connection, Notification, Request
 from turnout.errors import RequestCancelled, RequestError
 from turnout.handlers import DROP, Handler, Handlers
+from turnout.heartbeat import Heartbeat
 from turnout.records import escaped
 
 if TYPE_CHECKING:
@@ -58,10 +59,11 @@ class Peer(Connection):
         self.error: BaseException | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: Transport | None = None
+        self._heartbeat: Heartbeat | None = None
         self._lost = self._loop.create_future()
         self._closing: asyncio.Task[None] | None = None
         self.set_timeouts(router.timeout, router.max_timeout)
-        self.follow_records(router.on_finished, every=router.records.followed)
+        router.records.hear(self)
         self._apply_handlers()
 
     # ---- the transport's side: turnout.transports.Link ----
@@ -70,6 +72,8 @@ class Peer(Connection):
         """Write to `transport` from now on."""
         self._transport = transport
         self.attach(self._loop, transport.write)
+        if self.router.ping is not None:
+            self._heartbeat = Heartbeat(self, self.router.ping)
 
     def lost(self, error: BaseException | None, *, exit_code: int | None = None) -> None:
         """Take the end of the channel: everything in flight ends, once."""
@@ -81,9 +85,16 @@ class Peer(Connection):
 
     def _gone(self) -> None:
         self.detach()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
         if not self._lost.done():
             self._lost.set_result(None)
         self.router.forget(self)
+
+    @property
+    def missed_pings(self) -> int:
+        """How many of our pings in a row it left without an answer: 0 for a connection that lives (PNG-03)."""
+        return 0 if self._heartbeat is None else self._heartbeat.missed
 
     @property
     def is_open(self) -> bool:
@@ -261,7 +272,7 @@ class Peer(Connection):
         ended = asyncio.Event()
 
         def take(records: list[Record]) -> None:
-            self.router.on_finished(records)
+            self.router.records.take(records)
             ended.set()
 
         self.follow_records(take, every=True)
@@ -273,7 +284,14 @@ class Peer(Connection):
 
     def abort(self) -> None:
         """Close at once, without a word to the peer."""
-        self.end("closed")
+        self._break_off("closed")
+
+    def give_up(self) -> None:
+        """Close at once, because the peer does not answer any more: what is in flight ends as `peer_silent`."""
+        self._break_off("peer_silent")
+
+    def _break_off(self, outcome: Literal["closed", "peer_silent"]) -> None:
+        self.end(outcome)
         if self._transport is not None:
             self._transport.abort()
         self._gone()

@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections import deque
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
+from weakref import WeakSet
 
 import orjson
 
@@ -117,8 +118,15 @@ class Writing:
         self.close()
 
 
+class Source(Protocol):
+    """Where requests end: a connection, or the tables of one."""
+
+    def follow_records(self, follower: Callable[[list[Record]], object], *, every: bool = False) -> None:
+        """Call `follower` with the records of requests that ended: cancelled ones, or every one."""
+
+
 class Records:
-    """Finished records of every connection of a router: a bounded ring, newest kept.
+    """Finished records of any number of connections: a bounded ring, newest kept.
 
     Args:
         ledger: where the native part keeps them.
@@ -128,7 +136,7 @@ class Records:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._followers: list[Following | Writing] = []
-        self.on_first_follower: Callable[[], None] = lambda: None
+        self._sources: WeakSet[Source] = WeakSet()
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self._ledger.records())
@@ -142,9 +150,9 @@ class Records:
         return self._ledger.outcomes()
 
     @property
-    def followed(self) -> bool:
-        """True while somebody follows."""
-        return bool(self._followers)
+    def ledger(self) -> Ledger:
+        """Where the native part keeps them."""
+        return self._ledger
 
     def query(
         self,
@@ -207,9 +215,16 @@ class Records:
         self._join(writing)
         return writing
 
-    def put(self, records: Iterable[Record]) -> None:
-        """Tell the followers."""
+    def hear(self, source: Source) -> None:
+        """Take what ends on `source` from now on; its ledger must be this one."""
+        self._sources.add(source)
+        source.follow_records(self.take, every=bool(self._followers))
+
+    def take(self, records: Iterable[Record]) -> None:
+        """Take records that ended: one log line for each cancel, and word to every follower."""
         for record in records:
+            if record.cancelled_by is not None:
+                log_cancel(record)
             for follower in tuple(self._followers):
                 follower.put(record)
 
@@ -220,7 +235,8 @@ class Records:
 
     def _join(self, follower: Following | Writing) -> None:
         self._followers.append(follower)
-        self.on_first_follower()
+        for source in self._sources:
+            source.follow_records(self.take, every=True)
 
     def _leave(self, follower: Following | Writing) -> None:
         if follower in self._followers:

@@ -216,6 +216,8 @@ class Relay(_native.Relay):
         newest = opening.LEGACY[0] if first.revision == opening.MODERN else first.revision
         asked = params.get("protocolVersion")
         revision = asked if asked in opening.LEGACY and asked <= newest else newest
+        taken = (opening.taken_as_tasks(peer.server_capabilities) for peer in peers)
+        client.declare_tasks(ours=set().union(*taken))
         client.set_rules(revision, "server")
         return {"protocolVersion": revision, "serverInfo": self._info(peers), **_offer(peers)}
 

@@ -7,21 +7,24 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnout import opening
-from turnout._native import Clock, Ledger, Record
+from turnout._native import Clock, Ledger
 from turnout.handlers import Handlers
 from turnout.peer import Peer
-from turnout.records import Records, log_cancel
+from turnout.records import Records
 from turnout.relay import Relay, Upstream
+from turnout.transports.standard import OwnStdioTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from typing_extensions import Self
 
+    from turnout.heartbeat import Ping
     from turnout.relay import Route
     from turnout.transports.base import Link, Listener, Target, Transport
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Peer)
 
 
 class Router:
@@ -37,6 +40,7 @@ class Router:
         name: how we introduce ourselves to peers.
         version: our version, likewise.
         capabilities: what we offer as a client when a connection is opened; None for nothing.
+        ping: when silent peers are pinged; None for never. `turnout.Ping()` for every 30 s (PNG-06).
         clock: where time comes from; None for the machine's monotonic clock.
 
     """
@@ -52,6 +56,7 @@ class Router:
         name: str = "turnout",
         version: str | None = None,
         capabilities: Mapping[str, Any] | None = None,
+        ping: Ping | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.timeout = timeout
@@ -59,10 +64,10 @@ class Router:
         self.close_timeout = close_timeout
         self.limits = dict(limits) if limits is not None else None
         self.identity = opening.Identity(name, version, dict(capabilities or {}))
+        self.ping = ping
         self.clock = clock or Clock()
         self.ledger = Ledger(records)
         self.records = Records(self.ledger)
-        self.records.on_first_follower = self._apply_followers
         self.handlers = Handlers()
         self.handlers.changed = self._apply_handlers
         self.on_request = self.handlers.on_request
@@ -120,7 +125,9 @@ class Router:
             OpeningFailed: it was reached but could not be opened.
 
         """
-        peer = self._adopt(name or target.name, target.kind)
+        peer = self.adopt(Peer, name or target.name, target.kind)
+        if isinstance(target, OwnStdioTarget):
+            self._expect_opening(peer)
         try:
             peer.use(await target.open(peer))
             if era is not None:
@@ -143,7 +150,8 @@ class Router:
         """
 
         def accept(transport: Transport, name: str) -> Link:
-            peer = self._adopt(name, transport.kind)
+            peer = self.adopt(Peer, name, transport.kind)
+            self._expect_opening(peer)
             peer.use(transport)
             if accepted is not None:
                 accepted(peer)
@@ -212,25 +220,19 @@ class Router:
         self._kept.add(task)
         task.add_done_callback(self._kept.discard)
 
-    def on_finished(self, records: list[Record]) -> None:
-        """Take records that ended: one log line for each cancel, and word to every follower."""
-        for record in records:
-            if record.cancelled_by is not None:
-                log_cancel(record)
-        if self.records.followed:
-            self.records.put(records)
-
-    def _adopt(self, name: str, transport: str) -> Peer:
+    def adopt(self, kind: type[P], name: str, transport: str) -> P:
+        """Make a peer of this router's, of a class of its own."""
         if self._closed:
             raise RuntimeError("the router is closed")
-        peer = Peer(self, name, transport)
+        peer = kind(self, name, transport)
         self._peers.add(peer)
         return peer
+
+    def _expect_opening(self, peer: Peer) -> None:
+        """A peer that came to us opens the connection, where openings are answered at all."""
+        if "initialize" in self.handlers.requests:
+            opening.expect_opening(peer)
 
     def _apply_handlers(self) -> None:
         for peer in self._peers:
             peer._apply_handlers()  # noqa: SLF001
-
-    def _apply_followers(self) -> None:
-        for peer in self._peers:
-            peer.follow_records(self.on_finished, every=True)

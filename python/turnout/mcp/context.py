@@ -28,8 +28,10 @@ class Context(Generic[TransportT]):
         dispatcher: where answers, and requests of the handler, go.
         transport: what the transport builder made of the metadata.
         metadata: what the transport attached to the message.
+        scope: what the handler runs in.
         request_id: the peer's id; None for a notification.
         token: the peer's progress token; None where it wants no progress.
+        key: what the id is compared by.
 
     """
 
@@ -39,6 +41,7 @@ class Context(Generic[TransportT]):
         "_token",
         "cancelled",
         "closed",
+        "key",
         "message_metadata",
         "request_id",
         "scope",
@@ -51,18 +54,21 @@ class Context(Generic[TransportT]):
         dispatcher: Dispatcher[TransportT],
         transport: TransportT,
         metadata: MessageMetadata,
+        scope: anyio.CancelScope,
         request_id: RequestId | None = None,
         token: ProgressToken | None = None,
+        key: RequestId | None = None,
     ) -> None:
         self.transport = transport
         self.message_metadata = metadata
         self.request_id = request_id
-        self.scope = anyio.CancelScope()
+        self.scope = scope
         self.cancelled = False
         self.closed = False
         self.stopping = False
         self._dispatcher = dispatcher
         self._token = token
+        self.key = key
         self._cancel_event: anyio.Event | None = None
 
     @property
@@ -125,6 +131,8 @@ class Context(Generic[TransportT]):
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Report progress, if the peer asked for it (PRG-05)."""
         if self._token is None:
+            return
+        if not self.closed and not self._dispatcher.may_report(self, progress, total, message):
             return
         params: dict[str, Any] = {"progressToken": self._token, "progress": progress}
         if total is not None:

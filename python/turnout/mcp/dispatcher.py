@@ -7,9 +7,11 @@ belongs to which request, who is told of a cancel, where progress goes, and how 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, cast
 
 import anyio
 import anyio.lowlevel
@@ -20,13 +22,11 @@ from mcp.shared.jsonrpc_dispatcher import (
     JSONRPCDispatcher,
     TransportT,
     cancelled_request_id_from_params,
-    handler_exception_to_error_data,
     progress_token_from_params,
 )
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 from mcp.shared.transport_context import TransportContext
 from mcp_types import (
-    CONNECTION_CLOSED,
     INTERNAL_ERROR,
     INVALID_REQUEST,
     ErrorData,
@@ -35,34 +35,39 @@ from mcp_types import (
     JSONRPCResponse,
 )
 
+import turnout.mcp
+from turnout._native import Flights
+from turnout.errors import LimitExceeded
 from turnout.mcp.context import Context
+from turnout.mcp.handling import Handling
 from turnout.mcp.library import on_asyncio
-from turnout.mcp.sending import GONE, Sender
 from turnout.mcp.streams import Reader
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from anyio.abc import TaskGroup, TaskStatus
+    from anyio.abc import TaskStatus
     from mcp.shared._stream_protocols import ReadStream, WriteStream
     from mcp.shared.dispatcher import OnNotify, OnNotifyIntercept, OnRequest
     from mcp.shared.jsonrpc_dispatcher import PeerCancelMode
     from mcp.shared.message import MessageMetadata
     from mcp_types import RequestId
 
+    from turnout._native import Ledger
     from turnout.mcp.waiting import Waiting
+    from turnout.records import Records
 
 # The SDK's own, so that those who listen on it go on hearing.
 logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
 
-SHUTDOWN_WRITE_TIMEOUT = 1.0
+_numbers = itertools.count(1)
 
 DUPLEX = TransportContext(kind="jsonrpc", can_send_request=True)
 ONE_WAY = TransportContext(kind="jsonrpc", can_send_request=False)
 
 
-class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
+class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[TransportT]):
     """A `JSONRPCDispatcher` that keeps what is in flight in turnout's tables. It runs on asyncio.
 
     Args:
@@ -80,6 +85,10 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             than a second, before the result. True keeps to it everywhere: progress grows and ends with the
             result, ids are compared by type and value, and a request whose id is in flight is refused. False
             does as the SDK.
+        name: what records call the other end; None for `streams-1`, `streams-2` and so on.
+        limits: `max_outbound`, `max_inbound`, `max_id_bytes` and `max_text_bytes` by name; None, or a name left
+            out, for the default.
+        records: where finished records go; None for `turnout.mcp.records`.
 
     """
 
@@ -94,8 +103,22 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
         inline_methods: frozenset[str] = frozenset(),
         on_stream_exception: Callable[[Exception], Awaitable[None]] | None = None,
         strict: bool | None = None,
+        name: str | None = None,
+        limits: Mapping[str, int] | None = None,
+        records: Records | None = None,
     ) -> None:
-        super().__init__(write_stream, strict=bool(strict))
+        self.records = turnout.mcp.records if records is None else records
+        flights = Flights(
+            f"streams-{next(_numbers)}" if name is None else name,
+            ledger=self.records.ledger,
+            limits=None if limits is None else dict(limits),
+            takes_duplicates=not strict,
+            progress_must_increase=bool(strict),
+            takes_any_number=strict is False,
+            declines_cancels=peer_cancel_mode == "signal",
+        )
+        self.records.hear(flights)
+        super().__init__(flights, write_stream, strict=strict, raises=raise_handler_exceptions)
         self.on_stream_exception = on_stream_exception
         self._read_stream = read_stream
         self._write_stream = write_stream
@@ -103,12 +126,7 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             "Callable[[MessageMetadata], TransportT]", transport_builder or _transport_context
         )
         self._interrupts = peer_cancel_mode == "interrupt"
-        self._raises = raise_handler_exceptions
         self._inline_methods = inline_methods
-        self._lenient = strict is False
-        self._handlers: dict[asyncio.Task[None], Context[TransportT]] = {}
-        self._joined: asyncio.Future[None] | None = None
-        self._tasks: TaskGroup | None = None
 
     # ---- what comes in ----
 
@@ -138,6 +156,8 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             raise RuntimeError(
                 "turnout's dispatcher runs on asyncio; on trio use the SDK's JSONRPCDispatcher"
             )
+        # What anyio makes its scopes of here; it would look that up for each one.
+        self._make_scope = type(anyio.CancelScope())
         try:
             # Left last: what is written while handlers stop still goes out.
             async with self._write_stream, anyio.create_task_group() as tasks:
@@ -146,23 +166,24 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
                 task_status.started()
                 try:
                     async with self._read_stream:
-                        await self._read(on_request, on_notify, on_notify_intercept)
-                    self._end()
+                        end = await self._read(on_request, on_notify, on_notify_intercept)
+                    self._end(end)
                 finally:
                     self._stop_handlers(tasks)
                     tasks.cancel_scope.cancel()
         finally:
-            self._end()
+            self._end("closed")
             self._tasks = None
             await resync_tracer()
 
     async def _read(
         self, on_request: OnRequest, on_notify: OnNotify, intercept: OnNotifyIntercept | None
-    ) -> None:
+    ) -> Literal["closed", "peer_closed"]:
+        """Take messages until there are no more; gives who ended the stream."""
         reader = Reader(self._read_stream)
         try:
             while True:
-                context, item = await reader.receive()
+                context, item = reader.take() or await reader.wait()
                 if isinstance(item, Exception):
                     await self._take_exception(item)
                     continue
@@ -178,9 +199,10 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
                 else:
                     self._take_end(message.id, message.error)
         except anyio.EndOfStream:
-            pass
+            return "peer_closed"
         except anyio.ClosedResourceError:
             logger.debug("read stream closed by transport; treating as EOF")
+            return "closed"
 
     async def _take_exception(self, error: Exception) -> None:
         if self.on_stream_exception is None:
@@ -192,9 +214,8 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             logger.exception("on_stream_exception observer raised")
 
     def _take_end(self, request_id: RequestId | None, end: dict[str, Any] | ErrorData) -> None:
-        waiting: Waiting | None = None
-        if request_id is not None:
-            waiting = self._flights.claim(self._key(request_id), isinstance(end, ErrorData))
+        key = None if request_id is None else self._key(request_id)
+        waiting: Waiting | None = self._flights.claim(key, isinstance(end, ErrorData))
         if waiting is None:
             logger.debug("dropping response for unknown/late request id %r", request_id)
         else:
@@ -215,13 +236,16 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             self._take_cancel(params)
         if run_notify_intercept(intercept, method, params):
             return
+        if not self._has_room():
+            logger.debug("dropped %s: too many handlers are at work", method)
+            return
         try:
             transport = self._build_transport(metadata)
         except Exception:
             logger.exception("transport_builder raised; dropping notification %r", method)
             return
-        ctx = Context(self, transport, metadata)
-        self._start(self._observe(ctx, on_notify, method, params), ctx, context)
+        ctx = Context(self, transport, metadata, self._make_scope())
+        self._start(ctx, context, self._observe, on_notify, method, params)
 
     def _take_cancel(self, params: Mapping[str, Any] | None) -> None:
         request_id = cancelled_request_id_from_params(params)
@@ -235,21 +259,20 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
     def _take_progress(self, params: Mapping[str, Any] | None, context: contextvars.Context | None) -> None:
         if params is None:
             return
-        token, progress = params.get("progressToken"), params.get("progress")
-        if not isinstance(token, int | str) or isinstance(token, bool) or not _is_number(progress):
+        token, progress = params.get("progressToken"), _number(params.get("progress"))
+        if not isinstance(token, int | str) or isinstance(token, bool) or progress is None:
             return
-        total, message = params.get("total"), params.get("message")
-        total = float(total) if _is_number(total) else None
+        total, message = _number(params.get("total")), params.get("message")
+        if total is not None and not self._lenient and not math.isfinite(total):
+            total = None
         message = message if isinstance(message, str) else None
-        waiting: Waiting | None = self._flights.advance(
-            self._key(token), float(progress), total, message, self._strict, self._lenient
-        )
-        if waiting is None or waiting.on_progress is None:
+        waiting: Waiting | None = self._flights.advance(self._key(token), progress, total, message)
+        if waiting is None:
             return
         if self._lenient:
-            self._spawn(waiting.call(float(progress), total, message), context)
-        elif waiting.push(float(progress), total, message):
-            self._spawn(waiting.deliver(), context)
+            self._spawn(context, waiting.call, progress, total, message)
+        elif waiting.push(progress, total, message):
+            self._spawn(context, waiting.deliver)
 
     def _take_request(
         self,
@@ -262,113 +285,64 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
             transport = self._build_transport(metadata)
         except Exception:
             logger.exception("transport_builder raised; rejecting request %r", message.id)
-            error = ErrorData(code=INTERNAL_ERROR, message="transport context unavailable")
-            self._spawn(self._answer_error(message.id, error), context)
+            self._refuse(message.id, INTERNAL_ERROR, "transport context unavailable", None, context)
+            return None
+        if not self._has_room():
+            self._counted["overloaded"] += 1
+            self._refuse_beyond("max_inbound", self._most, message.id, context)
             return None
         key = self._key(message.id)
-        if self._strict and self._flights.handling(key) is not None:
-            error = ErrorData(code=INVALID_REQUEST, message="a request with this id is in flight")
-            self._spawn(self._answer_error(message.id, error), context)
-            return None
         token = progress_token_from_params(message.params)
-        ctx = Context(self, transport, metadata, message.id, token)
-        self._flights.begin(key, message.method, token, ctx)
-        return self._start(self._handle(ctx, key, message, on_request), ctx, context)
+        ctx = Context(self, transport, metadata, self._make_scope(), message.id, token, key)
+        try:
+            self._flights.begin(key, message.method, token, ctx)
+        except LimitExceeded as full:
+            self._refuse_beyond(full.limit, full.value, message.id, context)
+            return None
+        except ValueError:
+            # An error under the same id would end the first request at the peer.
+            data = {"reason": "duplicate_id", "requestId": message.id}
+            self._refuse(None, INVALID_REQUEST, "the request id is in flight already", data, context)
+            return None
+        return self._start(ctx, context, self._handle, key, message, on_request)
 
-    # ---- handlers ----
+    # ---- what is in flight: the names are a Peer's ----
 
-    def _start(
-        self,
-        coroutine: Coroutine[Any, Any, None],
-        ctx: Context[TransportT],
-        context: contextvars.Context | None,
-    ) -> asyncio.Task[None]:
-        """Start a handler in the context of the message's sender."""
-        create = asyncio.get_running_loop().create_task
-        task = create(coroutine) if context is None else context.run(create, coroutine)
-        self._handlers[task] = ctx
-        task.add_done_callback(self._handler_ended)
-        return task
+    @property
+    def name(self) -> str:
+        """What records call the other end."""
+        return self._flights.name
 
-    def _handler_ended(self, task: asyncio.Task[None]) -> None:
-        del self._handlers[task]
-        if not self._handlers and self._joined is not None and not self._joined.done():
-            self._joined.set_result(None)
-        if not task.cancelled() and (error := task.exception()) is not None and self._tasks is not None:
-            self._tasks.start_soon(_raise, error)
+    @property
+    def ledger(self) -> Ledger:
+        """Where finished records go."""
+        return self._flights.ledger
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None], context: contextvars.Context | None) -> None:
-        """Start something short that the end of the connection simply cancels."""
-        if self._tasks is None:
-            coroutine.close()
-        elif context is None:
-            self._tasks.start_soon(_await, coroutine)
-        else:
-            context.run(self._tasks.start_soon, _await, coroutine)
+    @property
+    def in_flight(self) -> tuple[int, int]:
+        """Requests in flight: ours, the peer's."""
+        return self._flights.in_flight
 
-    async def _observe(
-        self, ctx: Context[TransportT], on_notify: OnNotify, method: str, params: Mapping[str, Any] | None
-    ) -> None:
-        with ctx.scope:
-            try:
-                await on_notify(ctx, method, params)
-            except Exception:
-                logger.exception("notification handler for %r raised", method)
+    @property
+    def is_over(self) -> bool:
+        """Whether the streams ended, or `run()` did."""
+        return self._flights.is_over
 
-    async def _handle(
-        self, ctx: Context[TransportT], key: RequestId, message: JSONRPCRequest, on_request: OnRequest
-    ) -> None:
-        """Run the handler of one request, and answer unless the peer cancelled it (CAN-13)."""
-        request_id = message.id
-        answering = False
-        failure: Exception | None = None
-        with ctx.scope:
-            try:
-                try:
-                    result = await on_request(ctx, message.method, message.params)
-                finally:
-                    # No suspension since the handler ended: no cancel can come between.
-                    ctx.closed = True
-                    self._flights.finish(key, ctx, "result")
-                if not ctx.cancelled:
-                    # From here on the answer may have left, even if the write is interrupted.
-                    answering = True
-                    await self._answer(
-                        request_id, JSONRPCResponse(jsonrpc="2.0", id=request_id, result=result)
-                    )
-            except Exception as raised:
-                error = handler_exception_to_error_data(raised)
-                if error is None:
-                    logger.exception("handler for %r raised", message.method)
-                    error = ErrorData(code=0, message=str(raised))
-                    failure = raised if self._raises else None
-                if not ctx.cancelled:
-                    answering = True
-                    await self._answer_error(request_id, error)
-        if ctx.stopping and not ctx.cancelled and not answering:
-            lost = ErrorData(code=CONNECTION_CLOSED, message="Connection closed")
-            await self._last_write(
-                self._answer_error(request_id, lost),
-                shield=True,
-                timeout=SHUTDOWN_WRITE_TIMEOUT,
-                what=f"shutdown error response for request {request_id!r}",
-            )
-        elif not answering:
-            await _unanswered(ctx)
-        if failure is not None:
-            raise failure
+    @property
+    def memory(self) -> int:
+        """Bytes held by the tables."""
+        return self._flights.memory
 
-    # ---- the end ----
+    def entries(self) -> dict[str, int]:
+        """Entries in every table that a request can leave behind: all 0 when nothing is in flight (X-08)."""
+        return {**self._flights.entries(), "handlers": len(self._handlers), "errands": len(self._errands)}
 
-    def _stop_handlers(self, tasks: TaskGroup) -> None:
-        """Stop every handler; the task group waits until the last one has ended."""
-        if self._handlers:
-            self._joined = asyncio.get_running_loop().create_future()
-            tasks.start_soon(_join, self._joined)
-            for ctx in self._handlers.values():
-                ctx.stop()
-
-    # ---- what is in flight ----
+    def counters(self) -> dict[str, int]:
+        """What it counts, beside outcomes."""
+        counters = self._flights.counters()
+        for name, count in self._counted.items():
+            counters[name] += count
+        return counters
 
     @property
     def _pending(self) -> Mapping[RequestId, Waiting]:
@@ -384,37 +358,17 @@ class Dispatcher(Sender, sdk.Dispatcher[TransportT], Generic[TransportT]):
 JSONRPCDispatcher.register(Dispatcher)
 
 
-async def _await(coroutine: Coroutine[Any, Any, None]) -> None:
-    await coroutine
-
-
-async def _raise(error: BaseException) -> None:
-    raise error
-
-
-async def _join(joined: asyncio.Future[None]) -> None:
-    with anyio.CancelScope(shield=True):
-        await joined
-
-
-async def _unanswered(ctx: Context[Any]) -> None:
-    """Tell the transport that a request ended without an answer: its wire may have to end it all the same."""
-    metadata = ctx.message_metadata
-    if not isinstance(metadata, ServerMessageMetadata) or metadata.on_request_unanswered is None:
-        return
-    try:
-        await metadata.on_request_unanswered()
-    except GONE:
-        logger.debug("on_request_unanswered dropped: connection closing")
-    except Exception:
-        logger.exception("on_request_unanswered hook raised")
-
-
 def _transport_context(metadata: MessageMetadata) -> TransportContext:
     if isinstance(metadata, ServerMessageMetadata) and not metadata.can_send_request:
         return ONE_WAY
     return DUPLEX
 
 
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number(value: object) -> float | None:
+    """A number of the peer's; one that no float holds is infinite, and what is none is None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf

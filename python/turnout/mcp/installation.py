@@ -6,9 +6,12 @@ import importlib
 import logging
 import warnings
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from turnout.mcp.library import on_asyncio
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 log = logging.getLogger("turnout.mcp")
 
@@ -19,11 +22,15 @@ _installed = False
 _told = False
 
 
-def install() -> bool:
+def install(*, strict: bool | None = None, limits: Mapping[str, int] | None = None) -> bool:
     """Make the SDK use turnout wherever it would build its own dispatcher, from now on and in this process.
 
     Dispatchers that exist stay what they are. On trio, and outside of an event loop, the SDK goes on building
     its own, and the logger `turnout.mcp` says so. Calling it again changes nothing.
+
+    Args:
+        strict: as for `turnout.mcp.Dispatcher`.
+        limits: likewise.
 
     Returns:
         True if turnout is in use; False, with a warning and without any change, for a version of the SDK that
@@ -55,7 +62,7 @@ def install() -> bool:
     def new(cls: type[Any], *args: Any, **options: Any) -> Any:
         if cls is not theirs or not _runs_here():
             return object.__new__(cls)
-        return ours(*args, **options)
+        return ours(*args, **options, strict=strict, limits=limits)
 
     theirs.__new__ = new
     _installed = True

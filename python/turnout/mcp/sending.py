@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import anyio.lowlevel
@@ -26,7 +26,6 @@ from mcp_types import (
 from turnout.mcp import tracing
 from turnout.mcp.clock import Clock
 from turnout.mcp.errors import Lost, TimedOut
-from turnout.mcp.flights import Flights
 from turnout.mcp.streams import Writer
 from turnout.mcp.waiting import Waiting
 
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from mcp.shared.dispatcher import CallOptions
     from mcp_types import JSONRPCMessage, RequestId
 
+    from turnout._native import Flights
     from turnout.mcp.waiting import End
 
 # The SDK's own, so that those who listen on it go on hearing.
@@ -45,18 +45,25 @@ logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
 ABANDON_WRITE_TIMEOUT = 5.0
 GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError)
 
+PLAIN = _plan_outbound(None, None)
+
+
+class Expired(TimeoutError):
+    """The clock of a request ran out; not what a transport may raise, whose write takes too long."""
+
 
 class Sender:
     """The half of a dispatcher that others ask for something.
 
     Args:
+        flights: what is in flight.
         write_stream: messages for the peer.
         strict: as for `Dispatcher`.
 
     """
 
-    def __init__(self, write_stream: WriteStream[SessionMessage], *, strict: bool) -> None:
-        self._flights = Flights()
+    def __init__(self, flights: Flights, write_stream: WriteStream[SessionMessage], *, strict: bool) -> None:
+        self._flights = flights
         self._writer = Writer(write_stream)
         self._strict = strict
         self._running = False
@@ -80,6 +87,7 @@ class Sender:
         Raises:
             MCPError: the peer answered with an error; `TimedOut` or `Lost` where the end is ours.
             ValueError: `opts["request_id"]` is in flight.
+            turnout.LimitExceeded: `max_outbound` is reached; nothing was sent.
             RuntimeError: `run()` was not called yet.
 
         """
@@ -88,83 +96,88 @@ class Sender:
         if not self._running:
             raise RuntimeError("JSONRPCDispatcher.send_raw_request called before run()")
         opts = opts or {}
-        loop = asyncio.get_running_loop()
-        on_progress, timeout = opts.get("on_progress"), opts.get("timeout")
-        waiting = Waiting(loop, on_progress, late_updates=not self._strict)
-        request_id = opts.get("request_id")
-        if request_id is None:
-            request_id = key = self._flights.open(method, waiting)
-        else:
-            key = self._flights.open(method, waiting, self._key(request_id))
-        sent = dict(params) if params is not None else {}
+        sent = dict(params) if params else {}
         meta = dict(sent.get("_meta") or {})
-        if on_progress is not None:
-            meta["progressToken"] = request_id
-        plan = _plan_outbound(_related_request_id, opts)
-        expired = TimeoutError()
-        clock = None
-        if timeout is not None:
-            clock = Clock(loop, timeout, partial(self._expire, key, waiting, expired))
+        plan = _plan_outbound(_related_request_id, opts) if opts or _related_request_id is not None else PLAIN
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(loop, opts.get("on_progress"), late_updates=not self._strict)
+        chosen = opts.get("request_id")
+        key = self._open(method, waiting, chosen)
+        request_id = key if chosen is None else chosen
         started = False
         try:
+            if (timeout := opts.get("timeout")) is not None:
+                waiting.clock = Clock(loop, timeout, partial(self._expire, key, waiting, timeout))
+            if waiting.on_progress is not None:
+                meta["progressToken"] = request_id
             with tracing.request_span(method, request_id, sent, meta) as span:
                 message = _request(request_id, method, sent, meta)
                 await anyio.lowlevel.checkpoint_if_cancelled()
                 started = True
-                end = await self._exchange(waiting, SessionMessage(message, plan.metadata), clock)
-                if end is expired:
-                    raise expired
+                end = await self._exchange(key, waiting, SessionMessage(message, plan.metadata))
                 if span is not None and isinstance(end, ErrorData):
                     tracing.failed(span, end)
-        except TimeoutError as error:
-            if error is not expired:
-                raise
+        except Expired as expired:
             if plan.cancel_on_abandon:
                 await self._last_write(
-                    self._cancel_ours(request_id, f"timed out after {timeout}s", _related_request_id),
+                    self._tell_of_cancel(key, request_id, str(expired), _related_request_id),
                     shield=False,
                     timeout=ABANDON_WRITE_TIMEOUT,
                     what=f"courtesy cancel for timed-out request {request_id!r}",
                 )
             raise TimedOut(REQUEST_TIMEOUT, f"Request {method!r} timed out") from None
         except asyncio.CancelledError:
-            over = not self._flights.abandon(key, "caller", "caller cancelled")
+            over = not self._flights.abandon(key, "cancelled", "caller cancelled")
             if not over and started and plan.cancel_on_abandon:
                 await self._last_write(
-                    self._cancel_ours(request_id, "caller cancelled", _related_request_id),
+                    self._tell_of_cancel(key, request_id, "caller cancelled", _related_request_id),
                     shield=True,
                     timeout=ABANDON_WRITE_TIMEOUT,
                     what=f"courtesy cancel for caller-cancelled request {request_id!r}",
                 )
             raise
+        except BaseException:
+            self._flights.abandon(key, "cancelled", "the request could not be sent")
+            raise
         finally:
-            self._flights.abandon(key, "caller", None)
-            if clock is not None:
-                clock.stop()
-            if not waiting.future.done():
-                waiting.future.cancel()
+            waiting.stop()
         if isinstance(end, ErrorData):
             raise MCPError(code=end.code, message=end.message, data=end.data)
         if isinstance(end, Exception):
             raise end
         return end
 
-    async def _exchange(self, waiting: Waiting, item: SessionMessage, clock: Clock | None) -> End:
+    def _open(self, method: str, waiting: Waiting, request_id: RequestId | None) -> RequestId:
+        """Register a request; gives what its id is compared by, which is the id itself where we choose it."""
+        wants_progress = waiting.on_progress is not None
+        if request_id is None:
+            return self._flights.open(method, waiting, wants_progress)
+        return self._flights.open(method, waiting, wants_progress, self._key(request_id))
+
+    async def _exchange(self, key: RequestId, waiting: Waiting, item: SessionMessage) -> End:
         """Write a request and wait for its end; the clock runs from the end of the write."""
-        token = current_clock.set(cast("Any", clock))
+        clock: Any = waiting.clock
+        token = None if clock is None and current_clock.get() is None else current_clock.set(clock)
         try:
             try:
                 await self._writer.send(item)
             except GONE:
+                self._flights.abandon(key, "peer_closed")
                 raise Lost(CONNECTION_CLOSED, "Connection closed") from None
+            self._flights.written(key)
             if clock is not None:
                 clock.start()
-            return await waiting.future
+            end = await waiting.future
         finally:
-            current_clock.reset(token)
+            if token is not None:
+                current_clock.reset(token)
+        if isinstance(end, Expired):
+            raise end
+        return end
 
-    def _expire(self, key: RequestId, waiting: Waiting, expired: TimeoutError) -> None:
-        if self._flights.abandon(key, "timeout", "timed out"):
+    def _expire(self, key: RequestId, waiting: Waiting, timeout: float) -> None:
+        expired = Expired(f"timed out after {timeout}s")
+        if self._flights.abandon(key, "max_timeout", str(expired)):
             waiting.settle(expired)
 
     async def notify(
@@ -183,9 +196,19 @@ class Sender:
             opts: the SDK's `CallOptions`, of which headers and resumption hints count.
 
         """
+        await self._notify(method, params, opts, _related_request_id)
+
+    async def _notify(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None,
+        opts: CallOptions | None,
+        related: RequestId | None,
+    ) -> bool:
+        """Send a notification; False where it was dropped."""
         if self._closed:
             logger.debug("dropped %s: dispatcher closed", method)
-            return
+            return False
         message = (
             JSONRPCNotification(jsonrpc="2.0", method=method)
             if params is None
@@ -193,23 +216,26 @@ class Sender:
         )
         await anyio.lowlevel.checkpoint_if_cancelled()
         try:
-            await self._writer.send(
-                SessionMessage(message, _plan_outbound(_related_request_id, opts).metadata)
-            )
+            await self._writer.send(SessionMessage(message, _plan_outbound(related, opts).metadata))
         except GONE:
             logger.debug("dropped %s: write stream closed", method)
+            return False
+        return True
 
-    async def _cancel_ours(self, request_id: RequestId, reason: str, related: RequestId | None) -> None:
+    async def _tell_of_cancel(
+        self, key: RequestId, request_id: RequestId, reason: str, related: RequestId | None
+    ) -> None:
         params = {"requestId": request_id, "reason": reason}
-        await self.notify("notifications/cancelled", params, _related_request_id=related)
+        if await self._notify("notifications/cancelled", params, None, related):
+            self._flights.told(key)
 
-    async def _answer(self, request_id: RequestId, message: JSONRPCMessage) -> None:
+    async def _answer(self, request_id: RequestId | None, message: JSONRPCMessage) -> None:
         try:
             await self._writer.send(SessionMessage(message))
         except GONE:
             logger.debug("dropped the answer to %r: write stream closed", request_id)
 
-    async def _answer_error(self, request_id: RequestId, error: ErrorData) -> None:
+    async def _answer_error(self, request_id: RequestId | None, error: ErrorData) -> None:
         await self._answer(request_id, JSONRPCError(jsonrpc="2.0", id=request_id, error=error))
 
     async def _last_write(
@@ -221,11 +247,11 @@ class Sender:
         if scope.cancelled_caught:
             logger.warning("%s gave up: transport write blocked", what)
 
-    def _end(self) -> None:
+    def _end(self, outcome: Literal["closed", "peer_closed"]) -> None:
         """Nothing more comes: wake everyone who waits. Idempotent, and without a suspension."""
         self._running = False
         self._closed = True
-        for waiting in self._flights.end("peer_closed"):
+        for waiting in self._flights.end(outcome):
             waiting.settle(Lost(CONNECTION_CLOSED, "Connection closed"))
 
     def _key(self, request_id: RequestId) -> RequestId:

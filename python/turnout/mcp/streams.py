@@ -1,44 +1,95 @@
-"""The SDK's streams, read and written without a turn of the loop where nobody has to wait."""
+"""The SDK's streams, read and written without a turn of the loop that nobody needs.
+
+anyio's memory streams give the loop a turn before every send and receive. What can be done at once is done at
+once here; and who has to wait takes a place in the stream's own queue (`Place`). Streams of any other kind, and
+memory streams of an anyio that keeps its queues elsewhere, are awaited as they are.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared._context_streams import ContextReceiveStream, ContextSendStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mcp.shared._stream_protocols import ReadStream, WriteStream
     from mcp.shared.message import SessionMessage
 
 # So many messages are taken in one turn of the loop.
 BATCH = 64
 
+_NOTHING = object()
+
+
+Received: TypeAlias = "tuple[contextvars.Context | None, SessionMessage | Exception]"
+
+
+class Place:
+    """One task's place in the queue of a memory stream, with what the stream asks of its own entries.
+
+    Args:
+        loop: where the task waits.
+
+    """
+
+    __slots__ = ("item", "woken")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.woken: asyncio.Future[None] = loop.create_future()
+        self.item: Any = _NOTHING
+
+    def set(self) -> None:
+        """Wake the task: its item was taken, one was left for it, or the stream ended."""
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+    @property
+    def task_info(self) -> Place:
+        """Who is asked whether the task still waits."""
+        return self
+
+    def has_pending_cancellation(self) -> bool:
+        """Whether nobody would take an item that is left here."""
+        return self.woken.done()
+
+
+def _has_queues(stream: Any) -> bool:
+    state = getattr(stream, "_state", None)
+    return hasattr(stream, "_waiters") and all(
+        isinstance(getattr(state, name, None), dict) for name in ("waiting_senders", "waiting_receivers")
+    )
+
+
+def _enter(stream: Any, queue: dict[Any, Any], place: Place, entry: object) -> None:
+    if stream._waiters is None:  # noqa: SLF001
+        stream._waiters = set()  # noqa: SLF001
+    stream._waiters.add(place)  # noqa: SLF001
+    queue[place] = entry
+
 
 class Writer:
-    """Writes messages: at once where the stream takes them, else as the stream does.
+    """Writes messages: at once where the stream takes them, else in turn.
 
     Args:
         stream: any stream of the SDK's shape.
 
     """
 
-    __slots__ = ("_nowait", "_stream")
+    __slots__ = ("_inner", "_queue", "_stream", "_with_context")
 
     def __init__(self, stream: WriteStream[SessionMessage]) -> None:
         self._stream = stream
-        self._nowait: Callable[[SessionMessage], None] | None = None
-        kind: object = type(stream)
-        known: Any = stream
-        if kind is MemoryObjectSendStream:
-            self._nowait = known.send_nowait
-        elif kind is ContextSendStream:
-            send = known._inner.send_nowait  # noqa: SLF001
-            self._nowait = lambda item: send((contextvars.copy_context(), item))
+        inner: Any = stream
+        self._with_context = type(inner) is ContextSendStream
+        if self._with_context:
+            inner = inner._inner  # noqa: SLF001
+        known = type(inner) is MemoryObjectSendStream
+        self._inner: Any = inner if known else None
+        self._queue: Any = inner._state.waiting_senders if known and _has_queues(inner) else None  # noqa: SLF001
 
     async def send(self, item: SessionMessage) -> None:
         """Write one message.
@@ -48,14 +99,32 @@ class Writer:
             anyio.ClosedResourceError: this end is.
 
         """
-        if self._nowait is not None:
-            try:
-                self._nowait(item)
-            except anyio.WouldBlock:
-                pass
+        if self._inner is None:
+            await self._stream.send(item)
+            return
+        entry = (contextvars.copy_context(), item) if self._with_context else item
+        try:
+            self._inner.send_nowait(entry)
+        except anyio.WouldBlock:
+            if self._queue is None:
+                await self._stream.send(item)
             else:
-                return
-        await self._stream.send(item)
+                await self._send_in_turn(entry)
+
+    async def _send_in_turn(self, entry: object) -> None:
+        inner = self._inner
+        place = Place(asyncio.get_running_loop())
+        _enter(inner, self._queue, place, entry)
+        try:
+            await place.woken
+        finally:
+            left = self._queue.pop(place, _NOTHING) is not _NOTHING
+            withdrawn = inner._closed and place in inner._waiters  # noqa: SLF001
+            inner._waiters.discard(place)  # noqa: SLF001
+        if left:
+            raise anyio.BrokenResourceError
+        if withdrawn:
+            raise anyio.ClosedResourceError
 
 
 class Reader:
@@ -66,39 +135,62 @@ class Reader:
 
     """
 
-    __slots__ = ("_nowait", "_stream", "_taken")
+    __slots__ = ("_inner", "_queue", "_stream", "_taken", "_with_context")
 
     def __init__(self, stream: ReadStream[SessionMessage | Exception]) -> None:
         self._stream = stream
         self._taken = 0
-        self._nowait: Callable[[], tuple[contextvars.Context | None, Any]] | None = None
-        kind: object = type(stream)
-        known: Any = stream
-        if kind is MemoryObjectReceiveStream:
-            receive = known.receive_nowait
-            self._nowait = lambda: (None, receive())
-        elif kind is ContextReceiveStream:
-            self._nowait = known._inner.receive_nowait  # noqa: SLF001
+        inner: Any = stream
+        self._with_context = type(inner) is ContextReceiveStream
+        if self._with_context:
+            inner = inner._inner  # noqa: SLF001
+        known = type(inner) is MemoryObjectReceiveStream
+        self._inner: Any = inner if known else None
+        self._queue: Any = inner._state.waiting_receivers if known and _has_queues(inner) else None  # noqa: SLF001
 
-    async def receive(self) -> tuple[contextvars.Context | None, SessionMessage | Exception]:
-        """Take the next message.
+    def take(self) -> Received | None:
+        """Take the next message if it is there; None where `wait` has to.
 
         Raises:
             anyio.EndOfStream: there is none.
             anyio.ClosedResourceError: the transport closed the stream under us.
 
         """
-        if self._nowait is not None and self._taken < BATCH:
-            try:
-                taken = self._nowait()
-            except anyio.WouldBlock:
-                pass
-            else:
-                self._taken += 1
-                return taken
-        self._taken = 0
+        if self._queue is None or self._taken >= BATCH:
+            return None
         try:
-            item = await self._stream.__anext__()
-        except StopAsyncIteration:
-            raise anyio.EndOfStream from None
-        return getattr(self._stream, "last_context", None), item
+            entry: Any = self._inner.receive_nowait()
+        except anyio.WouldBlock:
+            return None
+        self._taken += 1
+        return entry if self._with_context else (None, entry)
+
+    async def wait(self) -> Received:
+        """Take the next message, behind a turn of the loop; raises as `take` does."""
+        if self._queue is None:
+            try:
+                item = await self._stream.__anext__()
+            except StopAsyncIteration:
+                raise anyio.EndOfStream from None
+            return getattr(self._stream, "last_context", None), item
+        if self._taken >= BATCH:
+            await asyncio.sleep(0)
+        else:
+            entry = await self._receive_in_turn()
+            if entry is not _NOTHING:
+                self._taken = 1
+                return entry if self._with_context else (None, entry)
+        self._taken = 0
+        return self.take() or await self.wait()
+
+    async def _receive_in_turn(self) -> Any:
+        """Wait for an item; gives nothing where the stream ended instead."""
+        place = Place(asyncio.get_running_loop())
+        _enter(self._inner, self._queue, place, place)
+        try:
+            await place.woken
+        finally:
+            self._queue.pop(place, None)
+            if self._inner._waiters is not None:  # noqa: SLF001
+                self._inner._waiters.discard(place)  # noqa: SLF001
+        return place.item

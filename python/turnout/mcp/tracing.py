@@ -20,18 +20,18 @@ NOTHING: AbstractContextManager[None] = nullcontext()
 
 
 def request_span(
-    method: str, request_id: RequestId, params: dict[str, Any], meta: dict[str, Any]
+    method: str, request_id: RequestId | None, params: dict[str, Any], meta: dict[str, Any]
 ) -> AbstractContextManager[Span | None]:
     """Open the span of a request, and put its trace context into `meta`.
 
     Args:
         method: what is asked.
-        request_id: under which id.
+        request_id: under which id; None where it is known later, and set then.
         params: the params; a `name` in them becomes part of the span's.
         meta: the `_meta` that will be sent.
 
     """
-    return NOTHING if _nobody_traces() else _span(method, request_id, params.get("name"), meta)
+    return NOTHING if nobody_traces() else _span(method, request_id, params.get("name"), meta)
 
 
 def failed(span: Span, error: ErrorData) -> None:
@@ -42,21 +42,19 @@ def failed(span: Span, error: ErrorData) -> None:
 
 
 @contextmanager
-def _span(method: str, request_id: RequestId, target: object, meta: dict[str, Any]) -> Iterator[Span]:
+def _span(method: str, request_id: RequestId | None, target: object, meta: dict[str, Any]) -> Iterator[Span]:
     name = f"MCP send {method} {target}" if isinstance(target, str) else f"MCP send {method}"
-    attributes = {"mcp.method.name": method, "jsonrpc.request.id": str(request_id)}
+    attributes = {"mcp.method.name": method}
+    if request_id is not None:
+        attributes["jsonrpc.request.id"] = str(request_id)
     with _otel.otel_span(name, kind=SpanKind.CLIENT, attributes=attributes) as span:
         _otel.inject_trace_context(meta)
         yield span
 
 
-def _nobody_traces() -> bool:
+def nobody_traces() -> bool:
     """Whether a span would record nothing and there is no context to pass on; asked anew at every request."""
-    tracer = _otel._tracer  # noqa: SLF001
-    return not context.get_current() and (
-        isinstance(tracer, trace.NoOpTracer)
-        or (
-            isinstance(tracer, trace.ProxyTracer)
-            and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-        )
-    )
+    tracer: object = _otel._tracer  # noqa: SLF001
+    if isinstance(tracer, trace.ProxyTracer):
+        tracer = tracer._tracer  # noqa: SLF001
+    return type(tracer) is trace.NoOpTracer and not context.get_current()

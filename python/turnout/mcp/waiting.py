@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from mcp.shared.dispatcher import ProgressFnT
     from mcp_types import ErrorData
 
+    from turnout.mcp.clock import Clock
+
 logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
 
 QUEUED_UPDATES = 256
@@ -36,13 +38,24 @@ class Waiting:
 
     """
 
-    __slots__ = ("_busy", "_end", "_grace", "_late_updates", "_loop", "_updates", "future", "on_progress")
+    __slots__ = (
+        "_busy",
+        "_end",
+        "_grace",
+        "_late_updates",
+        "_loop",
+        "_updates",
+        "clock",
+        "future",
+        "on_progress",
+    )
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, on_progress: ProgressFnT | None, *, late_updates: bool
     ) -> None:
         self.future: asyncio.Future[End] = loop.create_future()
         self.on_progress = on_progress
+        self.clock: Clock | None = None
         self._loop = loop
         self._late_updates = late_updates
         self._busy = False
@@ -57,6 +70,13 @@ class Waiting:
             self._grace = self._loop.call_later(CALLBACK_GRACE, self._set, end)
         else:
             self._set(end)
+
+    def stop(self) -> None:
+        """Nobody waits any more."""
+        if self.clock is not None:
+            self.clock.stop()
+        if not self.future.done():
+            self.future.cancel()
 
     def _set(self, end: End) -> None:
         if not self.future.done():

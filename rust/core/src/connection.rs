@@ -12,15 +12,17 @@ mod ending;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashSet, HashTable};
+use hashbrown::{HashMap, HashSet};
 
 use crate::counters::Counters;
 use crate::encode;
 use crate::envelope::{self, ScanLimits};
 use crate::event::{Batch, Host};
-use crate::flight::Outcome;
+use crate::flight::{Outcome, State};
+use crate::ids::Ids;
 use crate::ledger::Ledger;
 use crate::limits::{Exceeded, Limits, clip};
+use crate::methods::Methods;
 use crate::output::Output;
 use crate::record::{Peer, Progress, Record, Time};
 use crate::rules::{Forbidden, Rules};
@@ -28,6 +30,7 @@ use crate::table::Table;
 use crate::wheel::Wheel;
 
 /// A request of ours.
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub(crate) struct Outbound<C> {
     pub(crate) record: Arc<Record>,
     pub(crate) owner: Option<C>,
@@ -39,10 +42,19 @@ pub(crate) struct Outbound<C> {
     /// When [`Connection::pause`] stopped the idle clock; 0 while it runs.
     paused_at: Time,
     pub(crate) augmented: bool,
+    /// Whether the peer is not told of its cancel.
+    quiet: bool,
     pub(crate) custom_token: bool,
     /// The task it was answered with, as its JSON string, and whether its cancel was sent.
     pub(crate) task: Option<Box<[u8]>>,
     task_cancelled: bool,
+}
+
+impl<C> Outbound<C> {
+    /// Whether its id or its token is the caller's choice.
+    fn has_own_words(&self) -> bool {
+        self.custom_token || !self.record.wire_id().is_empty()
+    }
 }
 
 /// A request of the peer's.
@@ -105,6 +117,8 @@ pub enum SendError {
     Forbidden(Forbidden),
     /// The caller's token is one of a request in flight (PRG-03, X-11).
     TokenInUse,
+    /// The caller's id is one of a request in flight.
+    IdInUse,
     /// 2^53 - 1 requests were sent on this connection.
     NumbersExhausted,
 }
@@ -175,15 +189,14 @@ pub struct Connection<H: Host> {
     pub(crate) arrivals: Table,
     pub(crate) inbound: Vec<Option<Inbound<H::Request>>>,
     /// Slots in `inbound` by the ids that the peer chose.
-    pub(crate) ids: HashTable<u32>,
-    /// Hashes of ids whose requests ended last, so that a cancel that comes too late is told from a made-up one.
-    pub(crate) recent: [u64; RECENT],
-    recent_at: usize,
-    /// Numbers of our requests by tokens of the caller's own, and by the ids of their tasks.
+    pub(crate) ids: Ids,
+    /// Numbers of our requests by ids and tokens of the caller's own, and by the ids of their tasks.
+    pub(crate) named: HashMap<Box<[u8]>, u64, RandomState>,
     pub(crate) tokens: HashMap<Box<[u8]>, u64, RandomState>,
     pub(crate) tasks: HashMap<Box<[u8]>, u64, RandomState>,
-    pub(crate) hasher: RandomState,
-    methods: HashMap<Box<str>, Arc<str>, RandomState>,
+    /// The tasks that `tasks/cancel` of ours are about, by the numbers of these.
+    pub(crate) task_cancels: HashMap<u64, Box<[u8]>, RandomState>,
+    methods: Methods,
     wheel: Wheel,
     due: Vec<usize>,
     pub(crate) output: Output,
@@ -201,8 +214,6 @@ pub struct Connection<H: Host> {
 const SHORT: usize = 1024;
 /// Bytes beyond `max_output_bytes` that short answers may take.
 const SLACK: usize = 64 << 10;
-/// How many ended requests of the peer's are remembered by the hash of their id.
-const RECENT: usize = 32;
 
 pub(crate) fn put<T>(slots: &mut Vec<Option<T>>, slot: usize, entry: T) -> Option<T> {
     if slots.len() <= slot {
@@ -229,13 +240,12 @@ impl<H: Host> Connection<H> {
             outbound: Vec::new(),
             arrivals: Table::new(),
             inbound: Vec::new(),
-            ids: HashTable::new(),
-            recent: [0; RECENT],
-            recent_at: 0,
+            ids: Ids::new(),
+            named: HashMap::default(),
             tokens: HashMap::default(),
             tasks: HashMap::default(),
-            hasher: RandomState::default(),
-            methods: HashMap::default(),
+            task_cancels: HashMap::default(),
+            methods: Methods::default(),
             wheel: Wheel::new(),
             due: Vec::new(),
             output: Output::default(),
@@ -279,9 +289,16 @@ impl<H: Host> Connection<H> {
             ("outbound", self.table.live()),
             ("inbound", self.inbound.iter().flatten().count()),
             ("ids", self.ids.len()),
-            ("tokens", self.tokens.len() + self.tasks.len()),
+            ("tokens", self.in_use(&self.named) + self.in_use(&self.tokens) + self.tasks.len() + self.task_cancels.len()),
             ("deadlines", self.wheel.len()),
         ]
+    }
+
+    /// How many of the caller's words stand for a request that is not over; the rest only recognise late answers,
+    /// and go with the slots of those requests.
+    fn in_use(&self, words: &HashMap<Box<[u8]>, u64, RandomState>) -> usize {
+        let state = |number: &u64| self.table.find(*number).map(|(_, state)| state);
+        words.values().filter_map(state).filter(|state| state.is_live() || *state == State::Task).count()
     }
 
     /// Bytes held by tables and buffers.
@@ -290,20 +307,20 @@ impl<H: Host> Connection<H> {
             + self.arrivals.capacity() * 8
             + self.outbound.capacity() * size_of::<Option<Outbound<H::Call>>>()
             + self.inbound.capacity() * size_of::<Option<Inbound<H::Request>>>()
-            + self.ids.capacity() * size_of::<u32>()
+            + self.ids.bytes()
             + self.wheel.bytes()
             + self.output.capacity()
     }
 
     pub(crate) fn method(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.methods.get(name) {
-            return Arc::clone(known);
+        self.methods.named(name, &self.limits)
+    }
+
+    /// Writes down the id of the task that a request became, given as its JSON string (TSK-60).
+    pub(crate) fn note_task(&self, record: &Record, task: &[u8]) {
+        if let Some(task) = envelope::unescape(task) {
+            record.note_task(clip(&task, self.limits.max_text_bytes));
         }
-        let interned: Arc<str> = clip(name, self.limits.max_text_bytes).into();
-        if self.methods.len() < self.limits.max_methods {
-            self.methods.insert(interned.as_ref().into(), Arc::clone(&interned));
-        }
-        interned
     }
 
     pub(crate) fn finish(record: &Arc<Record>, outcome: Outcome, now: Time, batch: &mut Batch<H>) {
@@ -352,6 +369,8 @@ const PATIENCE: Time = 60_000_000_000;
 pub const PARSE_ERROR: i64 = -32700;
 /// JSON-RPC: not a request.
 pub const INVALID_REQUEST: i64 = -32600;
+/// JSON-RPC: what was asked about does not exist, or is not as it has to be.
+pub const INVALID_PARAMS: i64 = -32602;
 /// JSON-RPC: a fault on our side.
 pub const INTERNAL_ERROR: i64 = -32603;
 

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::envelope::{self, Envelope};
+use crate::envelope::Envelope;
 use crate::record::Progress;
 use crate::rules::method;
 use crate::span::Span;
@@ -22,10 +22,6 @@ pub struct Request<'a> {
     pub extra_meta: &'a [u8],
     /// Whether to ask for progress with the request's number as the token.
     pub progress_token: bool,
-}
-
-fn number(out: &mut Vec<u8>, value: u64) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Writes `text` as a JSON string.
@@ -66,11 +62,17 @@ pub fn float(out: &mut Vec<u8>, value: f64) {
     }
 }
 
-/// Writes a request under `id`.
+/// Writes a request under our number.
 pub fn request(out: &mut Vec<u8>, id: u64, request: &Request<'_>) {
+    let mut digits = itoa::Buffer::new();
+    request_as(out, digits.format(id).as_bytes(), request);
+}
+
+/// Writes a request under a raw id, which is the token, too, where progress is asked for.
+pub fn request_as(out: &mut Vec<u8>, id: &[u8], request: &Request<'_>) {
     out.extend_from_slice(HEAD);
     out.extend_from_slice(b"\"id\":");
-    number(out, id);
+    out.extend_from_slice(id);
     out.extend_from_slice(b",\"method\":");
     string(out, request.method);
     let params = request.params;
@@ -86,7 +88,7 @@ pub fn request(out: &mut Vec<u8>, id: u64, request: &Request<'_>) {
     params_with_meta(out, params, request.meta, |out| {
         if request.progress_token {
             out.extend_from_slice(b"\"progressToken\":");
-            number(out, id);
+            out.extend_from_slice(id);
         }
         if !request.extra_meta.is_empty() {
             if request.progress_token {
@@ -173,11 +175,8 @@ pub fn result(out: &mut Vec<u8>, id: &[u8], result: &[u8]) {
     out.extend_from_slice(b"}\n");
 }
 
-/// Writes a result that says its type: `complete`, unless it says something else itself (RID-16).
+/// Writes a result, an object that does not say its type, as one that is complete (RID-16).
 pub fn typed_result(out: &mut Vec<u8>, id: &[u8], bytes: &[u8]) {
-    if bytes.first() != Some(&b'{') || envelope::find_member(bytes, "resultType").is_some() {
-        return result(out, id, bytes);
-    }
     out.extend_from_slice(HEAD);
     out.extend_from_slice(b"\"id\":");
     out.extend_from_slice(id);
@@ -330,7 +329,7 @@ mod tests {
         for (given, expected) in [
             ("{}", r#"{"resultType":"complete"}"#),
             (r#"{"a":1}"#, r#"{"resultType":"complete","a":1}"#),
-            (r#"{"resultType":"task"}"#, r#"{"resultType":"task"}"#),
+            ("{ }", r#"{"resultType":"complete" }"#),
         ] {
             let text = written(|out| typed_result(out, b"1", given.as_bytes()));
             assert_eq!(text, format!(r#"{{"jsonrpc":"2.0","id":1,"result":{expected}}}"#));

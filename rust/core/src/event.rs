@@ -92,6 +92,13 @@ pub enum Event<H: Host> {
         /// True where the handler opted out: it only learns of the cancel.
         declined: bool,
     },
+    /// The channel of a request of the peer's ended; its handler works on, and its answer is lost (K4).
+    Orphaned {
+        /// The host's handle, if one was attached.
+        owner: Option<H::Request>,
+        /// Its evidence.
+        record: Arc<Record>,
+    },
     /// A notification that is not the core's business, or one of those that the host asked to see.
     Notification {
         /// Where the frame stands in the run.
@@ -127,6 +134,15 @@ pub enum Event<H: Host> {
         /// Length of the frame, in bytes.
         length: usize,
     },
+}
+
+/// What the host wants to look at before it is taken.
+pub enum Look {
+    /// One message.
+    Message(Envelope),
+    /// The members of a batch, one of which at least is such a message: the host asks of each by
+    /// `Connection::looks_at_member` and takes it by `Connection::receive_member`.
+    Batch(Vec<Span>),
 }
 
 /// The events of one batch, in the order in which they are to be acted on.

@@ -39,6 +39,8 @@ pub enum State {
     PeerClosed,
     /// The peer's process exited.
     PeerExited,
+    /// The peer left our pings without an answer.
+    PeerSilent,
     /// We closed the connection.
     Closed,
 }
@@ -67,14 +69,16 @@ pub enum Event {
     PeerClosed,
     /// The peer's process ended.
     PeerExited,
+    /// The peer left our pings without an answer.
+    PeerSilent,
     /// We close.
     Closed,
     /// Nothing is left to wait for: the late answer came, or the task ended.
     Forget,
 }
 
-const EVENTS: usize = 12;
-const STATES: usize = 15;
+const EVENTS: usize = 13;
+const STATES: usize = 16;
 
 use Event as E;
 use State as S;
@@ -88,6 +92,7 @@ pub const RULES: &[(State, Event, State)] = &[
     (S::Queued, E::MaxExpired, S::MaxTimeout),
     (S::Queued, E::PeerClosed, S::PeerClosed),
     (S::Queued, E::PeerExited, S::PeerExited),
+    (S::Queued, E::PeerSilent, S::PeerSilent),
     (S::Queued, E::Closed, S::Closed),
     (S::Sent, E::Answered, S::Result),
     (S::Sent, E::AnsweredWithTask, S::Task),
@@ -97,6 +102,7 @@ pub const RULES: &[(State, Event, State)] = &[
     (S::Sent, E::MaxExpired, S::MaxTimeout),
     (S::Sent, E::PeerClosed, S::PeerClosed),
     (S::Sent, E::PeerExited, S::PeerExited),
+    (S::Sent, E::PeerSilent, S::PeerSilent),
     (S::Sent, E::Closed, S::Closed),
     // The peer's requests.
     (S::Running, E::Answered, S::Result),
@@ -106,12 +112,14 @@ pub const RULES: &[(State, Event, State)] = &[
     (S::Running, E::CancelDeclined, S::Declining),
     (S::Running, E::PeerClosed, S::PeerClosed),
     (S::Running, E::PeerExited, S::PeerExited),
+    (S::Running, E::PeerSilent, S::PeerSilent),
     (S::Running, E::Closed, S::Closed),
     (S::Declining, E::Answered, S::Declined),
     (S::Declining, E::AnsweredWithTask, S::Declined),
     (S::Declining, E::Failed, S::Declined),
     (S::Declining, E::PeerClosed, S::PeerClosed),
     (S::Declining, E::PeerExited, S::PeerExited),
+    (S::Declining, E::PeerSilent, S::PeerSilent),
     (S::Declining, E::Closed, S::Closed),
     // What stays in its slot after the end, until there is nothing left to recognise.
     (S::Task, E::Forget, S::Free),
@@ -123,6 +131,7 @@ pub const RULES: &[(State, Event, State)] = &[
     (S::MaxTimeout, E::Forget, S::Free),
     (S::PeerClosed, E::Forget, S::Free),
     (S::PeerExited, E::Forget, S::Free),
+    (S::PeerSilent, E::Forget, S::Free),
     (S::Closed, E::Forget, S::Free),
 ];
 
@@ -156,6 +165,7 @@ const ALL: [State; STATES] = [
     S::MaxTimeout,
     S::PeerClosed,
     S::PeerExited,
+    S::PeerSilent,
     S::Closed,
 ];
 
@@ -193,6 +203,7 @@ impl State {
             S::MaxTimeout => Outcome::MaxTimeout,
             S::PeerClosed => Outcome::PeerClosed,
             S::PeerExited => Outcome::PeerExited,
+            S::PeerSilent => Outcome::PeerSilent,
             S::Closed => Outcome::Closed,
         })
     }
@@ -218,13 +229,15 @@ pub enum Outcome {
     PeerClosed,
     /// The peer's process exited; the record carries its exit code.
     PeerExited,
+    /// The peer left our pings without an answer (PNG-10).
+    PeerSilent,
     /// We closed the connection.
     Closed,
 }
 
 impl Outcome {
     /// Every outcome, in the order of their numbers.
-    pub const ALL: [Outcome; 9] = [
+    pub const ALL: [Outcome; 10] = [
         Outcome::Result,
         Outcome::Error,
         Outcome::Cancelled,
@@ -233,6 +246,7 @@ impl Outcome {
         Outcome::MaxTimeout,
         Outcome::PeerClosed,
         Outcome::PeerExited,
+        Outcome::PeerSilent,
         Outcome::Closed,
     ];
 
@@ -247,6 +261,7 @@ impl Outcome {
             Outcome::MaxTimeout => "max_timeout",
             Outcome::PeerClosed => "peer_closed",
             Outcome::PeerExited => "peer_exited",
+            Outcome::PeerSilent => "peer_silent",
             Outcome::Closed => "closed",
         }
     }
@@ -323,7 +338,7 @@ mod tests {
     #[test]
     fn x_09_whatever_runs_can_be_closed_from_either_side() {
         for state in ALL.into_iter().filter(|state| state.is_live()) {
-            for event in [E::Closed, E::PeerClosed, E::PeerExited] {
+            for event in [E::Closed, E::PeerClosed, E::PeerExited, E::PeerSilent] {
                 assert!(state.after(event).is_some_and(|next| next.outcome().is_some()));
             }
         }

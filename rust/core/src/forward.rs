@@ -93,6 +93,8 @@ impl<H: Host> Connection<H> {
             (false, true) => Happening::AnsweredWithTask,
             (false, false) => Happening::Answered,
         };
+        let untyped = !is_error && answered.result_type.is_empty() && self.rules.has_result_type();
+        let says_type = if untyped { complete(frame) } else { (Span::default(), &b""[..]) };
         let Ok(moved) = self.arrivals.claim(number, event) else { return Answered::default() };
         let silent = moved.to == State::Declined;
         self.flush_pending(moved.slot);
@@ -101,7 +103,7 @@ impl<H: Host> Connection<H> {
         if !silent {
             let id = record.wire_id();
             let out = self.output.result_after(entry.progress_end);
-            splice(out, frame, [(answered.id, id), (answered.subscription_id, id)]);
+            splice(out, frame, [(answered.id, id), (answered.subscription_id, id), says_type]);
             record.note_written(now);
         }
         if let Some(outcome) = moved.to.outcome() {
@@ -198,6 +200,19 @@ impl<H: Host> Connection<H> {
             self.flush_pending(slot);
             self.remove_inbound(now, slot, number);
         }
+    }
+}
+
+/// What makes a legacy server's result one that says its type (RID-16); nothing where it is no object.
+fn complete(frame: &[u8]) -> Edit<'static> {
+    let result = envelope::find_member(frame, "result").unwrap_or_default();
+    match result.of(frame) {
+        [b'{', rest @ ..] => {
+            let brace = Span { start: result.start, end: result.start + 1 };
+            let is_empty = rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'}');
+            (brace, if is_empty { b"{\"resultType\":\"complete\"" } else { b"{\"resultType\":\"complete\"," })
+        }
+        _ => (Span::default(), b""),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::connection::{Connection, INTERNAL_ERROR, INVALID_REQUEST, Inbound, PARSE_ERROR, put};
 use crate::encode;
 use crate::envelope::{self, Envelope, Kind, Partial, Refusal, RefusalReason};
-use crate::event::{AnswerFrame, Batch, End, Event, Host};
+use crate::event::{AnswerFrame, Batch, End, Event, Host, Look};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::id;
 use crate::limits::clip;
@@ -41,12 +41,18 @@ fn plain(raw: &[u8]) -> Cow<'_, [u8]> {
     envelope::unescape(raw).map_or(Cow::Borrowed(raw), |text| Cow::Owned(format!("\"{text}\"").into_bytes()))
 }
 
+/// The id of the request in `slot`; empty where there is none.
+fn wire_id<R>(inbound: &[Option<Inbound<R>>], slot: usize) -> &[u8] {
+    inbound[slot].as_ref().map_or(b"", |entry| entry.record.wire_id())
+}
+
 impl<H: Host> Connection<H> {
     /// Takes one frame. `at` is where it stands in the run that the events' spans refer to.
     ///
-    /// Gives the envelope back, untouched, where the host wants to look first (`held`); it then says what to do by
-    /// [`Connection::receive_looked_at`] or [`Connection::reject`], before it goes on with the next frame.
-    pub fn receive(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) -> Option<Envelope> {
+    /// Leaves a message that the host wants to look at (`held`) untouched and says what it is; the host then says
+    /// what to do by [`Connection::receive_looked_at`] or [`Connection::reject`], before it goes on with the next
+    /// frame. A batch with such a message is taken member by member: see [`Look::Batch`].
+    pub fn receive(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) -> Option<Look> {
         self.counters.frames_in += 1;
         self.counters.bytes_in += frame.len() as u64 + 1;
         if self.is_over() {
@@ -54,19 +60,34 @@ impl<H: Host> Connection<H> {
             return None;
         }
         if !self.held.is_empty()
-            && let Ok(envelope) = envelope::scan(frame, &self.scan_limits)
-            && self.is_held(frame, &envelope)
+            && let Some(look) = self.looks_at(frame)
         {
-            return Some(envelope);
+            return Some(look);
         }
         self.receive_looked_at(now, frame, at, batch);
         None
     }
 
+    fn looks_at(&self, frame: &[u8]) -> Option<Look> {
+        match envelope::scan(frame, &self.scan_limits) {
+            Ok(envelope) => self.is_held(frame, &envelope).then_some(Look::Message(envelope)),
+            Err(refusal) if refusal.reason == RefusalReason::Batch && self.rules.takes_batches() => {
+                let members = envelope::batch(frame, &self.scan_limits).ok()?;
+                let held = |member: &Span| self.looks_at_member(member.of(frame)).is_some();
+                members.iter().any(held).then_some(Look::Batch(members))
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// The envelope of a member of a batch that the host wants to look at.
+    pub fn looks_at_member(&self, member: &[u8]) -> Option<Envelope> {
+        let envelope = envelope::scan(member, &self.scan_limits).ok()?;
+        self.is_held(member, &envelope).then_some(envelope)
+    }
+
     fn is_held(&self, frame: &[u8], envelope: &Envelope) -> bool {
-        !self.held.is_empty()
-            && std::str::from_utf8(&envelope.method_name(frame))
-                .is_ok_and(|method| self.held.contains(method))
+        std::str::from_utf8(&envelope.method_name(frame)).is_ok_and(|method| self.held.contains(method))
     }
 
     /// Takes one frame that the host has looked at.
@@ -80,7 +101,7 @@ impl<H: Host> Connection<H> {
                 match envelope::batch(frame, &self.scan_limits) {
                     Ok(members) => {
                         for member in members {
-                            self.take_member(now, member.of(frame), in_run(at, member), batch);
+                            self.receive_member(now, member.of(frame), in_run(at, member), batch);
                         }
                     }
                     Err(refusal) => self.refuse(now, frame, at, &refusal, batch),
@@ -91,7 +112,7 @@ impl<H: Host> Connection<H> {
     }
 
     /// Takes one message of a batch (BAT-02, BAT-03).
-    fn take_member(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) {
+    pub fn receive_member(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) {
         match envelope::scan(frame, &self.scan_limits) {
             Ok(envelope) if *envelope.method_name(frame) == *method::INITIALIZE.as_bytes() => {
                 self.counters.violations += 1;
@@ -102,14 +123,6 @@ impl<H: Host> Connection<H> {
                         "initialize is not part of a batch",
                         b"",
                     );
-                }
-            }
-            Ok(envelope) if self.is_held(frame, &envelope) => {
-                // The host looks at one message at a time; a batch must not carry one past it.
-                self.counters.violations += 1;
-                if envelope.kind == Kind::Request {
-                    let message = "this method is not taken in a batch here; send it by itself";
-                    self.reject(envelope.id.of(frame), INVALID_REQUEST, message, b"");
                 }
             }
             Ok(envelope) => self.take(now, frame, at, &envelope, batch),
@@ -149,7 +162,7 @@ impl<H: Host> Connection<H> {
             return None;
         }
         let (event, late, payload) = happening;
-        let number = id::minted(id.of(frame));
+        let number = self.number_of(id.of(frame));
         let verdict = number.map(|number| (number, self.table.claim(number, event)));
         match verdict {
             Some((number, Ok(moved))) => return Some((moved.slot, number)),
@@ -197,7 +210,7 @@ impl<H: Host> Connection<H> {
         let task = self.task_in(frame, envelope);
         // What a task was made of stays, to be cancelled by the task's id; so does its token, if the rules say so.
         let stays = task.is_some() && self.tasks.len() < self.limits.max_tasks && {
-            let entry = id::minted(envelope.id.of(frame)).and_then(|number| self.table.find(number));
+            let entry = self.number_of(envelope.id.of(frame)).and_then(|number| self.table.find(number));
             let augmented = entry
                 .is_some_and(|(slot, _)| self.outbound[slot].as_ref().is_some_and(|entry| entry.augmented));
             augmented || self.rules.has_result_type()
@@ -208,25 +221,27 @@ impl<H: Host> Connection<H> {
         let Some((slot, number)) = self.claim_answer(now, envelope.id, frame, at, late, batch) else {
             if let Some(task) = task
                 && self.counters.late_responses > buried
-                && self.rules.choices.cancel_late_tasks
-                && self.send_task_cancel(now, task.of(frame))
             {
-                self.counters.late_tasks_cancelled += 1;
+                if let Some(Event::LateResponse { record, .. }) = batch.events.last() {
+                    self.note_task(record, task.of(frame));
+                }
+                if self.rules.choices.cancel_late_tasks && self.send_task_cancel(now, task.of(frame)) {
+                    self.counters.late_tasks_cancelled += 1;
+                }
             }
             return;
         };
+        if let Some(task) = task
+            && let Some(entry) = self.outbound[slot].as_ref()
+        {
+            self.note_task(&entry.record, task.of(frame));
+        }
         if stays && let Some(task) = task {
-            let (about, ttl) = if self.rules.has_result_type() {
-                (envelope.result.of(frame), "ttlMs")
-            } else {
-                (envelope.task.of(frame), "ttl")
-            };
-            let ttl = envelope::find_member(about, ttl)
-                .and_then(|ttl| id::number(ttl.of(about)))
-                .map(|milliseconds| (milliseconds.max(0.0) * 1e6) as Time);
+            let about = if self.rules.has_result_type() { envelope.result } else { envelope.task };
+            let ttl = self.time_to_live(about.of(frame)).unwrap_or(Time::MAX);
             self.keep_for_task(now, slot, number, task.of(frame).into(), ttl);
         } else {
-            self.note_task_state(envelope.result.of(frame), batch);
+            self.note_task_state(now, envelope.result.of(frame), batch);
         }
         let end = if self.rules.has_result_type() && !self.knows_result_type(slot, frame, envelope) {
             End::Invalid("the result's resultType is not one this request can have")
@@ -241,6 +256,9 @@ impl<H: Host> Connection<H> {
     fn take_error(&mut self, now: Time, frame: &[u8], at: Span, envelope: &Envelope, batch: &mut Batch<H>) {
         let late = (Happening::Failed, Late::Error, envelope.error);
         if let Some((slot, number)) = self.claim_answer(now, envelope.id, frame, at, late, batch) {
+            if !self.task_cancels.is_empty() {
+                self.note_cancel_refused(number, envelope.error.of(frame), batch);
+            }
             let end = match envelope::error_fault(envelope.error.of(frame)) {
                 Some(fault) => End::Invalid(fault),
                 None => End::Error(in_run(at, envelope.error)),
@@ -265,25 +283,34 @@ impl<H: Host> Connection<H> {
     /// RID-17, RID-18, MRT-02, TSX-04: which results this request can have.
     fn knows_result_type(&self, slot: usize, frame: &[u8], envelope: &Envelope) -> bool {
         let method = self.outbound[slot].as_ref().map_or("", |entry| &*entry.record.method);
-        match &*plain(envelope.result_type.of(frame)) {
-            b"" | b"\"complete\"" => true,
-            b"\"input_required\"" => matches!(method, "tools/call" | "prompts/get" | "resources/read"),
-            b"\"task\"" => method == "tools/call",
-            _ => false,
-        }
+        let result_type = envelope.result_type.of(frame);
+        result_type.is_empty()
+            || envelope::unescape(result_type)
+                .is_some_and(|result_type| self.rules.may_end_with(method, &result_type) == Some(true))
     }
 
-    /// A task object with a terminal status ends its hold on a token (PRG-19, TSK-41).
-    fn note_task_state(&mut self, object: &[u8], batch: &mut Batch<H>) {
+    /// How long a task object says that it lives, in nanoseconds, `Time::MAX` for without end; None where it does
+    /// not say.
+    fn time_to_live(&self, object: &[u8]) -> Option<Time> {
+        let name = if self.rules.has_result_type() { "ttlMs" } else { "ttl" };
+        let ttl = envelope::find_member(object, name)?;
+        let milliseconds = id::number(ttl.of(object));
+        Some(milliseconds.map_or(Time::MAX, |milliseconds| (milliseconds.max(0.0) * 1e6) as Time))
+    }
+
+    /// A task object with a terminal status ends its hold on a token (PRG-19, TSK-41); any other may change how
+    /// long it lives (TSK-44, TSX-36).
+    fn note_task_state(&mut self, now: Time, object: &[u8], batch: &mut Batch<H>) {
         if self.tasks.is_empty() {
             return;
         }
         let text = |key| envelope::find_member(object, key).map(|span: Span| span.of(object));
+        let Some(number) = text("taskId").and_then(|id| self.tasks.get(id)).copied() else { return };
         let status = text("status").map(plain);
-        if let Some(b"\"completed\"" | b"\"failed\"" | b"\"cancelled\"") = status.as_deref()
-            && let Some(number) = text("taskId").and_then(|id| self.tasks.get(id)).copied()
-        {
+        if let Some(b"\"completed\"" | b"\"failed\"" | b"\"cancelled\"") = status.as_deref() {
             self.end_task(number, batch);
+        } else if let Some(ttl) = self.time_to_live(object) {
+            self.live_for(now, number, ttl);
         }
     }
 
@@ -296,14 +323,14 @@ impl<H: Host> Connection<H> {
         }
         let id = envelope.id.of(frame);
         let name = envelope.method_name(frame);
-        if *name == *method::PING.as_bytes() && self.rules.has_ping() {
+        if *name == *method::PING.as_bytes() && self.rules.answers_ping() {
             self.counters.pings += 1;
             if self.may_reply() {
                 encode::result(self.output.frame(), id, b"{}");
             }
             return;
         }
-        let hash = self.hash(id);
+        let hash = self.ids.hash(id);
         if !self.takes_duplicates && self.find_by_id(hash, id).next().is_some() {
             // An error under the same id would end the first request at the peer, so it names it in its data.
             self.counters.duplicate_ids += 1;
@@ -329,13 +356,11 @@ impl<H: Host> Connection<H> {
         if &*record.method == method::ELICIT {
             self.note_asking(now);
         }
-        let entry = Inbound::new(Arc::clone(&record), !envelope.task.is_empty());
+        let augmented = !envelope.task.is_empty() && self.rules.takes_task(&record.method);
+        let entry = Inbound::new(Arc::clone(&record), augmented);
         put(&mut self.inbound, minted.slot, entry);
-        let (inbound, hasher) = (&self.inbound, &self.hasher);
-        self.ids.insert_unique(hash, minted.slot as u32, |slot| {
-            let id = inbound[*slot as usize].as_ref().map_or(&b""[..], |entry| entry.record.wire_id());
-            id::hash(id, hasher)
-        });
+        let inbound = &self.inbound;
+        self.ids.add(hash, minted.slot, |slot| wire_id(inbound, slot));
         self.counters.requests_in += 1;
         batch.events.push(Event::Request { record, frame: at, envelope: *envelope });
     }
@@ -350,7 +375,7 @@ impl<H: Host> Connection<H> {
         if id.is_empty()
             || !(self.cancel_inbound(now, id, reason, batch) || self.end_listen(now, id, reason, batch))
         {
-            let too_late = !id.is_empty() && self.recent.contains(&self.hash(id));
+            let too_late = !id.is_empty() && self.ids.ended_lately(self.ids.hash(id));
             *(if too_late {
                 &mut self.counters.cancels_too_late
             } else {
@@ -363,7 +388,7 @@ impl<H: Host> Connection<H> {
     }
 
     fn cancel_inbound(&mut self, now: Time, id: &[u8], reason: Option<&str>, batch: &mut Batch<H>) -> bool {
-        let hash = self.hash(id);
+        let hash = self.ids.hash(id);
         let mut named = self.find_by_id(hash, id);
         // Two requests under one id: nobody knows which one is meant, and the wrong one must not end.
         let (Some(slot), None) = (named.next(), named.next()) else { return false };
@@ -394,7 +419,7 @@ impl<H: Host> Connection<H> {
 
     /// K1: a server ends our listen by a cancel; a result and a plain close are taken, too.
     fn end_listen(&mut self, now: Time, id: &[u8], reason: Option<&str>, batch: &mut Batch<H>) -> bool {
-        let Some(number) = id::minted(id) else { return false };
+        let Some(number) = self.number_of(id) else { return false };
         let Some((slot, state)) = self.table.find(number) else { return false };
         let Some(entry) = self.outbound[slot].as_ref() else { return false };
         if !state.is_live() || !self.rules.peer_may_end(&entry.record.method) {
@@ -484,10 +509,11 @@ impl<H: Host> Connection<H> {
     ) {
         let name = envelope.method_name(frame);
         if *name == *method::TASK_STATUS.as_bytes() || *name == *method::TASKS.as_bytes() {
-            self.note_task_state(envelope.params.of(frame), batch);
+            self.note_task_state(now, envelope.params.of(frame), batch);
         }
+        self.rules.opened |= *name == *method::INITIALIZED.as_bytes();
         let mut owner = None;
-        if let Some(number) = id::minted(envelope.subscription_id.of(frame))
+        if let Some(number) = self.number_of(envelope.subscription_id.of(frame))
             && let Some((slot, State::Sent)) = self.table.find(number)
         {
             owner = self.outbound[slot].as_ref().and_then(|entry| entry.owner.clone());
@@ -508,7 +534,7 @@ impl<H: Host> Connection<H> {
         let Partial { id, has_outcome, has_method, .. } = refusal.partial;
         if has_outcome && !has_method {
             // A broken answer ends its own call, typed, and no other (RID-08 to RID-11).
-            if let Some(number) = id::minted(id.of(frame))
+            if let Some(number) = self.number_of(id.of(frame))
                 && let Ok(moved) = self.table.claim(number, Happening::Failed)
             {
                 self.settle(now, moved.slot, number, End::Invalid(refusal.reason.message()), None, batch);
@@ -556,13 +582,7 @@ impl<H: Host> Connection<H> {
         batch.events.push(Event::Refused { reason: RefusalReason::Truncated, offset: length, length });
     }
 
-    fn hash(&self, id: &[u8]) -> u64 {
-        id::hash(id, &self.hasher)
-    }
-
     fn find_by_id<'a>(&'a self, hash: u64, id: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-        self.ids.iter_hash(hash).map(|slot| *slot as usize).filter(move |slot| {
-            self.inbound[*slot].as_ref().is_some_and(|entry| id::same(entry.record.wire_id(), id))
-        })
+        self.ids.find(hash, id, |slot| wire_id(&self.inbound, slot))
     }
 }

@@ -90,6 +90,7 @@ struct More {
     cancel_requested: AtomicU64,
     cancel_written: AtomicBool,
     reason: OnceLock<Box<str>>,
+    task: OnceLock<Box<str>>,
     late: AtomicU8,
     late_at: AtomicU64,
     late_progress: AtomicU32,
@@ -112,6 +113,7 @@ impl More {
             cancel_requested: AtomicU64::new(0),
             cancel_written: AtomicBool::new(false),
             reason: OnceLock::new(),
+            task: OnceLock::new(),
             late: AtomicU8::new(0),
             late_at: AtomicU64::new(0),
             late_progress: AtomicU32::new(0),
@@ -119,6 +121,14 @@ impl More {
             cleanup_ended: AtomicU64::new(0),
             exit_code: AtomicI32::new(NO_EXIT_CODE),
         }
+    }
+
+    fn accept(&self, last: &mut Option<Progress>, update: &Progress, now: Time) {
+        *last = Some(update.clone());
+        if self.accepted.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.first_progress.store(now, Ordering::Relaxed);
+        }
+        self.last_progress.store(now, Ordering::Relaxed);
     }
 }
 
@@ -161,7 +171,7 @@ impl Wire {
 /// See the module's text.
 #[derive(Debug)]
 pub struct Record {
-    /// Our number: the request id on the wire if it went out, the order of arrival if it came in.
+    /// Our number: the request id on the wire if it went out and has no other, else the order of arrival.
     pub number: u64,
     /// Which way the request went.
     pub direction: Direction,
@@ -173,7 +183,7 @@ pub struct Record {
     pub peer: Arc<Peer>,
     /// The method.
     pub method: Arc<str>,
-    /// The request id and the progress token of a request that came in, as they stood on the wire.
+    /// The request id and the progress token as they stood on the wire, where they are not our number.
     wire: Wire,
     /// When it was registered.
     pub created: Time,
@@ -209,6 +219,18 @@ impl Record {
         }
     }
 
+    /// The record of a request of ours under an id of the caller's, as it stands on the wire.
+    pub fn named(
+        number: u64,
+        peer: Arc<Peer>,
+        method: Arc<str>,
+        id: &[u8],
+        wants_progress: bool,
+        now: Time,
+    ) -> Self {
+        Self { wire: Wire::new(id, b""), ..Self::outbound(number, peer, method, wants_progress, now) }
+    }
+
     /// The record of a request of the peer's; `id` and `token` as they stand on the wire, an absent token empty.
     pub fn inbound(
         number: u64,
@@ -232,13 +254,13 @@ impl Record {
 
     /// The request id as it stands on the wire.
     pub fn id(&self) -> std::borrow::Cow<'_, [u8]> {
-        match self.direction {
-            Direction::Outbound => itoa::Buffer::new().format(self.number).as_bytes().to_vec().into(),
-            Direction::Inbound => self.wire.id().into(),
+        match self.wire.id() {
+            b"" => itoa::Buffer::new().format(self.number).as_bytes().to_vec().into(),
+            id => id.into(),
         }
     }
 
-    /// The raw id of a request that came in; empty for one of ours.
+    /// The raw id that the peer, or our caller, chose; empty where it is our number.
     pub fn wire_id(&self) -> &[u8] {
         self.wire.id()
     }
@@ -305,6 +327,11 @@ impl Record {
         self.more.get().and_then(|more| more.reason.get()).map(|reason| &**reason)
     }
 
+    /// The id of the task that it became.
+    pub fn task(&self) -> Option<&str> {
+        self.more.get().and_then(|more| more.task.get()).map(|task| &**task)
+    }
+
     /// What answer came after the end, and when.
     pub fn late(&self) -> Option<(Late, Time)> {
         let more = self.more.get()?;
@@ -362,12 +389,14 @@ impl Record {
             more.dropped.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        *last = Some(update.clone());
-        if more.accepted.fetch_add(1, Ordering::Relaxed) == 0 {
-            more.first_progress.store(now, Ordering::Relaxed);
-        }
-        more.last_progress.store(now, Ordering::Relaxed);
+        more.accept(&mut last, update, now);
         true
+    }
+
+    /// Takes an update whatever its number.
+    pub(crate) fn note_any_progress(&self, update: &Progress, now: Time) {
+        let more = self.more();
+        more.accept(&mut lock(&more.last), update, now);
     }
 
     pub(crate) fn note_dropped_progress(&self) {
@@ -387,6 +416,10 @@ impl Record {
 
     pub(crate) fn note_cancel_written(&self) {
         self.more().cancel_written.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_task(&self, task: &str) {
+        let _ = self.more().task.set(task.into());
     }
 
     pub(crate) fn note_late(&self, late: Late, now: Time) {

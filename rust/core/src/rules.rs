@@ -62,15 +62,21 @@ pub enum Role {
 }
 
 /// Where the sources disagree (K1 to K6), this is how we decide.
+///
+/// K3, how the stream of a cancelled request ends, is a question of Streamable HTTP only and comes with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools)] // six switches, independent of each other
+#[allow(clippy::struct_excessive_bools)] // switches, independent of each other
 pub struct Choices {
     /// K1: a server that ends a `subscriptions/listen` sends `notifications/cancelled` behind the result. A
     /// client accepts a result, a cancel and a plain close alike.
     pub listen_end_sends_cancelled: bool,
-    /// K4: whether a disconnect cancels what the peer had in flight; None leaves it to the era. A byte stream
-    /// that ended can carry no answer, so there it always does.
-    pub disconnect_cancels: Option<bool>,
+    /// K2: whether progress goes on after the task was created; None leaves it to the era: yes under 2025-11-25,
+    /// no under the extension.
+    pub task_progress: Option<bool>,
+    /// K4: whether the end of the peer's channel stops the handlers of what it had in flight. A byte stream that
+    /// ended can carry no answer, so they are stopped in every era; switched off, they work on and their answers
+    /// are lost. Streamable HTTP, where a channel can come back, will ask the era.
+    pub disconnect_cancels: bool,
     /// K5: whether progress that does not increase is dropped (the page: MUST) or taken (the schema: should).
     pub progress_must_increase: bool,
     /// K5: whether `server/discover` is cancelled like any request; off, because a legacy server may not
@@ -78,17 +84,51 @@ pub struct Choices {
     pub cancel_discover: bool,
     /// K6: whether a `CreateTaskResult` that answers a cancelled request is followed by `tasks/cancel`.
     pub cancel_late_tasks: bool,
+    /// Whether `ping` is answered at once; off, it is a request like any other, for a host that has its own answer.
+    pub answer_ping: bool,
 }
 
 impl Default for Choices {
     fn default() -> Self {
         Self {
             listen_end_sends_cancelled: true,
-            disconnect_cancels: None,
+            task_progress: None,
+            disconnect_cancels: true,
             progress_must_increase: true,
             cancel_discover: false,
             cancel_late_tasks: true,
+            answer_ping: true,
         }
+    }
+}
+
+/// Which requests a side takes as tasks under 2025-11-25: what it declared under `capabilities.tasks`.
+///
+/// No other request becomes a task, whatever its `task` member says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // the protocol's own list
+pub struct Tasks {
+    /// `tools/call`.
+    pub tools: bool,
+    /// `sampling/createMessage`.
+    pub sampling: bool,
+    /// `elicitation/create`.
+    pub elicitation: bool,
+    /// Whether `tasks/cancel` is taken.
+    pub cancel: bool,
+}
+
+impl Tasks {
+    /// What is assumed of a side that was not asked.
+    pub const ALL: Tasks = Tasks { tools: true, sampling: true, elicitation: true, cancel: true };
+
+    fn takes(self, method: &str) -> Option<bool> {
+        Some(match method {
+            "tools/call" => self.tools,
+            "sampling/createMessage" => self.sampling,
+            method::ELICIT => self.elicitation,
+            _ => return None,
+        })
     }
 }
 
@@ -114,6 +154,16 @@ pub enum Forbidden {
     NotAcknowledged,
     /// 2026-07-28: a server cancels nothing but a listen, and that by answering it (CAN-29, K1).
     ServerCancel,
+    /// A cancel that no table knows of could name anything (CAN-05, CAN-07, CAN-08).
+    CancelByHand,
+    /// Progress likewise (PRG-10).
+    ProgressByHand,
+    /// 2026-07-28: logs and progress belong to their own request, not to a subscription (PRG-24, PRG-25, SUB-17).
+    NotOnListen,
+    /// Up to 2025-11-25: only `ping` passes before the handshake is over (PNG-13, PNG-14).
+    NotOpened,
+    /// 2025-11-25: the peer did not declare that it takes this request as a task (TSK-02, TSK-03).
+    NoTask,
 }
 
 impl Forbidden {
@@ -130,6 +180,21 @@ impl Forbidden {
             Forbidden::ServerCancel => {
                 "a server cancels no request under revision 2026-07-28; it ends a listen by answering it"
             }
+            Forbidden::CancelByHand => {
+                "a cancel is not sent by hand; call cancel() of the call, which knows whether it is in flight"
+            }
+            Forbidden::ProgressByHand => {
+                "progress is not sent by hand; call progress() of the request, which knows its token"
+            }
+            Forbidden::NotOnListen => {
+                "logs and progress are not sent on a subscription; they belong to the request that they are about"
+            }
+            Forbidden::NotOpened => {
+                "only ping passes before the handshake is over; wait until the peer has sent or taken notifications/initialized"
+            }
+            Forbidden::NoTask => {
+                "the peer did not declare that it takes this request as a task; leave the member task out"
+            }
         }
     }
 }
@@ -143,11 +208,24 @@ pub struct Rules {
     pub role: Role,
     /// How disagreements are decided.
     pub choices: Choices,
+    /// Whether the handshake of a legacy revision is over, or nobody said that there is one.
+    pub opened: bool,
+    /// Which of the peer's requests we take as tasks.
+    pub our_tasks: Tasks,
+    /// Which of our requests the peer takes as tasks.
+    pub their_tasks: Tasks,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { revision: Revision::V2025_11_25, role: Role::Either, choices: Choices::default() }
+        Self {
+            revision: Revision::V2025_11_25,
+            role: Role::Either,
+            choices: Choices::default(),
+            opened: true,
+            our_tasks: Tasks::ALL,
+            their_tasks: Tasks::ALL,
+        }
     }
 }
 
@@ -156,7 +234,9 @@ pub mod method {
     #![allow(missing_docs)]
     pub const CANCELLED: &str = "notifications/cancelled";
     pub const PROGRESS: &str = "notifications/progress";
+    pub const MESSAGE: &str = "notifications/message";
     pub const INITIALIZE: &str = "initialize";
+    pub const INITIALIZED: &str = "notifications/initialized";
     pub const DISCOVER: &str = "server/discover";
     pub const LISTEN: &str = "subscriptions/listen";
     pub const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
@@ -168,12 +248,16 @@ pub mod method {
 }
 
 impl Rules {
-    /// May we send a request?
-    pub fn may_request(&self) -> Result<(), Forbidden> {
-        if self.revision.is_modern() && self.role == Role::Server {
-            return Err(Forbidden::ServerRequest);
+    /// May we send this request?
+    pub fn may_request(&self, method: &str) -> Result<(), Forbidden> {
+        if self.revision.is_modern() {
+            return if self.role == Role::Server { Err(Forbidden::ServerRequest) } else { Ok(()) };
         }
-        Ok(())
+        if self.opened || matches!(method, method::PING | method::INITIALIZE | method::DISCOVER) {
+            Ok(())
+        } else {
+            Err(Forbidden::NotOpened)
+        }
     }
 
     /// Is a request of the peer's taken? A modern client drops one without an answer (RID-14, TRS-07).
@@ -197,11 +281,20 @@ impl Rules {
     /// May we send this notification by hand?
     pub fn may_notify(&self, method: &str) -> Result<(), Forbidden> {
         match method {
-            method::PROGRESS => self.may_progress(),
+            method::PROGRESS => self.may_progress().and(Err(Forbidden::ProgressByHand)),
             method::CANCELLED if self.revision.is_modern() && self.role == Role::Server => {
                 Err(Forbidden::ServerCancel)
             }
+            method::CANCELLED => Err(Forbidden::CancelByHand),
             _ => Ok(()),
+        }
+    }
+
+    /// May we send this notification on a listen of the peer's?
+    pub fn may_notify_subscriber(&self, method: &str) -> Result<(), Forbidden> {
+        match method {
+            method::PROGRESS | method::MESSAGE => Err(Forbidden::NotOnListen),
+            _ => self.may_notify(method),
         }
     }
 
@@ -228,9 +321,9 @@ impl Rules {
         self.revision == Revision::V2025_03_26
     }
 
-    /// Is `ping` part of the protocol (PNG-01)?
-    pub fn has_ping(&self) -> bool {
-        !self.revision.is_modern()
+    /// Is `ping`, which modern revisions do not have, answered without asking anyone (PNG-01)?
+    pub fn answers_ping(&self) -> bool {
+        !self.revision.is_modern() && self.choices.answer_ping
     }
 
     /// Must every result say its type (RID-16 to RID-18)?
@@ -238,14 +331,48 @@ impl Rules {
         self.revision.is_modern()
     }
 
+    /// May this request be answered with a result of that type, if it is one that the protocol knows (MRT-02, TSX-04)?
+    pub fn may_end_with(&self, method: &str, result_type: &str) -> Option<bool> {
+        match result_type {
+            "complete" => Some(true),
+            "input_required" => Some(matches!(method, "tools/call" | "prompts/get" | "resources/read")),
+            "task" => Some(method == "tools/call"),
+            _ => None,
+        }
+    }
+
     /// Does a token outlive a `CreateTaskResult` (K2, PRG-18 to PRG-21, PRG-25)?
     pub fn token_outlives_task_creation(&self) -> bool {
-        self.revision == Revision::V2025_11_25
+        self.choices.task_progress.unwrap_or(self.revision == Revision::V2025_11_25)
+    }
+
+    /// Does the end of the peer's channel stop what we do for it (K4)?
+    pub fn disconnect_cancels(&self) -> bool {
+        self.choices.disconnect_cancels
     }
 
     /// Is a request with a `task` member augmented (TSK-07, TSX-60)?
     pub fn has_task_augmentation(&self) -> bool {
         self.revision == Revision::V2025_11_25
+    }
+
+    /// Does a `task` member make a task of this request of ours (TSK-02, TSK-03)?
+    pub fn may_augment(&self, method: &str) -> Result<bool, Forbidden> {
+        match self.their_tasks.takes(method) {
+            Some(true) => Ok(true),
+            Some(false) if self.has_task_augmentation() => Err(Forbidden::NoTask),
+            _ => Ok(false),
+        }
+    }
+
+    /// Does a `task` member make a task of this request of the peer's (TSK-04)?
+    pub fn takes_task(&self, method: &str) -> bool {
+        self.our_tasks.takes(method) == Some(true)
+    }
+
+    /// Does the peer take `tasks/cancel` (TSK-01)? Under the extension it always does.
+    pub fn peer_cancels_tasks(&self) -> bool {
+        self.their_tasks.cancel || !self.has_task_augmentation()
     }
 
     /// How a cancel of our request leaves (CAN-10, TSK-07, K5).
@@ -310,10 +437,13 @@ mod tests {
 
     #[test]
     fn rid_14_modern_servers_do_not_ask() {
-        assert_eq!(rules(Revision::V2026_07_28, Role::Server).may_request(), Err(Forbidden::ServerRequest));
+        assert_eq!(
+            rules(Revision::V2026_07_28, Role::Server).may_request("ping"),
+            Err(Forbidden::ServerRequest)
+        );
         assert!(!rules(Revision::V2026_07_28, Role::Client).takes_requests());
         for revision in &Revision::ALL[..4] {
-            assert_eq!(rules(*revision, Role::Server).may_request(), Ok(()));
+            assert_eq!(rules(*revision, Role::Server).may_request("roots/list"), Ok(()));
             assert!(rules(*revision, Role::Client).takes_requests());
         }
     }

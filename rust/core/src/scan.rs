@@ -56,11 +56,12 @@ fn plain_run(text: &[u8], at: usize) -> usize {
     unsafe { sse2::plain_run(text, at) }
 }
 
+/// A bit for each byte of `block` that is not plain, the first byte lowest.
 #[cfg(target_arch = "x86_64")]
 #[inline]
-fn plain_block(block: &[u8; 16]) -> usize {
+fn marks(block: &[u8; 16]) -> u32 {
     // SAFETY: SSE2 is part of every x86-64 processor and of this target's baseline.
-    unsafe { sse2::plain_block(block) }
+    unsafe { sse2::marks(block) }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -86,21 +87,19 @@ mod sse2 {
         _mm_or_si128(_mm_or_si128(quote, escape), control)
     }
 
-    /// How many bytes of `block` are plain, from its first.
     #[inline]
     #[target_feature(enable = "sse2")]
-    pub fn plain_block(block: &[u8; 16]) -> usize {
-        // A 17th bit stands for "all of them".
-        (_mm_movemask_epi8(special(load(block))) | 0x1_0000).trailing_zeros() as usize
+    pub fn marks(block: &[u8; 16]) -> u32 {
+        _mm_movemask_epi8(special(load(block))).cast_unsigned()
     }
 
     #[inline]
     #[target_feature(enable = "sse2")]
     pub fn plain_run(text: &[u8], mut at: usize) -> usize {
         while let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk::<16>) {
-            let mask = _mm_movemask_epi8(special(load(block)));
-            if mask != 0 {
-                return at + mask.trailing_zeros() as usize;
+            let marks = marks(block);
+            if marks != 0 {
+                return at + marks.trailing_zeros() as usize;
             }
             at += 16;
             // A long string: four blocks a step, until one of them has something.
@@ -142,8 +141,9 @@ fn plain_run(text: &[u8], mut at: usize) -> usize {
 
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
-fn plain_block(block: &[u8; 16]) -> usize {
-    plain_run(block, 0)
+fn marks(block: &[u8; 16]) -> u32 {
+    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+    block.iter().enumerate().fold(0, |marks, (place, byte)| marks | u32::from(special(byte)) << place)
 }
 
 #[inline]
@@ -198,11 +198,12 @@ impl<'a> Scanner<'a> {
     #[inline(always)]
     pub fn string(&mut self) -> Checked<Text> {
         let start = self.at;
+        self.at += 1;
         // Most strings are short and plain: one block finds their end.
-        if let Some(block) = self.text.get(start + 1..).and_then(<[u8]>::first_chunk::<16>) {
-            let length = plain_block(block);
+        if let Some(block) = self.block() {
+            let length = marks(block).trailing_zeros() as usize;
             if block.get(length) == Some(&b'"') {
-                self.at = start + length + 2;
+                self.at += length + 1;
                 return Ok(Text { span: Span::new(start, self.at), escaped: false });
             }
         }
@@ -210,13 +211,47 @@ impl<'a> Scanner<'a> {
         Ok(Text { span: Span::new(start, self.at), escaped })
     }
 
-    /// As `string`; whether it holds escapes.
+    #[inline]
+    fn block(&self) -> Option<&'a [u8; 16]> {
+        self.text.get(self.at..).and_then(<[u8]>::first_chunk)
+    }
+
+    /// Goes behind the closing quote; whether there were escapes.
     #[inline(never)]
     fn long_string(&mut self) -> Checked<bool> {
-        self.at += 1;
         let mut escaped = false;
+        while let Some(block) = self.block() {
+            let mut marks = marks(block);
+            if marks == 0 {
+                self.at = plain_run(self.text, self.at + 16);
+                continue;
+            }
+            let start = self.at;
+            self.at += 16;
+            // Text that was JSON once is full of escapes: a block is looked at once for all of its own.
+            while marks != 0 {
+                let place = marks.trailing_zeros() as usize;
+                self.at = start + place;
+                match block[place] {
+                    b'"' => {
+                        self.at += 1;
+                        return Ok(escaped);
+                    }
+                    b'\\' => self.escape()?,
+                    _ => return self.fault(RefusalReason::ControlCharacter),
+                }
+                escaped = true;
+                marks &= u32::MAX.checked_shl((self.at - start) as u32).unwrap_or(0);
+                self.at = self.at.max(start + 16);
+            }
+        }
+        self.short_rest(escaped)
+    }
+
+    /// The last few bytes of a text, one at a time.
+    fn short_rest(&mut self, mut escaped: bool) -> Checked<bool> {
         loop {
-            self.at = plain_run(self.text, self.at);
+            self.at = plain_bytes(self.text, self.at);
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
@@ -232,6 +267,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[inline]
     fn escape(&mut self) -> Checked<()> {
         match self.text.get(self.at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {

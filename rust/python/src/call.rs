@@ -298,8 +298,8 @@ impl Call {
 
     /// The request id, which is the progress token, too.
     #[getter]
-    fn id(&self) -> PyResult<u64> {
-        Ok(self.evidence()?.number)
+    fn id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        json::typed_id(py, &self.evidence()?.id())
     }
 
     /// The method.

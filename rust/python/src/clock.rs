@@ -29,6 +29,11 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// The clock that was given, or else the machine's.
+    pub fn or_the_machines(py: Python<'_>, given: Option<Py<Self>>) -> PyResult<Py<Self>> {
+        given.map_or_else(|| Py::new(py, Self::new(false)), Ok)
+    }
+
     pub const fn is_manual(&self) -> bool {
         self.manual.is_some()
     }

@@ -14,20 +14,20 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use turnout_core::connection::{self as core, Send};
 use turnout_core::encode;
 use turnout_core::envelope::{self, Envelope, Kind};
-use turnout_core::event::Batch;
+use turnout_core::event::{Batch, Look};
 use turnout_core::flight::Outcome;
 use turnout_core::frames::Item;
-use turnout_core::ledger;
 use turnout_core::limits::Limits;
 use turnout_core::record::{self};
 use turnout_core::relay::{Owner, Relaying};
-use turnout_core::rules::{Choices, Revision, Role, Rules};
+use turnout_core::rules::{Choices, Revision, Role, Rules, Tasks};
 use turnout_core::span::Span;
 use turnout_core::sync::lock;
 
 use crate::call::Call;
 use crate::clock::{Clock, Patience, duration};
 use crate::deliver::{Handle, Python_, Sink, deliver};
+use crate::follower::Follower;
 use crate::input::Input;
 use crate::record::Ledger;
 use crate::request::Request;
@@ -37,6 +37,9 @@ use crate::waiter::Wake;
 use crate::{errors, json};
 
 type Core = core::Connection<Relaying<Python_>>;
+
+/// How the core takes a frame that was looked at.
+type Take = fn(&mut Core, record::Time, &[u8], Span, &mut Batch<Relaying<Python_>>);
 
 /// One connection: frames in, frames out, and everything in flight between.
 #[pyclass(frozen, subclass, weakref, module = "turnout._native")]
@@ -87,8 +90,8 @@ impl Connection {
                 batch.finished.clear();
                 *lock(&this.shared.batch) = batch;
             }
-            if let (Ok(()), Some(envelope)) = (&delivered, &held) {
-                delivered = Self::look_at(slf, looked_at.of(frames.region()), envelope, wake, sink);
+            if let (Ok(()), Some(look)) = (&delivered, &held) {
+                delivered = Self::look(slf, looked_at.of(frames.region()), look, wake, sink);
             }
             let more = input.put_back(frames);
             delivered?;
@@ -98,11 +101,34 @@ impl Connection {
         }
     }
 
-    /// Asks the filters about a frame, then takes what they made of it.
+    /// Asks the filters about a frame or about members of a batch, then takes what they made of it.
+    fn look<'py>(
+        slf: &Bound<'py, Self>,
+        frame: &[u8],
+        look: &Look,
+        wake: Wake,
+        sink: &Sink<'_, 'py>,
+    ) -> PyResult<()> {
+        match look {
+            Look::Message(envelope) => {
+                Self::look_at(slf, frame, envelope, Core::receive_looked_at, wake, sink)
+            }
+            Look::Batch(members) => members.iter().try_for_each(|span| {
+                let member = span.of(frame);
+                let envelope = lock(&slf.get().shared.core).looks_at_member(member);
+                match envelope {
+                    Some(envelope) => Self::look_at(slf, member, &envelope, Core::receive_member, wake, sink),
+                    None => Self::take_one(slf, member, Core::receive_member, wake, sink),
+                }
+            }),
+        }
+    }
+
     fn look_at<'py>(
         slf: &Bound<'py, Self>,
         frame: &[u8],
         envelope: &Envelope,
+        take: Take,
         wake: Wake,
         sink: &Sink<'_, 'py>,
     ) -> PyResult<()> {
@@ -111,8 +137,6 @@ impl Connection {
         let method = String::from_utf8_lossy(&name);
         let params = (!envelope.params.is_empty()).then(|| PyBytes::new(py, envelope.params.of(frame)));
         let verdict = slf.call_method1(intern!(py, "_filter_incoming"), (&*method, params))?;
-        let mut batch = Batch::default();
-        let now = shared.now();
         let rewritten;
         let frame = if verdict.is_none() {
             frame
@@ -127,9 +151,22 @@ impl Connection {
             }
             return Ok(());
         };
+        Self::take_one(slf, frame, take, wake, sink)
+    }
+
+    fn take_one<'py>(
+        slf: &Bound<'py, Self>,
+        frame: &[u8],
+        take: Take,
+        wake: Wake,
+        sink: &Sink<'_, 'py>,
+    ) -> PyResult<()> {
+        let shared = &slf.get().shared;
+        let mut batch = Batch::default();
+        let now = shared.now();
         {
             let mut core = lock(&shared.core);
-            core.receive_looked_at(now, frame, Span::new(0, frame.len()), &mut batch);
+            take(&mut core, now, frame, Span::new(0, frame.len()), &mut batch);
             core.settle_books(&mut batch);
         }
         deliver(slf, &mut batch, frame, wake, sink)
@@ -152,7 +189,7 @@ impl Connection {
     }
 }
 
-fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
+pub fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
     let mut limits = Limits::default();
     for (name, value) in options.into_iter().flatten() {
         let name: String = name.extract()?;
@@ -190,14 +227,7 @@ impl Connection {
         ledger: Option<Py<Ledger>>,
         limits: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let clock = match clock {
-            Some(clock) => clock,
-            None => py.get_type::<Clock>().call0()?.cast_into::<Clock>()?.unbind(),
-        };
-        let ledger = match ledger {
-            Some(ledger) => ledger,
-            None => Py::new(py, Ledger { inner: Arc::new(ledger::Ledger::new(10_000)) })?,
-        };
+        let (clock, ledger) = (Clock::or_the_machines(py, clock)?, Ledger::or_one_of_its_own(py, ledger)?);
         let limits = limits_from(limits)?;
         let peer = record::Peer { name: name.into(), transport: transport.into() };
         let core = Core::new(peer, limits, Rules::default(), Arc::clone(&ledger.get().inner));
@@ -209,8 +239,7 @@ impl Connection {
             max_pending_progress: limits.max_pending_progress,
             home: Mutex::new(None),
             write: Mutex::new(None),
-            on_finished: Mutex::new(None),
-            follows_all: AtomicBool::new(false),
+            follower: Follower::default(),
             outgoing: Mutex::new(HashSet::new()),
             idle: AtomicU64::new(60_000_000_000),
             max: AtomicU64::new(3_600_000_000_000),
@@ -235,7 +264,7 @@ impl Connection {
     /// Sends a request.
     #[pyo3(signature = (
         method, params = None, *, timeout = Patience::Default, max_timeout = Patience::Default, progress = true,
-        on_progress = None, scope = None
+        on_progress = None, scope = None, request_id = None, tell = true
     ))]
     fn send<'py>(
         slf: &Bound<'py, Self>,
@@ -246,6 +275,8 @@ impl Connection {
         progress: bool,
         on_progress: Option<Py<PyAny>>,
         scope: Option<&Bound<'py, PyAny>>,
+        request_id: Option<&Bound<'py, PyAny>>,
+        tell: bool,
     ) -> PyResult<Py<Call>> {
         let (py, shared) = (slf.py(), &slf.get().shared);
         Connection::remember(slf)?;
@@ -266,6 +297,7 @@ impl Connection {
             return Err(PyTypeError::new_err("_meta.progressToken must be a string or an integer"));
         }
         let augmented = member(intern!(py, "task"))?.is_some();
+        let id = request_id.map(json::request_id).transpose()?;
 
         let call = Py::new(py, Call::new(Arc::clone(shared), on_progress))?;
         let owner = Some(Owner::Host(Handle(call.clone_ref(py))));
@@ -280,8 +312,15 @@ impl Connection {
                 extra_meta: &extra,
                 progress_token: progress && custom_token.is_empty(),
             };
-            let sent = core.send(now, Send { request, owner, idle, max, augmented, custom_token });
+            let send = Send { request, owner, idle, max, augmented, custom_token };
+            let sent = match &id {
+                None => core.send(now, send),
+                Some(id) => core.send_as(now, id.as_bytes(), send),
+            };
             if let Ok(record) = &sent {
+                if !tell {
+                    core.hush(record.number);
+                }
                 call.get().registered(Arc::clone(record));
             }
             sent
@@ -418,7 +457,7 @@ impl Connection {
         shared.schedule_flush(slf.py())
     }
 
-    /// Ends everything in flight: `outcome` is `peer_closed`, `peer_exited` or `closed`.
+    /// Ends everything in flight: `outcome` is `peer_closed`, `peer_exited`, `peer_silent` or `closed`.
     #[pyo3(signature = (outcome = "closed", *, exit_code = None))]
     fn end(slf: &Bound<'_, Self>, outcome: &str, exit_code: Option<i32>) -> PyResult<()> {
         Connection::remember(slf)?;
@@ -426,6 +465,7 @@ impl Connection {
         let outcome = match outcome {
             "peer_closed" => Outcome::PeerClosed,
             "peer_exited" => Outcome::PeerExited,
+            "peer_silent" => Outcome::PeerSilent,
             "closed" => Outcome::Closed,
             _ => return Err(PyValueError::new_err(format!("{outcome:?} does not end a connection"))),
         };
@@ -444,7 +484,7 @@ impl Connection {
     fn detach(&self) {
         let home = lock(&self.shared.home).take();
         let write = lock(&self.shared.write).take();
-        let follower = lock(&self.shared.on_finished).take();
+        let follower = self.shared.follower.take();
         drop((home, write, follower));
     }
 
@@ -463,12 +503,13 @@ impl Connection {
     }
 
     /// Sets the negotiated revision, our role in it, and what every request's `_meta` carries.
-    #[pyo3(signature = (revision, role = "either", *, request_meta = None))]
+    #[pyo3(signature = (revision, role = "either", *, request_meta = None, opened = true))]
     fn set_rules(
         &self,
         revision: &str,
         role: &str,
         request_meta: Option<&Bound<'_, PyDict>>,
+        opened: bool,
     ) -> PyResult<()> {
         let revision = Revision::named(revision).ok_or_else(|| {
             PyValueError::new_err(format!("{revision:?} is no revision this version knows"))
@@ -487,11 +528,28 @@ impl Connection {
         let mut core = lock(&self.shared.core);
         core.rules.revision = revision;
         core.rules.role = role;
+        core.rules.opened = opened;
         core.set_request_meta(members);
         Ok(())
     }
 
-    /// Switches decisions where the sources disagree (K1, K5, K6).
+    /// Says which requests each side takes as tasks under 2025-11-25; None where that is not known.
+    #[pyo3(signature = (*, ours = None, theirs = None))]
+    fn declare_tasks(&self, ours: Option<HashSet<String>>, theirs: Option<HashSet<String>>) {
+        let of = |declared: Option<HashSet<String>>| {
+            declared.map_or(Tasks::ALL, |methods| Tasks {
+                tools: methods.contains("tools/call"),
+                sampling: methods.contains("sampling/createMessage"),
+                elicitation: methods.contains("elicitation/create"),
+                cancel: methods.contains("tasks/cancel"),
+            })
+        };
+        let mut core = lock(&self.shared.core);
+        core.rules.our_tasks = of(ours);
+        core.rules.their_tasks = of(theirs);
+    }
+
+    /// Switches decisions where the sources disagree (K1, K2, K4, K5, K6).
     #[pyo3(signature = (**choices))]
     fn choose(&self, choices: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
         let mut chosen: Choices = lock(&self.shared.core).rules.choices;
@@ -499,10 +557,12 @@ impl Connection {
             let value: bool = value.extract()?;
             match name.extract::<String>()?.as_str() {
                 "listen_end_sends_cancelled" => chosen.listen_end_sends_cancelled = value,
-                "disconnect_cancels" => chosen.disconnect_cancels = Some(value),
+                "task_progress" => chosen.task_progress = Some(value),
+                "disconnect_cancels" => chosen.disconnect_cancels = value,
                 "progress_must_increase" => chosen.progress_must_increase = value,
                 "cancel_discover" => chosen.cancel_discover = value,
                 "cancel_late_tasks" => chosen.cancel_late_tasks = value,
+                "answer_ping" => chosen.answer_ping = value,
                 other => return Err(PyTypeError::new_err(format!("there is no choice named {other:?}"))),
             }
         }
@@ -574,9 +634,7 @@ impl Connection {
     /// Calls `follower(records)` for requests that ended: cancelled ones, or all of them.
     #[pyo3(signature = (follower, *, every = false))]
     fn follow_records(&self, follower: Option<Py<PyAny>>, every: bool) {
-        self.shared.follows_all.store(every, Ordering::Relaxed);
-        let before = std::mem::replace(&mut *lock(&self.shared.on_finished), follower);
-        drop(before);
+        self.shared.follower.set(follower, every);
     }
 
     // ---- what it holds ----

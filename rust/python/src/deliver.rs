@@ -272,6 +272,11 @@ pub fn deliver<'py>(
                     wake_now(request.get().note_cancelled(py, declined)?);
                 }
             }
+            Event::Orphaned { owner, record } => {
+                if let Some(Handle(request)) = owner.and_then(Owner::host) {
+                    shared.hold(record.number, request);
+                }
+            }
             Event::Notification { frame, envelope, owner } => {
                 let method = method_name(envelope.method.of(frame.of(region)));
                 if shared.observes(&method) {

@@ -1,9 +1,11 @@
 //! Exceptions: the classes live in `turnout.errors`, since they have Python's builtins as bases.
 
 use pyo3::call::PyCallArgs;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use turnout_core::connection::SendError;
+use turnout_core::limits::Exceeded;
 
 static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
@@ -18,14 +20,25 @@ fn raised<'py>(py: Python<'py>, factory: &str, args: impl PyCallArgs<'py>) -> Py
 /// The exception for a request that was not sent.
 pub fn not_sent(py: Python<'_>, error: SendError) -> PyErr {
     match error {
-        SendError::Closed => raised(py, "ConnectionClosed", ("the connection is closed",)),
-        SendError::Exceeded(exceeded) => raised(py, "LimitExceeded", (exceeded.limit, exceeded.value)),
+        SendError::Closed => closed(py),
+        SendError::Exceeded(exceeded) => limit_exceeded(py, exceeded),
         SendError::Forbidden(forbidden) => raised(py, "NotAllowed", (forbidden.message(),)),
         SendError::TokenInUse => {
             raised(py, "NotAllowed", ("the progress token belongs to a request that is in flight",))
         }
+        SendError::IdInUse => PyValueError::new_err("the request id belongs to a request that is in flight"),
         SendError::NumbersExhausted => raised(py, "LimitExceeded", ("request ids", (1u64 << 53) - 1)),
     }
+}
+
+/// The exception for a connection that is over.
+pub fn closed(py: Python<'_>) -> PyErr {
+    raised(py, "ConnectionClosed", ("the connection is closed",))
+}
+
+/// The exception for a limit that was reached.
+pub fn limit_exceeded(py: Python<'_>, exceeded: Exceeded) -> PyErr {
+    raised(py, "LimitExceeded", (exceeded.limit, exceeded.value))
 }
 
 /// The exception for a protocol message that we may not send.

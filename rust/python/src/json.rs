@@ -3,7 +3,7 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBool, PyBytes, PyInt, PyString};
 use turnout_core::id::IdKey;
 use turnout_core::{envelope, id};
 
@@ -49,6 +49,16 @@ pub fn params<'py>(value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Bound<'
 pub fn loads<'py>(py: Python<'py>, json: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let loads = LOADS.get_or_try_init(py, || py.import("orjson")?.getattr("loads").map(Bound::unbind))?;
     loads.bind(py).call1((json,))
+}
+
+/// A request id of the caller's, a str or an int, as JSON.
+pub fn request_id<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    if value.is_instance_of::<PyBool>()
+        || !(value.is_instance_of::<PyInt>() || value.is_instance_of::<PyString>())
+    {
+        return Err(PyTypeError::new_err("a request id is a str or an int"));
+    }
+    dumps(value)
 }
 
 /// A request id or token as Python sees it: an int, a str, or the exact bytes of any other number.

@@ -10,6 +10,8 @@ mod clock;
 mod connection;
 mod deliver;
 mod errors;
+mod flights;
+mod follower;
 mod input;
 mod json;
 mod progress;
@@ -36,6 +38,8 @@ mod _native {
     use crate::connection::Connection;
     #[pymodule_export]
     use crate::deliver::{LateProgress, LateResponse, Notification, Refused, Unmatched};
+    #[pymodule_export]
+    use crate::flights::Flights;
     #[pymodule_export]
     use crate::input::Input;
     #[pymodule_export]

@@ -156,6 +156,11 @@ impl Record {
     }
 
     #[getter]
+    fn task(&self) -> Option<&str> {
+        self.inner.task()
+    }
+
+    #[getter]
     fn late_response(&self) -> Option<&'static str> {
         self.inner.late().map(|(late, _)| late_name(late))
     }
@@ -226,7 +231,7 @@ impl Record {
     }
 }
 
-const FIELDS: [&str; 27] = [
+const FIELDS: [&str; 28] = [
     "id",
     "token",
     "method",
@@ -247,6 +252,7 @@ const FIELDS: [&str; 27] = [
     "cancelled_by",
     "cancel_reason",
     "cancel_written",
+    "task",
     "late_response",
     "late_at",
     "late_progress",
@@ -260,6 +266,13 @@ const FIELDS: [&str; 27] = [
 #[pyclass(frozen, module = "turnout._native", weakref)]
 pub struct Ledger {
     pub inner: Arc<ledger::Ledger>,
+}
+
+impl Ledger {
+    /// The ledger that was given, or else a new one of the usual size.
+    pub fn or_one_of_its_own(py: Python<'_>, given: Option<Py<Self>>) -> PyResult<Py<Self>> {
+        given.map_or_else(|| Py::new(py, Self::new(10_000)), Ok)
+    }
 }
 
 #[pymethods]

@@ -27,6 +27,8 @@ struct State {
     ended: bool,
     asleep: Vec<Wakeup>,
     children: Vec<Py<Call>>,
+    /// What is called at its cancel, in place of stopping the task.
+    on_cancel: Option<Py<PyAny>>,
 }
 
 /// A request of the peer's: look at it, report progress, answer it.
@@ -92,7 +94,7 @@ impl Request {
         let (task, cancelled) = {
             let mut state = lock(&self.state);
             state.ended = true;
-            (state.task.take(), state.cancelled)
+            ((state.task.take(), state.on_cancel.take()), state.cancelled)
         };
         drop(task);
         if cancelled {
@@ -133,12 +135,13 @@ impl Request {
 
     /// Takes the cancel: who waits for it is woken, what the handler asked of its peer ends, its task stops.
     pub fn note_cancelled(&self, py: Python<'_>, declined: bool) -> PyResult<Vec<Wakeup>> {
-        let (asleep, children, task) = {
+        let (asleep, children, task, callback) = {
             let mut state = lock(&self.state);
             state.cancelled = true;
-            let task =
-                state.task.as_ref().filter(|_| !declined && state.begun).map(|task| task.clone_ref(py));
-            (std::mem::take(&mut state.asleep), std::mem::take(&mut state.children), task)
+            let callback = state.on_cancel.take();
+            let stops = !declined && state.begun && callback.is_none();
+            let task = state.task.as_ref().filter(|_| stops).map(|task| task.clone_ref(py));
+            (std::mem::take(&mut state.asleep), std::mem::take(&mut state.children), task, callback)
         };
         if !lock(&self.state).ended {
             self.record.note_cleanup(Cleanup::StillRunning, None);
@@ -149,6 +152,9 @@ impl Request {
         }
         if let Some(task) = task {
             self.stop(py, &task)?;
+        }
+        if let Some(callback) = callback {
+            callback.call1(py, (self.record.reason(),))?;
         }
         Ok(asleep)
     }
@@ -262,6 +268,20 @@ impl Request {
     /// Waits for the cancel; gives its reason.
     fn wait_cancelled(slf: Py<Self>) -> Waiter {
         Waiter::new(Source::Cancelled(slf))
+    }
+
+    /// Calls `callback(reason)` at the cancel, in place of stopping the handler's task; at once where it came.
+    fn on_cancel(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+        let before = {
+            let mut state = lock(&self.state);
+            if state.cancelled {
+                drop(state);
+                return callback.call1(py, (self.record.reason(),)).map(drop);
+            }
+            state.on_cancel.replace(callback)
+        };
+        drop(before);
+        Ok(())
     }
 
     /// Opts out of being stopped: a cancel shows as a flag only.

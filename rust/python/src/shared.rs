@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::deliver::{Handle, Python_, Sink, deliver};
 use crate::errors;
-use crate::record::Record;
+use crate::follower::Follower;
 use crate::request::Request;
 use crate::waiter::Wake;
 
@@ -94,9 +94,7 @@ pub struct Shared {
     pub max_pending_progress: usize,
     pub home: Mutex<Option<Arc<Home>>>,
     pub write: Mutex<Option<Py<PyAny>>>,
-    pub on_finished: Mutex<Option<Py<PyAny>>>,
-    /// Whether `on_finished` hears of every record, or of the cancelled ones only.
-    pub follows_all: AtomicBool,
+    pub follower: Follower,
     /// The methods that filters want to see on their way out.
     pub outgoing: Mutex<HashSet<String>>,
     /// Default timeouts; 0 for none.
@@ -358,11 +356,7 @@ impl Shared {
     pub fn answer(&self, py: Python<'_>, number: u64, answer: Answer<'_>) -> PyResult<bool> {
         let now = self.now();
         let answered = lock(&self.core).answer(now, number, answer);
-        if let Some(record) = answered.finished
-            && (record.cancelled_by().is_some() || self.follows_all.load(Ordering::Relaxed))
-        {
-            self.follow(py, &mut vec![record])?;
-        }
+        self.follower.tell(py, answered.finished)?;
         self.schedule_flush(py)?;
         Ok(answered.written)
     }
@@ -379,17 +373,7 @@ impl Shared {
 
     /// Tells who follows the records of what finished.
     pub fn follow(&self, py: Python<'_>, finished: &mut Vec<Arc<record::Record>>) -> PyResult<()> {
-        let all = self.follows_all.load(Ordering::Relaxed);
-        let told = finished.drain(..).filter(|record| all || record.cancelled_by().is_some());
-        let told: Vec<Record> = told.map(Record::new).collect();
-        if told.is_empty() {
-            return Ok(());
-        }
-        let follower = lock(&self.on_finished).as_ref().map(|follower| follower.clone_ref(py));
-        match follower {
-            Some(follower) => follower.bind(py).call1((told,)).map(drop),
-            None => Ok(()),
-        }
+        self.follower.tell(py, finished.drain(..))
     }
 
     /// What the filters make of outgoing params; None where nobody asked to see the method.

@@ -7,11 +7,11 @@
 use std::sync::Mutex;
 
 use pyo3::exceptions::asyncio::{CancelledError, InvalidStateError};
-use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use pyo3::{IntoPyObjectExt, intern};
+use pyo3::{IntoPyObjectExt, ffi, intern};
 use turnout_core::sync::lock;
 
 use crate::call::Call;
@@ -189,6 +189,23 @@ impl Wakeup {
     }
 }
 
+/// Ends an iteration with `value`: the interpreter then finds it without an exception object around it.
+///
+/// The caller gives no next item, and no error of its own. Measured: a `StopIteration` made and normalised for
+/// each result was a twentieth of a round trip.
+fn stop_with(value: Bound<'_, PyAny>) -> PyResult<()> {
+    if value.is_none() {
+        return Ok(());
+    }
+    if value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyBaseException>() {
+        // These the interpreter would take for the exception's arguments, or for the exception.
+        return Err(PyStopIteration::new_err((value.unbind(),)));
+    }
+    // SAFETY: we hold the interpreter, and both objects are alive; the callee takes references of its own.
+    unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) };
+    Ok(())
+}
+
 #[derive(Default)]
 struct State {
     event_loop: Option<Py<PyAny>>,
@@ -231,13 +248,13 @@ impl Waiter {
         slf
     }
 
-    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (py, this) = (slf.py(), slf.get());
         if let Some(error) = this.cancellation(py) {
             return Err(error);
         }
         match this.source.poll(py) {
-            Polled::Ready(Ok(value)) => Err(PyStopIteration::new_err((value.unbind(),))),
+            Polled::Ready(Ok(value)) => stop_with(value).map(|()| None),
             Polled::Ready(Err(error)) => Err(error),
             Polled::Pending => {
                 let event_loop =
@@ -250,7 +267,7 @@ impl Waiter {
                 state.yielded = true;
                 state.event_loop = Some(event_loop);
                 drop(state);
-                Ok(slf.clone().into_any())
+                Ok(Some(slf.clone().into_any()))
             }
         }
     }

@@ -13,6 +13,7 @@ use turnout_core::encode::Request;
 use turnout_core::envelope::{ScanLimits, scan};
 use turnout_core::event::{Batch, Host};
 use turnout_core::flight::CancelledBy;
+use turnout_core::flights::{Customs, Flights, Handled};
 use turnout_core::frames::{FrameBuffer, Item};
 use turnout_core::ledger::Ledger;
 use turnout_core::limits::Limits;
@@ -151,13 +152,14 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-const OPERATIONS: [&str; 10] = [
+const OPERATIONS: [&str; 11] = [
     "answered",
     "answered_with_deadline",
     "progress",
     "handled",
     "cancel",
     "cancelled",
+    "tables_alone",
     "split",
     "relayed",
     "relayed_held",
@@ -180,6 +182,29 @@ fn relay(count: usize, held: usize, result: &[u8]) {
     (0..count / relayed::BATCH).for_each(|_| exchanges.exchange(result));
 }
 
+/// Round trips in the tables alone, both ends.
+fn alone(count: usize) {
+    let customs = Customs {
+        takes_duplicates: true,
+        progress_must_increase: false,
+        takes_any_number: false,
+        declines_cancels: false,
+    };
+    let end = || {
+        let peer = Peer { name: "peer".into(), transport: "streams".into() };
+        Flights::new(peer, Limits::default(), customs, Arc::new(Ledger::new(1_000)))
+    };
+    let (mut asking, mut asked) = (end(), end());
+    for now in 1..=count as Time {
+        let number = asking.open(now, "tools/call", None, false, ()).expect("there is room");
+        let id = number.to_string();
+        asking.written(now, id.as_bytes());
+        asked.begin(now, id.as_bytes(), "tools/call", b"", ()).expect("there is room");
+        black_box(asked.finish(now, id.as_bytes(), |()| true, Handled::Result));
+        black_box(asking.claim(now, id.as_bytes(), false));
+    }
+}
+
 fn operate(name: &str, count: usize) {
     let mut bench = Bench::new();
     match name {
@@ -198,6 +223,7 @@ fn operate(name: &str, count: usize) {
             bench.finish();
         }),
         "cancelled" => (0..count).for_each(|id| bench.stopped(id)),
+        "tables_alone" => alone(count),
         "relayed" => relay(count, 0, RESULT),
         "relayed_held" => relay(count, HELD, RESULT),
         "relayed_rows" => relay(count, 0, rows(330).as_bytes()),

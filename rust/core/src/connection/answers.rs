@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{
-    Answer, Answered, Connection, INTERNAL_ERROR, Pending, RECENT, Reported, SHORT, SLACK, SendError,
-};
+use super::{Answer, Answered, Connection, INTERNAL_ERROR, Pending, Reported, SHORT, SLACK, SendError};
 use crate::encode;
 use crate::envelope;
 use crate::event::Host;
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
-use crate::id;
 use crate::limits::{Exceeded, clip};
 use crate::record::{Progress, Time};
 use crate::rules::{Forbidden, method};
@@ -41,9 +38,10 @@ impl<H: Host> Connection<H> {
     /// [`Connection::finish_task`] (PRG-18).
     pub fn answer(&mut self, now: Time, number: u64, answer: Answer<'_>) -> Answered {
         let answer = match answer {
-            Answer::Result(bytes) if self.creates_task(number, bytes) => Answer::Task(bytes),
+            Answer::Result(bytes) if self.note_task_made(number, bytes) => Answer::Task(bytes),
             answer => answer,
         };
+        let (answer, says_type) = self.typed(number, answer);
         let event = match answer {
             Answer::Result(_) => Happening::Answered,
             Answer::Task(_) => Happening::AnsweredWithTask,
@@ -65,7 +63,7 @@ impl<H: Host> Connection<H> {
             let progress_end = self.inbound[moved.slot].as_ref().map_or(0, |entry| entry.progress_end);
             let out = self.output.result_after(progress_end);
             match answer {
-                Answer::Result(bytes) | Answer::Task(bytes) if self.rules.has_result_type() => {
+                Answer::Result(bytes) if !says_type => {
                     encode::typed_result(out, record.wire_id(), bytes);
                 }
                 Answer::Result(bytes) | Answer::Task(bytes) => encode::result(out, record.wire_id(), bytes),
@@ -92,18 +90,49 @@ impl<H: Host> Connection<H> {
         Answered { written: !silent, finished: Some(record) }
     }
 
+    /// The answer, and whether it says of what type it is, as far as the revision asks for that (RID-16). A type that
+    /// this request cannot have makes an error of it (MRT-02, TSX-07).
+    fn typed<'a>(&self, number: u64, answer: Answer<'a>) -> (Answer<'a>, bool) {
+        let Answer::Result(bytes) = answer else { return (answer, true) };
+        if !self.rules.has_result_type() {
+            return (answer, true);
+        }
+        let refused = |message| (Answer::Error { code: INTERNAL_ERROR, message, data: b"" }, true);
+        match bytes {
+            [b'{', ..] => {}
+            b"null" => return (Answer::Result(b"{}"), false),
+            _ => return refused("a result is an object, which says its resultType"),
+        }
+        let Some(said) = envelope::find_member(bytes, "resultType") else { return (answer, false) };
+        let entry = self.arrivals.find(number).and_then(|(slot, _)| self.inbound[slot].as_ref());
+        let method = entry.map_or("", |entry| &*entry.record.method);
+        let said = envelope::unescape(said.of(bytes)).unwrap_or_default();
+        if self.rules.may_end_with(method, &said) == Some(false) {
+            return refused("the result has a resultType that this request cannot have");
+        }
+        (answer, true)
+    }
+
     pub(crate) fn has_room_for_answer(&self, size: usize) -> bool {
         let most = self.limits.max_output_bytes + if size <= SHORT { SLACK } else { 0 };
         self.output.len() + size <= most
     }
 
-    pub(super) fn creates_task(&self, number: u64, result: &[u8]) -> bool {
-        let entry = self.arrivals.find(number).and_then(|(slot, _)| self.inbound[slot].as_ref());
+    /// Writes down the task that a result announces (TSK-59); true where the request's token outlives it.
+    fn note_task_made(&self, number: u64, result: &[u8]) -> bool {
+        let Some((slot, _)) = self.arrivals.find(number) else { return false };
+        let Some(entry) = self.inbound[slot].as_ref() else { return false };
+        if !entry.augmented || !self.rules.has_task_augmentation() {
+            return false;
+        }
+        let Some(task) = envelope::find_member(result, "task") else { return false };
+        if let Some(id) = envelope::find_member(task.of(result), "taskId") {
+            self.note_task(&entry.record, id.of(task.of(result)));
+        }
         let open = self.inbound.len().saturating_sub(self.arrivals.live());
-        entry.is_some_and(|entry| entry.augmented && entry.record.wants_progress)
+        entry.record.wants_progress
             && self.rules.token_outlives_task_creation()
             && open < self.limits.max_inbound
-            && envelope::find_member(result, "task").is_some()
     }
 
     /// Retires the token of a request of the peer's that was answered with a task (PRG-21).
@@ -121,6 +150,7 @@ impl<H: Host> Connection<H> {
     ///
     /// False where the listen is over (SUB-10). The acknowledgment comes first (SUB-02, SUB-03).
     pub fn notify_subscriber(&mut self, number: u64, method: &str, params: &[u8]) -> Result<bool, SendError> {
+        self.rules.may_notify_subscriber(method).map_err(SendError::Forbidden)?;
         let Some((slot, State::Running)) = self.arrivals.find(number) else { return Ok(false) };
         let Some(entry) = self.inbound[slot].as_mut() else { return Ok(false) };
         entry.acknowledged |= method == method::ACKNOWLEDGED;
@@ -164,12 +194,7 @@ impl<H: Host> Connection<H> {
 
     pub(crate) fn forget_id(&mut self, slot: usize) {
         if let Some(entry) = self.inbound[slot].as_ref() {
-            let hash = id::hash(entry.record.wire_id(), &self.hasher);
-            self.recent[self.recent_at % RECENT] = hash;
-            self.recent_at += 1;
-            if let Ok(found) = self.ids.find_entry(hash, |at| *at as usize == slot) {
-                found.remove();
-            }
+            self.ids.remove(entry.record.wire_id(), slot);
         }
     }
 

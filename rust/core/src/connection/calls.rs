@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Asked, Connection, Outbound, PATIENCE, Send, SendError, put};
+use super::{Asked, Connection, INVALID_PARAMS, Outbound, PATIENCE, Send, SendError, put};
 use crate::encode;
+use crate::envelope;
 use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::id;
@@ -24,6 +25,53 @@ impl<H: Host> Connection<H> {
         Ok(record)
     }
 
+    /// As [`Connection::send`], under an id of the caller's, which is the progress token, too: raw JSON, a string
+    /// or an integer that no request in flight bears.
+    pub fn send_as(
+        &mut self,
+        now: Time,
+        id: &[u8],
+        send: Send<'_, H::Call>,
+    ) -> Result<Arc<Record>, SendError> {
+        let Send { request, owner, idle, max, augmented, custom_token } = send;
+        let key = id::key(id).to_bytes();
+        let live = |number: u64| self.table.find(number).is_some_and(|(_, state)| state.is_live());
+        if self.number_of(id).is_some_and(live) {
+            return Err(SendError::IdInUse);
+        }
+        let custom_token = if request.progress_token { id } else { custom_token };
+        let wants_progress = !custom_token.is_empty();
+        let (method, size) = (request.method, request.params.len());
+        let asked = Asked { method, size, owner, idle, max, augmented, wants_progress, is_leg: false };
+        let number = self.admit(now, asked, custom_token)?.number;
+        let slot = self.table.find(number).map_or(0, |(slot, _)| slot);
+        let Some(entry) = self.outbound[slot].as_mut() else { return Err(SendError::Closed) };
+        let (peer, method) = (Arc::clone(&self.peer), Arc::clone(&entry.record.method));
+        let record = Arc::new(Record::named(number, peer, method, id, wants_progress, now));
+        entry.record = Arc::clone(&record);
+        self.named.insert(key.into_boxed_slice(), number);
+        self.output.request(number, |out| encode::request_as(out, id, &request));
+        Ok(record)
+    }
+
+    /// Keeps the end of request `number` from the peer, where it is ours: no cancel is sent for it.
+    pub fn hush(&mut self, number: u64) {
+        if let Some((slot, _)) = self.table.find(number)
+            && let Some(entry) = self.outbound[slot].as_mut()
+        {
+            entry.quiet = true;
+        }
+    }
+
+    /// The number of the request of ours that an id of the wire's names.
+    pub(crate) fn number_of(&self, id: &[u8]) -> Option<u64> {
+        if self.named.is_empty() {
+            return id::minted(id);
+        }
+        let named = self.named.get(id::key(id).to_bytes().as_slice()).copied();
+        named.or_else(|| id::minted(id).filter(|number| self.is_its_own_id(*number)))
+    }
+
     /// Registers a request of ours; the caller writes it before anything else.
     pub(crate) fn admit(
         &mut self,
@@ -34,7 +82,14 @@ impl<H: Host> Connection<H> {
         if self.over {
             return Err(SendError::Closed);
         }
-        self.rules.may_request().map_err(SendError::Forbidden)?;
+        self.rules.may_request(asked.method).map_err(SendError::Forbidden)?;
+        let augmented = asked.augmented
+            && match self.rules.may_augment(asked.method) {
+                Ok(augments) => augments,
+                // What is passed on is passed on as it is: the peer ignores the member (TSK-04).
+                Err(_) if asked.is_leg => false,
+                Err(forbidden) => return Err(SendError::Forbidden(forbidden)),
+            };
         let full = |limit, value| SendError::Exceeded(Exceeded { limit, value });
         if self.table.live() >= self.limits.max_outbound {
             return Err(full("max_outbound", self.limits.max_outbound));
@@ -54,10 +109,8 @@ impl<H: Host> Connection<H> {
                 Full::Flights => full("max_outbound", self.table.live()),
                 Full::Numbers => SendError::NumbersExhausted,
             })?;
-            if !self.tokens.is_empty()
-                && self.tokens.contains_key(id::key_of_number(minted.number).as_slice())
-            {
-                // A caller's own token looks like this number: leave it out, so that no token means two.
+            if !(self.tokens.is_empty() && self.named.is_empty()) && self.is_spoken_for(minted.number) {
+                // A caller's own id or token looks like this number: leave it out, so that none means two.
                 let _ = self.table.claim(minted.number, Happening::Cancel);
                 let _ = self.table.claim(minted.number, Happening::Forget);
                 continue;
@@ -77,13 +130,14 @@ impl<H: Host> Connection<H> {
             idle_at: if asked.idle == 0 { Time::MAX } else { idle_now.saturating_add(asked.idle) },
             max_at: if asked.max == 0 { Time::MAX } else { now.saturating_add(asked.max) },
             paused_at: 0,
-            augmented: asked.augmented,
+            augmented,
+            quiet: false,
             custom_token: token.is_some(),
             task: None,
             task_cancelled: false,
         };
         self.arm(minted.slot, &entry, now);
-        if put(&mut self.outbound, minted.slot, entry).is_some_and(|old| old.custom_token) {
+        if put(&mut self.outbound, minted.slot, entry).is_some_and(|old| old.has_own_words()) {
             self.forget_tokens_of(None);
         }
         if let Some(token) = token {
@@ -138,14 +192,18 @@ impl<H: Host> Connection<H> {
     ) {
         let reason = reason.map(|reason| clip(reason, self.limits.max_text_bytes));
         self.wheel.remove(moved.slot);
+        self.forget_task_cancel(number);
         let Some(entry) = self.outbound[moved.slot].as_mut() else { return };
-        let (record, augmented) = (Arc::clone(&entry.record), entry.augmented);
+        let (record, augmented, quiet) = (Arc::clone(&entry.record), entry.augmented, entry.quiet);
         record.note_cancel(by, reason, now);
         let owner = entry.owner.take();
         if moved.from == State::Queued && self.output.retract(number) {
             self.release(moved.slot, number);
-        } else if self.rules.cancel_way(&record.method, augmented) == CancelWay::Notify {
-            encode::cancelled(self.output.frame(), number, reason);
+        } else if !quiet && self.rules.cancel_way(&record.method, augmented) == CancelWay::Notify {
+            match record.wire_id() {
+                b"" => encode::cancelled(self.output.frame(), number, reason),
+                id => encode::cancelled_raw(self.output.frame(), id, reason),
+            }
             record.note_cancel_written();
             self.counters.cancels_out += 1;
         }
@@ -160,8 +218,9 @@ impl<H: Host> Connection<H> {
             return;
         }
         self.wheel.remove(slot);
+        self.forget_task_cancel(number);
         if let Some(entry) = self.outbound[slot].take() {
-            if entry.custom_token {
+            if entry.has_own_words() {
                 self.forget_tokens_of(Some(number));
             }
             if let Some(task) = entry.task {
@@ -170,10 +229,29 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// Drops the tokens of `number`, and those of calls that are gone.
+    fn forget_task_cancel(&mut self, number: u64) {
+        if !self.task_cancels.is_empty() {
+            self.task_cancels.remove(&number);
+        }
+    }
+
+    /// Whether request `number` bears its number on the wire, and no id of the caller's.
+    fn is_its_own_id(&self, number: u64) -> bool {
+        let entry = self.table.find(number).and_then(|(slot, _)| self.outbound[slot].as_ref());
+        entry.is_none_or(|entry| entry.record.wire_id().is_empty())
+    }
+
+    /// Whether a caller's own id or token looks like `number`.
+    fn is_spoken_for(&self, number: u64) -> bool {
+        let key = id::key_of_number(number);
+        self.tokens.contains_key(key.as_slice()) || self.named.contains_key(key.as_slice())
+    }
+
+    /// Drops the ids and tokens of the caller's that stand for `number`, and those of calls that are gone.
     pub(super) fn forget_tokens_of(&mut self, number: Option<u64>) {
         let table = &self.table;
         self.tokens.retain(|_, at| Some(*at) != number && table.find(*at).is_some());
+        self.named.retain(|_, at| Some(*at) != number && table.find(*at).is_some());
     }
 
     /// Asks the peer to stop the task that a call was answered with (TSK-07, TSX-11).
@@ -187,6 +265,9 @@ impl<H: Host> Connection<H> {
         let Some((slot, _)) = self.table.find(number) else { return false };
         let Some(entry) = self.outbound[slot].as_mut() else { return false };
         let Some(task) = entry.task.clone().filter(|_| !entry.task_cancelled) else { return false };
+        if !self.rules.peer_cancels_tasks() {
+            return false;
+        }
         entry.task_cancelled = true;
         let record = Arc::clone(&entry.record);
         record.note_cancel(by, reason.map(|reason| clip(reason, self.limits.max_text_bytes)), now);
@@ -198,6 +279,9 @@ impl<H: Host> Connection<H> {
 
     /// Sends `tasks/cancel` for a task id as it stood on the wire.
     pub(crate) fn send_task_cancel(&mut self, now: Time, task: &[u8]) -> bool {
+        if !self.rules.peer_cancels_tasks() {
+            return false;
+        }
         let params = [b"{\"taskId\":", task, b"}"].concat();
         let extra_meta = self.extra_meta(b"");
         let request = encode::Request {
@@ -208,7 +292,20 @@ impl<H: Host> Connection<H> {
         };
         let send =
             Send { request, owner: None, idle: PATIENCE, max: PATIENCE, augmented: false, custom_token: b"" };
-        self.send(now, send).is_ok()
+        let Ok(record) = self.send(now, send) else { return false };
+        self.task_cancels.insert(record.number, task.into());
+        true
+    }
+
+    /// A `tasks/cancel` of ours was refused, since the task is over or unknown: nothing of it is kept (TSK-24, TSX-14).
+    pub(crate) fn note_cancel_refused(&mut self, number: u64, error: &[u8], batch: &mut Batch<H>) {
+        let Some(task) = self.task_cancels.get(&number) else { return };
+        let code = envelope::find_member(error, "code").and_then(|code| id::number(code.of(error)));
+        if code == Some(INVALID_PARAMS as f64)
+            && let Some(call) = self.tasks.get(task).copied()
+        {
+            self.end_task(call, batch);
+        }
     }
 
     /// Ends a task's hold on the token of the call it answered (PRG-19); false where there is none.

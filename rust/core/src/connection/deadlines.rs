@@ -40,22 +40,27 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// Keeps the token of a call that was answered with a task, for `ttl` nanoseconds (None: without end).
-    pub(crate) fn keep_for_task(
-        &mut self,
-        now: Time,
-        slot: usize,
-        number: u64,
-        task: Box<[u8]>,
-        ttl: Option<Time>,
-    ) {
+    /// Keeps the token of a call that was answered with a task, for `ttl` nanoseconds, `Time::MAX` for without end.
+    pub(crate) fn keep_for_task(&mut self, now: Time, slot: usize, number: u64, task: Box<[u8]>, ttl: Time) {
         self.tasks.insert(task.clone(), number);
         if let Some(entry) = self.outbound[slot].as_mut() {
             entry.task = Some(task);
         }
-        match ttl {
-            Some(ttl) => self.wheel.set(slot, now.saturating_add(ttl), now),
-            None => self.wheel.remove(slot),
+        self.forget_task_at(now, slot, now.saturating_add(ttl));
+    }
+
+    /// Lets the task of call `number` live for `ttl` nanoseconds from its creation, likewise.
+    pub(crate) fn live_for(&mut self, now: Time, number: u64, ttl: Time) {
+        let Some((slot, _)) = self.table.find(number) else { return };
+        let created = self.outbound[slot].as_ref().and_then(|entry| entry.record.ended());
+        self.forget_task_at(now, slot, created.unwrap_or(now).saturating_add(ttl).max(now));
+    }
+
+    fn forget_task_at(&mut self, now: Time, slot: usize, at: Time) {
+        if at == Time::MAX {
+            self.wheel.remove(slot);
+        } else {
+            self.wheel.set(slot, at, now);
         }
     }
 

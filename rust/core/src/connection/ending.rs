@@ -94,6 +94,7 @@ impl<H: Host> Connection<H> {
         let (event, by) = match outcome {
             Outcome::PeerClosed => (Happening::PeerClosed, CancelledBy::Disconnect),
             Outcome::PeerExited => (Happening::PeerExited, CancelledBy::Disconnect),
+            Outcome::PeerSilent => (Happening::PeerSilent, CancelledBy::Disconnect),
             _ => (Happening::Closed, CancelledBy::Shutdown),
         };
         for slot in 0..self.outbound.len() {
@@ -120,15 +121,23 @@ impl<H: Host> Connection<H> {
             let record = Arc::clone(&entry.record);
             let owner = entry.owner.take();
             if let Ok(moved) = self.arrivals.claim(record.number, event) {
-                record.note_cancel(by, None, now);
                 let outcome = moved.to.outcome().unwrap_or(outcome);
-                Self::finish(&record, outcome, now, batch);
-                batch.events.push(Event::Cancelled { owner, record: Arc::clone(&record), declined: false });
+                let record = Arc::clone(&record);
+                if by == CancelledBy::Disconnect && !self.rules.disconnect_cancels() {
+                    Self::finish(&record, outcome, now, batch);
+                    batch.events.push(Event::Orphaned { owner, record });
+                } else {
+                    record.note_cancel(by, None, now);
+                    Self::finish(&record, outcome, now, batch);
+                    batch.events.push(Event::Cancelled { owner, record, declined: false });
+                }
             }
             self.remove_inbound(now, slot, record.number);
         }
+        self.named.clear();
         self.tokens.clear();
         self.tasks.clear();
+        self.task_cancels.clear();
         self.outbound = Vec::new();
         self.inbound = Vec::new();
     }

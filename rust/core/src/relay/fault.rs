@@ -81,7 +81,7 @@ impl Fault {
     pub(super) const fn of_end(outcome: Outcome) -> Fault {
         match outcome {
             Outcome::IdleTimeout | Outcome::MaxTimeout => Fault::Timeout,
-            Outcome::PeerClosed | Outcome::PeerExited => Fault::UpstreamClosed,
+            Outcome::PeerClosed | Outcome::PeerExited | Outcome::PeerSilent => Fault::UpstreamClosed,
             Outcome::Closed => Fault::Closed,
             _ => Fault::Cancelled,
         }
@@ -92,7 +92,7 @@ impl Fault {
             SendError::Closed | SendError::NumbersExhausted => Fault::UpstreamClosed,
             SendError::Exceeded(exceeded) => Fault::Overloaded(exceeded.limit),
             SendError::Forbidden(forbidden) => Fault::NotAllowed(forbidden.message()),
-            SendError::TokenInUse => Fault::Overloaded("progress_token"),
+            SendError::TokenInUse | SendError::IdInUse => Fault::Overloaded("progress_token"),
         }
     }
 

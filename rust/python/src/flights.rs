@@ -1,0 +1,420 @@
+//! The tables alone, for messages that are objects of Python's and never frames.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyInt, PyString};
+use pyo3::{PyTraverseError, PyVisit, intern};
+use turnout_core::encode;
+use turnout_core::flight::Outcome;
+use turnout_core::flights::{self as core, Customs, Ended, Handled, Refused};
+use turnout_core::record::{Peer, Progress, Record};
+use turnout_core::sync::lock;
+
+use crate::clock::Clock;
+use crate::connection::limits_from;
+use crate::errors;
+use crate::follower::Follower;
+use crate::json::typed_id;
+use crate::record::Ledger;
+
+type Slot = Py<PyAny>;
+type Core = core::Flights<Slot>;
+
+/// An id or a token of Python's as it would stand on the wire.
+#[derive(Default)]
+struct Spelled {
+    digits: itoa::Buffer,
+    text: Vec<u8>,
+}
+
+impl Spelled {
+    fn raw(&mut self, value: &Bound<'_, PyAny>) -> PyResult<&[u8]> {
+        if let Ok(number) = value.cast::<PyInt>() {
+            if let Ok(number) = number.extract::<i64>() {
+                return Ok(self.digits.format(number).as_bytes());
+            }
+            self.text.extend_from_slice(number.str()?.to_str()?.as_bytes());
+        } else {
+            let text = value.cast::<PyString>()?;
+            if let Ok(plain) = text.to_str() {
+                encode::string(&mut self.text, plain);
+            } else {
+                // A lone surrogate: only an escape spells it.
+                let py = value.py();
+                let dumped = py.import("json")?.call_method1(intern!(py, "dumps"), (text,))?;
+                self.text.extend_from_slice(dumped.cast::<PyString>()?.to_str()?.as_bytes());
+            }
+        }
+        Ok(&self.text)
+    }
+}
+
+fn refused(py: Python<'_>, refused: Refused, id: Option<&Bound<'_, PyAny>>) -> PyErr {
+    match refused {
+        Refused::Closed => errors::closed(py),
+        Refused::Exceeded(exceeded) => errors::limit_exceeded(py, exceeded),
+        Refused::InFlight => {
+            let id = id.and_then(|id| id.repr().ok()).map_or_else(String::new, |id| id.to_string());
+            PyValueError::new_err(format!("request id {id} is already in flight"))
+        }
+    }
+}
+
+/// What is in flight on a connection whose messages somebody else carries.
+#[pyclass(frozen, weakref, module = "turnout._native")]
+pub struct Flights {
+    core: Mutex<Core>,
+    clock: Py<Clock>,
+    ledger: Py<Ledger>,
+    follower: Follower,
+}
+
+impl Flights {
+    fn core(&self) -> MutexGuard<'_, Core> {
+        lock(&self.core)
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.get().now()
+    }
+
+    /// Tells of the end of a request; gives what hung on it.
+    fn ended(&self, py: Python<'_>, ended: Option<Ended<Slot>>) -> PyResult<Option<Slot>> {
+        let Some(Ended { slot, record }) = ended else { return Ok(None) };
+        self.follower.tell(py, [record])?;
+        Ok(slot)
+    }
+}
+
+#[pymethods]
+impl Flights {
+    #[new]
+    #[pyo3(signature = (
+        name = "peer", transport = "streams", *, clock = None, ledger = None, limits = None, takes_duplicates = false,
+        progress_must_increase = true, takes_any_number = false, declines_cancels = false
+    ))]
+    #[allow(clippy::fn_params_excessive_bools)] // each is a choice of its own, and given by its name
+    fn new(
+        py: Python<'_>,
+        name: &str,
+        transport: &str,
+        clock: Option<Py<Clock>>,
+        ledger: Option<Py<Ledger>>,
+        limits: Option<&Bound<'_, PyDict>>,
+        takes_duplicates: bool,
+        progress_must_increase: bool,
+        takes_any_number: bool,
+        declines_cancels: bool,
+    ) -> PyResult<Self> {
+        let (clock, ledger) = (Clock::or_the_machines(py, clock)?, Ledger::or_one_of_its_own(py, ledger)?);
+        let peer = Peer { name: name.into(), transport: transport.into() };
+        let customs =
+            Customs { takes_duplicates, progress_must_increase, takes_any_number, declines_cancels };
+        let core = Core::new(peer, limits_from(limits)?, customs, Arc::clone(&ledger.get().inner));
+        Ok(Self { core: Mutex::new(core), clock, ledger, follower: Follower::default() })
+    }
+
+    // ---- our requests ----
+
+    /// Registers a request of ours; gives its id.
+    #[pyo3(signature = (method, slot, wants_progress = false, request_id = None))]
+    fn open<'py>(
+        &self,
+        py: Python<'py>,
+        method: &str,
+        slot: Slot,
+        wants_progress: bool,
+        request_id: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let mut spelled = Spelled::default();
+        let id = request_id.as_ref().map(|id| spelled.raw(id)).transpose()?;
+        let opened = self.core().open(self.now(), method, id, wants_progress, slot);
+        let number = opened.map_err(|error| refused(py, error, request_id.as_ref()))?;
+        match request_id {
+            Some(id) => Ok(id),
+            None => Ok(number.into_pyobject(py)?.into_any()),
+        }
+    }
+
+    /// Notes that it was handed to the transport.
+    fn written(&self, request_id: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut spelled = Spelled::default();
+        let id = spelled.raw(request_id)?;
+        self.core().written(self.now(), id);
+        Ok(())
+    }
+
+    /// Takes the peer's answer; gives the slot of the request that it ends, or None.
+    fn claim(
+        &self,
+        py: Python<'_>,
+        request_id: Option<&Bound<'_, PyAny>>,
+        is_error: bool,
+    ) -> PyResult<Option<Slot>> {
+        let mut spelled = Spelled::default();
+        let id = request_id.map_or(Ok(&b""[..]), |id| spelled.raw(id))?;
+        let ended = self.core().claim(self.now(), id, is_error);
+        self.ended(py, ended)
+    }
+
+    /// Takes progress; gives the slot of the request it belongs to, or None where nothing may come of it.
+    #[pyo3(signature = (token, progress, total = None, message = None))]
+    fn advance(
+        &self,
+        token: &Bound<'_, PyAny>,
+        progress: f64,
+        total: Option<f64>,
+        message: Option<&str>,
+    ) -> PyResult<Option<Slot>> {
+        let mut spelled = Spelled::default();
+        let token_raw = spelled.raw(token)?;
+        let update = Progress { progress, total, message: message.map(Into::into) };
+        let now = self.now();
+        Ok(self.core().advance(now, token_raw, update).map(|slot| slot.clone_ref(token.py())))
+    }
+
+    /// Ends a request of ours from this side; False where it was over.
+    #[pyo3(signature = (request_id, outcome, reason = None))]
+    fn abandon(&self, request_id: &Bound<'_, PyAny>, outcome: &str, reason: Option<&str>) -> PyResult<bool> {
+        let outcome = match outcome {
+            "cancelled" => Outcome::Cancelled,
+            "max_timeout" => Outcome::MaxTimeout,
+            "peer_closed" => Outcome::PeerClosed,
+            _ => {
+                return Err(PyValueError::new_err(format!(
+                    "{outcome:?} does not end a request from this side"
+                )));
+            }
+        };
+        let mut spelled = Spelled::default();
+        let id = spelled.raw(request_id)?;
+        let ended = self.core().abandon(self.now(), id, outcome, reason);
+        Ok(self.ended(request_id.py(), ended)?.is_some())
+    }
+
+    /// Notes that the peer was told of that end.
+    fn told(&self, request_id: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut spelled = Spelled::default();
+        let id = spelled.raw(request_id)?;
+        self.core().told(id);
+        Ok(())
+    }
+
+    // ---- the peer's requests ----
+
+    /// Registers a request of the peer's.
+    fn begin(
+        &self,
+        request_id: &Bound<'_, PyAny>,
+        method: &str,
+        token: Option<&Bound<'_, PyAny>>,
+        slot: Slot,
+    ) -> PyResult<()> {
+        let (mut spelled, mut spelled_token) = (Spelled::default(), Spelled::default());
+        let id = spelled.raw(request_id)?;
+        let token = token.map_or(Ok(&b""[..]), |token| spelled_token.raw(token))?;
+        let begun = self.core().begin(self.now(), id, method, token, slot);
+        begun.map_err(|error| refused(request_id.py(), error, Some(request_id)))
+    }
+
+    /// The slot of the peer's request that an id names, or None.
+    fn handling(&self, request_id: &Bound<'_, PyAny>) -> PyResult<Option<Slot>> {
+        let mut spelled = Spelled::default();
+        let id = spelled.raw(request_id)?;
+        Ok(self.core().handling(id).map(|slot| slot.clone_ref(request_id.py())))
+    }
+
+    /// Takes a cancel of the peer's; gives the slot of the request whose handler is concerned, or None.
+    #[pyo3(signature = (request_id, reason = None))]
+    fn cancel(&self, request_id: &Bound<'_, PyAny>, reason: Option<&str>) -> PyResult<Option<Slot>> {
+        let py = request_id.py();
+        let mut spelled = Spelled::default();
+        let id = spelled.raw(request_id)?;
+        let cancelled = {
+            let now = self.now();
+            let mut core = self.core();
+            core.cancel(now, id, reason).map(|(slot, record)| (slot.clone_ref(py), record))
+        };
+        let Some((slot, record)) = cancelled else { return Ok(None) };
+        if record.outcome().is_some() {
+            self.follower.tell(py, [record])?;
+        }
+        Ok(Some(slot))
+    }
+
+    /// Notes progress of ours; False where it must not be sent.
+    #[pyo3(signature = (request_id, slot, progress, total = None, message = None))]
+    fn report(
+        &self,
+        request_id: &Bound<'_, PyAny>,
+        slot: &Bound<'_, PyAny>,
+        progress: f64,
+        total: Option<f64>,
+        message: Option<&str>,
+    ) -> PyResult<bool> {
+        let mut spelled = Spelled::default();
+        let id = spelled.raw(request_id)?;
+        let update = Progress { progress, total, message: message.map(Into::into) };
+        let now = self.now();
+        Ok(self.core().report(now, id, |kept| kept.is(slot), update))
+    }
+
+    /// Takes the end of a handler; False where there was no such request.
+    fn finish(&self, request_id: &Bound<'_, PyAny>, slot: &Bound<'_, PyAny>, how: &str) -> PyResult<bool> {
+        let how = match how {
+            "result" => Handled::Result,
+            "error" => Handled::Error,
+            "stopped" => Handled::Stopped,
+            _ => return Err(PyValueError::new_err(format!("no handler ends by {how:?}"))),
+        };
+        let mut spelled = Spelled::default();
+        let id = spelled.raw(request_id)?;
+        let now = self.now();
+        let finished = self.core().finish(now, id, |kept| kept.is(slot), how);
+        let Some((Ended { record, .. }, ended_now)) = finished else { return Ok(false) };
+        if ended_now {
+            self.follower.tell(request_id.py(), [record])?;
+        }
+        Ok(true)
+    }
+
+    // ---- both ----
+
+    /// Ends everything in flight; gives the slots of our requests, oldest first.
+    #[pyo3(signature = (outcome = "closed"))]
+    fn end(&self, py: Python<'_>, outcome: &str) -> PyResult<Vec<Slot>> {
+        let outcome = match outcome {
+            "peer_closed" => Outcome::PeerClosed,
+            "closed" => Outcome::Closed,
+            _ => return Err(PyValueError::new_err(format!("{outcome:?} does not end a connection"))),
+        };
+        let (ours, theirs) = self.core().end(self.now(), outcome);
+        let records: Vec<Arc<Record>> =
+            ours.iter().map(|ended| Arc::clone(&ended.record)).chain(theirs).collect();
+        let slots = ours.into_iter().filter_map(|ended| ended.slot).collect();
+        self.follower.tell(py, records)?;
+        Ok(slots)
+    }
+
+    /// True once it was ended.
+    #[getter]
+    fn is_over(&self) -> bool {
+        self.core().is_over()
+    }
+
+    /// Calls `follower(records)` for requests that ended: cancelled ones, or all of them.
+    #[pyo3(signature = (follower, *, every = false))]
+    fn follow_records(&self, follower: Option<Py<PyAny>>, every: bool) {
+        self.follower.set(follower, every);
+    }
+
+    // ---- what it holds ----
+
+    /// The slots of our requests in flight, by id.
+    fn outbound<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let listed = copied(py, self.core().outbound());
+        by_id(py, listed)
+    }
+
+    /// The slots of the peer's requests whose handlers are at work, by id.
+    fn inbound<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let listed = copied(py, self.core().inbound());
+        by_id(py, listed)
+    }
+
+    #[getter]
+    fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        PyString::new(py, &self.core().peer().name)
+    }
+
+    #[getter]
+    fn transport<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        PyString::new(py, &self.core().peer().transport)
+    }
+
+    #[getter]
+    fn ledger(&self, py: Python<'_>) -> Py<Ledger> {
+        self.ledger.clone_ref(py)
+    }
+
+    #[getter]
+    fn clock(&self, py: Python<'_>) -> Py<Clock> {
+        self.clock.clone_ref(py)
+    }
+
+    /// Most requests of the peer's at once.
+    #[getter]
+    fn max_inbound(&self) -> usize {
+        self.core().limits().max_inbound
+    }
+
+    /// Requests in flight: ours, the peer's.
+    #[getter]
+    fn in_flight(&self) -> (usize, usize) {
+        self.core().in_flight()
+    }
+
+    /// Entries in every table that a request can leave behind.
+    fn entries<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let entries = PyDict::new(py);
+        for (name, count) in self.core().entries() {
+            entries.set_item(name, count)?;
+        }
+        Ok(entries)
+    }
+
+    /// Bytes held by the tables.
+    #[getter]
+    fn memory(&self) -> usize {
+        self.core().bytes()
+    }
+
+    /// What it counts.
+    fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let counters = self.core().counters;
+        let counts = PyDict::new(py);
+        for (name, count) in counters.all() {
+            counts.set_item(name, count)?;
+        }
+        Ok(counts)
+    }
+
+    fn __repr__(&self) -> String {
+        let core = self.core();
+        let (ours, theirs) = core.in_flight();
+        let state = if core.is_over() { "over" } else { "open" };
+        format!("<Flights {:?} {state}, {ours} out and {theirs} in flight>", core.peer().name)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.follower.traverse(&visit)?;
+        visit.call(&self.ledger)?;
+        if let Ok(core) = self.core.try_lock() {
+            for (_, slot) in core.outbound().chain(core.inbound()) {
+                visit.call(slot)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let follower = self.follower.take();
+        let slots = self.core().give_back();
+        drop((follower, slots));
+    }
+}
+
+/// What hangs on requests, copied, so that no lock is held while Python makes something of it.
+fn copied<'a>(py: Python<'_>, listed: impl Iterator<Item = (&'a [u8], &'a Slot)>) -> Vec<(Vec<u8>, Slot)> {
+    listed.map(|(id, slot)| (id.to_vec(), slot.clone_ref(py))).collect()
+}
+
+fn by_id(py: Python<'_>, listed: Vec<(Vec<u8>, Slot)>) -> PyResult<Bound<'_, PyDict>> {
+    let slots = PyDict::new(py);
+    for (id, slot) in listed {
+        slots.set_item(typed_id(py, &id)?, slot)?;
+    }
+    Ok(slots)
+}

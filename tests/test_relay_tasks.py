@@ -1,0 +1,123 @@
+"""Tasks through a relay: which requests become tasks there, and what a cancel turns into on its way."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from relay_world import World
+from transport_link import run
+from wire import cancelled, request
+
+pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+
+CALL = {"name": "echo", "task": {"ttl": 60_000}}
+INITIALIZE = {
+    "protocolVersion": "2025-11-25",
+    "capabilities": {},
+    "clientInfo": {"name": "raw", "version": "1"},
+}
+
+
+async def until(condition):
+    for _ in range(10_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it did not come")
+
+
+def test_tsk_04_can_25_where_no_server_takes_tasks_a_request_with_one_is_cancelled_like_any(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build()
+            begun, stopped = asyncio.Event(), asyncio.Event()
+
+            @world.servers.on_request("tools/call")
+            async def hold(request):
+                begun.set()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    stopped.set()
+
+            client = await world.raw()
+            client.transport.write(request(0, "initialize", INITIALIZE))
+            await client.until(lambda: client.lines)
+            client.transport.write(request(1, "tools/call", CALL))
+            await begun.wait()
+            client.transport.write(cancelled(1, "stop"))
+            await stopped.wait()
+            (ended,) = world.servers.records.query(method="tools/call")
+            assert (ended.outcome, ended.cancel_reason) == ("cancelled", "stop")
+            assert len(client.lines) == 1
+
+    run(loop_kind, main())
+
+
+def test_tsx_11_a_cancel_after_the_task_was_made_is_tasks_cancel_all_the_way(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build(world.upstream(era="modern"))
+            stopped = asyncio.Event()
+
+            @world.servers.on_request("tools/call")
+            async def create(request):
+                return {"resultType": "task", "taskId": "t1", "status": "working"}
+
+            @world.servers.on_request("tasks/cancel")
+            async def stop(request):
+                assert request.params["taskId"] == "t1"
+                stopped.set()
+                return {}
+
+            client = await world.client(era="modern")
+            call = client.send("tools/call", {"name": "echo"})
+            assert (await call)["taskId"] == "t1"
+            assert call.cancel("stop") is True
+            await stopped.wait()
+            (server,) = world.servers.peers
+            assert server.counters()["cancels_in"] == 0
+
+    run(loop_kind, main())
+
+
+def test_k6_a_task_that_comes_after_the_cancel_is_cancelled_by_the_relay(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build(world.upstream(era="modern"))
+            client = await world.raw()
+            meta = {
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientInfo": {"name": "raw", "version": "1"},
+                "io.modelcontextprotocol/clientCapabilities": {},
+            }
+            begun, go_on, stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+            @world.servers.on_request("tools/call")
+            async def create(request):
+                begun.set()
+                await go_on.wait()
+                return {"resultType": "task", "taskId": "t1", "status": "working"}
+
+            @world.servers.on_request("tasks/cancel")
+            async def stop(request):
+                stopped.set()
+                return {}
+
+            client.transport.write(request(1, "tools/call", {"name": "echo", "_meta": meta}))
+            await begun.wait()
+            (gateway,) = [peer for peer in world.gateway.peers if peer.name == "echo"]
+            # The cancel waits, so that the answer is on its way before the server reads it.
+            gateway.pause_writing()
+            client.transport.write(cancelled(1, "stop"))
+            await until(lambda: gateway.in_flight[0] == 0)
+            go_on.set()
+            await until(lambda: gateway.counters()["late_responses"] == 1)
+            gateway.resume_writing()
+            await stopped.wait()
+            assert gateway.counters()["late_tasks_cancelled"] == 1
+            assert client.lines == []
+
+    run(loop_kind, main())
