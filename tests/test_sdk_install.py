@@ -39,3 +39,23 @@ def test_install_refuses_a_version_that_was_not_tested(monkeypatch):
     with pytest.warns(RuntimeWarning, match=r"tested with mcp 2\.3\.0, not with 99\.0"):
         assert turnout.mcp.install() is False
     assert type(build()) is JSONRPCDispatcher
+
+
+def test_on_trio_the_sdk_keeps_its_own_dispatcher_and_says_so(monkeypatch, caplog):
+    import anyio
+
+    trio = pytest.importorskip("trio", reason="trio is not installed")
+    monkeypatch.setattr(installation, "_told", False)
+
+    async def main():
+        left, right = anyio.create_memory_object_stream(1)
+        with left, right:
+            return [JSONRPCDispatcher(right, left) for _ in range(2)]
+
+    assert turnout.mcp.install() is True
+    try:
+        assert {type(made) for made in trio.run(main)} == {JSONRPCDispatcher}
+        assert [record.name for record in caplog.records] == ["turnout.mcp"]
+        assert "asyncio" in caplog.text
+    finally:
+        turnout.mcp.uninstall()
