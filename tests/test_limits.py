@@ -8,6 +8,7 @@ then the sign is named in `SIGNS`.
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,11 @@ SIGNS = {
     "max_text_bytes": "clipped",
     "max_methods": "",  # a name that is not remembered is as good as one that is
 }
+
+
+# Those of a relay's clients take a relay and a stalled upstream: the core's own tests reach them.
+OF_RELAYS = ("max_queued_requests", "max_queued_bytes", "max_progress_rate")
+CORE_TESTS = Path(__file__).parent.parent / "rust" / "core" / "tests"
 
 
 def refusal_of(wire, data):
@@ -133,8 +139,16 @@ def max_methods(wire, count):
     return ""
 
 
+@pytest.mark.parametrize("name", OF_RELAYS)
+def test_every_limit_of_a_relay_has_its_case_in_the_core(name):
+    named = [
+        path for path in CORE_TESTS.glob("relay_*.rs") if f"{name}_below_at_and_above()" in path.read_text()
+    ]
+    assert len(named) == 1
+
+
 @pytest.mark.parametrize("over", [-1, 0, 1], ids=["below", "at", "above"])
-@pytest.mark.parametrize("name", turnout.LIMITS)
+@pytest.mark.parametrize("name", [name for name in turnout.LIMITS if name not in OF_RELAYS])
 def test_every_limit_below_at_and_above(name, over):
     case = globals().get(name)
     assert case is not None, f"{name} needs a case of its own here"
@@ -154,7 +168,7 @@ def test_every_limit_below_at_and_above(name, over):
 def test_every_limit_has_a_default_and_says_what_it_can_be(name):
     assert turnout.Connection(limits={name: 1}).in_flight == (0, 0)
     assert turnout.Connection(limits={name: turnout.LIMITS[name]}).in_flight == (0, 0)
-    for nonsense in (0, 1 << 62 if name != "max_output_bytes" else 1 << 63):
+    for nonsense in (0, 1 << (63 if name in ("max_output_bytes", "max_queued_bytes") else 62)):
         with pytest.raises(ValueError, match=f"{name} must be at least 1 and at most [0-9]+, not {nonsense}"):
             turnout.Connection(limits={name: nonsense})
 

@@ -40,9 +40,6 @@ LIMITS: Mapping[str, int]
 class _Joinable(Protocol):
     def add(self, call: Call) -> None: ...
 
-LIMITS: Final[dict[str, int]]
-"""The limits of a connection by name, with their defaults."""
-
 def build_info() -> dict[str, Any]:
     """What is running: `version`, `profile` (`"release"` or `"debug"`), `free_threaded` (no interpreter lock)."""
 

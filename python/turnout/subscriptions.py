@@ -90,7 +90,7 @@ class Subscriptions:
         self._counts: dict[tuple[Place, Subscriber], int] = {}
         self._asked: dict[tuple[Peer, str], asyncio.Future[None]] = {}
         self._listens: dict[tuple[Peer, str], asyncio.Task[None]] = {}
-        self._acknowledged: dict[tuple[Peer, int], asyncio.Future[None]] = {}
+        self._acknowledged: dict[tuple[Peer, int | str], asyncio.Future[None]] = {}
 
     def opened(self, peer: Peer, place: Place) -> None:
         """Ask a new connection of an upstream for everything that the one before it was asked for (SUB-15)."""

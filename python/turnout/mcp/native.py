@@ -155,9 +155,12 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._most = (peer.router.limits or {}).get("max_inbound", MOST)
-        # The scopes of asyncio's backend, which anyio would look for at every request.
-        self.make_scope: type[anyio.CancelScope] = type(anyio.CancelScope())
+        # The scopes of asyncio's backend, which anyio would look for at every request; it finds them in tasks only.
+        self.make_scope: type[anyio.CancelScope] = anyio.CancelScope
         self._handlers: set[RequestContext] = set()
+        # What a notification that is written by hand can be about: our calls, and requests that want progress.
+        self._calls: dict[RequestId, Call] = {}
+        self._reporting: dict[Any, Request] = {}
         self._observers: dict[asyncio.Task[None], anyio.CancelScope] = {}
         self._beginning = 0
         self._running = self._closed = False
@@ -224,11 +227,14 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
             raise Lost(CONNECTION_CLOSED, "Connection closed") from None
         if span is not None:
             span.set_attribute("jsonrpc.request.id", str(call.id))
+        self._calls[call.id] = call
         try:
             await call.wait_ended()
         except asyncio.CancelledError:
             call.cancel("caller cancelled")
             raise
+        finally:
+            del self._calls[call.id]
         if self._beginning:
             # Notifications before the answer are looked at before it is (in the order in which they came).
             await asyncio.sleep(0)
@@ -282,6 +288,9 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
     ) -> None:
         """Send a notification; dropped where the connection is over.
 
+        Progress and cancels go the way of `ctx.progress()` and of a cancelled call, so that they are on record and
+        never come after the end: they are dropped where nothing in flight is meant (CAN-05, PRG-10).
+
         Args:
             method: the method.
             params: its params; None for none.
@@ -289,6 +298,12 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
 
         """
         await anyio.lowlevel.checkpoint_if_cancelled()
+        if method == "notifications/progress":
+            self._report(params or {})
+            return
+        if method == "notifications/cancelled":
+            self._cancel(params or {})
+            return
         await self.peer.wait_writable()
         try:
             try:
@@ -297,6 +312,20 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
                 self.peer.notify(method, pydantic_core.to_json(params))
         except ConnectionClosed:
             logger.debug("dropped %s: dispatcher closed", method)
+
+    def _report(self, params: Mapping[str, Any]) -> None:
+        request = self._reporting.get(params.get("progressToken"))
+        if request is None:
+            logger.debug("dropped progress: no request that is handled has this token")
+            return
+        request.progress(params["progress"], params.get("total"), params.get("message"))
+
+    def _cancel(self, params: Mapping[str, Any]) -> None:
+        call = self._calls.get(params.get("requestId"))  # type: ignore[arg-type]
+        if call is None:
+            logger.debug("dropped a cancel: no request of ours that is in flight has this id")
+            return
+        call.cancel(params.get("reason"))
 
     # ---- what comes in ----
 
@@ -322,6 +351,7 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
 
         """
         self._on_request, self._on_notify, self._intercept = on_request, on_notify, on_notify_intercept
+        self.make_scope = type(anyio.CancelScope())
         self._running = not self._over.done()
         self._closed = not self._running
         task_status.started()
@@ -406,7 +436,7 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
     def _spawn(self, coroutine: Coroutine[Any, Any, None], scope: anyio.CancelScope | None) -> None:
         task = asyncio.Task(coroutine, loop=self._loop, **EAGER)
         if not task.done():
-            self._observers[task] = scope or anyio.CancelScope()
+            self._observers[task] = scope or self.make_scope()
             task.add_done_callback(self._observers.__delitem__)
 
     # ---- handlers ----
@@ -416,7 +446,9 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
         ctx = RequestContext(self, request)
         request.on_cancel(ctx.take_cancel)
         self._handlers.add(ctx)
-        method = request.method
+        method, token = request.method, request.progress_token
+        if token is not None:
+            self._reporting[token] = request
         try:
             with ctx.scope:
                 try:
@@ -433,6 +465,8 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
         finally:
             ctx.closed = True
             self._handlers.discard(ctx)
+            if token is not None and self._reporting.get(token) is request:
+                del self._reporting[token]
             if method in self._inline_methods:
                 self._loop.call_soon(self._release)
 

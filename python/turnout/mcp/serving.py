@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, cast
 
@@ -148,21 +149,27 @@ async def serve_listener(
     check_library()
     low = _low_level(server)
     router = router or own_router()
+    # A client is taken in at once, in a callback of the loop; its task is begun by one, as anyio wants it.
+    came: asyncio.Queue[_Serving] = asyncio.Queue()
     async with low.lifespan(low) as state, anyio.create_task_group() as tasks:
 
         def accept(transport: Transport, name: str) -> Link:
             peer = router.adopt(SessionPeer, name, transport.kind)
             peer.use(transport)
-            tasks.start_soon(_Serving(low, state, peer, raise_exceptions=raise_exceptions).run_contained)
+            came.put_nowait(_Serving(low, state, peer, raise_exceptions=raise_exceptions))
             return peer
 
         await listener.start(accept)
         try:
             task_status.started(listener)
-            await anyio.sleep_forever()
+            while True:
+                serving = await came.get()
+                tasks.start_soon(serving.run_contained)
         finally:
             with anyio.CancelScope(shield=True):
                 await listener.close()
+                while not came.empty():
+                    await came.get_nowait().refuse()
 
 
 class _Serving:
@@ -182,6 +189,10 @@ class _Serving:
             with anyio.CancelScope(shield=True):
                 await self._eras.close()
                 await self._peer.close()
+
+    async def refuse(self) -> None:
+        """Leave a client alone whose serving never began."""
+        await self._peer.close()
 
     async def run_contained(self) -> None:
         """Serve; what a handler raises ends this connection and no other."""
