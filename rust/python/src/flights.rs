@@ -81,10 +81,10 @@ impl Flights {
     }
 
     /// Tells of the end of a request; gives what hung on it.
-    fn ended(&self, py: Python<'_>, ended: Option<Ended<Slot>>) -> PyResult<Option<Slot>> {
-        let Some(Ended { slot, record }) = ended else { return Ok(None) };
+    fn ended(&self, py: Python<'_>, ended: Option<Ended<Slot>>) -> Option<Slot> {
+        let Ended { slot, record } = ended?;
         self.follower.tell(py, [record], || None);
-        Ok(slot)
+        slot
     }
 }
 
@@ -156,7 +156,7 @@ impl Flights {
         let mut spelled = Spelled::default();
         let id = request_id.map_or(Ok(&b""[..]), |id| spelled.raw(id))?;
         let ended = self.core().claim(self.now(), id, is_error);
-        self.ended(py, ended)
+        Ok(self.ended(py, ended))
     }
 
     /// Takes progress; gives the slot of the request it belongs to, or None where nothing may come of it.
@@ -191,7 +191,7 @@ impl Flights {
         let mut spelled = Spelled::default();
         let id = spelled.raw(request_id)?;
         let ended = self.core().abandon(self.now(), id, outcome, reason);
-        Ok(self.ended(request_id.py(), ended)?.is_some())
+        Ok(self.ended(request_id.py(), ended).is_some())
     }
 
     /// Notes that the peer was told of that end.
