@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import turnout
-from wire import Wire, cancelled, frame, kinds, progress, request, result
+from wire import Raw, Wire, cancelled, frame, kinds, progress, request, result
 
 BAD = {
     b"noise on stdout": "not_json",
@@ -167,3 +167,12 @@ def test_blank_lines_and_carriage_returns_are_nothing():
     (asked,) = wire.take(b"\n\r\n   \n\t" + frame(id=1, method="m").strip() + b" \r\n\n")
     assert asked.id == 1
     assert wire.counts["frames_refused"] == 0
+
+
+def test_half_a_surrogate_pair_is_text_that_python_can_hold():
+    wire = Wire()
+    call = wire.call()
+    wire.take(result(call.id, Raw(r'{"text":"cut \ud83d"}')))
+    assert call.result() == {"text": "cut \ud83d"}
+    asked = wire.ask(1, text=Raw(r'"\udc00"'))
+    assert asked.params == {"text": "\udc00"}

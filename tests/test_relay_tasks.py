@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+import turnout
+
 from relay_world import World
 from transport_link import run
 from wire import cancelled, request
@@ -119,5 +121,19 @@ def test_k6_a_task_that_comes_after_the_cancel_is_cancelled_by_the_relay(loop_ki
             await stopped.wait()
             assert gateway.counters()["late_tasks_cancelled"] == 1
             assert client.lines == []
+
+    run(loop_kind, main())
+
+
+def test_tsx_61_legacy_tasks_of_a_server_are_not_offered_to_a_modern_client(loop_kind):
+    async def main():
+        async with World() as world:
+            tasks = {"requests": {"tools": {"call": {}}}, "cancel": {}}
+            turnout.serve_opening(world.servers, name="echo", capabilities={"tools": {}, "tasks": tasks})
+            world.build()
+            legacy, modern = await world.client(), await world.client(era="modern")
+            assert legacy.server_capabilities["tasks"] == tasks
+            assert "tools" in modern.server_capabilities
+            assert "tasks" not in modern.server_capabilities
 
     run(loop_kind, main())

@@ -364,3 +364,28 @@ def test_every_request_has_the_sdks_span(on_loop, monkeypatch):
 
     monkeypatch.setattr(_otel, "_tracer", Tracer())
     on_loop(main())
+
+
+def test_prg_10_can_05_what_is_written_by_hand_goes_through_what_is_in_flight(on_loop):
+    async def main():
+        async def report(ctx, *_):
+            await ctx.notify("notifications/progress", {"progressToken": "t", "progress": 1, "message": "m"})
+            await ctx.notify("notifications/progress", {"progressToken": "another", "progress": 1})
+            return {}
+
+        async with played(report) as (dispatcher, other):
+            other.send(request(1, "a", token="t"))
+            told, answer = await other.read(), await other.read()
+            assert told["params"] == {"progressToken": "t", "progress": 1, "message": "m"}
+            assert answer["id"] == 1
+            await dispatcher.notify("notifications/progress", {"progressToken": "t", "progress": 2})
+            await dispatcher.notify("notifications/cancelled", {"requestId": 99})
+            call = asyncio.ensure_future(dispatcher.send_raw_request("b", {}))
+            sent = await other.read()
+            assert sent["method"] == "b"
+            await dispatcher.notify("notifications/cancelled", {"requestId": sent["id"], "reason": "by hand"})
+            assert (await other.read())["params"] == {"requestId": sent["id"], "reason": "by hand"}
+            with pytest.raises(MCPError):
+                await call
+
+    on_loop(main())

@@ -316,7 +316,10 @@ class Relay(_native.Relay):
         peers = await self._opened(client, self._identity_of(request) or self.router.identity)
         client.set_rules(opening.MODERN, "server")
         info = {f"{opening.META}serverInfo": self._info(peers)}
-        return {"supportedVersions": [opening.MODERN], "_meta": info, **self._offer(peers)}
+        offer = self._offer(peers)
+        # Tasks of 2025-11-25 are no tasks of the extension: a modern client is not offered them (TSX-61).
+        offer["capabilities"] = {k: v for k, v in offer["capabilities"].items() if k != "tasks"}
+        return {"supportedVersions": [opening.MODERN], "_meta": info, **offer}
 
     def _identity_of(self, request: Request) -> opening.Identity | None:
         """Who a modern client says that it is, with each request; None for a legacy one."""

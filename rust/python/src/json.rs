@@ -9,6 +9,7 @@ use turnout_core::{envelope, id};
 
 static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static LOADS_ALL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// `value` as one line of JSON; bytes are taken as JSON already.
 pub fn dumps<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
@@ -45,10 +46,17 @@ pub fn params<'py>(value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Bound<'
     }
 }
 
-/// JSON as Python objects.
+/// JSON, which the core has checked, as Python objects.
+///
+/// Peers cut texts in the middle of a surrogate pair, and write half of it: orjson refuses that, Python's own
+/// reader has it in a str.
 pub fn loads<'py>(py: Python<'py>, json: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let loads = LOADS.get_or_try_init(py, || py.import("orjson")?.getattr("loads").map(Bound::unbind))?;
-    loads.bind(py).call1((json,))
+    loads.bind(py).call1((json,)).or_else(|_| {
+        let loads =
+            LOADS_ALL.get_or_try_init(py, || py.import("json")?.getattr("loads").map(Bound::unbind))?;
+        loads.bind(py).call1((json,))
+    })
 }
 
 /// A request id of the caller's, a str or an int, as JSON.
