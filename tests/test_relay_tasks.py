@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 import turnout
-
 from relay_world import World
 from transport_link import run
 from wire import cancelled, request
