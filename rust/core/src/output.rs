@@ -63,6 +63,9 @@ pub struct Taken {
     pub requests: Vec<u64>,
 }
 
+/// Bytes of a buffer that is kept for what comes next.
+const KEPT: usize = 256 << 10;
+
 impl Output {
     /// Bytes waiting.
     pub fn len(&self) -> usize {
@@ -173,7 +176,10 @@ impl Output {
         let mut requests: Vec<u64> = requests.map(|(number, _)| number).collect();
         if !self.cancels.is_empty() {
             self.cancels.append(&mut bytes);
-            bytes = std::mem::take(&mut self.cancels);
+            std::mem::swap(&mut self.cancels, &mut bytes);
+            if self.cancels.capacity() > KEPT {
+                self.cancels = Vec::new();
+            }
         }
         self.lanes.take(&mut bytes, &mut requests, TURN);
         Taken { bytes, requests }
@@ -181,7 +187,7 @@ impl Output {
 
     /// Gives a taken buffer back for reuse.
     pub fn recycle(&mut self, mut bytes: Vec<u8>) {
-        if self.now.capacity() == 0 && bytes.capacity() <= 256 << 10 {
+        if self.now.capacity() == 0 && bytes.capacity() <= KEPT {
             bytes.clear();
             self.now = bytes;
         }
