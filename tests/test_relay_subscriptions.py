@@ -247,7 +247,7 @@ def test_subscriptions_are_bounded(loop_kind, monkeypatch):
             assert agreed == {"resourceSubscriptions": ["x", "y"]}
             assert ("subscribe", "u" * 9000) not in watch.log
 
-    monkeypatch.setattr("turnout.subscriptions.MOST_CHANGES", 2)
+    monkeypatch.setattr("turnout.relay.subscriptions.MOST_CHANGES", 2)
     run(loop_kind, main())
 
 
@@ -293,7 +293,7 @@ def test_a_listen_that_its_server_ends_is_opened_again(loop_kind, monkeypatch):
             request.respond({})
             await watch.until(*[("listen", "toolsListChanged")] * 2)
 
-    monkeypatch.setattr("turnout.subscriptions.PAUSE", 0.01)
+    monkeypatch.setattr("turnout.relay.subscriptions.PAUSE", 0.01)
     run(loop_kind, main())
 
 

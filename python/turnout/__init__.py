@@ -34,13 +34,12 @@ from turnout.errors import (
     RequestCancelled,
     RequestError,
 )
-from turnout.filters import Answer, Forward
 from turnout.handlers import DROP
 from turnout.heartbeat import Ping
 from turnout.opening import serve_opening
 from turnout.peer import Peer
 from turnout.records import Records
-from turnout.relay import Relay, Restart, Route, Upstream
+from turnout.relay import Answer, Forward, Relay, Restart, Route, Upstream
 from turnout.router import Router
 from turnout.scope import Scope
 from turnout.transports import listen_tcp, listen_unix, memory, own_stdio, stdio, tcp, unix

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from turnout._native import Record
     from turnout.handlers import Event, Filter
-    from turnout.rounds import Rounds
+    from turnout.relay.rounds import Rounds
     from turnout.router import Router
     from turnout.transports.base import Transport
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from turnout._native import Request
-    from turnout.relay import Relay
+    from turnout.relay.relay import Relay
 
 INTERNAL_ERROR = -32603
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from turnout.upstream import Place
+from turnout.relay.place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
     from turnout.peer import Peer
-    from turnout.relay import Relay
+    from turnout.relay.relay import Relay
 
 
 class Places:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from turnout._native import Request
     from turnout.peer import Peer
-    from turnout.relay import Relay
-    from turnout.routes import Route
-    from turnout.upstream import Place
+    from turnout.relay.place import Place
+    from turnout.relay.relay import Relay
+    from turnout.relay.routes import Route
 
 log = logging.getLogger("turnout")
 

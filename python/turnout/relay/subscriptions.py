@@ -20,8 +20,8 @@ from turnout.handlers import members_of
 if TYPE_CHECKING:
     from turnout._native import Notification
     from turnout.peer import Peer
-    from turnout.relay import Relay
-    from turnout.upstream import Place
+    from turnout.relay.place import Place
+    from turnout.relay.relay import Relay
 
 log = logging.getLogger("turnout")
 

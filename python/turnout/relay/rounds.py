@@ -18,7 +18,8 @@ from turnout.handlers import members_of
 if TYPE_CHECKING:
     from turnout._native import Request
     from turnout.peer import Peer
-    from turnout.relay import Relay, Upstream
+    from turnout.relay.relay import Relay
+    from turnout.relay.upstream import Upstream
 
 INTERNAL_ERROR = -32603
 

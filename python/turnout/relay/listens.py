@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from turnout import opening
 from turnout.errors import Error, RequestError
 from turnout.handlers import members_of
-from turnout.subscriptions import ACKNOWLEDGED, LISTS, lists_of
+from turnout.relay.subscriptions import ACKNOWLEDGED, LISTS, lists_of
 
 if TYPE_CHECKING:
     from turnout._native import Request
     from turnout.peer import Peer
-    from turnout.relay import Relay
-    from turnout.subscriptions import Subscriptions
+    from turnout.relay.relay import Relay
+    from turnout.relay.subscriptions import Subscriptions
 
 MOST_RESOURCES = 1024
 """How many resources one listen may be about."""

@@ -4,39 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from turnout import _native, opening
 from turnout.errors import Error, OpeningFailed, PeerLost
+from turnout.relay.upstream import Restart
 from turnout.transports.base import is_target
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from turnout.peer import Peer
-    from turnout.relay import Relay
-
-Sharing: TypeAlias = Literal["shared", "per_client", "per_identity", "pooled"]
+    from turnout.relay.relay import Relay
 
 log = logging.getLogger("turnout")
-
-
-@dataclass(frozen=True)
-class Restart:
-    """How a lost connection is made again.
-
-    Args:
-        first: seconds before the next attempt after one that failed, or after a connection that was lost
-            within `healthy` seconds of its opening; the first attempt of all is made at once.
-        most: seconds that the pause between two attempts grows to, doubling each time.
-        healthy: seconds after which a connection counts as having worked.
-
-    """
-
-    first: float = 0.1
-    most: float = 30.0
-    healthy: float = 10.0
 
 
 class Place(_native.Place):

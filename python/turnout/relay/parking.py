@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from turnout import opening
 from turnout.errors import CallTimedOut, Error, RemoteError, RequestError
 from turnout.handlers import members_of
-from turnout.rounds import MOST_INPUTS, NEEDED
+from turnout.relay.rounds import MOST_INPUTS, NEEDED
 
 if TYPE_CHECKING:
     from turnout._native import Call, Request
     from turnout.peer import Peer
-    from turnout.relay import Relay
-    from turnout.upstream import Place
+    from turnout.relay.place import Place
+    from turnout.relay.relay import Relay
 
 METHOD_NOT_FOUND = -32601
 INTERNAL_ERROR = -32603

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 from turnout import opening
-from turnout.catalogue import COMPLETE, COMPLETED, KINDS, names_of
+from turnout.relay.catalogue import COMPLETE, COMPLETED, KINDS, names_of
+from turnout.relay.upstream import Sharing
 from turnout.transports.base import is_target
-from turnout.upstream import Sharing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from turnout.catalogue import Names
-    from turnout.relay import Upstream
+    from turnout.relay.catalogue import Names
+    from turnout.relay.upstream import Upstream
 
 _HERE = (
     "initialize",

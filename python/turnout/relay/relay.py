@@ -1,9 +1,4 @@
-"""The relay: many clients over few servers, frames passed on inside the native core.
-
-Ids and progress tokens are translated both ways, cancels and deadlines carried on, losses answered. Python is
-asked about openings, about methods that somebody registered for, and while a server is not there; a frame that
-is only passed on never becomes a Python object.
-"""
+"""The relay itself: its clients, its upstreams, and what of its requests Python answers."""
 
 from __future__ import annotations
 
@@ -11,87 +6,37 @@ import asyncio
 import contextlib
 import logging
 import weakref
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from turnout import _native, opening
-from turnout.catalogue import Catalogue, together
 from turnout.errors import Error, RequestError
-from turnout.filters import Filters
 from turnout.handlers import Handler, Handlers, members_of
-from turnout.levels import Levels
-from turnout.listens import Listens
-from turnout.parking import Parking
-from turnout.places import Places
-from turnout.rounds import Rounds, meta_of
-from turnout.routes import Route, declare
-from turnout.subscriptions import Session, Subscriptions, lists_of
-from turnout.upstream import Restart, Sharing
+from turnout.relay.catalogue import Catalogue, together
+from turnout.relay.filters import Filters
+from turnout.relay.levels import Levels
+from turnout.relay.listens import Listens
+from turnout.relay.parking import Parking
+from turnout.relay.places import Places
+from turnout.relay.rounds import Rounds, meta_of
+from turnout.relay.routes import declare
+from turnout.relay.subscriptions import Session, Subscriptions, lists_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Coroutine, Hashable, Iterable, Mapping, Sequence
 
     from typing_extensions import Self
 
     from turnout._native import Request
     from turnout.handlers import RequestHandler
     from turnout.peer import Peer
+    from turnout.relay.place import Place
+    from turnout.relay.routes import Route
+    from turnout.relay.upstream import Upstream
     from turnout.router import Router
-    from turnout.transports.base import Target
-    from turnout.upstream import Place
 
 log = logging.getLogger("turnout")
 
 METHOD_NOT_FOUND = -32601
-
-
-@dataclass(frozen=True, eq=False)
-class Upstream:
-    """A server that clients are relayed to.
-
-    Args:
-        target: where it is: a target as `Router.connect` takes it, a function that makes one for each new
-            connection, or a peer that is connected already (which is then neither opened nor restarted).
-        name: what routes, errors and records call it; None for the target's own name.
-        sharing: `"shared"` gives all clients one connection. It is opened without sampling, elicitation and
-            roots, because nobody could say whom a request of the server's is meant for. `"per_client"` opens
-            one for each client, with what that client offers, and passes the server's requests on to it.
-            `"per_identity"` opens one for all clients that were attached with the same identity, and
-            `"pooled"` a number of them, each client keeping to one; both are opened like a shared one.
-        pool: connections of a pooled upstream.
-        era: as for `Router.connect`, None for no opening; a property of this upstream, never taken from a client.
-        timeout: seconds without an answer or progress after which a request is cancelled and answered with an
-            error; None for never.
-        max_timeout: likewise, whatever the progress.
-        open_timeout: seconds for the opening.
-        patience: seconds that a request waits for a connection that is being made, before it is refused.
-        list_timeout: seconds that a list merged from several upstreams waits for this one; its part is then left
-            out, and the list says so.
-        input_timeout: seconds in which a client must answer what a server of the other era asks, or come back with it.
-        restart: how a lost connection is made again; None for not at all.
-        shares_log: whether what a shared legacy server logs, which belongs to no client in particular, goes to all
-            that share it, each at the level it set; it is dropped otherwise.
-
-    """
-
-    target: Target | Callable[[], Target] | Peer
-    name: str | None = None
-    sharing: Sharing = "shared"
-    pool: int = 4
-    era: opening.Era | None = "auto"
-    timeout: float | None = 60.0
-    max_timeout: float | None = 3600.0
-    open_timeout: float = 60.0
-    patience: float = 30.0
-    list_timeout: float = 10.0
-    input_timeout: float = 600.0
-    restart: Restart | None = Restart()  # noqa: RUF009
-    shares_log: bool = False
-
-    @property
-    def label(self) -> str:
-        """What routes, errors and records call it."""
-        return self.name or getattr(self.target, "name", None) or "upstream"
 
 
 class Relay(_native.Relay):
@@ -101,7 +46,7 @@ class Relay(_native.Relay):
         on_request: decorator for a handler that answers a method here, for all clients. It may also let
             `forward` pass the request on.
         filter: decorator for what decides about the requests of a method before they go on; see
-            `turnout.filters.Filters.register`.
+            `turnout.relay.filters.Filters.register`.
         filter_incoming: decorator for a filter of the frames of a method, notifications too, before anything else
             sees them, as `Router.filter_incoming`.
 
@@ -457,4 +402,4 @@ class Relay(_native.Relay):
         raise ValueError(f"there is no upstream named {name!r}")
 
 
-__all__ = ["Relay", "Restart", "Route", "Sharing", "Upstream"]
+__all__ = ["Relay"]

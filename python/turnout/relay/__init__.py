@@ -1,0 +1,15 @@
+"""The relay: many clients over few servers, frames passed on inside the native core.
+
+Ids and progress tokens are translated both ways, cancels and deadlines carried on, losses answered. Python is
+asked about openings, about methods that somebody registered for, and while a server is not there; a frame that
+is only passed on never becomes a Python object.
+"""
+
+from __future__ import annotations
+
+from turnout.relay.filters import Answer, Forward
+from turnout.relay.relay import Relay
+from turnout.relay.routes import Route
+from turnout.relay.upstream import Restart, Sharing, Upstream
+
+__all__ = ["Answer", "Forward", "Relay", "Restart", "Route", "Sharing", "Upstream"]
