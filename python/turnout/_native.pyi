@@ -28,6 +28,7 @@ __all__ = [
     "Refused",
     "Relay",
     "Request",
+    "Routes",
     "Serving",
     "Unmatched",
     "Waiter",
@@ -848,18 +849,22 @@ class Place:
     def is_private(self) -> bool:
         """Whether it serves one client only."""
 
+@final
+class Routes:
+    """Where the requests of some clients go."""
+
+    def __new__(cls, routes: list[tuple[str, str, bool, int | str]], fallback: int | str) -> Self: ...
+
 @disjoint_base
 class Relay:
     def __new__(
         cls,
         upstreams: list[tuple[str, float | None, float | None, bool]],
-        routes: list[tuple[str, str, bool, int | str]],
-        fallback: int | str,
         max_in_flight: int,
         *_arguments: Any,
         **_options: Any,
     ) -> Self: ...
-    def add_client(self, client: Connection, places: Sequence[Place]) -> None: ...
+    def add_client(self, client: Connection, routes: Routes, places: Sequence[Place]) -> None: ...
     def add_upstream(self, upstream: Connection, place: Place) -> None: ...
     def leave(self, connection: Connection) -> None: ...
     def watch(self, methods: list[str]) -> None: ...
