@@ -882,6 +882,8 @@ class Relay:
         """Answer a request whose upstream is not there; False where it is over."""
     def close_admission(self) -> None:
         """Take no new requests of clients any more; what is in flight goes on."""
+    def retire(self, upstream: Connection) -> None:
+        """Close admission to a connection of an upstream, which may finish what it has."""
     def cancel_rest(self, upstream: Connection) -> None:
         """Cancel what is in flight to a connection of an upstream, and answer who asked for it."""
     @property

@@ -262,8 +262,7 @@ class Peer(Connection):
         await asyncio.shield(self._closing)
 
     async def _close(self, drain: float) -> None:
-        if drain > 0 and not self.is_over:
-            await self._drain(drain)
+        await self.drain(drain)
         if not self.is_over:
             self.flush()
         running = self.handler_tasks()
@@ -276,13 +275,21 @@ class Peer(Connection):
             await self._transport.close()
         self._gone()
 
-    async def _drain(self, seconds: float) -> None:
+    async def drain(self, seconds: float) -> None:
+        """Wait until nothing is in flight any more, either way.
+
+        Args:
+            seconds: how long at most; 0 does not wait.
+
+        """
         ended = asyncio.Event()
 
         def take(records: list[Record]) -> None:
             self.router.records.take(records)
             in_loop(self._loop, ended.set)
 
+        if seconds <= 0:
+            return
         self.follow_records(take, every=True)
         with contextlib.suppress(asyncio.TimeoutError):
             async with _timeout(seconds):

@@ -189,6 +189,22 @@ class Relay(_native.Relay):
         """Where a connection of an upstream stands."""
         return self._place_of[upstream]
 
+    async def renew(self, upstream: str, *, drain: float = 30.0) -> None:
+        """Replace the connections of an upstream by new ones: what is new goes there, what is in flight may finish.
+
+        Args:
+            upstream: the name of the upstream.
+            drain: seconds in which requests in flight may still end by themselves; what is left then is cancelled,
+                and answered.
+
+        Raises:
+            ValueError: there is no such upstream, or it was given as a connection.
+            OSError: a new connection could not be started or reached; the one that stands is left alone.
+            OpeningFailed: it was reached but could not be opened, likewise.
+
+        """
+        await self._places[self._position(upstream)].renew(drain)
+
     async def close(self, *, drain: float = 0.0) -> None:
         """Take no new requests, end those in flight, close the upstreams' connections; bounded, and idempotent.
 

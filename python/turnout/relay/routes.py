@@ -9,7 +9,6 @@ from turnout import opening
 from turnout._native import Routes
 from turnout.relay.names import COMPLETE, COMPLETED, KINDS, Kind, Names
 from turnout.relay.upstream import Sharing
-from turnout.transports.base import is_target
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -183,8 +182,8 @@ def _positions(upstreams: Sequence[Upstream]) -> dict[str, int]:
             raise ValueError(f"{upstream.era!r} is no era of {label}: auto, legacy, modern or None")
         if upstream.list_timeout <= 0 or upstream.patience <= 0 or upstream.open_timeout <= 0:
             raise ValueError(f"list_timeout, patience and open_timeout of {label} are seconds, more than 0")
-        if not is_target(upstream.target) and not callable(upstream.target):
-            # A connection that is there already: it is one, whatever it is called.
+        if upstream.is_connected:
+            # It is one, whatever it is called.
             other = connections.setdefault(id(upstream.target), label)
             if other != label:
                 raise ValueError(f"{other} and {label} are the same connection; route to one of them")

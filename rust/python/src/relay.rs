@@ -255,6 +255,12 @@ impl Relay {
         self.inner.close_admission();
     }
 
+    /// Closes admission to one connection of an upstream, which may finish what it has.
+    fn retire(&self, upstream: &Bound<'_, Connection>) -> PyResult<()> {
+        self.inner.retire(self.key(upstream.get())?);
+        Ok(())
+    }
+
     /// Cancels what is in flight to one connection of an upstream, and answers who asked for it.
     fn cancel_rest(&self, upstream: &Bound<'_, Connection>) -> PyResult<()> {
         let shared = upstream.get().shared();
