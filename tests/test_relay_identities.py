@@ -135,7 +135,28 @@ def test_a_client_that_no_route_is_for_is_told_so(loop_kind):
     run(loop_kind, main())
 
 
-def test_even_a_filter_sends_nobody_where_no_route_leads(loop_kind):
+def test_one_upstream_that_a_route_claims_for_an_identity_is_not_everybodys(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build(world.server("one", named("one")), routes=[turnout.Route("one", identity="ada")])
+            assert await (await world.client(identity="ada")).send("x/method") == {"by": "one"}
+            with pytest.raises(turnout.OpeningFailed, match="no route leads this client to a server"):
+                await world.client()
+
+    run(loop_kind, main())
+
+
+def test_a_client_with_one_server_meets_that_and_one_with_several_meets_the_gateway(loop_kind):
+    async def main():
+        async with World() as world:
+            two(world, turnout.Route("one"), turnout.Route("two", method="tools/call", identity="bob"))
+            ada, bob = await world.client(identity="ada"), await world.client(identity="bob")
+            assert [peer.server_info["name"] for peer in (ada, bob)] == ["one", "gateway"]
+
+    run(loop_kind, main())
+
+
+def test_even_a_filter_sends_nobody_where_no_route_leads(loop_kind, caplog):
     async def main():
         async with World() as world:
             relay = two(world, turnout.Route("one", identity="ada"), turnout.Route("two", identity="bob"))
@@ -143,6 +164,7 @@ def test_even_a_filter_sends_nobody_where_no_route_leads(loop_kind):
             ada, bob = await world.client(identity="ada"), await world.client(identity="bob")
             with pytest.raises(turnout.RemoteError):
                 await ada.send("x/method")
+            assert "no route leads this client to two" in caplog.text
             assert await bob.send("x/method") == {"by": "two"}
             await world.quiet()
 

@@ -132,6 +132,22 @@ def test_sub_15_subscriptions_move_to_the_new_connection(loop_kind, era):
     run(loop_kind, main())
 
 
+def test_one_that_was_lost_is_made_again_and_one_that_never_was_is_not(loop_kind):
+    async def main():
+        async with Renewed() as world:
+            relay = world.numbered(restart=None)
+            await relay.renew("echo")
+            assert world.started == 0
+            client = await world.client()
+            world.made[0].abort()
+            await world.until(lambda: not world.upstream_peers())
+            await relay.renew("echo")
+            assert world.started == 2
+            assert await client.send("which") == 1
+
+    run(loop_kind, main())
+
+
 def test_a_connection_that_was_given_cannot_be_made_again(loop_kind):
     async def main():
         async with Renewed() as world:

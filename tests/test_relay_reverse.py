@@ -121,6 +121,26 @@ def test_png_14_a_client_that_does_not_open_its_connection_is_not_asked(loop_kin
     run(loop_kind, main())
 
 
+def test_r5_a_modern_client_is_sent_no_request_by_a_server_that_asks_at_once(loop_kind):
+    async def main():
+        async with World() as world:
+            asked = []
+            world.build(world.server("echo", asks_at_once(asked), sharing="per_client"))
+            client = Raw(await world.raw())
+            meta = {f"io.modelcontextprotocol/{key}": {} for key in ("clientInfo", "clientCapabilities")}
+            meta["io.modelcontextprotocol/protocolVersion"] = "2026-07-28"
+            client.write(id=1, method="tools/call", params={"name": "t", "_meta": meta})
+            assert (await client.next())["id"] == 1
+            await world.until(lambda: asked)
+            with pytest.raises(turnout.RemoteError, match="roots/list"):
+                await asked[0]
+            client.write(id=2, method="tools/call", params={"name": "t", "_meta": meta})
+            assert (await client.next())["id"] == 2, "and nothing between"
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
 def test_r4_an_answer_is_taken_once_and_from_its_own_client_only(loop_kind):
     async def main():
         async with World() as world:

@@ -72,7 +72,7 @@ class Place(_native.Place):
         """
         before = self.peer
         await self._make()
-        if before is not None and before is not self.peer and before.is_open:
+        if before is not None and before is not self.peer:
             self.relay.retire(before)
             self.relay.subscriptions.retired(before)
             await before.drain(drain)

@@ -152,10 +152,12 @@ class Relay(_native.Relay):
             place.identity = said
             request.peer.set_rules(opening.MODERN, "server")
         try:
-            peer = await place.wait()
+            waited = await place.wait()
         except (OSError, Error):
             self.refuse(request, position)
             return False
+        # Another one may have taken its place meanwhile.
+        peer = place.peer or waited
         if self._parking.takes(request, peer):
             await self._parking.resume(request)
             return True
