@@ -234,8 +234,8 @@ impl Connection {
     fn detach(&self) {
         let home = lock(&self.shared.home).take();
         let write = lock(&self.shared.write).take();
-        let follower = self.shared.follower.take();
-        drop((home, write, follower));
+        drop((home, write));
+        self.shared.follower.leave();
     }
 
     /// True once the channel ended or we closed it.
@@ -336,10 +336,10 @@ impl Connection {
         lock(&self.shared.core).shows_everything = shows;
     }
 
-    /// Calls `follower(records)` for requests that ended: cancelled ones, or all of them.
-    #[pyo3(signature = (follower, *, every = false))]
-    fn follow_records(&self, follower: Option<Py<PyAny>>, every: bool) {
-        self.shared.follower.set(follower, every);
+    /// Calls `follower(records)` for requests that ended: cancelled ones, where `wanted()` says so, or all of them.
+    #[pyo3(signature = (follower, *, every = false, wanted = None))]
+    fn follow_records(&self, follower: Option<Py<PyAny>>, every: bool, wanted: Option<Py<PyAny>>) {
+        self.shared.follower.set(follower, every, wanted);
     }
 
     // ---- what it holds ----
