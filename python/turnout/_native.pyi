@@ -664,9 +664,21 @@ class Connection:
 
         """
     def follow_records(
-        self, follower: Callable[[list[Record]], object] | None, *, every: bool = False
+        self,
+        follower: Callable[[list[Record]], object] | None,
+        *,
+        every: bool = False,
+        wanted: Callable[[], bool] | None = None,
     ) -> None:
-        """Call `follower(records)` for requests that ended: cancelled ones, or `every` one; None stops it."""
+        """Call `follower(records)` for requests that ended.
+
+        Args:
+            follower: who is told; None for nobody any more.
+            every: whether it hears of every request, or of cancelled ones only.
+            wanted: asked once for several cancelled ones, before anything is made for the follower; False leaves
+                them out, None asks nobody.
+
+        """
     def set_timeouts(self, timeout: float | None, max_timeout: float | None) -> None:
         """The timeouts of requests that say nothing else, in seconds; None for none."""
     def filter(self, incoming: set[str], outgoing: set[str]) -> None:
@@ -808,9 +820,21 @@ class Flights:
     def is_over(self) -> bool:
         """Whether it was ended."""
     def follow_records(
-        self, follower: Callable[[list[Record]], object] | None, *, every: bool = False
+        self,
+        follower: Callable[[list[Record]], object] | None,
+        *,
+        every: bool = False,
+        wanted: Callable[[], bool] | None = None,
     ) -> None:
-        """Call `follower(records)` for requests that ended: cancelled ones, or `every` one; None stops it."""
+        """Call `follower(records)` for requests that ended.
+
+        Args:
+            follower: who is told; None for nobody any more.
+            every: whether it hears of every request, or of cancelled ones only.
+            wanted: asked once for several cancelled ones, before anything is made for the follower; False leaves
+                them out, None asks nobody.
+
+        """
     def outbound(self) -> dict[int | str, Any]:
         """Give the slots of our requests in flight, by id, oldest first."""
     def inbound(self) -> dict[int | str, Any]:

@@ -226,7 +226,7 @@ impl Relay {
             let given = lock(&shared.core).give(number, Owner::Host(Handle(call.clone_ref(py))));
             let Some(given) = given else { continue };
             call.get().registered(given);
-            let method = line.method_name(py, &record.method);
+            let method = line.methods.name(py, &record.method);
             let request = Py::new(py, Request::new(peer.unbind(), record, method, None))?;
             line.attach(py, &[request.clone_ref(py)])?;
             self.inner.park(client);
