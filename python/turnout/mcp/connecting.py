@@ -9,7 +9,8 @@ import anyio
 from mcp import Client as TheirClient
 
 import turnout.mcp
-from turnout.mcp.native import NativeDispatcher, SessionPeer, check_library
+from turnout.mcp.library import check_library
+from turnout.mcp.native import NativeDispatcher, SessionPeer
 from turnout.router import Router
 from turnout.transports import stdio, tcp, unix
 from turnout.transports.base import is_target

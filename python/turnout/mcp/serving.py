@@ -10,7 +10,8 @@ import anyio
 
 from turnout.mcp.connecting import own_router
 from turnout.mcp.eras import Eras
-from turnout.mcp.native import NativeDispatcher, SessionPeer, check_library
+from turnout.mcp.library import check_library
+from turnout.mcp.native import NativeDispatcher, SessionPeer
 from turnout.records import escaped
 from turnout.transports import listen_tcp, listen_unix, own_stdio
 
