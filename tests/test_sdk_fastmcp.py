@@ -11,7 +11,9 @@ import contextlib
 import pytest
 
 pytest.importorskip("mcp", reason="the official SDK is an optional extra")
-pytest.importorskip("fastmcp", reason="FastMCP is not installed: pip install --group fastmcp", exc_type=ImportError)
+pytest.importorskip(
+    "fastmcp", reason="FastMCP is not installed: pip install --group fastmcp", exc_type=ImportError
+)
 
 import anyio
 from fastmcp import Client, Context, FastMCP
