@@ -164,7 +164,7 @@ def test_x_10_tmo_01_a_call_that_times_out_takes_back_what_its_tool_asked(on_loo
     on_loop(main())
 
 
-def test_rid_11_an_error_of_the_callback_is_an_error_of_the_tool(on_loop):
+def test_an_error_of_the_callback_is_an_error_of_the_tool(on_loop):
     async def refuse(context):
         return ErrorData(code=-32001, message="no roots for you")
 
@@ -180,7 +180,7 @@ def test_rid_11_an_error_of_the_callback_is_an_error_of_the_tool(on_loop):
 
 
 @pytest.mark.parametrize("transport", ["memory", "unix"])
-def test_x_09_a_client_that_leaves_while_it_is_asked_ends_the_tool(on_loop, transport):
+def test_x_07_a_client_that_leaves_while_it_is_asked_ends_the_tool(on_loop, transport):
     async def main():
         asked = Asked(hangs=True)
         async with over(transport, asked) as (client, peer, router):
@@ -200,7 +200,7 @@ def test_x_09_a_client_that_leaves_while_it_is_asked_ends_the_tool(on_loop, tran
     on_loop(main())
 
 
-def test_x_09_a_server_that_dies_while_it_asks_stops_the_callback(on_loop):
+def test_x_07_a_server_that_dies_while_it_asks_stops_the_callback(on_loop):
     async def main():
         asked = Asked(hangs=True)
         async with over("stdio", asked) as (client, peer, _):

@@ -124,7 +124,7 @@ MOMENTS = (
 
 
 @pytest.mark.parametrize("gently", [True, False], ids=["end of file", "abort"])
-def test_x_08_x_09_clients_die_at_odd_moments_and_the_others_go_on(on_loop, gently):
+def test_x_08_clients_die_at_odd_moments_and_the_others_go_on(on_loop, gently):
     async def main():
         sdk_server.log.clear()
         async with served("unix") as (target, router), mcp.Client(target, mode="legacy") as lasting:

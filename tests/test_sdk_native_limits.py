@@ -142,7 +142,7 @@ def test_requests_that_wait_for_run_are_bounded_by_the_core_and_answered(on_loop
     on_loop(main())
 
 
-def test_x_09_what_waited_for_run_when_it_ended_is_answered(on_loop):
+def test_x_07_what_waited_for_run_when_it_ended_is_answered(on_loop):
     """A request behind an inline one that never ends gets its error; a notification there is dropped."""
 
     async def main():

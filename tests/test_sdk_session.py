@@ -185,7 +185,7 @@ def test_records_go_where_everybody_looks_unless_a_router_has_its_own(on_loop):
     on_loop(main())
 
 
-def test_x_09_leaving_a_client_ends_its_calls_and_the_handlers_at_the_other_end(on_loop):
+def test_x_07_leaving_a_client_ends_its_calls_and_the_handlers_at_the_other_end(on_loop):
     async def main():
         async with served() as (target, router):
             async with mcp.Client(target, mode="legacy") as client:
@@ -200,7 +200,7 @@ def test_x_09_leaving_a_client_ends_its_calls_and_the_handlers_at_the_other_end(
     on_loop(main())
 
 
-def test_x_09_a_server_that_stops_ends_the_calls_of_its_clients(on_loop):
+def test_x_07_a_server_that_stops_ends_the_calls_of_its_clients(on_loop):
     async def main():
         async with served("unix") as (target, router), mcp.Client(target, mode="legacy") as client:
             call = asyncio.ensure_future(client.call_tool("wait", {}))
