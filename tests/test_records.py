@@ -69,12 +69,14 @@ def test_x_07_a_caller_can_tell_every_end_from_every_other(end, code):
 def test_trs_11_trs_14_the_exit_code_stands_in_exception_and_record():
     wire = Wire()
     calls = [wire.call() for _ in range(3)]
+    asked = wire.ask()
     wire.connection.end("peer_exited", exit_code=137)
     for call in calls:
         with pytest.raises(turnout.PeerLost) as caught:
             call.result()
         assert isinstance(caught.value, ConnectionError)
         assert caught.value.exit_code == caught.value.record.exit_code == 137
+    assert asked.record.exit_code == 137
     assert wire.written() == []
 
 

@@ -115,7 +115,7 @@ def test_x_08_an_abandoned_request_leaves_nothing_and_the_peer_is_not_told(on_lo
     on_loop(main())
 
 
-def test_x_09_a_peer_that_goes_ends_what_waits_for_it(on_loop):
+def test_x_07_a_peer_that_goes_ends_what_waits_for_it(on_loop):
     async def main():
         async with played() as (dispatcher, peer), anyio.create_task_group() as tasks:
 
@@ -137,7 +137,7 @@ def test_x_09_a_peer_that_goes_ends_what_waits_for_it(on_loop):
     on_loop(main())
 
 
-def test_x_09_our_close_ends_what_waits_and_says_that_it_was_ours(on_loop):
+def test_x_07_our_close_ends_what_waits_and_says_that_it_was_ours(on_loop):
     async def main():
         async with played() as (dispatcher, peer):
             waiting = asyncio.ensure_future(dispatcher.send_raw_request("work", None))
@@ -269,7 +269,7 @@ def test_can_16_a_handler_that_is_only_told_ends_declined(on_loop):
     on_loop(main())
 
 
-def test_x_09_handlers_at_work_when_the_peer_goes_leave_nothing(on_loop):
+def test_x_08_handlers_at_work_when_the_peer_goes_leave_nothing(on_loop):
     async def handle(ctx, method, params):
         await anyio.sleep_forever()
 
@@ -288,7 +288,7 @@ def test_x_09_handlers_at_work_when_the_peer_goes_leave_nothing(on_loop):
     on_loop(main())
 
 
-def test_x_09_handlers_at_work_when_we_close_leave_nothing(on_loop):
+def test_x_08_handlers_at_work_when_we_close_leave_nothing(on_loop):
     async def handle(ctx, method, params):
         await anyio.sleep_forever()
 
@@ -304,7 +304,7 @@ def test_x_09_handlers_at_work_when_we_close_leave_nothing(on_loop):
     on_loop(main())
 
 
-def test_x_09_a_handler_that_is_cancelled_before_it_begins_leaves_nothing(on_loop):
+def test_x_08_a_handler_that_is_cancelled_before_it_begins_leaves_nothing(on_loop):
     async def main():
         async with played() as (dispatcher, peer):
             await peer.asks(1)
@@ -318,7 +318,7 @@ def test_x_09_a_handler_that_is_cancelled_before_it_begins_leaves_nothing(on_loo
     on_loop(main())
 
 
-def test_x_09_what_a_handler_raises_is_raised_out_of_run_where_that_is_wished(on_loop):
+def test_what_a_handler_raises_is_raised_out_of_run_where_that_is_wished(on_loop):
     class Odd(BaseException):
         pass
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, cast
 import anyio
 import anyio.lowlevel
 from mcp.shared import dispatcher as sdk
-from mcp.shared._compat import resync_tracer
 from mcp.shared.dispatcher import run_notify_intercept
 from mcp.shared.jsonrpc_dispatcher import (
     JSONRPCDispatcher,
@@ -40,6 +39,7 @@ from turnout._native import Flights
 from turnout.errors import LimitExceeded
 from turnout.mcp.context import Context
 from turnout.mcp.handling import Handling
+from turnout.mcp.inside import resync_tracer
 from turnout.mcp.library import on_asyncio
 from turnout.mcp.streams import Reader
 
