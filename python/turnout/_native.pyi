@@ -232,8 +232,19 @@ class Record:
     def exit_code(self) -> int | None:
         """How the peer's process ended, negative for a signal."""
     @property
-    def upstream(self) -> Record | None:
-        """The leg towards the server, for a request that was relayed."""
+    def round(self) -> int:
+        """Which request it is of an exchange that takes several on its side, as its relay counts them; 1 for the first.
+
+        A legacy client's exchange with a modern server has a leg for each round. A modern client's with a legacy
+        server has a request of its own for each, and all of them name the one leg.
+        """
+    @property
+    def legs(self) -> list[Record]:
+        """The requests that a relayed one was passed on as, in their order; none for every other.
+
+        One, unless its list is merged (one for each upstream) or its server asks for input (one for each round, at
+        most 17). Legs are kept here only, not in the ring.
+        """
     def as_dict(self) -> dict[str, Any]:
         """Every field by its name, made of plain values."""
     def __eq__(self, other: object, /) -> bool: ...
@@ -421,8 +432,14 @@ class Request:
         """Retire the token of a request that was answered with a task: no progress from now on (PRG-21)."""
     def stopped(self) -> None:
         """Note that the handler stopped at its cancel."""
-    def adopt(self, call: Call) -> None:
-        """Cancel `call` when this request is cancelled."""
+    def adopt(self, call: Call, *, round: int | None = None) -> None:  # noqa: A002
+        """Make a call on another connection a leg of this request: it ends with it, and its record is kept with it.
+
+        Args:
+            call: what was sent for this request, just now or for a request before it that this one goes on from.
+            round: which of those requests this is, from 1; None where there is only one.
+
+        """
     def _begin(self) -> bool: ...
     def _over(self) -> None: ...
     @property

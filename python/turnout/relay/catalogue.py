@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from turnout import opening
-from turnout.errors import CallTimedOut, Error, LimitExceeded, RemoteError, RequestError
+from turnout.errors import Error, LimitExceeded, RemoteError, RequestError
 from turnout.handlers import members_of
 from turnout.relay.names import COMPLETED, KINDS
 
@@ -101,35 +101,34 @@ class Catalogue:
         self, request: Request, kind: Kind, position: int, params: dict[str, Any], cursor: str | None
     ) -> dict[str, Any] | Error | OSError | None:
         """One page of one upstream; the error that was met instead; None where it has nothing of the kind."""
-        upstream = self._relay.upstreams[position]
+        if cursor is not None:
+            params = {**params, "cursor": cursor}
         try:
-            return await asyncio.wait_for(
-                self._ask(
-                    request, kind, position, params if cursor is None else {**params, "cursor": cursor}
-                ),
-                upstream.list_timeout,
-            )
-        except asyncio.TimeoutError:
-            error: Error | OSError = CallTimedOut(
-                f"{upstream.label} did not list within {upstream.list_timeout} s"
-            )
-        except (OSError, Error) as met:
-            error = met
-            if isinstance(met, RemoteError) and met.code == METHOD_NOT_FOUND:
+            return await self._ask(request, kind, position, params)
+        except (OSError, Error) as error:
+            if isinstance(error, RemoteError) and error.code == METHOD_NOT_FOUND:
                 return None
-        log.warning("%s: the part of the upstream %s is missing: %s", kind.list, upstream.label, error)
-        return error
+            label = self._relay.upstreams[position].label
+            log.warning("%s: the part of the upstream %s is missing: %s", kind.list, label, error)
+            return error
 
     async def _ask(
         self, request: Request, kind: Kind, position: int, params: dict[str, Any]
     ) -> dict[str, Any] | None:
         place = self._relay.place(position, request.peer)
-        peer = await place.wait(patiently=False)
+        upstream = place.upstream
+        loop = asyncio.get_running_loop()
+        until = loop.time() + upstream.list_timeout
+        peer = await place.wait_briefly()
         if peer.server_capabilities and kind.capability not in peer.server_capabilities:
             return None
-        upstream = place.upstream
+        left = max(until - loop.time(), 0.001)
         call = peer.send(
-            kind.list, params, timeout=upstream.timeout, max_timeout=upstream.max_timeout, progress=False
+            kind.list,
+            params,
+            timeout=upstream.timeout,
+            max_timeout=left if upstream.max_timeout is None else min(left, upstream.max_timeout),
+            progress=False,
         )
         request.adopt(call)
         result = await call

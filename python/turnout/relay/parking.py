@@ -53,6 +53,7 @@ class Parked:
         self.timer: asyncio.TimerHandle | None = None
         self.away = asyncio.Event()
         self.numbers = 0
+        self.rounds = 1
 
     @property
     def label(self) -> str:
@@ -192,7 +193,8 @@ class Parking:
         parked.request = request
         parked.away = asyncio.Event()
         parked.call.resume()
-        request.adopt(parked.call)
+        parked.rounds += 1
+        request.adopt(parked.call, round=parked.rounds)
 
     def _forget_handle(self, parked: Parked) -> None:
         if parked.handle is not None:
