@@ -52,8 +52,8 @@ class Openings:
         client.declare_tasks(ours=set().union(*taken))
         client.set_rules(revision, "server", opened=False)
         meta = meta_of(offered)
-        if meta is not None and client.rounds is None:
-            client.rounds = Rounds(relay, offered.capabilities)
+        if meta is not None and client.on_input_needed is None:
+            client.on_input_needed = Rounds(relay, offered.capabilities).go_on
             relay.ask_client_as(client, meta)
         relay.begin_session(client)
         return {
