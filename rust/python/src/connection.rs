@@ -34,7 +34,7 @@ use crate::record::Ledger;
 use crate::request::Request;
 use crate::serving::Serving;
 use crate::shared::{Core, Shared};
-use crate::waiter::Wake;
+use crate::wakeup::Wake;
 
 /// One connection: frames in, frames out, and everything in flight between.
 #[pyclass(frozen, subclass, weakref, module = "turnout._native")]
@@ -167,6 +167,11 @@ impl Connection {
     fn resume_writing(&self, py: Python<'_>) -> PyResult<()> {
         lock(&self.shared.core).set_congested(false);
         self.shared.schedule_flush(py)
+    }
+
+    /// Wakes those who sleep until this turn of the loop.
+    fn _wake(&self, py: Python<'_>) {
+        self.shared.wake_together(py);
     }
 
     // ---- time ----

@@ -24,6 +24,7 @@ mod request;
 mod serving;
 mod shared;
 mod waiter;
+mod wakeup;
 
 use pyo3::prelude::*;
 

@@ -75,7 +75,7 @@ impl Serving {
     /// Makes something of an exception: evidence for a cancel, an error for the peer for everything else.
     fn failed(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
         if error.is_instance_of::<CancelledError>(py) && self.request.get().is_cancelled() {
-            self.request.get().stopped(py);
+            self.request.get().stopped();
             return Ok(());
         }
         let outcome = self.connection.bind(py).call_method1(intern!(py, "_failed"), (&self.request, error));
@@ -98,7 +98,7 @@ impl Serving {
                     }
                 })
             }
-            None if self.request.get().begin(py) => self.begin(py, drive),
+            None if self.request.get().begin() => self.begin(py, drive),
             None => return Ok(None),
         };
         let ended = match stepped {
@@ -107,7 +107,7 @@ impl Serving {
             Err(error) => Err(error),
         };
         let ended = ended.or_else(|error| self.failed(py, error));
-        self.request.get().over(py);
+        self.request.get().over();
         ended.map(|()| None)
     }
 
@@ -185,7 +185,7 @@ impl Serving {
         if lock(&self.coroutine).is_none() {
             // Thrown in before the first step: the handler never ran.
             self.failed(py, PyErr::from_value(error.clone()))?;
-            self.request.get().over(py);
+            self.request.get().over();
             return Err(PyErr::from_value(error));
         }
         self.step(py, |coroutine| match coroutine.call_method1(intern!(py, "throw"), (error,)) {

@@ -15,7 +15,7 @@ use turnout_core::sync::lock;
 use super::Connection;
 use crate::deliver::{Python_, Sink, deliver};
 use crate::shared::Core;
-use crate::waiter::Wake;
+use crate::wakeup::Wake;
 
 /// How the core takes a frame that was looked at.
 type Take = fn(&mut Core, record::Time, &[u8], Span, &mut Batch<Relaying<Python_>>);
