@@ -163,18 +163,18 @@ impl Call {
 
 #[pymethods]
 impl Call {
-    fn __await__(slf: Py<Self>) -> Waiter {
-        Waiter::new(Source::Result(slf))
+    fn __await__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Waiter>> {
+        Waiter::new(py, Source::Result(slf))
     }
 
     /// Waits for the result's JSON.
-    fn raw(slf: Py<Self>) -> Waiter {
-        Waiter::new(Source::Raw(slf))
+    fn raw(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Waiter>> {
+        Waiter::new(py, Source::Raw(slf))
     }
 
     /// Waits for the end, whatever it is.
-    fn wait_ended(slf: Py<Self>) -> Waiter {
-        Waiter::new(Source::End(slf))
+    fn wait_ended(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Waiter>> {
+        Waiter::new(py, Source::End(slf))
     }
 
     /// Ends the call and tells the peer.

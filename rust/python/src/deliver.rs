@@ -18,6 +18,7 @@ use crate::json;
 use crate::record::Record;
 use crate::request::Request;
 use crate::serving::Serving;
+use crate::untracked::untracked;
 use crate::wakeup::{Asleep, Wake};
 
 /// The core's host is Python: its handles are Python objects, shared by counting references.
@@ -224,7 +225,8 @@ pub fn deliver<'py>(
         if let Event::Request { record, frame, envelope } = event {
             let raw = params_of(py, region, *frame, envelope);
             let method = shared.methods.name(py, &record.method);
-            requests.push(Py::new(py, Request::new(slf.clone().unbind(), Arc::clone(record), method, raw))?);
+            requests
+                .push(untracked(py, Request::new(slf.clone().unbind(), Arc::clone(record), method, raw))?);
         }
     }
     shared.attach(py, &requests)?;

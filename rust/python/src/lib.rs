@@ -23,6 +23,7 @@ mod relay;
 mod request;
 mod serving;
 mod shared;
+mod untracked;
 mod waiter;
 mod wakeup;
 

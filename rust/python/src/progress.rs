@@ -135,7 +135,7 @@ impl ProgressIterator {
         slf
     }
 
-    fn __anext__(slf: Py<Self>) -> Waiter {
-        Waiter::new(Source::Progress(slf))
+    fn __anext__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Waiter>> {
+        Waiter::new(py, Source::Progress(slf))
     }
 }

@@ -264,8 +264,8 @@ impl Request {
     }
 
     /// Waits for the cancel; gives its reason.
-    fn wait_cancelled(slf: Py<Self>) -> Waiter {
-        Waiter::new(Source::Cancelled(slf))
+    fn wait_cancelled(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Waiter>> {
+        Waiter::new(py, Source::Cancelled(slf))
     }
 
     /// Calls `callback(reason)` at the cancel, in place of stopping the handler's task; at once where it came.

@@ -15,6 +15,7 @@ use turnout_core::sync::lock;
 
 use crate::connection::Connection;
 use crate::request::Request;
+use crate::untracked::untracked;
 
 /// See the module's text.
 #[pyclass(frozen, module = "turnout._native", weakref)]
@@ -58,12 +59,15 @@ impl Serving {
         options: &Bound<'_, PyDict>,
     ) -> PyResult<()> {
         let py = connection.py();
-        let serving = Self {
-            connection: connection.clone().unbind(),
-            request: request.clone_ref(py),
-            function,
-            coroutine: Mutex::new(None),
-        };
+        let serving = untracked(
+            py,
+            Self {
+                connection: connection.clone().unbind(),
+                request: request.clone_ref(py),
+                function,
+                coroutine: Mutex::new(None),
+            },
+        )?;
         let (class, _) = task_class(py)?;
         // Says more than the number that asyncio would make up, and costs less.
         options.set_item(intern!(py, "name"), request.get().method_name())?;

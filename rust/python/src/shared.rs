@@ -60,7 +60,7 @@ pub struct Shared {
     pub timer: Mutex<Timer>,
     /// Those who are to be woken on the loop's next turn.
     pub woken: Mutex<Vec<Wakeup>>,
-    /// An empty batch with room, for the next read.
+    /// An empty batch with room, for the next one.
     pub batch: Mutex<Batch<Relaying<Python_>>>,
     pub methods: Methods,
     /// Cancelled requests whose handlers are still at work; a loop holds its tasks weakly.
@@ -235,14 +235,39 @@ impl Shared {
         Ok(Written { any: true, one, left })
     }
 
-    /// Acts on a batch that did not come from the reader.
-    pub fn act(&self, py: Python<'_>, batch: Batch<Relaying<Python_>>, wake: Wake) -> PyResult<()> {
-        let mut batch = batch;
-        lock(&self.core).settle_books(&mut batch);
-        if let Some(connection) = self.connection(py) {
-            deliver(&connection, &mut batch, b"", wake, &Sink::Handlers)?;
+    /// Has the core do something that no frame asked for, and acts on what came of it.
+    pub fn act<T>(
+        &self,
+        py: Python<'_>,
+        wake: Wake,
+        act: impl FnOnce(&mut Core, &mut Batch<Relaying<Python_>>) -> T,
+    ) -> PyResult<T> {
+        let mut batch = self.batch();
+        let result = {
+            let mut core = lock(&self.core);
+            let result = act(&mut core, &mut batch);
+            core.settle_books(&mut batch);
+            result
+        };
+        let delivered = self
+            .connection(py)
+            .map_or(Ok(()), |connection| deliver(&connection, &mut batch, b"", wake, &Sink::Handlers));
+        self.keep_batch(batch);
+        delivered.map(|()| result)
+    }
+
+    /// An empty batch, with room where one was kept.
+    pub fn batch(&self) -> Batch<Relaying<Python_>> {
+        std::mem::take(&mut *lock(&self.batch))
+    }
+
+    /// Keeps the room of a batch for the next one.
+    pub fn keep_batch(&self, mut batch: Batch<Relaying<Python_>>) {
+        if batch.events.capacity() <= 1024 {
+            batch.events.clear();
+            batch.finished.clear();
+            *lock(&self.batch) = batch;
         }
-        Ok(())
     }
 
     /// Carries over what a batch means for other connections of its relay; what is left in it is Python's.
@@ -345,10 +370,8 @@ impl Shared {
         reason: Option<&str>,
     ) -> PyResult<bool> {
         self.process.check()?;
-        let mut batch = Batch::default();
         let now = self.now();
-        let won = lock(&self.core).cancel(now, number, by, reason, &mut batch);
-        self.act(py, batch, Wake::Soon)?;
+        let won = self.act(py, Wake::Soon, |core, batch| core.cancel(now, number, by, reason, batch))?;
         if won {
             self.schedule_flush(py)?;
         }

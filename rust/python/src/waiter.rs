@@ -18,6 +18,7 @@ use crate::call::Call;
 use crate::progress::ProgressIterator;
 use crate::request::Request;
 use crate::shared::Shared;
+use crate::untracked::untracked;
 use crate::wakeup::{Asleep, Wakeup};
 
 static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -145,8 +146,8 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    pub fn new(source: Source) -> Self {
-        Self { source, state: Mutex::new(State::default()) }
+    pub fn new(py: Python<'_>, source: Source) -> PyResult<Py<Self>> {
+        untracked(py, Self { source, state: Mutex::new(State::default()) })
     }
 
     fn cancellation(&self, py: Python<'_>) -> Option<PyErr> {
