@@ -8,7 +8,7 @@ use turnout_core::record;
 use turnout_core::sync::lock;
 
 use crate::record::Record;
-use crate::waiter::Wakeup;
+use crate::wakeup::Wakeup;
 
 /// A function of Python's that is called with the records of requests that ended.
 struct Hearing {
@@ -73,7 +73,7 @@ impl Follower {
             Err(error) => Err(error),
         };
         match told {
-            Ok(told) => Wakeup::new(function, None, told, event_loop()).run_reporting(py),
+            Ok(told) => Wakeup::new(function, None, told, event_loop()).run(py, None),
             Err(error) => error.write_unraisable(py, None),
         }
     }
