@@ -222,7 +222,8 @@ impl Shared {
         };
         let (taken, left) = {
             let mut core = lock(&self.core);
-            let taken = if core.is_congested() { Vec::new() } else { core.take_output(now) };
+            let none = core.is_congested() || core.output_len() == 0;
+            let taken = if none { Vec::new() } else { core.take_output(now) };
             (taken, !core.is_congested() && core.output_len() > 0)
         };
         if taken.is_empty() {
