@@ -90,7 +90,7 @@ class Rounds:
             self._check(wanted, label)
         # A server without a question only wants to be asked again: not at once.
         waits = [self._answer(request, wanted, place.upstream) for wanted in inputs.values()]
-        asking = asyncio.gather(*(waits or [asyncio.sleep(min(0.05 * 2**rounds, 5.0))]))
+        asking = asyncio.gather(*(waits or [asyncio.sleep(min(0.05 * 2**rounds, 5.0), b"")]))
         with self._relay.underway.during(request, asking.cancel):
             try:
                 answers = await asking
