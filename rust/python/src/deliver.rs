@@ -240,7 +240,10 @@ pub fn deliver<'py>(
             Event::Settled { owner: Some(Owner::Rounds(leg, kept)), end: End::Result(span), .. } => {
                 shared.ask_client(slf, leg, &kept, bytes_of(py, region, span))?;
             }
-            Event::Settled { owner, end, answer, .. } => {
+            Event::Settled { owner, end, answer, record } => {
+                if record.is_leg() {
+                    shared.follow_leg(py);
+                }
                 let Some(Handle(call)) = owner.and_then(Owner::host) else { continue };
                 let ended = match end {
                     End::Result(span) => Ended::Result(bytes_of(py, region, span)),

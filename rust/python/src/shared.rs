@@ -339,6 +339,9 @@ impl Shared {
             }
         }
         self.follow(py, &mut routed.finished);
+        for (line, batch) in routed.left {
+            line.act(py, batch, Wake::Soon)?;
+        }
         Ok(())
     }
 
@@ -443,6 +446,11 @@ impl Shared {
     /// Tells who follows the records of what finished.
     pub fn follow(&self, py: Python<'_>, finished: &mut Vec<Arc<record::Record>>) {
         self.follower.tell(py, finished.drain(..), || self.event_loop(py));
+    }
+
+    /// Lets who follows every record know that a leg ended, which has none of its own.
+    pub fn follow_leg(&self, py: Python<'_>) {
+        self.follower.nudge(py, || self.event_loop(py));
     }
 
     /// What the filters make of outgoing params; None where nobody asked to see the method.
