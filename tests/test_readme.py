@@ -32,7 +32,7 @@ def test_there_are_examples():
     assert len(EXAMPLES) == 8
 
 
-def test_trm_21_trm_24_every_transport_says_how_it_cancels_and_what_survives_it():
+def test_trm_24_every_transport_says_how_it_cancels_and_what_survives_it():
     (section,) = re.findall(r"^## Transports.*?(?=^## )", README.read_text(), re.DOTALL | re.MULTILINE)
     words = " ".join(section.split())
     for word in ("notifications/cancelled", "tasks/cancel", "the end of the channel", "is a task"):
