@@ -155,7 +155,9 @@ def test_tsx_01_tsx_05_tsx_52_tsx_62_what_each_request_declares_is_the_servers_t
                 declared = request.params["_meta"]["io.modelcontextprotocol/clientCapabilities"]
                 if "io.modelcontextprotocol/tasks" not in declared.get("extensions", {}):
                     raise turnout.RequestError(-32021, "say that you know tasks", {"declared": declared})
-                return {"resultType": "task", "taskId": "t1", "status": "working"} if "/call" in method else {}
+                return (
+                    {"resultType": "task", "taskId": "t1", "status": "working"} if "/call" in method else {}
+                )
 
             world.servers.on_request(method)(judge)
             clients = [await world.raw(), await world.raw()]
@@ -169,7 +171,9 @@ def test_tsx_01_tsx_05_tsx_52_tsx_62_what_each_request_declares_is_the_servers_t
                     "io.modelcontextprotocol/clientCapabilities": capabilities,
                 }
                 client, before = clients[which], len(clients[which].lines)
-                client.transport.write(request(number, method, {"name": "echo", "taskId": "t1", "_meta": meta}))
+                client.transport.write(
+                    request(number, method, {"name": "echo", "taskId": "t1", "_meta": meta})
+                )
                 await until(lambda client=client, before=before: len(client.lines) > before)
                 answers[number] = json.loads(client.lines[-1])
             for number, (_, capabilities) in enumerate(turns):
