@@ -100,6 +100,7 @@ def test_r6_mrt_04_mrt_05_the_bytes_of_both_sides_go_into_every_round(loop_kind)
                 b'"capabilities":{"roots":{}},"clientInfo":{"name":"raw","version":"1"}}}\n'
             )
             await client.until(lambda: len(client.lines) == 1)
+            client.transport.write(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n')
             client.transport.write(
                 b'{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"n" : 1.50, "u":"\\u00e9" }}\n'
             )

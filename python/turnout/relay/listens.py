@@ -86,10 +86,11 @@ class Listens:
         if client.revision != opening.MODERN:
             raise RequestError(-32601, "Method not found", {"method": request.method})
         wanted = members_of(members_of(request.params).get("notifications"))
-        if len(relay.upstreams) == 1:
+        places = relay.places_of(client)
+        if len(places) == 1:
             with contextlib.suppress(OSError, Error):
-                if (await relay.place(0, client).wait()).revision == opening.MODERN:
-                    await relay.forward(request, relay.upstreams[0].label)
+                if (await places[0].wait()).revision == opening.MODERN:
+                    await relay.forward(request, places[0].upstream.label)
                     return
         resources = wanted.get("resourceSubscriptions") or []
         if not isinstance(resources, list) or len(resources) > MOST_RESOURCES:
@@ -117,9 +118,8 @@ class Listens:
 
     async def _follow_list(self, request: Request, listen: Listen, method: str) -> bool:
         """Follow a list on every upstream that tells of it; the relay itself tells of merged ones."""
-        follows = self._relay.merges(method)
-        for position in range(len(self._relay.upstreams)):
-            place = self._relay.place(position, request.peer)
+        follows = self._relay.plan_of(request.peer).merges(method)
+        for place in self._relay.places_of(request.peer):
             with contextlib.suppress(OSError, Error):
                 peer = await place.wait(patiently=False)
                 if method in lists_of(peer.server_capabilities):
@@ -128,7 +128,7 @@ class Listens:
         return follows
 
     async def _follow_resource(self, request: Request, listen: Listen, uri: Any) -> bool:
-        leads = self._relay.leads(uri)
+        leads = self._relay.plan_of(request.peer).leads("resources/read", uri)
         if leads is None:
             return False
         position, name = leads

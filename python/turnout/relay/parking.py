@@ -53,6 +53,7 @@ class Parked:
         self.timer: asyncio.TimerHandle | None = None
         self.away = asyncio.Event()
         self.numbers = 0
+        self.rounds = 1
 
     @property
     def label(self) -> str:
@@ -73,13 +74,8 @@ class Parking:
         self._by_handle: dict[str, Parked] = {}
         self._at_work: dict[Peer, list[Parked]] = {}
 
-    def opened(self, peer: Peer) -> None:
-        """Take what a private legacy server asks; only what is meant for a modern client comes here."""
-        for method in NEEDED:
-            peer.on_request(method)(self.ask)
-
     async def ask(self, request: Request) -> Any:
-        """Take a request of a server's, and answer it when its client has come back.
+        """Take what a private legacy server asks of its modern client, and answer it when that has come back.
 
         Raises:
             RequestError: the client cannot be asked for this, or did not come back.
@@ -197,7 +193,8 @@ class Parking:
         parked.request = request
         parked.away = asyncio.Event()
         parked.call.resume()
-        request.adopt(parked.call)
+        parked.rounds += 1
+        request.adopt(parked.call, round=parked.rounds)
 
     def _forget_handle(self, parked: Parked) -> None:
         if parked.handle is not None:

@@ -100,6 +100,12 @@ class Subscriptions:
                 asked = self._ask(peer, change)
                 asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
 
+    def retired(self, peer: Peer) -> None:
+        """End the listens on a connection that another one took the place of."""
+        for key in [key for key in self._listens if key[0] is peer]:
+            self._asked.pop(key, None)
+            self._listens.pop(key).cancel()
+
     async def add(
         self, place: Place, peer: Peer, change: str, subscriber: Subscriber, called: str | None = None
     ) -> None:

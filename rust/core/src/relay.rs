@@ -46,7 +46,7 @@ use crate::event::Host;
 use crate::record::Record;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use admission::Admission;
-use member::{Member, Members, Side};
+use member::{Held, Member, Members, Side};
 
 /// How the relay reaches a connection of the host's.
 pub trait Line {
@@ -175,12 +175,12 @@ impl<L: Line> Relay<L> {
         &self.upstreams
     }
 
-    /// Takes a client in, whose requests go by `routes`; `places` says where its upstreams stand, by their positions.
+    /// Takes a client in, whose requests go by `routes`; `places` says where the upstreams stand that these lead to.
     pub fn add_client(&self, line: Arc<L>, routes: Arc<Routes>, places: Vec<Arc<Place>>) -> Key {
         lock(line.connection()).takes_duplicates = true;
         let private: Vec<_> = places.iter().filter(|place| place.is_private).cloned().collect();
         let (known, parks, asked_as) = (AtomicBool::new(false), AtomicBool::new(false), OnceLock::new());
-        let side = Side::Client { routes, places: places.into(), known, parks, asked_as };
+        let side = Side::Client { routes, places: Held::new(places), known, parks, asked_as };
         let key = lock(&self.members).insert(line, side);
         for place in private {
             place.give_to(key);

@@ -58,7 +58,7 @@ impl Call {
         let _ = self.record.set(record);
     }
 
-    fn evidence(&self) -> PyResult<&Arc<record::Record>> {
+    pub fn evidence(&self) -> PyResult<&Arc<record::Record>> {
         self.record.get().ok_or_else(|| InvalidStateError::new_err("the request is still being registered"))
     }
 

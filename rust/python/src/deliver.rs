@@ -187,12 +187,13 @@ impl<'py> Sink<'_, 'py> {
     fn take_request(&self, slf: &Bound<'py, Connection>, request: Py<Request>) -> PyResult<()> {
         let py = slf.py();
         if let Sink::Handlers = self
-            && let Some(route) = slf.get().shared().route(py, request.get().method_name())
+            && let Some(home) = slf.get().shared().home()
+            && let Some(handler) = slf.get().shared().methods.handler(py, request.get().method_name())
         {
-            if route.declines {
+            if handler.declines {
                 slf.get().shared().decline(request.get().number());
             }
-            return Serving::start(slf, &request, route.function, route.task_options.bind(py));
+            return Serving::start(slf, &request, handler.function, home.task_options.bind(py));
         }
         self.take(slf, request.into_any())
     }
@@ -223,7 +224,7 @@ pub fn deliver<'py>(
     for event in &batch.events {
         if let Event::Request { record, frame, envelope } = event {
             let raw = params_of(py, region, *frame, envelope);
-            let method = shared.method_name(py, &record.method);
+            let method = shared.methods.name(py, &record.method);
             requests.push(Py::new(py, Request::new(slf.clone().unbind(), Arc::clone(record), method, raw))?);
         }
     }

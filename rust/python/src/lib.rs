@@ -12,13 +12,16 @@ mod deliver;
 mod errors;
 mod flights;
 mod follower;
+mod home;
 mod input;
 mod json;
+mod methods;
 mod process;
 mod progress;
 mod record;
 mod relay;
 mod request;
+mod routes;
 mod serving;
 mod shared;
 mod waiter;
@@ -52,6 +55,8 @@ mod _native {
     use crate::relay::{Place, Relay};
     #[pymodule_export]
     use crate::request::Request;
+    #[pymodule_export]
+    use crate::routes::Routes;
     #[pymodule_export]
     use crate::serving::Serving;
     #[pymodule_export]

@@ -191,6 +191,18 @@ impl Request {
         !std::mem::replace(&mut state.ended, true)
     }
 
+    /// Makes `call` end when this request is cancelled.
+    fn bring_up(&self, py: Python<'_>, call: Py<Call>) -> PyResult<()> {
+        let mut state = lock(&self.state);
+        if !state.cancelled {
+            state.children.retain(|child| !child.get().is_done());
+            state.children.push(call);
+            return Ok(());
+        }
+        drop(state);
+        call.get().abandon(py, "the request it serves was cancelled").map(drop)
+    }
+
     /// Sends an answer; where the request is over, notes how its handler ended instead.
     fn answer(&self, py: Python<'_>, answer: Answer<'_>, anyway: Cleanup) -> PyResult<bool> {
         let connection = self.connection.bind(py);
@@ -371,20 +383,18 @@ impl Request {
     ) -> PyResult<Py<Call>> {
         let call = self.connection.bind(py).call_method(intern!(py, "send"), (method, params), options)?;
         let call = call.cast_into::<Call>()?.unbind();
-        self.adopt(py, call.clone_ref(py))?;
+        self.bring_up(py, call.clone_ref(py))?;
         Ok(call)
     }
 
-    /// Makes `call` end when this request is cancelled.
-    fn adopt(&self, py: Python<'_>, call: Py<Call>) -> PyResult<()> {
-        let mut state = lock(&self.state);
-        if !state.cancelled {
-            state.children.retain(|child| !child.get().is_done());
-            state.children.push(call);
-            return Ok(());
+    /// Makes `call`, on another connection, a leg of this request: it ends with it, and its evidence is kept with it.
+    #[pyo3(signature = (call, *, round = None))]
+    fn adopt(&self, py: Python<'_>, call: Py<Call>, round: Option<u32>) -> PyResult<()> {
+        self.record.join(Arc::clone(call.get().evidence()?));
+        if let Some(round) = round {
+            self.record.note_round(round);
         }
-        drop(state);
-        call.get().abandon(py, "the request it serves was cancelled").map(drop)
+        self.bring_up(py, call)
     }
 
     /// Starts handling it; False where it was cancelled before anything ran.

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyBytes, PyWeakrefMethods, PyWeakrefReference};
 use turnout_core::connection::{self as core, Answer, Reported};
 use turnout_core::envelope;
 use turnout_core::event::Batch;
 use turnout_core::flight::CancelledBy;
+use turnout_core::limits::Limits;
 use turnout_core::record::{self, Time};
 use turnout_core::relay::{self, Kept, Key, Leg, Line, Owner, Relaying, Routed};
 use turnout_core::sync::lock;
@@ -22,29 +23,13 @@ use crate::connection::Connection;
 use crate::deliver::{Handle, Python_, Sink, deliver};
 use crate::errors;
 use crate::follower::Follower;
+use crate::home::{Home, Timer, this_thread};
+use crate::methods::Methods;
 use crate::process::Process;
 use crate::request::Request;
 use crate::waiter::Wake;
 
-type Core = core::Connection<Relaying<Python_>>;
-
-/// The loop a connection lives in, with what is called on it often.
-pub struct Home {
-    pub event_loop: Py<PyAny>,
-    pub call_soon: Py<PyAny>,
-    pub call_soon_threadsafe: Py<PyAny>,
-    pub call_later: Py<PyAny>,
-    pub flush: Py<PyAny>,
-    pub expire: Py<PyAny>,
-    pub task_options: Py<PyDict>,
-    pub thread: usize,
-}
-
-#[derive(Default)]
-pub struct Timer {
-    pub at: Option<Time>,
-    pub handle: Option<Py<PyAny>>,
-}
+pub type Core = core::Connection<Relaying<Python_>>;
 
 /// What one write took.
 #[derive(Default)]
@@ -52,41 +37,6 @@ pub struct Written {
     pub any: bool,
     pub one: bool,
     pub left: bool,
-}
-
-/// A number of the running thread's own, cheaper than asking for its id.
-pub fn this_thread() -> usize {
-    thread_local!(static MARK: u8 = const { 0 });
-    MARK.with(|mark| std::ptr::from_ref(mark).addr())
-}
-
-/// An async handler of a method, started without asking Python.
-pub struct Handler {
-    pub function: Py<PyAny>,
-    pub declines: bool,
-}
-
-impl Handler {
-    pub fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self { function: self.function.clone_ref(py), declines: self.declines }
-    }
-}
-
-/// Methods without a handler whose names are remembered.
-const FEW: usize = 32;
-
-/// A method that the peer asked for.
-pub struct Method {
-    pub known_as: Arc<str>,
-    pub name: Py<PyString>,
-    pub handler: Option<Handler>,
-}
-
-/// A handler and what its task is made with.
-pub struct Route {
-    pub function: Py<PyAny>,
-    pub declines: bool,
-    pub task_options: Py<PyDict>,
 }
 
 /// What handles of calls and requests share with their connection.
@@ -110,16 +60,14 @@ pub struct Shared {
     pub timer: Mutex<Timer>,
     /// An empty batch with room, for the next read.
     pub batch: Mutex<Batch<Relaying<Python_>>>,
-    pub handlers: Mutex<HashMap<String, Handler>>,
-    /// The methods that were asked for, found by the core's own copy of their names.
-    pub methods: Mutex<Vec<Method>>,
+    pub methods: Methods,
     /// Cancelled requests whose handlers are still at work; a loop holds its tasks weakly.
     pub lingering: Mutex<HashMap<u64, Py<Request>>>,
     /// True from the moment a flush is due until it runs: one wake-up for any number of sends.
     pub wake_up: WakeUp,
     /// The last turns had one frame each: the next one is written at once, and what follows it in its turn waits.
     pub lone: AtomicBool,
-    pub handle: OnceLock<Py<pyo3::types::PyWeakrefReference>>,
+    pub handle: OnceLock<Py<PyWeakrefReference>>,
     /// The relay it belongs to, and what it is called there.
     pub relay: OnceLock<(Arc<relay::Relay<Shared>>, Key)>,
     /// Whether several connections of the relay write to it.
@@ -135,6 +83,34 @@ impl Line for Shared {
 }
 
 impl Shared {
+    pub fn new(core: Core, clock: Py<Clock>, limits: &Limits) -> Self {
+        let manual = clock.get().is_manual();
+        Self {
+            core: Mutex::new(core),
+            process: Process::current(),
+            clock,
+            manual,
+            max_pending_progress: limits.max_pending_progress,
+            home: Mutex::new(None),
+            write: Mutex::new(None),
+            follower: Follower::default(),
+            outgoing: Mutex::new(HashSet::new()),
+            idle: AtomicU64::new(60_000_000_000),
+            max: AtomicU64::new(3_600_000_000_000),
+            observed: Mutex::new(None),
+            shows_late: AtomicBool::new(true),
+            timer: Mutex::new(Timer::default()),
+            batch: Mutex::new(Batch::default()),
+            methods: Methods::default(),
+            lingering: Mutex::new(HashMap::new()),
+            wake_up: WakeUp::new(),
+            lone: AtomicBool::new(false),
+            handle: OnceLock::new(),
+            relay: OnceLock::new(),
+            gathers: AtomicBool::new(true),
+        }
+    }
+
     pub fn now(&self) -> Time {
         self.clock.get().now()
     }
@@ -161,31 +137,6 @@ impl Shared {
         lock(&self.observed)
             .as_ref()
             .is_none_or(|observed| observed.contains("*") || observed.contains(method))
-    }
-
-    /// The handler that runs without asking Python, where the method has one.
-    pub fn route(&self, py: Python<'_>, method: &Py<PyString>) -> Option<Route> {
-        let home = self.home()?;
-        let methods = lock(&self.methods);
-        let method = methods.iter().find(|known| known.name.is(method))?;
-        let handler = method.handler.as_ref()?;
-        let (function, declines) = (handler.function.clone_ref(py), handler.declines);
-        Some(Route { function, declines, task_options: home.task_options.clone_ref(py) })
-    }
-
-    /// The method as a Python string, and with it whether it has a handler.
-    pub fn method_name(&self, py: Python<'_>, method: &Arc<str>) -> Py<PyString> {
-        let mut methods = lock(&self.methods);
-        if let Some(known) = methods.iter().find(|known| Arc::ptr_eq(&known.known_as, method)) {
-            return known.name.clone_ref(py);
-        }
-        let handler = lock(&self.handlers).get(&**method).map(|handler| handler.clone_ref(py));
-        let name = PyString::new(py, method).unbind();
-        if handler.is_some() || methods.len() < FEW {
-            let known = Method { known_as: Arc::clone(method), name: name.clone_ref(py), handler };
-            methods.push(known);
-        }
-        name
     }
 
     /// Keeps a cancelled request until its handler is over.
@@ -279,7 +230,7 @@ impl Shared {
         let Some(record) = lock(&line.core).asked(leg.number).cloned() else { return Ok(()) };
         let params = envelope::find_member(&kept.frame, "params").unwrap_or_default();
         let raw = PyBytes::new(py, params.of(&kept.frame)).unbind();
-        let method = line.method_name(py, &record.method);
+        let method = line.methods.name(py, &record.method);
         let raw = (!params.is_empty()).then_some(raw);
         let request = Py::new(py, Request::new(client.clone().unbind(), record, method, raw))?;
         line.attach(py, &[request.clone_ref(py)])?;
@@ -338,7 +289,6 @@ impl Shared {
     }
 
     pub fn connection<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Connection>> {
-        use pyo3::types::PyWeakrefMethods;
         let handle = self.handle.get()?.bind(py);
         handle.upgrade_as::<Connection>().ok().flatten()
     }

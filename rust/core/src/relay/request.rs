@@ -111,6 +111,7 @@ impl<L: Line> Relay<L> {
         };
         let leg = Leg { line: source.key, number: record.number };
         let keeps = asked_as.is_some() && kept::may_ask(&record.method) && frame.len() <= MOST_KEPT;
+        let nth = round.kept.as_ref().map(|kept| kept.round + 1);
         let owner = if keeps {
             let first = || Arc::new(Kept { frame: frame.into(), round: 0 });
             Owner::Rounds(leg, round.kept.take().unwrap_or_else(first))
@@ -132,7 +133,10 @@ impl<L: Line> Relay<L> {
             Ok(leg) => {
                 add(&self.counts.forwarded);
                 round.legs.push((record.number, Leg { line: dest.key, number: leg.number }));
-                record.note_upstream(leg);
+                if let Some(nth) = nth {
+                    leg.note_round(nth);
+                }
+                record.join(leg);
             }
             Err(error) => {
                 self.admission.leave(usize::from(Admission::counts(record)));
