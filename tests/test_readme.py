@@ -51,3 +51,9 @@ def test_every_choice_stands_in_the_readme_with_what_it_decides():
     assert named == choices - {"answer_ping"}  # for hosts, and no disagreement of the texts
     for choice in choices:
         turnout.Connection().choose(**{choice: True})
+
+
+def test_every_limit_stands_in_the_readme_with_its_default():
+    rows = re.findall(r"^\| `(max_\w+)` \| (\d+) \| ", README.read_text(), re.MULTILINE)
+    assert {name: int(value) for name, value in rows} == dict(turnout.LIMITS)
+    assert len(rows) == len(turnout.LIMITS)
