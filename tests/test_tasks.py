@@ -318,3 +318,14 @@ def test_requests_go_on_when_every_slot_is_held_by_a_task():
         assert call.record.outcome == "result"
     assert wire.connection.in_flight == (0, 0)
     assert wire.answers
+
+
+def test_tsk_07_a_second_answer_to_what_became_a_task_is_nobodys_and_leaves_the_task():
+    wire = Wire(LEGACY[-1], "client")
+    call = wire.call(params=TASK)
+    wire.take(created(call.id), result(call.id, {"again": 1}))
+    assert call.record.outcome == "result"
+    assert call.record.late_response is None
+    assert (wire.counts["unmatched_responses"], wire.counts["late_responses"]) == (1, 0)
+    assert call.cancel("stop") is True
+    assert [message["method"] for message in wire.written()] == ["tasks/cancel"]
