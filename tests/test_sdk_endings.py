@@ -372,7 +372,7 @@ def test_prg_05_progress_of_a_handler_is_in_both_records(on_loop):
 # ---- limits, and who hears ----
 
 
-def test_x_10_too_many_requests_of_ours_are_a_named_error(on_loop):
+def test_too_many_requests_of_ours_are_a_named_error(on_loop):
     async def main():
         async with (
             played(limits={"max_outbound": 2}) as (dispatcher, peer),
@@ -391,7 +391,7 @@ def test_x_10_too_many_requests_of_ours_are_a_named_error(on_loop):
     on_loop(main())
 
 
-def test_x_10_too_many_requests_of_the_peer_are_refused_by_name(on_loop):
+def test_too_many_requests_of_the_peer_are_refused_by_name(on_loop):
     done = asyncio.Event()
 
     async def handle(ctx, method, params):
@@ -414,7 +414,7 @@ def test_x_10_too_many_requests_of_the_peer_are_refused_by_name(on_loop):
     on_loop(main())
 
 
-def test_x_10_an_id_that_is_too_long_is_refused_and_not_kept(on_loop):
+def test_an_id_that_is_too_long_is_refused_and_not_kept(on_loop):
     async def main():
         async with played(limits={"max_id_bytes": 100}) as (dispatcher, peer):
             await peer.asks("x" * 99)
@@ -429,7 +429,7 @@ def test_x_10_an_id_that_is_too_long_is_refused_and_not_kept(on_loop):
     on_loop(main())
 
 
-def test_x_10_a_peer_that_asks_and_never_reads_does_not_pile_up_handlers(on_loop):
+def test_a_peer_that_asks_and_never_reads_does_not_pile_up_handlers(on_loop):
     async def main():
         async with played(buffer=0, limits={"max_inbound": 4}) as (dispatcher, peer):
             for request_id in range(500):
@@ -445,7 +445,7 @@ def test_x_10_a_peer_that_asks_and_never_reads_does_not_pile_up_handlers(on_loop
     on_loop(main())
 
 
-def test_x_10_a_peer_that_tells_and_tells_does_not_pile_up_handlers(on_loop):
+def test_a_peer_that_tells_and_tells_does_not_pile_up_handlers(on_loop):
     async def main():
         from sdk_streams import running
         from turnout.mcp import Dispatcher

@@ -12,7 +12,7 @@ pytest.importorskip("mcp", reason="the official SDK is an optional extra")
 import anyio
 
 import turnout
-from sdk_streams import turns
+from sdk_streams import Played, own_records, turns
 from turnout import mcp
 from turnout.mcp.connecting import own_router
 from turnout.mcp.native import SessionPeer
@@ -233,5 +233,66 @@ def test_x_05_a_session_goes_on_whatever_came_before_it_ran(on_loop, frames):
                 assert await client.send("probe") == {"method": "probe"}
                 tasks.cancel_scope.cancel()
             await peer.close()
+
+    on_loop(main())
+
+
+@pytest.mark.parametrize("over", [-1, 0, 3], ids=["below", "at", "above"])
+@pytest.mark.parametrize("kind", ["native", "streams"])
+def test_prg_16_updates_that_wait_for_a_slow_callback_are_bounded_and_the_newest_stands(on_loop, kind, over):
+    """One is with the callback, `max_pending_progress` wait; of what comes beyond, the newest takes the last place."""
+
+    async def main():
+        seen, go_on = [], asyncio.Event()
+
+        async def on_progress(value, total, message):
+            seen.append(value)
+            await go_on.wait()
+
+        async def nothing(*_):
+            return {}
+
+        limits = {"max_pending_progress": AT}
+        count = 1 + AT + over
+        async with anyio.create_task_group() as tasks:
+            if kind == "native":
+                router = own_router()
+                router.limits = limits
+                dispatcher, feed = await opened(router)
+
+                async def say(value):
+                    await feed(progress(1, value))
+
+                async def answer():
+                    await feed(result(1, {"over": True}))
+
+            else:
+                to_us, from_peer = anyio.create_memory_object_stream(100)
+                to_peer, from_us = anyio.create_memory_object_stream(100)
+                dispatcher = mcp.Dispatcher(from_peer, to_peer, limits=limits, records=own_records())
+                peer = Played(from_us, to_us)
+
+                async def say(value):
+                    await peer.reports(1, value)
+                    await turns()
+
+                async def answer():
+                    await peer.answers(1, {"over": True})
+
+            await tasks.start(dispatcher.run, nothing, nothing)
+            call = asyncio.ensure_future(dispatcher.send_raw_request("w", None, {"on_progress": on_progress}))
+            await turns()
+            for value in range(1, count + 1):
+                await say(value)
+            assert seen == [1]
+            await answer()
+            go_on.set()
+            assert await call == {"over": True}
+            assert seen == ([*range(1, count + 1)] if over <= 0 else [*range(1, AT + 1), count])
+            tasks.cancel_scope.cancel()
+        if kind == "native":
+            await dispatcher.peer.close()
+        else:
+            peer.leave()
 
     on_loop(main())

@@ -738,8 +738,8 @@ class Flights:
         transport: what records call the transport.
         clock: where time comes from; None for the machine's monotonic clock.
         ledger: where finished records go; None for one of its own.
-        limits: limits by name, of which `max_outbound`, `max_inbound`, `max_id_bytes`, `max_text_bytes` and
-            `max_methods` count here; None, or a name left out, for the default.
+        limits: limits by name, of which `max_outbound`, `max_inbound`, `max_id_bytes`, `max_text_bytes`,
+            `max_pending_progress` and `max_methods` count here; None, or a name left out, for the default.
         takes_duplicates: whether a request of the peer's whose id is in flight is taken; the newest then is the
             one that the id names.
         progress_must_increase: whether progress that does not grow is dropped (PRG-07).
@@ -867,6 +867,9 @@ class Flights:
     @property
     def max_inbound(self) -> int:
         """Most requests of the peer's at once."""
+    @property
+    def max_pending_progress(self) -> int:
+        """Most progress updates that wait for one callback."""
     @property
     def in_flight(self) -> tuple[int, int]:
         """Requests in flight: ours, the peer's."""

@@ -86,8 +86,8 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
             result, ids are compared by type and value, and a request whose id is in flight is refused. False
             does as the SDK.
         name: what records call the other end; None for `streams-1`, `streams-2` and so on.
-        limits: `max_outbound`, `max_inbound`, `max_id_bytes` and `max_text_bytes` by name; None, or a name left
-            out, for the default.
+        limits: `max_outbound`, `max_inbound`, `max_id_bytes`, `max_text_bytes` and `max_pending_progress` by name;
+            None, or a name left out, for the default.
         records: where finished records go; None for `turnout.mcp.records`.
 
     """

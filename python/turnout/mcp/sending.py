@@ -65,6 +65,7 @@ class Sender:
         self._flights = flights
         self._writer = Writer(write_stream)
         self._strict = strict
+        self._most_updates = flights.max_pending_progress
         self._running = False
         self._closed = False
 
@@ -99,7 +100,7 @@ class Sender:
         meta = dict(sent.get("_meta") or {})
         plan = plan_outbound(_related_request_id, opts) if opts or _related_request_id is not None else PLAIN
         loop = asyncio.get_running_loop()
-        waiting = Waiting(loop, opts.get("on_progress"), late_updates=not self._strict)
+        waiting = Waiting(loop, opts.get("on_progress"), self._most_updates, late_updates=not self._strict)
         chosen = opts.get("request_id")
         key = self._open(method, waiting, chosen)
         request_id = key if chosen is None else chosen

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from turnout.relay.relay import Relay
     from turnout.relay.subscriptions import Subscriptions
 
-MOST_RESOURCES = 1024
-"""How many resources one listen may be about."""
-
 
 class Listen:
     """One listen of a modern client.
@@ -93,10 +90,9 @@ class Listens:
                     await relay.forward(request, places[0].upstream.label)
                     return
         resources = wanted.get("resourceSubscriptions") or []
-        if not isinstance(resources, list) or len(resources) > MOST_RESOURCES:
-            raise RequestError(
-                opening.INVALID_PARAMS, f"one listen is about at most {MOST_RESOURCES} resources"
-            )
+        if not isinstance(resources, list):
+            raise RequestError(opening.INVALID_PARAMS, "resourceSubscriptions is a list of URIs")
+        self._subscriptions.check("max_subscriptions", len(resources))
         listen = Listen(request)
         lists = self._by_client.setdefault(client, {}).setdefault(listen, [])
         try:

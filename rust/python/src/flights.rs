@@ -350,6 +350,12 @@ impl Flights {
         self.core().limits().max_inbound
     }
 
+    /// Most progress updates that wait for one callback.
+    #[getter]
+    fn max_pending_progress(&self) -> usize {
+        self.core().limits().max_pending_progress
+    }
+
     /// Requests in flight: ours, the peer's.
     #[getter]
     fn in_flight(&self) -> (usize, usize) {

@@ -49,6 +49,7 @@ class Calls:
         self._peer = peer
         self._observers = observers
         self._loop = asyncio.get_running_loop()
+        self._most_updates = peer.router.limit("max_pending_progress")
         self._in_flight: dict[RequestId, Call] = {}
 
     async def exchange(
@@ -58,7 +59,7 @@ class Calls:
         on_progress = opts.get("on_progress")
         waiting = None
         if on_progress is not None:
-            waiting = Waiting(self._loop, on_progress, late_updates=True)
+            waiting = Waiting(self._loop, on_progress, self._most_updates, late_updates=True)
         try:
             call = self._send(method, params, opts, waiting)
         except ConnectionClosed:

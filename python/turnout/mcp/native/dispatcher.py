@@ -16,7 +16,7 @@ from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from mcp.shared.transport_context import TransportContext
 from mcp_types import CONNECTION_CLOSED
 
-from turnout._native import LIMITS, Notification, Refused, Request
+from turnout._native import Notification, Refused, Request
 from turnout.errors import ConnectionClosed
 from turnout.mcp import tracing
 from turnout.mcp.context import Context
@@ -60,7 +60,7 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
         raise_handler_exceptions: bool = False,
         inline_methods: frozenset[str] = frozenset(),
     ) -> None:
-        most = (peer.router.limits or {}).get("max_inbound", LIMITS["max_inbound"])
+        most = peer.router.limit("max_inbound")
         self.peer = peer
         self.on_stream_exception: Callable[[Exception], Awaitable[None]] | None = None
         # The scopes of asyncio's backend, which anyio would look for at every request; it finds them in tasks only.
