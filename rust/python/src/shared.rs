@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use foldhash::fast::RandomState;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyWeakrefMethods, PyWeakrefReference};
@@ -64,7 +65,7 @@ pub struct Shared {
     pub batch: Mutex<Batch<Relaying<Python_>>>,
     pub methods: Methods,
     /// Cancelled requests whose handlers are still at work; a loop holds its tasks weakly.
-    pub lingering: Mutex<HashMap<u64, Py<Request>>>,
+    pub lingering: Mutex<HashMap<u64, Py<Request>, RandomState>>,
     /// True from the moment a flush is due until it runs: one wake-up for any number of sends.
     pub wake_up: WakeUp,
     /// The last turns had one frame each: the next one is written at once, and what follows it in its turn waits.
@@ -105,7 +106,7 @@ impl Shared {
             woken: Mutex::new(None),
             batch: Mutex::new(Batch::default()),
             methods: Methods::default(),
-            lingering: Mutex::new(HashMap::new()),
+            lingering: Mutex::new(HashMap::default()),
             wake_up: WakeUp::new(),
             lone: AtomicBool::new(false),
             handle: OnceLock::new(),
