@@ -179,20 +179,22 @@ impl Table {
     /// Where `number` stands, or None where no slot remembers it.
     #[inline]
     pub fn find(&self, number: u64) -> Option<(usize, State)> {
-        self.locate(number).map(|(position, held)| (position, state_of(held)))
+        self.locate(number).map(|(position, _, held)| (position, state_of(held)))
     }
 
+    /// The slot of `number`: its position, itself, and what it held.
     #[inline]
-    fn locate(&self, number: u64) -> Option<(usize, u64)> {
+    fn locate(&self, number: u64) -> Option<(usize, &AtomicU64, u64)> {
         if number == 0 {
             return None;
         }
         let mut capacity = self.capacity();
         loop {
             let position = (number as usize - 1) & (capacity - 1);
-            let held = self.slot(position).load(Ordering::Acquire);
+            let slot = self.slot(position);
+            let held = slot.load(Ordering::Acquire);
             if number_of(held) == number {
-                return (state_of(held) != State::Free).then_some((position, held));
+                return (state_of(held) != State::Free).then_some((position, slot, held));
             }
             if capacity == BASE {
                 return None;
@@ -207,14 +209,10 @@ impl Table {
     /// None where the number is unknown.
     pub fn claim(&self, number: u64, event: Event) -> Result<Moved, Option<State>> {
         loop {
-            let (position, held) = self.locate(number).ok_or(None)?;
+            let (position, slot, held) = self.locate(number).ok_or(None)?;
             let from = state_of(held);
             let to = from.after(event).ok_or(Some(from))?;
-            if self
-                .slot(position)
-                .compare_exchange(held, word(number, to), Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-            {
+            if slot.compare_exchange(held, word(number, to), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 if from.is_live() && !to.is_live() {
                     self.live.fetch_sub(1, Ordering::Relaxed);
                 }
