@@ -18,6 +18,7 @@ use turnout_core::event::{Batch, Look};
 use turnout_core::flight::Outcome;
 use turnout_core::frames::Item;
 use turnout_core::limits::{Limits, NotALimit};
+use turnout_core::output::recycle;
 use turnout_core::record::{self};
 use turnout_core::relay::{Owner, Relaying};
 use turnout_core::rules::{Choices, Revision, Role, Rules, Tasks};
@@ -380,7 +381,7 @@ impl Connection {
         let now = self.shared.now();
         let taken = lock(&self.shared.core).take_output(now);
         let bytes = PyBytes::new(py, &taken);
-        lock(&self.shared.core).recycle(taken);
+        recycle(taken);
         bytes
     }
 
