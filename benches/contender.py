@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
-CONTENDERS = ("turnout", "mcp", "dropin", "handwritten")
+CONTENDERS = ("turnout", "mcp", "dropin", "handwritten", "bare")
 SDK = ("mcp", "mcp_turnout", "client", "client_turnout")
 """The official SDK on its own transports and on turnout's: raw requests, then `Client.call_tool`."""
 

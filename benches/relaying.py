@@ -6,6 +6,7 @@ two frames), exchanges a second, and, one at a time, how much longer a call take
 
 from __future__ import annotations
 
+import itertools
 import resource
 import socket
 import subprocess
@@ -65,11 +66,14 @@ MEASURES = {
 }
 
 
+_SERIAL = itertools.count()
+
+
 class Endpoint:
     """A relay's process, or with `relay` None the upstream itself, and a driver connected to it."""
 
     def __init__(self, relay: str | None, loop: str, upstream: str, size: int, place: Path) -> None:
-        self.name = relay or "direct"
+        self.name = (relay or "direct").partition(".")[0]
         self.drivers: list[Driver] = []
         self.empty = self.held_bytes = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -79,7 +83,7 @@ class Endpoint:
             self.drivers.append(Driver(connect(Path(upstream), None)))
             return
         ours, theirs = socket.socketpair()
-        listen = place / f"{relay}.sock"
+        listen = place / f"{relay}-{next(_SERIAL)}.sock"
         self.listen = str(listen)
         with theirs:
             command = [sys.executable, "-m", "benches.relay_process", relay, loop, str(listen)]

@@ -23,6 +23,7 @@ NAMES = {
     "client": "Client",
     "client_turnout": "Client on turnout",
     "handwritten": "by hand",
+    "bare": "asyncio",
     "floor": "floor",
     "fastmcp": "FastMCP proxy",
     "direct": "no relay",
@@ -40,7 +41,7 @@ def conditions(run: Run) -> str:
 
 def routers(run: Run, names: Sequence[str] | None = None, loops: Sequence[str] = LOOPS) -> str:
     """The scenarios between two ends. Ratios above 1 are in turnout's favour."""
-    others = ("mcp", "handwritten")
+    others = ("mcp", "handwritten", "bare")
     head = ["", "unit", "loop", *(NAMES[name] for name in ("turnout", *others))]
     rows = []
     for scenario in SCENARIOS.values():
@@ -55,7 +56,7 @@ def routers(run: Run, names: Sequence[str] | None = None, loops: Sequence[str] =
                 pair = ("turnout", other) if scenario.unit == "a second" else (other, "turnout")
                 ratios.append(_ratio(run.ratio(scenario.name, *pair, loop)))
             rows.append([scenario.title, scenario.unit, loop, *map(_cell, figures), *ratios])
-    return markdown([*head, "to mcp", "to by hand"], rows)
+    return markdown([*head, "to mcp", "to by hand", "to asyncio"], rows)
 
 
 def sdk(run: Run, loops: Sequence[str] = LOOPS) -> str:

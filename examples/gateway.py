@@ -31,8 +31,7 @@ async def main() -> None:
             print(f"{type(end).__name__}: {end}")
 
         for record in gateway.records.query(direction="inbound"):
-            far = record.upstream
-            print(record.method, record.id, "->", far and far.id, record.outcome)
+            print(record.method, record.id, "->", [leg.id for leg in record.legs], record.outcome)
         print({cause: count for cause, count in relay.counters().items() if count})
 
 

@@ -6,17 +6,29 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import sys
+from typing import Annotated
 
 import anyio
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context  # noqa: TC002 - looked at when tools are registered
+from mcp.server.mcpserver.resolve import Elicit, Resolve
 from mcp_types import SamplingMessage, TextContent
+from pydantic import BaseModel
 
 # What handlers did, for tests in the same process.
 log: list[str] = []
+
+
+class Name(BaseModel):
+    name: str
+
+
+def ask_name() -> Elicit[Name]:
+    return Elicit("Your name?", Name)
 
 
 def make() -> MCPServer:
@@ -31,6 +43,13 @@ def make() -> MCPServer:
         for step in range(to):
             await ctx.report_progress(step + 1, to, f"step {step + 1}")
         return "counted"
+
+    @server.tool()
+    async def tick(ctx: Context) -> str:
+        for step in itertools.count(1):
+            await ctx.report_progress(step)
+            await asyncio.sleep(0.01)
+        return "never"
 
     @server.tool()
     async def wait(ctx: Context) -> str:
@@ -54,6 +73,10 @@ def make() -> MCPServer:
     @server.tool()
     async def roots(ctx: Context) -> str:
         return ",".join(str(root.uri) for root in (await ctx.session.list_roots()).roots)
+
+    @server.tool()
+    async def greet(name: Annotated[Name, Resolve(ask_name)]) -> str:
+        return f"Hello {name.name}"
 
     @server.tool()
     async def shout(ctx: Context) -> str:

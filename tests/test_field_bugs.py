@@ -24,19 +24,13 @@ THREADS = (
 )  # fmt: skip
 """By theme: the cancel does not arrive, is answered, ids are confused, progress, timeouts, leaks and hangs."""
 
-LATER = {
-    "python-sdk#953": "progress went to the stream of nobody's request; a byte stream is the only one there is",
-}
-"""Those that cannot happen before there is Streamable HTTP."""
 
-
-def test_every_thread_has_its_test_or_says_why_not():
+def test_every_thread_has_its_test():
     assert len(THREADS) == len(set(THREADS)) == 25
-    assert LATER.keys() <= set(THREADS)
     names = [test.rpartition("::")[2] + "_" for test in ledger.python_tests()]
     for thread in THREADS:
         slug = "_" + thread.replace("-", "_").replace("#", "_") + "_"
-        assert any(slug in name for name in names) is (thread not in LATER), thread
+        assert any(slug in name for name in names), thread
 
 
 async def pair(router):

@@ -122,6 +122,26 @@ def test_who_follows_hears_of_cancels_or_of_everything_once():
     flights.follow_records(None)
 
 
+def test_who_follows_is_asked_whether_cancels_are_wanted_before_they_are_told():
+    flights = Flights()
+    wants, heard = [], []
+
+    def cancelled(method):
+        flights.abandon(flights.open(method, Slot()), "cancelled")
+        return heard
+
+    def tell(records):
+        heard.extend(record.method for record in records)
+
+    flights.follow_records(tell, wanted=lambda: bool(wants))
+    assert cancelled("nobody asked") == []
+    wants.append("now")
+    assert cancelled("wanted") == ["wanted"]
+    wants.clear()
+    flights.follow_records(tell, every=True, wanted=lambda: bool(wants))
+    assert cancelled("every one") == ["wanted", "every one"]
+
+
 def test_a_follower_may_ask_the_tables_it_hears_from():
     flights = Flights()
     seen = []

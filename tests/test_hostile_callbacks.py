@@ -82,7 +82,7 @@ def test_x_07_a_callback_that_cancels_its_own_call_hears_nothing_more():
 
 
 @pytest.mark.parametrize("outcome", ["closed", "peer_closed", "peer_exited"])
-def test_x_09_a_callback_that_ends_the_connection(outcome):
+def test_x_07_a_callback_that_ends_the_connection(outcome):
     wire = Wire()
     other = wire.call()
     call = wire.call(on_progress=lambda update: wire.connection.end(outcome))

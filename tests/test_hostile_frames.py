@@ -67,22 +67,6 @@ MESSAGES = (
 )
 
 
-@pytest.mark.parametrize("message", MESSAGES, ids=["request", "progress", "result", "cancelled"])
-def test_a_peer_that_dies_at_every_byte_of_a_frame(message):
-    for cut in range(len(message)):
-        wire = Wire()
-        call = wire.call()
-        assert wire.take(message[:cut]) == []
-        left = wire.connection.take_end()
-        whole = message[:cut].strip() == message.strip()
-        if cut > 0 and not whole:
-            (truncated,) = left
-            assert (truncated.reason, truncated.length) == ("truncated", cut)
-        wire.connection.end("peer_exited", exit_code=1)
-        assert call.record.outcome == ("result" if whole and b"result" in message else "peer_exited")
-        assert wire.at_rest
-
-
 def test_race_07_whole_frames_before_the_end_are_delivered_first():
     wire = Wire()
     call = wire.call()

@@ -36,9 +36,16 @@ SIGNS = {
 }
 
 
-# Those of a relay's clients take a relay and a stalled upstream: the core's own tests reach them.
-OF_RELAYS = ("max_queued_requests", "max_queued_bytes", "max_progress_rate")
-CORE_TESTS = Path(__file__).parent.parent / "rust" / "core" / "tests"
+# Those of a relay's clients take a relay: they have tests of their names there.
+OF_RELAYS = (
+    "max_queued_requests",
+    "max_queued_bytes",
+    "max_progress_rate",
+    "max_subscriptions",
+    "max_uri_bytes",
+)
+HERE = Path(__file__).parent
+RELAY_TESTS = (*HERE.glob("test_relay_*.py"), *(HERE.parent / "rust" / "core" / "tests").glob("relay_*.rs"))
 
 
 def refusal_of(wire, data):
@@ -140,10 +147,8 @@ def max_methods(wire, count):
 
 
 @pytest.mark.parametrize("name", OF_RELAYS)
-def test_every_limit_of_a_relay_has_its_case_in_the_core(name):
-    named = [
-        path for path in CORE_TESTS.glob("relay_*.rs") if f"{name}_below_at_and_above()" in path.read_text()
-    ]
+def test_every_limit_of_a_relay_has_its_case_there(name):
+    named = [path for path in RELAY_TESTS if f"{name}_below_at_and_above(" in path.read_text()]
     assert len(named) == 1
 
 

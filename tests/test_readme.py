@@ -32,7 +32,7 @@ def test_there_are_examples():
     assert len(EXAMPLES) == 8
 
 
-def test_trm_21_trm_24_every_transport_says_how_it_cancels_and_what_survives_it():
+def test_trm_24_every_transport_says_how_it_cancels_and_what_survives_it():
     (section,) = re.findall(r"^## Transports.*?(?=^## )", README.read_text(), re.DOTALL | re.MULTILINE)
     words = " ".join(section.split())
     for word in ("notifications/cancelled", "tasks/cancel", "the end of the channel", "is a task"):
@@ -51,3 +51,9 @@ def test_every_choice_stands_in_the_readme_with_what_it_decides():
     assert named == choices - {"answer_ping"}  # for hosts, and no disagreement of the texts
     for choice in choices:
         turnout.Connection().choose(**{choice: True})
+
+
+def test_every_limit_stands_in_the_readme_with_its_default():
+    rows = re.findall(r"^\| `(max_\w+)` \| (\d+) \| ", README.read_text(), re.MULTILINE)
+    assert {name: int(value) for name, value in rows} == dict(turnout.LIMITS)
+    assert len(rows) == len(turnout.LIMITS)

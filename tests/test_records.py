@@ -69,12 +69,14 @@ def test_x_07_a_caller_can_tell_every_end_from_every_other(end, code):
 def test_trs_11_trs_14_the_exit_code_stands_in_exception_and_record():
     wire = Wire()
     calls = [wire.call() for _ in range(3)]
+    asked = wire.ask()
     wire.connection.end("peer_exited", exit_code=137)
     for call in calls:
         with pytest.raises(turnout.PeerLost) as caught:
             call.result()
         assert isinstance(caught.value, ConnectionError)
         assert caught.value.exit_code == caught.value.record.exit_code == 137
+    assert asked.record.exit_code == 137
     assert wire.written() == []
 
 
@@ -298,3 +300,15 @@ def test_prg_04_the_record_shows_the_token_that_stands_on_the_wire(token):
     own, ours = wire.call(params={"_meta": {"progressToken": token}}), wire.call()
     none = wire.call(progress=False)
     assert [call.record.token for call in (own, ours, none)] == [token, ours.id, None]
+
+
+@pytest.mark.parametrize("end", ["closed", "peer_closed", "peer_exited", "peer_silent"])
+def test_x_07_a_handler_that_opted_out_ends_as_its_connection_did(end):
+    wire = Wire()
+    asked = wire.ask()
+    asked.decline_cancel()
+    wire.take(cancelled(1))
+    assert asked.record.outcome is None
+    wire.connection.end(end)
+    assert asked.record.outcome == end
+    assert wire.at_rest

@@ -33,6 +33,7 @@ def route(upstream="a", method="tools/call", **options):
             "two routes claim the names of tools/call that start",
         ),
         (["a"], [route(), route()], "two routes claim tools/call"),
+        (["a", "b"], [route(identity=1), route("b", identity=1)], "two routes claim tools/call"),
         (["a", "b"], [route(method=None), route("b", None)], "one route at most takes what no other claims"),
         (["a"], [route(method=None, prefix="p")], "one route at most takes what no other claims"),
         (

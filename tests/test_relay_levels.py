@@ -32,8 +32,8 @@ def logs(world):
     return levels
 
 
-async def session(world, level=None):
-    client = await world.client()
+async def session(world, level=None, identity=None):
+    client = await world.client(identity=identity)
     heard = asyncio.Queue()
     client.on_notification(MESSAGE)(lambda notification: heard.put_nowait(notification.params["data"]))
     if level is not None:
@@ -94,6 +94,23 @@ def test_section_10_the_log_of_a_shared_server_is_nobodys(loop_kind):
             await client.send("tools/call", {"name": "echo"})
             assert heard.empty()
             assert levels.empty(), "what nobody hears, nobody asks for"
+
+    run(loop_kind, main())
+
+
+def test_section_10_clients_of_one_connection_set_its_level_and_no_others(loop_kind):
+    async def main():
+        async with World() as world:
+            levels = logs(world)
+            world.build(world.upstream(sharing="per_identity", shares_log=True))
+            heard = {}
+            for identity, level in (("ada", "debug"), ("bob", "error")):
+                _, heard[identity] = await session(world, level, identity)
+                assert await levels.get() == level
+            for server in world.servers.peers:
+                server.notify(MESSAGE, {"level": "error", "data": server.name})
+            await world.until(lambda: not any(queue.empty() for queue in heard.values()))
+            assert [queue.qsize() for queue in heard.values()] == [1, 1]
 
     run(loop_kind, main())
 

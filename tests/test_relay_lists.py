@@ -204,6 +204,35 @@ def test_a_lost_upstream_is_left_out_and_its_return_is_told_once(loop_kind):
     run(loop_kind, main())
 
 
+def test_only_who_lacked_an_upstream_is_told_that_it_is_there(loop_kind):
+    async def main():
+        async with World() as world:
+            is_there = False
+
+            def target():
+                return world.target(tools("y")) if is_there else turnout.stdio("/no/such/program")
+
+            world.build(
+                world.server("a", tools("x")),
+                world.upstream(name="b", target=target, sharing="per_client", restart=None),
+                routes=PREFIXED,
+            )
+            one, two = await world.client(), await world.client()
+            changes = []
+            for client in (one, two):
+                client.on_notification("notifications/tools/list_changed")(
+                    lambda _, client=client: changes.append(client)
+                )
+                assert names(await client.send("tools/list")) == ["a_x"]
+            is_there = True
+            assert (await one.send("tools/call", {"name": "b_y", "arguments": {}}))["name"] == "y"
+            await world.until(lambda: changes)
+            await two.send("ping")
+            assert changes == [one]
+
+    run(loop_kind, main())
+
+
 def test_a_list_that_nobody_answers_is_an_error(loop_kind):
     async def main():
         async with World() as world:
@@ -216,7 +245,7 @@ def test_a_list_that_nobody_answers_is_an_error(loop_kind):
             world.build(world.server("a", refuses), world.server("b", refuses), routes=PREFIXED)
             with pytest.raises(turnout.RemoteError) as caught:
                 await (await world.client()).send("tools/list")
-            assert caught.value.data == {"reason": "error", "sent": False, "upstream": "a, b"}
+            assert caught.value.data == {"reason": "error", "sent": True, "upstream": "a, b"}
 
     run(loop_kind, main())
 

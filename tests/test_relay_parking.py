@@ -276,3 +276,17 @@ def test_r5_a_legacy_client_is_asked_as_ever(loop_kind):
             assert (await ask(client))["told"] == [{"asked": 0}]
 
     run(loop_kind, main())
+
+
+def test_r5_what_no_client_can_be_asked_for_is_refused(loop_kind):
+    async def main():
+        async with World() as world:
+            asking = Asking(world, "x/ask")
+            client = await modern(world)
+            with pytest.raises(turnout.RemoteError):
+                await ask(client)
+            error = await asking.errors.get()
+            assert (error.code, error.data) == (-32601, {"method": "x/ask"})
+            await world.quiet()
+
+    run(loop_kind, main())

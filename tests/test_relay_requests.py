@@ -111,7 +111,7 @@ def test_cancel_reaches_the_server_under_its_own_id(loop_kind):
             assert (record.cancel_reason, record.cancelled_by) == ("enough", "peer")
             assert not other.done()
             [record] = [r for r in world.gateway.records.query() if r.outcome == "cancelled"]
-            assert record.upstream.cancel_written
+            assert record.legs[0].cancel_written
             other.cancel()
             await world.quiet()
 
@@ -245,7 +245,7 @@ def test_race_01_a_late_answer_is_evidence_and_an_event_where_somebody_listens(l
             [upstream] = [peer for peer in world.gateway.peers if peer.name == "echo"]
             await world.until(lambda: upstream.counters()["late_responses"] == 1)
             [record] = world.gateway.records.query(method="tools/call")
-            assert record.upstream.late_response == "error"
+            assert record.legs[0].late_response == "error"
             assert [type(event).__name__ for event in events] == ["LateResponse"] * listens
 
     run(loop_kind, main())

@@ -46,6 +46,7 @@ async def opened(world):
     client = Raw(await world.raw())
     client.write(**HELLO)
     assert (await client.next())["id"] == 0
+    client.write(method="notifications/initialized")
     [server] = set(world.servers.peers) - before
     return client, server
 
@@ -66,6 +67,75 @@ def test_r4_each_answer_goes_to_the_server_that_asked(loop_kind):
             for (client, _), frame in zip(reversed(pairs), reversed(frames), strict=True):
                 client.write(id=frame["id"], result={"n": frame["params"]["n"]})
             assert [await call for call in asked] == [{"n": 0}, {"n": 1}, {"n": 2}]
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+def asks_at_once(asked):
+    """Prepares a server that asks for the roots as soon as its own opening is over."""
+
+    def prepare(peer):
+        peer.on_notification("notifications/initialized")(lambda _: asked.append(peer.send("roots/list")))
+
+    return prepare
+
+
+def test_png_14_a_client_is_asked_once_it_has_opened_its_connection(loop_kind):
+    async def main():
+        async with World() as world:
+            asked = []
+            world.build(world.server("echo", asks_at_once(asked), sharing="per_client"))
+            client = Raw(await world.raw())
+            client.write(**HELLO)
+            assert (await client.next())["id"] == 0
+            await world.until(lambda: asked)
+            client.write(id=1, method="ping")
+            assert (await client.next())["id"] == 1
+            assert not asked[0].done()
+            client.write(method="notifications/initialized")
+            frame = await client.next()
+            assert frame["method"] == "roots/list"
+            client.write(id=frame["id"], result={"roots": []})
+            assert await asked[0] == {"roots": []}
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+def test_png_14_a_client_that_does_not_open_its_connection_is_not_asked(loop_kind):
+    async def main():
+        async with World() as world:
+            asked = []
+            world.build(world.server("echo", asks_at_once(asked), sharing="per_client", open_timeout=0.05))
+            client = Raw(await world.raw())
+            client.write(**HELLO)
+            assert (await client.next())["id"] == 0
+            await world.until(lambda: asked)
+            with pytest.raises(turnout.RemoteError, match="handshake"):
+                await asked[0]
+            client.write(id=1, method="ping")
+            assert (await client.next())["id"] == 1
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+def test_r5_a_modern_client_is_sent_no_request_by_a_server_that_asks_at_once(loop_kind):
+    async def main():
+        async with World() as world:
+            asked = []
+            world.build(world.server("echo", asks_at_once(asked), sharing="per_client"))
+            client = Raw(await world.raw())
+            meta = {f"io.modelcontextprotocol/{key}": {} for key in ("clientInfo", "clientCapabilities")}
+            meta["io.modelcontextprotocol/protocolVersion"] = "2026-07-28"
+            client.write(id=1, method="tools/call", params={"name": "t", "_meta": meta})
+            assert (await client.next())["id"] == 1
+            await world.until(lambda: asked)
+            with pytest.raises(turnout.RemoteError, match="roots/list"):
+                await asked[0]
+            client.write(id=2, method="tools/call", params={"name": "t", "_meta": meta})
+            assert (await client.next())["id"] == 2, "and nothing between"
             await world.quiet()
 
     run(loop_kind, main())

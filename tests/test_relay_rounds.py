@@ -100,6 +100,7 @@ def test_r6_mrt_04_mrt_05_the_bytes_of_both_sides_go_into_every_round(loop_kind)
                 b'"capabilities":{"roots":{}},"clientInfo":{"name":"raw","version":"1"}}}\n'
             )
             await client.until(lambda: len(client.lines) == 1)
+            client.transport.write(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n')
             client.transport.write(
                 b'{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"n" : 1.50, "u":"\\u00e9" }}\n'
             )
@@ -259,6 +260,30 @@ def test_r6_a_server_that_is_lost_while_the_client_is_asked(loop_kind):
                 "in0": {"action": "cancel"}
             }
             assert world.started == 2
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+def test_r6_a_server_that_does_not_come_again_for_the_next_round(loop_kind):
+    async def main():
+        async with World() as world:
+            targets = [world.target()]
+            world.build(world.upstream(era="modern", restart=None, target=lambda: targets.pop()))
+            needs(world, ELICIT)
+            client = await legacy(world, {"elicitation": {}})
+
+            @client.on_request("elicitation/create")
+            async def elicit(_):
+                [upstream] = world.upstream_peers()
+                world.servers.peers[0].abort()
+                await upstream.wait_lost()
+                targets.append(turnout.stdio("/no/such/program"))
+                return {"action": "cancel"}
+
+            with pytest.raises(turnout.RemoteError) as caught:
+                await client.send("tools/call", {"name": "echo"})
+            assert caught.value.data == {"reason": "upstream_closed", "sent": True, "upstream": "echo"}
             await world.quiet()
 
     run(loop_kind, main())

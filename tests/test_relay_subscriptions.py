@@ -229,25 +229,60 @@ def test_a_listen_on_several_servers_of_both_eras(loop_kind):
     run(loop_kind, main())
 
 
-def test_subscriptions_are_bounded(loop_kind, monkeypatch):
+@pytest.mark.parametrize("over", [-1, 0, 1], ids=["below", "at", "above"])
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_max_subscriptions_below_at_and_above(loop_kind, era, over):
     async def main():
-        async with World() as world:
+        async with World(limits={"max_subscriptions": 3}) as world:
             watch = Watch(world)
             world.build()
-            client, modern = await world.client(), await world.client("modern")
-            for _ in range(2):
-                for uri in "xy":
+            client, another = await world.client(era), await world.client()
+            uris = [f"uri {n}" for n in range(3 + over)]
+            refused = {"reason": "overloaded", "limit": "max_subscriptions", "value": 3}
+            if era == "modern" and over > 0:
+                with pytest.raises(turnout.RemoteError, match=r"max_subscriptions \(3\)") as caught:
+                    await client.send(
+                        "subscriptions/listen", {"notifications": {"resourceSubscriptions": uris}}
+                    )
+                assert caught.value.data == refused
+                assert watch.log == []
+            elif era == "modern":
+                _, agreed = await listens(client, hears(client), resourceSubscriptions=uris)
+                assert agreed == {"resourceSubscriptions": uris}
+            else:
+                for uri in uris[:3] * 2:
                     await client.send("resources/subscribe", {"uri": uri})
-            for uri in ("z", "u" * 9000):
-                with pytest.raises(turnout.RemoteError, match="at most 2 subscriptions"):
+                for uri in uris[3:]:
+                    with pytest.raises(turnout.RemoteError, match=r"max_subscriptions \(3\)") as caught:
+                        await client.send("resources/subscribe", {"uri": uri})
+                    assert caught.value.data == refused
+                    # There is room again, once one is left.
+                    await client.send("resources/unsubscribe", {"uri": uris[0]})
                     await client.send("resources/subscribe", {"uri": uri})
-            await client.send("resources/unsubscribe", {"uri": "x"})
-            await client.send("resources/subscribe", {"uri": "z"})
-            _, agreed = await listens(modern, hears(modern), resourceSubscriptions=["x", "y", "z"])
-            assert agreed == {"resourceSubscriptions": ["x", "y"]}
-            assert ("subscribe", "u" * 9000) not in watch.log
+            # Each subscriber has its own.
+            await another.send("resources/subscribe", {"uri": "anything"})
 
-    monkeypatch.setattr("turnout.relay.subscriptions.MOST_CHANGES", 2)
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("over", [-1, 0, 1], ids=["below", "at", "above"])
+def test_max_uri_bytes_below_at_and_above(loop_kind, over):
+    async def main():
+        async with World(limits={"max_uri_bytes": 20}) as world:
+            watch = Watch(world)
+            world.build()
+            client = await world.client()
+            uri = "\u00e9" + "u" * (18 + over)
+            subscribing = client.send("resources/subscribe", {"uri": uri})
+            if over > 0:
+                with pytest.raises(turnout.RemoteError, match=r"max_uri_bytes \(20\)") as caught:
+                    await subscribing
+                assert caught.value.data["limit"] == "max_uri_bytes"
+                assert watch.log == []
+            else:
+                await subscribing
+                assert watch.log == [("subscribe", uri)]
+
     run(loop_kind, main())
 
 

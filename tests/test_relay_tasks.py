@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -134,5 +135,52 @@ def test_tsx_61_legacy_tasks_of_a_server_are_not_offered_to_a_modern_client(loop
             assert legacy.server_capabilities["tasks"] == tasks
             assert "tools" in modern.server_capabilities
             assert "tasks" not in modern.server_capabilities
+
+    run(loop_kind, main())
+
+
+DECLARED = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
+ONLY_LEGACY = {"tasks": {"requests": {"tools": {"call": {}}}}}
+
+
+@pytest.mark.parametrize("method", ["tools/call", "tasks/get", "tasks/update", "tasks/cancel"])
+def test_tsx_01_tsx_05_tsx_52_tsx_62_what_each_request_declares_is_the_servers_to_judge(loop_kind, method):
+    """No capability is lent from one client or request to another, and the refusal comes back as it was."""
+
+    async def main():
+        async with World() as world:
+            world.build(world.upstream(era="modern"))
+
+            async def judge(request):
+                declared = request.params["_meta"]["io.modelcontextprotocol/clientCapabilities"]
+                if "io.modelcontextprotocol/tasks" not in declared.get("extensions", {}):
+                    raise turnout.RequestError(-32021, "say that you know tasks", {"declared": declared})
+                return (
+                    {"resultType": "task", "taskId": "t1", "status": "working"} if "/call" in method else {}
+                )
+
+            world.servers.on_request(method)(judge)
+            clients = [await world.raw(), await world.raw()]
+            answers = {}
+            # Each client declares something else in every request, one after the other.
+            turns = [(0, DECLARED), (1, {}), (0, ONLY_LEGACY), (1, DECLARED), (0, {}), (1, ONLY_LEGACY)]
+            for number, (which, capabilities) in enumerate(turns):
+                meta = {
+                    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                    "io.modelcontextprotocol/clientInfo": {"name": "raw", "version": "1"},
+                    "io.modelcontextprotocol/clientCapabilities": capabilities,
+                }
+                client, before = clients[which], len(clients[which].lines)
+                client.transport.write(
+                    request(number, method, {"name": "echo", "taskId": "t1", "_meta": meta})
+                )
+                await until(lambda client=client, before=before: len(client.lines) > before)
+                answers[number] = json.loads(client.lines[-1])
+            for number, (_, capabilities) in enumerate(turns):
+                if capabilities == DECLARED:
+                    assert "result" in answers[number], number
+                else:
+                    fault = answers[number]["error"]
+                    assert (fault["code"], fault["data"]) == (-32021, {"declared": capabilities}), number
 
     run(loop_kind, main())

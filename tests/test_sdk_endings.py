@@ -115,7 +115,7 @@ def test_x_08_an_abandoned_request_leaves_nothing_and_the_peer_is_not_told(on_lo
     on_loop(main())
 
 
-def test_x_09_a_peer_that_goes_ends_what_waits_for_it(on_loop):
+def test_x_07_a_peer_that_goes_ends_what_waits_for_it(on_loop):
     async def main():
         async with played() as (dispatcher, peer), anyio.create_task_group() as tasks:
 
@@ -137,7 +137,7 @@ def test_x_09_a_peer_that_goes_ends_what_waits_for_it(on_loop):
     on_loop(main())
 
 
-def test_x_09_our_close_ends_what_waits_and_says_that_it_was_ours(on_loop):
+def test_x_07_our_close_ends_what_waits_and_says_that_it_was_ours(on_loop):
     async def main():
         async with played() as (dispatcher, peer):
             waiting = asyncio.ensure_future(dispatcher.send_raw_request("work", None))
@@ -269,7 +269,7 @@ def test_can_16_a_handler_that_is_only_told_ends_declined(on_loop):
     on_loop(main())
 
 
-def test_x_09_handlers_at_work_when_the_peer_goes_leave_nothing(on_loop):
+def test_x_08_handlers_at_work_when_the_peer_goes_leave_nothing(on_loop):
     async def handle(ctx, method, params):
         await anyio.sleep_forever()
 
@@ -288,7 +288,7 @@ def test_x_09_handlers_at_work_when_the_peer_goes_leave_nothing(on_loop):
     on_loop(main())
 
 
-def test_x_09_handlers_at_work_when_we_close_leave_nothing(on_loop):
+def test_x_08_handlers_at_work_when_we_close_leave_nothing(on_loop):
     async def handle(ctx, method, params):
         await anyio.sleep_forever()
 
@@ -304,7 +304,7 @@ def test_x_09_handlers_at_work_when_we_close_leave_nothing(on_loop):
     on_loop(main())
 
 
-def test_x_09_a_handler_that_is_cancelled_before_it_begins_leaves_nothing(on_loop):
+def test_x_08_a_handler_that_is_cancelled_before_it_begins_leaves_nothing(on_loop):
     async def main():
         async with played() as (dispatcher, peer):
             await peer.asks(1)
@@ -318,7 +318,7 @@ def test_x_09_a_handler_that_is_cancelled_before_it_begins_leaves_nothing(on_loo
     on_loop(main())
 
 
-def test_x_09_what_a_handler_raises_is_raised_out_of_run_where_that_is_wished(on_loop):
+def test_what_a_handler_raises_is_raised_out_of_run_where_that_is_wished(on_loop):
     class Odd(BaseException):
         pass
 
@@ -372,7 +372,7 @@ def test_prg_05_progress_of_a_handler_is_in_both_records(on_loop):
 # ---- limits, and who hears ----
 
 
-def test_x_10_too_many_requests_of_ours_are_a_named_error(on_loop):
+def test_too_many_requests_of_ours_are_a_named_error(on_loop):
     async def main():
         async with (
             played(limits={"max_outbound": 2}) as (dispatcher, peer),
@@ -391,7 +391,7 @@ def test_x_10_too_many_requests_of_ours_are_a_named_error(on_loop):
     on_loop(main())
 
 
-def test_x_10_too_many_requests_of_the_peer_are_refused_by_name(on_loop):
+def test_too_many_requests_of_the_peer_are_refused_by_name(on_loop):
     done = asyncio.Event()
 
     async def handle(ctx, method, params):
@@ -414,7 +414,7 @@ def test_x_10_too_many_requests_of_the_peer_are_refused_by_name(on_loop):
     on_loop(main())
 
 
-def test_x_10_an_id_that_is_too_long_is_refused_and_not_kept(on_loop):
+def test_an_id_that_is_too_long_is_refused_and_not_kept(on_loop):
     async def main():
         async with played(limits={"max_id_bytes": 100}) as (dispatcher, peer):
             await peer.asks("x" * 99)
@@ -429,7 +429,7 @@ def test_x_10_an_id_that_is_too_long_is_refused_and_not_kept(on_loop):
     on_loop(main())
 
 
-def test_x_10_a_peer_that_asks_and_never_reads_does_not_pile_up_handlers(on_loop):
+def test_a_peer_that_asks_and_never_reads_does_not_pile_up_handlers(on_loop):
     async def main():
         async with played(buffer=0, limits={"max_inbound": 4}) as (dispatcher, peer):
             for request_id in range(500):
@@ -445,7 +445,7 @@ def test_x_10_a_peer_that_asks_and_never_reads_does_not_pile_up_handlers(on_loop
     on_loop(main())
 
 
-def test_x_10_a_peer_that_tells_and_tells_does_not_pile_up_handlers(on_loop):
+def test_a_peer_that_tells_and_tells_does_not_pile_up_handlers(on_loop):
     async def main():
         from sdk_streams import running
         from turnout.mcp import Dispatcher

@@ -15,6 +15,8 @@ from mcp import MCPError
 
 import turnout
 from turnout import mcp
+from turnout.mcp.connecting import own_router
+from turnout.mcp.native import SessionPeer
 from wire import cancelled, error, frame, notification, progress, request, result
 
 
@@ -53,20 +55,22 @@ async def nothing(*_):
 
 
 @contextlib.asynccontextmanager
-async def played(on_request=nothing, on_notify=nothing, intercept=None, **options):
+async def played(on_request=nothing, on_notify=nothing, intercept=None, router=None, **options):
     """A running dispatcher, and who plays its peer."""
     here, there = turnout.memory()
-    router = options.pop("router", None)
     other = Played(None)
     other.transport = await there.open(other)
-    async with mcp.open_dispatcher(here, router=router) as dispatcher:
-        for name, value in options.items():
-            setattr(dispatcher, f"_{name}", value)
+    peer = (router or own_router()).adopt(SessionPeer, "played", "memory")
+    dispatcher = mcp.NativeDispatcher(peer, **options)
+    peer.use(await here.open(peer))
+    try:
         async with anyio.create_task_group() as tasks:
             await tasks.start(dispatcher.run, on_request, on_notify, intercept)
             yield dispatcher, other
             tasks.cancel_scope.cancel()
-    await other.transport.close()
+    finally:
+        await peer.close()
+        await other.transport.close()
 
 
 def test_prg_01_a_chosen_id_is_id_and_token_and_in_flight_once(on_loop):
@@ -268,7 +272,7 @@ def test_what_a_handler_raises_is_answered_and_ends_run_only_if_asked(on_loop):
             other.send(request(1))
             assert (await other.read())["error"]["code"] == 0
         with pytest.raises(BaseException) as raised:  # noqa: PT011, PT012 - a group, of either kind
-            async with played(handle, raises=True) as (_, other):
+            async with played(handle, raise_handler_exceptions=True) as (_, other):
                 other.send(request(1))
                 assert (await other.read())["error"]["code"] == 0
                 await anyio.sleep_forever()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import tempfile
 
 import pytest
 
@@ -12,10 +10,10 @@ pytest.importorskip("mcp", reason="the official SDK is an optional extra")
 
 import anyio
 from mcp import ClientSession, MCPError
-from mcp_types import CreateMessageResult, ListRootsResult, Root, TextContent
 
 import sdk_server
 import turnout
+from sdk_native import at_rest, connected, peer_of, served, text, until
 from turnout import mcp
 
 # What the newest revision deprecates is still what the others have.
@@ -24,65 +22,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprec
 ERAS = pytest.mark.parametrize("mode", ["legacy", "auto", "2026-07-28"])
 
 
-@contextlib.asynccontextmanager
-async def served(transport="memory", server=None, router=None):
-    """Serve; gives a target to connect to, and the router of the server."""
-    server = server or sdk_server.make()
-    router = router or turnout.Router()
-    async with anyio.create_task_group() as tasks:
-        if transport == "memory":
-            here, there = turnout.memory()
-            tasks.start_soon(lambda: mcp.serve_target(server, there, router=router))
-            yield here, router
-        else:
-            path = f"{tempfile.mkdtemp()}/socket"
-
-            async def listen(*, task_status):
-                if transport == "tcp":
-                    await mcp.serve_tcp(server, "127.0.0.1", 0, router=router, task_status=task_status)
-                else:
-                    await mcp.serve_unix(server, path, router=router, task_status=task_status)
-
-            listener = await tasks.start(listen)
-            yield (
-                turnout.tcp("127.0.0.1", listener.port) if transport == "tcp" else turnout.unix(path),
-                router,
-            )
-        tasks.cancel_scope.cancel()
-
-
-@contextlib.asynccontextmanager
-async def connected(mode="legacy", transport="memory", server=None, **options):
-    """A client, its peer, and the peers of the server."""
-    sdk_server.log.clear()
-    async with (
-        served(transport, server) as (target, router),
-        mcp.Client(target, mode=mode, **options) as client,
-    ):
-        yield client, peer_of(client), router
-
-
-def peer_of(client):
-    return client.session._dispatcher.peer
-
-
-def at_rest(*peers):
-    return all(peer.in_flight == (0, 0) and not any(peer.entries().values()) for peer in peers)
-
-
-async def until(condition):
-    with anyio.fail_after(10):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
-def text(result):
-    return result.content[0].text
-
-
 @ERAS
 @pytest.mark.parametrize("transport", ["memory", "unix", "tcp"])
-def test_x_10_typed_calls_cross_every_transport_in_both_eras(on_loop, mode, transport):
+def test_typed_calls_cross_every_transport_in_both_eras(on_loop, mode, transport):
     async def main():
         async with connected(mode, transport) as (client, peer, router):
             results = await asyncio.gather(*(client.call_tool("add", {"a": n, "b": 1}) for n in range(100)))
@@ -151,24 +93,6 @@ def test_tmo_12_an_error_of_the_peer_is_neither_lost_nor_timed_out(on_loop):
             with pytest.raises(MCPError) as raised:
                 await client.get_prompt("no such prompt")
             assert type(raised.value) is MCPError
-
-    on_loop(main())
-
-
-def test_sampling_and_roots_are_asked_of_a_legacy_client(on_loop):
-    async def sampling(context, params):
-        answer = TextContent(type="text", text=params.messages[0].content.text.upper())
-        return CreateMessageResult(role="assistant", content=answer, model="none")
-
-    async def roots(context):
-        return ListRootsResult(roots=[Root(uri="file:///here")])
-
-    async def main():
-        options = {"sampling_callback": sampling, "list_roots_callback": roots}
-        async with connected(**options) as (client, peer, router):
-            assert text(await client.call_tool("sample", {"text": "loud"})) == "LOUD"
-            assert text(await client.call_tool("roots", {})) == "file:///here"
-            assert at_rest(peer, *router.peers)
 
     on_loop(main())
 
@@ -261,7 +185,7 @@ def test_records_go_where_everybody_looks_unless_a_router_has_its_own(on_loop):
     on_loop(main())
 
 
-def test_x_09_leaving_a_client_ends_its_calls_and_the_handlers_at_the_other_end(on_loop):
+def test_x_07_leaving_a_client_ends_its_calls_and_the_handlers_at_the_other_end(on_loop):
     async def main():
         async with served() as (target, router):
             async with mcp.Client(target, mode="legacy") as client:
@@ -276,7 +200,7 @@ def test_x_09_leaving_a_client_ends_its_calls_and_the_handlers_at_the_other_end(
     on_loop(main())
 
 
-def test_x_09_a_server_that_stops_ends_the_calls_of_its_clients(on_loop):
+def test_x_07_a_server_that_stops_ends_the_calls_of_its_clients(on_loop):
     async def main():
         async with served("unix") as (target, router), mcp.Client(target, mode="legacy") as client:
             call = asyncio.ensure_future(client.call_tool("wait", {}))

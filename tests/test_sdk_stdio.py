@@ -66,7 +66,7 @@ def test_trs_01_calls_progress_timeouts_and_cancels_cross_to_the_stock_transport
 
 
 @pytest.mark.parametrize("kind", ["stock", "ours"])
-def test_trs_10_x_09_leaving_reaps_the_child(on_loop, kind):
+def test_trs_10_leaving_reaps_the_child(on_loop, kind):
     async def main():
         async with mcp.connect_stdio(sys.executable, SERVER, kind) as client:
             peer = client.session._dispatcher.peer
@@ -80,7 +80,7 @@ def test_trs_10_x_09_leaving_reaps_the_child(on_loop, kind):
     on_loop(main())
 
 
-def test_x_09_a_server_that_dies_ends_its_calls(on_loop):
+def test_x_07_a_server_that_dies_ends_its_calls(on_loop):
     async def main():
         async with mcp.connect_stdio(sys.executable, SERVER, mode="legacy") as client:
             peer = client.session._dispatcher.peer

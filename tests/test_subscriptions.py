@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 import turnout
@@ -129,3 +131,17 @@ def test_sub_13_a_listen_has_no_deadline_at_the_server_either():
     wire.later(1e6)
     assert listen.record.outcome is None
     assert wire.connection.next_deadline is None
+
+
+def test_an_answer_waits_behind_progress_only_and_shares_a_write_with_everything_else():
+    wire = server()
+    listen = wire.ask("l", "subscriptions/listen")
+    listen.notify(ACKNOWLEDGED)
+    listen.notify(CHANGED)
+    listen.respond({})
+    first = wire.connection.take_output().splitlines()
+    assert [json.loads(line).get("method", "the answer") for line in first][:3] == [
+        ACKNOWLEDGED,
+        CHANGED,
+        "the answer",
+    ]

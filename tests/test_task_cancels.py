@@ -158,7 +158,7 @@ def test_tsk_34_tsk_35_our_tasks_cancel_names_the_task_by_its_parameter_only(rev
     assert sent["params"] == {"taskId": "t1"}
 
 
-def test_trm_17_trm_19_a_task_is_cancelled_from_another_connection(on_loop):
+def test_trm_17_trm_19_trm_21_a_task_outlives_its_connection_and_is_cancelled_from_another(on_loop):
     async def main():
         async with turnout.Router() as router:
             stopped = {}
@@ -183,6 +183,7 @@ def test_trm_17_trm_19_a_task_is_cancelled_from_another_connection(on_loop):
             call = peers[0].send("tools/call")
             task = (await call)["taskId"]
             await peers[0].close()
+            assert not stopped["t1"].is_set()
             assert await peers[1].send("tasks/cancel", {"taskId": task}) == {"resultType": "complete"}
             assert stopped["t1"].is_set()
 

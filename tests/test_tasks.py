@@ -307,3 +307,25 @@ def test_k2_progress_of_a_task_goes_by_the_era_unless_chosen(revision, answer, c
     goes_on = revision == LEGACY[-1] if chosen is None else chosen
     assert call.latest.progress == (2 if goes_on else 1)
     assert wire.counts["late_progress"] == (0 if goes_on else 1)
+
+
+def test_requests_go_on_when_every_slot_is_held_by_a_task():
+    """Tasks hold their slots without being in flight: the table grows around them."""
+    wire = Wire(LEGACY[-1], "client", limits={"max_tasks": 1000})
+    for n in range(500):
+        call = wire.call(params=TASK, progress=True)
+        wire.take(result(call.id, {"task": {"taskId": f"task {n}", "status": "working"}}))
+        assert call.record.outcome == "result"
+    assert wire.connection.in_flight == (0, 0)
+    assert wire.answers
+
+
+def test_tsk_07_a_second_answer_to_what_became_a_task_is_nobodys_and_leaves_the_task():
+    wire = Wire(LEGACY[-1], "client")
+    call = wire.call(params=TASK)
+    wire.take(created(call.id), result(call.id, {"again": 1}))
+    assert call.record.outcome == "result"
+    assert call.record.late_response is None
+    assert (wire.counts["unmatched_responses"], wire.counts["late_responses"]) == (1, 0)
+    assert call.cancel("stop") is True
+    assert [message["method"] for message in wire.written()] == ["tasks/cancel"]

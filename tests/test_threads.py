@@ -193,7 +193,7 @@ def test_a_follower_hears_of_a_cancel_from_another_thread(kind):
 
 
 @pytest.mark.parametrize("kind", LOOPS)
-def test_x_09_a_drain_ends_with_the_last_call_whoever_ends_it(kind):
+def test_a_drain_ends_with_the_last_call_whoever_ends_it(kind):
     with Loop(kind) as main:
         router = turnout.Router()
         client, _ = main.do(linked(router)).result(LIMIT)
@@ -302,7 +302,7 @@ def test_can_13_answers_progress_and_cancels_of_one_request_from_different_threa
 
 @pytest.mark.parametrize("outcome", ["closed", "peer_closed"])
 @repeated(100)
-def test_x_09_the_end_meets_senders_readers_and_answers(outcome):
+def test_x_07_the_end_meets_senders_readers_and_answers(outcome):
     wire = Wire()
     calls, asked = [], wire.take(*(request(n) for n in range(4)))
 
@@ -313,7 +313,9 @@ def test_x_09_the_end_meets_senders_readers_and_answers(outcome):
 
     def read():
         for n in range(10, 40):
-            asked.extend(wire.take(request(n), result(n - 9), progress(n - 9, 1)))
+            taken = wire.take(request(n), result(n - 9), progress(n - 9, 1))
+            # A result may come before its call is made: nobody asked for it then.
+            asked.extend(one for one in taken if isinstance(one, turnout.Request))
 
     together(
         send,

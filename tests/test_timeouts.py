@@ -372,3 +372,26 @@ def test_asyncio_timeout_and_wait_for_cancel_the_call(on_loop):
             assert call.record.cancelled_by == "caller"
 
     on_loop(main())
+
+
+@pytest.mark.parametrize(("clock", "end"), [("timeout", "idle_timeout"), ("max_timeout", "max_timeout")])
+def test_a_deadline_is_over_in_the_moment_that_it_names(clock, end):
+    wire = Wire()
+    call = wire.call(**{"timeout": None, "max_timeout": None, clock: 5})
+    start = wire.clock.time()
+    while not call.done():
+        wire.later(wire.connection.next_deadline)
+    assert outcome(call) == end
+    assert wire.clock.time() - start == pytest.approx(5, abs=1e-6)
+
+
+def test_can_27_while_a_person_is_asked_nobody_looks_at_the_clock_all_the_time():
+    wire = Wire()
+    call = wire.call(timeout=5, max_timeout=None)
+    asked = wire.ask("q", "elicitation/create")
+    wire.later(60)
+    assert not call.done()
+    assert wire.connection.next_deadline >= 0.05
+    asked.respond({"action": "accept"})
+    wire.later(5.2)
+    assert outcome(call) == "idle_timeout"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -302,3 +304,33 @@ def test_refused_arguments(loop_kind, kind):
         with pytest.raises(ValueError, match="close_timeout"):
             make("x", 1, close_timeout=-1)
     assert tcp("::1", 80).name == "[::1]:80"
+
+
+SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
+
+
+@pytest.mark.skipif(
+    SOMAXCONN.exists() and int(SOMAXCONN.read_text()) < 300,
+    reason="the system takes fewer connections at once",
+)
+def test_three_hundred_that_connect_at_once_are_all_taken(loop_kind, listener):
+    """None of them is refused or told to try again, though the loop does not run while they come."""
+
+    async def main():
+        accepted = Accepted()
+        await listener.start(accepted)
+        here = listener.name if listener.kind == "unix" else ("127.0.0.1", listener.port)
+        family = socket.AF_UNIX if listener.kind == "unix" else socket.AF_INET
+        with contextlib.ExitStack() as sockets:
+            for _ in range(300):
+                came = sockets.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                came.settimeout(5 if listener.kind == "tcp" else 0)
+                came.connect(here)
+            while len(accepted.peers) < 300:
+                await asyncio.sleep(0)
+        for link, transport, _ in accepted.peers:
+            await link.until_lost()
+            await transport.close()
+        await listener.close()
+
+    run(loop_kind, main())

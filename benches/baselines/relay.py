@@ -1,4 +1,4 @@
-"""A relay as one would write it by hand: clients on a Unix socket, one upstream, orjson both ways.
+"""A relay as one would write it by hand: clients on a Unix socket, a few connections to an upstream, orjson both ways.
 
 Ids and progress tokens are rewritten, cancels translated, and each side gets one write per read.
 """
@@ -15,10 +15,11 @@ Flight = tuple["Client", Any, Any]
 
 
 class Relay:
-    """What clients and the upstream share: the flights by our own ids."""
+    """What clients and upstreams share: the flights by our own ids."""
 
     def __init__(self) -> None:
-        self.upstream: asyncio.WriteTransport
+        self.upstreams: list[asyncio.WriteTransport] = []
+        self.clients = 0
         self.last_id = 0
         self.flights: dict[int, Flight] = {}
 
@@ -42,6 +43,8 @@ class Client(Lines):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.WriteTransport", transport)  # uvloop has no such classes
         self.ids: dict[Any, int] = {}
+        self.upstream = self.relay.upstreams[self.relay.clients % len(self.relay.upstreams)]
+        self.relay.clients += 1
 
     def data_received(self, data: bytes) -> None:
         relay, out = self.relay, []
@@ -63,7 +66,7 @@ class Client(Lines):
                 del relay.flights[cancelled]
                 message["params"]["requestId"] = cancelled
             out.append(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
-        relay.upstream.write(b"".join(out))
+        self.upstream.write(b"".join(out))
 
     def connection_lost(self, _: Exception | None) -> None:
         gone = [
@@ -72,7 +75,7 @@ class Client(Lines):
         ]
         for ours in self.ids.values():
             del self.relay.flights[ours]
-        self.relay.upstream.write(b"".join(gone))
+        self.upstream.write(b"".join(gone))
 
 
 class Upstream(Lines):
@@ -99,10 +102,12 @@ class Upstream(Lines):
                 client.transport.write(b"".join(frames))
 
 
-async def run(listen: str, upstream: str) -> None:
+async def run(listen: str, upstream: str, connections: int = 1) -> None:
     """Relay between sockets at these paths until cancelled."""
     loop, relay = asyncio.get_running_loop(), Relay()
-    relay.upstream, _ = await loop.create_unix_connection(lambda: Upstream(relay), upstream)
+    for _ in range(connections):
+        transport, _protocol = await loop.create_unix_connection(lambda: Upstream(relay), upstream)
+        relay.upstreams.append(transport)
     server = await loop.create_unix_server(lambda: Client(relay), listen, backlog=4096)
     async with server:
         await server.serve_forever()

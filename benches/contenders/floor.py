@@ -9,5 +9,9 @@ async def relay(listen: str, upstream: str) -> None:
     await run(listen, upstream)
 
 
+fleet = relay
+"""It gives each client an upstream connection of its own, anyway."""
+
+
 async def echoing(listen: str, _upstream: str) -> None:
     await echo(listen)

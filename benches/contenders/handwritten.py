@@ -9,6 +9,7 @@ from benches.baselines import wires
 from benches.baselines.relay import run as run_relay
 from benches.baselines.router import Handler, Router
 from benches.contender import Ends, Flight, Served
+from benches.fleet.plan import UPSTREAMS
 from benches.payloads import ECHO, HANG, RESULT, STEPS
 
 
@@ -88,3 +89,7 @@ async def serve() -> None:
 
 async def relay(listen: str, upstream: str) -> None:
     await run_relay(listen, upstream)
+
+
+async def fleet(listen: str, upstream: str) -> None:
+    await run_relay(listen, upstream, UPSTREAMS)

@@ -7,6 +7,7 @@ from typing import Any
 
 import turnout
 from benches.contender import Ends, Flight, Served
+from benches.fleet.plan import UPSTREAMS
 from benches.payloads import ECHO, HANG, RESULT, STEPS
 
 
@@ -113,8 +114,17 @@ async def serve() -> None:
 
 async def relay(listen: str, upstream: str) -> None:
     """Relay clients of the Unix socket at `listen` to the server at `upstream`, until cancelled."""
+    await _relay(listen, turnout.Upstream(turnout.unix(upstream), era=None))
+
+
+async def fleet(listen: str, upstream: str) -> None:
+    """The same over several connections, each client keeping to one."""
+    await _relay(listen, turnout.Upstream(turnout.unix(upstream), era=None, sharing="pooled", pool=UPSTREAMS))
+
+
+async def _relay(listen: str, upstream: turnout.Upstream) -> None:
     async with turnout.Router(limits={"max_inbound": 1 << 20}) as router:
-        passing = router.relay(turnout.Upstream(turnout.unix(upstream), era=None))
+        passing = router.relay(upstream)
         await passing.start()
         await router.serve(turnout.listen_unix(listen), passing.attach)
         await asyncio.Event().wait()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,7 +103,7 @@ def measure(row: Row, relays: Sequence[str], loop: str, rounds: int, seconds: fl
         ends: list[Endpoint] = []
         for name in relays:
             try:
-                end = relaying.Endpoint(None if name == "direct" else name, loop, str(path), 0, place)
+                end = _endpoint(name, loop, path)
             except (Missing, OSError) as why:
                 print(f"{row.name}: no {name} on {loop}: {why}", file=sys.stderr)
                 continue
@@ -113,6 +113,8 @@ def measure(row: Row, relays: Sequence[str], loop: str, rounds: int, seconds: fl
             for end in list(ends):
                 try:
                     values = sample(end, tools, plan)
+                    with closing(_endpoint(end.name, loop, path)) as fresh:
+                        values |= loops.run(_die(fresh, tools), "uvloop")
                 except (Missing, OSError) as why:
                     print(f"{row.name}: {end.name} on {loop} failed: {why}", file=sys.stderr)
                     ends.remove(end)
@@ -122,11 +124,15 @@ def measure(row: Row, relays: Sequence[str], loop: str, rounds: int, seconds: fl
 
 
 def sample(end: Endpoint, tools: Tools, plan: Plan) -> dict[str, float]:
-    """One run of a plan, and one death of all clients."""
+    """One run of a plan."""
     gc.collect()
     tools.take()
-    values = loops.run(_play(end, tools, plan), "uvloop")
-    return values | loops.run(_die(end, tools), "uvloop")
+    return loops.run(_play(end, tools, plan), "uvloop")
+
+
+def _endpoint(name: str, loop: str, tools: Path) -> Endpoint:
+    relay = None if name == "direct" else f"{name}.fleet"
+    return relaying.Endpoint(relay, loop, str(tools), 0, tools.parent)
 
 
 async def _play(end: Endpoint, tools: Tools, plan: Plan) -> dict[str, float]:
@@ -145,7 +151,7 @@ async def _play(end: Endpoint, tools: Tools, plan: Plan) -> dict[str, float]:
 
 
 async def _die(end: Endpoint, tools: Tools) -> dict[str, float]:
-    """10,000 calls in flight, of 256 clients that vanish at once: memory before, meanwhile and after."""
+    """10,000 calls in flight, of 256 clients that vanish at once, and the memory of a new process throughout."""
     fleet = Fleet(end.listen, Account())
     await fleet.connect()
     await asyncio.sleep(QUIET)

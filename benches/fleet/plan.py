@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 CLIENTS = 256
+UPSTREAMS = 10
+"""Connections that the clients share."""
 RATE = 1_000.0
 """Calls a second, whatever the answers do: nobody waits for one before asking the next."""
 SHORTER = 4.0

@@ -28,6 +28,7 @@ __all__ = [
     "Refused",
     "Relay",
     "Request",
+    "Routes",
     "Serving",
     "Unmatched",
     "Waiter",
@@ -231,8 +232,19 @@ class Record:
     def exit_code(self) -> int | None:
         """How the peer's process ended, negative for a signal."""
     @property
-    def upstream(self) -> Record | None:
-        """The leg towards the server, for a request that was relayed."""
+    def round(self) -> int:
+        """Which request it is of an exchange that takes several on its side, as its relay counts them; 1 for the first.
+
+        A legacy client's exchange with a modern server has a leg for each round. A modern client's with a legacy
+        server has a request of its own for each, and all of them name the one leg.
+        """
+    @property
+    def legs(self) -> list[Record]:
+        """The requests that a relayed one was passed on as, in their order; none for every other.
+
+        One, unless its list is merged (one for each upstream) or its server asks for input (one for each round, at
+        most 17). Legs are kept here only, not in the ring.
+        """
     def as_dict(self) -> dict[str, Any]:
         """Every field by its name, made of plain values."""
     def __eq__(self, other: object, /) -> bool: ...
@@ -420,8 +432,14 @@ class Request:
         """Retire the token of a request that was answered with a task: no progress from now on (PRG-21)."""
     def stopped(self) -> None:
         """Note that the handler stopped at its cancel."""
-    def adopt(self, call: Call) -> None:
-        """Cancel `call` when this request is cancelled."""
+    def adopt(self, call: Call, *, round: int | None = None) -> None:  # noqa: A002
+        """Make a call on another connection a leg of this request: it ends with it, and its record is kept with it.
+
+        Args:
+            call: what was sent for this request, just now or for a request before it that this one goes on from.
+            round: which of those requests this is, from 1; None where there is only one.
+
+        """
     def _begin(self) -> bool: ...
     def _over(self) -> None: ...
     @property
@@ -663,9 +681,21 @@ class Connection:
 
         """
     def follow_records(
-        self, follower: Callable[[list[Record]], object] | None, *, every: bool = False
+        self,
+        follower: Callable[[list[Record]], object] | None,
+        *,
+        every: bool = False,
+        wanted: Callable[[], bool] | None = None,
     ) -> None:
-        """Call `follower(records)` for requests that ended: cancelled ones, or `every` one; None stops it."""
+        """Call `follower(records)` for requests that ended.
+
+        Args:
+            follower: who is told; None for nobody any more.
+            every: whether it hears of every request, or of cancelled ones only.
+            wanted: asked once for several cancelled ones, before anything is made for the follower; False leaves
+                them out, None asks nobody.
+
+        """
     def set_timeouts(self, timeout: float | None, max_timeout: float | None) -> None:
         """The timeouts of requests that say nothing else, in seconds; None for none."""
     def filter(self, incoming: set[str], outgoing: set[str]) -> None:
@@ -708,8 +738,8 @@ class Flights:
         transport: what records call the transport.
         clock: where time comes from; None for the machine's monotonic clock.
         ledger: where finished records go; None for one of its own.
-        limits: limits by name, of which `max_outbound`, `max_inbound`, `max_id_bytes`, `max_text_bytes` and
-            `max_methods` count here; None, or a name left out, for the default.
+        limits: limits by name, of which `max_outbound`, `max_inbound`, `max_id_bytes`, `max_text_bytes`,
+            `max_pending_progress` and `max_methods` count here; None, or a name left out, for the default.
         takes_duplicates: whether a request of the peer's whose id is in flight is taken; the newest then is the
             one that the id names.
         progress_must_increase: whether progress that does not grow is dropped (PRG-07).
@@ -807,9 +837,21 @@ class Flights:
     def is_over(self) -> bool:
         """Whether it was ended."""
     def follow_records(
-        self, follower: Callable[[list[Record]], object] | None, *, every: bool = False
+        self,
+        follower: Callable[[list[Record]], object] | None,
+        *,
+        every: bool = False,
+        wanted: Callable[[], bool] | None = None,
     ) -> None:
-        """Call `follower(records)` for requests that ended: cancelled ones, or `every` one; None stops it."""
+        """Call `follower(records)` for requests that ended.
+
+        Args:
+            follower: who is told; None for nobody any more.
+            every: whether it hears of every request, or of cancelled ones only.
+            wanted: asked once for several cancelled ones, before anything is made for the follower; False leaves
+                them out, None asks nobody.
+
+        """
     def outbound(self) -> dict[int | str, Any]:
         """Give the slots of our requests in flight, by id, oldest first."""
     def inbound(self) -> dict[int | str, Any]:
@@ -825,6 +867,9 @@ class Flights:
     @property
     def max_inbound(self) -> int:
         """Most requests of the peer's at once."""
+    @property
+    def max_pending_progress(self) -> int:
+        """Most progress updates that wait for one callback."""
     @property
     def in_flight(self) -> tuple[int, int]:
         """Requests in flight: ours, the peer's."""
@@ -848,18 +893,22 @@ class Place:
     def is_private(self) -> bool:
         """Whether it serves one client only."""
 
+@final
+class Routes:
+    """Where the requests of some clients go."""
+
+    def __new__(cls, routes: list[tuple[str, str, bool, int | str]], fallback: int | str) -> Self: ...
+
 @disjoint_base
 class Relay:
     def __new__(
         cls,
         upstreams: list[tuple[str, float | None, float | None, bool]],
-        routes: list[tuple[str, str, bool, int | str]],
-        fallback: int | str,
         max_in_flight: int,
         *_arguments: Any,
         **_options: Any,
     ) -> Self: ...
-    def add_client(self, client: Connection, places: Sequence[Place]) -> None: ...
+    def add_client(self, client: Connection, routes: Routes, places: Sequence[Place]) -> None: ...
     def add_upstream(self, upstream: Connection, place: Place) -> None: ...
     def leave(self, connection: Connection) -> None: ...
     def watch(self, methods: list[str]) -> None: ...
@@ -877,6 +926,8 @@ class Relay:
         """Answer a request whose upstream is not there; False where it is over."""
     def close_admission(self) -> None:
         """Take no new requests of clients any more; what is in flight goes on."""
+    def retire(self, upstream: Connection) -> None:
+        """Close admission to a connection of an upstream, which may finish what it has."""
     def cancel_rest(self, upstream: Connection) -> None:
         """Cancel what is in flight to a connection of an upstream, and answer who asked for it."""
     @property

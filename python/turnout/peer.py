@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import orjson
 
@@ -17,13 +17,12 @@ from turnout.heartbeat import Heartbeat
 from turnout.records import escaped, in_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from typing_extensions import Self
 
     from turnout._native import Record
     from turnout.handlers import Event, Filter
-    from turnout.relay.rounds import Rounds
     from turnout.router import Router
     from turnout.transports.base import Transport
 
@@ -31,6 +30,11 @@ log = logging.getLogger("turnout")
 
 METHOD_NOT_FOUND = -32601
 INTERNAL_ERROR = -32603
+
+
+InputNeeded: TypeAlias = "Callable[[Request, Peer, bytes, bytes | None, int], Coroutine[Any, Any, None]]"
+"""Asks a client for what the server of its request needs: the request, the server's connection, what it answered, the
+state in that, and how often it was asked before."""
 
 
 class Peer(Connection):
@@ -57,7 +61,7 @@ class Peer(Connection):
         self.server_info: dict[str, Any] | None = None
         self.server_capabilities: dict[str, Any] = {}
         self.instructions: str | None = None
-        self.rounds: Rounds | None = None
+        self.on_input_needed: InputNeeded | None = None
         self.error: BaseException | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: Transport | None = None
@@ -212,9 +216,9 @@ class Peer(Connection):
 
     def _ask(self, request: Request, upstream: Peer, result: bytes, state: bytes | None, rounds: int) -> None:
         """Take a request of this client's whose server needs input first; the native part calls it."""
-        asking = self.rounds
-        assert asking is not None  # noqa: S101
-        self.start_handler(request, lambda taken: asking.go_on(taken, upstream, result, state, rounds), True)
+        ask = self.on_input_needed
+        assert ask is not None  # noqa: S101
+        self.start_handler(request, lambda taken: ask(taken, upstream, result, state, rounds), True)
 
     # ---- filters ----
 
@@ -262,8 +266,7 @@ class Peer(Connection):
         await asyncio.shield(self._closing)
 
     async def _close(self, drain: float) -> None:
-        if drain > 0 and not self.is_over:
-            await self._drain(drain)
+        await self.drain(drain)
         if not self.is_over:
             self.flush()
         running = self.handler_tasks()
@@ -276,13 +279,21 @@ class Peer(Connection):
             await self._transport.close()
         self._gone()
 
-    async def _drain(self, seconds: float) -> None:
+    async def drain(self, seconds: float) -> None:
+        """Wait until nothing is in flight any more, either way.
+
+        Args:
+            seconds: how long at most; 0 does not wait.
+
+        """
         ended = asyncio.Event()
 
         def take(records: list[Record]) -> None:
             self.router.records.take(records)
             in_loop(self._loop, ended.set)
 
+        if seconds <= 0:
+            return
         self.follow_records(take, every=True)
         with contextlib.suppress(asyncio.TimeoutError):
             async with _timeout(seconds):

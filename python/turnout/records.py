@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 from weakref import WeakSet
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from turnout._native import Ledger, Record
 
 cancel_log = logging.getLogger("turnout.cancel")
+_logs_cancels = partial(cancel_log.isEnabledFor, logging.INFO)
 
 _LOGGED_REASON = 200
 """Characters of a reason that reach a log line."""
@@ -142,8 +144,14 @@ class Writing:
 class Source(Protocol):
     """Where requests end: a connection, or the tables of one."""
 
-    def follow_records(self, follower: Callable[[list[Record]], object], *, every: bool = False) -> None:
-        """Call `follower` with the records of requests that ended: cancelled ones, or every one."""
+    def follow_records(
+        self,
+        follower: Callable[[list[Record]], object],
+        *,
+        every: bool = False,
+        wanted: Callable[[], bool] | None = None,
+    ) -> None:
+        """Call `follower` with the records of requests that ended: cancelled ones if wanted, or every one."""
 
 
 class Records:
@@ -239,7 +247,7 @@ class Records:
     def hear(self, source: Source) -> None:
         """Take what ends on `source` from now on; its ledger must be this one."""
         self._sources.add(source)
-        source.follow_records(self.take, every=bool(self._followers))
+        source.follow_records(self.take, every=bool(self._followers), wanted=_logs_cancels)
 
     def take(self, records: Iterable[Record]) -> None:
         """Take records that ended: one log line for each cancel, and word to every follower."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnout import opening
-from turnout._native import Clock, Ledger
+from turnout._native import LIMITS, Clock, Ledger
 from turnout.handlers import Handlers
 from turnout.peer import Peer
 from turnout.records import Records
@@ -93,6 +93,18 @@ class Router:
     def peers(self) -> tuple[Peer, ...]:
         """The connections that are open."""
         return tuple(self._peers)
+
+    def limit(self, name: str) -> int:
+        """The value of a limit: as it was given, or its default.
+
+        Args:
+            name: as in `turnout.LIMITS`.
+
+        Raises:
+            KeyError: no limit bears the name.
+
+        """
+        return (self.limits or {}).get(name, LIMITS[name])
 
     @property
     def threads(self) -> ThreadPoolExecutor:

@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from turnout._native import Ledger
-from turnout.mcp.installation import TESTED, install, uninstall
+from turnout.mcp.installation import install, uninstall
+from turnout.mcp.library import TESTED
 from turnout.records import Records
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from mcp import Client as TheirClient
 
 import turnout.mcp
-from turnout.mcp.native import NativeDispatcher, SessionPeer, check_library
+from turnout.mcp import inside
+from turnout.mcp.library import check_library
+from turnout.mcp.native import NativeDispatcher, SessionPeer
 from turnout.router import Router
 from turnout.transports import stdio, tcp, unix
 from turnout.transports.base import is_target
@@ -61,7 +62,7 @@ async def open_dispatcher(
             await peer.close()
 
 
-class Client(TheirClient):
+class Client(inside.Client):
     """The SDK's `Client`, which also takes what turnout can connect to.
 
     Args:

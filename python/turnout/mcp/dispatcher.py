@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, cast
 import anyio
 import anyio.lowlevel
 from mcp.shared import dispatcher as sdk
-from mcp.shared._compat import resync_tracer
 from mcp.shared.dispatcher import run_notify_intercept
 from mcp.shared.jsonrpc_dispatcher import (
     JSONRPCDispatcher,
@@ -40,6 +39,7 @@ from turnout._native import Flights
 from turnout.errors import LimitExceeded
 from turnout.mcp.context import Context
 from turnout.mcp.handling import Handling
+from turnout.mcp.inside import resync_tracer
 from turnout.mcp.library import on_asyncio
 from turnout.mcp.streams import Reader
 
@@ -86,8 +86,8 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
             result, ids are compared by type and value, and a request whose id is in flight is refused. False
             does as the SDK.
         name: what records call the other end; None for `streams-1`, `streams-2` and so on.
-        limits: `max_outbound`, `max_inbound`, `max_id_bytes` and `max_text_bytes` by name; None, or a name left
-            out, for the default.
+        limits: `max_outbound`, `max_inbound`, `max_id_bytes`, `max_text_bytes` and `max_pending_progress` by name;
+            None, or a name left out, for the default.
         records: where finished records go; None for `turnout.mcp.records`.
 
     """

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mcp.server.connection import Connection, NotifyOnlyOutbound
-from mcp.server.runner import (
-    ServerRunner,
-    _has_modern_envelope,
-    _initialize_after_modern_data,
-    _NoServerRequestsDispatchContext,
-    aclose_shielded,
-    modern_error_data,
-    serve_one,
-)
 from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import InboundLadderRejection, classify_inbound_request
 from mcp_types import INVALID_REQUEST, UNSUPPORTED_PROTOCOL_VERSION
 from mcp_types.version import LATEST_MODERN_VERSION
 from pydantic import ValidationError
+
+from turnout.mcp.inside import (
+    Connection,
+    NoServerRequests,
+    NotifyOnlyOutbound,
+    ServerRunner,
+    aclose_shielded,
+    has_modern_envelope,
+    initialize_after_modern_data,
+    modern_error_data,
+    serve_one,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,7 +69,7 @@ class Eras:
         self, dctx: DispatchContext[TransportContext], method: str, params: Params
     ) -> dict[str, Any]:
         """Handle a request."""
-        enveloped = method != "initialize" and _has_modern_envelope(params)
+        enveloped = method != "initialize" and has_modern_envelope(params)
         if self._is_modern is None:
             self._is_modern = enveloped
             early, self._early = self._early, []
@@ -89,7 +91,7 @@ class Eras:
             raise MCPError(
                 UNSUPPORTED_PROTOCOL_VERSION,
                 "this connection speaks the 2026-07-28 revision, which has no initialize",
-                _initialize_after_modern_data(params),
+                initialize_after_modern_data(params),
             )
         route = classify_inbound_request({"method": method, "params": params})
         if isinstance(route, InboundLadderRejection):
@@ -100,7 +102,7 @@ class Eras:
         try:
             return await serve_one(
                 self._server,
-                _NoServerRequestsDispatchContext(dctx),
+                NoServerRequests(dctx),
                 method,
                 params,
                 connection=connection,
@@ -123,7 +125,7 @@ class Eras:
             connection = Connection.from_envelope(LATEST_MODERN_VERSION, None, None, outbound=self._outbound)
             runner = ServerRunner(self._server, connection, self._state)
             try:
-                await runner.on_notify(_NoServerRequestsDispatchContext(dctx), method, params)
+                await runner.on_notify(NoServerRequests(dctx), method, params)
             finally:
                 await aclose_shielded(connection)
         else:

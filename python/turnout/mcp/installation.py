@@ -8,15 +8,12 @@ import warnings
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from turnout.mcp.library import on_asyncio
+from turnout.mcp.library import TESTED, on_asyncio
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 log = logging.getLogger("turnout.mcp")
-
-# Versions of the SDK whose own tests pass on our dispatcher (`make test-sdk`).
-TESTED = ("2.3.0",)
 
 _installed = False
 _told = False

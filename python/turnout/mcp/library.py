@@ -1,8 +1,13 @@
-"""Which asynchronous library runs here: the SDK knows two, turnout's dispatcher one."""
+"""What runs here: the SDK of which version, and which of the two asynchronous libraries that it knows."""
 
 from __future__ import annotations
 
 import asyncio
+import warnings
+from importlib.metadata import version
+
+# Versions of the SDK whose own tests pass on our dispatcher (`make test-sdk`).
+TESTED = ("2.3.0",)
 
 
 def on_asyncio() -> bool:
@@ -12,3 +17,22 @@ def on_asyncio() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def check_library() -> None:
+    """Refuse to start where turnout's transports cannot run, and warn where nobody has tried.
+
+    Raises:
+        RuntimeError: the event loop is not asyncio's.
+
+    """
+    if (found := version("mcp")) not in TESTED:
+        warnings.warn(
+            f"turnout.mcp is tested with mcp {', '.join(TESTED)}, not with {found}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    if not on_asyncio():
+        raise RuntimeError(
+            "turnout's transports run on asyncio; on trio use the SDK's stdio_client and stdio_server"
+        )

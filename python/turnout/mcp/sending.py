@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import anyio.lowlevel
-from mcp.shared._request_clock import _clock as current_clock
 from mcp.shared.dispatcher import coerce_request_id
 from mcp.shared.exceptions import MCPError
-from mcp.shared.jsonrpc_dispatcher import _plan_outbound
 from mcp.shared.message import SessionMessage
 from mcp_types import (
     CONNECTION_CLOSED,
@@ -26,6 +24,7 @@ from mcp_types import (
 from turnout.mcp import tracing
 from turnout.mcp.clock import Clock
 from turnout.mcp.errors import Lost, TimedOut
+from turnout.mcp.inside import current_clock, plan_outbound
 from turnout.mcp.streams import Writer
 from turnout.mcp.waiting import Waiting
 
@@ -45,7 +44,7 @@ logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
 ABANDON_WRITE_TIMEOUT = 5.0
 GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError)
 
-PLAIN = _plan_outbound(None, None)
+PLAIN = plan_outbound(None, None)
 
 
 class Expired(TimeoutError):
@@ -66,6 +65,7 @@ class Sender:
         self._flights = flights
         self._writer = Writer(write_stream)
         self._strict = strict
+        self._most_updates = flights.max_pending_progress
         self._running = False
         self._closed = False
 
@@ -98,9 +98,9 @@ class Sender:
         opts = opts or {}
         sent = dict(params) if params else {}
         meta = dict(sent.get("_meta") or {})
-        plan = _plan_outbound(_related_request_id, opts) if opts or _related_request_id is not None else PLAIN
+        plan = plan_outbound(_related_request_id, opts) if opts or _related_request_id is not None else PLAIN
         loop = asyncio.get_running_loop()
-        waiting = Waiting(loop, opts.get("on_progress"), late_updates=not self._strict)
+        waiting = Waiting(loop, opts.get("on_progress"), self._most_updates, late_updates=not self._strict)
         chosen = opts.get("request_id")
         key = self._open(method, waiting, chosen)
         request_id = key if chosen is None else chosen
@@ -216,7 +216,7 @@ class Sender:
         )
         await anyio.lowlevel.checkpoint_if_cancelled()
         try:
-            await self._writer.send(SessionMessage(message, _plan_outbound(related, opts).metadata))
+            await self._writer.send(SessionMessage(message, plan_outbound(related, opts).metadata))
         except GONE:
             logger.debug("dropped %s: write stream closed", method)
             return False

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
+from mcp.server.lowlevel import Server
 
 from turnout.mcp.connecting import own_router
 from turnout.mcp.eras import Eras
-from turnout.mcp.native import NativeDispatcher, SessionPeer, check_library
+from turnout.mcp.library import check_library
+from turnout.mcp.native import NativeDispatcher, SessionPeer
 from turnout.records import escaped
 from turnout.transports import listen_tcp, listen_unix, own_stdio
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
     from mcp.server import MCPServer
-    from mcp.server.lowlevel import Server
 
     from turnout.router import Router
     from turnout.transports.base import Link, Listener, Target, Transport
@@ -45,6 +46,7 @@ async def serve_stdio(
     Raises:
         RuntimeError: the event loop is not asyncio's, or this process already speaks over its own streams.
         OSError: standard input or output is closed.
+        TypeError: `server` is none of these.
 
     """
     await serve_target(server, own_stdio(), router=router, raise_exceptions=raise_exceptions)
@@ -72,6 +74,7 @@ async def serve_unix(
     Raises:
         OSError: the path cannot be listened on.
         RuntimeError: the event loop is not asyncio's.
+        TypeError: `server` is none of these.
 
     """
     await serve_listener(
@@ -105,6 +108,7 @@ async def serve_tcp(
     Raises:
         OSError: the address cannot be listened on.
         RuntimeError: the event loop is not asyncio's.
+        TypeError: `server` is none of these.
 
     """
     await serve_listener(
@@ -204,6 +208,9 @@ class _Serving:
 
 def _low_level(server: Server[Any] | MCPServer) -> Server[Any]:
     """The SDK's `Server` in an `MCPServer` or in FastMCP's server."""
+    low: object = server
     for name in ("_lowlevel_server", "_mcp_server"):
-        server = getattr(server, name, server)
-    return cast("Server[Any]", server)
+        low = getattr(low, name, low)
+    if not isinstance(low, Server):
+        raise TypeError(f"{type(server).__name__} is no Server or MCPServer of the SDK's, nor FastMCP's")
+    return low

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from mcp.shared._context_streams import ContextReceiveStream, ContextSendStream
+
+from turnout.mcp.inside import ContextReceiveStream, ContextSendStream
 
 if TYPE_CHECKING:
     from mcp.shared._stream_protocols import ReadStream, WriteStream
@@ -86,7 +87,7 @@ class Writer:
         inner: Any = stream
         self._with_context = type(inner) is ContextSendStream
         if self._with_context:
-            inner = inner._inner  # noqa: SLF001
+            inner = getattr(inner, "_inner", None)
         known = type(inner) is MemoryObjectSendStream
         self._inner: Any = inner if known else None
         self._queue: Any = inner._state.waiting_senders if known and _has_queues(inner) else None  # noqa: SLF001
@@ -143,7 +144,7 @@ class Reader:
         inner: Any = stream
         self._with_context = type(inner) is ContextReceiveStream
         if self._with_context:
-            inner = inner._inner  # noqa: SLF001
+            inner = getattr(inner, "_inner", None)
         known = type(inner) is MemoryObjectReceiveStream
         self._inner: Any = inner if known else None
         self._queue: Any = inner._state.waiting_receivers if known and _has_queues(inner) else None  # noqa: SLF001

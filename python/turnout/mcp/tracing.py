@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from mcp.shared import _otel
 from opentelemetry import context, trace
 from opentelemetry.trace import SpanKind, StatusCode
+
+from turnout.mcp.inside import otel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,14 +48,14 @@ def _span(method: str, request_id: RequestId | None, target: object, meta: dict[
     attributes = {"mcp.method.name": method}
     if request_id is not None:
         attributes["jsonrpc.request.id"] = str(request_id)
-    with _otel.otel_span(name, kind=SpanKind.CLIENT, attributes=attributes) as span:
-        _otel.inject_trace_context(meta)
+    with otel.otel_span(name, kind=SpanKind.CLIENT, attributes=attributes) as span:
+        otel.inject_trace_context(meta)
         yield span
 
 
 def nobody_traces() -> bool:
     """Whether a span would record nothing and there is no context to pass on; asked anew at every request."""
-    tracer: object = _otel._tracer  # noqa: SLF001
+    tracer: object = getattr(otel, "_tracer", None)
     if isinstance(tracer, trace.ProxyTracer):
         tracer = tracer._tracer  # noqa: SLF001
     return type(tracer) is trace.NoOpTracer and not context.get_current()

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
 
-QUEUED_UPDATES = 256
 CALLBACK_GRACE = 1.0
 
 End: TypeAlias = "dict[str, Any] | ErrorData | Exception"
@@ -28,12 +27,13 @@ class Waiting:
 
     Its end is told through `future`: the result, the peer's error, or an exception of our own. Progress is
     handed to the callback one update after the other, in order and before the answer (X-06). Of a callback
-    that falls behind by more than `QUEUED_UPDATES`, the newest update is kept (PRG-16); the answer waits for
+    that falls behind by more than `most` updates, the newest is kept (PRG-16); the answer waits for
     it for `CALLBACK_GRACE` seconds.
 
     Args:
         loop: where the caller waits.
         on_progress: the caller's callback; None for none.
+        most: updates that may wait for it, by the limit `max_pending_progress`.
         late_updates: whether a callback that took longer is still called with what came before the answer.
 
     """
@@ -44,6 +44,7 @@ class Waiting:
         "_grace",
         "_late_updates",
         "_loop",
+        "_most",
         "_updates",
         "clock",
         "future",
@@ -51,12 +52,18 @@ class Waiting:
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, on_progress: ProgressFnT | None, *, late_updates: bool
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_progress: ProgressFnT | None,
+        most: int,
+        *,
+        late_updates: bool,
     ) -> None:
         self.future: asyncio.Future[End] = loop.create_future()
         self.on_progress = on_progress
         self.clock: Clock | None = None
         self._loop = loop
+        self._most = most
         self._late_updates = late_updates
         self._busy = False
         self._end: End | None = None
@@ -86,7 +93,7 @@ class Waiting:
         """Queue an update; True where `deliver` has to be started for it."""
         if self._updates is None:
             self._updates = deque()
-        elif len(self._updates) >= QUEUED_UPDATES:
+        elif len(self._updates) >= self._most:
             self._updates.pop()
         self._updates.append((progress, total, message))
         started, self._busy = self._busy, True

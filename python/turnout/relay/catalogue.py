@@ -6,23 +6,21 @@ import asyncio
 import base64
 import binascii
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from turnout import opening
-from turnout.errors import CallTimedOut, Error, LimitExceeded, RemoteError, RequestError
+from turnout.errors import CallCancelled, Error, LimitExceeded, RemoteError, RequestError
 from turnout.handlers import members_of
+from turnout.relay.names import COMPLETED, KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from turnout._native import Request
     from turnout.peer import Peer
+    from turnout.relay.names import Kind
     from turnout.relay.place import Place
     from turnout.relay.relay import Relay
-    from turnout.relay.routes import Route
 
 log = logging.getLogger("turnout")
 
@@ -31,109 +29,6 @@ INTERNAL_ERROR = -32603
 
 MISSING = "turnout/missing"
 """The member of a merged list's `_meta` that says whose part is missing, and why."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of thing that servers list.
-
-    Args:
-        capability: what a server says that it has of it.
-        list: the method that lists.
-        member: where the items stand in the result.
-        key: what an item is called by.
-        use: the method that uses an item: its routes say where a name leads.
-
-    """
-
-    capability: str
-    list: str
-    member: str
-    key: str
-    use: str
-
-    @property
-    def changed(self) -> str:
-        """The notification that the list is another one now."""
-        return f"notifications/{self.capability}/list_changed"
-
-
-KINDS = (
-    Kind("tools", "tools/list", "tools", "name", "tools/call"),
-    Kind("prompts", "prompts/list", "prompts", "name", "prompts/get"),
-    Kind("resources", "resources/list", "resources", "uri", "resources/read"),
-    Kind("resources", "resources/templates/list", "resourceTemplates", "uriTemplate", "resources/read"),
-)
-
-
-COMPLETE = "completion/complete"
-
-COMPLETED = {"ref/prompt": "prompts/get", "ref/resource": "resources/read"}
-"""What uses the thing that a completion refers to."""
-
-
-class Names:
-    """Where the names of one kind lead, by the routes of the method that uses them.
-
-    Args:
-        routes: the routes of that method, most exact first.
-        whole: the position of the upstream that takes every other name, `"host"` where a handler decides, or
-            `"nowhere"`.
-
-    """
-
-    def __init__(self, routes: Iterable[tuple[str, bool, int]], whole: int | str) -> None:
-        self._routes = sorted(routes, key=lambda route: -len(route[0]))
-        self._whole = whole
-
-    @property
-    def sole(self) -> int | None:
-        """The one upstream that every name leads to, as it is; None where there are several, or none."""
-        return self._whole if isinstance(self._whole, int) and not self._routes else None
-
-    @property
-    def is_nowhere(self) -> bool:
-        """True where no name leads anywhere."""
-        return self._whole == "nowhere" and not self._routes
-
-    def positions(self, upstreams: int) -> list[int]:
-        """The upstreams that any name leads to."""
-        if self._whole == "host":
-            return list(range(upstreams))
-        known = {position for *_, position in self._routes}
-        return sorted(known | ({self._whole} if isinstance(self._whole, int) else set()))
-
-    def of(self, position: int, name: str) -> list[str]:
-        """What clients call what the upstream at `position` calls `name`; none where nothing leads there."""
-        made = [
-            prefix + name if strips else name
-            for prefix, strips, goal in self._routes
-            if goal == position and (strips or name.startswith(prefix))
-        ]
-        if self._whole in (position, "host"):
-            made.append(name)
-        return [called for called in dict.fromkeys(made) if self.leads(called) in ((position, name), None)]
-
-    def leads(self, called: str) -> tuple[int, str] | None:
-        """Which upstream a name leads to, and what that one calls it; None where a handler or nobody says."""
-        for prefix, strips, goal in self._routes:
-            if called.startswith(prefix):
-                return goal, called[len(prefix) :] if strips else called
-        return (self._whole, called) if isinstance(self._whole, int) else None
-
-
-def names_of(routes: Sequence[Route], positions: dict[str, int], local: Iterable[str], use: str) -> Names:
-    """Where names lead by the routes of the method `use`."""
-    mine = [route for route in routes if route.method == use]
-    whole: int | str = 0 if len(positions) == 1 else "nowhere"
-    for route in [*(route for route in routes if route.method is None), *mine]:
-        if not route.prefix:
-            whole = positions[route.upstream]
-    if use in local and not any(not route.prefix for route in mine):
-        whole = "host"
-    return Names(
-        [(route.prefix, route.strip, positions[route.upstream]) for route in mine if route.prefix], whole
-    )
 
 
 class Catalogue:
@@ -146,22 +41,12 @@ class Catalogue:
 
     Args:
         relay: whose it is.
-        merged: the methods that list what several upstreams have.
-        names: where the names of each kind lead, by the method that uses them.
 
     """
 
-    def __init__(self, relay: Relay, merged: Iterable[str], names: dict[str, Names]) -> None:
+    def __init__(self, relay: Relay) -> None:
         self._relay = relay
-        self._names = names
-        merged = set(merged)
-        self.kinds = [kind for kind in KINDS if kind.list in merged]
-        """The kinds whose lists are merged."""
         self._partial: dict[tuple[Peer, str], set[int]] = {}
-
-    def leads(self, use: str, name: Any) -> tuple[int, str] | None:
-        """Which upstream a name leads to where `use` uses it, and what that one calls it; None where no route says."""
-        return self._names[use].leads(name) if isinstance(name, str) else None
 
     async def complete(self, request: Request) -> None:
         """Send a completion to where the prompt or the resource is that it refers to.
@@ -176,35 +61,39 @@ class Catalogue:
         if not isinstance(kind, str) or kind not in COMPLETED:
             raise RequestError(opening.INVALID_PARAMS, f"a completion refers to {' or '.join(COMPLETED)}")
         key = "name" if kind == "ref/prompt" else "uri"
-        leads = self.leads(COMPLETED[kind], ref.get(key))
+        leads = self._relay.plan_of(request.peer).leads(COMPLETED[kind], ref.get(key))
         if leads is None:
             raise RequestError(opening.INVALID_PARAMS, f"no server has what the completion's {key} refers to")
         position, name = leads
         changed = None if name == ref[key] else {**params, "ref": {**ref, key: name}}
         await self._relay.forward(request, self._relay.upstreams[position].label, changed)
 
-    async def answer(self, request: Request) -> dict[str, Any]:
+    async def answer(self, request: Request) -> dict[str, Any] | None:
         """Answer a request for a merged list.
 
         Raises:
             RequestError: the cursor is none of ours, or no upstream answered.
 
         """
+        if self._relay.is_closing:
+            self._relay.refuse(request)
+            return None
         [kind] = [kind for kind in KINDS if kind.list == request.method]
         params = dict(members_of(request.params))
-        cursors = self._cursors(params.pop("cursor", None), kind)
+        cursors = self._cursors(request.peer, params.pop("cursor", None), kind)
         if "_meta" in params:
             meta = members_of(params["_meta"])
             params["_meta"] = {key: at for key, at in meta.items() if key != "progressToken"}
-        pages = await asyncio.gather(
-            *(self._page(request, kind, position, params, cursor) for position, cursor in cursors.items())
-        )
-        return self._merged(request.peer, kind, dict(zip(cursors, pages, strict=True)))
+        with self._relay.underway.during(request):
+            pages = await asyncio.gather(
+                *(self._page(request, kind, position, params, cursor) for position, cursor in cursors.items())
+            )
+        return self._merged(request, kind, dict(zip(cursors, pages, strict=True)))
 
     def opened(self, place: Place) -> None:
         """Tell those whose list lacked an upstream that it is there now."""
         for (peer, changed), missing in list(self._partial.items()):
-            if place.position in missing and self._relay.place(place.position, peer) is place:
+            if place.position in missing and self._relay.holds(peer, place):
                 del self._partial[peer, changed]
                 self._relay.tell(peer, changed)
 
@@ -212,45 +101,38 @@ class Catalogue:
         """Forget a client that is gone."""
         self._partial = {at: missing for at, missing in self._partial.items() if at[0] is not client}
 
-    def offer(self, capabilities: dict[str, Any]) -> None:
-        """Say of the merged kinds that their lists may change: an upstream may go, and come again."""
-        for kind in self.kinds:
-            if isinstance(capabilities.get(kind.capability), dict):
-                capabilities[kind.capability] = {**capabilities[kind.capability], "listChanged": True}
-
     async def _page(
         self, request: Request, kind: Kind, position: int, params: dict[str, Any], cursor: str | None
     ) -> dict[str, Any] | Error | OSError | None:
         """One page of one upstream; the error that was met instead; None where it has nothing of the kind."""
-        upstream = self._relay.upstreams[position]
+        if cursor is not None:
+            params = {**params, "cursor": cursor}
         try:
-            return await asyncio.wait_for(
-                self._ask(
-                    request, kind, position, params if cursor is None else {**params, "cursor": cursor}
-                ),
-                upstream.list_timeout,
-            )
-        except asyncio.TimeoutError:
-            error: Error | OSError = CallTimedOut(
-                f"{upstream.label} did not list within {upstream.list_timeout} s"
-            )
-        except (OSError, Error) as met:
-            error = met
-            if isinstance(met, RemoteError) and met.code == METHOD_NOT_FOUND:
+            return await self._ask(request, kind, position, params)
+        except (OSError, Error) as error:
+            if isinstance(error, RemoteError) and error.code == METHOD_NOT_FOUND:
                 return None
-        log.warning("%s: the part of the upstream %s is missing: %s", kind.list, upstream.label, error)
-        return error
+            label = self._relay.upstreams[position].label
+            log.warning("%s: the part of the upstream %s is missing: %s", kind.list, label, error)
+            return error
 
     async def _ask(
         self, request: Request, kind: Kind, position: int, params: dict[str, Any]
     ) -> dict[str, Any] | None:
         place = self._relay.place(position, request.peer)
-        peer = await place.wait(patiently=False)
+        upstream = place.upstream
+        loop = asyncio.get_running_loop()
+        until = loop.time() + upstream.list_timeout
+        peer = await place.wait_briefly()
         if peer.server_capabilities and kind.capability not in peer.server_capabilities:
             return None
-        upstream = place.upstream
+        left = max(until - loop.time(), 0.001)
         call = peer.send(
-            kind.list, params, timeout=upstream.timeout, max_timeout=upstream.max_timeout, progress=False
+            kind.list,
+            params,
+            timeout=upstream.timeout,
+            max_timeout=left if upstream.max_timeout is None else min(left, upstream.max_timeout),
+            progress=False,
         )
         request.adopt(call)
         result = await call
@@ -259,13 +141,14 @@ class Catalogue:
         return result
 
     def _merged(
-        self, client: Peer, kind: Kind, pages: dict[int, dict[str, Any] | Error | OSError | None]
+        self, request: Request, kind: Kind, pages: dict[int, dict[str, Any] | Error | OSError | None]
     ) -> dict[str, Any]:
+        client = request.peer
         listed = {position: page for position, page in pages.items() if isinstance(page, dict)}
         failed = {position: page for position, page in pages.items() if isinstance(page, (Error, OSError))}
         if failed and not any(page is None or isinstance(page, dict) for page in pages.values()):
-            raise self._refusal(failed)
-        names = self._names[kind.use]
+            raise self._refusal(request, failed)
+        names = self._relay.plan_of(client).names[kind.use]
         items: dict[str, Any] = {}
         for position, page in listed.items():
             for item in page[kind.member]:
@@ -293,17 +176,18 @@ class Catalogue:
             result.update(_freshness(list(listed.values()), is_whole=not failed))
         return result
 
-    def _refusal(self, failed: dict[int, Error | OSError]) -> RequestError:
+    def _refusal(self, request: Request, failed: dict[int, Error | OSError]) -> RequestError:
         errors = list(failed.values())
         if len(errors) == 1 and isinstance(errors[0], RequestError):
             return errors[0]
         labels = [self._relay.upstreams[position].label for position in failed]
-        data = {"reason": _reason(errors[0]), "sent": False, "upstream": ", ".join(labels)}
+        sent = any(leg.written is not None for leg in request.record.legs)
+        data = {"reason": _reason(errors[0]), "sent": sent, "upstream": ", ".join(labels)}
         return RequestError(INTERNAL_ERROR, "no server answered with its list", data)
 
-    def _cursors(self, cursor: Any, kind: Kind) -> dict[int, str | None]:
+    def _cursors(self, client: Peer, cursor: Any, kind: Kind) -> dict[int, str | None]:
         """Which upstreams to ask, and from where each goes on."""
-        positions = self._names[kind.use].positions(len(self._relay.upstreams))
+        positions = self._relay.plan_of(client).lists(kind)
         if cursor is None:
             return dict.fromkeys(positions)
         labels = {self._relay.upstreams[position].label: position for position in positions}
@@ -348,6 +232,8 @@ def _reason(error: Error | OSError) -> str:
         return "error"
     if isinstance(error, LimitExceeded):
         return "overloaded"
+    if isinstance(error, CallCancelled):
+        return "closed"
     return "timeout" if isinstance(error, TimeoutError) else "upstream_closed"
 
 
@@ -362,4 +248,4 @@ def _freshness(pages: list[dict[str, Any]], *, is_whole: bool) -> dict[str, Any]
     }
 
 
-__all__ = ["COMPLETE", "COMPLETED", "KINDS", "MISSING", "Catalogue", "Kind", "Names", "names_of", "together"]
+__all__ = ["MISSING", "Catalogue", "together"]

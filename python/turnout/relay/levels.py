@@ -53,9 +53,9 @@ class Levels:
                 opening.INVALID_PARAMS, f"there is no such log level; there are {', '.join(LEVELS)}"
             )
         client, relay = request.peer, self._relay
-        places = [relay.place(position, client) for position in range(len(relay.upstreams))]
+        places = relay.places_of(client)
         if len(places) == 1 and places[0].is_private:
-            await relay.forward(request, relay.upstreams[0].label)
+            await relay.forward(request, places[0].upstream.label)
             return None
         self._by_client[client] = LEVELS.index(level)
         for place in places:
@@ -73,19 +73,20 @@ class Levels:
         """Take note that a client is gone, which may leave only less verbose ones."""
         if self._by_client.pop(client, None) is None:
             return
-        for position, upstream in enumerate(self._relay.upstreams):
-            place = self._relay.place(position, client)
+        for place in self._relay.places_of(client):
             level = self._of(place)
-            if upstream.shares_log and not place.is_private and place.peer is not None and level is not None:
+            if (
+                place.upstream.shares_log
+                and not place.is_private
+                and place.peer is not None
+                and level is not None
+            ):
                 self._relay.attempt(self._set(place, place.peer, level))
 
     def _of(self, place: Place) -> str | None:
         """The most verbose level that a client of the place asked for."""
-        asked = [level for client, level in self._by_client.items() if self._shares(client, place)]
+        asked = [level for client, level in self._by_client.items() if self._relay.holds(client, place)]
         return LEVELS[min(asked)] if asked else None
-
-    def _shares(self, client: Peer, place: Place) -> bool:
-        return self._relay.place(place.position, client) is place
 
     async def _set(self, place: Place, peer: Peer, level: str | None) -> None:
         if level is None or peer.revision == opening.MODERN or "logging" not in peer.server_capabilities:
@@ -101,7 +102,7 @@ class Levels:
         if level not in LEVELS:
             return
         for client, least in list(self._by_client.items()):
-            if LEVELS.index(level) >= least and self._shares(client, place):
+            if LEVELS.index(level) >= least and self._relay.holds(client, place):
                 with contextlib.suppress(Error):
                     client.notify(MESSAGE, params)
 

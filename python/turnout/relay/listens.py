@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from turnout.relay.relay import Relay
     from turnout.relay.subscriptions import Subscriptions
 
-MOST_RESOURCES = 1024
-"""How many resources one listen may be about."""
-
 
 class Listen:
     """One listen of a modern client.
@@ -86,16 +83,16 @@ class Listens:
         if client.revision != opening.MODERN:
             raise RequestError(-32601, "Method not found", {"method": request.method})
         wanted = members_of(members_of(request.params).get("notifications"))
-        if len(relay.upstreams) == 1:
+        places = relay.places_of(client)
+        if len(places) == 1:
             with contextlib.suppress(OSError, Error):
-                if (await relay.place(0, client).wait()).revision == opening.MODERN:
-                    await relay.forward(request, relay.upstreams[0].label)
+                if (await places[0].wait()).revision == opening.MODERN:
+                    await relay.forward(request, places[0].upstream.label)
                     return
         resources = wanted.get("resourceSubscriptions") or []
-        if not isinstance(resources, list) or len(resources) > MOST_RESOURCES:
-            raise RequestError(
-                opening.INVALID_PARAMS, f"one listen is about at most {MOST_RESOURCES} resources"
-            )
+        if not isinstance(resources, list):
+            raise RequestError(opening.INVALID_PARAMS, "resourceSubscriptions is a list of URIs")
+        self._subscriptions.check("max_subscriptions", len(resources))
         listen = Listen(request)
         lists = self._by_client.setdefault(client, {}).setdefault(listen, [])
         try:
@@ -117,9 +114,8 @@ class Listens:
 
     async def _follow_list(self, request: Request, listen: Listen, method: str) -> bool:
         """Follow a list on every upstream that tells of it; the relay itself tells of merged ones."""
-        follows = self._relay.merges(method)
-        for position in range(len(self._relay.upstreams)):
-            place = self._relay.place(position, request.peer)
+        follows = self._relay.plan_of(request.peer).merges(method)
+        for place in self._relay.places_of(request.peer):
             with contextlib.suppress(OSError, Error):
                 peer = await place.wait(patiently=False)
                 if method in lists_of(peer.server_capabilities):
@@ -128,7 +124,7 @@ class Listens:
         return follows
 
     async def _follow_resource(self, request: Request, listen: Listen, uri: Any) -> bool:
-        leads = self._relay.leads(uri)
+        leads = self._relay.plan_of(request.peer).leads("resources/read", uri)
         if leads is None:
             return False
         position, name = leads

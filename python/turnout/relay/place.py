@@ -57,10 +57,27 @@ class Place(_native.Place):
         """
         if self.peer is not None and self.peer.is_open:
             return self.peer
-        if self._starter is None:
-            self._starter = self.relay.router.spawn(self._start())
-            self._starter.add_done_callback(self._done)
-        return await asyncio.shield(self._starter)
+        return await self._make()
+
+    async def renew(self, drain: float) -> None:
+        """Make another connection, which takes what is new, and close the one before it when that is done.
+
+        Args:
+            drain: seconds in which requests in flight on the one before may still end by themselves.
+
+        Raises:
+            OSError: it could not be started or reached; the one that stands is left alone.
+            OpeningFailed: it was reached but could not be opened, likewise.
+
+        """
+        before = self.peer
+        await self._make()
+        if before is not None and before is not self.peer:
+            self.relay.retire(before)
+            self.relay.subscriptions.retired(before)
+            await before.drain(drain)
+            self.relay.cancel_rest(before)
+            await before.close()
 
     async def wait(self, *, patiently: bool = True) -> Peer:
         """The connection; made if it is not there, waited for if somebody makes it.
@@ -105,12 +122,15 @@ class Place(_native.Place):
         self._closed = True
         if self._starter is not None:
             self._starter.cancel()
-        if self.peer is not None and not self._is_ready_made:
+        if self.peer is not None and not self.upstream.is_connected:
             await self.peer.close()
 
-    @property
-    def _is_ready_made(self) -> bool:
-        return not is_target(self.upstream.target) and not callable(self.upstream.target)
+    async def _make(self) -> Peer:
+        """Make a connection; whoever wants one meanwhile waits for the same."""
+        if self._starter is None:
+            self._starter = self.relay.router.spawn(self._start())
+            self._starter.add_done_callback(self._done)
+        return await asyncio.shield(self._starter)
 
     def _done(self, starter: asyncio.Task[Peer]) -> None:
         self._starter = None
@@ -122,7 +142,7 @@ class Place(_native.Place):
             raise PeerLost(f"{self.upstream.label} is closed")
         target = self.upstream.target
         router = self.relay.router
-        if self._is_ready_made:
+        if self.upstream.is_connected:
             peer: Peer = target  # type: ignore[assignment]
             if self.epoch > 0 or not peer.is_open:
                 raise PeerLost(f"{self.upstream.label} is gone")
@@ -148,7 +168,7 @@ class Place(_native.Place):
         await peer.wait_lost()
         self.relay.leave(peer)
         restart = self.upstream.restart
-        if restart is None or self._is_ready_made:
+        if restart is None or self.upstream.is_connected or self.peer is not peer:
             return
         if loop.time() - opened >= restart.healthy:
             self._pause = 0.0

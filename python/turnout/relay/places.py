@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from turnout.relay.place import Place
@@ -47,6 +48,25 @@ class Places:
             self._clients[key] = set()
         self._clients[key].add(client)
         return self._held[key]
+
+    async def renew(self, drain: float) -> None:
+        """Replace every connection that was made.
+
+        Args:
+            drain: as for `Place.renew`.
+
+        Raises:
+            ValueError: there is but one connection, which was given as it is.
+            OSError: as for `Place.renew`.
+            OpeningFailed: likewise.
+
+        """
+        if self._upstream.is_connected:
+            raise ValueError(f"{self._upstream.label} is one connection, and cannot be made again")
+        made = [place.renew(drain) for place in self if place.peer is not None]
+        for outcome in await asyncio.gather(*made, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def leave(self, client: Peer) -> None:
         """Take note that a client has left."""

@@ -1,4 +1,4 @@
-"""The relay itself: its clients, its upstreams, and what of its requests Python answers."""
+"""The relay itself: who comes and goes, and which of the requests Python answers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Any
 from turnout import _native, opening
 from turnout.errors import Error, RequestError
 from turnout.handlers import Handler, Handlers, members_of
-from turnout.relay.catalogue import Catalogue, together
+from turnout.relay.catalogue import Catalogue
+from turnout.relay.client import Client
 from turnout.relay.filters import Filters
 from turnout.relay.levels import Levels
 from turnout.relay.listens import Listens
+from turnout.relay.openings import Openings, identity_of
 from turnout.relay.parking import Parking
 from turnout.relay.places import Places
-from turnout.relay.rounds import Rounds, meta_of
-from turnout.relay.routes import declare
+from turnout.relay.rounds import NEEDED
+from turnout.relay.routes import Plans
 from turnout.relay.subscriptions import Session, Subscriptions, lists_of
+from turnout.relay.underway import Underway
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Coroutine, Hashable, Iterable, Sequence
 
     from typing_extensions import Self
 
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from turnout.handlers import RequestHandler
     from turnout.peer import Peer
     from turnout.relay.place import Place
-    from turnout.relay.routes import Route
+    from turnout.relay.routes import Plan, Route
     from turnout.relay.upstream import Upstream
     from turnout.router import Router
 
@@ -56,14 +59,13 @@ class Relay(_native.Relay):
         cls,
         _router: Router,
         upstreams: Sequence[Upstream],
-        routes: Sequence[Route] = (),
-        local: Iterable[str] = (),
+        _routes: Sequence[Route] = (),
+        _local: Iterable[str] = (),
         max_in_flight: int = 1 << 20,
     ) -> Self:
         """Declare a relay; `Router.relay` says what the arguments are."""
         known = [(upstream.label, upstream.timeout, upstream.max_timeout, True) for upstream in upstreams]
-        plan = declare(upstreams, routes, local)
-        return super().__new__(cls, known, plan.routes, plan.fallback, max_in_flight)
+        return super().__new__(cls, known, max_in_flight)
 
     def __init__(
         self,
@@ -75,23 +77,23 @@ class Relay(_native.Relay):
     ) -> None:
         self.router = router
         self.upstreams = list(upstreams)
-        plan = declare(upstreams, routes, local)
-        self._here = frozenset(plan.here)
-        self._catalogue = Catalogue(self, plan.merged, plan.names)
+        self._plans = Plans(upstreams, routes, local)
+        self._openings = Openings(self)
+        self._catalogue = Catalogue(self)
         self.handlers = Handlers()
         self.on_request = self.handlers.on_request
         self.filter_incoming = self.handlers.filter_incoming
         self._filters = Filters(self)
         self.filter = self._filters.register
         self.handlers.changed = self._filters.changed = self._apply_handlers
-        self.clients: set[Peer] = set()
+        self.clients: dict[Peer, Client] = {}
         self.subscriptions = Subscriptions(self)
         self._listens = Listens(self, self.subscriptions)
         self._levels = Levels(self)
         self._parking = Parking(self)
-        self._sessions: set[Peer] = set()
+        self.underway = Underway()
+        self.is_closing = False
         self._places = [Places(self, position) for position in range(len(self.upstreams))]
-        self._held: dict[Peer, list[Place]] = {}
         self._place_of: weakref.WeakKeyDictionary[Peer, Place] = weakref.WeakKeyDictionary()
 
     async def start(self) -> None:
@@ -113,13 +115,15 @@ class Relay(_native.Relay):
 
         Args:
             client: the client.
-            identity: who it is to upstreams that are shared per identity; None for one that shares with nobody.
+            identity: who it is to routes that name an identity, and to upstreams that are shared per identity; None
+                for one that no route names, and that shares with nobody.
 
         """
         client.set_rules(opening.LEGACY[0], "server")
-        self._held[client] = [places.give(client, identity) for places in self._places]
-        self.add_client(client, self._held[client])
-        self.clients.add(client)
+        plan = self._plans.of(identity)
+        places = [self._places[position].give(client, identity) for position in plan.positions]
+        self.clients[client] = Client(client, plan, places)
+        self.add_client(client, plan.routes, places)
         self._apply_handlers_to(client)
         self.router.spawn(self._watch(client))
 
@@ -135,6 +139,10 @@ class Relay(_native.Relay):
         Returns:
             False where the request was over, or was refused because the upstream is not there.
 
+        Raises:
+            RequestError: no route says where to.
+            ValueError: there is no such upstream, or none that the client's routes lead to.
+
         """
         if self._parking.knows(request):
             await self._parking.resume(request)
@@ -143,49 +151,95 @@ class Relay(_native.Relay):
         if position is None:
             raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
         place = self.place(position, request.peer)
-        if place.client is not None and place.peer is None and (said := self._identity_of(request)):
+        if place.client is not None and place.peer is None and (said := identity_of(request, self)):
             place.identity = said
+            request.peer.set_rules(opening.MODERN, "server")
         try:
-            peer = await place.wait()
+            waited = await place.wait()
         except (OSError, Error):
             self.refuse(request, position)
             return False
+        # Another one may have taken its place meanwhile.
+        peer = place.peer or waited
         if self._parking.takes(request, peer):
             await self._parking.resume(request)
             return True
         return self.pass_on(request, peer, params)
 
+    def plan_of(self, client: Peer) -> Plan:
+        """Where the requests of a client go."""
+        return self.clients[client].plan
+
+    def places_of(self, client: Peer) -> list[Place]:
+        """Where the upstreams stand that a client's routes lead to."""
+        return list(self.clients[client].places.values())
+
     def place(self, position: int, client: Peer) -> Place:
-        """Where the connection stands that serves `client`."""
-        return self._held[client][position]
+        """Where the connection stands that serves `client`.
+
+        Raises:
+            ValueError: no route leads the client there.
+
+        """
+        place = self.clients[client].places.get(position)
+        if place is None:
+            raise ValueError(f"no route leads this client to {self.upstreams[position].label}")
+        return place
+
+    def holds(self, client: Peer, place: Place) -> bool:
+        """Whether a client is served at a place."""
+        return client in self.clients and self.clients[client].places.get(place.position) is place
 
     def place_of(self, upstream: Peer) -> Place:
         """Where a connection of an upstream stands."""
         return self._place_of[upstream]
+
+    async def renew(self, upstream: str, *, drain: float = 30.0) -> None:
+        """Replace the connections of an upstream by new ones: what is new goes there, what is in flight may finish.
+
+        Args:
+            upstream: the name of the upstream.
+            drain: seconds in which requests in flight may still end by themselves; what is left then is cancelled,
+                and answered.
+
+        Raises:
+            ValueError: there is no such upstream, or it was given as a connection.
+            OSError: a new connection could not be started or reached; the one that stands is left alone.
+            OpeningFailed: it was reached but could not be opened, likewise.
+
+        """
+        await self._places[self._position(upstream)].renew(drain)
 
     async def close(self, *, drain: float = 0.0) -> None:
         """Take no new requests, end those in flight, close the upstreams' connections; bounded, and idempotent.
 
         Args:
             drain: seconds in which requests in flight may still end by themselves. New ones are refused
-                meanwhile (`draining`, nothing was sent); what is left then is cancelled upstream, and answered.
+                meanwhile (`draining`, nothing was sent); what is left then is cancelled upstream, and answered. A
+                merged list is in flight, and so is a request for which a client is asked, or is to come back.
 
         """
+        self.is_closing = True
         self.close_admission()
         if drain > 0:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._empty(), drain)
+        self.underway.stop()
         places = [place for places in self._places for place in places]
         for place in places:
             if place.peer is not None and place.peer.is_open:
                 self.cancel_rest(place.peer)
         await asyncio.gather(*(place.close() for place in places))
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.underway.wait_over(), self.router.close_timeout)
 
     async def _empty(self) -> None:
         ended = self.router.records.follow(capacity=1)
         try:
-            while self.in_flight:
-                await ended.__anext__()
+            while self.in_flight or self.underway:
+                await self.underway.wait_over()
+                while self.in_flight:
+                    await ended.__anext__()
         finally:
             ended.close()
 
@@ -198,26 +252,26 @@ class Relay(_native.Relay):
             self._apply_handlers_to(client)
 
     def _apply_handlers_to(self, client: Peer) -> None:
-        client.handlers.requests.update(self._answers())
+        client.handlers.requests.update(self._answers(self.plan_of(client)))
         client.handlers.incoming = {method: list(chosen) for method, chosen in self.handlers.incoming.items()}
         client.handlers.changed()
 
-    def _answers(self) -> dict[str, Handler]:
+    def _answers(self, plan: Plan) -> dict[str, Handler]:
         """What answers which method here, filters before it."""
         answers: dict[str, RequestHandler] = {
-            "initialize": self._initialize,
-            "server/discover": self._discover,
+            "initialize": self._openings.initialize,
+            "server/discover": self._openings.discover,
             "subscriptions/listen": self._listens.answer,
             "resources/subscribe": self._subscribe,
             "resources/unsubscribe": self._unsubscribe,
             "logging/setLevel": self._levels.answer,
             "completion/complete": self._catalogue.complete,
         }
-        answers.update((kind.list, self._catalogue.answer) for kind in self._catalogue.kinds)
+        answers.update((kind.list, self._catalogue.answer) for kind in plan.kinds)
         handlers = {
             method: Handler(function, is_async=True, stops=True)
             for method, function in answers.items()
-            if method in self._here
+            if method in plan.here
         }
         handlers["*"] = Handler(self._wait, is_async=True, stops=True)
         handlers.update(self.handlers.requests)
@@ -225,84 +279,6 @@ class Relay(_native.Relay):
             before = self._filters.before(method, handlers.get(method))
             handlers[method] = Handler(before, is_async=True, stops=True)
         return handlers
-
-    async def _initialize(self, request: Request) -> dict[str, Any]:
-        """Answer a legacy client from what the upstreams said at their own openings."""
-        client, params = request.peer, members_of(request.params)
-        offered = opening.Identity(
-            members_of(params.get("clientInfo")).get("name") or self.router.identity.name,
-            members_of(params.get("clientInfo")).get("version"),
-            dict(members_of(params.get("capabilities"))),
-        )
-        peers = await self._opened(client, offered)
-        first = peers[0]
-        newest = opening.LEGACY[0] if first.revision == opening.MODERN else first.revision
-        asked = params.get("protocolVersion")
-        revision = asked if asked in opening.LEGACY and asked <= newest else newest
-        taken = (opening.taken_as_tasks(peer.server_capabilities) for peer in peers)
-        client.declare_tasks(ours=set().union(*taken))
-        client.set_rules(revision, "server")
-        meta = meta_of(offered)
-        if meta is not None and client.rounds is None:
-            client.rounds = Rounds(self, offered.capabilities)
-            self.ask_client_as(client, meta)
-        self._sessions.add(client)
-        for peer in peers:
-            self._follow_lists(client, self.place_of(peer), peer)
-        return {"protocolVersion": revision, "serverInfo": self._info(peers), **self._offer(peers)}
-
-    async def _discover(self, request: Request) -> dict[str, Any]:
-        client, params = request.peer, members_of(request.params)
-        meta = members_of(params.get("_meta"))
-        asked = meta.get(f"{opening.META}protocolVersion")
-        if asked != opening.MODERN:
-            supported = {"supported": [opening.MODERN], "requested": asked}
-            raise RequestError(opening.UNSUPPORTED_VERSION, "Unsupported protocol version", supported)
-        peers = await self._opened(client, self._identity_of(request) or self.router.identity)
-        client.set_rules(opening.MODERN, "server")
-        info = {f"{opening.META}serverInfo": self._info(peers)}
-        offer = self._offer(peers)
-        # Tasks of 2025-11-25 are no tasks of the extension: a modern client is not offered them (TSX-61).
-        offer["capabilities"] = {k: v for k, v in offer["capabilities"].items() if k != "tasks"}
-        return {"supportedVersions": [opening.MODERN], "_meta": info, **offer}
-
-    def _identity_of(self, request: Request) -> opening.Identity | None:
-        """Who a modern client says that it is, with each request; None for a legacy one."""
-        meta = members_of(members_of(request.params).get("_meta"))
-        if meta.get(f"{opening.META}protocolVersion") != opening.MODERN:
-            return None
-        info = members_of(meta.get(f"{opening.META}clientInfo"))
-        return opening.Identity(
-            info.get("name") or self.router.identity.name,
-            info.get("version"),
-            dict(members_of(meta.get(f"{opening.META}clientCapabilities"))),
-        )
-
-    def _offer(self, peers: list[Peer]) -> dict[str, Any]:
-        offered = together(peers)
-        self._catalogue.offer(offered["capabilities"])
-        return offered
-
-    async def _opened(self, client: Peer, identity: opening.Identity) -> list[Peer]:
-        """The connections that serve a client: all of them, or of several those that are there in time."""
-        places = [self.place(position, client) for position in range(len(self.upstreams))]
-        for place in places:
-            if place.client is not None:
-                place.identity = identity
-        waits = [place.wait() if len(places) == 1 else place.wait_briefly() for place in places]
-        opened = await asyncio.gather(*waits, return_exceptions=True)
-        peers = [peer for peer in opened if isinstance(peer, _native.Connection)]
-        if not peers:
-            for error in opened:
-                if isinstance(error, BaseException) and not isinstance(error, (OSError, Error)):
-                    raise error
-            labels = ", ".join(upstream.label for upstream in self.upstreams)
-            data = {"reason": "upstream_closed", "sent": False, "upstream": labels}
-            raise RequestError(-32603, "the server could not be started, reached or opened", data)
-        return peers
-
-    def _info(self, peers: list[Peer]) -> Mapping[str, Any]:
-        return (peers[0].server_info if len(self.upstreams) == 1 else None) or self.router.identity.info
 
     async def _subscribe(self, request: Request) -> dict[str, Any] | None:
         place, name = self._resource_of(request)
@@ -324,7 +300,8 @@ class Relay(_native.Relay):
 
     def _resource_of(self, request: Request) -> tuple[Place, str]:
         """Where the resource of a request stands, and what it is called there."""
-        leads = self.leads(members_of(request.params).get("uri"))
+        uri = members_of(request.params).get("uri")
+        leads = self.plan_of(request.peer).leads("resources/read", uri)
         if leads is None:
             raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
         position, name = leads
@@ -333,6 +310,23 @@ class Relay(_native.Relay):
     async def _wait(self, request: Request) -> None:
         """Take a request that came while its upstream was not there."""
         await self.forward(request)
+
+    async def _ask_client(self, request: Request) -> Any:
+        """Take what a private legacy server asks of a client that is modern, or has not opened its connection yet."""
+        place = self.place_of(request.peer)
+        client = self.clients.get(place.client) if place.client is not None else None
+        if client is None:
+            raise RequestError(
+                METHOD_NOT_FOUND, "Method not found: the client is gone", {"method": request.method}
+            )
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(client.may_be_asked.wait(), place.upstream.open_timeout)
+        if client.peer.revision != opening.MODERN:
+            self.pass_on(request, client.peer)
+            return None
+        if request.method not in NEEDED:
+            raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
+        return await self._parking.ask(request)
 
     # ---- comings and goings ----
 
@@ -343,11 +337,19 @@ class Relay(_native.Relay):
         self.subscriptions.opened(peer, place)
         self._levels.opened(peer, place)
         if place.client is not None and peer.revision != opening.MODERN:
-            self._parking.opened(peer)
+            for method in ("*", *NEEDED):
+                peer.on_request(method)(self._ask_client)
         self._catalogue.opened(place)
-        for client in self._sessions:
-            if self.place(place.position, client) is place:
-                self._follow_lists(client, place, peer)
+        for client in self.clients.values():
+            if client.is_session and self.holds(client.peer, place):
+                self._follow_lists(client.peer, place, peer)
+
+    def begin_session(self, client: Peer) -> None:
+        """Take note that a legacy client was told what its upstreams offer."""
+        self.clients[client].is_session = True
+        for place in self.places_of(client):
+            if place.peer is not None and place.peer.is_open:
+                self._follow_lists(client, place, place.peer)
 
     def _follow_lists(self, client: Peer, place: Place, peer: Peer) -> None:
         """Let a legacy client hear of the lists of a modern upstream; a legacy one tells of them unasked."""
@@ -366,14 +368,6 @@ class Relay(_native.Relay):
 
         self.router.spawn(run())
 
-    def merges(self, method: str) -> bool:
-        """Whether a notification tells of a list that is merged here."""
-        return any(kind.changed == method for kind in self._catalogue.kinds)
-
-    def leads(self, uri: Any) -> tuple[int, str] | None:
-        """Which upstream has a resource, and what it is called there; None where no route says."""
-        return self._catalogue.leads("resources/read", uri)
-
     def tell(self, client: Peer, method: str) -> None:
         """Tell a client that a list of the relay's own making is another one, as its era has it."""
         if client.revision == opening.MODERN:
@@ -385,15 +379,13 @@ class Relay(_native.Relay):
     async def _watch(self, client: Peer) -> None:
         await client.wait_lost()
         self.leave(client)
-        self.clients.discard(client)
-        self._sessions.discard(client)
         self._catalogue.forget(client)
         self.subscriptions.forget(Session(client))
         self._levels.forget(client)
         self._parking.forget(client)
+        del self.clients[client]
         for places in self._places:
             await places.leave(client)
-        del self._held[client]
 
     def _position(self, name: str) -> int:
         for position, upstream in enumerate(self.upstreams):

@@ -1,19 +1,18 @@
-"""Routes: where requests go, declared as data; what is wrong with a declaration is said before anything starts."""
+"""Routes: where whose requests go, declared as data; what is wrong with them is said before anything starts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from turnout import opening
-from turnout.relay.catalogue import COMPLETE, COMPLETED, KINDS, names_of
+from turnout._native import Routes
+from turnout.relay.names import COMPLETE, COMPLETED, KINDS, Kind, Names
 from turnout.relay.upstream import Sharing
-from turnout.transports.base import is_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
 
-    from turnout.relay.catalogue import Names
     from turnout.relay.upstream import Upstream
 
 _HERE = (
@@ -41,6 +40,8 @@ class Route:
         prefix: what the name of the tool or the prompt, or the URI of the resource, starts with; empty for the
             method as a whole.
         strip: whether the upstream sees the name without the prefix; merged lists then show it with the prefix.
+        identity: the identity of the clients that it is for, as `Relay.attach` was told; None for all clients. A
+            route for one identity takes the place of the one for all that claims the same.
 
     """
 
@@ -48,67 +49,120 @@ class Route:
     method: str | None = None
     prefix: str = ""
     strip: bool = False
+    identity: Hashable | None = None
 
 
-@dataclass(frozen=True)
 class Plan:
-    """What was declared, as the native relay takes it.
+    """Where the requests of some clients go.
 
     Args:
-        routes: method, prefix, whether it is stripped, and the position of the upstream or `"host"`.
-        fallback: where everything else goes: a position, or `"nowhere"`.
+        routes: the routes that hold for them.
+        positions: the upstreams by their names.
+        local: the methods that handlers answer.
+        fallback: the position of the upstream that takes what no route claims; `"nowhere"` for none.
+
+    Attributes:
+        routes: the routes as the native relay takes them.
         here: the methods that the relay answers, or its handlers.
-        merged: those of them that list what several upstreams have.
+        kinds: what several upstreams list, and the relay merges.
         names: where the names of each kind lead, by the method that uses them.
-
-    """
-
-    routes: list[tuple[str, str, bool, int | str]]
-    fallback: int | str
-    here: list[str]
-    merged: list[str]
-    names: dict[str, Names]
-
-
-def declare(upstreams: Sequence[Upstream], routes: Sequence[Route], local: Iterable[str]) -> Plan:
-    """Check a declaration and make a plan of it.
+        positions: the upstreams that requests may go to.
 
     Raises:
-        ValueError: there is something wrong with it; the message says what, and where.
+        ValueError: two routes claim the same requests.
 
     """
-    local = tuple(local)
-    positions = _positions(upstreams)
-    _check_routes(routes, positions)
-    if len(upstreams) > 1 and not routes and not local:
-        raise ValueError(f"several upstreams ({', '.join(positions)}) need routes, or nothing leads to them")
-    fallback: int | str = 0 if len(upstreams) == 1 else "nowhere"
-    for route in routes:
-        if route.method is None:
-            fallback = positions[route.upstream]
-    declared: list[tuple[str, str, bool, int | str]] = [
-        (route.method, route.prefix, route.strip, positions[route.upstream])
-        for route in routes
-        if route.method is not None
-    ]
-    here = [*_HERE, *local]
-    claimed = {method for method, prefix, *_ in declared if not prefix}
-    merged: list[str] = []
-    names = {kind.use: names_of(routes, positions, local, kind.use) for kind in KINDS}
-    for kind in KINDS:
-        leads = names[kind.use]
-        if kind.list in claimed or kind.list in here or leads.is_nowhere:
-            continue
-        if leads.sole is None:
-            merged.append(kind.list)
-        elif leads.sole != fallback:
-            declared.append((kind.list, "", False, leads.sole))
-    here += merged
-    if any(names[use].sole != fallback and not names[use].is_nowhere for use in COMPLETED.values()):
-        here.append(COMPLETE)
-    here = [method for method in dict.fromkeys(here) if method not in claimed]
-    declared += [(method, "", False, "host") for method in here]
-    return Plan(declared, fallback, here, merged, names)
+
+    def __init__(
+        self, routes: Sequence[Route], positions: dict[str, int], local: Sequence[str], fallback: int | str
+    ) -> None:
+        declared: list[tuple[str, str, bool, int]] = []
+        for route in routes:
+            if route.method is None:
+                fallback = positions[route.upstream]
+            else:
+                declared.append((route.method, route.prefix, route.strip, positions[route.upstream]))
+        claimed = {method for method, prefix, *_ in declared if not prefix}
+        self.names = {kind.use: _names(declared, local, kind.use, fallback) for kind in KINDS}
+        self.kinds: list[Kind] = []
+        here = [*_HERE, *local]
+        for kind in KINDS:
+            leads = self.names[kind.use]
+            if kind.list in claimed or kind.list in here or leads.is_nowhere:
+                continue
+            if leads.sole is None:
+                self.kinds.append(kind)
+            elif leads.sole != fallback:
+                declared.append((kind.list, "", False, leads.sole))
+        here += [kind.list for kind in self.kinds]
+        if any(
+            self.names[use].sole != fallback and not self.names[use].is_nowhere for use in COMPLETED.values()
+        ):
+            here.append(COMPLETE)
+        self.here = frozenset(here) - claimed
+        known = {position for *_, position in declared}
+        self.positions = sorted(known | ({fallback} if isinstance(fallback, int) else set()))
+        answered = [(method, "", False, "host") for method in sorted(self.here)]
+        self.routes = Routes([*declared, *answered], fallback)
+
+    def leads(self, use: str, name: Any) -> tuple[int, str] | None:
+        """Which upstream a name leads to where `use` uses it, and what that one calls it; None where no route says."""
+        return self.names[use].leads(name) if isinstance(name, str) else None
+
+    def lists(self, kind: Kind) -> list[int]:
+        """The upstreams whose lists of one kind are merged."""
+        return self.names[kind.use].positions(self.positions)
+
+    def merges(self, method: str) -> bool:
+        """Whether a notification tells of a list that is merged."""
+        return any(kind.changed == method for kind in self.kinds)
+
+    def offer(self, capabilities: dict[str, Any]) -> None:
+        """Say of the merged kinds that their lists may change: an upstream may go, and come again."""
+        for kind in self.kinds:
+            if isinstance(capabilities.get(kind.capability), dict):
+                capabilities[kind.capability] = {**capabilities[kind.capability], "listChanged": True}
+
+
+class Plans:
+    """The plans of a relay's clients: one for everybody, and one for each identity that a route names.
+
+    Args:
+        upstreams: the upstreams.
+        routes: the routes.
+        local: the methods that handlers answer.
+
+    Raises:
+        ValueError: there is something wrong with the declaration; the message says what, and where.
+
+    """
+
+    def __init__(self, upstreams: Sequence[Upstream], routes: Sequence[Route], local: Iterable[str]) -> None:
+        local = tuple(local)
+        positions = _positions(upstreams)
+        _check_routes(routes, positions)
+        if len(upstreams) > 1 and not routes and not local:
+            raise ValueError(
+                f"several upstreams ({', '.join(positions)}) need routes, or nothing leads to them"
+            )
+        by_identity: dict[Hashable, list[Route]] = {None: []}
+        for route in routes:
+            by_identity.setdefault(route.identity, []).append(route)
+        fallback = 0 if len(upstreams) == 1 and len(by_identity) == 1 else "nowhere"
+        everybodys = by_identity[None]
+        self._plans: dict[Hashable, Plan] = {}
+        for identity, own in by_identity.items():
+            claimed = {(route.method, route.prefix) for route in own}
+            others = everybodys if identity is not None else []
+            others = [route for route in others if (route.method, route.prefix) not in claimed]
+            self._plans[identity] = Plan([*own, *others], positions, local, fallback)
+        if len(by_identity) == 1:
+            # Handlers may send requests wherever there is an upstream.
+            self._plans[None].positions = list(positions.values())
+
+    def of(self, identity: Hashable | None) -> Plan:
+        """The plan of the clients of an identity; None for those without one."""
+        return self._plans.get(identity) or self._plans[None]
 
 
 def _positions(upstreams: Sequence[Upstream]) -> dict[str, int]:
@@ -128,8 +182,8 @@ def _positions(upstreams: Sequence[Upstream]) -> dict[str, int]:
             raise ValueError(f"{upstream.era!r} is no era of {label}: auto, legacy, modern or None")
         if upstream.list_timeout <= 0 or upstream.patience <= 0 or upstream.open_timeout <= 0:
             raise ValueError(f"list_timeout, patience and open_timeout of {label} are seconds, more than 0")
-        if not is_target(upstream.target) and not callable(upstream.target):
-            # A connection that is there already: it is one, whatever it is called.
+        if upstream.is_connected:
+            # It is one, whatever it is called.
             other = connections.setdefault(id(upstream.target), label)
             if other != label:
                 raise ValueError(f"{other} and {label} are the same connection; route to one of them")
@@ -138,6 +192,16 @@ def _positions(upstreams: Sequence[Upstream]) -> dict[str, int]:
                     f"{label} is one connection and can only be shared; give a function that makes more"
                 )
     return positions
+
+
+def _names(
+    declared: list[tuple[str, str, bool, int]], local: Sequence[str], use: str, fallback: int | str
+) -> Names:
+    """Where names lead by the routes of the method `use`."""
+    mine = [route[1:] for route in declared if route[0] == use]
+    otherwise = "host" if use in local else fallback
+    whole = next((position for prefix, _, position in mine if not prefix), otherwise)
+    return Names([route for route in mine if route[0]], whole)
 
 
 def _check_routes(routes: Sequence[Route], positions: dict[str, int]) -> None:
@@ -152,8 +216,8 @@ def _check_routes(routes: Sequence[Route], positions: dict[str, int]) -> None:
         if route.strip and not route.prefix:
             raise ValueError(f"a route to {route.upstream} strips a prefix, but has none")
     rest = [route for route in routes if route.method is None]
-    if len(rest) > 1 or any(route.prefix for route in rest):
+    if len({route.identity for route in rest}) < len(rest) or any(route.prefix for route in rest):
         raise ValueError("one route at most takes what no other claims, and it has no prefix")
 
 
-__all__ = ["Plan", "Route", "declare"]
+__all__ = ["Plan", "Plans", "Route"]

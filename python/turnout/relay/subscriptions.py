@@ -36,12 +36,6 @@ LISTS = {
 }
 """What a `subscriptions/listen` calls the lists' changes."""
 
-MOST_CHANGES = 1024
-"""How many changes one subscriber may want to hear of, by place."""
-
-MOST_CHARACTERS = 8192
-"""How long the URI of a resource may be that somebody subscribes to."""
-
 PAUSE = 1.0
 """Seconds before a listen that its server ended is opened again."""
 
@@ -100,6 +94,12 @@ class Subscriptions:
                 asked = self._ask(peer, change)
                 asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
 
+    def retired(self, peer: Peer) -> None:
+        """End the listens on a connection that another one took the place of."""
+        for key in [key for key in self._listens if key[0] is peer]:
+            self._asked.pop(key, None)
+            self._listens.pop(key).cancel()
+
     async def add(
         self, place: Place, peer: Peer, change: str, subscriber: Subscriber, called: str | None = None
     ) -> None:
@@ -119,9 +119,9 @@ class Subscriptions:
         """
         key = (place, subscriber)
         is_new = subscriber not in self._wanted.get(place, {}).get(change, {})
-        if is_new and (self._counts.get(key, 0) >= MOST_CHANGES or len(change) > MOST_CHARACTERS):
-            message = f"at most {MOST_CHANGES} subscriptions, of URIs of at most {MOST_CHARACTERS} characters"
-            raise RequestError(opening.INVALID_PARAMS, message)
+        if is_new:
+            self.check("max_uri_bytes", len(change.encode("utf-8", "surrogatepass")))
+            self.check("max_subscriptions", self._counts.get(key, 0) + 1)
         self._follow(peer, place)
         self._wanted.setdefault(place, {}).setdefault(change, {})[subscriber] = called or change
         self._counts[key] = self._counts.get(key, 0) + is_new
@@ -130,6 +130,22 @@ class Subscriptions:
         except BaseException:
             self._drop(place, change, subscriber)
             raise
+
+    def check(self, limit: str, wanted: int) -> None:
+        """Refuse what is beyond a limit.
+
+        Args:
+            limit: its name.
+            wanted: what would be used of it.
+
+        Raises:
+            RequestError: it is beyond; the error's data names the limit.
+
+        """
+        value = self._relay.router.limit(limit)
+        if wanted > value:
+            data = {"reason": "overloaded", "limit": limit, "value": value}
+            raise RequestError(opening.INVALID_PARAMS, f"{limit} ({value}) is reached", data)
 
     def remove(self, place: Place, change: str, subscriber: Subscriber) -> None:
         """Unsubscribe from a change; the last subscriber has the upstream told."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from turnout.transports.base import is_target
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -74,6 +76,11 @@ class Upstream:
     input_timeout: float = 600.0
     restart: Restart | None = Restart()
     shares_log: bool = False
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the target is a connection already, instead of something that one is made of."""
+        return not is_target(self.target) and not callable(self.target)
 
     @property
     def label(self) -> str:

@@ -22,6 +22,9 @@ LOGGER = logging.getLogger("turnout.sockets")
 CLOSE_TIMEOUT = 2.0
 """Seconds for the other end to take what was written before the connection is aborted."""
 
+BACKLOG = 4096
+"""Connections that may wait to be accepted; the system has a bound of its own (Linux: net.core.somaxconn)."""
+
 
 def unix(path: str | os.PathLike[str], *, close_timeout: float = CLOSE_TIMEOUT) -> UnixTarget:
     """A peer that listens on a Unix socket; one frame a line in both directions.
@@ -334,7 +337,7 @@ class UnixListener(StreamListener):
         try:
             listening.setblocking(False)
             self._bind(listening)
-            return await loop.create_unix_server(connection, sock=listening)
+            return await loop.create_unix_server(connection, sock=listening, backlog=BACKLOG)
         except BaseException:
             listening.close()
             raise
@@ -374,7 +377,7 @@ class TcpListener(StreamListener):
     async def _listen(
         self, loop: asyncio.AbstractEventLoop, connection: Callable[[], StreamTransport]
     ) -> asyncio.Server:
-        server = await loop.create_server(connection, self._host, self.port)
+        server = await loop.create_server(connection, self._host, self.port, backlog=BACKLOG)
         self.port = server.sockets[0].getsockname()[1]
         self.name = _address_name(self._host, self.port)
         return server

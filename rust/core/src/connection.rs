@@ -346,7 +346,7 @@ impl<H: Host> Connection<H> {
 
     pub(crate) fn finish(record: &Arc<Record>, outcome: Outcome, now: Time, batch: &mut Batch<H>) {
         record.note_outcome(outcome, now);
-        if !record.is_leg {
+        if !record.is_leg() {
             batch.finished.push(Arc::clone(record));
         }
     }

@@ -227,7 +227,7 @@ impl<H: Host> Connection<H> {
 
     /// Cancels every request that was passed on to this peer and has not ended.
     pub fn cancel_legs(&mut self, now: Time, by: CancelledBy, reason: Option<&str>, batch: &mut Batch<H>) {
-        let legs = self.outbound.iter().flatten().filter(|entry| entry.record.is_leg);
+        let legs = self.outbound.iter().flatten().filter(|entry| entry.record.is_leg());
         let legs: Vec<u64> = legs.map(|entry| entry.record.number).collect();
         for number in legs {
             if self.table.find(number).is_some_and(|(_, state)| state.is_live()) {

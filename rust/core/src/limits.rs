@@ -60,6 +60,10 @@ limits! {
     max_queued_requests: 1 << 17, at most MAX_FLIGHTS;
     /// Most bytes of them.
     max_queued_bytes: 64 << 20, at most usize::MAX >> 1;
+    /// Most resources and lists of one upstream that one subscriber hears of through a relay.
+    max_subscriptions: 1024, at most 1 << 20;
+    /// Longest URI of a resource that somebody subscribes to through a relay, in bytes.
+    max_uri_bytes: 8192, at most 1 << 20;
     /// Most progress updates waiting for one subscriber; then the newest replaces the newest.
     max_pending_progress: 256, at most 1 << 20;
     /// Most progress updates passed on for one request in a second; beyond it the newest replaces the newest.

@@ -177,8 +177,6 @@ pub struct Record {
     pub direction: Direction,
     /// Whether progress was asked for.
     pub wants_progress: bool,
-    /// Whether it is the far leg of a relayed request: kept with the near one, not by itself.
-    pub is_leg: bool,
     /// The other end.
     pub peer: Arc<Peer>,
     /// The method.
@@ -190,8 +188,10 @@ pub struct Record {
     written: AtomicU64,
     ended: AtomicU64,
     outcome: AtomicU8,
-    /// The far leg of a relayed request; every exchange has one.
-    upstream: OnceLock<Arc<Record>>,
+    is_leg: AtomicBool,
+    round: AtomicU32,
+    /// Of a relayed request its first leg; of a leg the one after it. Most exchanges have one leg, and pay for one.
+    next: OnceLock<Arc<Record>>,
     more: OnceLock<Box<More>>,
 }
 
@@ -206,7 +206,6 @@ impl Record {
             number,
             direction: Direction::Outbound,
             wants_progress,
-            is_leg: false,
             peer,
             method,
             wire: Wire::new(b"", b""),
@@ -214,7 +213,9 @@ impl Record {
             written: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             outcome: AtomicU8::new(0),
-            upstream: OnceLock::new(),
+            is_leg: AtomicBool::new(false),
+            round: AtomicU32::new(1),
+            next: OnceLock::new(),
             more: OnceLock::new(),
         }
     }
@@ -372,9 +373,20 @@ impl Record {
         (code != NO_EXIT_CODE).then_some(code)
     }
 
-    /// The leg of a relayed request towards the server.
-    pub fn upstream(&self) -> Option<&Arc<Record>> {
-        self.upstream.get()
+    /// Whether it is a leg of a relayed request: kept with that, not by itself.
+    pub fn is_leg(&self) -> bool {
+        self.is_leg.load(Ordering::Relaxed)
+    }
+
+    /// The legs of a relayed request, in the order in which they were sent: the flights towards those who answer it.
+    pub fn legs(&self) -> impl Iterator<Item = &Arc<Record>> {
+        let first = if self.is_leg() { None } else { self.next.get() };
+        std::iter::successors(first, |leg| leg.next.get())
+    }
+
+    /// Which request it is of an exchange that takes several on its side, from 1 on: multi round-trip requests.
+    pub fn round(&self) -> u32 {
+        self.round.load(Ordering::Relaxed)
     }
 
     pub(crate) fn note_written(&self, now: Time) {
@@ -451,8 +463,28 @@ impl Record {
         self.more().exit_code.store(code, Ordering::Relaxed);
     }
 
-    /// Joins the leg towards the server.
-    pub fn note_upstream(&self, leg: Arc<Record>) {
-        let _ = self.upstream.set(leg);
+    /// Makes it a leg, which is kept with the request that it is joined to.
+    pub(crate) fn become_leg(&self) {
+        self.is_leg.store(true, Ordering::Relaxed);
+    }
+
+    /// Joins a leg to this request, behind those that it has; one that is there already stays where it is.
+    ///
+    /// A leg that several requests have, one after the other, must be the only one of each.
+    pub fn join(&self, leg: Arc<Record>) {
+        leg.become_leg();
+        let (mut last, mut leg) = (self, leg);
+        while let Err(back) = last.next.set(leg) {
+            let Some(next) = last.next.get() else { return };
+            if Arc::ptr_eq(next, &back) {
+                return;
+            }
+            (last, leg) = (next, back);
+        }
+    }
+
+    /// Notes which request it is of an exchange that takes several on its side.
+    pub fn note_round(&self, round: u32) {
+        self.round.store(round, Ordering::Relaxed);
     }
 }

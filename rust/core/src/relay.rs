@@ -42,11 +42,11 @@ pub use route::{Conflict, Goal, Matched, Route, Routes};
 pub use upstream::Upstream;
 
 use crate::connection::{Connection, MetaMember};
-use crate::event::Host;
+use crate::event::{Batch, Host};
 use crate::record::Record;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use admission::Admission;
-use member::{Member, Members, Side};
+use member::{Held, Member, Members, Side};
 
 /// How the relay reaches a connection of the host's.
 pub trait Line {
@@ -58,16 +58,18 @@ pub trait Line {
 }
 
 /// What routing a batch leaves for the host to do.
-pub struct Routed<L> {
+pub struct Routed<L: Line> {
     /// Connections with something new to write, each once.
     pub touched: Vec<Arc<L>>,
     /// Records that ended on other connections than the source.
     pub finished: Vec<Arc<Record>>,
+    /// Events of other connections that are the host's: flights that it took over, or sent itself, ended there.
+    pub left: Vec<(Arc<L>, Batch<Relaying<L::Host>>)>,
 }
 
-impl<L> Default for Routed<L> {
+impl<L: Line> Default for Routed<L> {
     fn default() -> Self {
-        Self { touched: Vec::new(), finished: Vec::new() }
+        Self { touched: Vec::new(), finished: Vec::new(), left: Vec::new() }
     }
 }
 
@@ -175,12 +177,12 @@ impl<L: Line> Relay<L> {
         &self.upstreams
     }
 
-    /// Takes a client in, whose requests go by `routes`; `places` says where its upstreams stand, by their positions.
+    /// Takes a client in, whose requests go by `routes`; `places` says where the upstreams stand that these lead to.
     pub fn add_client(&self, line: Arc<L>, routes: Arc<Routes>, places: Vec<Arc<Place>>) -> Key {
         lock(line.connection()).takes_duplicates = true;
         let private: Vec<_> = places.iter().filter(|place| place.is_private).cloned().collect();
         let (known, parks, asked_as) = (AtomicBool::new(false), AtomicBool::new(false), OnceLock::new());
-        let side = Side::Client { routes, places: places.into(), known, parks, asked_as };
+        let side = Side::Client { routes, places: Held::new(places), known, parks, asked_as };
         let key = lock(&self.members).insert(line, side);
         for place in private {
             place.give_to(key);

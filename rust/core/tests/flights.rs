@@ -260,7 +260,7 @@ fn rid_05_a_duplicate_id_is_refused_or_takes_over() {
 }
 
 #[test]
-fn x_10_what_a_peer_can_grow_has_a_limit_with_a_name() {
+fn what_a_peer_can_grow_has_a_limit_with_a_name() {
     let limits = Limits { max_outbound: 2, max_inbound: 2, max_id_bytes: 8, ..Limits::default() };
     let (mut flights, ledger) = flights(LENIENT, limits);
     flights.open(1, "a", None, false, 0).unwrap();

@@ -83,7 +83,7 @@ fn race_01_response_and_cancel_cross() {
     );
     let record = &world.finished[0];
     assert_eq!(record.outcome(), Some(Outcome::Cancelled));
-    let leg = record.upstream().unwrap();
+    let leg = record.legs().next().unwrap();
     assert!(leg.cancel_written() && leg.late().is_some(), "one record joins both legs");
 
     // The answer is read first: one answer, and no cancel after it.
@@ -256,7 +256,7 @@ fn race_01_what_comes_late_is_evidence_and_an_event() {
     world.write(server, &result(1));
     world.read_all(server);
     assert!(matches!(&world.left[..], [Event::LateProgress { .. }, Event::LateResponse { record, .. }]
-            if record.is_leg && record.late().is_some()));
+            if record.is_leg() && record.late().is_some()));
     assert_eq!(world.lines(client), Vec::<String>::new());
 }
 

@@ -16,9 +16,10 @@ use crate::call::{Call, Ended};
 use crate::connection::Connection;
 use crate::json;
 use crate::record::Record;
-use crate::request::{Request, wake_all};
+use crate::request::Request;
 use crate::serving::Serving;
-use crate::waiter::{Wake, Wakeup};
+use crate::untracked::untracked;
+use crate::wakeup::{Asleep, Wake};
 
 /// The core's host is Python: its handles are Python objects, shared by counting references.
 pub struct Python_;
@@ -187,12 +188,13 @@ impl<'py> Sink<'_, 'py> {
     fn take_request(&self, slf: &Bound<'py, Connection>, request: Py<Request>) -> PyResult<()> {
         let py = slf.py();
         if let Sink::Handlers = self
-            && let Some(route) = slf.get().shared().route(py, request.get().method_name())
+            && let Some(home) = slf.get().shared().home()
+            && let Some(handler) = slf.get().shared().methods.handler(py, request.get().method_name())
         {
-            if route.declines {
+            if handler.declines {
                 slf.get().shared().decline(request.get().number());
             }
-            return Serving::start(slf, &request, route.function, route.task_options.bind(py));
+            return Serving::start(slf, &request, handler.function, home.task_options.bind(py));
         }
         self.take(slf, request.into_any())
     }
@@ -215,16 +217,16 @@ pub fn deliver<'py>(
         shared.follow(py, &mut batch.finished);
         return Ok(());
     }
-    let here = shared.event_loop_here(py);
-    let here = here.as_ref().map(|here| here.bind(py));
+    let here = shared.home_here();
 
     // Every request gets its handle before anything else runs, so that its cancel finds it.
     let mut requests: Vec<Py<Request>> = Vec::new();
     for event in &batch.events {
         if let Event::Request { record, frame, envelope } = event {
             let raw = params_of(py, region, *frame, envelope);
-            let method = shared.method_name(py, &record.method);
-            requests.push(Py::new(py, Request::new(slf.clone().unbind(), Arc::clone(record), method, raw))?);
+            let method = shared.methods.name(py, &record.method);
+            requests
+                .push(untracked(py, Request::new(slf.clone().unbind(), Arc::clone(record), method, raw))?);
         }
     }
     shared.attach(py, &requests)?;
@@ -232,13 +234,16 @@ pub fn deliver<'py>(
     shared.follow(py, &mut batch.finished);
 
     let mut started = 0;
-    let wake_now = |wakeups: Vec<Wakeup>| wake_all(py, wakeups, wake, here);
+    let wake_now = |asleep: Asleep| shared.wake(py, asleep, wake, here.as_deref());
     for event in batch.events.drain(..) {
         match event {
             Event::Settled { owner: Some(Owner::Rounds(leg, kept)), end: End::Result(span), .. } => {
                 shared.ask_client(slf, leg, &kept, bytes_of(py, region, span))?;
             }
-            Event::Settled { owner, end, answer, .. } => {
+            Event::Settled { owner, end, answer, record } => {
+                if record.is_leg() {
+                    shared.follow_leg(py);
+                }
                 let Some(Handle(call)) = owner.and_then(Owner::host) else { continue };
                 let ended = match end {
                     End::Result(span) => Ended::Result(bytes_of(py, region, span)),
@@ -251,9 +256,9 @@ pub fn deliver<'py>(
             }
             Event::Progress { owner, update, .. } => {
                 let Some(Handle(call)) = owner.and_then(Owner::host) else { continue };
-                let mut wakeups = Vec::new();
-                call.get().update(py, &update, &mut wakeups);
-                wake_now(wakeups);
+                let mut woken = Asleep::default();
+                call.get().update(py, &update, &mut woken);
+                wake_now(woken);
             }
             Event::TaskOver { owner } => {
                 if let Some(Handle(call)) = owner.and_then(Owner::host) {

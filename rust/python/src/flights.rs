@@ -304,10 +304,10 @@ impl Flights {
         self.core().is_over()
     }
 
-    /// Calls `follower(records)` for requests that ended: cancelled ones, or all of them.
-    #[pyo3(signature = (follower, *, every = false))]
-    fn follow_records(&self, follower: Option<Py<PyAny>>, every: bool) {
-        self.follower.set(follower, every);
+    /// Calls `follower(records)` for requests that ended: cancelled ones, where `wanted()` says so, or all of them.
+    #[pyo3(signature = (follower, *, every = false, wanted = None))]
+    fn follow_records(&self, follower: Option<Py<PyAny>>, every: bool, wanted: Option<Py<PyAny>>) {
+        self.follower.set(follower, every, wanted);
     }
 
     // ---- what it holds ----
@@ -348,6 +348,12 @@ impl Flights {
     #[getter]
     fn max_inbound(&self) -> usize {
         self.core().limits().max_inbound
+    }
+
+    /// Most progress updates that wait for one callback.
+    #[getter]
+    fn max_pending_progress(&self) -> usize {
+        self.core().limits().max_pending_progress
     }
 
     /// Requests in flight: ours, the peer's.
@@ -400,9 +406,9 @@ impl Flights {
     }
 
     fn __clear__(&self) {
-        let follower = self.follower.take();
+        self.follower.leave();
         let slots = self.core().give_back();
-        drop((follower, slots));
+        drop(slots);
     }
 }
 

@@ -12,16 +12,21 @@ mod deliver;
 mod errors;
 mod flights;
 mod follower;
+mod home;
 mod input;
 mod json;
+mod methods;
 mod process;
 mod progress;
 mod record;
 mod relay;
 mod request;
+mod routes;
 mod serving;
 mod shared;
+mod untracked;
 mod waiter;
+mod wakeup;
 
 use pyo3::prelude::*;
 
@@ -52,6 +57,8 @@ mod _native {
     use crate::relay::{Place, Relay};
     #[pymodule_export]
     use crate::request::Request;
+    #[pymodule_export]
+    use crate::routes::Routes;
     #[pymodule_export]
     use crate::serving::Serving;
     #[pymodule_export]

@@ -193,8 +193,13 @@ impl Record {
     }
 
     #[getter]
-    fn upstream(&self) -> Option<Record> {
-        self.inner.upstream().map(|leg| Record::new(Arc::clone(leg)))
+    fn round(&self) -> u32 {
+        self.inner.round()
+    }
+
+    #[getter]
+    fn legs(&self) -> Vec<Record> {
+        self.inner.legs().map(|leg| Record::new(Arc::clone(leg))).collect()
     }
 
     fn as_dict<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
@@ -210,10 +215,8 @@ impl Record {
             plain.set_item("message", update.message.as_deref())?;
             fields.set_item("progress", plain)?;
         }
-        if let Some(leg) = slf.get().inner.upstream() {
-            let leg = Bound::new(slf.py(), Record::new(Arc::clone(leg)))?;
-            fields.set_item("upstream", Record::as_dict(&leg)?)?;
-        }
+        let legs = slf.get().legs().into_iter().map(|leg| Self::as_dict(&Bound::new(slf.py(), leg)?));
+        fields.set_item("legs", legs.collect::<PyResult<Vec<_>>>()?)?;
         Ok(fields)
     }
 
@@ -231,7 +234,7 @@ impl Record {
     }
 }
 
-const FIELDS: [&str; 28] = [
+const FIELDS: [&str; 29] = [
     "id",
     "token",
     "method",
@@ -259,7 +262,8 @@ const FIELDS: [&str; 28] = [
     "cleanup",
     "cleanup_duration",
     "exit_code",
-    "upstream",
+    "round",
+    "legs",
 ];
 
 /// Finished records in a bounded ring, and how many there were of each outcome.

@@ -1,12 +1,12 @@
-//! A relay for Python: which connections belong to it, and what its routes are. Frames never come by here.
+//! A relay for Python: which connections belong to it. Frames never come by here.
 
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use turnout_core::encode;
-use turnout_core::relay::{self as core, AtWork, Fault, Goal, Kept, Key, Owner, Route, Routes, Upstream};
+use turnout_core::relay::{self as core, AtWork, Fault, Kept, Key, Owner, Upstream};
 use turnout_core::sync::lock;
 
 use crate::call::Call;
@@ -16,13 +16,13 @@ use crate::deliver::Handle;
 use crate::json;
 use crate::process::Process;
 use crate::request::Request;
+use crate::routes::Routes;
 use crate::shared::Shared;
 
 /// Passes requests of clients on to upstreams, and what comes of them back.
 #[pyclass(frozen, subclass, weakref, module = "turnout._native")]
 pub struct Relay {
     inner: Arc<core::Relay<Shared>>,
-    routes: Arc<Routes>,
     process: Process,
 }
 
@@ -57,24 +57,6 @@ impl Place {
     #[getter]
     fn is_private(&self) -> bool {
         self.inner.is_private
-    }
-}
-
-/// A goal as Python gives it: the position of an upstream, "host" or "nowhere".
-struct Given(Goal);
-
-impl<'py> FromPyObject<'_, 'py> for Given {
-    type Error = PyErr;
-
-    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        if let Ok(position) = value.extract::<usize>() {
-            return Ok(Self(Goal::Upstream(position)));
-        }
-        match value.extract::<String>()?.as_str() {
-            "host" => Ok(Self(Goal::Host)),
-            "nowhere" => Ok(Self(Goal::Nowhere)),
-            other => Err(PyValueError::new_err(format!("{other:?} is no goal: a position, host or nowhere"))),
-        }
     }
 }
 
@@ -117,14 +99,11 @@ fn line(method: &str, params: &[u8]) -> Vec<u8> {
 #[pymethods]
 impl Relay {
     /// A relay to `upstreams` (name, timeout and max timeout in seconds or None, whether requests wait while no
-    /// connection is there), by `routes` (method, prefix of the name, whether it is stripped, goal), with at most
-    /// `max_in_flight` requests of clients in flight to all of them.
+    /// connection is there), with at most `max_in_flight` requests of clients in flight to all of them.
     #[new]
-    #[pyo3(signature = (upstreams, routes, fallback, max_in_flight, *_arguments, **_options))]
+    #[pyo3(signature = (upstreams, max_in_flight, *_arguments, **_options))]
     fn new(
         upstreams: Vec<(String, Option<f64>, Option<f64>, bool)>,
-        routes: Vec<(String, String, bool, Given)>,
-        fallback: Given,
         max_in_flight: u64,
         _arguments: &Bound<'_, PyTuple>,
         _options: Option<&Bound<'_, PyDict>>,
@@ -137,35 +116,28 @@ impl Relay {
             let (idle, max) = (duration(idle, "timeout")?, duration(max, "max_timeout")?);
             known.push(Upstream { name: name.into(), idle, max, waits });
         }
-        let goals = routes.iter().map(|(.., goal)| goal.0).chain([fallback.0]);
-        if goals.into_iter().any(|goal| matches!(goal, Goal::Upstream(position) if position >= known.len())) {
-            return Err(PyTypeError::new_err("a route leads to an upstream that is not there"));
-        }
-        let routes = routes.into_iter().map(|(method, prefix, strips, goal)| Route {
-            method: method.into(),
-            prefix: prefix.into(),
-            strips,
-            goal: goal.0,
-        });
-        let routes = Routes::new(routes, fallback.0)
-            .map_err(|conflict| PyValueError::new_err(conflict.to_string()))?;
-        Ok(Self {
-            inner: Arc::new(core::Relay::new(known, max_in_flight)),
-            routes: Arc::new(routes),
-            process: Process::current(),
-        })
+        Ok(Self { inner: Arc::new(core::Relay::new(known, max_in_flight)), process: Process::current() })
     }
 
-    /// Takes a client in; `places` says where its upstreams stand, one for each, in their order.
-    fn add_client(&self, client: &Bound<'_, Connection>, places: Vec<Bound<'_, Place>>) -> PyResult<()> {
+    /// Takes a client in, whose requests go by `routes`; `places` says where the upstreams stand that these lead to.
+    fn add_client(
+        &self,
+        client: &Bound<'_, Connection>,
+        routes: &Bound<'_, Routes>,
+        places: Vec<Bound<'_, Place>>,
+    ) -> PyResult<()> {
         self.may_join(client.get())?;
-        let positions = places.iter().map(|place| place.get().inner.position);
-        if !positions.eq(0..self.inner.upstreams().len()) {
-            return Err(PyValueError::new_err("a client holds one place for each upstream, in their order"));
+        let places: Vec<_> = places.iter().map(|place| Arc::clone(&place.get().inner)).collect();
+        let routes = Arc::clone(&routes.get().inner);
+        if let Some(position) =
+            routes.positions().find(|at| !places.iter().any(|place| place.position == *at))
+        {
+            return Err(PyValueError::new_err(format!(
+                "a route leads to the upstream at {position}, of which the client holds no place"
+            )));
         }
         let shared = client.get().shared();
-        let places = places.iter().map(|place| Arc::clone(&place.get().inner)).collect();
-        let key = self.inner.add_client(Arc::clone(shared), Arc::clone(&self.routes), places);
+        let key = self.inner.add_client(Arc::clone(shared), routes, places);
         shared.join(&self.inner, key, false);
         Ok(())
     }
@@ -254,7 +226,7 @@ impl Relay {
             let given = lock(&shared.core).give(number, Owner::Host(Handle(call.clone_ref(py))));
             let Some(given) = given else { continue };
             call.get().registered(given);
-            let method = line.method_name(py, &record.method);
+            let method = line.methods.name(py, &record.method);
             let request = Py::new(py, Request::new(peer.unbind(), record, method, None))?;
             line.attach(py, &[request.clone_ref(py)])?;
             self.inner.park(client);
@@ -263,7 +235,7 @@ impl Relay {
         Ok(None)
     }
 
-    /// Answers a request whose upstream is not there; False where it is over.
+    /// Answers a request whose upstream is not there, or that came when the relay was closing; False where it is over.
     #[pyo3(signature = (request, position = None))]
     fn refuse(&self, request: &Bound<'_, Request>, position: Option<usize>) -> PyResult<bool> {
         let (py, this) = (request.py(), request.get());
@@ -273,7 +245,8 @@ impl Relay {
             return Ok(false);
         }
         let shared = connection.shared();
-        let routed = self.inner.refuse(key, this.parts().0, Fault::NotThere, position, shared.now());
+        let fault = if self.inner.is_closed() { Fault::Draining } else { Fault::NotThere };
+        let routed = self.inner.refuse(key, this.parts().0, fault, position, shared.now());
         shared.finish_route(py, routed)?;
         Ok(true)
     }
@@ -281,6 +254,12 @@ impl Relay {
     /// Takes no new requests of clients any more; what is in flight goes on.
     fn close_admission(&self) {
         self.inner.close_admission();
+    }
+
+    /// Closes admission to one connection of an upstream, which may finish what it has.
+    fn retire(&self, upstream: &Bound<'_, Connection>) -> PyResult<()> {
+        self.inner.retire(self.key(upstream.get())?);
+        Ok(())
     }
 
     /// Cancels what is in flight to one connection of an upstream, and answers who asked for it.

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyBytes, PyWeakrefMethods, PyWeakrefReference};
 use turnout_core::connection::{self as core, Answer, Reported};
 use turnout_core::envelope;
 use turnout_core::event::Batch;
 use turnout_core::flight::CancelledBy;
+use turnout_core::limits::Limits;
 use turnout_core::output::recycle;
 use turnout_core::record::{self, Time};
 use turnout_core::relay::{self, Kept, Key, Leg, Line, Owner, Relaying, Routed};
@@ -23,29 +24,13 @@ use crate::connection::Connection;
 use crate::deliver::{Handle, Python_, Sink, deliver};
 use crate::errors;
 use crate::follower::Follower;
+use crate::home::{Home, Timer, this_thread};
+use crate::methods::Methods;
 use crate::process::Process;
 use crate::request::Request;
-use crate::waiter::Wake;
+use crate::wakeup::{Asleep, Wake, Wakeup};
 
-type Core = core::Connection<Relaying<Python_>>;
-
-/// The loop a connection lives in, with what is called on it often.
-pub struct Home {
-    pub event_loop: Py<PyAny>,
-    pub call_soon: Py<PyAny>,
-    pub call_soon_threadsafe: Py<PyAny>,
-    pub call_later: Py<PyAny>,
-    pub flush: Py<PyAny>,
-    pub expire: Py<PyAny>,
-    pub task_options: Py<PyDict>,
-    pub thread: usize,
-}
-
-#[derive(Default)]
-pub struct Timer {
-    pub at: Option<Time>,
-    pub handle: Option<Py<PyAny>>,
-}
+pub type Core = core::Connection<Relaying<Python_>>;
 
 /// What one write took.
 #[derive(Default)]
@@ -53,41 +38,6 @@ pub struct Written {
     pub any: bool,
     pub one: bool,
     pub left: bool,
-}
-
-/// A number of the running thread's own, cheaper than asking for its id.
-pub fn this_thread() -> usize {
-    thread_local!(static MARK: u8 = const { 0 });
-    MARK.with(|mark| std::ptr::from_ref(mark).addr())
-}
-
-/// An async handler of a method, started without asking Python.
-pub struct Handler {
-    pub function: Py<PyAny>,
-    pub declines: bool,
-}
-
-impl Handler {
-    pub fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self { function: self.function.clone_ref(py), declines: self.declines }
-    }
-}
-
-/// Methods without a handler whose names are remembered.
-const FEW: usize = 32;
-
-/// A method that the peer asked for.
-pub struct Method {
-    pub known_as: Arc<str>,
-    pub name: Py<PyString>,
-    pub handler: Option<Handler>,
-}
-
-/// A handler and what its task is made with.
-pub struct Route {
-    pub function: Py<PyAny>,
-    pub declines: bool,
-    pub task_options: Py<PyDict>,
 }
 
 /// What handles of calls and requests share with their connection.
@@ -109,18 +59,18 @@ pub struct Shared {
     /// Whether late answers and late progress are handed over.
     pub shows_late: AtomicBool,
     pub timer: Mutex<Timer>,
-    /// An empty batch with room, for the next read.
+    /// Those who are to be woken on the loop's next turn.
+    pub woken: Mutex<Vec<Wakeup>>,
+    /// An empty batch with room, for the next one.
     pub batch: Mutex<Batch<Relaying<Python_>>>,
-    pub handlers: Mutex<HashMap<String, Handler>>,
-    /// The methods that were asked for, found by the core's own copy of their names.
-    pub methods: Mutex<Vec<Method>>,
+    pub methods: Methods,
     /// Cancelled requests whose handlers are still at work; a loop holds its tasks weakly.
     pub lingering: Mutex<HashMap<u64, Py<Request>>>,
     /// True from the moment a flush is due until it runs: one wake-up for any number of sends.
     pub wake_up: WakeUp,
     /// The last turns had one frame each: the next one is written at once, and what follows it in its turn waits.
     pub lone: AtomicBool,
-    pub handle: OnceLock<Py<pyo3::types::PyWeakrefReference>>,
+    pub handle: OnceLock<Py<PyWeakrefReference>>,
     /// The relay it belongs to, and what it is called there.
     pub relay: OnceLock<(Arc<relay::Relay<Shared>>, Key)>,
     /// Whether several connections of the relay write to it.
@@ -136,6 +86,35 @@ impl Line for Shared {
 }
 
 impl Shared {
+    pub fn new(core: Core, clock: Py<Clock>, limits: &Limits) -> Self {
+        let manual = clock.get().is_manual();
+        Self {
+            core: Mutex::new(core),
+            process: Process::current(),
+            clock,
+            manual,
+            max_pending_progress: limits.max_pending_progress,
+            home: Mutex::new(None),
+            write: Mutex::new(None),
+            follower: Follower::default(),
+            outgoing: Mutex::new(HashSet::new()),
+            idle: AtomicU64::new(60_000_000_000),
+            max: AtomicU64::new(3_600_000_000_000),
+            observed: Mutex::new(None),
+            shows_late: AtomicBool::new(true),
+            timer: Mutex::new(Timer::default()),
+            woken: Mutex::new(Vec::new()),
+            batch: Mutex::new(Batch::default()),
+            methods: Methods::default(),
+            lingering: Mutex::new(HashMap::new()),
+            wake_up: WakeUp::new(),
+            lone: AtomicBool::new(false),
+            handle: OnceLock::new(),
+            relay: OnceLock::new(),
+            gathers: AtomicBool::new(true),
+        }
+    }
+
     pub fn now(&self) -> Time {
         self.clock.get().now()
     }
@@ -152,41 +131,58 @@ impl Shared {
         self.home().map(|home| home.event_loop.clone_ref(py))
     }
 
+    /// The home, where this thread is the one that its loop runs in.
+    pub fn home_here(&self) -> Option<Arc<Home>> {
+        lock(&self.home).as_ref().filter(|home| home.thread == this_thread()).cloned()
+    }
+
     /// The loop, where this thread is the one it runs in.
     pub fn event_loop_here(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let home = lock(&self.home);
         home.as_ref().filter(|home| home.thread == this_thread()).map(|home| home.event_loop.clone_ref(py))
     }
 
+    /// Wakes those who slept; `here` is the home, where this is the thread of its loop.
+    pub fn wake(&self, py: Python<'_>, asleep: Asleep, wake: Wake, here: Option<&Home>) {
+        for wakeup in asleep {
+            if wake == Wake::Here && here.is_some_and(|home| wakeup.sleeps_in(home)) {
+                wakeup.run(py, here);
+            } else {
+                self.wake_soon(py, wakeup);
+            }
+        }
+    }
+
+    /// Wakes on the next turn of the loop: one callback of the loop's for any number of them.
+    pub fn wake_soon(&self, py: Python<'_>, wakeup: Wakeup) {
+        let Some(home) = self.home().filter(|home| wakeup.sleeps_in(home)) else {
+            wakeup.hand_over(py);
+            return;
+        };
+        let is_first = {
+            let mut woken = lock(&self.woken);
+            woken.push(wakeup);
+            woken.len() == 1
+        };
+        if is_first && let Err(error) = home.soon(py, &home.wake) {
+            for wakeup in std::mem::take(&mut *lock(&self.woken)) {
+                wakeup.report(py, error.clone_ref(py));
+            }
+        }
+    }
+
+    /// Runs the wake-ups that came together; in a callback of the loop.
+    pub fn wake_together(&self, py: Python<'_>) {
+        let (woken, home) = (std::mem::take(&mut *lock(&self.woken)), self.home_here());
+        for wakeup in woken {
+            wakeup.run(py, home.as_deref());
+        }
+    }
+
     pub fn observes(&self, method: &str) -> bool {
         lock(&self.observed)
             .as_ref()
             .is_none_or(|observed| observed.contains("*") || observed.contains(method))
-    }
-
-    /// The handler that runs without asking Python, where the method has one.
-    pub fn route(&self, py: Python<'_>, method: &Py<PyString>) -> Option<Route> {
-        let home = self.home()?;
-        let methods = lock(&self.methods);
-        let method = methods.iter().find(|known| known.name.is(method))?;
-        let handler = method.handler.as_ref()?;
-        let (function, declines) = (handler.function.clone_ref(py), handler.declines);
-        Some(Route { function, declines, task_options: home.task_options.clone_ref(py) })
-    }
-
-    /// The method as a Python string, and with it whether it has a handler.
-    pub fn method_name(&self, py: Python<'_>, method: &Arc<str>) -> Py<PyString> {
-        let mut methods = lock(&self.methods);
-        if let Some(known) = methods.iter().find(|known| Arc::ptr_eq(&known.known_as, method)) {
-            return known.name.clone_ref(py);
-        }
-        let handler = lock(&self.handlers).get(&**method).map(|handler| handler.clone_ref(py));
-        let name = PyString::new(py, method).unbind();
-        if handler.is_some() || methods.len() < FEW {
-            let known = Method { known_as: Arc::clone(method), name: name.clone_ref(py), handler };
-            methods.push(known);
-        }
-        name
     }
 
     /// Keeps a cancelled request until its handler is over.
@@ -207,8 +203,7 @@ impl Shared {
             return Ok(());
         }
         let Some(home) = self.home() else { return Ok(()) };
-        let call = if this_thread() == home.thread { &home.call_soon } else { &home.call_soon_threadsafe };
-        let scheduled = call.bind(py).call1((&home.flush,));
+        let scheduled = home.soon(py, &home.flush);
         if scheduled.is_err() {
             self.wake_up.arrive();
         }
@@ -242,14 +237,39 @@ impl Shared {
         Ok(Written { any: true, one, left })
     }
 
-    /// Acts on a batch that did not come from the reader.
-    pub fn act(&self, py: Python<'_>, batch: Batch<Relaying<Python_>>, wake: Wake) -> PyResult<()> {
-        let mut batch = batch;
-        lock(&self.core).settle_books(&mut batch);
-        if let Some(connection) = self.connection(py) {
-            deliver(&connection, &mut batch, b"", wake, &Sink::Handlers)?;
+    /// Has the core do something that no frame asked for, and acts on what came of it.
+    pub fn act<T>(
+        &self,
+        py: Python<'_>,
+        wake: Wake,
+        act: impl FnOnce(&mut Core, &mut Batch<Relaying<Python_>>) -> T,
+    ) -> PyResult<T> {
+        let mut batch = self.batch();
+        let result = {
+            let mut core = lock(&self.core);
+            let result = act(&mut core, &mut batch);
+            core.settle_books(&mut batch);
+            result
+        };
+        let delivered = self
+            .connection(py)
+            .map_or(Ok(()), |connection| deliver(&connection, &mut batch, b"", wake, &Sink::Handlers));
+        self.keep_batch(batch);
+        delivered.map(|()| result)
+    }
+
+    /// An empty batch, with room where one was kept.
+    pub fn batch(&self) -> Batch<Relaying<Python_>> {
+        std::mem::take(&mut *lock(&self.batch))
+    }
+
+    /// Keeps the room of a batch for the next one.
+    pub fn keep_batch(&self, mut batch: Batch<Relaying<Python_>>) {
+        if batch.events.capacity() <= 1024 {
+            batch.events.clear();
+            batch.finished.clear();
+            *lock(&self.batch) = batch;
         }
-        Ok(())
     }
 
     /// Carries over what a batch means for other connections of its relay; what is left in it is Python's.
@@ -281,7 +301,7 @@ impl Shared {
         let Some(record) = lock(&line.core).asked(leg.number).cloned() else { return Ok(()) };
         let params = envelope::find_member(&kept.frame, "params").unwrap_or_default();
         let raw = PyBytes::new(py, params.of(&kept.frame)).unbind();
-        let method = line.method_name(py, &record.method);
+        let method = line.methods.name(py, &record.method);
         let raw = (!params.is_empty()).then_some(raw);
         let request = Py::new(py, Request::new(client.clone().unbind(), record, method, raw))?;
         line.attach(py, &[request.clone_ref(py)])?;
@@ -320,6 +340,9 @@ impl Shared {
             }
         }
         self.follow(py, &mut routed.finished);
+        for (line, batch) in routed.left {
+            line.act(py, Wake::Soon, |_, made| *made = batch)?;
+        }
         Ok(())
     }
 
@@ -340,7 +363,6 @@ impl Shared {
     }
 
     pub fn connection<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Connection>> {
-        use pyo3::types::PyWeakrefMethods;
         let handle = self.handle.get()?.bind(py);
         handle.upgrade_as::<Connection>().ok().flatten()
     }
@@ -353,10 +375,8 @@ impl Shared {
         reason: Option<&str>,
     ) -> PyResult<bool> {
         self.process.check()?;
-        let mut batch = Batch::default();
         let now = self.now();
-        let won = lock(&self.core).cancel(now, number, by, reason, &mut batch);
-        self.act(py, batch, Wake::Soon)?;
+        let won = self.act(py, Wake::Soon, |core, batch| core.cancel(now, number, by, reason, batch))?;
         if won {
             self.schedule_flush(py)?;
         }
@@ -427,6 +447,11 @@ impl Shared {
     /// Tells who follows the records of what finished.
     pub fn follow(&self, py: Python<'_>, finished: &mut Vec<Arc<record::Record>>) {
         self.follower.tell(py, finished.drain(..), || self.event_loop(py));
+    }
+
+    /// Lets who follows every record know that a leg ended, which has none of its own.
+    pub fn follow_leg(&self, py: Python<'_>) {
+        self.follower.nudge(py, || self.event_loop(py));
     }
 
     /// What the filters make of outgoing params; None where nobody asked to see the method.

@@ -131,7 +131,9 @@ impl<H: Host> Connection<H> {
         let method = self.method(asked.method);
         let peer = Arc::clone(&self.peer);
         let mut record = Record::outbound(minted.number, peer, method, asked.wants_progress, now);
-        record.is_leg = asked.is_leg;
+        if asked.is_leg {
+            record.become_leg();
+        }
         record.set_own_token(custom_token);
         let record = Arc::new(record);
         let idle_now = self.idle_clock(now);

@@ -140,6 +140,9 @@ impl<H: Host> Connection<H> {
             if let Ok(moved) = self.arrivals.claim(record.number, event) {
                 let outcome = moved.to.outcome().unwrap_or(outcome);
                 let record = Arc::clone(&record);
+                if let Some(code) = exit_code {
+                    record.note_exit_code(code);
+                }
                 if by == CancelledBy::Disconnect && !self.rules.disconnect_cancels() {
                     Self::finish(&record, outcome, now, batch);
                     batch.events.push(Event::Orphaned { owner, record });

@@ -12,8 +12,8 @@ use crate::sync::{AtomicBool, AtomicU64};
 pub(super) enum Side {
     Client {
         routes: Arc<Routes>,
-        /// Where its upstreams stand, by their positions.
-        places: Box<[Arc<Place>]>,
+        /// Where the upstreams stand that its routes lead to.
+        places: Held,
         /// Whether its first request told the client's era: nothing else need, since a modern client is stateless.
         known: AtomicBool,
         /// Whether exchanges of it were parked, which it comes back for.
@@ -27,6 +27,28 @@ pub(super) enum Side {
         /// Whether it takes no new requests; set while the connection is locked.
         is_retired: AtomicBool,
     },
+}
+
+/// The places that one client holds, found by the positions of their upstreams.
+pub(super) struct Held(Box<[Option<Arc<Place>>]>);
+
+impl Held {
+    pub(super) fn new(places: Vec<Arc<Place>>) -> Self {
+        let mut held = vec![None; places.iter().map(|place| place.position + 1).max().unwrap_or(0)];
+        for place in places {
+            let position = place.position;
+            held[position] = Some(place);
+        }
+        Self(held.into())
+    }
+
+    pub(super) fn at(&self, position: usize) -> Option<&Arc<Place>> {
+        self.0.get(position)?.as_ref()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Place>> {
+        self.0.iter().flatten()
+    }
 }
 
 impl Side {

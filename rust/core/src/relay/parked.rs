@@ -28,9 +28,13 @@ pub struct AtWork {
 }
 
 impl<L: Line> Relay<L> {
-    /// Whether a client is known to be modern.
-    pub(super) fn is_modern(&self, client: Key) -> bool {
-        self.member(client).is_some_and(|member| lock(member.line.connection()).rules.revision.is_modern())
+    /// Whether a client can be asked by requests now: a modern one never is (R5), a legacy one once it has opened its
+    /// connection (PNG-14).
+    pub(super) fn is_asked(&self, client: Key) -> bool {
+        self.member(client).is_some_and(|member| {
+            let rules = lock(member.line.connection()).rules;
+            rules.opened && !rules.revision.is_modern()
+        })
     }
 
     /// What a private upstream is at work on and may ask about, the newest first.

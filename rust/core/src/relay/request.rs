@@ -91,7 +91,8 @@ impl<L: Line> Relay<L> {
         if record.outcome().is_some() {
             return add(&self.counts.cancelled_unsent);
         }
-        if let Err(fault) = self.admit(record, &dest.side) {
+        let nth = round.kept.as_ref().map(|kept| kept.round + 1);
+        if let Err(fault) = self.admit(record, &dest.side, nth.is_some()) {
             return round.faults.push((record.number, fault, dest.side.position()));
         }
         if let Side::Client { known, .. } = &source.side
@@ -132,7 +133,10 @@ impl<L: Line> Relay<L> {
             Ok(leg) => {
                 add(&self.counts.forwarded);
                 round.legs.push((record.number, Leg { line: dest.key, number: leg.number }));
-                record.note_upstream(leg);
+                if let Some(nth) = nth {
+                    leg.note_round(nth);
+                }
+                record.join(leg);
             }
             Err(error) => {
                 self.admission.leave(usize::from(Admission::counts(record)));
@@ -141,13 +145,14 @@ impl<L: Line> Relay<L> {
         }
     }
 
-    /// Counts one more request in flight to a connection that is locked, if it may be.
-    fn admit(&self, record: &Record, dest: &Side) -> Result<(), Fault> {
+    /// Counts one more request in flight to a connection that is locked, if it may be: one that `goes_on` may.
+    fn admit(&self, record: &Record, dest: &Side, goes_on: bool) -> Result<(), Fault> {
         match dest {
-            Side::Client { .. } => self.admission.enter_reverse(record),
+            Side::Client { .. } => self.admission.enter_further(record),
             Side::Upstream { is_retired, .. } if is_retired.load(Ordering::Relaxed) => {
                 return Err(Fault::UpstreamClosed);
             }
+            Side::Upstream { .. } if goes_on => self.admission.enter_further(record),
             Side::Upstream { .. } => self.admission.enter(record)?,
         }
         Ok(())

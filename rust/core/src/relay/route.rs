@@ -113,6 +113,17 @@ impl Routes {
         Ok(Self { methods, fallback })
     }
 
+    /// The upstreams that they lead to, some more than once.
+    pub fn positions(&self) -> impl Iterator<Item = usize> {
+        let declared = self.methods.values().flat_map(|method| {
+            method.whole.into_iter().chain(method.prefixes.iter().map(|(_, named)| named.goal))
+        });
+        declared.chain([self.fallback]).filter_map(|goal| match goal {
+            Goal::Upstream(position) => Some(position),
+            Goal::Host | Goal::Nowhere => None,
+        })
+    }
+
     /// Where the request in `frame` goes.
     pub fn find<'a>(&self, frame: &'a [u8], envelope: &Envelope) -> Matched<'a> {
         let unchanged = |goal| Matched { goal, name: (Span::default(), Cow::Borrowed(&b""[..])) };
@@ -211,6 +222,16 @@ mod tests {
             found(&routes, &call(r"\u0064b_que\u0022ry")),
             (Goal::Upstream(1), call(r#"que\"ry"#) + "\n")
         );
+    }
+
+    #[test]
+    fn routes_say_where_they_lead() {
+        let host = Route { goal: Goal::Host, ..route("x", "", false, 0) };
+        let routes = [route("tools/call", "db_", true, 1), route("tools/call", "", false, 4), host];
+        let routes = Routes::new(routes, Goal::Upstream(2)).unwrap();
+        let mut positions: Vec<_> = routes.positions().collect();
+        positions.sort_unstable();
+        assert_eq!(positions, [1, 2, 4]);
     }
 
     #[test]

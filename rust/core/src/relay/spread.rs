@@ -27,7 +27,7 @@ impl<L: Line> Relay<L> {
                 let members = lock(&self.members);
                 let shares = |member: &&Arc<Member<L>>| match &member.side {
                     Side::Client { places, .. } => {
-                        places.get(place.position).is_some_and(|theirs| Arc::ptr_eq(theirs, place))
+                        places.at(place.position).is_some_and(|theirs| Arc::ptr_eq(theirs, place))
                     }
                     Side::Upstream { .. } => false,
                 };

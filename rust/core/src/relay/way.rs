@@ -53,14 +53,11 @@ impl<L: Line> Relay<L> {
             // Cancelled in the batch that brought it, or by the end of its channel: no trace upstream (S3). The host
             // would not start it either.
             (Event::Request { record, .. }, _) if record.outcome().is_some() => Way::Drop,
-            (Event::Request { .. }, Side::Upstream { place, .. }) => {
-                match place.client() {
-                    // It is not asked by requests (R5).
-                    Some(client) if self.is_modern(client) => Way::Host,
-                    Some(client) => Way::To(client),
-                    None => Way::Refuse(Fault::NoAttribution, None),
-                }
-            }
+            (Event::Request { .. }, Side::Upstream { place, .. }) => match place.client() {
+                Some(client) if self.is_asked(client) => Way::To(client),
+                Some(_) => Way::Host,
+                None => Way::Refuse(Fault::NoAttribution, None),
+            },
             (Event::Request { frame, envelope, .. }, Side::Client { routes, places, parks, .. }) => {
                 match routes.find(frame.of(region), envelope).goal {
                     Goal::Host => Way::Host,
@@ -69,7 +66,7 @@ impl<L: Line> Relay<L> {
                     }
                     _ if self.is_watched(&envelope.method_name(frame.of(region))) => Way::Host,
                     Goal::Nowhere => Way::Refuse(Fault::NoRoute, None),
-                    Goal::Upstream(position) => match places.get(position).and_then(|place| place.key()) {
+                    Goal::Upstream(position) => match places.at(position).and_then(|place| place.key()) {
                         Some(key) => Way::To(key),
                         None if self.upstreams.get(position).is_some_and(|upstream| upstream.waits) => {
                             Way::Host

@@ -1,0 +1,75 @@
+"""What came in, in its order: held back until somebody handles it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, TypeAlias
+
+from mcp_types import CONNECTION_CLOSED
+
+from turnout._native import Notification, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from turnout.handlers import Event
+
+    Delivery: TypeAlias = "Request | Notification | Event"
+
+logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
+
+
+class Inbox:
+    """Deliveries on their way to who acts on them: before `release`, and behind an inline request, they wait.
+
+    Args:
+        act: acts on one delivery.
+        most: notifications that may wait; requests are bounded by `max_inbound` before they come here.
+        inline_methods: requests that are over before anything behind them is begun.
+
+    """
+
+    def __init__(self, act: Callable[[Delivery], None], most: int, inline_methods: frozenset[str]) -> None:
+        self._act = act
+        self._most = most
+        self._inline_methods = inline_methods
+        self._loop = asyncio.get_running_loop()
+        self._held: deque[Delivery] = deque()
+        self._holds = True
+        self.dropped = 0
+
+    def take(self, delivery: Delivery) -> None:
+        """Take what came, in the order in which it came."""
+        if not self._holds:
+            self._hand_over(delivery)
+        elif isinstance(delivery, Request) or len(self._held) < self._most:
+            self._held.append(delivery)
+        else:
+            self.dropped += 1
+            logger.warning("dropped a notification: max_inbound (%d) wait already", self._most)
+
+    def release(self) -> None:
+        """Hand over what waits, up to the next request that the rest has to wait for."""
+        self._holds = False
+        while self._held and not self._holds:
+            self._hand_over(self._held.popleft())
+
+    def _hand_over(self, delivery: Delivery) -> None:
+        if isinstance(delivery, Request):
+            self._holds = delivery.method in self._inline_methods
+        self._act(delivery)
+
+    def ended(self, request: Request) -> None:
+        """Let go of what waits for this request, if anything does."""
+        if request.method in self._inline_methods:
+            self._loop.call_soon(self.release)
+
+    def close(self) -> None:
+        """Fail the requests that wait, and drop the rest."""
+        for held in self._held:
+            if isinstance(held, Request):
+                held.fail(CONNECTION_CLOSED, "Connection closed")
+        self._held.clear()
+        self._holds = False

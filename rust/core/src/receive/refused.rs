@@ -1,0 +1,72 @@
+//! Frames that are no message: what broke is told apart from noise, and only what was asked is answered.
+
+use crate::connection::{Connection, INVALID_REQUEST, PARSE_ERROR};
+use crate::envelope::{self, Kind, Partial, Refusal, RefusalReason};
+use crate::event::{Batch, End, Event, Host};
+use crate::flight::Event as Happening;
+use crate::record::Time;
+use crate::rules::Role;
+use crate::span::Span;
+
+impl<H: Host> Connection<H> {
+    /// Deals with a frame that was refused: fails the one call it answers, tells the peer if it asked.
+    pub(super) fn refuse(
+        &mut self,
+        now: Time,
+        frame: &[u8],
+        at: Span,
+        refusal: &Refusal,
+        batch: &mut Batch<H>,
+    ) {
+        self.counters.frames_refused += 1;
+        let Partial { id, has_outcome, has_method, .. } = refusal.partial;
+        if has_outcome && !has_method {
+            // A broken answer ends its own call, typed, and no other (RID-08 to RID-11).
+            if let Some(number) = self.number_of(id.of(frame))
+                && let Ok(moved) = self.table.claim(number, Happening::Failed)
+            {
+                self.settle(now, moved.slot, number, End::Invalid(refusal.reason.message()), None, batch);
+            }
+        } else if self.owes_an_answer(refusal) {
+            let code = if refusal.reason.is_syntax() { PARSE_ERROR } else { INVALID_REQUEST };
+            let data = format!("{{\"reason\":\"{}\",\"offset\":{}}}", refusal.reason.name(), refusal.offset);
+            self.reject(id.of(frame), code, refusal.reason.message(), data.as_bytes());
+        }
+        let length = at.len();
+        batch.events.push(Event::Refused { reason: refusal.reason, offset: refusal.offset, length });
+    }
+
+    /// Whether what was refused may have been a request, so that whoever sent it waits.
+    ///
+    /// A notification gets no answer (RID-13), nor does a line that a server printed by accident (TRS-02).
+    fn owes_an_answer(&self, refusal: &Refusal) -> bool {
+        let Partial { id, has_method, starts_as_message, .. } = refusal.partial;
+        let noise = refusal.reason.is_syntax() && id.is_empty() && self.rules.role == Role::Client;
+        starts_as_message
+            && (!has_method || !id.is_empty() || refusal.reason == RefusalReason::NullId)
+            && !noise
+            && self.rules.takes_requests()
+    }
+
+    /// Takes note of a line beyond `max_frame_bytes`, of which only the first bytes were kept.
+    pub fn receive_oversized(&mut self, now: Time, head: &[u8], length: usize, batch: &mut Batch<H>) {
+        self.counters.frames_oversized += 1;
+        let partial = match envelope::scan(head, &self.scan_limits) {
+            Err(refusal) => refusal.partial,
+            Ok(whole) => Partial {
+                id: whole.id,
+                has_method: matches!(whole.kind, Kind::Request | Kind::Notification),
+                has_outcome: matches!(whole.kind, Kind::Result | Kind::Error),
+                starts_as_message: true,
+            },
+        };
+        let refusal = Refusal { reason: RefusalReason::Oversized, offset: length, partial };
+        self.refuse(now, head, Span::new(0, length), &refusal, batch);
+    }
+
+    /// Takes note of a last line that the end of the channel cut off.
+    pub fn receive_truncated(&mut self, length: usize, batch: &mut Batch<H>) {
+        self.counters.frames_refused += 1;
+        batch.events.push(Event::Refused { reason: RefusalReason::Truncated, offset: length, length });
+    }
+}

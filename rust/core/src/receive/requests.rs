@@ -1,0 +1,155 @@
+//! Requests of the peer's, and their cancels.
+
+use std::sync::Arc;
+
+use crate::connection::{Connection, INTERNAL_ERROR, INVALID_REQUEST, Inbound, put};
+use crate::encode;
+use crate::envelope::{self, Envelope};
+use crate::event::{Batch, End, Event, Host};
+use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
+use crate::limits::clip;
+use crate::record::{Record, Time};
+use crate::rules::method;
+use crate::span::Span;
+
+/// The id of the request in `slot`; empty where there is none.
+fn wire_id<R>(inbound: &[Option<Inbound<R>>], slot: usize) -> &[u8] {
+    inbound[slot].as_ref().map_or(b"", |entry| entry.record.wire_id())
+}
+
+impl<H: Host> Connection<H> {
+    pub(super) fn take_request(
+        &mut self,
+        now: Time,
+        frame: &[u8],
+        at: Span,
+        envelope: &Envelope,
+        batch: &mut Batch<H>,
+    ) {
+        if !self.rules.takes_requests() {
+            self.counters.violations += 1;
+            return;
+        }
+        let id = envelope.id.of(frame);
+        let name = envelope.method_name(frame);
+        if *name == *method::PING.as_bytes() && self.rules.answers_ping() {
+            self.counters.pings += 1;
+            if self.may_reply() {
+                encode::result(self.output.frame(), id, b"{}");
+            }
+            return;
+        }
+        let hash = self.ids.hash(id);
+        if !self.takes_duplicates && self.find_by_id(hash, id).next().is_some() {
+            // An error under the same id would end the first request at the peer, so it names it in its data.
+            self.counters.duplicate_ids += 1;
+            let data = [b"{\"reason\":\"duplicate_id\",\"requestId\":", id, b"}"].concat();
+            self.reject(b"", INVALID_REQUEST, "the request id is in flight already", &data);
+            return;
+        }
+        let limit = self.limits.max_inbound;
+        let minted =
+            if self.arrivals.live() < limit { self.arrivals.mint(State::Running).ok() } else { None };
+        let Some(minted) = minted else {
+            self.counters.overloaded += 1;
+            let data = format!(
+                "{{\"reason\":\"overloaded\",\"limit\":\"max_inbound\",\"value\":{limit},\"sent\":false}}"
+            );
+            let message = "too many requests in flight";
+            self.reject(id, INTERNAL_ERROR, message, data.as_bytes());
+            return;
+        };
+        let method = self.method(std::str::from_utf8(&name).unwrap_or_default());
+        let token = envelope.progress_token.of(frame);
+        let token = if token.len() <= self.limits.max_id_bytes { token } else { b"" };
+        let record = Record::inbound(minted.number, Arc::clone(&self.peer), method, id, token, now);
+        let record = Arc::new(record);
+        if &*record.method == method::ELICIT {
+            self.note_asking(now);
+        }
+        let augmented = !envelope.task.is_empty() && self.rules.takes_task(&record.method);
+        let entry = Inbound::new(Arc::clone(&record), augmented);
+        put(&mut self.inbound, minted.slot, entry);
+        let inbound = &self.inbound;
+        self.ids.add(hash, minted.slot, |slot| wire_id(inbound, slot));
+        self.counters.requests_in += 1;
+        batch.events.push(Event::Request { record, frame: at, envelope: *envelope });
+    }
+
+    /// Cancels what a `notifications/cancelled` names (CAN-11 to CAN-30). Nothing in it can harm the connection.
+    pub(super) fn take_cancel(
+        &mut self,
+        now: Time,
+        frame: &[u8],
+        at: Span,
+        envelope: &Envelope,
+        batch: &mut Batch<H>,
+    ) {
+        let id = envelope.request_id.of(frame);
+        let reason = envelope::unescape(envelope.reason.of(frame));
+        let reason = reason.as_deref().map(|text| clip(text, self.limits.max_text_bytes));
+        if id.is_empty()
+            || !(self.cancel_inbound(now, id, reason, batch) || self.end_listen(now, id, reason, batch))
+        {
+            let too_late = !id.is_empty() && self.ids.ended_lately(self.ids.hash(id));
+            *(if too_late {
+                &mut self.counters.cancels_too_late
+            } else {
+                &mut self.counters.cancels_ignored
+            }) += 1;
+        }
+        if self.shows_everything {
+            batch.events.push(Event::Notification { frame: at, envelope: *envelope, owner: None });
+        }
+    }
+
+    fn cancel_inbound(&mut self, now: Time, id: &[u8], reason: Option<&str>, batch: &mut Batch<H>) -> bool {
+        let hash = self.ids.hash(id);
+        let mut named = self.find_by_id(hash, id);
+        // Two requests under one id: nobody knows which one is meant, and the wrong one must not end.
+        let (Some(slot), None) = (named.next(), named.next()) else { return false };
+        drop(named);
+        let Some(entry) = self.inbound[slot].as_ref() else { return false };
+        let record = Arc::clone(&entry.record);
+        if !self.rules.peer_may_cancel(&record.method, entry.augmented) {
+            return false;
+        }
+        let (owner, declined, about) = (entry.owner.clone(), entry.declines, entry.about);
+        let event = if declined { Happening::CancelDeclined } else { Happening::Cancel };
+        if self.arrivals.claim(record.number, event).is_err() {
+            return false;
+        }
+        record.note_cancel(CancelledBy::Peer, reason, now);
+        self.counters.cancels_in += 1;
+        if !declined {
+            // TRS-06: nothing of it leaves any more, also of what was queued before.
+            self.output.retract_about(about);
+            Self::finish(&record, Outcome::Cancelled, now, batch);
+            self.remove_inbound(now, slot, record.number);
+        }
+        batch.events.push(Event::Cancelled { owner, record, declined });
+        true
+    }
+
+    /// K1: a server ends our listen by a cancel; a result and a plain close are taken, too.
+    fn end_listen(&mut self, now: Time, id: &[u8], reason: Option<&str>, batch: &mut Batch<H>) -> bool {
+        let Some(number) = self.number_of(id) else { return false };
+        let Some((slot, state)) = self.table.find(number) else { return false };
+        let Some(entry) = self.outbound[slot].as_ref() else { return false };
+        if !state.is_live() || !self.rules.peer_may_end(&entry.record.method) {
+            return false;
+        }
+        let record = Arc::clone(&entry.record);
+        if self.table.claim(number, Happening::Cancel).is_err() {
+            return false;
+        }
+        record.note_cancel(CancelledBy::Peer, reason, now);
+        self.counters.cancels_in += 1;
+        self.settle(now, slot, number, End::Local(Outcome::Cancelled), None, batch);
+        true
+    }
+
+    fn find_by_id<'a>(&'a self, hash: u64, id: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        self.ids.find(hash, id, |slot| wire_id(&self.inbound, slot))
+    }
+}

@@ -1,0 +1,93 @@
+//! The limits and the protocol's rules of a connection, as Python says them.
+
+use std::collections::HashSet;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use turnout_core::limits::{Limits, NotALimit};
+use turnout_core::rules::{Choices, Revision, Role, Tasks};
+use turnout_core::sync::lock;
+
+use super::Connection;
+use crate::json;
+
+/// The limits with those that `options` names changed.
+pub fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
+    let mut limits = Limits::default();
+    for (name, value) in options.into_iter().flatten() {
+        let name: String = name.extract()?;
+        let value: usize = value.extract()?;
+        limits.set(&name, value).map_err(|fault| match fault {
+            NotALimit::NoSuchName => PyTypeError::new_err(format!("there is no limit named {name:?}")),
+            NotALimit::OutOfRange { most } => {
+                PyValueError::new_err(format!("{name} must be at least 1 and at most {most}, not {value}"))
+            }
+        })?;
+    }
+    Ok(limits)
+}
+
+impl Connection {
+    pub(super) fn take_rules(
+        &self,
+        revision: &str,
+        role: &str,
+        request_meta: Option<&Bound<'_, PyDict>>,
+        opened: bool,
+    ) -> PyResult<()> {
+        let revision = Revision::named(revision).ok_or_else(|| {
+            PyValueError::new_err(format!("{revision:?} is no revision this version knows"))
+        })?;
+        let role = match role {
+            "either" => Role::Either,
+            "client" => Role::Client,
+            "server" => Role::Server,
+            _ => return Err(PyValueError::new_err(format!("{role:?} is no role: either, client or server"))),
+        };
+        let mut members = Vec::new();
+        for (key, value) in request_meta.into_iter().flatten() {
+            let key: String = key.extract()?;
+            members.push((key, json::dumps(&value)?.as_bytes().to_vec()));
+        }
+        let mut core = lock(&self.shared.core);
+        core.rules.revision = revision;
+        core.rules.role = role;
+        core.rules.opened = opened;
+        core.set_request_meta(members);
+        Ok(())
+    }
+
+    pub(super) fn take_tasks(&self, ours: Option<&HashSet<String>>, theirs: Option<&HashSet<String>>) {
+        let of = |declared: Option<&HashSet<String>>| {
+            declared.map_or(Tasks::ALL, |methods| Tasks {
+                tools: methods.contains("tools/call"),
+                sampling: methods.contains("sampling/createMessage"),
+                elicitation: methods.contains("elicitation/create"),
+                cancel: methods.contains("tasks/cancel"),
+            })
+        };
+        let mut core = lock(&self.shared.core);
+        core.rules.our_tasks = of(ours);
+        core.rules.their_tasks = of(theirs);
+    }
+
+    pub(super) fn take_choices(&self, choices: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        let mut chosen: Choices = lock(&self.shared.core).rules.choices;
+        for (name, value) in choices.into_iter().flatten() {
+            let value: bool = value.extract()?;
+            match name.extract::<String>()?.as_str() {
+                "listen_end_sends_cancelled" => chosen.listen_end_sends_cancelled = value,
+                "task_progress" => chosen.task_progress = Some(value),
+                "disconnect_cancels" => chosen.disconnect_cancels = value,
+                "progress_must_increase" => chosen.progress_must_increase = value,
+                "cancel_discover" => chosen.cancel_discover = value,
+                "cancel_late_tasks" => chosen.cancel_late_tasks = value,
+                "answer_ping" => chosen.answer_ping = value,
+                other => return Err(PyTypeError::new_err(format!("there is no choice named {other:?}"))),
+            }
+        }
+        lock(&self.shared.core).rules.choices = chosen;
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! What we send: requests, each registered before it is written, and notifications.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+use turnout_core::connection::Send;
+use turnout_core::relay::Owner;
+use turnout_core::sync::lock;
+use turnout_core::{encode, envelope, id};
+
+use super::Connection;
+use crate::call::Call;
+use crate::clock::Patience;
+use crate::deliver::Handle;
+use crate::untracked::untracked;
+use crate::{errors, json};
+
+/// How a request is sent.
+pub struct Options<'a, 'py> {
+    pub timeout: Patience,
+    pub max_timeout: Patience,
+    /// Whether the peer is asked for progress.
+    pub progress: bool,
+    pub on_progress: Option<Py<PyAny>>,
+    /// The caller's own id for it.
+    pub request_id: Option<&'a Bound<'py, PyAny>>,
+    /// Whether the peer is told of its cancel.
+    pub tell: bool,
+}
+
+impl Connection {
+    pub(super) fn send_request<'py>(
+        slf: &Bound<'py, Self>,
+        method: &str,
+        params: Option<&Bound<'py, PyAny>>,
+        options: Options<'_, 'py>,
+    ) -> PyResult<Py<Call>> {
+        let (py, shared) = (slf.py(), &slf.get().shared);
+        shared.process.check()?;
+        Connection::remember(slf)?;
+        let idle = options.timeout.or(shared.idle.load(Ordering::Relaxed));
+        let max = options.max_timeout.or(shared.max.load(Ordering::Relaxed));
+        let filtered = shared.filter_outgoing(py, method, params)?;
+        let params = filtered.as_ref().or(params);
+        let json = json::params(params)?;
+        let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
+        let member = |key: &Bound<'_, PyString>| match params {
+            Some(params) if params.is_exact_instance_of::<PyDict>() && !params.contains(key)? => Ok(None),
+            _ => PyResult::Ok(envelope::find_member(bytes, key.to_str()?)),
+        };
+        let meta = member(intern!(py, "_meta"))?.unwrap_or_default();
+        let token = envelope::find_member(meta.of(bytes), "progressToken").unwrap_or_default();
+        let custom_token = token.of(meta.of(bytes));
+        if !custom_token.is_empty() && !id::is_token(custom_token) {
+            return Err(PyTypeError::new_err("_meta.progressToken must be a string or an integer"));
+        }
+        let augmented = member(intern!(py, "task"))?.is_some();
+        let id = options.request_id.map(json::request_id).transpose()?;
+
+        let call = untracked(py, Call::new(Arc::clone(shared), options.on_progress))?;
+        let owner = Some(Owner::Host(Handle(call.clone_ref(py))));
+        let now = shared.now();
+        let sent = {
+            let mut core = lock(&shared.core);
+            let extra = core.extra_meta(meta.of(bytes));
+            let request = encode::Request {
+                method,
+                params: bytes,
+                meta,
+                extra_meta: &extra,
+                progress_token: options.progress && custom_token.is_empty(),
+            };
+            let send = Send { request, owner, idle, max, augmented, custom_token };
+            let sent = match &id {
+                None => core.send(now, send),
+                Some(id) => core.send_as(now, id.as_bytes(), send),
+            };
+            if let Ok(record) = &sent {
+                if !options.tell {
+                    core.hush(record.number);
+                }
+                call.get().registered(Arc::clone(record));
+            }
+            sent
+        };
+        sent.map_err(|error| errors::not_sent(py, error))?;
+        shared.schedule_flush(py)?;
+        Ok(call)
+    }
+
+    pub(super) fn send_notification<'py>(
+        slf: &Bound<'py, Self>,
+        method: &str,
+        params: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let (py, shared) = (slf.py(), &slf.get().shared);
+        shared.process.check()?;
+        let filtered = shared.filter_outgoing(py, method, params)?;
+        let json = json::params(filtered.as_ref().or(params))?;
+        let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
+        let sent = lock(&shared.core).notify(method, bytes);
+        sent.map_err(|error| errors::not_sent(py, error))?;
+        shared.schedule_flush(py)
+    }
+
+    /// Sends a notification that belongs to a `subscriptions/listen` of the peer's.
+    pub fn notify_subscriber(
+        slf: &Bound<'_, Self>,
+        number: u64,
+        method: &str,
+        params: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let (py, shared) = (slf.py(), &slf.get().shared);
+        let json = json::params(params)?;
+        let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
+        let sent = lock(&shared.core).notify_subscriber(number, method, bytes);
+        let sent = sent.map_err(|error| errors::not_sent(py, error))?;
+        shared.schedule_flush(py)?;
+        Ok(sent)
+    }
+}

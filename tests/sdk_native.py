@@ -1,0 +1,81 @@
+"""The official SDK's client and server on turnout's own transports, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+import sdk_server
+import turnout
+from turnout import mcp
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+
+@contextlib.asynccontextmanager
+async def served(
+    transport: str = "memory", server: Any = None, router: turnout.Router | None = None
+) -> AsyncIterator[tuple[Any, turnout.Router]]:
+    """Serve; gives a target to connect to, and the router of the server."""
+    server = server or sdk_server.make()
+    router = router or turnout.Router()
+    async with anyio.create_task_group() as tasks:
+        if transport == "memory":
+            here, there = turnout.memory()
+            tasks.start_soon(lambda: mcp.serve_target(server, there, router=router))
+            yield here, router
+        else:
+            path = f"{tempfile.mkdtemp()}/socket"
+
+            async def listen(*, task_status: Any) -> None:
+                if transport == "tcp":
+                    await mcp.serve_tcp(server, "127.0.0.1", 0, router=router, task_status=task_status)
+                else:
+                    await mcp.serve_unix(server, path, router=router, task_status=task_status)
+
+            listener = await tasks.start(listen)
+            yield (
+                turnout.tcp("127.0.0.1", listener.port) if transport == "tcp" else turnout.unix(path),
+                router,
+            )
+        tasks.cancel_scope.cancel()
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    mode: str = "legacy", transport: str = "memory", server: Any = None, **options: Any
+) -> AsyncIterator[tuple[mcp.Client, turnout.Peer, turnout.Router]]:
+    """A client, its peer, and the router of the server."""
+    sdk_server.log.clear()
+    async with (
+        served(transport, server) as (target, router),
+        mcp.Client(target, mode=mode, **options) as client,
+    ):
+        yield client, peer_of(client), router
+
+
+def peer_of(client: mcp.Client) -> turnout.Peer:
+    """The connection of a client."""
+    return client.session._dispatcher.peer
+
+
+def at_rest(*peers: turnout.Peer) -> bool:
+    """Whether nothing of any request is left."""
+    return all(peer.in_flight == (0, 0) and not any(peer.entries().values()) for peer in peers)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop run until something is so."""
+    with anyio.fail_after(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+def text(result: Any) -> str:
+    """What a tool answered."""
+    return result.content[0].text
