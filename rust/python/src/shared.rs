@@ -14,6 +14,7 @@ use turnout_core::envelope;
 use turnout_core::event::Batch;
 use turnout_core::flight::CancelledBy;
 use turnout_core::limits::Limits;
+use turnout_core::output::recycle;
 use turnout_core::record::{self, Time};
 use turnout_core::relay::{self, Kept, Key, Leg, Line, Owner, Relaying, Routed};
 use turnout_core::sync::lock;
@@ -239,7 +240,7 @@ impl Shared {
         }
         let one = taken.iter().position(|byte| *byte == b'\n') == Some(taken.len() - 1);
         let bytes = PyBytes::new(py, &taken);
-        lock(&self.core).recycle(taken);
+        recycle(taken);
         write.bind(py).call1((bytes,))?;
         Ok(Written { any: true, one, left })
     }
