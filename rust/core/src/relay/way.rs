@@ -54,8 +54,8 @@ impl<L: Line> Relay<L> {
             // would not start it either.
             (Event::Request { record, .. }, _) if record.outcome().is_some() => Way::Drop,
             (Event::Request { .. }, Side::Upstream { place, .. }) => match place.client() {
-                Some(client) if self.is_asked(client) => Way::To(client),
-                Some(_) => Way::Host,
+                Some(client) if self.is_asked_otherwise(client) => Way::Host,
+                Some(client) => Way::To(client),
                 None => Way::Refuse(Fault::NoAttribution, None),
             },
             (Event::Request { frame, envelope, .. }, Side::Client { routes, places, parks, .. }) => {
