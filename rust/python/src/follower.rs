@@ -86,6 +86,6 @@ impl Follower {
         let Some(function) = hears.map(|hearing| hearing.function.clone_ref(py)) else { return };
         drop(hearing);
         let nothing = PyList::empty(py).into_any().unbind();
-        Wakeup::new(function, None, nothing, event_loop()).run_reporting(py);
+        Wakeup::new(function, None, nothing, event_loop()).run(py, None);
     }
 }

@@ -340,7 +340,7 @@ impl Shared {
         }
         self.follow(py, &mut routed.finished);
         for (line, batch) in routed.left {
-            line.act(py, batch, Wake::Soon)?;
+            line.act(py, Wake::Soon, |_, made| *made = batch)?;
         }
         Ok(())
     }
