@@ -14,6 +14,7 @@ import anyio
 from mcp import MCPError
 
 import turnout
+from sdk_streams import turns
 from turnout import mcp
 from turnout.mcp.connecting import own_router
 from turnout.mcp.native import SessionPeer
@@ -151,6 +152,29 @@ def test_x_06_notifications_are_intercepted_and_looked_at_in_their_order_before_
     on_loop(main())
 
 
+def test_x_06_an_observer_has_begun_when_who_asked_goes_on(on_loop):
+    """The notification came in one read with the answer, before it; who asked may look at what it did."""
+
+    async def main():
+        log = []
+
+        async def on_notify(ctx, method, params):
+            log.append(method)
+
+        async with played(on_notify=on_notify) as (dispatcher, other):
+
+            async def ask():
+                await dispatcher.send_raw_request("a", {})
+                return list(log)
+
+            asking = asyncio.ensure_future(ask())
+            sent = await other.read()
+            other.send(notification("one"), notification("two"), result(sent["id"]))
+            assert await asking == ["one", "two"]
+
+    on_loop(main())
+
+
 def test_can_13_a_cancelled_handler_is_stopped_by_its_scope_and_not_answered(on_loop):
     async def main():
         log = []
@@ -194,7 +218,7 @@ def test_inline_requests_are_over_before_what_came_behind_them(on_loop):
 
         async def handle(ctx, method, params):
             log.append(("begins", method))
-            await asyncio.sleep(0.001 if method == "initialize" else 0)
+            await turns(5 if method == "initialize" else 1)
             log.append(("ends", method))
             return {}
 

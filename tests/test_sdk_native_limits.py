@@ -142,6 +142,31 @@ def test_requests_that_wait_for_run_are_bounded_by_the_core_and_answered(on_loop
     on_loop(main())
 
 
+def test_notifications_that_wait_take_no_request_the_place(on_loop):
+    async def main():
+        async def handle(ctx, method, params):
+            return {"method": method}
+
+        near, far = turnout.memory()
+        async with turnout.Router() as clients:
+            client = await clients.connect(far, era=None)
+            peer = limited().adopt(SessionPeer, "played", "memory")
+            dispatcher = mcp.NativeDispatcher(peer)
+            peer.use(await near.open(peer))
+            for _ in range(AT + 1):
+                client.notify("note")
+            call = client.send("work")
+            await turns()
+            assert dispatcher.dropped_notifications == 1
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(dispatcher.run, handle, handle)
+                assert await call == {"method": "work"}
+                tasks.cancel_scope.cancel()
+            await peer.close()
+
+    on_loop(main())
+
+
 def test_x_07_what_waited_for_run_when_it_ended_is_answered(on_loop):
     """A request behind an inline one that never ends gets its error; a notification there is dropped."""
 
