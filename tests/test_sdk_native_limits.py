@@ -167,6 +167,42 @@ def test_notifications_that_wait_take_no_request_the_place(on_loop):
     on_loop(main())
 
 
+def test_what_waited_for_run_waits_on_behind_an_inline_request(on_loop):
+    async def main():
+        log = []
+
+        async def handle(ctx, method, params):
+            log.append(("begins", method))
+            await turns()
+            log.append(("ends", method))
+            return {}
+
+        async def on_notify(ctx, method, params):
+            log.append(("observed", method))
+
+        near, far = turnout.memory()
+        async with turnout.Router() as clients:
+            client = await clients.connect(far, era=None)
+            peer = own_router().adopt(SessionPeer, "played", "memory")
+            dispatcher = mcp.NativeDispatcher(peer, inline_methods=frozenset({"inline"}))
+            peer.use(await near.open(peer))
+            calls = [client.send("inline"), client.send("inline")]
+            client.notify("note")
+            calls.append(client.send("last"))
+            await turns()
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(dispatcher.run, handle, on_notify)
+                for call in calls:
+                    await call
+                tasks.cancel_scope.cancel()
+            await peer.close()
+        inline = [("begins", "inline"), ("ends", "inline")]
+        assert log[:4] == inline * 2
+        assert sorted(log[4:]) == [("begins", "last"), ("ends", "last"), ("observed", "note")]
+
+    on_loop(main())
+
+
 def test_x_07_what_waited_for_run_when_it_ended_is_answered(on_loop):
     """A request behind an inline one that never ends gets its error; a notification there is dropped."""
 
