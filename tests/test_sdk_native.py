@@ -417,3 +417,28 @@ def test_prg_10_can_05_what_is_written_by_hand_goes_through_what_is_in_flight(on
                 await call
 
     on_loop(main())
+
+
+def test_prg_03_a_token_that_comes_twice_goes_on_serving_the_first(on_loop):
+    async def main():
+        go_on = {"first": asyncio.Event(), "second": asyncio.Event()}
+
+        async def handle(ctx, method, params):
+            await go_on[method].wait()
+            value = 1 if method == "second" else 2
+            await ctx.notify("notifications/progress", {"progressToken": "t", "progress": value})
+            return {}
+
+        async with played(handle) as (_, other):
+            other.send(request(1, "first", token="t"), request(2, "second", token="t"))
+            await turns()
+            go_on["second"].set()
+            said = [await other.read()]
+            while said[-1].get("id") != 2:
+                said.append(await other.read())
+            go_on["first"].set()
+            said = [await other.read(), await other.read()]
+            assert said[0]["params"] == {"progressToken": "t", "progress": 2}
+            assert said[1]["id"] == 1
+
+    on_loop(main())

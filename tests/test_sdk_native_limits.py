@@ -235,6 +235,29 @@ def test_x_07_what_waited_for_run_when_it_ended_is_answered(on_loop):
     on_loop(main())
 
 
+def test_x_09_a_notification_handler_that_hangs_is_stopped_with_its_session(on_loop):
+    async def main():
+        begun, stopped = asyncio.Event(), asyncio.Event()
+
+        async def on_notify(*_):
+            begun.set()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                stopped.set()
+
+        dispatcher, feed = await opened(own_router())
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(dispatcher.run, on_notify, on_notify)
+            await feed(notification("note"))
+            await begun.wait()
+            tasks.cancel_scope.cancel()
+        assert stopped.is_set()
+        await dispatcher.peer.close()
+
+    on_loop(main())
+
+
 def test_x_09_a_progress_callback_that_hangs_is_stopped_with_its_session(on_loop):
     async def main():
         begun, stopped = asyncio.Event(), asyncio.Event()
