@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 
 import pytest
 
@@ -14,41 +13,12 @@ import anyio
 from mcp import MCPError
 
 import turnout
+from sdk_native import Played
 from sdk_streams import turns
 from turnout import mcp
 from turnout.mcp.connecting import own_router
 from turnout.mcp.native import SessionPeer
 from wire import cancelled, error, frame, notification, progress, request, result
-
-
-class Played:
-    """The other end of a dispatcher: what it writes, and what it reads."""
-
-    def __init__(self, transport):
-        self.transport = transport
-        self.lines = asyncio.Queue()
-        self.input = turnout.Connection().input
-
-    def send(self, *frames):
-        self.transport.write(b"".join(frames))
-
-    async def read(self):
-        return await asyncio.wait_for(self.lines.get(), 10)
-
-    # ---- as a link ----
-
-    def received(self, count):
-        raise AssertionError("a pair in memory feeds")
-
-    def feed(self, data):
-        for line in data.splitlines():
-            self.lines.put_nowait(json.loads(line))
-
-    def pause_writing(self): ...
-
-    def resume_writing(self): ...
-
-    def lost(self, error, *, exit_code=None): ...
 
 
 async def nothing(*_):
