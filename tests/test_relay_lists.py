@@ -245,7 +245,7 @@ def test_a_list_that_nobody_answers_is_an_error(loop_kind):
             world.build(world.server("a", refuses), world.server("b", refuses), routes=PREFIXED)
             with pytest.raises(turnout.RemoteError) as caught:
                 await (await world.client()).send("tools/list")
-            assert caught.value.data == {"reason": "error", "sent": False, "upstream": "a, b"}
+            assert caught.value.data == {"reason": "error", "sent": True, "upstream": "a, b"}
 
     run(loop_kind, main())
 

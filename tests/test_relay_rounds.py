@@ -265,6 +265,30 @@ def test_r6_a_server_that_is_lost_while_the_client_is_asked(loop_kind):
     run(loop_kind, main())
 
 
+def test_r6_a_server_that_does_not_come_again_for_the_next_round(loop_kind):
+    async def main():
+        async with World() as world:
+            targets = [world.target()]
+            world.build(world.upstream(era="modern", restart=None, target=lambda: targets.pop()))
+            needs(world, ELICIT)
+            client = await legacy(world, {"elicitation": {}})
+
+            @client.on_request("elicitation/create")
+            async def elicit(_):
+                [upstream] = world.upstream_peers()
+                world.servers.peers[0].abort()
+                await upstream.wait_lost()
+                targets.append(turnout.stdio("/no/such/program"))
+                return {"action": "cancel"}
+
+            with pytest.raises(turnout.RemoteError) as caught:
+                await client.send("tools/call", {"name": "echo"})
+            assert caught.value.data == {"reason": "upstream_closed", "sent": True, "upstream": "echo"}
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
 def test_mrt_01_a_modern_client_is_left_to_its_own_rounds(loop_kind):
     async def main():
         async with World() as world:

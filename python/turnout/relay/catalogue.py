@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from turnout import opening
-from turnout.errors import Error, LimitExceeded, RemoteError, RequestError
+from turnout.errors import CallCancelled, Error, LimitExceeded, RemoteError, RequestError
 from turnout.handlers import members_of
 from turnout.relay.names import COMPLETED, KINDS
 
@@ -68,23 +68,27 @@ class Catalogue:
         changed = None if name == ref[key] else {**params, "ref": {**ref, key: name}}
         await self._relay.forward(request, self._relay.upstreams[position].label, changed)
 
-    async def answer(self, request: Request) -> dict[str, Any]:
+    async def answer(self, request: Request) -> dict[str, Any] | None:
         """Answer a request for a merged list.
 
         Raises:
             RequestError: the cursor is none of ours, or no upstream answered.
 
         """
+        if self._relay.is_closing:
+            self._relay.refuse(request)
+            return None
         [kind] = [kind for kind in KINDS if kind.list == request.method]
         params = dict(members_of(request.params))
         cursors = self._cursors(request.peer, params.pop("cursor", None), kind)
         if "_meta" in params:
             meta = members_of(params["_meta"])
             params["_meta"] = {key: at for key, at in meta.items() if key != "progressToken"}
-        pages = await asyncio.gather(
-            *(self._page(request, kind, position, params, cursor) for position, cursor in cursors.items())
-        )
-        return self._merged(request.peer, kind, dict(zip(cursors, pages, strict=True)))
+        with self._relay.underway.during(request):
+            pages = await asyncio.gather(
+                *(self._page(request, kind, position, params, cursor) for position, cursor in cursors.items())
+            )
+        return self._merged(request, kind, dict(zip(cursors, pages, strict=True)))
 
     def opened(self, place: Place) -> None:
         """Tell those whose list lacked an upstream that it is there now."""
@@ -137,12 +141,13 @@ class Catalogue:
         return result
 
     def _merged(
-        self, client: Peer, kind: Kind, pages: dict[int, dict[str, Any] | Error | OSError | None]
+        self, request: Request, kind: Kind, pages: dict[int, dict[str, Any] | Error | OSError | None]
     ) -> dict[str, Any]:
+        client = request.peer
         listed = {position: page for position, page in pages.items() if isinstance(page, dict)}
         failed = {position: page for position, page in pages.items() if isinstance(page, (Error, OSError))}
         if failed and not any(page is None or isinstance(page, dict) for page in pages.values()):
-            raise self._refusal(failed)
+            raise self._refusal(request, failed)
         names = self._relay.plan_of(client).names[kind.use]
         items: dict[str, Any] = {}
         for position, page in listed.items():
@@ -171,12 +176,13 @@ class Catalogue:
             result.update(_freshness(list(listed.values()), is_whole=not failed))
         return result
 
-    def _refusal(self, failed: dict[int, Error | OSError]) -> RequestError:
+    def _refusal(self, request: Request, failed: dict[int, Error | OSError]) -> RequestError:
         errors = list(failed.values())
         if len(errors) == 1 and isinstance(errors[0], RequestError):
             return errors[0]
         labels = [self._relay.upstreams[position].label for position in failed]
-        data = {"reason": _reason(errors[0]), "sent": False, "upstream": ", ".join(labels)}
+        sent = any(leg.written is not None for leg in request.record.legs)
+        data = {"reason": _reason(errors[0]), "sent": sent, "upstream": ", ".join(labels)}
         return RequestError(INTERNAL_ERROR, "no server answered with its list", data)
 
     def _cursors(self, client: Peer, cursor: Any, kind: Kind) -> dict[int, str | None]:
@@ -226,6 +232,8 @@ def _reason(error: Error | OSError) -> str:
         return "error"
     if isinstance(error, LimitExceeded):
         return "overloaded"
+    if isinstance(error, CallCancelled):
+        return "closed"
     return "timeout" if isinstance(error, TimeoutError) else "upstream_closed"
 
 

@@ -12,7 +12,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from turnout import opening
-from turnout.errors import CallTimedOut, Error, RemoteError, RequestError
+from turnout.errors import CallCancelled, CallTimedOut, Error, RemoteError, RequestError
 from turnout.handlers import members_of
 from turnout.relay.rounds import MOST_INPUTS, NEEDED
 
@@ -151,6 +151,7 @@ class Parking:
             parked = Parked(place, call)
             parked.request = request
             known.append(parked)
+            self._relay.underway.begin(parked, lambda: self._stop(parked))
             call.on_progress(lambda update: self._report(parked, update))
             call.add_done_callback(lambda _: self._finish(parked))
             request.adopt(call)
@@ -221,6 +222,12 @@ class Parking:
         if request is not None:
             _answer(request, parked)
         parked.away.set()
+        self._relay.underway.end(parked)
+
+    def _stop(self, parked: Parked) -> None:
+        """Wait no longer for a client that is away, since the relay closes: what it comes back for says so."""
+        if parked.request is None:
+            self._relay.underway.end(parked)
 
     def _give_up(self, parked: Parked, reason: str) -> None:
         """End an exchange that nobody comes back for: its server is told, and its flight cancelled."""
@@ -253,6 +260,8 @@ def _answer(request: Request, parked: Parked) -> None:
         request.fail(error.code, error.message, error.data)
     except Error as error:
         reason = "timeout" if isinstance(error, CallTimedOut) else "upstream_closed"
+        if isinstance(error, CallCancelled):
+            reason = "closed"
         refusal = _refusal(f"the server did not answer: {reason}", reason, parked.place)
         request.fail(refusal.code, refusal.message, refusal.data)
 

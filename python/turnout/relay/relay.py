@@ -22,6 +22,7 @@ from turnout.relay.places import Places
 from turnout.relay.rounds import NEEDED
 from turnout.relay.routes import Plans
 from turnout.relay.subscriptions import Session, Subscriptions, lists_of
+from turnout.relay.underway import Underway
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Hashable, Iterable, Sequence
@@ -90,6 +91,8 @@ class Relay(_native.Relay):
         self._listens = Listens(self, self.subscriptions)
         self._levels = Levels(self)
         self._parking = Parking(self)
+        self.underway = Underway()
+        self.is_closing = False
         self._places = [Places(self, position) for position in range(len(self.upstreams))]
         self._place_of: weakref.WeakKeyDictionary[Peer, Place] = weakref.WeakKeyDictionary()
 
@@ -212,24 +215,31 @@ class Relay(_native.Relay):
 
         Args:
             drain: seconds in which requests in flight may still end by themselves. New ones are refused
-                meanwhile (`draining`, nothing was sent); what is left then is cancelled upstream, and answered.
+                meanwhile (`draining`, nothing was sent); what is left then is cancelled upstream, and answered. A
+                merged list is in flight, and so is a request for which a client is asked, or is to come back.
 
         """
+        self.is_closing = True
         self.close_admission()
         if drain > 0:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._empty(), drain)
+        self.underway.stop()
         places = [place for places in self._places for place in places]
         for place in places:
             if place.peer is not None and place.peer.is_open:
                 self.cancel_rest(place.peer)
         await asyncio.gather(*(place.close() for place in places))
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.underway.wait_over(), self.router.close_timeout)
 
     async def _empty(self) -> None:
         ended = self.router.records.follow(capacity=1)
         try:
-            while self.in_flight:
-                await ended.__anext__()
+            while self.in_flight or self.underway:
+                await self.underway.wait_over()
+                while self.in_flight:
+                    await ended.__anext__()
         finally:
             ended.close()
 

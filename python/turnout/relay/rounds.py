@@ -88,27 +88,22 @@ class Rounds:
             raise _refusal("the server asks for too much at once", label)
         for wanted in inputs.values():
             self._check(wanted, label)
-        answers = await asyncio.gather(
-            *(self._answer(request, wanted, place.upstream) for wanted in inputs.values())
-        )
-        if not inputs:
-            # It only wants to be asked again: not at once.
-            await asyncio.sleep(min(0.05 * 2**rounds, 5.0))
-        members = []
-        if inputs:
-            said = b",".join(
-                orjson.dumps(key) + b":" + answer for key, answer in zip(inputs, answers, strict=True)
-            )
-            members.append(b'"inputResponses":{' + said + b"}")
-        if state is not None:
-            members.append(b'"requestState":' + state)
-        params = _with(request.raw_params or b"{}", members)
-        try:
-            peer = await place.wait()
-        except (OSError, Error):
-            self._relay.refuse(request, place.position)
-            return
-        self._relay.pass_on(request, peer, params, rounds + 1)
+        # A server without a question only wants to be asked again: not at once.
+        waits = [self._answer(request, wanted, place.upstream) for wanted in inputs.values()]
+        asking = asyncio.gather(*(waits or [asyncio.sleep(min(0.05 * 2**rounds, 5.0), b"")]))
+        with self._relay.underway.during(request, asking.cancel):
+            try:
+                answers = await asking
+            except asyncio.CancelledError:
+                if request.cancelled:
+                    raise
+                raise _refusal("the relay is closing", label, "closed") from None
+            try:
+                peer = await place.wait()
+            except (OSError, Error):
+                message = "the server could not be started, reached or opened"
+                raise _refusal(message, label, "upstream_closed") from None
+            self._relay.pass_on(request, peer, _round(request, inputs, answers, state), rounds + 1)
 
     def _check(self, wanted: Any, label: str) -> None:
         method = members_of(wanted).get("method")
@@ -145,14 +140,27 @@ class Rounds:
             ) from error
 
 
+def _round(request: Request, inputs: dict[str, Any], answers: list[bytes], state: bytes | None) -> bytes:
+    """The params of the next round: the client's own, with what it was asked for."""
+    members = []
+    if inputs:
+        said = b",".join(
+            orjson.dumps(key) + b":" + answer for key, answer in zip(inputs, answers, strict=True)
+        )
+        members.append(b'"inputResponses":{' + said + b"}")
+    if state is not None:
+        members.append(b'"requestState":' + state)
+    return _with(request.raw_params or b"{}", members)
+
+
 def _with(params: bytes, members: list[bytes]) -> bytes:
     """Params with members behind their own; every other byte stays."""
     head = params.rstrip().removesuffix(b"}").rstrip()
     return head + (b"" if head.endswith(b"{") or not members else b",") + b",".join(members) + b"}"
 
 
-def _refusal(message: str, label: str) -> RequestError:
-    return RequestError(INTERNAL_ERROR, message, {"reason": "not_bridged", "sent": True, "upstream": label})
+def _refusal(message: str, label: str, reason: str = "not_bridged") -> RequestError:
+    return RequestError(INTERNAL_ERROR, message, {"reason": reason, "sent": True, "upstream": label})
 
 
 __all__ = ["Rounds", "meta_of"]

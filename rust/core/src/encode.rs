@@ -30,6 +30,13 @@ pub fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut plain = 0;
     let bytes = text.as_bytes();
+    // Most texts need no escape, and many bytes are looked at in one step where none ends it.
+    let special = |byte: u8| u8::from(byte < b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    if bytes.iter().fold(0, |found, &byte| found | special(byte)) == 0 {
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return;
+    }
     for (i, &byte) in bytes.iter().enumerate() {
         let escape = match byte {
             b'"' => b"\\\"",

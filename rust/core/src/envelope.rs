@@ -34,6 +34,8 @@ pub struct Envelope {
     pub id: Span,
     /// `method`, without its quotes; raw bytes, so an escape inside is still escaped.
     pub method: Span,
+    /// Whether the method holds escapes.
+    pub method_is_escaped: bool,
     /// `params`, an object or an array.
     pub params: Span,
     /// `result`, any JSON value.
@@ -73,7 +75,7 @@ impl Envelope {
     #[inline]
     pub fn method_name<'a>(&self, frame: &'a [u8]) -> Cow<'a, [u8]> {
         let raw = self.method.of(frame);
-        if memchr::memchr(b'\\', raw).is_none() {
+        if !self.method_is_escaped {
             return Cow::Borrowed(raw);
         }
         let quoted = [b"\"", raw, b"\""].concat();

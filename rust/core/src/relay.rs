@@ -42,7 +42,7 @@ pub use route::{Conflict, Goal, Matched, Route, Routes};
 pub use upstream::Upstream;
 
 use crate::connection::{Connection, MetaMember};
-use crate::event::Host;
+use crate::event::{Batch, Host};
 use crate::record::Record;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use admission::Admission;
@@ -58,16 +58,18 @@ pub trait Line {
 }
 
 /// What routing a batch leaves for the host to do.
-pub struct Routed<L> {
+pub struct Routed<L: Line> {
     /// Connections with something new to write, each once.
     pub touched: Vec<Arc<L>>,
     /// Records that ended on other connections than the source.
     pub finished: Vec<Arc<Record>>,
+    /// Events of other connections that are the host's: flights that it took over, or sent itself, ended there.
+    pub left: Vec<(Arc<L>, Batch<Relaying<L::Host>>)>,
 }
 
-impl<L> Default for Routed<L> {
+impl<L: Line> Default for Routed<L> {
     fn default() -> Self {
-        Self { touched: Vec::new(), finished: Vec::new() }
+        Self { touched: Vec::new(), finished: Vec::new(), left: Vec::new() }
     }
 }
 

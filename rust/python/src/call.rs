@@ -13,7 +13,8 @@ use turnout_core::sync::lock;
 use crate::progress::{Progress, ProgressIterator};
 use crate::record::Record;
 use crate::shared::Shared;
-use crate::waiter::{Source, Waiter, Wake, Wakeup, running_loop};
+use crate::waiter::{Source, Waiter, running_loop};
+use crate::wakeup::{Asleep, Wakeup};
 use crate::{errors, json};
 
 /// How a call ended, with what the peer said.
@@ -29,7 +30,7 @@ struct State {
     ended: Option<Ended>,
     /// It was answered with a task: the call is over, its progress is not.
     going_on: bool,
-    asleep: Vec<Wakeup>,
+    asleep: Asleep,
     followers: Vec<Follower>,
     /// How far the last update was that the followers were told.
     told: Option<f64>,
@@ -62,8 +63,8 @@ impl Call {
         self.record.get().ok_or_else(|| InvalidStateError::new_err("the request is still being registered"))
     }
 
-    pub fn home(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.shared.event_loop_here(py)
+    pub fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     pub fn is_done(&self) -> bool {
@@ -73,38 +74,40 @@ impl Call {
     /// Takes the end: what sleeps is to be woken, after the followers were told.
     ///
     /// Where the call was answered with a task that keeps its token, its progress `goes_on` (PRG-18).
-    pub fn settle(&self, ended: Ended, goes_on: bool) -> Vec<Wakeup> {
-        let mut wakeups = if goes_on { Vec::new() } else { self.finish_following() };
+    pub fn settle(&self, ended: Ended, goes_on: bool) -> Asleep {
+        let mut woken = if goes_on { Asleep::default() } else { self.finish_following() };
         let mut state = lock(&self.state);
         state.ended = Some(ended);
         state.going_on = goes_on;
-        wakeups.append(&mut state.asleep);
-        wakeups
+        woken.extend(std::mem::take(&mut state.asleep));
+        woken
     }
 
     /// Lets the followers go: no progress comes any more.
-    pub fn finish_following(&self) -> Vec<Wakeup> {
+    pub fn finish_following(&self) -> Asleep {
         let followers = {
             let mut state = lock(&self.state);
             state.going_on = false;
             std::mem::take(&mut state.followers)
         };
-        let finished = followers.into_iter().filter_map(|follower| match follower {
-            Follower::Iterator(iterator) => iterator.get().finish(),
-            Follower::Callback(_) => None,
-        });
-        finished.collect()
+        let mut woken = Asleep::default();
+        for follower in followers {
+            if let Follower::Iterator(iterator) = follower {
+                woken.extend(iterator.get().finish());
+            }
+        }
+        woken
     }
 
     /// Hands an update to everyone who follows.
-    pub fn update(&self, py: Python<'_>, update: &record::Progress, wakeups: &mut Vec<Wakeup>) {
+    pub fn update(&self, py: Python<'_>, update: &record::Progress, woken: &mut Asleep) {
         let callbacks: Vec<Py<PyAny>> = {
             let mut state = lock(&self.state);
             state.told = Some(update.progress);
             let mut callbacks = Vec::new();
             for follower in &state.followers {
                 match follower {
-                    Follower::Iterator(iterator) => wakeups.extend(iterator.get().push(update.clone())),
+                    Follower::Iterator(iterator) => woken.extend(iterator.get().push(update.clone())),
                     Follower::Callback(callback) => callbacks.push(callback.clone_ref(py)),
                 }
             }
@@ -113,7 +116,7 @@ impl Call {
         for callback in callbacks {
             let told = Py::new(py, Progress::from(update)).map(|update| {
                 let wakeup = Wakeup::new(callback, None, update.into_any(), self.shared.event_loop(py));
-                wakeup.run_reporting(py);
+                wakeup.run(py, None);
             });
             if let Err(error) = told {
                 error.write_unraisable(py, None);
@@ -131,16 +134,9 @@ impl Call {
         None
     }
 
-    pub fn unwait(&self, argument: &Bound<'_, PyAny>) {
-        let mut state = lock(&self.state);
-        let gone: Vec<Wakeup> = {
-            let (gone, kept) =
-                std::mem::take(&mut state.asleep).into_iter().partition(|wakeup| wakeup.is_for(argument));
-            state.asleep = kept;
-            gone
-        };
-        drop(state);
-        drop(gone);
+    /// Takes the wake-ups of `waiter` back.
+    pub fn unwait(&self, waiter: &Bound<'_, Waiter>) -> Asleep {
+        lock(&self.state).asleep.take(|wakeup| wakeup.is_for(waiter))
     }
 
     /// Ends the call because nobody waits for it any more.
@@ -167,18 +163,18 @@ impl Call {
 
 #[pymethods]
 impl Call {
-    fn __await__(slf: Py<Self>) -> Waiter {
-        Waiter::new(Source::Result(slf))
+    fn __await__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Waiter>> {
+        Waiter::new(py, Source::Result(slf))
     }
 
     /// Waits for the result's JSON.
-    fn raw(slf: Py<Self>) -> Waiter {
-        Waiter::new(Source::Raw(slf))
+    fn raw(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Waiter>> {
+        Waiter::new(py, Source::Raw(slf))
     }
 
     /// Waits for the end, whatever it is.
-    fn wait_ended(slf: Py<Self>) -> Waiter {
-        Waiter::new(Source::End(slf))
+    fn wait_ended(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Waiter>> {
+        Waiter::new(py, Source::End(slf))
     }
 
     /// Ends the call and tells the peer.
@@ -233,20 +229,18 @@ impl Call {
     fn add_done_callback(slf: &Bound<'_, Self>, callback: Py<PyAny>, context: Option<Py<PyAny>>) {
         let py = slf.py();
         let event_loop = running_loop(py).ok().map(Bound::unbind);
-        let here = event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py));
         let wakeup = Wakeup::new(callback, context, slf.clone().into_any().unbind(), event_loop);
         if let Some(ready) = slf.get().wait(wakeup) {
-            ready.run(py, Wake::Soon, here.as_ref().map(|here| here.bind(py)));
+            slf.get().shared.wake_soon(py, ready);
         }
     }
 
     /// Takes a callback back; the number of them.
     fn remove_done_callback(&self, callback: &Bound<'_, PyAny>) -> usize {
-        let mut state = lock(&self.state);
-        let (gone, kept): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut state.asleep).into_iter().partition(|wakeup| wakeup.calls(callback));
-        state.asleep = kept;
-        drop(state);
+        // Comparing asks Python: with no lock held.
+        let mut asleep = std::mem::take(&mut lock(&self.state).asleep);
+        let gone = asleep.take(|wakeup| wakeup.calls(callback));
+        lock(&self.state).asleep.extend(asleep);
         gone.len()
     }
 

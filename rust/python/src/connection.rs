@@ -15,7 +15,6 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, intern};
-use turnout_core::event::Batch;
 use turnout_core::flight::Outcome;
 use turnout_core::record;
 use turnout_core::relay::Owner;
@@ -34,7 +33,7 @@ use crate::record::Ledger;
 use crate::request::Request;
 use crate::serving::Serving;
 use crate::shared::{Core, Shared};
-use crate::waiter::Wake;
+use crate::wakeup::Wake;
 
 /// One connection: frames in, frames out, and everything in flight between.
 #[pyclass(frozen, subclass, weakref, module = "turnout._native")]
@@ -169,18 +168,22 @@ impl Connection {
         self.shared.schedule_flush(py)
     }
 
+    /// Wakes those who sleep until this turn of the loop.
+    fn _wake(&self, py: Python<'_>) {
+        self.shared.wake_together(py);
+    }
+
     // ---- time ----
 
     /// Ends every call whose deadline passed.
     fn expire(slf: &Bound<'_, Self>) -> PyResult<()> {
         Connection::remember(slf)?;
         let (py, shared) = (slf.py(), &slf.get().shared);
-        let mut batch = Batch::default();
         let now = shared.now();
         lock(&shared.timer).at = None;
-        lock(&shared.core).expire(now, &mut batch);
         let in_callback = shared.home().is_some() && !shared.manual;
-        shared.act(py, batch, if in_callback { Wake::Here } else { Wake::Soon })?;
+        let wake = if in_callback { Wake::Here } else { Wake::Soon };
+        shared.act(py, wake, |core, batch| core.expire(now, batch))?;
         shared.schedule_flush(py)?;
         let next = lock(&shared.core).next_deadline();
         shared.arm(py, next, now)
@@ -219,10 +222,8 @@ impl Connection {
             "closed" => Outcome::Closed,
             _ => return Err(PyValueError::new_err(format!("{outcome:?} does not end a connection"))),
         };
-        let mut batch = Batch::default();
         let now = shared.now();
-        lock(&shared.core).end(now, outcome, exit_code, &mut batch);
-        shared.act(py, batch, Wake::Soon)?;
+        shared.act(py, Wake::Soon, |core, batch| core.end(now, outcome, exit_code, batch))?;
         let handle = std::mem::take(&mut *lock(&shared.timer)).handle;
         if let Some(handle) = handle {
             handle.bind(py).call_method0(intern!(py, "cancel"))?;

@@ -16,9 +16,10 @@ use crate::call::{Call, Ended};
 use crate::connection::Connection;
 use crate::json;
 use crate::record::Record;
-use crate::request::{Request, wake_all};
+use crate::request::Request;
 use crate::serving::Serving;
-use crate::waiter::{Wake, Wakeup};
+use crate::untracked::untracked;
+use crate::wakeup::{Asleep, Wake};
 
 /// The core's host is Python: its handles are Python objects, shared by counting references.
 pub struct Python_;
@@ -216,8 +217,7 @@ pub fn deliver<'py>(
         shared.follow(py, &mut batch.finished);
         return Ok(());
     }
-    let here = shared.event_loop_here(py);
-    let here = here.as_ref().map(|here| here.bind(py));
+    let here = shared.home_here();
 
     // Every request gets its handle before anything else runs, so that its cancel finds it.
     let mut requests: Vec<Py<Request>> = Vec::new();
@@ -225,7 +225,8 @@ pub fn deliver<'py>(
         if let Event::Request { record, frame, envelope } = event {
             let raw = params_of(py, region, *frame, envelope);
             let method = shared.methods.name(py, &record.method);
-            requests.push(Py::new(py, Request::new(slf.clone().unbind(), Arc::clone(record), method, raw))?);
+            requests
+                .push(untracked(py, Request::new(slf.clone().unbind(), Arc::clone(record), method, raw))?);
         }
     }
     shared.attach(py, &requests)?;
@@ -233,13 +234,16 @@ pub fn deliver<'py>(
     shared.follow(py, &mut batch.finished);
 
     let mut started = 0;
-    let wake_now = |wakeups: Vec<Wakeup>| wake_all(py, wakeups, wake, here);
+    let wake_now = |asleep: Asleep| shared.wake(py, asleep, wake, here.as_deref());
     for event in batch.events.drain(..) {
         match event {
             Event::Settled { owner: Some(Owner::Rounds(leg, kept)), end: End::Result(span), .. } => {
                 shared.ask_client(slf, leg, &kept, bytes_of(py, region, span))?;
             }
-            Event::Settled { owner, end, answer, .. } => {
+            Event::Settled { owner, end, answer, record } => {
+                if record.is_leg() {
+                    shared.follow_leg(py);
+                }
                 let Some(Handle(call)) = owner.and_then(Owner::host) else { continue };
                 let ended = match end {
                     End::Result(span) => Ended::Result(bytes_of(py, region, span)),
@@ -252,9 +256,9 @@ pub fn deliver<'py>(
             }
             Event::Progress { owner, update, .. } => {
                 let Some(Handle(call)) = owner.and_then(Owner::host) else { continue };
-                let mut wakeups = Vec::new();
-                call.get().update(py, &update, &mut wakeups);
-                wake_now(wakeups);
+                let mut woken = Asleep::default();
+                call.get().update(py, &update, &mut woken);
+                wake_now(woken);
             }
             Event::TaskOver { owner } => {
                 if let Some(Handle(call)) = owner.and_then(Owner::host) {

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit};
 use turnout_core::record;
 use turnout_core::sync::lock;
 
 use crate::record::Record;
-use crate::waiter::Wakeup;
+use crate::wakeup::Wakeup;
 
 /// A function of Python's that is called with the records of requests that ended.
 struct Hearing {
@@ -73,8 +74,18 @@ impl Follower {
             Err(error) => Err(error),
         };
         match told {
-            Ok(told) => Wakeup::new(function, None, told, event_loop()).run_reporting(py),
+            Ok(told) => Wakeup::new(function, None, told, event_loop()).run(py, None),
             Err(error) => error.write_unraisable(py, None),
         }
+    }
+
+    /// Calls it with no record, where it hears of every one: something ended that leaves none here.
+    pub fn nudge(&self, py: Python<'_>, event_loop: impl FnOnce() -> Option<Py<PyAny>>) {
+        let hearing = lock(&self.hearing);
+        let hears = hearing.as_ref().filter(|hearing| hearing.every);
+        let Some(function) = hears.map(|hearing| hearing.function.clone_ref(py)) else { return };
+        drop(hearing);
+        let nothing = PyList::empty(py).into_any().unbind();
+        Wakeup::new(function, None, nothing, event_loop()).run(py, None);
     }
 }

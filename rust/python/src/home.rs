@@ -1,7 +1,7 @@
 //! Where a connection lives: a loop, in its thread, and what is called there often.
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{IntoPyDict, PyDict};
 use turnout_core::record::Time;
 
 use crate::connection::Connection;
@@ -15,13 +15,19 @@ pub struct Home {
     pub call_later: Py<PyAny>,
     pub flush: Py<PyAny>,
     pub expire: Py<PyAny>,
+    pub wake: Py<PyAny>,
     pub task_options: Py<PyDict>,
+    /// A future that is done.
+    pub done: Py<PyAny>,
     pub thread: usize,
 }
 
 impl Home {
     /// The loop as the home of `connection`; from the loop's own thread.
     pub fn new(connection: &Bound<'_, Connection>, event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let options = [("loop", event_loop)].into_py_dict(connection.py())?;
+        let done = connection.py().import("asyncio")?.getattr("Future")?.call((), Some(&options))?;
+        done.call_method1("set_result", (connection.py().None(),))?;
         Ok(Self {
             event_loop: event_loop.clone().unbind(),
             call_soon: event_loop.getattr("call_soon")?.unbind(),
@@ -29,9 +35,17 @@ impl Home {
             call_later: event_loop.getattr("call_later")?.unbind(),
             flush: connection.getattr("flush")?.unbind(),
             expire: connection.getattr("expire")?.unbind(),
+            wake: connection.getattr("_wake")?.unbind(),
             task_options: task_options(connection.py(), event_loop)?.unbind(),
+            done: done.unbind(),
             thread: this_thread(),
         })
+    }
+
+    /// Has the loop call `function` on its next turn; from any thread.
+    pub fn soon(&self, py: Python<'_>, function: &Py<PyAny>) -> PyResult<()> {
+        let call = if this_thread() == self.thread { &self.call_soon } else { &self.call_soon_threadsafe };
+        call.bind(py).call1((function,)).map(drop)
     }
 }
 

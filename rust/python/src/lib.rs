@@ -24,7 +24,9 @@ mod request;
 mod routes;
 mod serving;
 mod shared;
+mod untracked;
 mod waiter;
+mod wakeup;
 
 use pyo3::prelude::*;
 

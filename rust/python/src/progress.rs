@@ -8,7 +8,8 @@ use turnout_core::record;
 use turnout_core::sync::lock;
 
 use crate::call::Call;
-use crate::waiter::{Source, Waiter, Wakeup};
+use crate::waiter::{Source, Waiter};
+use crate::wakeup::{Asleep, Wakeup};
 
 /// One progress update.
 #[pyclass(frozen, eq, module = "turnout", get_all)]
@@ -114,8 +115,11 @@ impl ProgressIterator {
         queue.over || !queue.updates.is_empty()
     }
 
-    pub fn unwait(&self) {
-        lock(&self.queue).waiting = None;
+    /// Takes the wake-up back.
+    pub fn unwait(&self) -> Asleep {
+        let mut woken = Asleep::default();
+        woken.extend(lock(&self.queue).waiting.take());
+        woken
     }
 }
 
@@ -131,7 +135,7 @@ impl ProgressIterator {
         slf
     }
 
-    fn __anext__(slf: Py<Self>) -> Waiter {
-        Waiter::new(Source::Progress(slf))
+    fn __anext__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Waiter>> {
+        Waiter::new(py, Source::Progress(slf))
     }
 }

@@ -235,7 +235,7 @@ impl Relay {
         Ok(None)
     }
 
-    /// Answers a request whose upstream is not there; False where it is over.
+    /// Answers a request whose upstream is not there, or that came when the relay was closing; False where it is over.
     #[pyo3(signature = (request, position = None))]
     fn refuse(&self, request: &Bound<'_, Request>, position: Option<usize>) -> PyResult<bool> {
         let (py, this) = (request.py(), request.get());
@@ -245,7 +245,8 @@ impl Relay {
             return Ok(false);
         }
         let shared = connection.shared();
-        let routed = self.inner.refuse(key, this.parts().0, Fault::NotThere, position, shared.now());
+        let fault = if self.inner.is_closed() { Fault::Draining } else { Fault::NotThere };
+        let routed = self.inner.refuse(key, this.parts().0, fault, position, shared.now());
         shared.finish_route(py, routed)?;
         Ok(true)
     }

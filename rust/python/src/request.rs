@@ -15,7 +15,9 @@ use turnout_core::table;
 use crate::call::Call;
 use crate::connection::Connection;
 use crate::record::Record;
-use crate::waiter::{Source, Waiter, Wake, Wakeup};
+use crate::shared::Shared;
+use crate::waiter::{Source, Waiter};
+use crate::wakeup::{Asleep, Wakeup};
 use crate::{errors, json};
 
 #[derive(Default)]
@@ -25,7 +27,7 @@ struct State {
     begun: bool,
     cancelled: bool,
     ended: bool,
-    asleep: Vec<Wakeup>,
+    asleep: Asleep,
     children: Vec<Py<Call>>,
     /// What is called at its cancel, in place of stopping the task.
     on_cancel: Option<Py<PyAny>>,
@@ -55,8 +57,8 @@ impl Request {
         &self.method
     }
 
-    pub fn home(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.connection.bind(py).get().shared().event_loop_here(py)
+    pub fn shared(&self) -> &Shared {
+        self.connection.get().shared()
     }
 
     pub fn is_cancelled(&self) -> bool {
@@ -78,19 +80,19 @@ impl Request {
     }
 
     /// Starts handling it; false where it was cancelled before anything ran.
-    pub fn begin(&self, py: Python<'_>) -> bool {
+    pub fn begin(&self) -> bool {
         let mut state = lock(&self.state);
         state.begun = !state.cancelled;
         let begun = state.begun;
         drop(state);
         if !begun {
-            self.stopped(py);
+            self.stopped();
         }
         begun
     }
 
     /// The handler is over: nothing needs to keep it any more.
-    pub fn over(&self, py: Python<'_>) {
+    pub fn over(&self) {
         let (task, cancelled) = {
             let mut state = lock(&self.state);
             state.ended = true;
@@ -98,7 +100,7 @@ impl Request {
         };
         drop(task);
         if cancelled {
-            self.connection.bind(py).get().shared().let_go(self.record.number);
+            self.shared().let_go(self.record.number);
         }
     }
 
@@ -124,17 +126,13 @@ impl Request {
         None
     }
 
-    pub fn unwait(&self, argument: &Bound<'_, PyAny>) {
-        let mut state = lock(&self.state);
-        let (gone, kept): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut state.asleep).into_iter().partition(|wakeup| wakeup.is_for(argument));
-        state.asleep = kept;
-        drop(state);
-        drop(gone);
+    /// Takes the wake-ups of `waiter` back.
+    pub fn unwait(&self, waiter: &Bound<'_, Waiter>) -> Asleep {
+        lock(&self.state).asleep.take(|wakeup| wakeup.is_for(waiter))
     }
 
     /// Takes the cancel: who waits for it is woken, what the handler asked of its peer ends, its task stops.
-    pub fn note_cancelled(&self, py: Python<'_>, declined: bool) -> PyResult<Vec<Wakeup>> {
+    pub fn note_cancelled(&self, py: Python<'_>, declined: bool) -> PyResult<Asleep> {
         let (asleep, children, task, callback) = {
             let mut state = lock(&self.state);
             state.cancelled = true;
@@ -161,7 +159,7 @@ impl Request {
 
     /// Cancels the handler's task, in the thread of its loop.
     fn stop(&self, py: Python<'_>, task: &Py<PyAny>) -> PyResult<()> {
-        let shared = self.connection.bind(py).get().shared();
+        let shared = self.shared();
         let elsewhere = if shared.event_loop_here(py).is_none() { shared.event_loop(py) } else { None };
         match elsewhere {
             Some(event_loop) => {
@@ -278,8 +276,8 @@ impl Request {
     }
 
     /// Waits for the cancel; gives its reason.
-    fn wait_cancelled(slf: Py<Self>) -> Waiter {
-        Waiter::new(Source::Cancelled(slf))
+    fn wait_cancelled(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Waiter>> {
+        Waiter::new(py, Source::Cancelled(slf))
     }
 
     /// Calls `callback(reason)` at the cancel, in place of stopping the handler's task; at once where it came.
@@ -297,8 +295,8 @@ impl Request {
     }
 
     /// Opts out of being stopped: a cancel shows as a flag only.
-    fn decline_cancel(&self, py: Python<'_>) {
-        self.connection.bind(py).get().shared().decline(self.record.number);
+    fn decline_cancel(&self) {
+        self.shared().decline(self.record.number);
     }
 
     /// Reports progress.
@@ -311,7 +309,7 @@ impl Request {
         message: Option<&str>,
     ) -> PyResult<&'static str> {
         let update = record::Progress { progress, total, message: message.map(Into::into) };
-        let reported = self.connection.bind(py).get().shared().report(py, self.record.number, &update)?;
+        let reported = self.shared().report(py, self.record.number, &update)?;
         Ok(match reported {
             Reported::Sent => "sent",
             Reported::Coalesced => "coalesced",
@@ -345,13 +343,13 @@ impl Request {
     }
 
     /// The task that the request was answered with is over: its progress token is retired.
-    fn finish_task(&self, py: Python<'_>) -> bool {
-        self.connection.bind(py).get().shared().finish_task(self.record.number)
+    fn finish_task(&self) -> bool {
+        self.shared().finish_task(self.record.number)
     }
 
     /// Notes that the handler stopped at its cancel: nothing is answered.
-    pub fn stopped(&self, py: Python<'_>) {
-        let shared = self.connection.bind(py).get().shared();
+    pub fn stopped(&self) {
+        let shared = self.shared();
         let mut state = lock(&self.state);
         state.ended = true;
         drop(state);
@@ -398,13 +396,13 @@ impl Request {
     }
 
     /// Starts handling it; False where it was cancelled before anything ran.
-    fn _begin(&self, py: Python<'_>) -> bool {
-        self.begin(py)
+    fn _begin(&self) -> bool {
+        self.begin()
     }
 
     /// The handler is over.
-    fn _over(&self, py: Python<'_>) {
-        self.over(py);
+    fn _over(&self) {
+        self.over();
     }
 
     /// The task that handles it, which a cancel stops.
@@ -416,12 +414,5 @@ impl Request {
     fn __repr__(&self) -> String {
         let id = String::from_utf8_lossy(self.record.wire_id()).into_owned();
         format!("<Request {id} {:?} from {:?}>", &*self.record.method, self.record.peer.name)
-    }
-}
-
-/// Wakes everyone who waited for cancels.
-pub fn wake_all(py: Python<'_>, wakeups: Vec<Wakeup>, wake: Wake, here: Option<&Bound<'_, PyAny>>) {
-    for wakeup in wakeups {
-        wakeup.run(py, wake, here);
     }
 }

@@ -15,6 +15,7 @@ use turnout_core::sync::lock;
 
 use crate::connection::Connection;
 use crate::request::Request;
+use crate::untracked::untracked;
 
 /// See the module's text.
 #[pyclass(frozen, module = "turnout._native", weakref)]
@@ -58,12 +59,15 @@ impl Serving {
         options: &Bound<'_, PyDict>,
     ) -> PyResult<()> {
         let py = connection.py();
-        let serving = Self {
-            connection: connection.clone().unbind(),
-            request: request.clone_ref(py),
-            function,
-            coroutine: Mutex::new(None),
-        };
+        let serving = untracked(
+            py,
+            Self {
+                connection: connection.clone().unbind(),
+                request: request.clone_ref(py),
+                function,
+                coroutine: Mutex::new(None),
+            },
+        )?;
         let (class, _) = task_class(py)?;
         // Says more than the number that asyncio would make up, and costs less.
         options.set_item(intern!(py, "name"), request.get().method_name())?;
@@ -75,7 +79,7 @@ impl Serving {
     /// Makes something of an exception: evidence for a cancel, an error for the peer for everything else.
     fn failed(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
         if error.is_instance_of::<CancelledError>(py) && self.request.get().is_cancelled() {
-            self.request.get().stopped(py);
+            self.request.get().stopped();
             return Ok(());
         }
         let outcome = self.connection.bind(py).call_method1(intern!(py, "_failed"), (&self.request, error));
@@ -98,7 +102,7 @@ impl Serving {
                     }
                 })
             }
-            None if self.request.get().begin(py) => self.begin(py, drive),
+            None if self.request.get().begin() => self.begin(py, drive),
             None => return Ok(None),
         };
         let ended = match stepped {
@@ -107,7 +111,7 @@ impl Serving {
             Err(error) => Err(error),
         };
         let ended = ended.or_else(|error| self.failed(py, error));
-        self.request.get().over(py);
+        self.request.get().over();
         ended.map(|()| None)
     }
 
@@ -185,7 +189,7 @@ impl Serving {
         if lock(&self.coroutine).is_none() {
             // Thrown in before the first step: the handler never ran.
             self.failed(py, PyErr::from_value(error.clone()))?;
-            self.request.get().over(py);
+            self.request.get().over();
             return Err(PyErr::from_value(error));
         }
         self.step(py, |coroutine| match coroutine.call_method1(intern!(py, "throw"), (error,)) {

@@ -27,7 +27,7 @@ use crate::home::{Home, Timer, this_thread};
 use crate::methods::Methods;
 use crate::process::Process;
 use crate::request::Request;
-use crate::waiter::Wake;
+use crate::wakeup::{Asleep, Wake, Wakeup};
 
 pub type Core = core::Connection<Relaying<Python_>>;
 
@@ -58,7 +58,9 @@ pub struct Shared {
     /// Whether late answers and late progress are handed over.
     pub shows_late: AtomicBool,
     pub timer: Mutex<Timer>,
-    /// An empty batch with room, for the next read.
+    /// Those who are to be woken on the loop's next turn.
+    pub woken: Mutex<Vec<Wakeup>>,
+    /// An empty batch with room, for the next one.
     pub batch: Mutex<Batch<Relaying<Python_>>>,
     pub methods: Methods,
     /// Cancelled requests whose handlers are still at work; a loop holds its tasks weakly.
@@ -100,6 +102,7 @@ impl Shared {
             observed: Mutex::new(None),
             shows_late: AtomicBool::new(true),
             timer: Mutex::new(Timer::default()),
+            woken: Mutex::new(Vec::new()),
             batch: Mutex::new(Batch::default()),
             methods: Methods::default(),
             lingering: Mutex::new(HashMap::new()),
@@ -127,10 +130,52 @@ impl Shared {
         self.home().map(|home| home.event_loop.clone_ref(py))
     }
 
+    /// The home, where this thread is the one that its loop runs in.
+    pub fn home_here(&self) -> Option<Arc<Home>> {
+        lock(&self.home).as_ref().filter(|home| home.thread == this_thread()).cloned()
+    }
+
     /// The loop, where this thread is the one it runs in.
     pub fn event_loop_here(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let home = lock(&self.home);
         home.as_ref().filter(|home| home.thread == this_thread()).map(|home| home.event_loop.clone_ref(py))
+    }
+
+    /// Wakes those who slept; `here` is the home, where this is the thread of its loop.
+    pub fn wake(&self, py: Python<'_>, asleep: Asleep, wake: Wake, here: Option<&Home>) {
+        for wakeup in asleep {
+            if wake == Wake::Here && here.is_some_and(|home| wakeup.sleeps_in(home)) {
+                wakeup.run(py, here);
+            } else {
+                self.wake_soon(py, wakeup);
+            }
+        }
+    }
+
+    /// Wakes on the next turn of the loop: one callback of the loop's for any number of them.
+    pub fn wake_soon(&self, py: Python<'_>, wakeup: Wakeup) {
+        let Some(home) = self.home().filter(|home| wakeup.sleeps_in(home)) else {
+            wakeup.hand_over(py);
+            return;
+        };
+        let is_first = {
+            let mut woken = lock(&self.woken);
+            woken.push(wakeup);
+            woken.len() == 1
+        };
+        if is_first && let Err(error) = home.soon(py, &home.wake) {
+            for wakeup in std::mem::take(&mut *lock(&self.woken)) {
+                wakeup.report(py, error.clone_ref(py));
+            }
+        }
+    }
+
+    /// Runs the wake-ups that came together; in a callback of the loop.
+    pub fn wake_together(&self, py: Python<'_>) {
+        let (woken, home) = (std::mem::take(&mut *lock(&self.woken)), self.home_here());
+        for wakeup in woken {
+            wakeup.run(py, home.as_deref());
+        }
     }
 
     pub fn observes(&self, method: &str) -> bool {
@@ -157,8 +202,7 @@ impl Shared {
             return Ok(());
         }
         let Some(home) = self.home() else { return Ok(()) };
-        let call = if this_thread() == home.thread { &home.call_soon } else { &home.call_soon_threadsafe };
-        let scheduled = call.bind(py).call1((&home.flush,));
+        let scheduled = home.soon(py, &home.flush);
         if scheduled.is_err() {
             self.wake_up.arrive();
         }
@@ -178,7 +222,8 @@ impl Shared {
         };
         let (taken, left) = {
             let mut core = lock(&self.core);
-            let taken = if core.is_congested() { Vec::new() } else { core.take_output(now) };
+            let none = core.is_congested() || core.output_len() == 0;
+            let taken = if none { Vec::new() } else { core.take_output(now) };
             (taken, !core.is_congested() && core.output_len() > 0)
         };
         if taken.is_empty() {
@@ -191,14 +236,39 @@ impl Shared {
         Ok(Written { any: true, one, left })
     }
 
-    /// Acts on a batch that did not come from the reader.
-    pub fn act(&self, py: Python<'_>, batch: Batch<Relaying<Python_>>, wake: Wake) -> PyResult<()> {
-        let mut batch = batch;
-        lock(&self.core).settle_books(&mut batch);
-        if let Some(connection) = self.connection(py) {
-            deliver(&connection, &mut batch, b"", wake, &Sink::Handlers)?;
+    /// Has the core do something that no frame asked for, and acts on what came of it.
+    pub fn act<T>(
+        &self,
+        py: Python<'_>,
+        wake: Wake,
+        act: impl FnOnce(&mut Core, &mut Batch<Relaying<Python_>>) -> T,
+    ) -> PyResult<T> {
+        let mut batch = self.batch();
+        let result = {
+            let mut core = lock(&self.core);
+            let result = act(&mut core, &mut batch);
+            core.settle_books(&mut batch);
+            result
+        };
+        let delivered = self
+            .connection(py)
+            .map_or(Ok(()), |connection| deliver(&connection, &mut batch, b"", wake, &Sink::Handlers));
+        self.keep_batch(batch);
+        delivered.map(|()| result)
+    }
+
+    /// An empty batch, with room where one was kept.
+    pub fn batch(&self) -> Batch<Relaying<Python_>> {
+        std::mem::take(&mut *lock(&self.batch))
+    }
+
+    /// Keeps the room of a batch for the next one.
+    pub fn keep_batch(&self, mut batch: Batch<Relaying<Python_>>) {
+        if batch.events.capacity() <= 1024 {
+            batch.events.clear();
+            batch.finished.clear();
+            *lock(&self.batch) = batch;
         }
-        Ok(())
     }
 
     /// Carries over what a batch means for other connections of its relay; what is left in it is Python's.
@@ -269,6 +339,9 @@ impl Shared {
             }
         }
         self.follow(py, &mut routed.finished);
+        for (line, batch) in routed.left {
+            line.act(py, Wake::Soon, |_, made| *made = batch)?;
+        }
         Ok(())
     }
 
@@ -301,10 +374,8 @@ impl Shared {
         reason: Option<&str>,
     ) -> PyResult<bool> {
         self.process.check()?;
-        let mut batch = Batch::default();
         let now = self.now();
-        let won = lock(&self.core).cancel(now, number, by, reason, &mut batch);
-        self.act(py, batch, Wake::Soon)?;
+        let won = self.act(py, Wake::Soon, |core, batch| core.cancel(now, number, by, reason, batch))?;
         if won {
             self.schedule_flush(py)?;
         }
@@ -375,6 +446,11 @@ impl Shared {
     /// Tells who follows the records of what finished.
     pub fn follow(&self, py: Python<'_>, finished: &mut Vec<Arc<record::Record>>) {
         self.follower.tell(py, finished.drain(..), || self.event_loop(py));
+    }
+
+    /// Lets who follows every record know that a leg ended, which has none of its own.
+    pub fn follow_leg(&self, py: Python<'_>) {
+        self.follower.nudge(py, || self.event_loop(py));
     }
 
     /// What the filters make of outgoing params; None where nobody asked to see the method.

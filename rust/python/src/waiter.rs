@@ -10,13 +10,16 @@ use pyo3::exceptions::asyncio::{CancelledError, InvalidStateError};
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString, PyTuple};
-use pyo3::{IntoPyObjectExt, ffi, intern};
+use pyo3::types::{PyString, PyTuple};
+use pyo3::{IntoPyObjectExt, ffi};
 use turnout_core::sync::lock;
 
 use crate::call::Call;
 use crate::progress::ProgressIterator;
 use crate::request::Request;
+use crate::shared::Shared;
+use crate::untracked::untracked;
+use crate::wakeup::{Asleep, Wakeup};
 
 static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
@@ -25,84 +28,6 @@ pub fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let get = GET_RUNNING_LOOP
         .get_or_try_init(py, || py.import("asyncio")?.getattr("get_running_loop").map(Bound::unbind))?;
     get.bind(py).call0()
-}
-
-/// A sleeping task's callback, the context it runs in, the waiter it is told about and the loop it sleeps in.
-pub struct Wakeup {
-    callback: Py<PyAny>,
-    context: Option<Py<PyAny>>,
-    argument: Py<PyAny>,
-    event_loop: Option<Py<PyAny>>,
-}
-
-/// Where wake-ups run.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Wake {
-    /// At once: we are in a callback of the loop, and no task is running.
-    Here,
-    /// On the loop's next turn.
-    Soon,
-}
-
-impl Wakeup {
-    pub const fn new(
-        callback: Py<PyAny>,
-        context: Option<Py<PyAny>>,
-        argument: Py<PyAny>,
-        event_loop: Option<Py<PyAny>>,
-    ) -> Self {
-        Self { callback, context, argument, event_loop }
-    }
-
-    /// Runs the callback here, or hands it to its loop. A callback that raises is the loop's to report.
-    pub fn run(self, py: Python<'_>, wake: Wake, here: Option<&Bound<'_, PyAny>>) {
-        let ours = match (&self.event_loop, here) {
-            (Some(sleeps), Some(here)) => sleeps.is(here),
-            (None, _) => true,
-            _ => false,
-        };
-        let done = if wake == Wake::Here && ours { self.call(py) } else { self.hand_over(py, ours) };
-        if let Err(error) = done {
-            self.report(py, error);
-        }
-    }
-
-    fn call(&self, py: Python<'_>) -> PyResult<()> {
-        match &self.context {
-            Some(context) => {
-                context.bind(py).call_method1(intern!(py, "run"), (&self.callback, &self.argument))?;
-            }
-            None => {
-                self.callback.bind(py).call1((&self.argument,))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn hand_over(&self, py: Python<'_>, ours: bool) -> PyResult<()> {
-        let Some(event_loop) = &self.event_loop else { return self.call(py) };
-        let name = if ours { intern!(py, "call_soon") } else { intern!(py, "call_soon_threadsafe") };
-        let keywords = PyDict::new(py);
-        if let Some(context) = &self.context {
-            keywords.set_item(intern!(py, "context"), context)?;
-        }
-        event_loop.bind(py).call_method(name, (&self.callback, &self.argument), Some(&keywords))?;
-        Ok(())
-    }
-
-    fn report(&self, py: Python<'_>, error: PyErr) {
-        let told = || -> PyResult<()> {
-            let Some(event_loop) = &self.event_loop else { return Err(error.clone_ref(py)) };
-            let context = PyDict::new(py);
-            context.set_item("message", "turnout: a callback raised")?;
-            context.set_item("exception", error.clone_ref(py))?;
-            event_loop.bind(py).call_method1(intern!(py, "call_exception_handler"), (context,))?;
-            Ok(())
-        };
-        if let Err(error) = told() {
-            error.write_unraisable(py, Some(self.callback.bind(py)));
-        }
-    }
 }
 
 /// What a waiter waits for.
@@ -145,12 +70,12 @@ impl Source {
         }
     }
 
-    /// The loop that the connection lives in, where that is the one running here.
-    fn home(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    /// What it shares with its connection.
+    fn shared(&self) -> &Shared {
         match self {
-            Source::Result(call) | Source::Raw(call) | Source::End(call) => call.get().home(py),
-            Source::Progress(iterator) => iterator.get().call.get().home(py),
-            Source::Cancelled(request) => request.get().home(py),
+            Source::Result(call) | Source::Raw(call) | Source::End(call) => call.get().shared(),
+            Source::Progress(iterator) => iterator.get().call.get().shared(),
+            Source::Cancelled(request) => request.get().shared(),
         }
     }
 
@@ -163,13 +88,12 @@ impl Source {
         }
     }
 
-    fn unwait(&self, waiter: &Bound<'_, Waiter>) {
+    /// Takes the wake-ups of `waiter` back.
+    fn unwait(&self, waiter: &Bound<'_, Waiter>) -> Asleep {
         match self {
-            Source::Result(call) | Source::Raw(call) | Source::End(call) => {
-                call.get().unwait(waiter.as_any());
-            }
+            Source::Result(call) | Source::Raw(call) | Source::End(call) => call.get().unwait(waiter),
             Source::Progress(iterator) => iterator.get().unwait(),
-            Source::Cancelled(request) => request.get().unwait(waiter.as_any()),
+            Source::Cancelled(request) => request.get().unwait(waiter),
         }
     }
 
@@ -180,12 +104,6 @@ impl Source {
             Source::Progress(iterator) if !iterator.get().shield => Some(&iterator.get().call),
             _ => None,
         }
-    }
-}
-
-impl Wakeup {
-    pub fn is_for(&self, argument: &Bound<'_, PyAny>) -> bool {
-        self.argument.is(argument)
     }
 }
 
@@ -212,10 +130,10 @@ struct State {
     blocking: bool,
     /// A task sleeps on it: it takes the value when it goes on, not from `result`.
     yielded: bool,
+    /// Its wake-up was left with the source.
+    asleep: bool,
     /// The value or the exception, where it is used as a future (by `asyncio.gather`, for example).
-    taken: Option<Result<Py<PyAny>, PyErr>>,
-    /// The callback, kept for the case that the task is cancelled while it sleeps.
-    asleep: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
+    taken: Option<Box<Result<Py<PyAny>, PyErr>>>,
     /// The arguments of the `CancelledError` that the task gets.
     cancelled: Option<Py<PyTuple>>,
 }
@@ -228,8 +146,8 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    pub fn new(source: Source) -> Self {
-        Self { source, state: Mutex::new(State::default()) }
+    pub fn new(py: Python<'_>, source: Source) -> PyResult<Py<Self>> {
+        untracked(py, Self { source, state: Mutex::new(State::default()) })
     }
 
     fn cancellation(&self, py: Python<'_>) -> Option<PyErr> {
@@ -257,10 +175,13 @@ impl Waiter {
             Polled::Ready(Ok(value)) => stop_with(value).map(|()| None),
             Polled::Ready(Err(error)) => Err(error),
             Polled::Pending => {
-                let event_loop =
-                    this.source.home(py).map_or_else(|| running_loop(py).map(Bound::unbind), Ok)?;
+                let event_loop = this
+                    .source
+                    .shared()
+                    .event_loop_here(py)
+                    .map_or_else(|| running_loop(py).map(Bound::unbind), Ok)?;
                 let mut state = lock(&this.state);
-                if state.asleep.is_some() {
+                if state.asleep {
                     return Err(PyRuntimeError::new_err("await was resumed before its time"));
                 }
                 state.blocking = true;
@@ -295,19 +216,18 @@ impl Waiter {
     ) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let event_loop = this.get_loop(py)?;
-        let copy = (callback.clone_ref(py), context.as_ref().map(|context| context.clone_ref(py)));
-        lock(&this.state).asleep = Some(copy);
+        lock(&this.state).asleep = true;
         let wakeup = Wakeup::new(callback, context, slf.clone().into_any().unbind(), Some(event_loop));
         if let Some(ready) = this.source.wait(wakeup) {
-            let here = this.get_loop(py)?;
-            ready.run(py, Wake::Soon, Some(here.bind(py)));
+            this.source.shared().wake_soon(py, ready);
         }
         Ok(())
     }
 
     fn remove_done_callback(slf: &Bound<'_, Self>, _callback: &Bound<'_, PyAny>) -> usize {
-        slf.get().source.unwait(slf);
-        usize::from(lock(&slf.get().state).asleep.take().is_some())
+        let gone = slf.get().source.unwait(slf);
+        lock(&slf.get().state).asleep = false;
+        gone.len()
     }
 
     /// The task that waits was cancelled: its flight ends with it.
@@ -318,20 +238,16 @@ impl Waiter {
             return Ok(false);
         }
         let arguments = PyTuple::new(py, &msg)?.unbind();
-        let asleep = {
+        {
             let mut state = lock(&this.state);
             if state.cancelled.is_some() {
                 return Ok(true);
             }
             state.cancelled = Some(arguments);
-            state.asleep.take()
-        };
-        this.source.unwait(slf);
-        if let Some((callback, context)) = asleep {
-            let here = this.get_loop(py)?;
-            let wakeup =
-                Wakeup::new(callback, context, slf.clone().into_any().unbind(), Some(here.clone_ref(py)));
-            wakeup.run(py, Wake::Soon, Some(here.bind(py)));
+            state.asleep = false;
+        }
+        for wakeup in this.source.unwait(slf) {
+            this.source.shared().wake_soon(py, wakeup);
         }
         if let Some(call) = this.source.flight() {
             let reason = match &msg {
@@ -363,9 +279,9 @@ impl Waiter {
             let Polled::Ready(value) = self.source.poll(py) else {
                 return Err(InvalidStateError::new_err("Result is not set."));
             };
-            lock(&self.state).taken = Some(value.map(Bound::unbind));
+            lock(&self.state).taken = Some(Box::new(value.map(Bound::unbind)));
         }
-        match &lock(&self.state).taken {
+        match lock(&self.state).taken.as_deref() {
             Some(Ok(value)) => Ok(value.bind(py).clone()),
             Some(Err(error)) => Err(error.clone_ref(py)),
             None => Ok(py.None().into_bound(py)),
@@ -392,19 +308,6 @@ impl Source {
             Source::Result(call) | Source::Raw(call) | Source::End(call) => call.get().is_done(),
             Source::Progress(iterator) => iterator.get().is_ready(),
             Source::Cancelled(request) => request.get().cancel_reason(py).is_some(),
-        }
-    }
-}
-
-impl Wakeup {
-    pub fn calls(&self, callback: &Bound<'_, PyAny>) -> bool {
-        self.callback.bind(callback.py()).eq(callback).unwrap_or(false)
-    }
-
-    /// Runs the callback here, whatever loop it belongs to; an exception is reported there.
-    pub fn run_reporting(self, py: Python<'_>) {
-        if let Err(error) = self.call(py) {
-            self.report(py, error);
         }
     }
 }

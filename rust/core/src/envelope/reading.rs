@@ -18,6 +18,7 @@ const NOTHING: Envelope = {
         kind: Kind::Notification,
         id: NONE,
         method: NONE,
+        method_is_escaped: false,
         params: NONE,
         result: NONE,
         error: NONE,
@@ -189,7 +190,10 @@ impl Reading<'_> {
                 }
             }
             ID => self.id(depth)?,
-            METHOD if first == Some(b'"') => self.envelope.method = self.scanner.string()?.inside(),
+            METHOD if first == Some(b'"') => {
+                let method = self.scanner.string()?;
+                (self.envelope.method, self.envelope.method_is_escaped) = (method.inside(), method.escaped);
+            }
             METHOD => {
                 self.scanner.value(depth)?;
                 self.blame(RefusalReason::BadMethod, offset);

@@ -59,7 +59,7 @@ impl<H: Host> Connection<H> {
             self.reject(id, INTERNAL_ERROR, message, data.as_bytes());
             return;
         };
-        let method = self.method(&String::from_utf8_lossy(&name));
+        let method = self.method(std::str::from_utf8(&name).unwrap_or_default());
         let token = envelope.progress_token.of(frame);
         let token = if token.len() <= self.limits.max_id_bytes { token } else { b"" };
         let record = Record::inbound(minted.number, Arc::clone(&self.peer), method, id, token, now);

@@ -43,8 +43,8 @@ impl Admission {
         Err(fault)
     }
 
-    /// Lets a request of a server's in: it belongs to something that is in flight already.
-    pub(super) fn enter_reverse(&self, record: &Record) {
+    /// Lets in what belongs to something that was let in before: a request of a server's, another round.
+    pub(super) fn enter_further(&self, record: &Record) {
         self.in_flight.fetch_add(u64::from(Self::counts(record)), Ordering::SeqCst);
     }
 
@@ -53,6 +53,11 @@ impl Admission {
         if count > 0 {
             self.in_flight.fetch_sub(count as u64, Ordering::SeqCst);
         }
+    }
+
+    /// Whether nobody is let in any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::SeqCst)
     }
 
     /// Lets nobody in any more.

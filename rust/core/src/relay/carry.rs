@@ -31,8 +31,12 @@ impl<L: Line> Relay<L> {
     pub(super) fn go_on(&self, mut round: Round<'_, L>) -> Routed<L> {
         round.region = b"";
         while let Some((key, mut batch)) = round.follow.pop_front() {
-            // Only flights of exchanges can end on a destination: nothing is left for the host.
             self.carry(&mut round, key, &mut batch);
+            if !batch.events.is_empty()
+                && let Some(line) = self.line(key)
+            {
+                round.routed.left.push((line, batch));
+            }
         }
         round.routed
     }

@@ -15,6 +15,11 @@ impl<L: Line> Relay<L> {
         self.admission.close();
     }
 
+    /// Whether new requests of clients are refused.
+    pub fn is_closed(&self) -> bool {
+        self.admission.is_closed()
+    }
+
     /// Requests that were passed on and have not ended.
     pub fn in_flight(&self) -> u64 {
         self.admission.in_flight()

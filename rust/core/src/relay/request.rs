@@ -91,7 +91,8 @@ impl<L: Line> Relay<L> {
         if record.outcome().is_some() {
             return add(&self.counts.cancelled_unsent);
         }
-        if let Err(fault) = self.admit(record, &dest.side) {
+        let nth = round.kept.as_ref().map(|kept| kept.round + 1);
+        if let Err(fault) = self.admit(record, &dest.side, nth.is_some()) {
             return round.faults.push((record.number, fault, dest.side.position()));
         }
         if let Side::Client { known, .. } = &source.side
@@ -111,7 +112,6 @@ impl<L: Line> Relay<L> {
         };
         let leg = Leg { line: source.key, number: record.number };
         let keeps = asked_as.is_some() && kept::may_ask(&record.method) && frame.len() <= MOST_KEPT;
-        let nth = round.kept.as_ref().map(|kept| kept.round + 1);
         let owner = if keeps {
             let first = || Arc::new(Kept { frame: frame.into(), round: 0 });
             Owner::Rounds(leg, round.kept.take().unwrap_or_else(first))
@@ -145,13 +145,14 @@ impl<L: Line> Relay<L> {
         }
     }
 
-    /// Counts one more request in flight to a connection that is locked, if it may be.
-    fn admit(&self, record: &Record, dest: &Side) -> Result<(), Fault> {
+    /// Counts one more request in flight to a connection that is locked, if it may be: one that `goes_on` may.
+    fn admit(&self, record: &Record, dest: &Side, goes_on: bool) -> Result<(), Fault> {
         match dest {
-            Side::Client { .. } => self.admission.enter_reverse(record),
+            Side::Client { .. } => self.admission.enter_further(record),
             Side::Upstream { is_retired, .. } if is_retired.load(Ordering::Relaxed) => {
                 return Err(Fault::UpstreamClosed);
             }
+            Side::Upstream { .. } if goes_on => self.admission.enter_further(record),
             Side::Upstream { .. } => self.admission.enter(record)?,
         }
         Ok(())

@@ -15,7 +15,7 @@ use turnout_core::sync::lock;
 use super::Connection;
 use crate::deliver::{Python_, Sink, deliver};
 use crate::shared::Core;
-use crate::waiter::Wake;
+use crate::wakeup::Wake;
 
 /// How the core takes a frame that was looked at.
 type Take = fn(&mut Core, record::Time, &[u8], Span, &mut Batch<Relaying<Python_>>);
@@ -30,7 +30,7 @@ impl Connection {
         let input = this.input.get();
         loop {
             let Some(mut frames) = input.take() else { return Ok(()) };
-            let mut batch = std::mem::take(&mut *lock(&this.shared.batch));
+            let mut batch = this.shared.batch();
             let (mut held, mut looked_at) = (None, Span::default());
             let now = this.shared.now();
             {
@@ -53,11 +53,7 @@ impl Connection {
                 core.settle_books(&mut batch);
             }
             let mut delivered = deliver(slf, &mut batch, frames.region(), wake, sink);
-            if batch.events.capacity() <= 1024 {
-                batch.events.clear();
-                batch.finished.clear();
-                *lock(&this.shared.batch) = batch;
-            }
+            this.shared.keep_batch(batch);
             if let (Ok(()), Some(look)) = (&delivered, &held) {
                 delivered = Self::look(slf, looked_at.of(frames.region()), look, wake, sink);
             }

@@ -16,6 +16,7 @@ use super::Connection;
 use crate::call::Call;
 use crate::clock::Patience;
 use crate::deliver::Handle;
+use crate::untracked::untracked;
 use crate::{errors, json};
 
 /// How a request is sent.
@@ -60,7 +61,7 @@ impl Connection {
         let augmented = member(intern!(py, "task"))?.is_some();
         let id = options.request_id.map(json::request_id).transpose()?;
 
-        let call = Py::new(py, Call::new(Arc::clone(shared), options.on_progress))?;
+        let call = untracked(py, Call::new(Arc::clone(shared), options.on_progress))?;
         let owner = Some(Owner::Host(Handle(call.clone_ref(py))));
         let now = shared.now();
         let sent = {

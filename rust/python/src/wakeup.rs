@@ -1,0 +1,199 @@
+//! Waking what sleeps: callbacks of tasks and of others, each in its own context, at once or on a turn of its loop.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict};
+use pyo3::{ffi, intern};
+
+use crate::home::Home;
+
+/// A callback, the context it runs in, what it is told and the loop it sleeps in.
+pub struct Wakeup {
+    callback: Py<PyAny>,
+    context: Option<Py<PyAny>>,
+    argument: Py<PyAny>,
+    event_loop: Option<Py<PyAny>>,
+}
+
+/// Where wake-ups run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// At once: we are in a callback of the loop, and no task is running.
+    Here,
+    /// On the loop's next turn.
+    Soon,
+}
+
+/// Whether `callback` is what asyncio's own tasks leave with what they wait for.
+///
+/// It asks its argument for a result and goes on. Asking a future of asyncio's costs next to nothing there, asking
+/// anything else a twentieth of a round trip: so it is told of a future that is done.
+fn is_of_a_task(callback: &Bound<'_, PyAny>) -> bool {
+    /// The function behind those callbacks, once one was seen.
+    static KNOWN: AtomicUsize = AtomicUsize::new(0);
+    if !callback.is_exact_instance_of::<PyCFunction>() {
+        return false;
+    }
+    // SAFETY: `callback` is alive and was just found to be a function of C's.
+    let function = unsafe { ffi::PyCFunction_GetFunction(callback.as_ptr()) };
+    let function = function.map_or(0, |function| function as usize);
+    let known = KNOWN.load(Ordering::Relaxed);
+    if known == 0 && callback.getattr("__name__").is_ok_and(|name| name.eq("task_wakeup").unwrap_or(false)) {
+        KNOWN.store(function, Ordering::Relaxed);
+        return true;
+    }
+    known != 0 && function == known
+}
+
+impl Wakeup {
+    pub const fn new(
+        callback: Py<PyAny>,
+        context: Option<Py<PyAny>>,
+        argument: Py<PyAny>,
+        event_loop: Option<Py<PyAny>>,
+    ) -> Self {
+        Self { callback, context, argument, event_loop }
+    }
+
+    /// Whether it is told of `argument`.
+    pub fn is_for<T>(&self, argument: &Bound<'_, T>) -> bool {
+        self.argument.is(argument)
+    }
+
+    pub fn calls(&self, callback: &Bound<'_, PyAny>) -> bool {
+        self.callback.bind(callback.py()).eq(callback).unwrap_or(false)
+    }
+
+    /// Whether it sleeps in the loop of `home`.
+    pub fn sleeps_in(&self, home: &Home) -> bool {
+        self.event_loop.as_ref().is_some_and(|event_loop| event_loop.is(&home.event_loop))
+    }
+
+    /// Runs the callback here, whatever loop it belongs to. One that raises is the loop's to report.
+    pub fn run(self, py: Python<'_>, home: Option<&Home>) {
+        if let Err(error) = self.call(py, home) {
+            self.report(py, error);
+        }
+    }
+
+    /// Hands the callback to its loop, which may run in another thread.
+    pub fn hand_over(self, py: Python<'_>) {
+        let handed = match &self.event_loop {
+            None => self.call(py, None),
+            Some(event_loop) => self.schedule(event_loop.bind(py)),
+        };
+        if let Err(error) = handed {
+            self.report(py, error);
+        }
+    }
+
+    fn call(&self, py: Python<'_>, home: Option<&Home>) -> PyResult<()> {
+        let callback = self.callback.bind(py);
+        let argument = home.filter(|_| is_of_a_task(callback)).map_or(&self.argument, |home| &home.done);
+        let _entered = self.context.as_ref().map(|context| Entered::new(context.bind(py))).transpose()?;
+        callback.call1((argument,)).map(drop)
+    }
+
+    fn schedule(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let keywords = PyDict::new(event_loop.py());
+        if let Some(context) = &self.context {
+            keywords.set_item(intern!(event_loop.py(), "context"), context)?;
+        }
+        let name = intern!(event_loop.py(), "call_soon_threadsafe");
+        event_loop.call_method(name, (&self.callback, &self.argument), Some(&keywords)).map(drop)
+    }
+
+    /// Tells the loop of what a callback raised.
+    pub fn report(&self, py: Python<'_>, error: PyErr) {
+        let told = || -> PyResult<()> {
+            let Some(event_loop) = &self.event_loop else { return Err(error.clone_ref(py)) };
+            if error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py) {
+                // An exit ends the loop, as it would from a callback of the loop's own.
+                let error = error.clone_ref(py);
+                let exit = move |_: &Bound<'_, _>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+                    Python::attach(|py| Err(error.clone_ref(py)))
+                };
+                let exit = PyCFunction::new_closure(py, None, None, exit)?;
+                return event_loop.call_method1(py, intern!(py, "call_soon_threadsafe"), (exit,)).map(drop);
+            }
+            let context = PyDict::new(py);
+            context.set_item("message", "turnout: a callback raised")?;
+            context.set_item("exception", error.clone_ref(py))?;
+            event_loop.bind(py).call_method1(intern!(py, "call_exception_handler"), (context,))?;
+            Ok(())
+        };
+        if let Err(error) = told() {
+            error.write_unraisable(py, Some(self.callback.bind(py)));
+        }
+    }
+}
+
+/// A context while something runs in it.
+struct Entered<'a, 'py>(&'a Bound<'py, PyAny>);
+
+impl<'a, 'py> Entered<'a, 'py> {
+    fn new(context: &'a Bound<'py, PyAny>) -> PyResult<Self> {
+        // SAFETY: the interpreter is held and `context` is alive; anything but a context is an error.
+        match unsafe { ffi::PyContext_Enter(context.as_ptr()) } {
+            0 => Ok(Self(context)),
+            _ => Err(PyErr::fetch(context.py())),
+        }
+    }
+}
+
+impl Drop for Entered<'_, '_> {
+    fn drop(&mut self) {
+        // SAFETY: as above; what was entered here last is left first.
+        if unsafe { ffi::PyContext_Exit(self.0.as_ptr()) } != 0 {
+            PyErr::fetch(self.0.py()).write_unraisable(self.0.py(), Some(self.0));
+        }
+    }
+}
+
+/// Those who sleep on one thing: mostly one.
+#[derive(Default)]
+pub struct Asleep {
+    first: Option<Wakeup>,
+    others: Vec<Wakeup>,
+}
+
+impl Asleep {
+    pub fn push(&mut self, wakeup: Wakeup) {
+        if self.first.is_none() && self.others.is_empty() {
+            self.first = Some(wakeup);
+        } else {
+            self.others.push(wakeup);
+        }
+    }
+
+    /// Takes out those that `is_meant`.
+    pub fn take(&mut self, is_meant: impl Fn(&Wakeup) -> bool) -> Self {
+        let mut taken = Self::default();
+        let (first, others) = (self.first.take(), std::mem::take(&mut self.others));
+        for wakeup in first.into_iter().chain(others) {
+            (if is_meant(&wakeup) { &mut taken } else { &mut *self }).push(wakeup);
+        }
+        taken
+    }
+
+    pub fn extend(&mut self, more: impl IntoIterator<Item = Wakeup>) {
+        for wakeup in more {
+            self.push(wakeup);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.others.len()
+    }
+}
+
+impl IntoIterator for Asleep {
+    type Item = Wakeup;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<Wakeup>, std::vec::IntoIter<Wakeup>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter().chain(self.others)
+    }
+}

@@ -1,0 +1,104 @@
+"""How tasks that wait are woken: together, in order, each in its own context, and no exit is swallowed."""
+
+import asyncio
+import contextvars
+
+import pytest
+
+import turnout
+
+name = contextvars.ContextVar("name")
+
+
+class Counting(asyncio.SelectorEventLoop):
+    """A loop that knows whose callbacks it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.given = []
+
+    def call_soon(self, callback, *arguments, context=None):
+        self.given.append(getattr(callback, "__name__", None))
+        return super().call_soon(callback, *arguments, context=context)
+
+
+async def pair(router):
+    near, far = turnout.memory()
+    return await asyncio.gather(router.connect(near, era=None), router.connect(far, era=None))
+
+
+def test_tasks_that_are_cancelled_together_are_woken_by_one_callback_in_order_and_in_their_contexts():
+    async def main():
+        loop = asyncio.get_running_loop()
+        async with turnout.Router() as router:
+            client, _ = await pair(router)
+            ended = []
+
+            async def ask(number):
+                name.set(number)
+                try:
+                    await client.send("work")
+                finally:
+                    ended.append((number, name.get()))
+
+            tasks = [loop.create_task(ask(number)) for number in range(50)]
+            await asyncio.sleep(0)
+            loop.given.clear()
+            for task in tasks:
+                assert task.cancel("stop")
+            assert loop.given.count("task_wakeup") == 0
+            assert loop.given.count("_wake") == 1
+            for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+                assert isinstance(outcome, asyncio.CancelledError)
+            assert ended == [(number, number) for number in range(50)]
+
+    loop = Counting()
+    try:
+        loop.run_until_complete(asyncio.wait_for(main(), 30))
+    finally:
+        loop.close()
+
+
+def test_who_waits_in_another_way_than_a_task_is_told_of_what_it_waited_for(on_loop):
+    async def main():
+        async with turnout.Router() as router:
+            client, server = await pair(router)
+
+            @server.on_request("echo")
+            async def echo(request):
+                return request.params
+
+            waiter = client.send("echo", [1]).__await__()
+            told = asyncio.get_running_loop().create_future()
+            waiter.add_done_callback(told.set_result)
+            assert await told is waiter
+            assert waiter.result() == [1]
+
+    on_loop(main())
+
+
+@pytest.mark.parametrize("exits", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("cancels", [False, True])
+def test_a_task_that_exits_when_it_is_woken_ends_the_loop(exits, cancels):
+    async def main():
+        async with turnout.Router() as router:
+            client, server = await pair(router)
+
+            @server.on_request("echo")
+            async def echo(request):
+                return request.params
+
+            async def ask():
+                try:
+                    await client.send("work" if cancels else "echo", [1])
+                finally:
+                    raise exits
+
+            task = asyncio.get_running_loop().create_task(ask())
+            await asyncio.sleep(0)
+            if cancels:
+                task.cancel()
+            await asyncio.Event().wait()
+
+    with pytest.raises(exits):
+        asyncio.run(asyncio.wait_for(main(), 30))
