@@ -346,3 +346,27 @@ def test_can_14_an_observer_that_answers_what_it_observes():
     assert seen.method == "notifications/cancelled"
     assert asked.cancelled is True
     assert asked.respond({}) is False
+
+
+def test_x_07_a_callback_whose_comparison_ends_the_call_loses_nobody():
+    """Callbacks are compared by Python when one is taken back, and the call may end meanwhile."""
+    wire, heard = Wire(), []
+    call = wire.call()
+
+    class Ending:
+        def __eq__(self, other):
+            if not call.done():
+                wire.take(result(call.id))
+            return self is other
+
+        __hash__ = None
+
+        def __call__(self, done):
+            heard.append("ending")
+
+    call.add_done_callback(lambda _: heard.append("first"))
+    call.add_done_callback(Ending())
+    call.add_done_callback(lambda _: heard.append("last"))
+    assert call.remove_done_callback(print) == 0
+    assert call.done()
+    assert heard == ["first", "ending", "last"]

@@ -76,11 +76,16 @@ impl Call {
     ///
     /// Where the call was answered with a task that keeps its token, its progress `goes_on` (PRG-18).
     pub fn settle(&self, ended: Ended, goes_on: bool) -> Asleep {
-        let mut woken = if goes_on { Asleep::default() } else { self.finish_following() };
-        let mut state = lock(&self.state);
-        state.ended = Some(ended);
-        state.going_on = goes_on;
-        woken.extend(std::mem::take(&mut state.asleep));
+        let (followers, asleep) = {
+            // At once: who comes to follow, or to sleep, finds all of it or nothing.
+            let mut state = lock(&self.state);
+            state.ended = Some(ended);
+            state.going_on = goes_on;
+            let followers = if goes_on { Vec::new() } else { std::mem::take(&mut state.followers) };
+            (followers, std::mem::take(&mut state.asleep))
+        };
+        let mut woken = Self::finish(followers);
+        woken.extend(asleep);
         woken
     }
 
@@ -91,6 +96,10 @@ impl Call {
             state.going_on = false;
             std::mem::take(&mut state.followers)
         };
+        Self::finish(followers)
+    }
+
+    fn finish(followers: Vec<Follower>) -> Asleep {
         let mut woken = Asleep::default();
         for follower in followers {
             if let Follower::Iterator(iterator) = follower {
@@ -238,10 +247,14 @@ impl Call {
 
     /// Takes a callback back; the number of them.
     fn remove_done_callback(&self, callback: &Bound<'_, PyAny>) -> usize {
-        // Comparing asks Python: with no lock held.
+        // Comparing asks Python: with no lock held, and the call may end meanwhile.
         let mut asleep = std::mem::take(&mut lock(&self.state).asleep);
         let gone = asleep.take(|wakeup| wakeup.calls(callback));
-        lock(&self.state).asleep.extend(asleep);
+        for wakeup in asleep {
+            if let Some(wakeup) = self.wait(wakeup) {
+                self.shared.wake_soon(callback.py(), wakeup);
+            }
+        }
         gone.len()
     }
 
