@@ -2,6 +2,8 @@
 
 import asyncio
 import contextvars
+import gc
+import weakref
 
 import pytest
 
@@ -57,6 +59,29 @@ def test_tasks_that_are_cancelled_together_are_woken_by_one_callback_in_order_an
         loop.run_until_complete(asyncio.wait_for(main(), 30))
     finally:
         loop.close()
+
+
+def test_who_was_never_woken_because_the_loop_stopped_is_collected():
+    async def main():
+        router = turnout.Router()
+        client, _ = await pair(router)
+
+        async def ask():
+            # Whoever sleeps holds the connection, which holds those who are to be woken.
+            await client.send("work")
+
+        task = asyncio.get_running_loop().create_task(ask())
+        await asyncio.sleep(0)
+        task.cancel()
+        return weakref.ref(client)
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)
+    gone = loop.run_until_complete(main())
+    loop.close()
+    del loop
+    gc.collect()
+    assert gone() is None
 
 
 def test_who_waits_in_another_way_than_a_task_is_told_of_what_it_waited_for(on_loop):

@@ -413,15 +413,23 @@ impl Connection {
             visit.call(&home.event_loop)?;
             visit.call(&home.flush)?;
             visit.call(&home.expire)?;
+            visit.call(&home.wake)?;
         }
         if let Ok(write) = self.shared.write.try_lock() {
             visit.call(&*write)?;
+        }
+        if let Ok(woken) = self.shared.woken.try_lock()
+            && let Some((done, wakeups)) = &*woken
+        {
+            visit.call(done)?;
+            wakeups.iter().try_for_each(|wakeup| wakeup.traverse(&visit))?;
         }
         Ok(())
     }
 
     fn __clear__(&self) {
         self.detach();
+        drop(self.shared.woken());
     }
 }
 

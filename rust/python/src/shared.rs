@@ -60,8 +60,8 @@ pub struct Shared {
     /// Whether late answers and late progress are handed over.
     pub shows_late: AtomicBool,
     pub timer: Mutex<Timer>,
-    /// Those who are to be woken on the next turn of the loop, and where they sleep.
-    pub woken: Mutex<Option<(Arc<Home>, Vec<Wakeup>)>>,
+    /// Those who are to be woken on the next turn of the loop, and a future of that loop that is done.
+    pub woken: Mutex<Option<(Py<PyAny>, Vec<Wakeup>)>>,
     /// An empty batch with room, for the next one.
     pub batch: Mutex<Batch<Relaying<Python_>>>,
     pub methods: Methods,
@@ -147,7 +147,7 @@ impl Shared {
     pub fn wake(&self, py: Python<'_>, asleep: Asleep, wake: Wake, here: Option<&Home>) {
         for wakeup in asleep {
             if wake == Wake::Here && here.is_some_and(|home| wakeup.sleeps_in(home)) {
-                wakeup.run(py, here);
+                wakeup.run(py, here.map(|home| &home.done));
             } else {
                 self.wake_soon(py, wakeup);
             }
@@ -163,7 +163,7 @@ impl Shared {
         {
             let mut woken = lock(&self.woken);
             match &mut *woken {
-                None => *woken = Some((Arc::clone(&home), vec![wakeup])),
+                None => *woken = Some((home.done.clone_ref(py), vec![wakeup])),
                 Some((_, wakeups)) => return wakeups.push(wakeup),
             }
         }
@@ -176,14 +176,15 @@ impl Shared {
 
     /// Runs the wake-ups that came together; in a callback of the loop.
     pub fn wake_together(&self, py: Python<'_>) {
-        if let Some((home, wakeups)) = self.woken() {
+        if let Some((done, wakeups)) = self.woken() {
             for wakeup in wakeups {
-                wakeup.run(py, Some(&home));
+                wakeup.run(py, Some(&done));
             }
         }
     }
 
-    fn woken(&self) -> Option<(Arc<Home>, Vec<Wakeup>)> {
+    /// Takes out those who are to be woken.
+    pub fn woken(&self) -> Option<(Py<PyAny>, Vec<Wakeup>)> {
         lock(&self.woken).take()
     }
 

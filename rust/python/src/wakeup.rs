@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
-use pyo3::{ffi, intern};
+use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
 use crate::home::Home;
 
@@ -71,9 +71,10 @@ impl Wakeup {
         self.event_loop.as_ref().is_some_and(|event_loop| event_loop.is(&home.event_loop))
     }
 
-    /// Runs the callback here, whatever loop it belongs to. One that raises is the loop's to report.
-    pub fn run(self, py: Python<'_>, home: Option<&Home>) {
-        if let Err(error) = self.call(py, home) {
+    /// Runs the callback here, whatever loop it belongs to; `done` is a future of that loop. One that raises is the
+    /// loop's to report.
+    pub fn run(self, py: Python<'_>, done: Option<&Py<PyAny>>) {
+        if let Err(error) = self.call(py, done) {
             self.report(py, error);
         }
     }
@@ -89,9 +90,9 @@ impl Wakeup {
         }
     }
 
-    fn call(&self, py: Python<'_>, home: Option<&Home>) -> PyResult<()> {
+    fn call(&self, py: Python<'_>, done: Option<&Py<PyAny>>) -> PyResult<()> {
         let callback = self.callback.bind(py);
-        let argument = home.filter(|_| is_of_a_task(callback)).map_or(&self.argument, |home| &home.done);
+        let argument = done.filter(|_| is_of_a_task(callback)).unwrap_or(&self.argument);
         let _entered = self.context.as_ref().map(|context| Entered::new(context.bind(py))).transpose()?;
         callback.call1((argument,)).map(drop)
     }
@@ -103,6 +104,13 @@ impl Wakeup {
         }
         let name = intern!(event_loop.py(), "call_soon_threadsafe");
         event_loop.call_method(name, (&self.callback, &self.argument), Some(&keywords)).map(drop)
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.callback)?;
+        visit.call(&self.context)?;
+        visit.call(&self.argument)?;
+        visit.call(&self.event_loop)
     }
 
     /// Tells the loop of what a callback raised.
