@@ -64,9 +64,6 @@ pub struct Taken {
     pub requests: Vec<u64>,
 }
 
-/// Bytes of a buffer that is kept for what comes next.
-const KEPT: usize = 256 << 10;
-
 impl Output {
     /// Bytes waiting.
     pub fn len(&self) -> usize {
@@ -85,15 +82,12 @@ impl Output {
 
     /// Where to write the next frame.
     pub fn frame(&mut self) -> &mut Vec<u8> {
-        if self.now.capacity() == 0 {
-            self.now = spare::take(&spare::WRITTEN);
-        }
-        &mut self.now
+        with_memory(&mut self.now)
     }
 
     /// Where to write the cancel of a request that has left.
     pub fn cancel(&mut self) -> &mut Vec<u8> {
-        &mut self.cancels
+        with_memory(&mut self.cancels)
     }
 
     /// Writes a frame about a request of the peer's, so that it can be taken back.
@@ -111,7 +105,7 @@ impl Output {
 
     /// Where to write the result of a request of the peer's.
     pub fn result_of(&mut self, about: About) -> &mut Vec<u8> {
-        if about.progress > self.taken { &mut self.later } else { self.frame() }
+        with_memory(if about.progress > self.taken { &mut self.later } else { &mut self.now })
     }
 
     /// Writes request `number`, so that it can be taken back.
@@ -179,15 +173,21 @@ impl Output {
         let requests = self.requests.drain(..).filter(|(_, range)| !range.is_empty());
         let mut requests: Vec<u64> = requests.map(|(number, _)| number).collect();
         if !self.cancels.is_empty() {
-            self.cancels.append(&mut bytes);
-            std::mem::swap(&mut self.cancels, &mut bytes);
-            if self.cancels.capacity() > KEPT {
-                self.cancels = Vec::new();
-            }
+            let mut ahead = std::mem::take(&mut self.cancels);
+            ahead.append(&mut bytes);
+            recycle(std::mem::replace(&mut bytes, ahead));
         }
         self.lanes.take(&mut bytes, &mut requests, TURN);
         Taken { bytes, requests }
     }
+}
+
+/// The buffer, with memory that was used before where it has none.
+fn with_memory(buffer: &mut Vec<u8>) -> &mut Vec<u8> {
+    if buffer.capacity() == 0 {
+        *buffer = spare::take(&spare::WRITTEN);
+    }
+    buffer
 }
 
 /// Gives the bytes of a take back, for whatever this thread writes next.
