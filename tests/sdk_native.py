@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import tempfile
 from typing import TYPE_CHECKING, Any
 
@@ -79,3 +80,35 @@ async def until(condition: Callable[[], object]) -> None:
 def text(result: Any) -> str:
     """What a tool answered."""
     return result.content[0].text
+
+
+class Played:
+    """One end of a pair in memory, whose bytes are the test's."""
+
+    def __init__(self, transport: Any) -> None:
+        self.transport = transport
+        self.lines: asyncio.Queue[Any] = asyncio.Queue()
+        self.input = turnout.Connection().input
+
+    def send(self, *frames: bytes) -> None:
+        """Write frames in one go."""
+        self.transport.write(b"".join(frames))
+
+    async def read(self) -> Any:
+        """The next message."""
+        return await asyncio.wait_for(self.lines.get(), 10)
+
+    # ---- as a link ----
+
+    def received(self, count: int) -> None:
+        raise AssertionError("a pair in memory feeds")
+
+    def feed(self, data: bytes) -> None:
+        for line in data.splitlines():
+            self.lines.put_nowait(json.loads(line))
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+    def lost(self, error: object, *, exit_code: int | None = None) -> None: ...

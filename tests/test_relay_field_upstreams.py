@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
 import turnout
 import wire
+from child_process import reaped
 from relay_by_hand import Played
 from relay_world import World
 from test_relay_processes import ask, child
@@ -25,12 +25,6 @@ from wire import request, result
 MODERN_ONLY = "io.modelcontextprotocol/protocolVersion"
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
-
-
-async def vanished(pid):
-    """Wait until no process has that id, not even a dead one that nobody reaped."""
-    while Path(f"/proc/{pid}").exists():
-        await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("sharing", ["shared", "per_client"])
@@ -164,8 +158,8 @@ def test_agentgateway_agentgateway_431_a_dead_child_leaves_nobody_hanging_and_no
             new = {(await ask(client, "echo", "next"))["pid"] for client in clients}
             assert len(new) == 1
             assert new != {pid}
-            await vanished(pid)
-        await vanished(*new)
+            await reaped(pid)
+        await reaped(*new)
 
     run(loop_kind, main())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import turnout
+from child_process import reaped
 from relay_world import World
 from transport_link import run
 
@@ -107,10 +107,7 @@ def test_r2_a_child_for_each_client(loop_kind):
                 await ask(clients[0], "die", "x")
             assert (await ask(clients[1], "echo", "x"))["pid"] == pids[1]
             await clients[2].close()
-            for _ in range(200):
-                await asyncio.sleep(0.02)  # the kernel tells nobody but the parent, which is not this test
-                if not Path(f"/proc/{pids[2]}").exists():
-                    break
-            assert not Path(f"/proc/{pids[2]}").exists()
+            await reaped(pids[2])
+            assert (await ask(clients[1], "echo", "x"))["pid"] == pids[1]
 
     run(loop_kind, main())

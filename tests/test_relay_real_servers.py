@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import turnout
+from child_process import reaped
 from relay_world import World
 from transport_link import run
 
@@ -53,11 +54,6 @@ class Spawned:
         transport = await turnout.stdio(*self._command, stderr=lambda line: None).open(link)
         self.pids.append(transport.pid)
         return transport
-
-    async def vanish(self, pid):
-        """Wait until a process is gone and reaped."""
-        while Path(f"/proc/{pid}").exists():
-            await asyncio.sleep(0.01)
 
 
 class Crowd:
@@ -165,7 +161,7 @@ def test_64_clients_on_one_real_server_that_is_killed_and_stopped(loop_kind, com
             ends = await crowd.settle()
             assert ends["answered"] + ends["upstream_closed"] == total + CLIENTS
             assert ends["upstream_closed"] >= CLIENTS
-            await target.vanish(target.pids[0])
+            await reaped(target.pids[0])
 
             # The next one serves; one was started, whoever asked.
             await crowd.follow(*work)
@@ -187,6 +183,6 @@ def test_64_clients_on_one_real_server_that_is_killed_and_stopped(loop_kind, com
                 with pytest.raises(turnout.CallCancelled):
                     await sent
             await world.quiet()
-        await target.vanish(target.pids[1])
+        await reaped(target.pids[1])
 
     run(loop_kind, main())

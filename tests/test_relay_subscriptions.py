@@ -265,6 +265,36 @@ def test_max_subscriptions_below_at_and_above(loop_kind, era, over):
     run(loop_kind, main())
 
 
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_a_subscription_that_was_refused_takes_no_place_and_may_be_tried_again(loop_kind, era):
+    async def main():
+        # Of a modern server's lists a legacy client hears without asking.
+        async with World(limits={"max_subscriptions": 1 if era == "legacy" else 2}) as world:
+            refuse = {"x"}
+            watch = Watch(world, refuse)
+            world.build(world.upstream(era=era))
+            client = await world.client()
+            heard = hears(client)
+            for _ in range(3):
+                with pytest.raises(turnout.RemoteError) as caught:
+                    await client.send("resources/subscribe", {"uri": "x"})
+                assert caught.value.data is None or "limit" not in caught.value.data
+            assert await client.send("resources/subscribe", {"uri": "y"}) == {}
+            await client.send("resources/unsubscribe", {"uri": "y"})
+            refuse.clear()
+            assert await client.send("resources/subscribe", {"uri": "x"}) == {}
+            if era == "legacy":
+                for server in world.servers.peers:
+                    server.notify(UPDATED, {"uri": "x"})
+            else:
+                watch.tell("x", UPDATED, {"uri": "x"})
+            while (told := await heard.get()).method != UPDATED:
+                pass
+            assert told.params == {"uri": "x"}
+
+    run(loop_kind, main())
+
+
 @pytest.mark.parametrize("over", [-1, 0, 1], ids=["below", "at", "above"])
 def test_max_uri_bytes_below_at_and_above(loop_kind, over):
     async def main():

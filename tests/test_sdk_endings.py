@@ -497,3 +497,24 @@ def test_tsk_59_records_of_dispatchers_are_shared_queried_and_followed(on_loop):
             assert record.method == "followed, too"
 
     on_loop(main())
+
+
+def test_can_08_a_cancel_that_crosses_the_answer_is_not_told(on_loop):
+    """The answer was taken, the caller is cancelled before it sees it: there is nothing left to cancel."""
+
+    async def main():
+        async with played() as (dispatcher, peer):
+            call = asyncio.ensure_future(dispatcher.send_raw_request("work", None))
+            asked = await peer.hears()
+            await peer.answers(asked.id)
+            while dispatcher.in_flight[0]:
+                await asyncio.sleep(0)
+            assert not call.done()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            await turns()
+            assert peer.silent()
+            assert dispatcher.counters()["cancels_out"] == 0
+
+    on_loop(main())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 
 import pytest
 
@@ -14,40 +13,12 @@ import anyio
 from mcp import MCPError
 
 import turnout
+from sdk_native import Played
+from sdk_streams import turns
 from turnout import mcp
 from turnout.mcp.connecting import own_router
 from turnout.mcp.native import SessionPeer
 from wire import cancelled, error, frame, notification, progress, request, result
-
-
-class Played:
-    """The other end of a dispatcher: what it writes, and what it reads."""
-
-    def __init__(self, transport):
-        self.transport = transport
-        self.lines = asyncio.Queue()
-        self.input = turnout.Connection().input
-
-    def send(self, *frames):
-        self.transport.write(b"".join(frames))
-
-    async def read(self):
-        return await asyncio.wait_for(self.lines.get(), 10)
-
-    # ---- as a link ----
-
-    def received(self, count):
-        raise AssertionError("a pair in memory feeds")
-
-    def feed(self, data):
-        for line in data.splitlines():
-            self.lines.put_nowait(json.loads(line))
-
-    def pause_writing(self): ...
-
-    def resume_writing(self): ...
-
-    def lost(self, error, *, exit_code=None): ...
 
 
 async def nothing(*_):
@@ -151,6 +122,29 @@ def test_x_06_notifications_are_intercepted_and_looked_at_in_their_order_before_
     on_loop(main())
 
 
+def test_x_06_an_observer_has_begun_when_who_asked_goes_on(on_loop):
+    """The notification came in one read with the answer, before it; who asked may look at what it did."""
+
+    async def main():
+        log = []
+
+        async def on_notify(ctx, method, params):
+            log.append(method)
+
+        async with played(on_notify=on_notify) as (dispatcher, other):
+
+            async def ask():
+                await dispatcher.send_raw_request("a", {})
+                return list(log)
+
+            asking = asyncio.ensure_future(ask())
+            sent = await other.read()
+            other.send(notification("one"), notification("two"), result(sent["id"]))
+            assert await asking == ["one", "two"]
+
+    on_loop(main())
+
+
 def test_can_13_a_cancelled_handler_is_stopped_by_its_scope_and_not_answered(on_loop):
     async def main():
         log = []
@@ -194,7 +188,7 @@ def test_inline_requests_are_over_before_what_came_behind_them(on_loop):
 
         async def handle(ctx, method, params):
             log.append(("begins", method))
-            await asyncio.sleep(0.001 if method == "initialize" else 0)
+            await turns(5 if method == "initialize" else 1)
             log.append(("ends", method))
             return {}
 
@@ -391,5 +385,30 @@ def test_prg_10_can_05_what_is_written_by_hand_goes_through_what_is_in_flight(on
             assert (await other.read())["params"] == {"requestId": sent["id"], "reason": "by hand"}
             with pytest.raises(MCPError):
                 await call
+
+    on_loop(main())
+
+
+def test_prg_03_a_token_that_comes_twice_goes_on_serving_the_first(on_loop):
+    async def main():
+        go_on = {"first": asyncio.Event(), "second": asyncio.Event()}
+
+        async def handle(ctx, method, params):
+            await go_on[method].wait()
+            value = 1 if method == "second" else 2
+            await ctx.notify("notifications/progress", {"progressToken": "t", "progress": value})
+            return {}
+
+        async with played(handle) as (_, other):
+            other.send(request(1, "first", token="t"), request(2, "second", token="t"))
+            await turns()
+            go_on["second"].set()
+            said = [await other.read()]
+            while said[-1].get("id") != 2:
+                said.append(await other.read())
+            go_on["first"].set()
+            said = [await other.read(), await other.read()]
+            assert said[0]["params"] == {"progressToken": "t", "progress": 2}
+            assert said[1]["id"] == 1
 
     on_loop(main())

@@ -142,6 +142,67 @@ def test_requests_that_wait_for_run_are_bounded_by_the_core_and_answered(on_loop
     on_loop(main())
 
 
+def test_notifications_that_wait_take_no_request_the_place(on_loop):
+    async def main():
+        async def handle(ctx, method, params):
+            return {"method": method}
+
+        near, far = turnout.memory()
+        async with turnout.Router() as clients:
+            client = await clients.connect(far, era=None)
+            peer = limited().adopt(SessionPeer, "played", "memory")
+            dispatcher = mcp.NativeDispatcher(peer)
+            peer.use(await near.open(peer))
+            for _ in range(AT + 1):
+                client.notify("note")
+            call = client.send("work")
+            await turns()
+            assert dispatcher.dropped_notifications == 1
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(dispatcher.run, handle, handle)
+                assert await call == {"method": "work"}
+                tasks.cancel_scope.cancel()
+            await peer.close()
+
+    on_loop(main())
+
+
+def test_what_waited_for_run_waits_on_behind_an_inline_request(on_loop):
+    async def main():
+        log = []
+
+        async def handle(ctx, method, params):
+            log.append(("begins", method))
+            await turns()
+            log.append(("ends", method))
+            return {}
+
+        async def on_notify(ctx, method, params):
+            log.append(("observed", method))
+
+        near, far = turnout.memory()
+        async with turnout.Router() as clients:
+            client = await clients.connect(far, era=None)
+            peer = own_router().adopt(SessionPeer, "played", "memory")
+            dispatcher = mcp.NativeDispatcher(peer, inline_methods=frozenset({"inline"}))
+            peer.use(await near.open(peer))
+            calls = [client.send("inline"), client.send("inline")]
+            client.notify("note")
+            calls.append(client.send("last"))
+            await turns()
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(dispatcher.run, handle, on_notify)
+                for call in calls:
+                    await call
+                tasks.cancel_scope.cancel()
+            await peer.close()
+        inline = [("begins", "inline"), ("ends", "inline")]
+        assert log[:4] == inline * 2
+        assert sorted(log[4:]) == [("begins", "last"), ("ends", "last"), ("observed", "note")]
+
+    on_loop(main())
+
+
 def test_x_07_what_waited_for_run_when_it_ended_is_answered(on_loop):
     """A request behind an inline one that never ends gets its error; a notification there is dropped."""
 
@@ -170,6 +231,29 @@ def test_x_07_what_waited_for_run_when_it_ended_is_answered(on_loop):
                     await call
             assert seen == ["first"]
             await peer.close()
+
+    on_loop(main())
+
+
+def test_x_09_a_notification_handler_that_hangs_is_stopped_with_its_session(on_loop):
+    async def main():
+        begun, stopped = asyncio.Event(), asyncio.Event()
+
+        async def on_notify(*_):
+            begun.set()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                stopped.set()
+
+        dispatcher, feed = await opened(own_router())
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(dispatcher.run, on_notify, on_notify)
+            await feed(notification("note"))
+            await begun.wait()
+            tasks.cancel_scope.cancel()
+        assert stopped.is_set()
+        await dispatcher.peer.close()
 
     on_loop(main())
 

@@ -395,3 +395,17 @@ def test_can_27_while_a_person_is_asked_nobody_looks_at_the_clock_all_the_time()
     asked.respond({"action": "accept"})
     wire.later(5.2)
     assert outcome(call) == "idle_timeout"
+
+
+def test_can_27_the_clock_stands_still_for_every_question_that_is_asked():
+    wire = Wire()
+    call = wire.call(timeout=5, max_timeout=None)
+    for question in ("first", "second", "third"):
+        asked = wire.ask(question, "elicitation/create")
+        wire.later(60)
+        asked.respond({"action": "accept"})
+        wire.later(1)
+    wire.later(1.5)
+    assert not call.done()
+    wire.later(1)
+    assert outcome(call) == "idle_timeout"

@@ -175,7 +175,7 @@ class Peer(Connection):
         method = notification.method
         mine, shared = self.handlers.observers, self.router.handlers.observers
         observers = [*mine.get(method, ()), *shared.get(method, ())]
-        if not observers and method not in ("notifications/progress", "notifications/cancelled"):
+        if not observers:
             observers = [*mine.get("*", ()), *shared.get("*", ())]
         for observer in observers:
             self._call(observer, notification)
@@ -320,9 +320,6 @@ class Peer(Connection):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-_BUILT_IN = {"notifications/progress", "notifications/cancelled"}
 
 
 def _filtered(chosen: Filter, method: str, params: Any) -> Any:

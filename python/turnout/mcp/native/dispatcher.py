@@ -182,8 +182,7 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
         self._handlers.on_request = on_request
         self._on_notify, self._intercept = on_notify, on_notify_intercept
         self.make_scope = type(anyio.CancelScope())
-        self._running = not self._over.done()
-        self._closed = not self._running
+        self._running = True
         task_status.started()
         try:
             self._inbox.release()

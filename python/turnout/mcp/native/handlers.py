@@ -84,7 +84,8 @@ class Handlers:
         self._at_work.add(ctx)
         token = request.progress_token
         if token is not None:
-            self._reporting[token] = request
+            # A token that is in use goes on naming the request that had it first (PRG-03).
+            self._reporting.setdefault(token, request)
         try:
             with ctx.scope:
                 try:

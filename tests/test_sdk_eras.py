@@ -1,0 +1,119 @@
+"""A server of the SDK's on turnout's transports: a client's first request decides the era, byte by byte."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+pytest.importorskip("mcp", reason="the official SDK is an optional extra")
+
+import anyio
+from mcp.server.lowlevel import Server
+from mcp_types import NotificationParams
+
+import turnout
+from sdk_native import Played, until
+from turnout import mcp
+from turnout.mcp.eras import EARLY
+from wire import LEGACY, MODERN, notification, request
+
+META = {
+    "io.modelcontextprotocol/protocolVersion": MODERN,
+    "io.modelcontextprotocol/clientInfo": {"name": "n", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+
+
+def hello(revision):
+    return {"protocolVersion": revision, "capabilities": {}, "clientInfo": {"name": "n", "version": "1"}}
+
+
+@contextlib.asynccontextmanager
+async def serving():
+    """A client of the test's own bytes, what its notifications said, and the server's router."""
+    heard = []
+    server = Server("eras")
+
+    async def note(ctx, params):
+        heard.append(params.model_dump()["n"])
+
+    class Note(NotificationParams):
+        n: int
+
+    server.add_notification_handler("notifications/note", Note, note)
+    here, there = turnout.memory()
+    router = turnout.Router()
+    client = Played(None)
+    client.transport = await here.open(client)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: mcp.serve_target(server, there, router=router))
+        yield client, heard, router
+        tasks.cancel_scope.cancel()
+    await client.transport.close()
+
+
+def note(n):
+    return notification("notifications/note", {"n": n})
+
+
+@pytest.mark.parametrize("over", [-1, 0, 3], ids=["below", "at", "above"])
+def test_notifications_before_the_first_request_are_kept_for_it_up_to_a_bound(on_loop, over):
+    async def main():
+        async with serving() as (client, heard, _):
+            count = EARLY + over
+            client.send(*(note(n) for n in range(count)))
+            client.send(request(1, "ping", {"_meta": META}))
+            await client.read()
+            client.send(note(99))
+            await until(lambda: 99 in heard)
+            assert heard == [*range(min(count, EARLY)), 99]
+
+    on_loop(main())
+
+
+@pytest.mark.parametrize("revision", LEGACY)
+def test_what_initialize_agreed_on_is_in_force_on_the_connection(on_loop, revision):
+    async def main():
+        async with serving() as (client, _, router):
+            client.send(request(1, "initialize", hello(revision)))
+            assert (await client.read())["result"]["protocolVersion"] == revision
+            (peer,) = router.peers
+            assert peer.revision == revision
+
+    on_loop(main())
+
+
+def test_an_era_is_for_good(on_loop):
+    async def main():
+        async with serving() as (client, _, _router):
+            client.send(
+                request(1, "initialize", hello(LEGACY[-1])), notification("notifications/initialized")
+            )
+            assert "result" in await client.read()
+            client.send(request(2, "tools/list", {"_meta": META}))
+            assert "opened by initialize" in (await client.read())["error"]["message"]
+        async with serving() as (client, _, _router):
+            client.send(request(1, "server/discover", {"_meta": META}))
+            assert "result" in await client.read()
+            client.send(request(2, "initialize", hello(LEGACY[-1])))
+            assert "2026-07-28" in (await client.read())["error"]["message"]
+
+    on_loop(main())
+
+
+@pytest.mark.parametrize("revision", LEGACY)
+def test_a_client_keeps_to_what_its_server_answered(on_loop, revision):
+    async def main():
+        near, far = turnout.memory()
+        async with turnout.Router() as servers:
+            server = await servers.connect(far, era=None)
+
+            @server.on_request("initialize")
+            async def initialize(_):
+                return {**hello(revision), "serverInfo": {"name": "n", "version": "1"}}
+
+            async with mcp.Client(near, mode="legacy") as client:
+                assert client.session._dispatcher.peer.revision == revision
+
+    on_loop(main())

@@ -1,0 +1,96 @@
+"""What a child process writes to its standard error: lines for a callback, a logger, or nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from child_process import python
+from transport_link import FakeLink, run
+
+pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+
+
+def test_stderr_lines_reach_a_callback_cut_and_escaped(loop_kind):
+    """Control characters are escaped, long lines cut, the last words come before the end."""
+
+    async def main():
+        lines: list[str] = []
+        link = FakeLink()
+        seen_at_end: list[int] = []
+        link.on_lost = lambda: seen_at_end.append(len(lines))
+        code = (
+            "import os\n"
+            "os.write(2, b'plain\\n\\x1b[31mred\\xff\\r\\n' + b'l' * 70000 + b'\\n\\nlast words')\n"
+            "os._exit(1)"
+        )
+        transport = await python(code, stderr=lines.append).open(link)
+        await link.until_lost()
+        assert lines[:2] == ["plain", "\\x1b[31mred\\xff"]
+        assert lines[2] == "l" * 65536 + " [and 4464 bytes more]"
+        assert lines[3:] == ["", "last words"]
+        assert seen_at_end == [5]
+        await transport.close()
+
+    run(loop_kind, main())
+
+
+def test_stderr_goes_to_a_logger_by_default(loop_kind, caplog):
+    """The logger `turnout.stdio.stderr`, level INFO, with the peer's name."""
+    caplog.set_level(logging.INFO)
+
+    async def main():
+        link = FakeLink()
+        transport = await python("import sys\nprint('hello', file=sys.stderr)", name="srv").open(link)
+        await link.until_lost()
+        await transport.close()
+
+    run(loop_kind, main())
+    assert [(r.name, r.levelname, r.getMessage()) for r in caplog.records if r.name != "asyncio"] == [
+        ("turnout.stdio.stderr", "INFO", "srv: hello")
+    ]
+
+
+def test_stderr_goes_to_a_given_logger(loop_kind, caplog):
+    caplog.set_level(logging.INFO)
+
+    async def main():
+        link = FakeLink()
+        target = python(
+            "import sys\nprint('x', file=sys.stderr)", stderr=logging.getLogger("mine"), name="srv"
+        )
+        await target.open(link)
+        await link.until_lost()
+
+    run(loop_kind, main())
+    assert [r.getMessage() for r in caplog.records if r.name == "mine"] == ["srv: x"]
+
+
+def test_stderr_is_inherited_or_discarded(loop_kind, capfd):
+    async def main():
+        for way in ("inherit", "discard"):
+            link = FakeLink()
+            transport = await python(f"import sys\nprint('{way}ed', file=sys.stderr)", stderr=way).open(link)
+            await link.until_lost()
+            await transport.close()
+
+    run(loop_kind, main())
+    assert capfd.readouterr().err == "inherited\n"
+
+
+def test_a_stderr_callback_that_raises_is_reported_and_reading_goes_on(loop_kind):
+    async def main():
+        complaints: list[object] = []
+        loop = asyncio.get_running_loop()
+        handler = loop.get_exception_handler()
+        loop.set_exception_handler(lambda _, context: complaints.append(context["exception"]))
+        link = FakeLink()
+        transport = await python("import os\nos.write(2, b'a\\nb\\n')", stderr=lambda _: 1 / 0).open(link)
+        await link.until_lost()
+        await transport.close()
+        loop.set_exception_handler(handler)
+        assert [type(c) for c in complaints] == [ZeroDivisionError] * 2
+
+    run(loop_kind, main())
