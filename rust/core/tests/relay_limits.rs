@@ -7,7 +7,7 @@ mod world;
 
 use turnout_core::limits::Limits;
 use turnout_core::rules::Revision;
-use world::{IDLE, World};
+use world::{IDLE, World, id_of};
 
 fn ask(world: &mut World, client: usize, id: u64) {
     world.write(
@@ -253,4 +253,55 @@ fn invariant_6_a_client_that_asks_and_cancels_without_end_and_never_reads_grows_
         world.flush(server);
         world.lines(server);
     }
+}
+
+#[test]
+fn race_14_a_slow_client_harms_no_other() {
+    let mut world = World::new(&["one"]);
+    let limits = Limits { max_output_bytes: 64 << 10, ..Limits::default() };
+    let (slow, quick) = (world.client_of(Revision::V2025_11_25, limits), world.client());
+    let server = world.server(0);
+    world.congest(slow, true);
+    for id in 1..=100 {
+        for client in [slow, quick] {
+            world.write(client, &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"m"}}"#));
+        }
+    }
+    for end in [slow, quick] {
+        world.read_all(end);
+    }
+    world.flush(server);
+    let padding = "x".repeat(4096);
+    for line in world.lines(server) {
+        let id = id_of(&line).unwrap();
+        world.write(server, &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"{padding}"}}"#));
+    }
+    world.read_all(server);
+    world.flush(quick);
+    assert_eq!(world.lines(quick).len(), 100);
+    assert!(world.ends[slow].wire.0.lock().unwrap().output_len() < 100 << 10, "bounded");
+    world.settle();
+    let lines = world.lines(slow);
+    assert_eq!(lines.len(), 100, "each is answered, by an error where it does not fit");
+    assert!(lines.iter().any(|line| line.contains("max_output_bytes")));
+}
+
+#[test]
+fn race_14_an_upstream_that_reads_nothing_is_not_queued_for_without_end() {
+    let mut world = World::new(&["one"]);
+    let client = world.client();
+    let limits = Limits { max_output_bytes: 8 << 10, ..Limits::default() };
+    let server = world.shared_of(Revision::V2025_11_25, limits);
+    world.congest(server, true);
+    for id in 0..200 {
+        world.write(
+            client,
+            &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"x"}}}}"#),
+        );
+    }
+    world.read_all(client);
+    world.flush(client);
+    let lines = world.lines(client);
+    assert!(lines.len() > 50 && lines.iter().all(|line| line.contains(r#""reason":"overloaded""#)));
+    assert!(lines[0].contains(r#""limit":"max_output_bytes","sent":false,"upstream":"one""#));
 }

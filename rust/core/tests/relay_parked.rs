@@ -91,17 +91,3 @@ fn u2_a_flight_that_the_host_took_over_is_told_to_it_when_the_rest_is_cancelled(
     assert_eq!(leg.cancelled_by(), Some(CancelledBy::Shutdown));
     assert!(routed.finished.is_empty(), "a leg has no record by itself");
 }
-
-#[test]
-fn section_2_what_the_host_asks_to_see_is_its_own_until_it_asks_no_more() {
-    let (mut world, client, server) = pair();
-    world.relay.watch([b"tools/call".as_slice().into()]);
-    world.write(client, &call(1, "tools/call", ""));
-    world.write(client, &call(2, "tools/list", ""));
-    world.settle();
-    assert_eq!((requests(&mut world), world.lines(server).len()), (1, 1));
-    world.relay.watch([]);
-    world.write(client, &call(3, "tools/call", ""));
-    world.settle();
-    assert_eq!((requests(&mut world), world.lines(server).len()), (0, 1));
-}

@@ -309,3 +309,28 @@ pub fn between<'a>(line: &'a str, before: &str, after: &[char]) -> Option<&'a st
 pub fn id_of(line: &str) -> Option<&str> {
     between(line, "\"id\":", &[',', '}'])
 }
+
+pub const CALL: &str =
+    r#"{"jsonrpc":"2.0","id":"c","method":"tools/call","params":{"_meta":{"progressToken":"t"},"name":"x"}}"#;
+pub const CANCEL: &str =
+    r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"c","reason":"enough"}}"#;
+
+/// A client and a server; the client asked, and the server has it.
+pub fn asked() -> (World, usize, usize) {
+    let mut world = World::new(&["one"]);
+    let (client, server) = (world.client(), world.server(0));
+    world.write(client, CALL);
+    world.settle();
+    assert_eq!(world.lines(server).len(), 1);
+    (world, client, server)
+}
+
+pub fn result(id: u64) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"n":1.0}}}}"#)
+}
+
+pub fn progress(token: u64, value: u64) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{value}}}}}"#
+    )
+}
