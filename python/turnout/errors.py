@@ -135,6 +135,8 @@ def call_ended(outcome: str, record: Record, error: Any, fault: str | None) -> E
         ended = CallTimedOut()
     else:
         ended = PeerLost()
-        ended.exit_code = record.exit_code
+        code = record.exit_code
+        if code is not None:
+            ended.exit_code = code
     ended.record = record
     return ended

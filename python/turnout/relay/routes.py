@@ -100,6 +100,7 @@ class Plan:
         ):
             here.append(COMPLETE)
         self.here = frozenset(here) - claimed
+        self._claimed = claimed | self.here
         known = {position for *_, position in declared}
         self.positions = sorted(known | ({fallback} if isinstance(fallback, int) else set()))
         answered = [(method, "", False, "host") for method in sorted(self.here)]
@@ -122,6 +123,10 @@ class Plan:
         for kind in self.kinds:
             if isinstance(capabilities.get(kind.capability), dict):
                 capabilities[kind.capability] = {**capabilities[kind.capability], "listChanged": True}
+        tasks = capabilities.get("tasks")
+        if isinstance(tasks, dict) and len(self.positions) > 1 and "tasks/list" not in self._claimed:
+            # Each server knows its own tasks only.
+            capabilities["tasks"] = {name: value for name, value in tasks.items() if name != "list"}
 
 
 class Plans:

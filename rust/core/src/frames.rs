@@ -5,6 +5,7 @@
 //! [`FrameBuffer::region`] can be used in between.
 
 use crate::span::Span;
+use crate::spare;
 
 /// Bytes kept of a line that is too long, to read whose it is.
 const HEAD: usize = 4096;
@@ -57,6 +58,9 @@ impl FrameBuffer {
 
     /// Space to read into, at least that large. Call [`FrameBuffer::commit`] with what was read.
     pub fn spare(&mut self, at_least: usize) -> &mut [u8] {
+        if self.data.is_empty() {
+            self.data = spare::take(&spare::READ);
+        }
         if self.data.len() - self.filled < at_least {
             self.data.resize((self.filled + at_least).max(REST), 0);
         }
@@ -158,9 +162,9 @@ impl FrameBuffer {
         Some(if complete { Item::Frame(frame) } else { Item::Truncated { length: frame.len() } })
     }
 
-    /// Forgets every frame that was handed out. With `may_shrink`, gives back what one large frame took, or a
-    /// burst that is over; without, the memory stays where it is.
-    pub fn consume(&mut self, may_shrink: bool) {
+    /// Forgets every frame that was handed out. With `may_move`, gives back what one large frame took, or a burst that
+    /// is over, and all of the memory where nothing is left in it; without, the memory stays where it is.
+    pub fn consume(&mut self, may_move: bool) {
         // A peer that fills the buffer with each read gets the same memory for the next one.
         let busy = self.filled > self.data.len() / 4 && self.data.len() <= KEPT;
         if self.line > 0 {
@@ -169,7 +173,9 @@ impl FrameBuffer {
             self.searched -= self.line;
             self.line = 0;
         }
-        if may_shrink && !busy && self.data.len() > 4 * REST && self.filled <= REST {
+        if may_move && self.filled == 0 {
+            spare::give(&spare::READ, std::mem::take(&mut self.data));
+        } else if may_move && !busy && self.data.len() > 4 * REST && self.filled <= REST {
             self.data.truncate(REST);
             self.data.shrink_to_fit();
         }

@@ -27,6 +27,7 @@ pub mod relay;
 pub mod rules;
 mod scan;
 pub mod span;
+mod spare;
 pub mod splice;
 pub mod sync;
 pub mod table;

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::lanes::Lanes;
+use crate::spare;
 
 /// See the module's text.
 #[derive(Default)]
@@ -84,6 +85,9 @@ impl Output {
 
     /// Where to write the next frame.
     pub fn frame(&mut self) -> &mut Vec<u8> {
+        if self.now.capacity() == 0 {
+            self.now = spare::take(&spare::WRITTEN);
+        }
         &mut self.now
     }
 
@@ -96,7 +100,7 @@ impl Output {
     pub fn about(&mut self, about: &mut About, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.waiting_of(*about);
         let start = self.now.len();
-        write(&mut self.now);
+        write(self.frame());
         about.end = self.taken + self.now.len() as u64;
         about.last = self.frames.len() as u32;
         if kind == Kind::Progress {
@@ -107,13 +111,13 @@ impl Output {
 
     /// Where to write the result of a request of the peer's.
     pub fn result_of(&mut self, about: About) -> &mut Vec<u8> {
-        if about.progress > self.taken { &mut self.later } else { &mut self.now }
+        if about.progress > self.taken { &mut self.later } else { self.frame() }
     }
 
     /// Writes request `number`, so that it can be taken back.
     pub fn request(&mut self, number: u64, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.now.len();
-        write(&mut self.now);
+        write(self.frame());
         self.requests.push_back((number, start..self.now.len()));
     }
 
@@ -184,14 +188,12 @@ impl Output {
         self.lanes.take(&mut bytes, &mut requests, TURN);
         Taken { bytes, requests }
     }
+}
 
-    /// Gives a taken buffer back for reuse.
-    pub fn recycle(&mut self, mut bytes: Vec<u8>) {
-        if self.now.capacity() == 0 && bytes.capacity() <= KEPT {
-            bytes.clear();
-            self.now = bytes;
-        }
-    }
+/// Gives the bytes of a take back, for whatever this thread writes next.
+pub fn recycle(mut bytes: Vec<u8>) {
+    bytes.clear();
+    spare::give(&spare::WRITTEN, bytes);
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod request;
 mod round;
 mod route;
 mod spread;
+mod tasks;
 mod upstream;
 mod way;
 
@@ -39,6 +40,7 @@ pub use kept::{Kept, MOST_KEPT};
 pub use parked::{AtWork, PARKED};
 pub use place::Place;
 pub use route::{Conflict, Goal, Matched, Route, Routes};
+pub use tasks::MOST_TASKS;
 pub use upstream::Upstream;
 
 use crate::connection::{Connection, MetaMember};
@@ -47,6 +49,7 @@ use crate::record::Record;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use admission::Admission;
 use member::{Held, Member, Members, Side};
+use tasks::Tasks;
 
 /// How the relay reaches a connection of the host's.
 pub trait Line {
@@ -57,6 +60,9 @@ pub trait Line {
     fn connection(&self) -> &Mutex<Connection<Relaying<Self::Host>>>;
 }
 
+/// What happened on one connection of a relay.
+pub type Events<L> = Batch<Relaying<<L as Line>::Host>>;
+
 /// What routing a batch leaves for the host to do.
 pub struct Routed<L: Line> {
     /// Connections with something new to write, each once.
@@ -64,7 +70,7 @@ pub struct Routed<L: Line> {
     /// Records that ended on other connections than the source.
     pub finished: Vec<Arc<Record>>,
     /// Events of other connections that are the host's: flights that it took over, or sent itself, ended there.
-    pub left: Vec<(Arc<L>, Batch<Relaying<L::Host>>)>,
+    pub left: Vec<(Arc<L>, Events<L>)>,
 }
 
 impl<L: Line> Default for Routed<L> {
@@ -182,7 +188,14 @@ impl<L: Line> Relay<L> {
         lock(line.connection()).takes_duplicates = true;
         let private: Vec<_> = places.iter().filter(|place| place.is_private).cloned().collect();
         let (known, parks, asked_as) = (AtomicBool::new(false), AtomicBool::new(false), OnceLock::new());
-        let side = Side::Client { routes, places: Held::new(places), known, parks, asked_as };
+        let side = Side::Client {
+            routes,
+            places: Held::new(places),
+            known,
+            parks,
+            asked_as,
+            tasks: Tasks::default(),
+        };
         let key = lock(&self.members).insert(line, side);
         for place in private {
             place.give_to(key);

@@ -78,6 +78,11 @@ const fn number_of(word: u64) -> u64 {
     word >> 8
 }
 
+/// Whether a slot's flight is not over, so that no other may take its place.
+const fn is_held(word: u64) -> bool {
+    state_of(word).is_live() || matches!(state_of(word), State::Task)
+}
+
 const fn state_of(word: u64) -> State {
     State::from_byte((word & 0xff) as u8)
 }
@@ -123,13 +128,19 @@ impl Table {
 
     #[inline]
     fn slot(&self, position: usize) -> &AtomicU64 {
+        &self.slots_from(position)[0]
+    }
+
+    /// The slot at `position` and those behind it in its segment.
+    #[inline]
+    fn slots_from(&self, position: usize) -> &[AtomicU64] {
         let (index, offset) = if position < BASE {
             (0, position)
         } else {
             let index = (position / BASE).ilog2() as usize + 1;
             (index, position - (BASE << (index - 1)))
         };
-        &self.segments[index].get().expect("depth counts only initialised segments")[offset]
+        &self.segments[index].get().expect("depth counts only initialised segments")[offset..]
     }
 
     fn grow(&self, depth: u32) {
@@ -163,8 +174,13 @@ impl Table {
             let position = (number as usize - 1) & (capacity - 1);
             let slot = self.slot(position);
             let held = slot.load(Ordering::Relaxed);
-            if state_of(held).is_live() || state_of(held) == State::Task {
-                skipped += 1;
+            if is_held(held) {
+                // Those side by side at once. Where threads mint at a time free ones may be skipped, too: they come
+                // round again.
+                let more = self.slots_from(position)[1..].iter();
+                let more = more.take_while(|slot| is_held(slot.load(Ordering::Relaxed))).count();
+                self.next.fetch_add(more as u64, Ordering::Relaxed);
+                skipped += 1 + more;
                 continue;
             }
             // Counted first: who ends it at once must not take from a count that it is not in yet.
@@ -179,20 +195,22 @@ impl Table {
     /// Where `number` stands, or None where no slot remembers it.
     #[inline]
     pub fn find(&self, number: u64) -> Option<(usize, State)> {
-        self.locate(number).map(|(position, held)| (position, state_of(held)))
+        self.locate(number).map(|(position, _, held)| (position, state_of(held)))
     }
 
+    /// The slot of `number`: its position, itself, and what it held.
     #[inline]
-    fn locate(&self, number: u64) -> Option<(usize, u64)> {
+    fn locate(&self, number: u64) -> Option<(usize, &AtomicU64, u64)> {
         if number == 0 {
             return None;
         }
         let mut capacity = self.capacity();
         loop {
             let position = (number as usize - 1) & (capacity - 1);
-            let held = self.slot(position).load(Ordering::Acquire);
+            let slot = self.slot(position);
+            let held = slot.load(Ordering::Acquire);
             if number_of(held) == number {
-                return (state_of(held) != State::Free).then_some((position, held));
+                return (state_of(held) != State::Free).then_some((position, slot, held));
             }
             if capacity == BASE {
                 return None;
@@ -207,14 +225,10 @@ impl Table {
     /// None where the number is unknown.
     pub fn claim(&self, number: u64, event: Event) -> Result<Moved, Option<State>> {
         loop {
-            let (position, held) = self.locate(number).ok_or(None)?;
+            let (position, slot, held) = self.locate(number).ok_or(None)?;
             let from = state_of(held);
             let to = from.after(event).ok_or(Some(from))?;
-            if self
-                .slot(position)
-                .compare_exchange(held, word(number, to), Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-            {
+            if slot.compare_exchange(held, word(number, to), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 if from.is_live() && !to.is_live() {
                     self.live.fetch_sub(1, Ordering::Relaxed);
                 }
@@ -255,6 +269,19 @@ mod tests {
         }
         assert_eq!(table.mint(State::Queued), Err(Full::Flights));
         assert_eq!(table.live(), MAX_FLIGHTS);
+    }
+
+    #[test]
+    fn minting_goes_on_in_the_first_free_slot_behind_what_is_held() {
+        let table = Table::new();
+        let slots = |count: usize| -> Vec<usize> {
+            (0..count).map(|_| table.mint(State::Sent).unwrap().slot).collect()
+        };
+        assert_eq!(slots(40), (0..40).collect::<Vec<_>>());
+        for slot in (0..40).filter(|slot| ![1, 2, 3, 5].contains(slot)) {
+            table.claim(slot + 1, Event::Cancel).unwrap();
+        }
+        assert_eq!(slots(27)[24..], [0, 4, 6], "after the rest of the ring");
     }
 
     #[test]

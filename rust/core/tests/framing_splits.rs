@@ -103,7 +103,7 @@ fn the_edges_of_a_line() {
     }
 }
 
-/// A peer that fills what it is offered gets the same memory again; one large frame's goes back.
+/// Within a line, a peer that fills what it is offered keeps its memory; one large frame's goes back.
 #[test]
 fn memory_stays_for_a_busy_peer_and_goes_back_after_a_large_frame() {
     let mut buffer = FrameBuffer::new(1 << 24);
@@ -113,12 +113,41 @@ fn memory_stays_for_a_busy_peer_and_goes_back_after_a_large_frame() {
         buffer.consume(true);
         buffer.capacity()
     };
-    let burst = b"{}\n".repeat(87_000);
+    let burst = [&b"1}\n"[..], &b"{}\n".repeat(87_000), b"{"].concat();
+    read(&burst);
     let busy = read(&burst);
     assert!(busy >= burst.len());
     assert_eq!(read(&burst), busy);
-    assert!(read(b"{}\n") <= 64 << 10, "a burst that is over gives its memory back");
-    assert!(read(&[vec![b'1'; 8 << 20], vec![b'\n']].concat()) <= 64 << 10);
+    assert!(read(b"}\n{") <= 64 << 10, "a burst that is over gives its memory back");
+    assert!(read(&[&vec![b'1'; 8 << 20][..], b"\n{"].concat()) <= 64 << 10);
+}
+
+/// Between lines a buffer holds nothing: the next one that reads gets the same memory, unless it is large.
+#[test]
+fn memory_goes_from_one_peer_to_the_next() {
+    let (mut one, mut other) = (FrameBuffer::new(1 << 24), FrameBuffer::new(1 << 24));
+    let read = |buffer: &mut FrameBuffer, bytes: &[u8]| {
+        let space = buffer.spare(bytes.len());
+        space[..bytes.len()].copy_from_slice(bytes);
+        let place = space.as_ptr();
+        buffer.commit(bytes.len());
+        let mut items = Vec::new();
+        take(buffer, &mut items);
+        assert!(!items.is_empty());
+        place
+    };
+    let place = read(&mut one, &b"{}\n".repeat(10_000));
+    one.consume(false);
+    assert!(one.capacity() > 0, "it must not move");
+    one.consume(true);
+    assert_eq!(one.capacity(), 0);
+    assert_eq!(read(&mut other, b"{}\n"), place);
+    read(&mut one, &[&vec![b'1'; 8 << 20][..], b"\n"].concat());
+    one.consume(true);
+    other.consume(true);
+    assert_eq!((one.capacity(), other.capacity()), (0, 0));
+    assert_eq!(read(&mut one, b"{}\n"), place);
+    assert!(one.capacity() < 8 << 20, "a large frame's memory is not passed on");
 }
 
 proptest! {

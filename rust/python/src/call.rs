@@ -13,6 +13,7 @@ use turnout_core::sync::lock;
 use crate::progress::{Progress, ProgressIterator};
 use crate::record::Record;
 use crate::shared::Shared;
+use crate::untracked::untracked;
 use crate::waiter::{Source, Waiter, running_loop};
 use crate::wakeup::{Asleep, Wakeup};
 use crate::{errors, json};
@@ -153,7 +154,7 @@ impl Call {
         fault: Option<&str>,
     ) -> PyErr {
         let build = || -> PyResult<PyErr> {
-            let record = Py::new(py, self.record(py)?)?.into_bound(py).into_any();
+            let record = untracked(py, self.record(py)?)?.into_bound(py).into_any();
             let error = error.map(|raw| json::loads(py, raw.bind(py))).transpose()?;
             Ok(errors::call_ended(py, outcome.name(), record, error, fault))
         };

@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, intern};
 use turnout_core::flight::Outcome;
+use turnout_core::output::recycle;
 use turnout_core::record;
 use turnout_core::relay::Owner;
 use turnout_core::rules::Rules;
@@ -142,7 +143,7 @@ impl Connection {
         let now = self.shared.now();
         let taken = lock(&self.shared.core).take_output(now);
         let bytes = PyBytes::new(py, &taken);
-        lock(&self.shared.core).recycle(taken);
+        recycle(taken);
         bytes
     }
 

@@ -54,7 +54,12 @@ pub fn call_ended<'py>(
     error: Option<Bound<'py, PyAny>>,
     fault: Option<&str>,
 ) -> PyErr {
-    raised(py, "call_ended", (outcome, record, error, fault))
+    static CALL_ENDED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let build = || -> PyResult<PyErr> {
+        let call_ended = CALL_ENDED.import(py, "turnout.errors", "call_ended")?;
+        Ok(PyErr::from_value(call_ended.call1((outcome, record, error, fault))?))
+    };
+    build().unwrap_or_else(|error| error)
 }
 
 /// The exception for a handler that polls.

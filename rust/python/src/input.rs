@@ -24,6 +24,8 @@ struct State {
     offer: usize,
     /// Whether the space is handed out and not released: its memory must not move.
     exported: bool,
+    /// Whether what was read into it was delivered before its release, as uvloop does it.
+    delivered: bool,
 }
 
 /// A read buffer: supports the writable buffer protocol, and read(2) straight into it.
@@ -48,7 +50,9 @@ impl State {
 impl Input {
     pub const fn new(max_frame_bytes: usize) -> Self {
         let frames = Some(FrameBuffer::new(max_frame_bytes));
-        Self { state: Mutex::new(State { frames, meanwhile: Vec::new(), offer: LEAST, exported: false }) }
+        let meanwhile = Vec::new();
+        let state = State { frames, meanwhile, offer: LEAST, exported: false, delivered: false };
+        Self { state: Mutex::new(state) }
     }
 
     /// Notes that `count` bytes were written into the space handed out last.
@@ -91,6 +95,7 @@ impl Input {
     pub fn put_back(&self, mut frames: FrameBuffer) -> bool {
         let mut state = lock(&self.state);
         frames.consume(!state.exported);
+        state.delivered = state.exported;
         let meanwhile = if state.exported { Vec::new() } else { std::mem::take(&mut state.meanwhile) };
         frames.extend(&meanwhile);
         state.frames = Some(frames);
@@ -148,13 +153,20 @@ impl Input {
         if filled != 0 {
             return Err(PyErr::fetch(slf.py()));
         }
-        state.exported = true;
+        (state.exported, state.delivered) = (true, false);
         Ok(())
     }
 
     /// # Safety
     /// Called by the interpreter for a view that `__getbuffer__` filled.
     unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
-        lock(&self.state).exported = false;
+        let mut state = lock(&self.state);
+        state.exported = false;
+        // Not before: asyncio releases the space between the read and its delivery.
+        if std::mem::take(&mut state.delivered)
+            && let Some(frames) = &mut state.frames
+        {
+            frames.consume(true);
+        }
     }
 }

@@ -211,10 +211,9 @@ impl Request {
                 return Ok(false);
             }
         }
-        let now = shared.now();
         let answered = shared.answer(py, self.record.number, answer)?;
         if !answered && self.record.cancelled_by().is_some_and(|by| by != CancelledBy::Overflow) {
-            self.record.note_cleanup(anyway, Some(now));
+            self.record.note_cleanup(anyway, Some(shared.now()));
         }
         Ok(answered)
     }

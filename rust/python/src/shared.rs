@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use foldhash::fast::RandomState;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyWeakrefMethods, PyWeakrefReference};
@@ -13,6 +14,7 @@ use turnout_core::envelope;
 use turnout_core::event::Batch;
 use turnout_core::flight::CancelledBy;
 use turnout_core::limits::Limits;
+use turnout_core::output::recycle;
 use turnout_core::record::{self, Time};
 use turnout_core::relay::{self, Kept, Key, Leg, Line, Owner, Relaying, Routed};
 use turnout_core::sync::lock;
@@ -58,13 +60,13 @@ pub struct Shared {
     /// Whether late answers and late progress are handed over.
     pub shows_late: AtomicBool,
     pub timer: Mutex<Timer>,
-    /// Those who are to be woken on the loop's next turn.
-    pub woken: Mutex<Vec<Wakeup>>,
+    /// Those who are to be woken on the next turn of the loop, and where they sleep.
+    pub woken: Mutex<Option<(Arc<Home>, Vec<Wakeup>)>>,
     /// An empty batch with room, for the next one.
     pub batch: Mutex<Batch<Relaying<Python_>>>,
     pub methods: Methods,
     /// Cancelled requests whose handlers are still at work; a loop holds its tasks weakly.
-    pub lingering: Mutex<HashMap<u64, Py<Request>>>,
+    pub lingering: Mutex<HashMap<u64, Py<Request>, RandomState>>,
     /// True from the moment a flush is due until it runs: one wake-up for any number of sends.
     pub wake_up: WakeUp,
     /// The last turns had one frame each: the next one is written at once, and what follows it in its turn waits.
@@ -102,10 +104,10 @@ impl Shared {
             observed: Mutex::new(None),
             shows_late: AtomicBool::new(true),
             timer: Mutex::new(Timer::default()),
-            woken: Mutex::new(Vec::new()),
+            woken: Mutex::new(None),
             batch: Mutex::new(Batch::default()),
             methods: Methods::default(),
-            lingering: Mutex::new(HashMap::new()),
+            lingering: Mutex::new(HashMap::default()),
             wake_up: WakeUp::new(),
             lone: AtomicBool::new(false),
             handle: OnceLock::new(),
@@ -158,13 +160,15 @@ impl Shared {
             wakeup.hand_over(py);
             return;
         };
-        let is_first = {
+        {
             let mut woken = lock(&self.woken);
-            woken.push(wakeup);
-            woken.len() == 1
-        };
-        if is_first && let Err(error) = home.soon(py, &home.wake) {
-            for wakeup in std::mem::take(&mut *lock(&self.woken)) {
+            match &mut *woken {
+                None => *woken = Some((Arc::clone(&home), vec![wakeup])),
+                Some((_, wakeups)) => return wakeups.push(wakeup),
+            }
+        }
+        if let Err(error) = home.soon(py, &home.wake) {
+            for wakeup in self.woken().into_iter().flat_map(|(_, wakeups)| wakeups) {
                 wakeup.report(py, error.clone_ref(py));
             }
         }
@@ -172,10 +176,15 @@ impl Shared {
 
     /// Runs the wake-ups that came together; in a callback of the loop.
     pub fn wake_together(&self, py: Python<'_>) {
-        let (woken, home) = (std::mem::take(&mut *lock(&self.woken)), self.home_here());
-        for wakeup in woken {
-            wakeup.run(py, home.as_deref());
+        if let Some((home, wakeups)) = self.woken() {
+            for wakeup in wakeups {
+                wakeup.run(py, Some(&home));
+            }
         }
+    }
+
+    fn woken(&self) -> Option<(Arc<Home>, Vec<Wakeup>)> {
+        lock(&self.woken).take()
     }
 
     pub fn observes(&self, method: &str) -> bool {
@@ -231,7 +240,7 @@ impl Shared {
         }
         let one = taken.iter().position(|byte| *byte == b'\n') == Some(taken.len() - 1);
         let bytes = PyBytes::new(py, &taken);
-        lock(&self.core).recycle(taken);
+        recycle(taken);
         write.bind(py).call1((bytes,))?;
         Ok(Written { any: true, one, left })
     }

@@ -152,30 +152,25 @@ impl Drop for Entered<'_, '_> {
     }
 }
 
-/// Those who sleep on one thing: mostly one.
+/// Those who sleep on one thing: mostly nobody, or one.
 #[derive(Default)]
-pub struct Asleep {
-    first: Option<Wakeup>,
-    others: Vec<Wakeup>,
+pub enum Asleep {
+    #[default]
+    Nobody,
+    One(Wakeup),
+    Several(Vec<Wakeup>),
 }
 
 impl Asleep {
     pub fn push(&mut self, wakeup: Wakeup) {
-        if self.first.is_none() && self.others.is_empty() {
-            self.first = Some(wakeup);
-        } else {
-            self.others.push(wakeup);
-        }
-    }
-
-    /// Takes out those that `is_meant`.
-    pub fn take(&mut self, is_meant: impl Fn(&Wakeup) -> bool) -> Self {
-        let mut taken = Self::default();
-        let (first, others) = (self.first.take(), std::mem::take(&mut self.others));
-        for wakeup in first.into_iter().chain(others) {
-            (if is_meant(&wakeup) { &mut taken } else { &mut *self }).push(wakeup);
-        }
-        taken
+        *self = match std::mem::take(self) {
+            Self::Nobody => Self::One(wakeup),
+            Self::One(first) => Self::Several(vec![first, wakeup]),
+            Self::Several(mut wakeups) => {
+                wakeups.push(wakeup);
+                Self::Several(wakeups)
+            }
+        };
     }
 
     pub fn extend(&mut self, more: impl IntoIterator<Item = Wakeup>) {
@@ -184,8 +179,21 @@ impl Asleep {
         }
     }
 
-    pub fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.others.len()
+    /// Takes out those that `is_meant`.
+    pub fn take(&mut self, is_meant: impl Fn(&Wakeup) -> bool) -> Self {
+        let mut taken = Self::default();
+        for wakeup in std::mem::take(self) {
+            (if is_meant(&wakeup) { &mut taken } else { &mut *self }).push(wakeup);
+        }
+        taken
+    }
+
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Nobody => 0,
+            Self::One(_) => 1,
+            Self::Several(wakeups) => wakeups.len(),
+        }
     }
 }
 
@@ -194,6 +202,11 @@ impl IntoIterator for Asleep {
     type IntoIter = std::iter::Chain<std::option::IntoIter<Wakeup>, std::vec::IntoIter<Wakeup>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.first.into_iter().chain(self.others)
+        let (first, others) = match self {
+            Self::Nobody => (None, Vec::new()),
+            Self::One(wakeup) => (Some(wakeup), Vec::new()),
+            Self::Several(wakeups) => (None, wakeups),
+        };
+        first.into_iter().chain(others)
     }
 }

@@ -17,6 +17,7 @@ use turnout_core::flights::{Customs, Flights, Handled};
 use turnout_core::frames::{FrameBuffer, Item};
 use turnout_core::ledger::Ledger;
 use turnout_core::limits::Limits;
+use turnout_core::output::recycle;
 use turnout_core::record::{Peer, Time};
 use turnout_core::rules::Rules;
 use turnout_core::span::Span;
@@ -73,7 +74,7 @@ impl Bench {
     fn finish(&mut self) {
         self.now += 1_000;
         let output = self.connection.take_output(self.now);
-        self.connection.recycle(black_box(output));
+        recycle(black_box(output));
         self.connection.settle_books(&mut self.batch);
         self.batch.events.clear();
         self.batch.finished.clear();
@@ -218,7 +219,7 @@ fn operate(name: &str, count: usize) {
         "cancel" => (0..count).for_each(|_| {
             let number = bench.send(0);
             let output = bench.connection.take_output(bench.now);
-            bench.connection.recycle(output);
+            recycle(output);
             bench.connection.cancel(bench.now, number, CancelledBy::Caller, Some("why"), &mut bench.batch);
             bench.finish();
         }),

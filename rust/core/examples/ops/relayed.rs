@@ -9,6 +9,7 @@ use turnout_core::event::Batch;
 use turnout_core::frames::{FrameBuffer, Item};
 use turnout_core::ledger::Ledger;
 use turnout_core::limits::Limits;
+use turnout_core::output::recycle;
 use turnout_core::record::{Peer, Time};
 use turnout_core::relay::{Goal, Key, Line, Place, Relay, Relaying, Routes, Upstream};
 use turnout_core::rules::{Revision, Role, Rules};
@@ -74,7 +75,7 @@ impl End {
         let mut core = self.wire.0.lock().expect("no panic");
         let output = core.take_output(now);
         look(black_box(&output));
-        core.recycle(output);
+        recycle(output);
     }
 }
 

@@ -20,7 +20,8 @@ impl<H: Host> Connection<H> {
         self.output.len()
     }
 
-    /// Hands over what can be written now. Call again on the next turn while [`Connection::output_len`] is not 0.
+    /// Hands over what can be written now, for [`recycle`](crate::output::recycle) when it is written. Call again on
+    /// the next turn while [`Connection::output_len`] is not 0.
     pub fn take_output(&mut self, now: Time) -> Vec<u8> {
         let taken = self.output.take();
         if !self.congested && !self.pending.is_empty() {
@@ -35,11 +36,6 @@ impl<H: Host> Connection<H> {
         }
         self.counters.bytes_out += taken.bytes.len() as u64;
         taken.bytes
-    }
-
-    /// Gives the buffer of [`Connection::take_output`] back.
-    pub fn recycle(&mut self, bytes: Vec<u8>) {
-        self.output.recycle(bytes);
     }
 
     /// The transport is full, or takes more again: progress is coalesced meanwhile (P4).

@@ -7,9 +7,9 @@ use crate::relay::admission::Admission;
 use crate::relay::exchange::Key;
 use crate::relay::fault::Fault;
 use crate::relay::member::Member;
-use crate::relay::round::{Events, Far, Round, Told};
+use crate::relay::round::{Far, Round, Told};
 use crate::relay::way::{Way, owner_of};
-use crate::relay::{Line, Relay, Routed, add};
+use crate::relay::{Events, Line, Relay, Routed, add};
 use crate::sync::lock;
 
 impl<L: Line> Relay<L> {
@@ -135,6 +135,9 @@ impl<L: Line> Relay<L> {
             }
             Event::Settled { record, end, answer, .. } => {
                 let Some(leg) = owner_of(event) else { return };
+                if let Some(task) = record.task() {
+                    dest.side.note_task(task, &source.side);
+                }
                 self.settle(round, source, to, leg, (record, *end, answer.as_ref()), made);
             }
             Event::Progress { update, frame, token, .. } => {

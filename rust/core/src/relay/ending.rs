@@ -9,8 +9,8 @@ use crate::relay::exchange::{Leg, Owner};
 use crate::relay::fault::Fault;
 use crate::relay::kept;
 use crate::relay::member::Member;
-use crate::relay::round::{Events, Far, Round};
-use crate::relay::{Line, Relay, add};
+use crate::relay::round::{Far, Round};
+use crate::relay::{Events, Line, Relay, add};
 use crate::rules::{Revision, method};
 use crate::sync::lock;
 

@@ -3,7 +3,7 @@
 //! Codes are -32603 with the cause in the data, since 2026-07-28 reserves what lies nearer; `sent` says whether
 //! the server may have seen the request: false means that trying again is safe. The relay never does.
 
-use crate::connection::{Answer, INTERNAL_ERROR, SendError};
+use crate::connection::{Answer, INTERNAL_ERROR, INVALID_PARAMS, SendError};
 use crate::encode;
 use crate::flight::Outcome;
 
@@ -31,6 +31,10 @@ pub enum Fault {
     InvalidAnswer(&'static str),
     /// The server answered with something that the client's revision cannot say.
     NotBridged,
+    /// No server is known to have made the task.
+    UnknownTask,
+    /// Several servers made a task of that id.
+    AmbiguousTask,
     /// No route takes the method.
     NoRoute,
     /// A server asks, but nobody can say which client it means (R3).
@@ -51,6 +55,8 @@ impl Fault {
             Fault::Cancelled => "cancelled",
             Fault::InvalidAnswer(_) => "invalid_answer",
             Fault::NotBridged => "not_bridged",
+            Fault::UnknownTask => "unknown_task",
+            Fault::AmbiguousTask => "ambiguous_task",
             Fault::NoRoute => "no_route",
             Fault::NoAttribution => "no_attribution",
             Fault::NotAllowed(_) => "not_allowed",
@@ -71,6 +77,8 @@ impl Fault {
             Fault::NotBridged => {
                 "the server asks for input, which a client of this revision cannot be asked for here"
             }
+            Fault::UnknownTask => "no server is known to have made a task of this id for this client",
+            Fault::AmbiguousTask => "several servers made a task of this id: nobody can say whose is meant",
             Fault::NoRoute => "Method not found",
             Fault::NoAttribution => {
                 "Method not found: this server is shared, so its requests belong to no client"
@@ -81,6 +89,7 @@ impl Fault {
     const fn code(self) -> i64 {
         match self {
             Fault::NoRoute | Fault::NoAttribution => METHOD_NOT_FOUND,
+            Fault::UnknownTask | Fault::AmbiguousTask => INVALID_PARAMS,
             _ => INTERNAL_ERROR,
         }
     }

@@ -6,6 +6,7 @@ use crate::connection::MetaMember;
 use crate::relay::exchange::Key;
 use crate::relay::place::Place;
 use crate::relay::route::Routes;
+use crate::relay::tasks::Tasks;
 use crate::sync::{AtomicBool, AtomicU64};
 
 /// What a connection is to the relay.
@@ -20,6 +21,8 @@ pub(super) enum Side {
         parks: AtomicBool,
         /// What a modern server is told of a legacy client that can be asked; nothing for every other.
         asked_as: OnceLock<Box<[MetaMember]>>,
+        /// Which upstream made which of its tasks, where it has several.
+        tasks: Tasks,
     },
     Upstream {
         /// Where it stands, or stood.
@@ -46,12 +49,26 @@ impl Held {
         self.0.get(position)?.as_ref()
     }
 
+    pub(super) fn are_several(&self) -> bool {
+        self.iter().nth(1).is_some()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Place>> {
         self.0.iter().flatten()
     }
 }
 
 impl Side {
+    /// Takes note of a task that an upstream made for a client.
+    pub(super) fn note_task(&self, task: &str, made_by: &Side) {
+        if let Side::Client { places, tasks, .. } = self
+            && let Side::Upstream { place, .. } = made_by
+            && places.are_several()
+        {
+            tasks.note(task, place.position);
+        }
+    }
+
     /// The position of the upstream whose connection this is.
     pub(super) fn position(&self) -> Option<usize> {
         match self {

@@ -28,12 +28,12 @@ pub struct AtWork {
 }
 
 impl<L: Line> Relay<L> {
-    /// Whether a client can be asked by requests now: a modern one never is (R5), a legacy one once it has opened its
-    /// connection (PNG-14).
-    pub(super) fn is_asked(&self, client: Key) -> bool {
+    /// Whether a client cannot be asked by requests now: a modern one never is (R5), a legacy one once it has opened
+    /// its connection (PNG-14). One that is gone is not there to be asked, which who asks is told.
+    pub(super) fn is_asked_otherwise(&self, client: Key) -> bool {
         self.member(client).is_some_and(|member| {
             let rules = lock(member.line.connection()).rules;
-            rules.opened && !rules.revision.is_modern()
+            !rules.opened || rules.revision.is_modern()
         })
     }
 

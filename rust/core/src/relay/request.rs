@@ -71,11 +71,10 @@ impl<L: Line> Relay<L> {
     /// The upstream that a client's request is for, by its routes.
     pub fn position_of(&self, source: Key, frame: &[u8]) -> Option<usize> {
         let member = self.member(source)?;
-        let Side::Client { routes, .. } = &member.side else { return None };
         let envelope = envelope::scan(frame, &ScanLimits::default()).ok()?;
-        match routes.find(frame, &envelope).goal {
-            Goal::Upstream(position) => Some(position),
-            Goal::Host | Goal::Nowhere => None,
+        match member.side.goal(frame, &envelope) {
+            Ok(Goal::Upstream(position)) => Some(position),
+            Ok(Goal::Host | Goal::Nowhere) | Err(_) => None,
         }
     }
 

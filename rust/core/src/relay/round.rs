@@ -4,16 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::connection::Connection;
-use crate::event::{Batch, Event};
+use crate::event::Event;
 use crate::record::Time;
 use crate::relay::exchange::{Key, Leg, Relaying};
 use crate::relay::fault::Fault;
 use crate::relay::kept::Kept;
 use crate::relay::member::Member;
-use crate::relay::{Line, Relay, Routed};
+use crate::relay::{Events, Line, Relay, Routed};
 use crate::sync::Ordering;
 
-pub(super) type Events<L> = Batch<Relaying<<L as Line>::Host>>;
 pub(super) type Told<L> = Event<Relaying<<L as Line>::Host>>;
 pub(super) type Far<L> = Connection<Relaying<<L as Line>::Host>>;
 

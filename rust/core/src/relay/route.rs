@@ -124,6 +124,11 @@ impl Routes {
         })
     }
 
+    /// Whether requests of a method have routes of their own.
+    pub fn claims(&self, method: &[u8]) -> bool {
+        self.methods.contains_key(method)
+    }
+
     /// Where the request in `frame` goes.
     pub fn find<'a>(&self, frame: &'a [u8], envelope: &Envelope) -> Matched<'a> {
         let unchanged = |goal| Matched { goal, name: (Span::default(), Cow::Borrowed(&b""[..])) };

@@ -54,19 +54,20 @@ impl<L: Line> Relay<L> {
             // would not start it either.
             (Event::Request { record, .. }, _) if record.outcome().is_some() => Way::Drop,
             (Event::Request { .. }, Side::Upstream { place, .. }) => match place.client() {
-                Some(client) if self.is_asked(client) => Way::To(client),
-                Some(_) => Way::Host,
+                Some(client) if self.is_asked_otherwise(client) => Way::Host,
+                Some(client) => Way::To(client),
                 None => Way::Refuse(Fault::NoAttribution, None),
             },
-            (Event::Request { frame, envelope, .. }, Side::Client { routes, places, parks, .. }) => {
-                match routes.find(frame.of(region), envelope).goal {
-                    Goal::Host => Way::Host,
+            (Event::Request { frame, envelope, .. }, Side::Client { places, parks, .. }) => {
+                match member.side.goal(frame.of(region), envelope) {
+                    Ok(Goal::Host) => Way::Host,
                     _ if parks.load(Ordering::Acquire) && parked::comes_back(frame.of(region), envelope) => {
                         Way::Host
                     }
                     _ if self.is_watched(&envelope.method_name(frame.of(region))) => Way::Host,
-                    Goal::Nowhere => Way::Refuse(Fault::NoRoute, None),
-                    Goal::Upstream(position) => match places.at(position).and_then(|place| place.key()) {
+                    Err(fault) => Way::Refuse(fault, None),
+                    Ok(Goal::Nowhere) => Way::Refuse(Fault::NoRoute, None),
+                    Ok(Goal::Upstream(position)) => match places.at(position).and_then(|place| place.key()) {
                         Some(key) => Way::To(key),
                         None if self.upstreams.get(position).is_some_and(|upstream| upstream.waits) => {
                             Way::Host

@@ -371,9 +371,9 @@ mod tests {
 
     /// `middle` behind an opening bracket and filler, so that it begins at offset `at`.
     fn placed(at: usize, middle: &[u8]) -> Vec<u8> {
-        let opening = if at % 2 == 0 { "[" } else { "{\"k\":[" };
+        let opening = if at.is_multiple_of(2) { "[" } else { "{\"k\":[" };
         let filler = format!("{opening}\"{}\",", "f".repeat(at - opening.len() - 3));
-        [filler.as_bytes(), middle, if at % 2 == 0 { b"]" } else { b"]}" }, b",\"x\":1}"].concat()
+        [filler.as_bytes(), middle, if at.is_multiple_of(2) { b"]" } else { b"]}" }, b",\"x\":1}"].concat()
     }
 
     /// Every text of a few tokens, within one block and across the edge of two.

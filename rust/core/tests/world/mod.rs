@@ -11,6 +11,7 @@ use turnout_core::flight::Outcome;
 use turnout_core::frames::{FrameBuffer, Item};
 use turnout_core::ledger::Ledger;
 use turnout_core::limits::Limits;
+use turnout_core::output::recycle;
 use turnout_core::record::{Peer, Record, Time};
 use turnout_core::relay::{Goal, Key, Line, Place, Relay, Relaying, Routes, Upstream};
 use turnout_core::rules::{Revision, Role, Rules};
@@ -220,7 +221,7 @@ impl World {
         let mut core = wire.0.lock().unwrap();
         let taken = core.take_output(self.now);
         incoming.extend_from_slice(&taken);
-        core.recycle(taken);
+        recycle(taken);
     }
 
     /// Everything that moves by itself does, until nothing does.

@@ -1,0 +1,107 @@
+//! Exchanges in the host's hands: what it asked to see, and a flight that it took over while its server asks (R5).
+
+#![cfg(not(loom))]
+
+mod world;
+
+use std::sync::Arc;
+
+use turnout_core::event::{End, Event};
+use turnout_core::flight::{CancelledBy, Outcome};
+use turnout_core::limits::Limits;
+use turnout_core::relay::{Owner, PARKED, Place};
+use turnout_core::rules::Revision;
+use world::World;
+
+fn call(id: u64, method: &str, state: &str) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{"name":"x","requestState":"{state}"}}}}"#
+    )
+}
+
+/// A modern client with a legacy server of its own.
+fn pair() -> (World, usize, usize) {
+    let mut world = World::new(&["one"]);
+    let place = Arc::new(Place::private(0));
+    let client = world.client_at(&[&place], Revision::V2026_07_28, Limits::default());
+    let server = world.server_at(&place);
+    (world, client, server)
+}
+
+fn requests(world: &mut World) -> usize {
+    world.left.drain(..).filter(|event| matches!(event, Event::Request { .. })).count()
+}
+
+#[test]
+fn r5_what_may_ask_is_found_the_newest_first_and_goes_on_in_the_hosts_hands() {
+    let (mut world, client, server) = pair();
+    for (id, method) in [(1, "tools/call"), (2, "tools/list"), (3, "prompts/get")] {
+        world.write(client, &call(id, method, ""));
+    }
+    world.settle();
+    let at_work = world.relay.at_work(world.ends[server].key);
+    let methods: Vec<_> = at_work.iter().map(|one| &*one.record.method).collect();
+    assert_eq!(methods, ["prompts/get", "tools/call"]);
+
+    let taken = &at_work[0];
+    assert!(taken.client == world.ends[client].key);
+    let wire = Arc::clone(&world.ends[server].wire);
+    let leg = wire.0.lock().unwrap().give(taken.number, Owner::Host(())).unwrap();
+    assert!(taken.record.legs().all(|known| Arc::ptr_eq(known, &leg)), "the record names it as ever");
+    world.relay.park(taken.client);
+    assert_eq!(world.relay.in_flight(), 2);
+    world.lines(client);
+    world.write(server, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, taken.number));
+    world.settle();
+    assert_eq!(world.lines(client), Vec::<String>::new(), "its end is the host's to tell");
+    assert!(
+        world.left.iter().any(|event| matches!(event, Event::Settled { owner: Some(Owner::Host(())), .. }))
+    );
+}
+
+#[test]
+fn r5_only_what_comes_back_for_a_parked_exchange_is_the_hosts() {
+    let (mut world, client, server) = pair();
+    let state = format!("{PARKED}handle");
+    world.write(client, &call(1, "tools/call", &state));
+    world.settle();
+    assert_eq!((requests(&mut world), world.lines(server).len()), (0, 1), "nothing was parked");
+    world.relay.park(world.ends[client].key);
+    world.write(client, &call(2, "tools/call", &state));
+    world.write(client, &call(3, "tools/call", "theirs"));
+    world.settle();
+    assert_eq!((requests(&mut world), world.lines(server).len()), (1, 1));
+}
+
+#[test]
+fn u2_a_flight_that_the_host_took_over_is_told_to_it_when_the_rest_is_cancelled() {
+    let (mut world, client, server) = pair();
+    world.write(client, &call(1, "tools/call", ""));
+    world.settle();
+    let key = world.ends[server].key;
+    let [taken] = &world.relay.at_work(key)[..] else { panic!("one") };
+    let leg = world.ends[server].wire.0.lock().unwrap().give(taken.number, Owner::Host(())).unwrap();
+    let routed = world.relay.cancel_rest(key, world.now);
+    let [(line, batch)] = &routed.left[..] else { panic!("one connection") };
+    assert!(Arc::ptr_eq(line, &world.ends[server].wire));
+    assert!(matches!(
+        &batch.events[..],
+        [Event::Settled { owner: Some(Owner::Host(())), end: End::Local(Outcome::Cancelled), .. }]
+    ));
+    assert_eq!(leg.cancelled_by(), Some(CancelledBy::Shutdown));
+    assert!(routed.finished.is_empty(), "a leg has no record by itself");
+}
+
+#[test]
+fn section_2_what_the_host_asks_to_see_is_its_own_until_it_asks_no_more() {
+    let (mut world, client, server) = pair();
+    world.relay.watch([b"tools/call".as_slice().into()]);
+    world.write(client, &call(1, "tools/call", ""));
+    world.write(client, &call(2, "tools/list", ""));
+    world.settle();
+    assert_eq!((requests(&mut world), world.lines(server).len()), (1, 1));
+    world.relay.watch([]);
+    world.write(client, &call(3, "tools/call", ""));
+    world.settle();
+    assert_eq!((requests(&mut world), world.lines(server).len()), (0, 1));
+}

@@ -1,0 +1,124 @@
+//! A modern server that asks for input, before a legacy client that can be asked (R6): the rounds of one exchange.
+
+#![cfg(not(loom))]
+
+mod world;
+
+use std::sync::Arc;
+
+use turnout_core::event::Event;
+use turnout_core::limits::Limits;
+use turnout_core::relay::{Kept, Leg, MOST_KEPT, Owner};
+use turnout_core::rules::Revision;
+use world::World;
+
+const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+
+fn call(id: &str, argument: &str) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":"{id}","method":"tools/call","params":{{"name":"x","a":"{argument}"}}}}"#
+    )
+}
+
+fn needs_input(id: u64) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"input_required","inputRequests":{{}}}}}}"#
+    )
+}
+
+fn complete(id: u64) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete"}}}}"#)
+}
+
+/// A client that can be asked, and a server that may ask.
+fn pair() -> (World, usize, usize) {
+    let mut world = World::new(&["one"]);
+    let client = world.client();
+    let server = world.shared_of(Revision::V2026_07_28, Limits::default());
+    world
+        .relay
+        .ask_client_as(world.ends[client].key, [(VERSION.into(), b"\"2026-07-28\"".as_slice().into())]);
+    (world, client, server)
+}
+
+/// What the host is given of a request whose server needs input.
+fn asked(world: &mut World) -> Option<(Leg, Arc<Kept>)> {
+    world.left.drain(..).find_map(|event| match event {
+        Event::Settled { owner: Some(Owner::Rounds(leg, kept)), .. } => Some((leg, kept)),
+        _ => None,
+    })
+}
+
+fn again(world: &mut World, client: usize, server: usize, (leg, kept): &(Leg, Arc<Kept>)) {
+    let near = world.ends[client].wire.0.lock().unwrap().asked(leg.number).cloned().unwrap();
+    let further = Kept { frame: kept.frame.clone(), round: kept.round + 1 };
+    let (from, to) = (world.ends[client].key, world.ends[server].key);
+    world.relay.pass_on(from, &near, to, &kept.frame, Some(further), world.now);
+    world.settle();
+}
+
+#[test]
+fn r6_each_round_is_a_leg_of_the_one_exchange() {
+    let (mut world, client, server) = pair();
+    world.write(client, &call("c", "1"));
+    world.settle();
+    assert!(world.lines(server)[0].contains(VERSION), "it is met as one of the modern era");
+    for number in 1..=2 {
+        world.write(server, &needs_input(number));
+        world.settle();
+        let asked = asked(&mut world).unwrap();
+        assert_eq!((&*asked.1.frame, asked.1.round), (call("c", "1").as_bytes(), number as u32 - 1));
+        assert_eq!(world.lines(client), Vec::<String>::new(), "the client sees one exchange");
+        again(&mut world, client, server, &asked);
+        assert_eq!(world.lines(server).len(), 1);
+    }
+    world.write(server, &complete(3));
+    world.settle();
+    assert_eq!(world.lines(client), [r#"{"jsonrpc":"2.0","id":"c","result":{"resultType":"complete"}}"#]);
+    let [record] = &world.finished[..] else { panic!("one record") };
+    let legs: Vec<_> = record.legs().map(|leg| (leg.number, leg.round())).collect();
+    assert_eq!(legs, [(1, 1), (2, 2), (3, 3)]);
+    assert_eq!((world.relay.in_flight(), world.entries()), (0, 0));
+}
+
+#[test]
+fn r6_a_round_goes_on_while_the_relay_drains() {
+    let (mut world, client, server) = pair();
+    world.write(client, &call("c", "1"));
+    world.settle();
+    world.relay.close_admission();
+    world.write(server, &needs_input(1));
+    world.write(client, &call("new", "2"));
+    world.settle();
+    assert!(world.lines(client)[0].contains(r#""reason":"draining","sent":false"#));
+    let asked = asked(&mut world).unwrap();
+    again(&mut world, client, server, &asked);
+    world.write(server, &complete(2));
+    world.settle();
+    assert_eq!(world.lines(client).len(), 1, "the exchange was let in before");
+    assert!(world.relay.is_closed());
+}
+
+#[test]
+fn r6_a_request_that_is_too_long_to_keep_has_one_round() {
+    let (mut world, client, server) = pair();
+    world.write(client, &call("c", &"x".repeat(MOST_KEPT)));
+    world.settle();
+    world.write(server, &needs_input(1));
+    world.settle();
+    assert!(asked(&mut world).is_none());
+    assert!(world.lines(client)[0].contains(r#""reason":"not_bridged","sent":true"#));
+}
+
+#[test]
+fn r6_a_client_that_cannot_be_asked_has_one_round() {
+    let (mut world, _, server) = pair();
+    let other = world.client();
+    world.write(other, &call("c", "1"));
+    world.settle();
+    assert!(!world.lines(server)[0].contains(VERSION));
+    world.write(server, &needs_input(1));
+    world.settle();
+    assert!(asked(&mut world).is_none());
+    assert!(world.lines(other)[0].contains("not_bridged"));
+}

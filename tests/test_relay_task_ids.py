@@ -1,0 +1,147 @@
+"""Tasks of several servers behind one relay: an id leads back to the server that made it."""
+
+from __future__ import annotations
+
+import pytest
+
+import turnout
+from relay_world import World
+from test_relay_lists import PREFIXED
+from transport_link import run
+
+pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+
+ABOUT = ["tasks/get", "tasks/result", "tasks/update", "tasks/cancel"]
+TASKS = {"requests": {"tools": {"call": {}}}, "cancel": {}, "list": {}}
+
+
+def makes(label, era):
+    """Prepares a server that answers a tool by a task of the id that it is asked for, and says whose each task is."""
+
+    def prepare(peer):
+        @peer.on_request("tools/call")
+        async def call(request):
+            task = request.params["arguments"]["id"]
+            if era == "modern":
+                return {"resultType": "task", "taskId": task, "status": "working", "ttlMs": None}
+            return {"task": {"taskId": task, "status": "working", "ttl": None}}
+
+        for method in ABOUT:
+
+            @peer.on_request(method)
+            async def about(request):
+                return {"of": label, "taskId": request.params["taskId"]}
+
+    return prepare
+
+
+async def world_of_two(world, era, **options):
+    turnout.serve_opening(world.servers, name="echo", capabilities={"tools": {}, "tasks": TASKS})
+    servers = [world.server(label, makes(label, era), era=era) for label in "ab"]
+    world.build(*servers, **{"routes": PREFIXED, **options})
+    return await world.client(era)
+
+
+async def make(client, tool, task):
+    params = {"name": tool, "arguments": {"id": task}, "task": {"ttl": None}}
+    return await client.send("tools/call", params)
+
+
+async def whose(client, task, method="tasks/get"):
+    return (await client.send(method, {"taskId": task}))["of"]
+
+
+async def fault(client, method, **params):
+    with pytest.raises(turnout.RemoteError) as caught:
+        await client.send(method, params)
+    return caught.value.code, (caught.value.data or {}).get("reason")
+
+
+def about(era):
+    return [method for method in ABOUT if method != ("tasks/update" if era == "legacy" else "tasks/result")]
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_tsk_34_a_tasks_id_leads_back_to_the_server_that_made_it(loop_kind, era):
+    async def main():
+        async with World() as world:
+            client = await world_of_two(world, era)
+            for tool, task in (("a_x", "one"), ("b_x", "two"), ("b_x", 'thr"ée')):
+                await make(client, tool, task)
+            for method in about(era):
+                for task, made_by in (("one", "a"), ("two", "b"), ('thr"ée', "b")):
+                    assert await whose(client, task, method) == made_by
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_tsk_30_tsx_54_an_id_that_nobody_is_known_to_have_made_goes_nowhere(loop_kind, era):
+    async def main():
+        async with World() as world:
+            client = await world_of_two(world, era, routes=[*PREFIXED, turnout.Route("b")])
+            other = await world.client(era)
+            await make(client, "a_x", "one")
+            for method in about(era):
+                assert await fault(client, method, taskId="two") == (-32602, "unknown_task")
+                assert await fault(client, method) == (-32602, "unknown_task")
+                assert await fault(other, method, taskId="one") == (-32602, "unknown_task"), "its own only"
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_tsk_10_an_id_that_two_servers_made_goes_to_neither(loop_kind, era):
+    async def main():
+        async with World() as world:
+            client, other = await world_of_two(world, era), await world.client(era)
+            await make(other, "b_x", "1")
+            await make(client, "a_x", "1")
+            assert (await whose(client, "1"), await whose(other, "1")) == ("a", "b"), (
+                "each client has its own"
+            )
+            await make(client, "b_x", "1")
+            assert await fault(client, "tasks/cancel", taskId="1") == (-32602, "ambiguous_task")
+
+    run(loop_kind, main())
+
+
+def test_tsk_01_the_tasks_of_several_servers_are_not_listed(loop_kind):
+    async def main():
+        async with World() as world:
+            client = await world_of_two(world, "legacy")
+            assert client.server_capabilities["tasks"] == {k: v for k, v in TASKS.items() if k != "list"}
+            assert (await fault(client, "tasks/list"))[0] == -32601
+
+    run(loop_kind, main())
+
+
+def test_a_route_for_tasks_stands(loop_kind):
+    async def main():
+        async with World() as world:
+            routes = [*PREFIXED, turnout.Route("b", "tasks/get"), turnout.Route("b", "tasks/list")]
+            client = await world_of_two(world, "legacy", routes=routes)
+            assert "list" in client.server_capabilities["tasks"]
+            await make(client, "a_x", "one")
+            assert await whose(client, "one") == "b"
+            assert await whose(client, "one", "tasks/result") == "a"
+
+    run(loop_kind, main())
+
+
+def test_a_filter_sees_what_is_asked_about_a_task_first(loop_kind):
+    async def main():
+        async with World() as world:
+            client = await world_of_two(world, "modern")
+            seen = []
+
+            @world.relay.filter("tasks/get")
+            async def see(request):
+                seen.append(request.params["taskId"])
+
+            await make(client, "a_x", "one")
+            assert await whose(client, "one") == "a"
+            assert (await fault(client, "tasks/get", taskId="two"))[0] == -32601
+            assert seen == ["one", "two"]
+
+    run(loop_kind, main())
