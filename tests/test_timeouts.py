@@ -379,8 +379,9 @@ def test_a_deadline_is_over_in_the_moment_that_it_names(clock, end):
     wire = Wire()
     call = wire.call(**{"timeout": None, "max_timeout": None, clock: 5})
     start = wire.clock.time()
-    while not call.done():
-        wire.later(wire.connection.next_deadline)
+    for _ in range(20):
+        if not call.done():
+            wire.later(wire.connection.next_deadline)
     assert outcome(call) == end
     assert wire.clock.time() - start == pytest.approx(5, abs=1e-6)
 
