@@ -329,3 +329,18 @@ def test_tsk_07_a_second_answer_to_what_became_a_task_is_nobodys_and_leaves_the_
     assert (wire.counts["unmatched_responses"], wire.counts["late_responses"]) == (1, 0)
     assert call.cancel("stop") is True
     assert [message["method"] for message in wire.written()] == ["tasks/cancel"]
+
+
+@pytest.mark.parametrize("most", [3, 10, 100])
+def test_prg_18_tokens_of_tasks_that_we_made_are_kept_up_to_max_inbound(most):
+    """A client that makes tasks without end does not make us remember all of their tokens."""
+    wire = Wire(LEGACY[-1], "server", limits={"max_inbound": most})
+    kept = []
+    for n in range(200):
+        asked = wire.ask(n, token=f"t{n}", **TASK)
+        asked.respond({"task": {"taskId": f"task {n}", "status": "working"}})
+        kept.append(asked.progress(1) == "sent")
+        wire.raw()
+    assert most / 2 <= sum(kept) <= most
+    assert wire.connection.entries()["inbound"] == sum(kept)
+    assert wire.answers

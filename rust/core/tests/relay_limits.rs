@@ -128,6 +128,31 @@ fn max_output_bytes_bounds_what_is_kept_for_a_client_that_does_not_read() {
     }
 }
 
+#[test]
+fn max_output_bytes_bounds_progress_that_nobody_fetched_and_keeps_the_newest() {
+    let of = |token: &str| {
+        let start = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"#;
+        format!(r#"{start}{token},"progress":1}}}}"#).len()
+    };
+    // Two have its token and stand as lines; the third is judged as it came.
+    let at = 2 * (of("\"t1\"") + 1) + of("1");
+    for (most, room) in [(at - 1, 2), (at, 3), (at + 1, 3)] {
+        let mut world = World::new(&["one"]);
+        let limits = Limits { max_output_bytes: most, ..Limits::default() };
+        let client = world.client_of(Revision::V2025_11_25, limits);
+        let server = world.server(0);
+        ask(&mut world, client, 1);
+        world.settle();
+        world.lines(server);
+        // Nobody says that the client's transport is full; it was only not written to yet.
+        for value in 1..=8 {
+            report(&mut world, server, 1, value);
+        }
+        let expected: Vec<String> = (1..=room).chain([8]).map(|value: u64| value.to_string()).collect();
+        assert_eq!([heard(&mut world, client), heard(&mut world, client)].concat(), expected);
+    }
+}
+
 /// A client whose progress goes on at most four times a second, and a server that works for it.
 fn paced() -> (World, usize, usize) {
     let mut world = World::new(&["one"]);
