@@ -101,6 +101,31 @@ def test_an_observer_of_everything_is_not_shown_what_the_tables_act_on(on_loop):
     on_loop(main())
 
 
+def test_a_drain_hears_of_the_end_whoever_begins_to_follow_records_meanwhile(on_loop):
+    async def main():
+        async with turnout.Router() as servers, turnout.Router() as clients:
+            client, server = await linked(clients, servers)
+            go_on = asyncio.Event()
+
+            @server.on_request("work")
+            async def work(request):
+                await go_on.wait()
+
+            call = client.send("work")
+            draining = asyncio.ensure_future(client.drain(3600))
+            await asyncio.sleep(0)
+            followed = clients.records.follow()
+            go_on.set()
+            await draining
+            assert call.done()
+            assert (await followed.__anext__()).method == "work"
+            # The connection goes on, and so does what follows it.
+            await client.send("work")
+            assert (await followed.__anext__()).method == "work"
+
+    on_loop(main())
+
+
 def test_a_router_that_drains_lets_what_is_in_flight_end_by_itself(on_loop):
     async def main():
         async with turnout.Router() as servers:

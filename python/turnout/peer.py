@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from turnout._native import Record
     from turnout.handlers import Event, Filter
     from turnout.router import Router
     from turnout.transports.base import Transport
@@ -286,16 +285,11 @@ class Peer(Connection):
             seconds: how long at most; 0 does not wait.
 
         """
-        ended = asyncio.Event()
-
-        def take(records: list[Record]) -> None:
-            self.router.records.take(records)
-            in_loop(self._loop, ended.set)
-
         if seconds <= 0:
             return
-        self.follow_records(take, every=True)
-        with contextlib.suppress(asyncio.TimeoutError):
+        ended = asyncio.Event()
+        told = self.router.records.telling(lambda: in_loop(self._loop, ended.set))
+        with told, contextlib.suppress(asyncio.TimeoutError):
             async with _timeout(seconds):
                 while any(self.in_flight) and not self.is_over:
                     ended.clear()

@@ -165,6 +165,7 @@ class Records:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._followers: list[Following | Writing] = []
+        self._told: list[Callable[[], object]] = []
         self._sources: WeakSet[Source] = WeakSet()
 
     def __iter__(self) -> Iterator[Record]:
@@ -247,7 +248,8 @@ class Records:
     def hear(self, source: Source) -> None:
         """Take what ends on `source` from now on; its ledger must be this one."""
         self._sources.add(source)
-        source.follow_records(self.take, every=bool(self._followers), wanted=_logs_cancels)
+        every = bool(self._followers or self._told)
+        source.follow_records(self.take, every=every, wanted=_logs_cancels)
 
     def take(self, records: Iterable[Record]) -> None:
         """Take records that ended: one log line for each cancel, and word to every follower."""
@@ -256,6 +258,19 @@ class Records:
                 log_cancel(record)
             for follower in tuple(self._followers):
                 follower.put(record)
+        for function in tuple(self._told):
+            function()
+
+    @contextlib.contextmanager
+    def telling(self, function: Callable[[], object]) -> Iterator[None]:
+        """Call a function, in whatever thread, each time that requests have ended, for as long as the block takes."""
+        self._told.append(function)
+        self._hear_all()
+        try:
+            yield
+        finally:
+            self._told.remove(function)
+            self._hear_all()
 
     def close(self) -> None:
         """Let every follower go."""
@@ -264,8 +279,11 @@ class Records:
 
     def _join(self, follower: Following | Writing) -> None:
         self._followers.append(follower)
-        for source in self._sources:
-            source.follow_records(self.take, every=True)
+        self._hear_all()
+
+    def _hear_all(self) -> None:
+        for source in tuple(self._sources):
+            self.hear(source)
 
     def _leave(self, follower: Following | Writing) -> None:
         if follower in self._followers:
