@@ -1,12 +1,15 @@
 //! What the scanner extracts from a frame: never the payload, only where things stand in it.
 
+mod batch;
+mod keys;
 mod reading;
 mod refusal;
 mod value;
 
 use std::borrow::Cow;
 
-pub use self::reading::{batch, scan, scan_utf8};
+pub use self::batch::batch;
+pub use self::reading::{scan, scan_utf8};
 pub use self::refusal::{Partial, Refusal, RefusalReason};
 pub(crate) use self::value::decode;
 pub use self::value::{check_value, error_fault, find_member, unescape};

@@ -1,14 +1,18 @@
 //! JSON, read once from front to back, every byte of it checked, nothing built.
 //!
-//! Strings are where the bytes are, so they go 16 at a time (SSE2, a part of every x86-64; elsewhere eight at
-//! a time in a plain integer). Containers nest in a bit stack, not in calls: depth costs no stack. On x86-64 large
-//! ones go 64 bytes at a time (`blocks`).
+//! Strings are where the bytes are, so they go 16 at a time (`strings`). Containers nest in a bit stack, not in calls:
+//! depth costs no stack. On x86-64 large ones go 64 bytes at a time (`blocks`).
 
 // Measured: these few are what every byte passes through, and the compiler leaves some of them as calls.
 #![allow(clippy::inline_always)]
 
 #[cfg(target_arch = "x86_64")]
 mod blocks;
+mod scalars;
+mod strings;
+
+use scalars::behind_scalar;
+use strings::{block, long_string, marks};
 
 use crate::envelope::RefusalReason;
 use crate::span::Span;
@@ -37,6 +41,9 @@ pub(crate) const DEEPEST: usize = 128;
 const LARGE: usize = 256;
 
 /// A place in a text that is UTF-8.
+///
+/// It lives in registers: whatever is not a part of the caller's own code takes the text and the place by value.
+#[derive(Clone, Copy)]
 pub(crate) struct Scanner<'a> {
     pub text: &'a [u8],
     pub at: usize,
@@ -56,113 +63,112 @@ impl Text {
     }
 }
 
-/// The offset of the first byte from `at` on that ends a run of plain string bytes, or the end.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-fn plain_run(text: &[u8], at: usize) -> usize {
-    // SAFETY: SSE2 is part of every x86-64 processor and of this target's baseline.
-    unsafe { sse2::plain_run(text, at) }
+/// A key, and the word that tells it from others.
+#[derive(Clone, Copy)]
+pub(crate) struct Key {
+    pub text: Text,
+    /// Its [`word`], where it is short and holds no escape; 0 where its bytes must be looked at.
+    pub word: u64,
 }
 
-/// A bit for each byte of `block` that is not plain, the first byte lowest.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-fn marks(block: &[u8; 16]) -> u32 {
-    // SAFETY: SSE2 is part of every x86-64 processor and of this target's baseline.
-    unsafe { sse2::marks(block) }
+/// A key of up to eight bytes as one number: no key holds a zero byte, so two are the same where their words are.
+pub(crate) const fn word(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.split_at_mut(key.len()).0.copy_from_slice(key);
+    u64::from_le_bytes(bytes)
 }
 
-#[cfg(target_arch = "x86_64")]
-mod sse2 {
-    use std::arch::x86_64::{
-        __m128i, _mm_cmpeq_epi8, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8,
-    };
-
-    #[inline]
-    #[target_feature(enable = "sse2")]
-    fn load(bytes: &[u8; 16]) -> __m128i {
-        let word = u128::from_le_bytes(*bytes);
-        _mm_set_epi64x((word >> 64) as i64, word as i64)
+/// The word of the first `length` bytes; 0 where they are none, or too many.
+#[inline(always)]
+const fn first_word(bytes: &[u8; 16], length: usize) -> u64 {
+    if length == 0 || length > 8 {
+        return 0;
     }
-
-    /// Marks quotes, backslashes and control characters.
-    #[inline]
-    #[target_feature(enable = "sse2")]
-    fn special(v: __m128i) -> __m128i {
-        let quote = _mm_cmpeq_epi8(v, _mm_set1_epi8(b'"'.cast_signed()));
-        let escape = _mm_cmpeq_epi8(v, _mm_set1_epi8(b'\\'.cast_signed()));
-        let control = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v);
-        _mm_or_si128(_mm_or_si128(quote, escape), control)
-    }
-
-    #[inline]
-    #[target_feature(enable = "sse2")]
-    pub fn marks(block: &[u8; 16]) -> u32 {
-        _mm_movemask_epi8(special(load(block))).cast_unsigned()
-    }
-
-    #[inline]
-    #[target_feature(enable = "sse2")]
-    pub fn plain_run(text: &[u8], mut at: usize) -> usize {
-        while let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk::<16>) {
-            let marks = marks(block);
-            if marks != 0 {
-                return at + marks.trailing_zeros() as usize;
-            }
-            at += 16;
-            // A long string: four blocks a step, until one of them has something.
-            while let Some(blocks) = text.get(at..).and_then(<[u8]>::first_chunk::<64>) {
-                let (blocks, _) = blocks.as_chunks::<16>();
-                let marks = blocks.iter().map(|block| special(load(block)));
-                let any = marks.fold(_mm_set1_epi8(0), |any, mark| _mm_or_si128(any, mark));
-                if _mm_movemask_epi8(any) != 0 {
-                    break;
-                }
-                at += 64;
-            }
-        }
-        super::plain_bytes(text, at)
-    }
+    u128::from_le_bytes(*bytes) as u64 & (u64::MAX >> (64 - 8 * length))
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-#[inline]
-fn plain_run(text: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    const fn zero_bytes(word: u64) -> u64 {
-        word.wrapping_sub(ONES) & !word & HIGHS
-    }
-    while let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let word = u64::from_le_bytes(*block);
-        let quote = zero_bytes(word ^ (ONES * b'"' as u64));
-        let escape = zero_bytes(word ^ (ONES * b'\\' as u64));
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        if quote | escape | control != 0 {
-            // The lowest hit is exact; a borrow can only spoil the bytes above it.
-            return at + ((quote | escape | control).trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    plain_bytes(text, at)
+/// The fault at a byte that does not fit: the end, where there is none.
+#[cold]
+fn unexpected<T>(text: &[u8], at: usize, reason: RefusalReason) -> Checked<T> {
+    Err(Fault::at(if at < text.len() { reason } else { RefusalReason::UnexpectedEnd }, at))
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-#[inline]
-fn marks(block: &[u8; 16]) -> u32 {
-    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-    block.iter().enumerate().fold(0, |marks, (place, byte)| marks | u32::from(special(byte)) << place)
-}
-
-#[inline]
-fn plain_bytes(text: &[u8], mut at: usize) -> usize {
-    while let Some(&byte) = text.get(at) {
-        if byte == b'"' || byte == b'\\' || byte < 0x20 {
-            break;
-        }
+/// The place behind white space.
+#[cold]
+#[inline(never)]
+fn behind_space(text: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\t' | b'\n' | b'\r') = text.get(at) {
         at += 1;
     }
     at
+}
+
+/// The place behind an object or an array with all that is in it, at most `depth` deep; `at` is its bracket.
+#[inline(never)]
+fn behind_container(text: &[u8], at: usize, depth: usize) -> Checked<usize> {
+    let limit = depth.min(DEEPEST);
+    #[cfg(target_arch = "x86_64")]
+    if text.len() - at >= LARGE
+        && let Some(end) = blocks::container(text, at, limit)
+    {
+        return Ok(end);
+    }
+    container_by_bytes(text, at, limit)
+}
+
+fn container_by_bytes(text: &[u8], at: usize, limit: usize) -> Checked<usize> {
+    let mut scanner = Scanner { text, at };
+    // One bit a level, the innermost lowest: 1 for an object.
+    let mut kinds: u128 = 0;
+    let mut level = 0;
+    'value: loop {
+        match scanner.peek() {
+            Some(b'"') => drop(scanner.string()?),
+            Some(bracket @ (b'{' | b'[')) => {
+                if level == limit {
+                    return scanner.fault(RefusalReason::TooDeep);
+                }
+                let object = bracket == b'{';
+                kinds = kinds << 1 | u128::from(object);
+                level += 1;
+                scanner.at += 1;
+                scanner.space();
+                if scanner.peek() == Some(if object { b'}' } else { b']' }) {
+                    scanner.at += 1;
+                    kinds >>= 1;
+                    level -= 1;
+                } else {
+                    if object {
+                        scanner.key()?;
+                    }
+                    continue 'value;
+                }
+            }
+            _ => scanner.at = behind_scalar(text, scanner.at)?,
+        }
+        loop {
+            if level == 0 {
+                return Ok(scanner.at);
+            }
+            scanner.space();
+            let object = kinds & 1 == 1;
+            match scanner.peek() {
+                Some(b',') => {
+                    scanner.at += 1;
+                    scanner.space();
+                    if object {
+                        scanner.key()?;
+                    }
+                    continue 'value;
+                }
+                Some(b'}') if object => scanner.at += 1,
+                Some(b']') if !object => scanner.at += 1,
+                _ => return scanner.unexpected(RefusalReason::NotJson),
+            }
+            kinds >>= 1;
+            level -= 1;
+        }
+    }
 }
 
 impl<'a> Scanner<'a> {
@@ -170,202 +176,107 @@ impl<'a> Scanner<'a> {
         Self { text, at: 0 }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 
-    #[cold]
+    #[inline(always)]
     pub fn fault<T>(&self, reason: RefusalReason) -> Checked<T> {
         Err(Fault::at(reason, self.at))
     }
 
     /// The fault at a byte that does not fit: the end, where there is none.
-    #[cold]
+    #[inline(always)]
     pub fn unexpected<T>(&self, reason: RefusalReason) -> Checked<T> {
-        self.fault(if self.at < self.text.len() { reason } else { RefusalReason::UnexpectedEnd })
+        unexpected(self.text, self.at, reason)
     }
 
     #[inline(always)]
     pub fn space(&mut self) {
         // Compact JSON has none: one comparison.
         if self.peek().is_some_and(|byte| byte <= b' ') {
-            self.spaces();
+            self.at = behind_space(self.text, self.at);
         }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn spaces(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
-            self.at += 1;
-        }
+    /// How long the string is, if it is short and plain, as most are: one block finds its end.
+    #[inline(always)]
+    fn short_string(&self) -> Option<(&'a [u8; 16], usize)> {
+        let block = block(self.text, self.at + 1)?;
+        let length = marks(block).trailing_zeros() as usize;
+        (block.get(length) == Some(&b'"')).then_some((block, length))
     }
 
     /// A string; the scanner stands on its opening quote.
     #[inline(always)]
     pub fn string(&mut self) -> Checked<Text> {
-        let start = self.at;
-        self.at += 1;
-        // Most strings are short and plain: one block finds their end.
-        if let Some(block) = self.block() {
-            let length = marks(block).trailing_zeros() as usize;
-            if block.get(length) == Some(&b'"') {
-                self.at += length + 1;
-                return Ok(Text { span: Span::new(start, self.at), escaped: false });
-            }
-        }
-        let escaped = self.long_string()?;
-        Ok(Text { span: Span::new(start, self.at), escaped })
-    }
-
-    #[inline]
-    fn block(&self) -> Option<&'a [u8; 16]> {
-        self.text.get(self.at..).and_then(<[u8]>::first_chunk)
-    }
-
-    /// Goes behind the closing quote; whether there were escapes.
-    #[inline(never)]
-    fn long_string(&mut self) -> Checked<bool> {
-        let mut escaped = false;
-        while let Some(block) = self.block() {
-            let mut marks = marks(block);
-            if marks == 0 {
-                self.at = plain_run(self.text, self.at + 16);
-                continue;
-            }
-            let start = self.at;
-            self.at += 16;
-            // Text that was JSON once is full of escapes: a block is looked at once for all of its own.
-            while marks != 0 {
-                let place = marks.trailing_zeros() as usize;
-                self.at = start + place;
-                match block[place] {
-                    b'"' => {
-                        self.at += 1;
-                        return Ok(escaped);
-                    }
-                    b'\\' => self.escape()?,
-                    _ => return self.fault(RefusalReason::ControlCharacter),
-                }
-                escaped = true;
-                marks &= u32::MAX.checked_shl((self.at - start) as u32).unwrap_or(0);
-                self.at = self.at.max(start + 16);
-            }
-        }
-        self.short_rest(escaped)
-    }
-
-    /// The last few bytes of a text, one at a time.
-    fn short_rest(&mut self, mut escaped: bool) -> Checked<bool> {
-        loop {
-            self.at = plain_bytes(self.text, self.at);
-            match self.peek() {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(escaped);
-                }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
-                }
-                Some(_) => return self.fault(RefusalReason::ControlCharacter),
-                None => return self.fault(RefusalReason::UnexpectedEnd),
-            }
-        }
-    }
-
-    #[inline]
-    fn escape(&mut self) -> Checked<()> {
-        match self.text.get(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
-                self.at += 2;
-                Ok(())
-            }
-            Some(b'u') => {
-                let digits = self.text.get(self.at + 2..self.at + 6);
-                if digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-                    self.at += 6;
-                    return Ok(());
-                }
-                self.fault(RefusalReason::BadEscape)
-            }
-            Some(_) => self.fault(RefusalReason::BadEscape),
-            None => self.fault(RefusalReason::UnexpectedEnd),
-        }
-    }
-
-    #[inline]
-    fn digits(&mut self) -> Checked<()> {
-        if !matches!(self.peek(), Some(b'0'..=b'9')) {
-            return self.unexpected(RefusalReason::BadNumber);
-        }
-        while let Some(b'0'..=b'9') = self.peek() {
-            self.at += 1;
-        }
-        Ok(())
-    }
-
-    /// A number; the scanner stands on its first byte.
-    pub fn number(&mut self) -> Checked<()> {
-        if self.peek() == Some(b'-') {
-            self.at += 1;
-        }
-        if self.peek() == Some(b'0') {
-            self.at += 1;
-            if let Some(b'0'..=b'9') = self.peek() {
-                return self.fault(RefusalReason::BadNumber);
-            }
-        } else {
-            self.digits()?;
-        }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        self.exponent()
-    }
-
-    /// The exponent of a number, if it has one.
-    fn exponent(&mut self) -> Checked<()> {
-        if let Some(b'e' | b'E') = self.peek() {
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.peek() {
-                self.at += 1;
-            }
-            self.digits()?;
-        }
-        Ok(())
-    }
-
-    fn literal(&mut self, word: &[u8]) -> Checked<()> {
-        if self.text[self.at..].starts_with(word) {
-            self.at += word.len();
-            return Ok(());
-        }
-        let reason = if self.text.len() - self.at < word.len() && word.starts_with(&self.text[self.at..]) {
-            self.at = self.text.len();
-            RefusalReason::UnexpectedEnd
-        } else {
-            RefusalReason::NotJson
+        let text = match self.short_string() {
+            Some((_, length)) => Text { span: Span::new(self.at, self.at + length + 2), escaped: false },
+            None => long_string(self.text, self.at)?,
         };
-        self.fault(reason)
+        self.at = text.span.end as usize;
+        Ok(text)
     }
 
     /// A key and its colon; the scanner stands where the key must begin, and is left on the value.
     #[inline(always)]
-    pub fn key(&mut self) -> Checked<Text> {
+    pub fn key(&mut self) -> Checked<Key> {
         if self.peek() != Some(b'"') {
             return self.unexpected(RefusalReason::NotJson);
         }
-        let key = self.string()?;
+        let (text, word);
+        if let Some((block, length)) = self.short_string() {
+            text = Text { span: Span::new(self.at, self.at + length + 2), escaped: false };
+            word = first_word(block, length);
+            self.at += length + 2;
+            // Compact JSON: a colon and the value.
+            if let Some(&[b':', next]) = block.get(length + 1..length + 3)
+                && next > b' '
+            {
+                self.at += 1;
+                return Ok(Key { text, word });
+            }
+        } else {
+            text = long_string(self.text, self.at)?;
+            word = 0;
+            self.at = text.span.end as usize;
+        }
         self.space();
         if self.peek() != Some(b':') {
             return self.unexpected(RefusalReason::NotJson);
         }
         self.at += 1;
         self.space();
-        Ok(key)
+        Ok(Key { text, word })
+    }
+
+    /// Steps into an object, up to its first key; false where it has none, and then behind it.
+    #[inline(always)]
+    pub fn enter(&mut self) -> bool {
+        self.at += 1;
+        self.space();
+        let has_members = self.peek() != Some(b'}');
+        self.at += usize::from(!has_members);
+        has_members
+    }
+
+    /// Goes on behind a member's value, up to the next key; false where the object ends, and then behind it.
+    #[inline(always)]
+    pub fn has_more(&mut self) -> Checked<bool> {
+        self.space();
+        match self.peek() {
+            Some(b',') => {
+                self.at += 1;
+                self.space();
+                Ok(true)
+            }
+            Some(b'}') => {
+                self.at += 1;
+                Ok(false)
+            }
+            _ => self.unexpected(RefusalReason::NotJson),
+        }
     }
 
     /// Any value, at most `depth` containers deep.
@@ -374,115 +285,10 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         match self.peek() {
             Some(b'"') => return self.string().map(|text| text.span),
-            Some(b'{' | b'[') => self.container(depth)?,
-            _ => self.scalar()?,
+            Some(b'{' | b'[') => self.at = behind_container(self.text, start, depth)?,
+            _ => self.at = behind_scalar(self.text, start)?,
         }
         Ok(Span::new(start, self.at))
-    }
-
-    fn scalar(&mut self) -> Checked<()> {
-        match self.peek() {
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b't') => self.literal(b"true"),
-            Some(b'f') => self.literal(b"false"),
-            Some(b'n') => self.literal(b"null"),
-            _ => self.unexpected(RefusalReason::NotJson),
-        }
-    }
-
-    /// An object or an array with all that is in it; the scanner stands on its bracket.
-    fn container(&mut self, depth: usize) -> Checked<()> {
-        let limit = depth.min(DEEPEST);
-        #[cfg(target_arch = "x86_64")]
-        if self.text.len() - self.at >= LARGE
-            && let Some(end) = blocks::container(self.text, self.at, limit)
-        {
-            self.at = end;
-            return Ok(());
-        }
-        self.container_by_bytes(limit)
-    }
-
-    fn container_by_bytes(&mut self, limit: usize) -> Checked<()> {
-        // One bit a level, the innermost lowest: 1 for an object.
-        let mut kinds: u128 = 0;
-        let mut level = 0;
-        'value: loop {
-            match self.peek() {
-                Some(b'"') => drop(self.string()?),
-                Some(bracket @ (b'{' | b'[')) => {
-                    if level == limit {
-                        return self.fault(RefusalReason::TooDeep);
-                    }
-                    let object = bracket == b'{';
-                    kinds = kinds << 1 | u128::from(object);
-                    level += 1;
-                    self.at += 1;
-                    self.space();
-                    if self.peek() == Some(if object { b'}' } else { b']' }) {
-                        self.at += 1;
-                        kinds >>= 1;
-                        level -= 1;
-                    } else {
-                        if object {
-                            self.key()?;
-                        }
-                        continue 'value;
-                    }
-                }
-                _ => self.scalar()?,
-            }
-            loop {
-                if level == 0 {
-                    return Ok(());
-                }
-                self.space();
-                let object = kinds & 1 == 1;
-                match self.peek() {
-                    Some(b',') => {
-                        self.at += 1;
-                        self.space();
-                        if object {
-                            self.key()?;
-                        }
-                        continue 'value;
-                    }
-                    Some(b'}') if object => self.at += 1,
-                    Some(b']') if !object => self.at += 1,
-                    _ => return self.unexpected(RefusalReason::NotJson),
-                }
-                kinds >>= 1;
-                level -= 1;
-            }
-        }
-    }
-
-    /// The members of an object, each value taken by `member`; the scanner stands on the brace.
-    #[inline]
-    pub fn object(&mut self, mut member: impl FnMut(&mut Self, Text) -> Checked<()>) -> Checked<Span> {
-        let start = self.at;
-        self.at += 1;
-        self.space();
-        if self.peek() == Some(b'}') {
-            self.at += 1;
-            return Ok(Span::new(start, self.at));
-        }
-        loop {
-            let key = self.key()?;
-            member(self, key)?;
-            self.space();
-            match self.peek() {
-                Some(b',') => {
-                    self.at += 1;
-                    self.space();
-                }
-                Some(b'}') => {
-                    self.at += 1;
-                    return Ok(Span::new(start, self.at));
-                }
-                _ => return self.unexpected(RefusalReason::NotJson),
-            }
-        }
     }
 
     /// Nothing but white space may follow.

@@ -3,14 +3,19 @@
 //! A frame that is not JSON is refused where it breaks off. One that is JSON of the wrong shape is read to its
 //! end first, and refused for its first fault: whoever answers it then knows its id, wherever it stands.
 
+// Measured: what is inlined goes on in registers.
+#![allow(clippy::inline_always)]
+
+use super::keys::{self, name_of};
 use super::value::unescape;
 use super::{Envelope, Kind, Partial, Refusal, RefusalReason, ScanLimits};
-use crate::scan::{Fault, Scanner, Text};
+use crate::scan::{Fault, Key, Scanner};
 use crate::span::Span;
 
 type Step<T> = Result<T, Fault>;
 
-const SUBSCRIPTION: &[u8] = b"io.modelcontextprotocol/subscriptionId";
+/// Bytes of a frame up to which it pays to look first whether all of them are ASCII.
+const SMALL: usize = 1024;
 
 const NOTHING: Envelope = {
     const NONE: Span = Span::new(0, 0);
@@ -38,25 +43,9 @@ const NOTHING: Envelope = {
     }
 };
 
-/// A key's bytes; decoded (into `decoded`) only where it holds an escape, so that an escape cannot hide a field.
-#[inline]
-fn key_bytes<'a>(text: &'a [u8], key: Text, decoded: &'a mut String) -> &'a [u8] {
-    if key.escaped {
-        decode_key(key.span.of(text), decoded);
-        return decoded.as_bytes();
-    }
-    key.inside().of(text)
-}
-
-#[cold]
-#[inline(never)]
-fn decode_key(key: &[u8], decoded: &mut String) {
-    *decoded = unescape(key).unwrap_or_default().into_owned();
-}
-
 struct Reading<'a> {
-    scanner: Scanner<'a>,
-    envelope: Envelope,
+    text: &'a [u8],
+    envelope: &'a mut Envelope,
     limits: ScanLimits,
     /// The first fault of shape.
     fault: Option<Fault>,
@@ -74,8 +63,11 @@ const RESULT: u8 = 16;
 const ERROR: u8 = 32;
 
 /// Reads the envelope of one frame: one forward pass that validates every byte.
+#[inline]
 pub fn scan(frame: &[u8], limits: &ScanLimits) -> Result<Envelope, Refusal> {
-    if let Err(fault) = simdutf8::compat::from_utf8(frame) {
+    if !is_small_ascii(frame)
+        && let Err(fault) = simdutf8::compat::from_utf8(frame)
+    {
         return Err(not_utf8(frame, fault.valid_up_to(), limits));
     }
     scan_utf8(frame, limits)
@@ -92,15 +84,37 @@ fn not_utf8(frame: &[u8], offset: usize, limits: &ScanLimits) -> Refusal {
 }
 
 /// As [`scan`], for a frame that is known to be UTF-8.
+#[inline]
 pub fn scan_utf8(frame: &[u8], limits: &ScanLimits) -> Result<Envelope, Refusal> {
+    // Built where it is returned: it is too large to be copied.
+    let mut scanned = Ok(NOTHING);
+    if let Ok(envelope) = &mut scanned
+        && let Err(refusal) = read(frame, limits, envelope)
+    {
+        scanned = Err(refusal);
+    }
+    scanned
+}
+
+/// Measured: most small frames are ASCII, which is seen sooner than that they are UTF-8.
+#[inline]
+fn is_small_ascii(frame: &[u8]) -> bool {
+    const HIGH: u128 = u128::from_le_bytes([0x80; 16]);
+    let Some(last) = frame.last_chunk::<16>().filter(|_| frame.len() <= SMALL) else { return false };
+    let any = |any, block: &[u8; 16]| any | u128::from_le_bytes(*block);
+    frame.as_chunks::<16>().0.iter().fold(u128::from_le_bytes(*last), any) & HIGH == 0
+}
+
+/// Reads into an envelope in which nothing is noted: it is too large to be handed from call to call.
+fn read(frame: &[u8], limits: &ScanLimits, envelope: &mut Envelope) -> Result<(), Refusal> {
     if u32::try_from(frame.len()).is_err() {
         // Spans have 32 bits.
         let (reason, offset) = (RefusalReason::Oversized, u32::MAX as usize);
         return Err(Refusal { reason, offset, partial: Partial::default() });
     }
     let mut reading = Reading {
-        scanner: Scanner::new(frame),
-        envelope: NOTHING,
+        text: frame,
+        envelope,
         limits: *limits,
         fault: None,
         id_is_null: false,
@@ -109,119 +123,119 @@ pub fn scan_utf8(frame: &[u8], limits: &ScanLimits) -> Result<Envelope, Refusal>
         token_in_meta: Span::default(),
     };
     match reading.message() {
-        Ok(()) => Ok(reading.envelope),
-        Err(fault) => Err(reading.refusal(fault)),
+        Ok(()) => Ok(()),
+        Err(fault) => Err(refusal(frame, reading.envelope.id, reading.seen, fault)),
     }
 }
 
-impl Reading<'_> {
-    #[cold]
-    fn refusal(&self, fault: Fault) -> Refusal {
-        let partial = Partial {
-            id: self.envelope.id,
-            has_method: self.seen & METHOD != 0 && (self.seen & ID == 0 || !self.envelope.id.is_empty()),
-            has_outcome: self.seen & (RESULT | ERROR) != 0,
-            starts_as_message: starts_as_message(self.scanner.text),
-        };
-        Refusal { reason: fault.reason, offset: fault.offset as usize, partial }
-    }
+#[cold]
+fn refusal(frame: &[u8], id: Span, seen: u8, fault: Fault) -> Refusal {
+    let partial = Partial {
+        id,
+        has_method: seen & METHOD != 0 && (seen & ID == 0 || !id.is_empty()),
+        has_outcome: seen & (RESULT | ERROR) != 0,
+        starts_as_message: starts_as_message(frame),
+    };
+    Refusal { reason: fault.reason, offset: fault.offset as usize, partial }
+}
 
+impl Reading<'_> {
     /// Notes a fault of shape; the first one is told.
-    #[cold]
+    #[inline(always)]
     fn blame(&mut self, reason: RefusalReason, at: usize) {
         self.fault.get_or_insert(Fault::at(reason, at));
     }
 
+    #[inline(always)]
     fn message(&mut self) -> Step<()> {
-        self.scanner.space();
-        let start = self.scanner.at;
-        let first = self.scanner.peek();
+        let mut scanner = Scanner::new(self.text);
+        scanner.space();
+        let start = scanner.at;
+        let first = scanner.peek();
         if first != Some(b'{') {
-            self.scanner.value(self.limits.max_depth)?;
-            self.scanner.end()?;
+            scanner.value(self.limits.max_depth)?;
+            scanner.end()?;
             let batch = first == Some(b'[');
             return Err(Fault::at(
                 if batch { RefusalReason::Batch } else { RefusalReason::NotAMessage },
                 start,
             ));
         }
-        let depth = inside(&self.scanner, self.limits.max_depth)?;
-        let mut scanner = Scanner { text: self.scanner.text, at: start };
-        let members = scanner.object(|scanner, key| {
-            self.scanner.at = scanner.at;
-            let taken = self.member(key, depth);
-            scanner.at = self.scanner.at;
-            taken
-        });
-        self.scanner.at = scanner.at;
-        members?;
-        self.scanner.end()?;
+        let depth = inside(&scanner, self.limits.max_depth)?;
+        let mut more = scanner.enter();
+        while more {
+            let key = scanner.key()?;
+            self.member(&mut scanner, key, depth)?;
+            more = scanner.has_more()?;
+        }
+        scanner.end()?;
         match self.fault {
             Some(fault) => Err(fault),
             None => self.judge(start),
         }
     }
 
-    #[inline]
-    fn member(&mut self, key: Text, depth: usize) -> Step<()> {
-        let text = self.scanner.text;
-        let bit = match key_bytes(text, key, &mut String::new()) {
-            b"jsonrpc" => JSONRPC,
-            b"id" => ID,
-            b"method" => METHOD,
-            b"params" => PARAMS,
-            b"result" => RESULT,
-            b"error" => ERROR,
-            _ => 0,
-        };
-        if self.seen & bit != 0 {
-            // The second of two is not read: which one is meant is what nobody can know.
-            self.blame(RefusalReason::DuplicateKey, key.span.start as usize);
-            self.scanner.value(depth)?;
-            return Ok(());
-        }
-        self.seen |= bit;
-        let (offset, first) = (self.scanner.at, self.scanner.peek());
-        match bit {
-            JSONRPC => {
-                let version = self.scanner.value(depth)?.of(text);
-                if version != b"\"2.0\"" && unescape(version).as_deref() != Some("2.0") {
-                    self.blame(RefusalReason::NotVersion2, offset);
+    #[inline(always)]
+    fn member(&mut self, scanner: &mut Scanner<'_>, key: Key, depth: usize) -> Step<()> {
+        match name_of(self.text, key) {
+            keys::JSONRPC if self.is_first(JSONRPC) => self.version(scanner, depth)?,
+            keys::ID if self.is_first(ID) => self.id(scanner, depth)?,
+            keys::METHOD if self.is_first(METHOD) => self.method(scanner, depth)?,
+            keys::PARAMS if self.is_first(PARAMS) => self.params(scanner, depth)?,
+            keys::RESULT if self.is_first(RESULT) => self.result(scanner, depth)?,
+            keys::ERROR if self.is_first(ERROR) => self.envelope.error = scanner.value(depth)?,
+            name => {
+                // The second of two is not read: which one is meant is what nobody can know.
+                if keys::MEMBERS.contains(&name) {
+                    self.blame(RefusalReason::DuplicateKey, key.text.span.start as usize);
                 }
+                scanner.value(depth)?;
             }
-            ID => self.id(depth)?,
-            METHOD if first == Some(b'"') => {
-                let method = self.scanner.string()?;
-                (self.envelope.method, self.envelope.method_is_escaped) = (method.inside(), method.escaped);
-            }
-            METHOD => {
-                self.scanner.value(depth)?;
-                self.blame(RefusalReason::BadMethod, offset);
-            }
-            PARAMS if first == Some(b'{') => self.envelope.params = self.params(depth)?,
-            PARAMS => {
-                self.envelope.params = self.scanner.value(depth)?;
-                if first != Some(b'[') {
-                    self.blame(RefusalReason::BadParams, offset);
-                }
-            }
-            RESULT if first == Some(b'{') => self.envelope.result = self.result(depth)?,
-            RESULT => self.envelope.result = self.scanner.value(depth)?,
-            ERROR => self.envelope.error = self.scanner.value(depth)?,
-            _ => drop(self.scanner.value(depth)?),
         }
         Ok(())
     }
 
-    fn id(&mut self, depth: usize) -> Step<()> {
-        let (offset, first) = (self.scanner.at, self.scanner.peek());
-        let id = self.scanner.value(depth)?;
+    #[inline(always)]
+    const fn is_first(&mut self, member: u8) -> bool {
+        let is_first = self.seen & member == 0;
+        self.seen |= member;
+        is_first
+    }
+
+    #[inline(always)]
+    fn version(&mut self, scanner: &mut Scanner<'_>, depth: usize) -> Step<()> {
+        const VERSION: &[u8] = b"\"2.0\"";
+        let start = scanner.at;
+        if scanner.text[start..].starts_with(VERSION) {
+            scanner.at += VERSION.len();
+        } else if unescape(scanner.value(depth)?.of(self.text)).as_deref() != Some("2.0") {
+            self.blame(RefusalReason::NotVersion2, start);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn method(&mut self, scanner: &mut Scanner<'_>, depth: usize) -> Step<()> {
+        if scanner.peek() == Some(b'"') {
+            let method = scanner.string()?;
+            (self.envelope.method, self.envelope.method_is_escaped) = (method.inside(), method.escaped);
+        } else {
+            self.blame(RefusalReason::BadMethod, scanner.at);
+            scanner.value(depth)?;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn id(&mut self, scanner: &mut Scanner<'_>, depth: usize) -> Step<()> {
+        let (offset, first) = (scanner.at, scanner.peek());
+        let id = scanner.value(depth)?;
         match first {
             Some(b'"' | b'-' | b'0'..=b'9') if id.len() > self.limits.max_id_bytes => {
                 self.blame(RefusalReason::LongId, offset);
             }
             // The digits that a cut-off frame ends with may go on behind the cut: that would be another id.
-            Some(b'-' | b'0'..=b'9') if self.scanner.peek().is_none() => {}
+            Some(b'-' | b'0'..=b'9') if scanner.peek().is_none() => {}
             Some(b'"' | b'-' | b'0'..=b'9') => self.envelope.id = id,
             Some(b'n') => self.id_is_null = true,
             _ => self.blame(RefusalReason::BadId, offset),
@@ -229,65 +243,83 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// A string or a number; the span of anything else is left empty, since nothing can be meant by it.
-    fn name_or_number(scanner: &mut Scanner<'_>, depth: usize) -> Step<Span> {
-        let plain = matches!(scanner.peek(), Some(b'"' | b'-' | b'0'..=b'9'));
-        let span = scanner.value(depth)?;
-        Ok(if plain { span } else { Span::default() })
+    #[inline(always)]
+    fn params(&mut self, scanner: &mut Scanner<'_>, depth: usize) -> Step<()> {
+        match scanner.peek() {
+            Some(b'{') => {}
+            Some(b'[') => {
+                self.envelope.params = scanner.value(depth)?;
+                return Ok(());
+            }
+            _ => {
+                self.blame(RefusalReason::BadParams, scanner.at);
+                self.envelope.params = scanner.value(depth)?;
+                return Ok(());
+            }
+        }
+        let depth = inside(scanner, depth)?;
+        let start = scanner.at;
+        let (envelope, mut other, mut seen) = (&mut *self.envelope, Span::default(), 0);
+        let mut more = scanner.enter();
+        while more {
+            let key = scanner.key()?;
+            let (place, wanted) = match name_of(self.text, key) {
+                keys::META => (&mut envelope.meta, Wanted::Meta),
+                keys::PROGRESS_TOKEN => (&mut self.token_of_notification, Wanted::Token),
+                keys::REQUEST_ID => (&mut envelope.request_id, Wanted::Id),
+                keys::PROGRESS => (&mut envelope.progress, Wanted::Any),
+                keys::TOTAL => (&mut envelope.total, Wanted::Any),
+                keys::MESSAGE => (&mut envelope.message, Wanted::Any),
+                keys::REASON => (&mut envelope.reason, Wanted::Any),
+                keys::NAME => (&mut envelope.name, Wanted::Any),
+                keys::URI => (&mut envelope.uri, Wanted::Any),
+                keys::TASK => (&mut envelope.task, Wanted::Any),
+                keys::TASK_ID => (&mut envelope.task_id, Wanted::Any),
+                _ => (&mut other, Wanted::Any),
+            };
+            once(&mut seen, wanted, key, &mut self.fault);
+            *place = if wanted == Wanted::Meta && scanner.peek() == Some(b'{') {
+                let subscription = &mut envelope.subscription_id;
+                meta(scanner, depth, &mut self.token_in_meta, subscription, &mut self.fault)?
+            } else {
+                read_as(scanner, wanted, depth)?
+            };
+            more = scanner.has_more()?;
+        }
+        envelope.params = Span::new(start, scanner.at);
+        Ok(())
     }
 
-    fn params(&mut self, depth: usize) -> Step<Span> {
-        let depth = inside(&self.scanner, depth)?;
-        let text = self.scanner.text;
-        let mut seen = 0;
-        let (envelope, fault) = (&mut self.envelope, &mut self.fault);
-        let (token, in_meta) = (&mut self.token_of_notification, &mut self.token_in_meta);
-        self.scanner.object(|scanner, key| {
-            match key_bytes(text, key, &mut String::new()) {
-                b"_meta" => {
-                    once(&mut seen, 1, key, fault);
-                    envelope.meta = meta(scanner, depth, in_meta, &mut envelope.subscription_id, fault)?;
-                }
-                b"progressToken" => {
-                    once(&mut seen, 2, key, fault);
-                    *token = Self::name_or_number(scanner, depth)?;
-                }
-                b"requestId" => {
-                    once(&mut seen, 4, key, fault);
-                    envelope.request_id = Self::name_or_number(scanner, depth)?;
-                }
-                b"progress" => envelope.progress = scanner.value(depth)?,
-                b"total" => envelope.total = scanner.value(depth)?,
-                b"message" => envelope.message = scanner.value(depth)?,
-                b"reason" => envelope.reason = scanner.value(depth)?,
-                b"name" => envelope.name = scanner.value(depth)?,
-                b"uri" => envelope.uri = scanner.value(depth)?,
-                b"task" => envelope.task = scanner.value(depth)?,
-                b"taskId" => envelope.task_id = scanner.value(depth)?,
-                _ => drop(scanner.value(depth)?),
-            }
-            Ok(())
-        })
-    }
-
-    fn result(&mut self, depth: usize) -> Step<Span> {
-        let depth = inside(&self.scanner, depth)?;
-        let text = self.scanner.text;
-        let mut seen = 0;
-        let (envelope, in_meta, fault) = (&mut self.envelope, &mut self.token_in_meta, &mut self.fault);
-        self.scanner.object(|scanner, key| {
-            match key_bytes(text, key, &mut String::new()) {
-                b"_meta" => {
-                    once(&mut seen, 1, key, fault);
-                    envelope.meta = meta(scanner, depth, in_meta, &mut envelope.subscription_id, fault)?;
-                }
-                b"resultType" => envelope.result_type = scanner.value(depth)?,
-                b"task" => envelope.task = scanner.value(depth)?,
-                b"taskId" => envelope.task_id = scanner.value(depth)?,
-                _ => drop(scanner.value(depth)?),
-            }
-            Ok(())
-        })
+    #[inline(always)]
+    fn result(&mut self, scanner: &mut Scanner<'_>, depth: usize) -> Step<()> {
+        if scanner.peek() != Some(b'{') {
+            self.envelope.result = scanner.value(depth)?;
+            return Ok(());
+        }
+        let depth = inside(scanner, depth)?;
+        let start = scanner.at;
+        let (envelope, mut other, mut seen) = (&mut *self.envelope, Span::default(), 0);
+        let mut more = scanner.enter();
+        while more {
+            let key = scanner.key()?;
+            let (place, wanted) = match name_of(self.text, key) {
+                keys::META => (&mut envelope.meta, Wanted::Meta),
+                keys::RESULT_TYPE => (&mut envelope.result_type, Wanted::Any),
+                keys::TASK => (&mut envelope.task, Wanted::Any),
+                keys::TASK_ID => (&mut envelope.task_id, Wanted::Any),
+                _ => (&mut other, Wanted::Any),
+            };
+            once(&mut seen, wanted, key, &mut self.fault);
+            *place = if wanted == Wanted::Meta && scanner.peek() == Some(b'{') {
+                let subscription = &mut envelope.subscription_id;
+                meta(scanner, depth, &mut self.token_in_meta, subscription, &mut self.fault)?
+            } else {
+                read_as(scanner, wanted, depth)?
+            };
+            more = scanner.has_more()?;
+        }
+        envelope.result = Span::new(start, scanner.at);
+        Ok(())
     }
 
     /// What the keys make of the message (RID-02, RID-03, RID-08, RID-09).
@@ -309,7 +341,7 @@ impl Reading<'_> {
             } else {
                 (Kind::Request, self.token_in_meta)
             };
-            let text = self.scanner.text;
+            let text = self.text;
             let valid = !token.is_empty() && crate::id::is_token(token.of(text));
             self.envelope.progress_token = if valid { token } else { Span::default() };
             self.envelope.kind = kind;
@@ -333,23 +365,57 @@ impl Reading<'_> {
 
 /// How deep the members of a container may go, where the container itself may go `depth`.
 #[inline]
-fn inside(scanner: &Scanner<'_>, depth: usize) -> Step<usize> {
+pub(super) fn inside(scanner: &Scanner<'_>, depth: usize) -> Step<usize> {
     match depth.checked_sub(1) {
         Some(depth) => Ok(depth),
         None => scanner.fault(RefusalReason::TooDeep),
     }
 }
 
-/// Takes the key that `bit` stands for, and blames the second of two.
-#[inline]
-fn once(seen: &mut u8, bit: u8, key: Text, fault: &mut Option<Fault>) {
+/// What a member is taken as, where it has a meaning.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// Anything.
+    Any,
+    /// A string or a number.
+    Plain,
+    /// A string or a number, once.
+    Token,
+    /// A string or a number, once.
+    Id,
+    /// An object, once.
+    Meta,
+}
+
+/// Blames the second of two members that may stand once only.
+#[inline(always)]
+fn once(seen: &mut u8, wanted: Wanted, key: Key, fault: &mut Option<Fault>) {
+    let bit = match wanted {
+        Wanted::Any | Wanted::Plain => 0,
+        Wanted::Token => 1,
+        Wanted::Id => 2,
+        Wanted::Meta => 4,
+    };
     if *seen & bit != 0 {
-        fault.get_or_insert(Fault::at(RefusalReason::DuplicateKey, key.span.start as usize));
+        fault.get_or_insert(Fault::at(RefusalReason::DuplicateKey, key.text.span.start as usize));
     }
     *seen |= bit;
 }
 
+/// A member's value; the span of one that nothing can be meant by is left empty.
+#[inline(always)]
+fn read_as(scanner: &mut Scanner<'_>, wanted: Wanted, depth: usize) -> Step<Span> {
+    let is_plain = matches!(scanner.peek(), Some(b'"' | b'-' | b'0'..=b'9'));
+    let span = scanner.value(depth)?;
+    Ok(match wanted {
+        Wanted::Any => span,
+        Wanted::Plain | Wanted::Token | Wanted::Id if is_plain => span,
+        _ => Span::default(),
+    })
+}
+
 /// A `_meta` object: its progress token and its subscription id.
+#[inline(always)]
 fn meta(
     scanner: &mut Scanner<'_>,
     depth: usize,
@@ -357,70 +423,26 @@ fn meta(
     subscription: &mut Span,
     fault: &mut Option<Fault>,
 ) -> Step<Span> {
-    if scanner.peek() != Some(b'{') {
-        scanner.value(depth)?;
-        return Ok(Span::default());
-    }
     let depth = inside(scanner, depth)?;
-    let text = scanner.text;
-    let mut seen = 0;
-    scanner.object(|scanner, key| {
-        match key_bytes(text, key, &mut String::new()) {
-            b"progressToken" => {
-                once(&mut seen, 1, key, fault);
-                *token = Reading::name_or_number(scanner, depth)?;
-            }
-            SUBSCRIPTION => *subscription = Reading::name_or_number(scanner, depth)?,
-            _ => drop(scanner.value(depth)?),
-        }
-        Ok(())
-    })
-}
-
-/// The members of a 2025-03-26 batch, as they stand in the frame (BAT-02). They are neither looked into nor
-/// checked for UTF-8: [`scan`] does both, for each.
-pub fn batch(frame: &[u8], limits: &ScanLimits) -> Result<Vec<Span>, Refusal> {
-    let partial = Partial { starts_as_message: starts_as_message(frame), ..Partial::default() };
-    members(frame, limits).map_err(|fault| Refusal {
-        reason: fault.reason,
-        offset: fault.offset as usize,
-        partial,
-    })
-}
-
-fn members(frame: &[u8], limits: &ScanLimits) -> Step<Vec<Span>> {
-    let mut scanner = Scanner::new(frame);
-    scanner.space();
-    if scanner.peek() != Some(b'[') {
-        return scanner.unexpected(RefusalReason::NotAMessage);
+    let start = scanner.at;
+    let (mut other, mut seen) = (Span::default(), 0);
+    let mut more = scanner.enter();
+    while more {
+        let key = scanner.key()?;
+        let (place, wanted) = match name_of(scanner.text, key) {
+            keys::PROGRESS_TOKEN => (&mut *token, Wanted::Token),
+            keys::SUBSCRIPTION => (&mut *subscription, Wanted::Plain),
+            _ => (&mut other, Wanted::Any),
+        };
+        once(&mut seen, wanted, key, fault);
+        *place = read_as(scanner, wanted, depth)?;
+        more = scanner.has_more()?;
     }
-    let depth = inside(&scanner, limits.max_depth)?;
-    scanner.at += 1;
-    scanner.space();
-    if scanner.peek() == Some(b']') {
-        return scanner.fault(RefusalReason::EmptyBatch);
-    }
-    let mut members = Vec::new();
-    loop {
-        members.push(scanner.value(depth)?);
-        scanner.space();
-        match scanner.peek() {
-            Some(b',') => {
-                scanner.at += 1;
-                scanner.space();
-            }
-            Some(b']') => {
-                scanner.at += 1;
-                scanner.end()?;
-                return Ok(members);
-            }
-            _ => return scanner.unexpected(RefusalReason::NotJson),
-        }
-    }
+    Ok(Span::new(start, scanner.at))
 }
 
 /// Whether the first byte that is not white space opens an object or an array.
-fn starts_as_message(text: &[u8]) -> bool {
+pub(super) fn starts_as_message(text: &[u8]) -> bool {
     let first = text.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
     matches!(first, Some(b'{' | b'['))
 }

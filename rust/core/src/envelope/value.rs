@@ -26,23 +26,21 @@ pub fn find_member(object: &[u8], key: &str) -> Option<Span> {
     if scanner.peek() != Some(b'{') {
         return None;
     }
-    let mut found = None;
-    scanner
-        .object(|scanner, name| {
-            let wanted = found.is_none()
-                && if name.escaped {
-                    unescape(name.span.of(object)).is_some_and(|name| name == key)
-                } else {
-                    name.inside().of(object) == key.as_bytes()
-                };
-            let value = scanner.value(ScanLimits::default().max_depth)?;
-            if wanted {
-                found = Some(value);
-            }
-            Ok(())
-        })
-        .ok()?;
-    found
+    let mut more = scanner.enter();
+    while more {
+        let name = scanner.key().ok()?.text;
+        let wanted = if name.escaped {
+            unescape(name.span.of(object)).is_some_and(|name| name == key)
+        } else {
+            name.inside().of(object) == key.as_bytes()
+        };
+        let value = scanner.value(ScanLimits::default().max_depth).ok()?;
+        if wanted {
+            return Some(value);
+        }
+        more = scanner.has_more().ok()?;
+    }
+    None
 }
 
 /// What is wrong with an `error` member, if anything (RID-10, RID-11).

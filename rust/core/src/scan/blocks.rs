@@ -10,7 +10,8 @@
 // The walk is written once and compiled for each set of instructions: it must be inlined there.
 #![allow(clippy::inline_always)]
 
-use super::{Scanner, plain_run};
+use super::scalars::{behind_exponent, behind_scalar};
+use super::strings::{behind_escape, plain_run};
 
 /// What each byte of a block is, one bit a byte, the first byte lowest.
 #[derive(Default)]
@@ -310,10 +311,8 @@ fn walk(text: &[u8], mut at: usize, limit: usize, classes: impl Fn(&[u8; 64]) ->
 
 /// Reads a scalar from `at` on, its first byte or the first of its exponent; the offset behind it.
 fn odd_scalar(text: &[u8], at: usize, is_first: bool) -> Option<usize> {
-    let mut scanner = Scanner { text, at };
-    if is_first { scanner.scalar() } else { scanner.exponent() }.ok()?;
-    let is_whole = matches!(scanner.peek(), Some(b',' | b']' | b'}' | b' '));
-    is_whole.then_some(scanner.at)
+    let end = if is_first { behind_scalar(text, at) } else { behind_exponent(text, at) }.ok()?;
+    matches!(text.get(end), Some(b',' | b']' | b'}' | b' ')).then_some(end)
 }
 
 /// The bytes behind backslashes that are not escaped themselves; within a run of backslashes, none.
@@ -334,7 +333,7 @@ fn escaped(backslash: u64, carry: &mut Carry) -> u64 {
 fn escapes(text: &[u8], at: usize, mut escaped: u64) -> Option<()> {
     while escaped != 0 {
         let at = at + escaped.trailing_zeros() as usize - 1;
-        Scanner { text, at }.escape().ok()?;
+        behind_escape(text, at).ok()?;
         escaped &= escaped - 1;
     }
     Some(())
@@ -345,13 +344,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::scan::container_by_bytes;
 
     const DEEP: usize = 40;
 
     /// Both ways to sort bytes must find the end where the reader of single bytes does, and only there.
     fn check(text: &[u8]) {
-        let mut scanner = Scanner::new(text);
-        let end = scanner.container_by_bytes(DEEP).ok().map(|()| scanner.at);
+        let end = container_by_bytes(text, 0, DEEP).ok();
         // Tabs and the like between tokens are left to that reader.
         let rare = text[..end.unwrap_or(text.len())].iter().any(u8::is_ascii_control);
         // SAFETY: SSE2 is part of every x86-64 processor and of this target's baseline.
