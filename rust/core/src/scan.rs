@@ -8,11 +8,13 @@
 
 #[cfg(target_arch = "x86_64")]
 mod blocks;
+mod marks;
 mod scalars;
 mod strings;
 
+use marks::Marks;
 use scalars::behind_scalar;
-use strings::{block, long_string, marks};
+use strings::long_string;
 
 use crate::envelope::RefusalReason;
 use crate::span::Span;
@@ -47,6 +49,8 @@ const LARGE: usize = 256;
 pub(crate) struct Scanner<'a> {
     pub text: &'a [u8],
     pub at: usize,
+    /// Where the strings behind it end, most of the time: whoever goes on without them leaves them behind.
+    marks: Marks,
 }
 
 /// A string's span with its quotes, and whether it holds escapes.
@@ -80,11 +84,11 @@ pub(crate) const fn word(key: &[u8]) -> u64 {
 
 /// The word of the first `length` bytes; 0 where they are none, or too many.
 #[inline(always)]
-const fn first_word(bytes: &[u8; 16], length: usize) -> u64 {
+const fn first_word(bytes: &[u8; 8], length: usize) -> u64 {
     if length == 0 || length > 8 {
         return 0;
     }
-    u128::from_le_bytes(*bytes) as u64 & (u64::MAX >> (64 - 8 * length))
+    u64::from_le_bytes(*bytes) & (u64::MAX >> (64 - 8 * length))
 }
 
 /// The fault at a byte that does not fit: the end, where there is none.
@@ -105,7 +109,7 @@ fn behind_space(text: &[u8], mut at: usize) -> usize {
 
 /// The place behind an object or an array with all that is in it, at most `depth` deep; `at` is its bracket.
 #[inline(never)]
-fn behind_container(text: &[u8], at: usize, depth: usize) -> Checked<usize> {
+fn behind_container(text: &[u8], at: usize, marks: &mut Marks, depth: usize) -> Checked<usize> {
     let limit = depth.min(DEEPEST);
     #[cfg(target_arch = "x86_64")]
     if text.len() - at >= LARGE
@@ -113,67 +117,15 @@ fn behind_container(text: &[u8], at: usize, depth: usize) -> Checked<usize> {
     {
         return Ok(end);
     }
-    container_by_bytes(text, at, limit)
-}
-
-fn container_by_bytes(text: &[u8], at: usize, limit: usize) -> Checked<usize> {
-    let mut scanner = Scanner { text, at };
-    // One bit a level, the innermost lowest: 1 for an object.
-    let mut kinds: u128 = 0;
-    let mut level = 0;
-    'value: loop {
-        match scanner.peek() {
-            Some(b'"') => drop(scanner.string()?),
-            Some(bracket @ (b'{' | b'[')) => {
-                if level == limit {
-                    return scanner.fault(RefusalReason::TooDeep);
-                }
-                let object = bracket == b'{';
-                kinds = kinds << 1 | u128::from(object);
-                level += 1;
-                scanner.at += 1;
-                scanner.space();
-                if scanner.peek() == Some(if object { b'}' } else { b']' }) {
-                    scanner.at += 1;
-                    kinds >>= 1;
-                    level -= 1;
-                } else {
-                    if object {
-                        scanner.key()?;
-                    }
-                    continue 'value;
-                }
-            }
-            _ => scanner.at = behind_scalar(text, scanner.at)?,
-        }
-        loop {
-            if level == 0 {
-                return Ok(scanner.at);
-            }
-            scanner.space();
-            let object = kinds & 1 == 1;
-            match scanner.peek() {
-                Some(b',') => {
-                    scanner.at += 1;
-                    scanner.space();
-                    if object {
-                        scanner.key()?;
-                    }
-                    continue 'value;
-                }
-                Some(b'}') if object => scanner.at += 1,
-                Some(b']') if !object => scanner.at += 1,
-                _ => return scanner.unexpected(RefusalReason::NotJson),
-            }
-            kinds >>= 1;
-            level -= 1;
-        }
-    }
+    let mut scanner = Scanner { text, at, marks: *marks };
+    let end = scanner.container_by_bytes(limit);
+    *marks = scanner.marks;
+    end
 }
 
 impl<'a> Scanner<'a> {
-    pub const fn new(text: &'a [u8]) -> Self {
-        Self { text, at: 0 }
+    pub fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0, marks: Marks::from(text, 0) }
     }
 
     #[inline(always)]
@@ -200,19 +152,20 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// How long the string is, if it is short and plain, as most are: one block finds its end.
+    /// The closing quote of a string without escapes; the scanner stands on its opening quote.
     #[inline(always)]
-    fn short_string(&self) -> Option<(&'a [u8; 16], usize)> {
-        let block = block(self.text, self.at + 1)?;
-        let length = marks(block).trailing_zeros() as usize;
-        (block.get(length) == Some(&b'"')).then_some((block, length))
+    fn plain_end(&mut self) -> Option<usize> {
+        if self.marks.next(self.text) != Some(self.at) {
+            self.marks = Marks::from(self.text, self.at + 1);
+        }
+        self.marks.next(self.text).filter(|end| self.text.get(*end) == Some(&b'"'))
     }
 
     /// A string; the scanner stands on its opening quote.
     #[inline(always)]
     pub fn string(&mut self) -> Checked<Text> {
-        let text = match self.short_string() {
-            Some((_, length)) => Text { span: Span::new(self.at, self.at + length + 2), escaped: false },
+        let text = match self.plain_end() {
+            Some(end) => Text { span: Span::new(self.at, end + 1), escaped: false },
             None => long_string(self.text, self.at)?,
         };
         self.at = text.span.end as usize;
@@ -225,22 +178,25 @@ impl<'a> Scanner<'a> {
         if self.peek() != Some(b'"') {
             return self.unexpected(RefusalReason::NotJson);
         }
-        let (text, word);
-        if let Some((block, length)) = self.short_string() {
-            text = Text { span: Span::new(self.at, self.at + length + 2), escaped: false };
-            word = first_word(block, length);
-            self.at += length + 2;
-            // Compact JSON: a colon and the value.
-            if let Some(&[b':', next]) = block.get(length + 1..length + 3)
-                && next > b' '
-            {
-                self.at += 1;
-                return Ok(Key { text, word });
+        let (text, mut word) = (self.text, 0);
+        let key = if let Some(end) = self.plain_end() {
+            let key = Text { span: Span::new(self.at, end + 1), escaped: false };
+            if let Some(first) = text.get(self.at + 1..).and_then(<[u8]>::first_chunk) {
+                word = first_word(first, end - self.at - 1);
             }
+            self.at = end + 1;
+            key
         } else {
-            text = long_string(self.text, self.at)?;
-            word = 0;
-            self.at = text.span.end as usize;
+            let key = long_string(text, self.at)?;
+            self.at = key.span.end as usize;
+            key
+        };
+        // Compact JSON: a colon and the value.
+        if let Some(&[b':', next]) = text.get(self.at..).and_then(<[u8]>::first_chunk)
+            && next > b' '
+        {
+            self.at += 1;
+            return Ok(Key { text: key, word });
         }
         self.space();
         if self.peek() != Some(b':') {
@@ -248,7 +204,62 @@ impl<'a> Scanner<'a> {
         }
         self.at += 1;
         self.space();
-        Ok(Key { text, word })
+        Ok(Key { text: key, word })
+    }
+
+    #[inline]
+    fn container_by_bytes(&mut self, limit: usize) -> Checked<usize> {
+        // One bit a level, the innermost lowest: 1 for an object.
+        let mut kinds: u128 = 0;
+        let mut level = 0;
+        'value: loop {
+            match self.peek() {
+                Some(b'"') => drop(self.string()?),
+                Some(bracket @ (b'{' | b'[')) => {
+                    if level == limit {
+                        return self.fault(RefusalReason::TooDeep);
+                    }
+                    let object = bracket == b'{';
+                    kinds = kinds << 1 | u128::from(object);
+                    level += 1;
+                    self.at += 1;
+                    self.space();
+                    if self.peek() == Some(if object { b'}' } else { b']' }) {
+                        self.at += 1;
+                        kinds >>= 1;
+                        level -= 1;
+                    } else {
+                        if object {
+                            self.key()?;
+                        }
+                        continue 'value;
+                    }
+                }
+                _ => self.at = behind_scalar(self.text, self.at)?,
+            }
+            loop {
+                if level == 0 {
+                    return Ok(self.at);
+                }
+                self.space();
+                let object = kinds & 1 == 1;
+                match self.peek() {
+                    Some(b',') => {
+                        self.at += 1;
+                        self.space();
+                        if object {
+                            self.key()?;
+                        }
+                        continue 'value;
+                    }
+                    Some(b'}') if object => self.at += 1,
+                    Some(b']') if !object => self.at += 1,
+                    _ => return self.unexpected(RefusalReason::NotJson),
+                }
+                kinds >>= 1;
+                level -= 1;
+            }
+        }
     }
 
     /// Steps into an object, up to its first key; false where it has none, and then behind it.
@@ -285,7 +296,11 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         match self.peek() {
             Some(b'"') => return self.string().map(|text| text.span),
-            Some(b'{' | b'[') => self.at = behind_container(self.text, start, depth)?,
+            Some(b'{' | b'[') => {
+                let mut marks = self.marks;
+                self.at = behind_container(self.text, start, &mut marks, depth)?;
+                self.marks = marks;
+            }
             _ => self.at = behind_scalar(self.text, start)?,
         }
         Ok(Span::new(start, self.at))

@@ -204,11 +204,9 @@ impl Reading<'_> {
 
     #[inline(always)]
     fn version(&mut self, scanner: &mut Scanner<'_>, depth: usize) -> Step<()> {
-        const VERSION: &[u8] = b"\"2.0\"";
         let start = scanner.at;
-        if scanner.text[start..].starts_with(VERSION) {
-            scanner.at += VERSION.len();
-        } else if unescape(scanner.value(depth)?.of(self.text)).as_deref() != Some("2.0") {
+        let version = scanner.value(depth)?.of(self.text);
+        if version != b"\"2.0\"" && unescape(version).as_deref() != Some("2.0") {
             self.blame(RefusalReason::NotVersion2, start);
         }
         Ok(())

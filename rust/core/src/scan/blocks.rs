@@ -10,8 +10,9 @@
 // The walk is written once and compiled for each set of instructions: it must be inlined there.
 #![allow(clippy::inline_always)]
 
+use super::marks::plain_run;
 use super::scalars::{behind_exponent, behind_scalar};
-use super::strings::{behind_escape, plain_run};
+use super::strings::behind_escape;
 
 /// What each byte of a block is, one bit a byte, the first byte lowest.
 #[derive(Default)]
@@ -344,13 +345,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::scan::container_by_bytes;
+    use crate::scan::Scanner;
 
     const DEEP: usize = 40;
 
     /// Both ways to sort bytes must find the end where the reader of single bytes does, and only there.
     fn check(text: &[u8]) {
-        let end = container_by_bytes(text, 0, DEEP).ok();
+        let end = Scanner::new(text).container_by_bytes(DEEP).ok();
         // Tabs and the like between tokens are left to that reader.
         let rare = text[..end.unwrap_or(text.len())].iter().any(u8::is_ascii_control);
         // SAFETY: SSE2 is part of every x86-64 processor and of this target's baseline.
