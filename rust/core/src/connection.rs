@@ -16,6 +16,7 @@ use hashbrown::{HashMap, HashSet};
 
 use crate::counters::Counters;
 use crate::encode;
+use crate::entries::Entries;
 use crate::envelope::{self, ScanLimits};
 use crate::event::{Batch, Host};
 use crate::flight::{Outcome, State};
@@ -190,9 +191,9 @@ pub struct Connection<H: Host> {
     pub(crate) peer: Arc<Peer>,
     ledger: Arc<Ledger>,
     pub(crate) table: Arc<Table>,
-    pub(crate) outbound: Vec<Option<Outbound<H::Call>>>,
+    pub(crate) outbound: Entries<Outbound<H::Call>>,
     pub(crate) arrivals: Table,
-    pub(crate) inbound: Vec<Option<Inbound<H::Request>>>,
+    pub(crate) inbound: Entries<Inbound<H::Request>>,
     /// Slots in `inbound` by the ids that the peer chose.
     pub(crate) ids: Ids,
     /// Numbers of our requests by ids and tokens of the caller's own, and by the ids of their tasks.
@@ -202,9 +203,10 @@ pub struct Connection<H: Host> {
     /// The tasks that `tasks/cancel` of ours are about, by the numbers of these.
     pub(crate) task_cancels: HashMap<u64, Box<[u8]>, RandomState>,
     methods: Methods,
+    /// When calls are looked at next, by their places in `outbound`.
     wheel: Wheel,
     due: Vec<usize>,
-    /// When progress that came too fast may be passed on, by slots in `inbound`.
+    /// When progress that came too fast may be passed on, by their places in `inbound`.
     pub(crate) paces: Wheel,
     pub(crate) output: Output,
     pub(crate) congested: bool,
@@ -222,13 +224,6 @@ const SHORT: usize = 1024;
 /// Bytes beyond `max_output_bytes` that short answers may take.
 const SLACK: usize = 64 << 10;
 
-pub(crate) fn put<T>(slots: &mut Vec<Option<T>>, slot: usize, entry: T) -> Option<T> {
-    if slots.len() <= slot {
-        slots.resize_with((slot + 1).next_power_of_two(), || None);
-    }
-    slots[slot].replace(entry)
-}
-
 impl<H: Host> Connection<H> {
     /// A connection to `peer`, whose finished records go to `ledger`.
     pub fn new(peer: Peer, limits: Limits, rules: Rules, ledger: Arc<Ledger>) -> Self {
@@ -244,9 +239,9 @@ impl<H: Host> Connection<H> {
             peer: Arc::new(peer),
             ledger,
             table: Arc::new(Table::new()),
-            outbound: Vec::new(),
+            outbound: Entries::default(),
             arrivals: Table::new(),
-            inbound: Vec::new(),
+            inbound: Entries::default(),
             ids: Ids::new(),
             named: HashMap::default(),
             tokens: HashMap::default(),
@@ -295,7 +290,7 @@ impl<H: Host> Connection<H> {
     pub fn entries(&self) -> [(&'static str, usize); 5] {
         [
             ("outbound", self.table.live()),
-            ("inbound", self.inbound.iter().flatten().count()),
+            ("inbound", self.inbound.len()),
             ("ids", self.ids.len()),
             (
                 "tokens",
@@ -319,8 +314,8 @@ impl<H: Host> Connection<H> {
     pub fn bytes(&self) -> usize {
         self.table.capacity() * 8
             + self.arrivals.capacity() * 8
-            + self.outbound.capacity() * size_of::<Option<Outbound<H::Call>>>()
-            + self.inbound.capacity() * size_of::<Option<Inbound<H::Request>>>()
+            + self.outbound.bytes()
+            + self.inbound.bytes()
             + self.ids.bytes()
             + self.wheel.bytes()
             + self.paces.bytes()
@@ -330,7 +325,7 @@ impl<H: Host> Connection<H> {
             + named(&self.tokens)
             + named(&self.tasks)
             + self.methods.bytes()
-            + self.inbound.iter().flatten().map(Inbound::pending_bytes).sum::<usize>()
+            + self.inbound.iter().map(Inbound::pending_bytes).sum::<usize>()
     }
 
     pub(crate) fn method(&mut self, name: &str) -> Arc<str> {

@@ -103,9 +103,7 @@ impl<H: Host> Connection<H> {
         }
         let goes_on = answered.as_task
             && self.arrivals.find(number).is_some_and(|(slot, _)| {
-                self.inbound[slot]
-                    .as_ref()
-                    .is_some_and(|entry| entry.augmented && entry.record.wants_progress)
+                self.inbound.get(slot).is_some_and(|entry| entry.augmented && entry.record.wants_progress)
             });
         let event = match (is_error, goes_on) {
             (true, _) => Happening::Failed,
@@ -117,7 +115,7 @@ impl<H: Host> Connection<H> {
         let Ok(moved) = self.arrivals.claim(number, event) else { return Answered::default() };
         let silent = moved.to == State::Declined;
         self.flush_pending(moved.slot);
-        let Some(entry) = self.inbound[moved.slot].as_ref() else { return Answered::default() };
+        let Some(entry) = self.inbound.get(moved.slot) else { return Answered::default() };
         let record = Arc::clone(&entry.record);
         if !silent {
             let id = record.wire_id();
@@ -146,7 +144,7 @@ impl<H: Host> Connection<H> {
         now: Time,
     ) -> bool {
         let Some((slot, State::Running | State::Task)) = self.arrivals.find(number) else { return false };
-        let Some(entry) = self.inbound[slot].as_mut() else { return false };
+        let Some(entry) = self.inbound.get_mut(slot) else { return false };
         if !entry.record.wants_progress || self.rules.may_progress().is_err() {
             return false;
         }
@@ -161,8 +159,10 @@ impl<H: Host> Connection<H> {
             splice(&mut pending, frame, [(token, entry.record.wire_token())]);
             if entry.pending.replace(Pending::Frame(pending.into_boxed_slice())).is_some() {
                 self.counters.progress_coalesced += 1;
-            } else if let Some(next) = too_soon {
-                self.paces.set(slot, next, now);
+            } else if let Some(next) = too_soon
+                && let Some(place) = self.inbound.place(slot)
+            {
+                self.paces.set(place, next, now);
             } else {
                 self.wait_with_progress(number);
             }
@@ -191,7 +191,7 @@ impl<H: Host> Connection<H> {
         };
         // Nothing after the end of its listen (race 13).
         let Some((slot, State::Running)) = self.arrivals.find(number) else { return Err(SendError::Closed) };
-        let Some(entry) = self.inbound[slot].as_mut() else { return Err(SendError::Closed) };
+        let Some(entry) = self.inbound.get_mut(slot) else { return Err(SendError::Closed) };
         let edit = (span, entry.record.wire_id());
         self.output.about(&mut entry.about, Kind::Notification, |out| splice(out, frame, [edit]));
         Ok(())
@@ -206,7 +206,7 @@ impl<H: Host> Connection<H> {
         batch: &mut Batch<H>,
     ) -> bool {
         let Ok(moved) = self.arrivals.claim(number, Happening::Cancel) else { return false };
-        let Some(entry) = self.inbound[moved.slot].as_ref() else { return false };
+        let Some(entry) = self.inbound.get(moved.slot) else { return false };
         let record = Arc::clone(&entry.record);
         record.note_cancel(CancelledBy::Peer, reason, now);
         let reason = reason.map(|reason| clip(reason, self.limits.max_text_bytes));
@@ -220,14 +220,14 @@ impl<H: Host> Connection<H> {
 
     /// Ends a listen of the peer's as a server does that closes (SUB-11).
     pub fn close_listen_of_peer(&mut self, now: Time, number: u64) -> Answered {
-        let entry = self.arrivals.find(number).and_then(|(slot, _)| self.inbound[slot].as_ref());
+        let entry = self.arrivals.find(number).and_then(|(slot, _)| self.inbound.get(slot));
         let Some(record) = entry.map(|entry| Arc::clone(&entry.record)) else { return Answered::default() };
         self.close_listen(now, &record)
     }
 
     /// Cancels every request that was passed on to this peer and has not ended.
     pub fn cancel_legs(&mut self, now: Time, by: CancelledBy, reason: Option<&str>, batch: &mut Batch<H>) {
-        let legs = self.outbound.iter().flatten().filter(|entry| entry.record.is_leg());
+        let legs = self.outbound.iter().filter(|entry| entry.record.is_leg());
         let legs: Vec<u64> = legs.map(|entry| entry.record.number).collect();
         for number in legs {
             if self.table.find(number).is_some_and(|(_, state)| state.is_live()) {

@@ -7,6 +7,7 @@
 pub mod connection;
 pub mod counters;
 pub mod encode;
+mod entries;
 pub mod envelope;
 pub mod event;
 pub mod flight;

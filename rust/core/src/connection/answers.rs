@@ -16,7 +16,7 @@ impl<H: Host> Connection<H> {
     /// Hangs the host's handle on a request of the peer's, so that its cancel can find it; false where it is over.
     pub fn attach(&mut self, number: u64, owner: H::Request) -> bool {
         let Some((slot, state)) = self.arrivals.find(number) else { return false };
-        let Some(entry) = self.inbound[slot].as_mut() else { return false };
+        let Some(entry) = self.inbound.get_mut(slot) else { return false };
         entry.owner = Some(owner);
         state.is_live()
     }
@@ -24,12 +24,12 @@ impl<H: Host> Connection<H> {
     /// The evidence of a request of the peer's that was not answered yet.
     pub fn asked(&self, number: u64) -> Option<&Arc<Record>> {
         let (slot, state) = self.arrivals.find(number)?;
-        self.inbound[slot].as_ref().filter(|_| state.is_live()).map(|entry| &entry.record)
+        self.inbound.get(slot).filter(|_| state.is_live()).map(|entry| &entry.record)
     }
 
     /// The peer's requests that were not answered yet, each with the handle that was attached.
     pub fn requests(&self) -> impl Iterator<Item = (&Arc<Record>, Option<&H::Request>)> {
-        let entries = self.inbound.iter().flatten();
+        let entries = self.inbound.iter();
         entries
             .filter(|entry| entry.record.outcome().is_none())
             .map(|entry| (&entry.record, entry.owner.as_ref()))
@@ -37,12 +37,12 @@ impl<H: Host> Connection<H> {
 
     /// The host's handles of the peer's requests in flight.
     pub fn handled(&self) -> Vec<H::Request> {
-        self.inbound.iter().flatten().filter_map(|entry| entry.owner.clone()).collect()
+        self.inbound.iter().filter_map(|entry| entry.owner.clone()).collect()
     }
 
     /// The handler opts out of being stopped: a cancel reaches it as a flag only (CAN-16).
     pub fn decline(&mut self, number: u64) {
-        if let Some(entry) = self.arrivals.find(number).and_then(|(slot, _)| self.inbound[slot].as_mut()) {
+        if let Some(entry) = self.arrivals.find(number).and_then(|(slot, _)| self.inbound.get_mut(slot)) {
             entry.declines = true;
         }
     }
@@ -70,12 +70,12 @@ impl<H: Host> Connection<H> {
             return self.overflow(now, number);
         }
         let Ok(moved) = self.arrivals.claim(number, event) else { return Answered::default() };
-        let Some(entry) = self.inbound[moved.slot].as_ref() else { return Answered::default() };
+        let Some(entry) = self.inbound.get(moved.slot) else { return Answered::default() };
         let record = Arc::clone(&entry.record);
         let silent = moved.to == State::Declined;
         if !silent {
             self.flush_pending(moved.slot);
-            let about = self.inbound[moved.slot].as_ref().map(|entry| entry.about).unwrap_or_default();
+            let about = self.inbound.get(moved.slot).map(|entry| entry.about).unwrap_or_default();
             let out = self.output.result_of(about);
             match answer {
                 Answer::Result(bytes) if !says_type => {
@@ -119,7 +119,7 @@ impl<H: Host> Connection<H> {
             _ => return refused("a result is an object, which says its resultType"),
         }
         let Some(said) = envelope::find_member(bytes, "resultType") else { return (answer, false) };
-        let entry = self.arrivals.find(number).and_then(|(slot, _)| self.inbound[slot].as_ref());
+        let entry = self.arrivals.find(number).and_then(|(slot, _)| self.inbound.get(slot));
         let method = entry.map_or("", |entry| &*entry.record.method);
         let said = envelope::unescape(said.of(bytes)).unwrap_or_default();
         if self.rules.may_end_with(method, &said) == Some(false) {
@@ -136,7 +136,7 @@ impl<H: Host> Connection<H> {
     /// Writes down the task that a result announces (TSK-59); true where the request's token outlives it.
     fn note_task_made(&self, number: u64, result: &[u8]) -> bool {
         let Some((slot, _)) = self.arrivals.find(number) else { return false };
-        let Some(entry) = self.inbound[slot].as_ref() else { return false };
+        let Some(entry) = self.inbound.get(slot) else { return false };
         if !entry.augmented || !self.rules.has_task_augmentation() {
             return false;
         }
@@ -167,7 +167,7 @@ impl<H: Host> Connection<H> {
     pub fn notify_subscriber(&mut self, number: u64, method: &str, params: &[u8]) -> Result<bool, SendError> {
         self.rules.may_notify_subscriber(method).map_err(SendError::Forbidden)?;
         let Some((slot, State::Running)) = self.arrivals.find(number) else { return Ok(false) };
-        let Some(entry) = self.inbound[slot].as_mut() else { return Ok(false) };
+        let Some(entry) = self.inbound.get_mut(slot) else { return Ok(false) };
         entry.acknowledged |= method == method::ACKNOWLEDGED;
         if !entry.acknowledged {
             return Err(SendError::Forbidden(Forbidden::NotAcknowledged));
@@ -187,7 +187,7 @@ impl<H: Host> Connection<H> {
     /// Fails the one request whose result does not fit into the output (G7).
     pub(crate) fn overflow(&mut self, now: Time, number: u64) -> Answered {
         let Ok(moved) = self.arrivals.claim(number, Happening::Cancel) else { return Answered::default() };
-        let Some(entry) = self.inbound[moved.slot].as_ref() else { return Answered::default() };
+        let Some(entry) = self.inbound.get(moved.slot) else { return Answered::default() };
         let record = Arc::clone(&entry.record);
         record.note_cancel(CancelledBy::Overflow, Some("max_output_bytes"), now);
         if self.output.len() <= self.limits.max_output_bytes + SLACK {
@@ -210,16 +210,18 @@ impl<H: Host> Connection<H> {
     }
 
     pub(crate) fn forget_id(&mut self, slot: usize) {
-        if let Some(entry) = self.inbound[slot].as_ref() {
+        if let Some(entry) = self.inbound.get(slot) {
             self.ids.remove(entry.record.wire_id(), slot);
         }
     }
 
     pub(crate) fn remove_inbound(&mut self, now: Time, slot: usize, number: u64) {
         self.forget_id(slot);
-        self.paces.remove(slot);
+        if let Some(place) = self.inbound.place(slot) {
+            self.paces.remove(place);
+        }
         let _ = self.arrivals.claim(number, Happening::Forget);
-        if let Some(entry) = self.inbound[slot].take()
+        if let Some(entry) = self.inbound.take(slot)
             && &*entry.record.method == method::ELICIT
         {
             self.asking = self.asking.saturating_sub(1);
@@ -243,7 +245,7 @@ impl<H: Host> Connection<H> {
         if !matches!(state, State::Running | State::Task) {
             return Ok(Reported::Over);
         }
-        let Some(entry) = self.inbound[slot].as_mut() else { return Ok(Reported::Over) };
+        let Some(entry) = self.inbound.get_mut(slot) else { return Ok(Reported::Over) };
         if !entry.record.wants_progress {
             return Ok(Reported::NotWanted);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Asked, Connection, INVALID_PARAMS, Outbound, PATIENCE, Send, SendError, put};
+use super::{Asked, Connection, INVALID_PARAMS, Outbound, PATIENCE, Send, SendError};
 use crate::encode;
 use crate::envelope;
 use crate::event::{Batch, End, Event, Host};
@@ -45,7 +45,7 @@ impl<H: Host> Connection<H> {
         let asked = Asked { method, size, owner, idle, max, augmented, wants_progress, is_leg: false };
         let number = self.admit(now, asked, custom_token)?.number;
         let slot = self.table.find(number).map_or(0, |(slot, _)| slot);
-        let Some(entry) = self.outbound[slot].as_mut() else { return Err(SendError::Closed) };
+        let Some(entry) = self.outbound.get_mut(slot) else { return Err(SendError::Closed) };
         let (peer, method) = (Arc::clone(&self.peer), Arc::clone(&entry.record.method));
         let record = Arc::new(Record::named(number, peer, method, id, wants_progress, now));
         entry.record = Arc::clone(&record);
@@ -57,7 +57,7 @@ impl<H: Host> Connection<H> {
     /// Keeps the end of request `number` from the peer, where it is ours: no cancel is sent for it.
     pub fn hush(&mut self, number: u64) {
         if let Some((slot, _)) = self.table.find(number)
-            && let Some(entry) = self.outbound[slot].as_mut()
+            && let Some(entry) = self.outbound.get_mut(slot)
         {
             entry.quiet = true;
         }
@@ -75,7 +75,7 @@ impl<H: Host> Connection<H> {
     /// Gives a request that was written to another owner; None where it is over, or was not written yet.
     pub fn give(&mut self, number: u64, owner: H::Call) -> Option<Arc<Record>> {
         let (slot, state) = self.table.find(number)?;
-        let entry = self.outbound[slot].as_mut().filter(|_| state.is_live())?;
+        let entry = self.outbound.get_mut(slot).filter(|_| state.is_live())?;
         entry.record.written()?;
         entry.owner = Some(owner);
         Some(Arc::clone(&entry.record))
@@ -150,10 +150,10 @@ impl<H: Host> Connection<H> {
             task: None,
             task_cancelled: false,
         };
-        self.arm(minted.slot, &entry, now);
-        if put(&mut self.outbound, minted.slot, entry).is_some_and(|old| old.has_own_words()) {
+        if self.outbound.put(minted.slot, entry).is_some_and(|old| old.has_own_words()) {
             self.forget_tokens_of(None);
         }
+        self.arm(minted.slot, now);
         if let Some(token) = token {
             self.tokens.insert(token.into_boxed_slice(), minted.number);
         }
@@ -205,9 +205,9 @@ impl<H: Host> Connection<H> {
         batch: &mut Batch<H>,
     ) {
         let reason = reason.map(|reason| clip(reason, self.limits.max_text_bytes));
-        self.wheel.remove(moved.slot);
+        self.unarm(moved.slot);
         self.forget_task_cancel(number);
-        let Some(entry) = self.outbound[moved.slot].as_mut() else { return };
+        let Some(entry) = self.outbound.get_mut(moved.slot) else { return };
         let (record, augmented, quiet) = (Arc::clone(&entry.record), entry.augmented, entry.quiet);
         record.note_cancel(by, reason, now);
         let owner = entry.owner.take();
@@ -231,9 +231,9 @@ impl<H: Host> Connection<H> {
         if self.table.claim(number, Happening::Forget).is_err() {
             return;
         }
-        self.wheel.remove(slot);
+        self.unarm(slot);
         self.forget_task_cancel(number);
-        if let Some(entry) = self.outbound[slot].take() {
+        if let Some(entry) = self.outbound.take(slot) {
             if entry.has_own_words() {
                 self.forget_tokens_of(Some(number));
             }
@@ -251,7 +251,7 @@ impl<H: Host> Connection<H> {
 
     /// Whether request `number` bears its number on the wire, and no id of the caller's.
     fn is_its_own_id(&self, number: u64) -> bool {
-        let entry = self.table.find(number).and_then(|(slot, _)| self.outbound[slot].as_ref());
+        let entry = self.table.find(number).and_then(|(slot, _)| self.outbound.get(slot));
         entry.is_none_or(|entry| entry.record.wire_id().is_empty())
     }
 
@@ -277,7 +277,7 @@ impl<H: Host> Connection<H> {
         reason: Option<&str>,
     ) -> bool {
         let Some((slot, _)) = self.table.find(number) else { return false };
-        let Some(entry) = self.outbound[slot].as_mut() else { return false };
+        let Some(entry) = self.outbound.get_mut(slot) else { return false };
         let Some(task) = entry.task.clone().filter(|_| !entry.task_cancelled) else { return false };
         if !self.rules.peer_cancels_tasks() {
             return false;
@@ -336,7 +336,7 @@ impl<H: Host> Connection<H> {
     /// As [`Connection::forget`], and says so: the task is over, or nobody waits for it any longer.
     pub(crate) fn end_task(&mut self, number: u64, batch: &mut Batch<H>) {
         let Some((slot, State::Task)) = self.table.find(number) else { return };
-        if let Some(owner) = self.outbound[slot].as_mut().and_then(|entry| entry.owner.take()) {
+        if let Some(owner) = self.outbound.get_mut(slot).and_then(|entry| entry.owner.take()) {
             batch.events.push(Event::TaskOver { owner: Some(owner) });
         }
         self.release(slot, number);

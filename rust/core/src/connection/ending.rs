@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 
 use super::{Answer, Answered, Connection, Pending};
 use crate::encode;
+use crate::entries::Entries;
 use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::ids::Ids;
@@ -29,7 +30,7 @@ impl<H: Host> Connection<H> {
         }
         for number in taken.requests {
             if let Ok(moved) = self.table.claim(number, Happening::Written)
-                && let Some(entry) = &self.outbound[moved.slot]
+                && let Some(entry) = self.outbound.get(moved.slot)
             {
                 entry.record.note_written(now);
             }
@@ -52,7 +53,7 @@ impl<H: Host> Connection<H> {
 
     /// Writes the progress that waits for the request in `slot`.
     pub(crate) fn flush_pending(&mut self, slot: usize) {
-        let Some(entry) = self.inbound[slot].as_mut() else { return };
+        let Some(entry) = self.inbound.get_mut(slot) else { return };
         let Some(pending) = entry.pending.take() else { return };
         let (with_message, token) = (self.rules.progress_has_message(), entry.record.wire_token());
         self.output.about(&mut entry.about, Kind::Progress, |out| match pending {
@@ -79,8 +80,7 @@ impl<H: Host> Connection<H> {
 
     /// Ends the peer's listens as a server should: by a result, and what K1 puts behind it (SUB-11, CAN-28).
     fn end_listens(&mut self, now: Time, batch: &mut Batch<H>) {
-        let open =
-            self.inbound.iter().flatten().filter(|entry| self.rules.is_open_ended(&entry.record.method));
+        let open = self.inbound.iter().filter(|entry| self.rules.is_open_ended(&entry.record.method));
         let listens: Vec<_> = open.map(|entry| (Arc::clone(&entry.record), entry.owner.clone())).collect();
         for (record, owner) in listens {
             if self.close_listen(now, &record).written {
@@ -111,8 +111,8 @@ impl<H: Host> Connection<H> {
             Outcome::PeerSilent => (Happening::PeerSilent, CancelledBy::Disconnect),
             _ => (Happening::Closed, CancelledBy::Shutdown),
         };
-        for slot in 0..self.outbound.len() {
-            let Some(entry) = self.outbound[slot].as_mut() else { continue };
+        for slot in 0..self.outbound.slots() {
+            let Some(entry) = self.outbound.get_mut(slot) else { continue };
             let record = Arc::clone(&entry.record);
             let owner = entry.owner.take();
             if let Ok(moved) = self.table.claim(record.number, event) {
@@ -133,8 +133,8 @@ impl<H: Host> Connection<H> {
                 self.release(slot, record.number);
             }
         }
-        for slot in 0..self.inbound.len() {
-            let Some(entry) = self.inbound[slot].as_mut() else { continue };
+        for slot in 0..self.inbound.slots() {
+            let Some(entry) = self.inbound.get_mut(slot) else { continue };
             let record = Arc::clone(&entry.record);
             let owner = entry.owner.take();
             if let Ok(moved) = self.arrivals.claim(record.number, event) {
@@ -156,8 +156,8 @@ impl<H: Host> Connection<H> {
         }
         self.output.lanes = Lanes::default();
         // Calls that somebody still holds keep the connection; they keep no tables with it.
-        self.outbound = Vec::new();
-        self.inbound = Vec::new();
+        self.outbound = Entries::default();
+        self.inbound = Entries::default();
         self.ids = Ids::new();
         self.named = HashMap::default();
         self.tokens = HashMap::default();
@@ -170,7 +170,7 @@ impl<H: Host> Connection<H> {
 
     /// Notes an answer that came after the end of its call, and frees the slot (S6).
     pub(crate) fn bury(&mut self, now: Time, slot: usize, number: u64, late: Late) -> Option<Arc<Record>> {
-        let record = Arc::clone(&self.outbound[slot].as_ref()?.record);
+        let record = Arc::clone(&self.outbound.get(slot)?.record);
         debug_assert_eq!(record.direction, Direction::Outbound);
         record.note_late(late, now);
         self.counters.late_responses += 1;

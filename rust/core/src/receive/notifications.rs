@@ -34,14 +34,14 @@ impl<H: Host> Connection<H> {
             if self.tokens.is_empty() { None } else { self.tokens.get(id::key(token).to_bytes().as_slice()) };
         let found = custom.copied().or_else(|| id::minted(token)).and_then(|number| {
             let (slot, state) = self.table.find(number)?;
-            let entry = self.outbound[slot].as_ref()?;
+            let entry = self.outbound.get(slot)?;
             (entry.record.wants_progress && entry.custom_token == custom.is_some()).then_some((slot, state))
         });
         let Some((slot, state)) = found else {
             self.counters.progress_unmatched += 1;
             return;
         };
-        let Some(entry) = self.outbound[slot].as_ref() else { return };
+        let Some(entry) = self.outbound.get(slot) else { return };
         let record = Arc::clone(&entry.record);
         let open = state == State::Sent || state == State::Task && self.rules.token_outlives_task_creation();
         if !open {
@@ -94,7 +94,7 @@ impl<H: Host> Connection<H> {
         if let Some(number) = self.number_of(envelope.subscription_id.of(frame))
             && let Some((slot, State::Sent)) = self.table.find(number)
         {
-            owner = self.outbound[slot].as_ref().and_then(|entry| entry.owner.clone());
+            owner = self.outbound.get(slot).and_then(|entry| entry.owner.clone());
             if *name == *method::ACKNOWLEDGED.as_bytes() {
                 self.disarm(slot);
             } else {

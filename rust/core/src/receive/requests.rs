@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::connection::{Connection, INTERNAL_ERROR, INVALID_REQUEST, Inbound, put};
+use crate::connection::{Connection, INTERNAL_ERROR, INVALID_REQUEST, Inbound};
 use crate::encode;
+use crate::entries::Entries;
 use crate::envelope::{self, Envelope};
 use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
@@ -13,8 +14,8 @@ use crate::rules::method;
 use crate::span::Span;
 
 /// The id of the request in `slot`; empty where there is none.
-fn wire_id<R>(inbound: &[Option<Inbound<R>>], slot: usize) -> &[u8] {
-    inbound[slot].as_ref().map_or(b"", |entry| entry.record.wire_id())
+fn wire_id<R>(inbound: &Entries<Inbound<R>>, slot: usize) -> &[u8] {
+    inbound.get(slot).map_or(b"", |entry| entry.record.wire_id())
 }
 
 impl<H: Host> Connection<H> {
@@ -69,7 +70,7 @@ impl<H: Host> Connection<H> {
         }
         let augmented = !envelope.task.is_empty() && self.rules.takes_task(&record.method);
         let entry = Inbound::new(Arc::clone(&record), augmented);
-        put(&mut self.inbound, minted.slot, entry);
+        self.inbound.put(minted.slot, entry);
         let inbound = &self.inbound;
         self.ids.add(hash, minted.slot, |slot| wire_id(inbound, slot));
         self.counters.requests_in += 1;
@@ -109,7 +110,7 @@ impl<H: Host> Connection<H> {
         // Two requests under one id: nobody knows which one is meant, and the wrong one must not end.
         let (Some(slot), None) = (named.next(), named.next()) else { return false };
         drop(named);
-        let Some(entry) = self.inbound[slot].as_ref() else { return false };
+        let Some(entry) = self.inbound.get(slot) else { return false };
         let record = Arc::clone(&entry.record);
         if !self.rules.peer_may_cancel(&record.method, entry.augmented) {
             return false;
@@ -135,7 +136,7 @@ impl<H: Host> Connection<H> {
     fn end_listen(&mut self, now: Time, id: &[u8], reason: Option<&str>, batch: &mut Batch<H>) -> bool {
         let Some(number) = self.number_of(id) else { return false };
         let Some((slot, state)) = self.table.find(number) else { return false };
-        let Some(entry) = self.outbound[slot].as_ref() else { return false };
+        let Some(entry) = self.outbound.get(slot) else { return false };
         if !state.is_live() || !self.rules.peer_may_end(&entry.record.method) {
             return false;
         }

@@ -67,7 +67,7 @@ impl<H: Host> Connection<H> {
         answer: Option<AnswerFrame>,
         batch: &mut Batch<H>,
     ) {
-        let Some(entry) = self.outbound[slot].as_mut() else { return };
+        let Some(entry) = self.outbound.get_mut(slot) else { return };
         let record = Arc::clone(&entry.record);
         let goes_on = matches!(self.table.find(number), Some((_, State::Task)));
         let owner = if goes_on { entry.owner.clone() } else { entry.owner.take() };
@@ -95,8 +95,8 @@ impl<H: Host> Connection<H> {
         // What a task was made of stays, to be cancelled by the task's id; so does its token, if the rules say so.
         let wanted = task.is_some() && {
             let entry = self.number_of(envelope.id.of(frame)).and_then(|number| self.table.find(number));
-            let augmented = entry
-                .is_some_and(|(slot, _)| self.outbound[slot].as_ref().is_some_and(|entry| entry.augmented));
+            let augmented =
+                entry.is_some_and(|(slot, _)| self.outbound.get(slot).is_some_and(|entry| entry.augmented));
             augmented || self.rules.has_result_type()
         };
         let fits = task.is_some_and(|task| task.len() <= self.limits.max_id_bytes)
@@ -120,7 +120,7 @@ impl<H: Host> Connection<H> {
             return;
         };
         if let Some(task) = task
-            && let Some(entry) = self.outbound[slot].as_ref()
+            && let Some(entry) = self.outbound.get(slot)
         {
             self.note_task(&entry.record, task.of(frame));
         }
@@ -177,7 +177,7 @@ impl<H: Host> Connection<H> {
 
     /// RID-17, RID-18, MRT-02, TSX-04: which results this request can have.
     fn knows_result_type(&self, slot: usize, frame: &[u8], envelope: &Envelope) -> bool {
-        let method = self.outbound[slot].as_ref().map_or("", |entry| &*entry.record.method);
+        let method = self.outbound.get(slot).map_or("", |entry| &*entry.record.method);
         let result_type = envelope.result_type.of(frame);
         result_type.is_empty()
             || envelope::unescape(result_type)
