@@ -604,8 +604,17 @@ class Connection:
         """Take `count` bytes that were read into `input`; from a callback of the loop only."""
     def feed(self, data: bytes) -> None:
         """Take bytes and act on them; from a callback of the loop only."""
-    def attach(self, event_loop: asyncio.AbstractEventLoop, write: Callable[[bytes], object]) -> None:
-        """Settle in a loop: `write(bytes)` is called once per turn with everything there is."""
+    def attach(
+        self,
+        event_loop: asyncio.AbstractEventLoop,
+        write: Callable[[bytes], object],
+        *,
+        takes_views: bool = False,
+    ) -> None:
+        """Settle in a loop: `write(bytes)` is called once per turn with everything there is.
+
+        With `takes_views` what is large is a read-only `memoryview`, which stays as it is for as long as it is held.
+        """
     def detach(self) -> None:
         """Let go of the loop and the transport; nothing is written any more."""
     def flush(self) -> None:

@@ -76,7 +76,7 @@ class Peer(Connection):
     def use(self, transport: Transport) -> None:
         """Write to `transport` from now on."""
         self._transport = transport
-        self.attach(self._loop, transport.write)
+        self.attach(self._loop, transport.write, takes_views=getattr(transport, "takes_views", False))
         if self.router.ping is not None:
             self._heartbeat = Heartbeat(self, self.router.ping)
 

@@ -9,6 +9,8 @@ The rules both sides rely on:
   that arrived, before `close()` returns, and in a later turn of the loop than `abort()`.
 - While `close()` runs, bytes that still arrive are still handed up: a late answer is evidence.
 - `write` after the end is silently dropped. `pause_writing` may be called from inside `write`.
+- A transport whose `takes_views` is true is given large writes as a `memoryview`, which saves a copy. It may
+  keep the view for as long as it likes: what it shows does not change.
 """
 
 from __future__ import annotations

@@ -151,6 +151,7 @@ class ChildTransport:
     """The channel to a child process; made by `StdioTarget.open`."""
 
     kind = "stdio"
+    takes_views = True
 
     def __init__(
         self,
@@ -182,7 +183,7 @@ class ChildTransport:
         """The child's process id, and that of its process group."""
         return self._process.pid
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Write to the child's stdin."""
         self._writer.write(data)
 

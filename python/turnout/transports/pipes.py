@@ -135,7 +135,7 @@ class PipeWriter:
         self.closed: asyncio.Future[None] = loop.create_future()
         """Done when the descriptor is closed."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Write at once what the descriptor takes, and the rest when it has room."""
         if self._finishing or self._fd < 0:
             return
@@ -170,7 +170,7 @@ class PipeWriter:
         if not self.closed.done():
             self.closed.set_result(None)
 
-    def _try(self, data: bytes | bytearray) -> int:
+    def _try(self, data: bytes | bytearray | memoryview) -> int:
         """Write once: the bytes taken, or -1 when the channel broke."""
         try:
             return os.write(self._fd, data)

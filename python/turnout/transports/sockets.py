@@ -154,6 +154,8 @@ class StreamTransport(asyncio.BufferedProtocol):
 
     """
 
+    takes_views = True
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -173,7 +175,7 @@ class StreamTransport(asyncio.BufferedProtocol):
 
     # Called by the peer.
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Write to the socket."""
         if self._socket is not None and self._patience is None:
             self._socket.write(data)

@@ -105,6 +105,7 @@ class OwnStdioTransport:
     """The channel to the client that started us; made by `OwnStdioTarget.open`."""
 
     kind = "stdio"
+    takes_views = True
 
     def __init__(
         self,
@@ -125,7 +126,7 @@ class OwnStdioTransport:
         self._reader.start()
         self._writer.closed.add_done_callback(self._give_back)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Write to the client."""
         self._writer.write(data)
 

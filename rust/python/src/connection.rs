@@ -35,6 +35,7 @@ use crate::request::Request;
 use crate::serving::Serving;
 use crate::shared::{Core, Shared};
 use crate::wakeup::Wake;
+use crate::writing::Writer;
 
 /// One connection: frames in, frames out, and everything in flight between.
 #[pyclass(frozen, subclass, weakref, module = "turnout._native")]
@@ -199,13 +200,20 @@ impl Connection {
 
     // ---- life ----
 
-    /// Settles in a loop: frames are written by `write(bytes)`, once per turn.
-    fn attach(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>, write: Py<PyAny>) -> PyResult<()> {
+    /// Settles in a loop: frames are written by `write(bytes)`, once per turn; with `takes_views` large ones by
+    /// `write(memoryview)`.
+    #[pyo3(signature = (event_loop, write, *, takes_views = false))]
+    fn attach(
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, PyAny>,
+        write: Py<PyAny>,
+        takes_views: bool,
+    ) -> PyResult<()> {
         let shared = &slf.get().shared;
         Connection::remember(slf)?;
         let home = Home::new(slf, event_loop)?;
         *lock(&shared.home) = Some(Arc::new(home));
-        *lock(&shared.write) = Some(write);
+        *lock(&shared.writer) = Some(Writer { write, takes_views });
         // What was sent before there was a loop left this standing.
         shared.wake_up.arrive();
         shared.schedule_flush(slf.py())
@@ -235,8 +243,8 @@ impl Connection {
     /// Lets go of the loop and the transport; nothing is written any more.
     fn detach(&self) {
         let home = lock(&self.shared.home).take();
-        let write = lock(&self.shared.write).take();
-        drop((home, write));
+        let writer = lock(&self.shared.writer).take();
+        drop((home, writer));
         self.shared.follower.leave();
     }
 
@@ -415,8 +423,10 @@ impl Connection {
             visit.call(&home.expire)?;
             visit.call(&home.wake)?;
         }
-        if let Ok(write) = self.shared.write.try_lock() {
-            visit.call(&*write)?;
+        if let Ok(writer) = self.shared.writer.try_lock()
+            && let Some(writer) = &*writer
+        {
+            visit.call(&writer.write)?;
         }
         if let Ok(woken) = self.shared.woken.try_lock()
             && let Some((done, wakeups)) = &*woken

@@ -27,6 +27,7 @@ mod shared;
 mod untracked;
 mod waiter;
 mod wakeup;
+mod writing;
 
 use pyo3::prelude::*;
 

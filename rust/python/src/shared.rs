@@ -14,7 +14,6 @@ use turnout_core::envelope;
 use turnout_core::event::Batch;
 use turnout_core::flight::CancelledBy;
 use turnout_core::limits::Limits;
-use turnout_core::output::recycle;
 use turnout_core::record::{self, Time};
 use turnout_core::relay::{self, Kept, Key, Leg, Line, Owner, Relaying, Routed};
 use turnout_core::sync::lock;
@@ -30,16 +29,9 @@ use crate::methods::Methods;
 use crate::process::Process;
 use crate::request::Request;
 use crate::wakeup::{Asleep, Wake, Wakeup};
+use crate::writing::Writer;
 
 pub type Core = core::Connection<Relaying<Python_>>;
-
-/// What one write took.
-#[derive(Default)]
-pub struct Written {
-    pub any: bool,
-    pub one: bool,
-    pub left: bool,
-}
 
 /// What handles of calls and requests share with their connection.
 pub struct Shared {
@@ -49,7 +41,7 @@ pub struct Shared {
     pub manual: bool,
     pub max_pending_progress: usize,
     pub home: Mutex<Option<Arc<Home>>>,
-    pub write: Mutex<Option<Py<PyAny>>>,
+    pub writer: Mutex<Option<Writer>>,
     pub follower: Follower,
     /// The methods that filters want to see on their way out.
     pub outgoing: Mutex<HashSet<String>>,
@@ -96,7 +88,7 @@ impl Shared {
             manual,
             max_pending_progress: limits.max_pending_progress,
             home: Mutex::new(None),
-            write: Mutex::new(None),
+            writer: Mutex::new(None),
             follower: Follower::default(),
             outgoing: Mutex::new(HashSet::new()),
             idle: AtomicU64::new(60_000_000_000),
@@ -206,46 +198,6 @@ impl Shared {
         drop(request);
     }
 
-    /// Has the loop write what waits, on its next turn; from any thread.
-    pub fn schedule_flush(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.wake_up.claim() {
-            return Ok(());
-        }
-        let Some(home) = self.home() else { return Ok(()) };
-        let scheduled = home.soon(py, &home.flush);
-        if scheduled.is_err() {
-            self.wake_up.arrive();
-        }
-        scheduled?;
-        if self.lone.load(Ordering::Relaxed) && this_thread() == home.thread {
-            self.write_out(py).map(drop)?;
-        }
-        Ok(())
-    }
-
-    /// Hands what waits to the transport: how many bytes, and whether they were one frame.
-    pub fn write_out(&self, py: Python<'_>) -> PyResult<Written> {
-        self.process.check()?;
-        let now = self.now();
-        let Some(write) = lock(&self.write).as_ref().map(|write| write.clone_ref(py)) else {
-            return Ok(Written::default());
-        };
-        let (taken, left) = {
-            let mut core = lock(&self.core);
-            let none = core.is_congested() || core.output_len() == 0;
-            let taken = if none { Vec::new() } else { core.take_output(now) };
-            (taken, !core.is_congested() && core.output_len() > 0)
-        };
-        if taken.is_empty() {
-            return Ok(Written { any: false, one: false, left });
-        }
-        let one = taken.iter().position(|byte| *byte == b'\n') == Some(taken.len() - 1);
-        let bytes = PyBytes::new(py, &taken);
-        recycle(taken);
-        write.bind(py).call1((bytes,))?;
-        Ok(Written { any: true, one, left })
-    }
-
     /// Has the core do something that no frame asked for, and acts on what came of it.
     pub fn act<T>(
         &self,
@@ -318,20 +270,6 @@ impl Shared {
         let state = envelope::find_member(result.as_bytes(py), "requestState");
         let state = state.map(|span| PyBytes::new(py, span.of(result.as_bytes(py))));
         client.call_method1(intern!(py, "_ask"), (request, upstream, &result, state, kept.round)).map(drop)
-    }
-
-    /// Writes what waits to the transport.
-    pub fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        self.wake_up.arrive();
-        let written = self.write_out(py)?;
-        // A turn that began with a lone frame and went on with others was not a lone one after all.
-        let was_lone = self.lone.load(Ordering::Relaxed);
-        self.lone.store(if was_lone { !written.any } else { written.one }, Ordering::Relaxed);
-        if written.left {
-            self.schedule_flush(py)?;
-        }
-        let next = lock(&self.core).next_deadline();
-        self.arm(py, next, self.now())
     }
 
     /// Has every connection written to that a route touched.

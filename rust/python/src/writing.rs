@@ -1,0 +1,130 @@
+//! From the core's output to the transport: when it is written, and how a transport sees the bytes.
+
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::Ordering;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyMemoryView};
+use turnout_core::output::recycle;
+use turnout_core::sync::lock;
+
+use crate::home::this_thread;
+use crate::shared::Shared;
+
+/// Bytes from which on a view costs less than a copy.
+const LARGE: usize = 16 << 10;
+
+/// How a connection reaches its transport.
+pub struct Writer {
+    pub write: Py<PyAny>,
+    /// Whether it takes views of what is large, and not only `bytes`.
+    pub takes_views: bool,
+}
+
+impl Writer {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { write: self.write.clone_ref(py), takes_views: self.takes_views }
+    }
+
+    fn write(&self, py: Python<'_>, bytes: Vec<u8>) -> PyResult<()> {
+        let bytes = if self.takes_views && bytes.len() >= LARGE {
+            let outgoing = Bound::new(py, Outgoing(bytes))?;
+            PyMemoryView::from(&outgoing)?.into_any()
+        } else {
+            let copied = PyBytes::new(py, &bytes);
+            recycle(bytes);
+            copied.into_any()
+        };
+        self.write.bind(py).call1((bytes,)).map(drop)
+    }
+}
+
+/// Bytes on their way out, where the core wrote them; their memory is used again when nobody sees them any more.
+#[pyclass(frozen, module = "turnout._native")]
+struct Outgoing(Vec<u8>);
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        recycle(std::mem::take(&mut self.0));
+    }
+}
+
+#[pymethods]
+impl Outgoing {
+    /// The bytes, read-only.
+    ///
+    /// # Safety
+    /// Called by the interpreter with a valid `view`, as the buffer protocol says.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let bytes = &slf.get().0;
+        let (pointer, length) = (bytes.as_ptr().cast_mut(), bytes.len().cast_signed());
+        // SAFETY: the class is frozen and nothing in it changes the bytes before they are dropped; `slf` outlives
+        // the view, which holds a reference to it. The view is read-only, whatever the pointer's type says.
+        let filled =
+            unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), pointer.cast::<c_void>(), length, 1, flags) };
+        if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+    }
+}
+
+/// What one write took.
+#[derive(Default)]
+pub struct Written {
+    pub any: bool,
+    pub one: bool,
+    pub left: bool,
+}
+
+impl Shared {
+    /// Has the loop write what waits, on its next turn; from any thread.
+    pub fn schedule_flush(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.wake_up.claim() {
+            return Ok(());
+        }
+        let Some(home) = self.home() else { return Ok(()) };
+        let scheduled = home.soon(py, &home.flush);
+        if scheduled.is_err() {
+            self.wake_up.arrive();
+        }
+        scheduled?;
+        if self.lone.load(Ordering::Relaxed) && this_thread() == home.thread {
+            self.write_out(py).map(drop)?;
+        }
+        Ok(())
+    }
+
+    /// Hands what waits to the transport: how many bytes, and whether they were one frame.
+    pub fn write_out(&self, py: Python<'_>) -> PyResult<Written> {
+        self.process.check()?;
+        let now = self.now();
+        let Some(writer) = lock(&self.writer).as_ref().map(|writer| writer.clone_ref(py)) else {
+            return Ok(Written::default());
+        };
+        let (taken, left) = {
+            let mut core = lock(&self.core);
+            let none = core.is_congested() || core.output_len() == 0;
+            let taken = if none { Vec::new() } else { core.take_output(now) };
+            (taken, !core.is_congested() && core.output_len() > 0)
+        };
+        if taken.is_empty() {
+            return Ok(Written { any: false, one: false, left });
+        }
+        let one = taken.iter().position(|byte| *byte == b'\n') == Some(taken.len() - 1);
+        writer.write(py, taken)?;
+        Ok(Written { any: true, one, left })
+    }
+
+    /// Writes what waits to the transport.
+    pub fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        self.wake_up.arrive();
+        let written = self.write_out(py)?;
+        // A turn that began with a lone frame and went on with others was not a lone one after all.
+        let was_lone = self.lone.load(Ordering::Relaxed);
+        self.lone.store(if was_lone { !written.any } else { written.one }, Ordering::Relaxed);
+        if written.left {
+            self.schedule_flush(py)?;
+        }
+        let next = lock(&self.core).next_deadline();
+        self.arm(py, next, self.now())
+    }
+}
