@@ -8,6 +8,7 @@ import json
 import pytest
 
 import turnout
+from limit_sides import sides
 from relay_world import World
 from transport_link import run
 
@@ -229,7 +230,7 @@ def test_a_listen_on_several_servers_of_both_eras(loop_kind):
     run(loop_kind, main())
 
 
-@pytest.mark.parametrize("over", [-1, 0, 1], ids=["below", "at", "above"])
+@sides
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 def test_max_subscriptions_below_at_and_above(loop_kind, era, over):
     async def main():
@@ -295,7 +296,7 @@ def test_a_subscription_that_was_refused_takes_no_place_and_may_be_tried_again(l
     run(loop_kind, main())
 
 
-@pytest.mark.parametrize("over", [-1, 0, 1], ids=["below", "at", "above"])
+@sides
 def test_max_uri_bytes_below_at_and_above(loop_kind, over):
     async def main():
         async with World(limits={"max_uri_bytes": 20}) as world:

@@ -52,7 +52,8 @@ limits! {
     max_outbound: 1 << 20, at most MAX_FLIGHTS;
     /// Most requests of the peer in flight.
     max_inbound: 1 << 17, at most MAX_FLIGHTS;
-    /// Most tasks of the peer's that are remembered, to be cancelled by their ids and for their tokens.
+    /// Most tasks of the peer's that are remembered, to be cancelled by their ids and for their tokens; and most tasks
+    /// of one client of a relay whose server is known.
     max_tasks: 10_000, at most MAX_FLIGHTS;
     /// Most bytes waiting to be written; the one flight that exceeds it fails.
     max_output_bytes: 256 << 20, at most usize::MAX >> 1;
@@ -64,6 +65,14 @@ limits! {
     max_subscriptions: 1024, at most 1 << 20;
     /// Longest URI of a resource that somebody subscribes to through a relay, in bytes.
     max_uri_bytes: 8192, at most 1 << 20;
+    /// Most rounds of one request in which a server behind a relay asks a legacy client for input.
+    max_rounds: 16, at most 1 << 20;
+    /// Most inputs that a server behind a relay may ask a client of the other era for at once.
+    max_inputs: 16, at most 1 << 20;
+    /// Longest request that a relay keeps for another round, in bytes.
+    max_kept_bytes: 256 << 10, at most 1 << 30;
+    /// Most exchanges of one client of a relay that wait for it to come back with the input that their servers asked for.
+    max_parked: 256, at most MAX_FLIGHTS;
     /// Most progress updates waiting for one subscriber; then the newest replaces the newest.
     max_pending_progress: 256, at most 1 << 20;
     /// Most progress updates passed on for one request in a second; beyond it the newest replaces the newest.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use turnout_core::event::Event;
 use turnout_core::limits::Limits;
-use turnout_core::relay::{Kept, Leg, MOST_KEPT, Owner};
+use turnout_core::relay::{Kept, Leg, Owner};
 use turnout_core::rules::Revision;
 use world::World;
 
@@ -32,9 +32,13 @@ fn complete(id: u64) -> String {
 
 /// A client that can be asked, and a server that may ask.
 fn pair() -> (World, usize, usize) {
+    pair_of(Limits::default())
+}
+
+fn pair_of(limits: Limits) -> (World, usize, usize) {
     let mut world = World::new(&["one"]);
     let client = world.client();
-    let server = world.shared_of(Revision::V2026_07_28, Limits::default());
+    let server = world.shared_of(Revision::V2026_07_28, limits);
     world
         .relay
         .ask_client_as(world.ends[client].key, [(VERSION.into(), b"\"2026-07-28\"".as_slice().into())]);
@@ -100,14 +104,35 @@ fn r6_a_round_goes_on_while_the_relay_drains() {
 }
 
 #[test]
-fn r6_a_request_that_is_too_long_to_keep_has_one_round() {
-    let (mut world, client, server) = pair();
-    world.write(client, &call("c", &"x".repeat(MOST_KEPT)));
-    world.settle();
-    world.write(server, &needs_input(1));
-    world.settle();
-    assert!(asked(&mut world).is_none());
-    assert!(world.lines(client)[0].contains(r#""reason":"not_bridged","sent":true"#));
+fn r6_max_kept_bytes_below_at_and_above() {
+    let frame = call("c", "xyz");
+    for (most, rounds) in [(frame.len() + 1, 2), (frame.len(), 2), (frame.len() - 1, 0)] {
+        let (mut world, client, server) = pair_of(Limits { max_kept_bytes: most, ..Limits::default() });
+        world.write(client, &frame);
+        world.settle();
+        for number in 1..=rounds {
+            world.write(server, &needs_input(number));
+            world.settle();
+            let asked = asked(&mut world).unwrap();
+            again(&mut world, client, server, &asked);
+        }
+        if rounds == 0 {
+            // What is not kept is passed on all the same, and has one round.
+            assert_eq!(world.lines(server).len(), 1);
+            world.write(server, &needs_input(1));
+            world.settle();
+            assert!(asked(&mut world).is_none());
+            let data =
+                r#""data":{"reason":"overloaded","limit":"max_kept_bytes","sent":true,"upstream":"one"}"#;
+            assert!(world.lines(client)[0].contains(data));
+            assert_eq!(world.count("overloaded"), 1);
+            world.write(client, &call("d", ""));
+            world.settle();
+            world.write(server, &needs_input(2));
+            world.settle();
+            assert!(asked(&mut world).is_some(), "a shorter one is");
+        }
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ impl<L: Line> Relay<L> {
     pub(super) fn settle(
         &self,
         round: &mut Round<'_, L>,
-        source: &Member<L>,
+        (source, dest): (&Member<L>, &Member<L>),
         to: &mut Far<L>,
         leg: Leg,
         (record, end, answer): (&Arc<Record>, End, Option<&AnswerFrame>),
@@ -40,7 +40,11 @@ impl<L: Line> Relay<L> {
                     round.routed.finished.extend(passed.finished);
                     return;
                 }
-                Fault::NotBridged
+                if dest.side.takes_rounds(&record.method) {
+                    Fault::Overloaded("max_kept_bytes")
+                } else {
+                    Fault::NotBridged
+                }
             }
             (End::Result(_) | End::Error(_), None) => Fault::InvalidAnswer("the answer is not there"),
             (End::Invalid(fault), _) => Fault::InvalidAnswer(fault),

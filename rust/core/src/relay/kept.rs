@@ -2,13 +2,12 @@
 //!
 //! The server's flight is over then, but the exchange is not. The host asks the client, and passes the request on
 //! once more, with what the client said, under a new id. For that the request is kept while its flight is under
-//! way: only where the server is modern, the client legacy, and the method one that servers answer so.
+//! way: only where the server is modern, the client legacy, and the method one that servers answer so. One beyond
+//! `max_kept_bytes` is passed on all the same, and has one round.
 
 use crate::event::AnswerFrame;
 use crate::relay::exchange::Owner;
-
-/// The longest request that is kept, in bytes; a longer one is passed on all the same, in one round or none.
-pub const MOST_KEPT: usize = 256 * 1024;
+use crate::relay::member::Side;
 
 /// A request that may take several rounds.
 #[derive(Debug)]
@@ -32,6 +31,13 @@ impl<T> Owner<T> {
 /// Whether the server may answer the method by asking for input (MRT-01, MRT-02).
 pub(super) fn may_ask(method: &str) -> bool {
     matches!(method, "tools/call" | "prompts/get" | "resources/read")
+}
+
+impl Side {
+    /// Whether this client can be asked for what a modern server needs before it answers a request of that method.
+    pub(super) fn takes_rounds(&self, method: &str) -> bool {
+        matches!(self, Side::Client { asked_as, .. } if asked_as.get().is_some()) && may_ask(method)
+    }
 }
 
 /// Whether an answer says that the server needs input before it can answer.

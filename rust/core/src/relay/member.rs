@@ -59,14 +59,15 @@ impl Held {
 }
 
 impl Side {
-    /// Takes note of a task that an upstream made for a client.
-    pub(super) fn note_task(&self, task: &str, made_by: &Side) {
+    /// Takes note of a task that an upstream made for a client; true where an older one made room.
+    pub(super) fn note_task(&self, task: &str, made_by: &Side) -> bool {
         if let Side::Client { places, tasks, .. } = self
             && let Side::Upstream { place, .. } = made_by
             && places.are_several()
         {
-            tasks.note(task, place.position);
+            return tasks.note(task, place.position);
         }
+        false
     }
 
     /// The position of the upstream whose connection this is.

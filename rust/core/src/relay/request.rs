@@ -9,7 +9,7 @@ use crate::record::{Record, Time};
 use crate::relay::admission::Admission;
 use crate::relay::exchange::{Key, Leg, Owner};
 use crate::relay::fault::Fault;
-use crate::relay::kept::{self, Kept, MOST_KEPT};
+use crate::relay::kept::Kept;
 use crate::relay::member::{Member, Side};
 use crate::relay::round::{Far, Round};
 use crate::relay::route::{Goal, Matched};
@@ -110,7 +110,8 @@ impl<L: Line> Relay<L> {
             _ => None,
         };
         let leg = Leg { line: source.key, number: record.number };
-        let keeps = asked_as.is_some() && kept::may_ask(&record.method) && frame.len() <= MOST_KEPT;
+        let is_short = round.kept.is_some() || frame.len() <= to.limits.max_kept_bytes;
+        let keeps = asked_as.is_some() && source.side.takes_rounds(&record.method) && is_short;
         let owner = if keeps {
             let first = || Arc::new(Kept { frame: frame.into(), round: 0 });
             Owner::Rounds(leg, round.kept.take().unwrap_or_else(first))
