@@ -41,7 +41,7 @@ SIGNS = {
 }
 
 
-def tests_elsewhere():
+def named_elsewhere():
     """The names of the tests in other files that have the three sides of something."""
     for path in Path(__file__).parent.glob("test_*.py"):
         for node in ast.parse(path.read_text()).body:
@@ -51,7 +51,7 @@ def tests_elsewhere():
                 yield node.name
 
 
-ELSEWHERE = [*tests_elsewhere()]
+ELSEWHERE = [*named_elsewhere()]
 
 
 def refusal_of(wire, data):

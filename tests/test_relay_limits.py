@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 import turnout
@@ -26,11 +28,11 @@ def test_max_in_flight_below_at_and_above_for_all_clients_of_a_relay(loop_kind, 
         async with World() as world:
             world.build(max_in_flight=3)
             clients = [await world.client() for _ in range(3 + over)]
-            calls = [client.send("tools/call", call(wait=True)) for client in clients]
+            calls = [client.send("tools/call", call(wait=True)) for client in clients[:3]]
             await world.until(lambda: world.relay.in_flight == min(3 + over, 3))
             if over > 0:
                 data = {"reason": "overloaded", "limit": "max_in_flight", "sent": False, "upstream": "echo"}
-                assert await refused(calls.pop()) == data
+                assert await refused(clients[3].send("tools/call", call(who="x"))) == data
                 calls[0].cancel()
                 await world.until(lambda: world.relay.in_flight == 2)
                 assert (await clients[3].send("tools/call", call(who="x")))["who"] == "x"
@@ -41,30 +43,47 @@ def test_max_in_flight_below_at_and_above_for_all_clients_of_a_relay(loop_kind, 
     run(loop_kind, main())
 
 
+async def stalled(world, count):
+    """Requests of one client that wait, with one of another's, for an upstream that takes no more; what is refused."""
+    upstream = await world.gateway.connect(world.target(), era="legacy")
+    world.build(upstream)
+    one, two = await world.client(), await world.client()
+    upstream.pause_writing()
+    waiting = [one.send("tools/call", call(who=str(n)), progress=False) for n in range(count)]
+    waiting.append(two.send("tools/call", call(who="x"), progress=False))
+    await world.until(
+        lambda: sum(map(world.relay.counters().get, ("forwarded", "overloaded_queue"))) == count + 1
+    )
+    upstream.resume_writing()
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    return [answer.data for answer in answers if isinstance(answer, turnout.RemoteError)]
+
+
 @sides
-@pytest.mark.parametrize("limit", ["max_queued_requests", "max_queued_bytes"])
-def test_u5_max_queued_requests_below_at_and_above_and_max_queued_bytes_below_at_and_above(
-    loop_kind, limit, over
-):
+def test_u5_max_queued_requests_below_at_and_above(loop_kind, over):
     async def main():
-        size = 1000
-        most, count = (3, 3 + over) if limit == "max_queued_requests" else (3 * size - over, 3)
-        async with World(limits={limit: most}) as world:
-            upstream = await world.gateway.connect(world.target(), era="legacy")
-            world.build(upstream)
-            one, two = await world.client(), await world.client()
-            upstream.pause_writing()
-            waiting = [one.send("tools/call", sized(size, upstream, n)) for n in range(count)]
-            if over > 0:
-                data = await refused(waiting.pop())
-                assert (data["reason"], data["limit"], data["sent"]) == ("overloaded", limit, False)
-                assert world.relay.counters()["overloaded_queue"] == 1
-            # Another client waits in a lane of its own.
-            waiting.append(two.send("tools/call", call(who="other")))
-            await world.until(lambda: world.relay.in_flight == len(waiting))
-            upstream.resume_writing()
-            for sent in waiting:
-                assert (await sent)["who"]
+        async with World(limits={"max_queued_requests": 3}) as world:
+            data = {
+                "reason": "overloaded",
+                "limit": "max_queued_requests",
+                "sent": False,
+                "upstream": "server",
+            }
+            assert await stalled(world, 3 + over) == [data] * max(over, 0)
+            assert world.relay.counters()["overloaded_queue"] == max(over, 0)
+
+    run(loop_kind, main())
+
+
+@sides
+def test_u5_max_queued_bytes_below_at_and_above(loop_kind, over):
+    async def main():
+        waits = b'{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo","arguments":{"who":"0"}}}\n'
+        # The last one is judged as it came: without the end of its line.
+        async with World(limits={"max_queued_bytes": 3 * len(waits) - 1 - over}) as world:
+            data = {"reason": "overloaded", "limit": "max_queued_bytes", "sent": False, "upstream": "server"}
+            assert await stalled(world, 3) == [data] * max(over, 0)
+            assert world.relay.counters()["overloaded_queue"] == max(over, 0)
 
     run(loop_kind, main())
 
@@ -92,14 +111,21 @@ def test_u5_a_request_that_is_taken_back_makes_room_before_a_stalled_upstream(lo
 @sides
 def test_max_progress_rate_below_at_and_above(loop_kind, over):
     async def main():
-        async with World(limits={"max_progress_rate": 10}) as world:
+        clock = turnout.Clock(manual=True)
+        async with World(limits={"max_progress_rate": 3}, clock=clock) as world:
             world.build()
             client = await world.client()
-            sent = client.send("tools/call", call(who="x", steps=10 + over))
-            assert (await sent)["who"] == "x"
-            # The newest is not dropped: it goes before the answer.
-            assert sent.latest.progress == 10 + over
-            assert sent.record.progress_count == 10 + over
+            sent = client.send("tools/call", call(who="x", steps=3 + over, wait=True))
+            reported = world.relay.counters
+            await world.until(lambda: reported()["progress"] == 3 + over)
+            [peer] = world.relay.clients
+            assert peer.counters()["progress_out"] == min(3 + over, 3)
+            # What came too fast goes on when its time has come.
+            clock.advance(1)
+            peer.expire()
+            assert peer.counters()["progress_out"] == 3 + over
+            await world.until(lambda: sent.latest is not None and sent.latest.progress == 3 + over)
+            sent.cancel()
 
     run(loop_kind, main())
 
