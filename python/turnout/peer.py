@@ -40,6 +40,11 @@ class Peer(Connection):
     """The other end of one connection; made by `Router.connect` and `Router.serve`.
 
     Sending, cancelling and records are the native `Connection`'s; this class adds what needs asyncio.
+
+    Attributes:
+        dropped_notifications: how many times an async observer or listener was not called, because
+            `max_inbound` of them were at work.
+
     """
 
     def __new__(cls, router: Router, name: str, transport: str) -> Self:
@@ -62,6 +67,8 @@ class Peer(Connection):
         self.instructions: str | None = None
         self.on_input_needed: InputNeeded | None = None
         self.error: BaseException | None = None
+        self.dropped_notifications = 0
+        self._observing: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.get_running_loop()
         self._transport: Transport | None = None
         self._heartbeat: Heartbeat | None = None
@@ -79,6 +86,10 @@ class Peer(Connection):
         self.attach(self._loop, transport.write)
         if self.router.ping is not None:
             self._heartbeat = Heartbeat(self, self.router.ping)
+
+    def limit(self, name: str) -> int:
+        """The value of a limit: the router's."""
+        return self.router.limit(name)
 
     def lost(self, error: BaseException | None, *, exit_code: int | None = None) -> None:
         """Take the end of the channel: everything in flight ends, once."""
@@ -192,8 +203,16 @@ class Peer(Connection):
                 {"message": f"turnout: {function!r} raised", "exception": error, "peer": self}
             )
             return
-        if inspect.iscoroutine(result):
-            self.router.keep(self._loop.create_task(result))
+        if not inspect.iscoroutine(result):
+            return
+        if len(self._observing) >= self.limit("max_inbound"):
+            result.close()
+            self.dropped_notifications += 1
+            return
+        task = self._loop.create_task(result)
+        self.router.keep(task)
+        self._observing.add(task)
+        task.add_done_callback(self._observing.discard)
 
     def _apply_handlers(self) -> None:
         """Tell the native part who handles what, and which messages anyone here wants to see."""

@@ -7,7 +7,7 @@ use crate::table::MAX_FLIGHTS;
 
 macro_rules! limits {
     ($($(#[$doc:meta])* $name:ident: $default:expr, at most $most:expr;)*) => {
-        /// The limits of one connection.
+        /// The limits of one connection, and of what is made of several.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Limits {
             $($(#[$doc])* pub $name: usize,)*
@@ -50,7 +50,7 @@ limits! {
     max_id_bytes: 256, at most 1 << 20;
     /// Most requests of ours in flight.
     max_outbound: 1 << 20, at most MAX_FLIGHTS;
-    /// Most requests of the peer in flight.
+    /// Most requests of the peer in flight, and most of its notifications whose observers are at work.
     max_inbound: 1 << 17, at most MAX_FLIGHTS;
     /// Most tasks of the peer's that are remembered, to be cancelled by their ids and for their tokens; and most tasks
     /// of one client of a relay whose server is known.
@@ -81,6 +81,12 @@ limits! {
     max_text_bytes: 4096, at most 1 << 30;
     /// Most distinct method names remembered per connection.
     max_methods: 256, at most 1 << 20;
+    /// Most ended requests that [`Flights`](crate::flights::Flights) remembers, to recognise what is late for them.
+    max_remembered: 256, at most MAX_FLIGHTS;
+    /// Longest line of a child's standard error that is kept, in bytes.
+    max_stderr_bytes: 64 << 10, at most 1 << 30;
+    /// Most connections of one router; who comes beyond is turned away.
+    max_peers: 1 << 16, at most 1 << 30;
 }
 
 /// Why a limit was not set.

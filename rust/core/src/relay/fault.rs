@@ -105,10 +105,12 @@ impl Fault {
 
     pub(super) const fn of_send(error: SendError) -> Fault {
         match error {
-            SendError::Closed | SendError::NumbersExhausted => Fault::UpstreamClosed,
+            // Ids and tokens are minted for what is passed on: they are not in use.
+            SendError::Closed | SendError::NumbersExhausted | SendError::TokenInUse | SendError::IdInUse => {
+                Fault::UpstreamClosed
+            }
             SendError::Exceeded(exceeded) => Fault::Overloaded(exceeded.limit),
             SendError::Forbidden(forbidden) => Fault::NotAllowed(forbidden.message()),
-            SendError::TokenInUse | SendError::IdInUse => Fault::Overloaded("progress_token"),
         }
     }
 
