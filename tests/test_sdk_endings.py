@@ -466,6 +466,7 @@ def test_a_peer_that_tells_and_tells_does_not_pile_up_handlers(on_loop):
                 await peer.tells("note", n=n)
             await turns()
             assert told == [0, 1, 2, 3]
+            assert dispatcher.dropped_notifications == 96
             never.set()
             await emptied(dispatcher)
             await peer.tells("note", n=100)

@@ -14,6 +14,7 @@ import anyio
 from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT
 
+from limit_sides import sides
 from sdk_streams import emptied, played, turns
 from turnout.mcp import Lost, TimedOut, waiting
 
@@ -289,3 +290,37 @@ def test_install_and_the_command_pass_the_mode_on(monkeypatch):
         finally:
             turnout.mcp.uninstall()
         assert found.pop() is strict
+
+
+@sides
+def test_max_pending_progress_below_at_and_above_where_callbacks_run_beside_each_other(on_loop, over):
+    async def main():
+        begun, may_end = [], asyncio.Event()
+
+        async def on_progress(value, total, message):
+            begun.append(value)
+            await may_end.wait()
+
+        # So many are with the callback, and as many wait; beyond that the newest replaces the newest.
+        async with played(strict=False, limits={"max_pending_progress": 3}) as (dispatcher, peer):
+            call = asyncio.ensure_future(dispatcher.send_raw_request("w", None, {"on_progress": on_progress}))
+            asked = await peer.hears()
+            for value in range(1, 3 + over + 1):
+                await peer.reports(asked.id, value)
+            await turns()
+            assert dispatcher.entries()["errands"] == 3 + over
+            for value in range(100, 200):
+                await peer.reports(asked.id, value)
+            await turns()
+            assert dispatcher.entries()["errands"] == 4
+            assert len(begun) == 4
+            may_end.set()
+            await peer.answers(asked.id, {"over": True})
+            assert await call == {"over": True}
+            await emptied(dispatcher)
+            assert begun[-1] == 199
+            assert len(begun) == 7
+            # There is room again.
+            assert not dispatcher.entries()["errands"]
+
+    on_loop(main())
