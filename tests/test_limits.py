@@ -152,7 +152,7 @@ def max_methods(wire, count):
     return ""
 
 
-@pytest.mark.parametrize("name", turnout.LIMITS)
+@pytest.mark.parametrize("name", [*turnout.LIMITS, "max_in_flight"])
 def test_every_limit_is_tested_below_at_and_above(name):
     there = [test for test in ELSEWHERE if f"_{name}_below_at_and_above" in test]
     assert name in AT or there, f"{name} needs a case here, or a test of its name with `limit_sides.sides`"

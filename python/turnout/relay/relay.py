@@ -59,9 +59,9 @@ class Relay(_native.Relay):
         cls,
         _router: Router,
         upstreams: Sequence[Upstream],
-        _routes: Sequence[Route] = (),
-        _local: Iterable[str] = (),
-        max_in_flight: int = 1 << 20,
+        _routes: Sequence[Route],
+        _local: Iterable[str],
+        max_in_flight: int,
     ) -> Self:
         """Declare a relay; `Router.relay` says what the arguments are."""
         known = [(upstream.label, upstream.timeout, upstream.max_timeout, True) for upstream in upstreams]
@@ -71,9 +71,9 @@ class Relay(_native.Relay):
         self,
         router: Router,
         upstreams: Sequence[Upstream],
-        routes: Sequence[Route] = (),
-        local: Iterable[str] = (),
-        _max_in_flight: int = 1 << 20,
+        routes: Sequence[Route],
+        local: Iterable[str],
+        _max_in_flight: int,
     ) -> None:
         self.router = router
         self.upstreams = list(upstreams)
