@@ -224,24 +224,66 @@ def test_r6_inputs_that_are_no_object_are_refused(loop_kind, inputs):
 @sides
 def test_r6_max_kept_bytes_below_at_and_above(loop_kind, over):
     async def main():
-        async with World(limits={"max_kept_bytes": 300}) as world:
+        params = {"name": "echo", "arguments": {"x": "x" * 100}}
+        size = len(orjson.dumps({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params}))
+        async with World(limits={"max_kept_bytes": 2 * size - over}) as world:
             world.build(world.upstream(era="modern"))
-            needs(world, {"method": "roots/list"})
+            needs(world, {"method": "roots/list"}, times=2)
             client = await legacy(world, {"roots": {}})
-            client.on_request("roots/list")(lambda _: {"roots": []})
-            params = {"name": "echo", "arguments": {"x": ""}}
-            sent = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params}
-            params["arguments"]["x"] = "x" * (300 + over - len(orjson.dumps(sent)))
-            call = client.send("tools/call", params, progress=False)
-            assert call.id == 2
+            listed, may_answer = [], asyncio.Event()
+
+            @client.on_request("roots/list")
+            async def roots(request):
+                listed.append(request)
+                await may_answer.wait()
+                return {"roots": []}
+
+            calls = [client.send("tools/call", params, progress=False) for _ in range(2)]
             if over > 0:
                 with pytest.raises(turnout.RemoteError) as caught:
-                    await call
-                data = beyond("max_kept_bytes", 300)
-                del data["value"]
+                    await calls.pop()
+                del (data := beyond("max_kept_bytes", 0))["value"]
                 assert caught.value.data == data
-            else:
+            # It is kept while its client is asked, too.
+            await world.until(lambda: len(listed) == len(calls))
+            may_answer.set()
+            for call in calls:
                 assert (await call)["said"] == {"in0": {"roots": []}}
+            # There is room again.
+            needs(world, {"method": "roots/list"}, times=1)
+            assert (await client.send("tools/call", params, progress=False))["said"]
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+def test_r6_max_kept_bytes_counts_what_its_client_is_asked_for(loop_kind):
+    async def main():
+        params = {"name": "echo", "arguments": {"x": "x" * 100}}
+        async with World(limits={"max_kept_bytes": 300}) as world:
+            world.build(world.upstream(era="modern"))
+            needs(world, {"method": "roots/list"}, times=10)
+            client = await legacy(world, {"roots": {}})
+            asked = asyncio.Event()
+
+            @client.on_request("roots/list")
+            async def roots(request):
+                asked.set()
+                await request.wait_cancelled()
+
+            first = client.send("tools/call", params)
+            await asked.wait()
+            with pytest.raises(turnout.RemoteError) as caught:
+                await client.send("tools/call", params)
+            assert caught.value.data["limit"] == "max_kept_bytes"
+            first.cancel()
+            await world.quiet()
+            await world.relay.underway.wait_over()
+            # Nothing of it is left.
+            asked.clear()
+            again = client.send("tools/call", params)
+            await asked.wait()
+            again.cancel()
             await world.quiet()
 
     run(loop_kind, main())

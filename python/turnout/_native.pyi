@@ -894,6 +894,16 @@ class Place:
         """Whether it serves one client only."""
 
 @final
+class Kept:
+    """A request of a client that is kept for another round."""
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds it took already."""
+    def release(self) -> None:
+        """Keep it no longer on this side; idempotent."""
+
+@final
 class Routes:
     """Where the requests of some clients go."""
 
@@ -919,7 +929,7 @@ class Relay:
         request: Request,
         upstream: Connection,
         params: object = None,
-        round: int | None = None,  # noqa: A002
+        kept: Kept | None = None,
     ) -> bool: ...
     def take_over(self, upstream: Connection) -> tuple[Request, Call] | None: ...
     def refuse(self, request: Request, position: int | None = None) -> bool:

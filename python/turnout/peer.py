@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import orjson
 
-from turnout._native import Connection, Notification, Request
+from turnout._native import Connection, Kept, Notification, Request
 from turnout.errors import RequestCancelled, RequestError
 from turnout.handlers import DROP, Handler, Handlers
 from turnout.heartbeat import Heartbeat
@@ -31,9 +31,9 @@ METHOD_NOT_FOUND = -32601
 INTERNAL_ERROR = -32603
 
 
-InputNeeded: TypeAlias = "Callable[[Request, Peer, bytes, bytes | None, int], Coroutine[Any, Any, None]]"
+InputNeeded: TypeAlias = "Callable[[Request, Peer, bytes, bytes | None, Kept], Coroutine[Any, Any, None]]"
 """Asks a client for what the server of its request needs: the request, the server's connection, what it answered, the
-state in that, and how often it was asked before."""
+state in that, and what was kept of the request."""
 
 
 class Peer(Connection):
@@ -232,11 +232,11 @@ class Peer(Connection):
             {method for handlers in both for method in handlers.outgoing},
         )
 
-    def _ask(self, request: Request, upstream: Peer, result: bytes, state: bytes | None, rounds: int) -> None:
+    def _ask(self, request: Request, upstream: Peer, result: bytes, state: bytes | None, kept: Kept) -> None:
         """Take a request of this client's whose server needs input first; the native part calls it."""
         ask = self.on_input_needed
         assert ask is not None  # noqa: S101
-        self.start_handler(request, lambda taken: ask(taken, upstream, result, state, rounds), True)
+        self.start_handler(request, lambda taken: ask(taken, upstream, result, state, kept), True)
 
     # ---- filters ----
 

@@ -17,7 +17,7 @@ from turnout.handlers import members_of
 from turnout.relay.refusal import check, refusal
 
 if TYPE_CHECKING:
-    from turnout._native import Request
+    from turnout._native import Kept, Request
     from turnout.peer import Peer
     from turnout.relay.relay import Relay
     from turnout.relay.upstream import Upstream
@@ -57,7 +57,7 @@ class Rounds:
         self._capabilities = capabilities
 
     async def go_on(
-        self, request: Request, upstream: Peer, result: bytes, state: bytes | None, rounds: int
+        self, request: Request, upstream: Peer, result: bytes, state: bytes | None, kept: Kept
     ) -> None:
         """Ask the client what the server needs, and pass the request on once more, with that.
 
@@ -66,17 +66,26 @@ class Rounds:
             upstream: the connection of the server that asks.
             result: its `InputRequiredResult`.
             state: the `requestState` in it, as it stood on the wire; None where there is none (MRT-05).
-            rounds: how many rounds there were before.
+            kept: the request, kept for this.
 
         Raises:
             RequestError: the server asks for what this client cannot be asked for, or too often.
 
         """
+        try:
+            await self._go_on(request, upstream, result, state, kept)
+        finally:
+            # Also where what is left of a cancelled task waits for a collection.
+            kept.release()
+
+    async def _go_on(
+        self, request: Request, upstream: Peer, result: bytes, state: bytes | None, kept: Kept
+    ) -> None:
         place = self._relay.place_of(upstream)
         label = place.upstream.label
         inputs = members_of(orjson.loads(result)).get("inputRequests")
         inputs = {} if inputs is None else inputs
-        check(self._relay.router, "max_rounds", rounds + 1, label)
+        check(self._relay.router, "max_rounds", kept.rounds + 1, label)
         if not isinstance(inputs, dict):
             raise refusal("the server's inputRequests are no object", "invalid_answer", label)
         check(self._relay.router, "max_inputs", len(inputs), label)
@@ -84,7 +93,7 @@ class Rounds:
             self._check(wanted, label)
         # A server without a question only wants to be asked again: not at once.
         waits = [self._answer(request, wanted, place.upstream) for wanted in inputs.values()]
-        asking = asyncio.gather(*(waits or [asyncio.sleep(min(0.05 * 2**rounds, 5.0), b"")]))
+        asking = asyncio.gather(*(waits or [asyncio.sleep(min(0.05 * 2 ** min(kept.rounds, 7), 5.0), b"")]))
         with self._relay.underway.during(request, asking.cancel):
             try:
                 answers = await asking
@@ -97,7 +106,7 @@ class Rounds:
             except (OSError, Error):
                 message = "the server could not be started, reached or opened"
                 raise refusal(message, "upstream_closed", label) from None
-            self._relay.pass_on(request, peer, _round(request, inputs, answers, state), rounds + 1)
+            self._relay.pass_on(request, peer, _round(request, inputs, answers, state), kept)
 
     def _check(self, wanted: Any, label: str) -> None:
         method = members_of(wanted).get("method")

@@ -69,8 +69,8 @@ limits! {
     max_rounds: 16, at most 1 << 20;
     /// Most inputs that a server behind a relay may ask a client of the other era for at once.
     max_inputs: 16, at most 1 << 20;
-    /// Longest request that a relay keeps for another round, in bytes.
-    max_kept_bytes: 256 << 10, at most 1 << 30;
+    /// Most bytes of one client's requests that a relay keeps for another round.
+    max_kept_bytes: 64 << 20, at most usize::MAX >> 1;
     /// Most exchanges of one client of a relay that wait for it to come back with the input that their servers asked for.
     max_parked: 256, at most MAX_FLIGHTS;
     /// Most progress updates waiting for one subscriber; then the newest replaces the newest.

@@ -47,6 +47,7 @@ use crate::event::{Batch, Host};
 use crate::record::Record;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use admission::Admission;
+use kept::Room;
 use member::{Held, Member, Members, Side};
 use tasks::Tasks;
 
@@ -186,10 +187,10 @@ impl<L: Line> Relay<L> {
 
     /// Takes a client in, whose requests go by `routes`; `places` says where the upstreams stand that these lead to.
     pub fn add_client(&self, line: Arc<L>, routes: Arc<Routes>, places: Vec<Arc<Place>>) -> Key {
-        let most_tasks = {
+        let limits = {
             let mut client = lock(line.connection());
             client.takes_duplicates = true;
-            client.limits.max_tasks
+            client.limits
         };
         let private: Vec<_> = places.iter().filter(|place| place.is_private).cloned().collect();
         let (known, parks, asked_as) = (AtomicBool::new(false), AtomicBool::new(false), OnceLock::new());
@@ -199,7 +200,8 @@ impl<L: Line> Relay<L> {
             known,
             parks,
             asked_as,
-            tasks: Tasks::new(most_tasks),
+            kept: Arc::new(Room::new(limits.max_kept_bytes)),
+            tasks: Tasks::new(limits.max_tasks),
         };
         let key = lock(&self.members).insert(line, side);
         for place in private {

@@ -5,17 +5,58 @@
 //! way: only where the server is modern, the client legacy, and the method one that servers answer so. One beyond
 //! `max_kept_bytes` is passed on all the same, and has one round.
 
+use std::sync::Arc;
+
 use crate::event::AnswerFrame;
 use crate::relay::exchange::Owner;
 use crate::relay::member::Side;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// A request that may take several rounds.
+/// A request that may take several rounds; its bytes count until nobody holds it any more.
 #[derive(Debug)]
 pub struct Kept {
     /// The request as its client wrote it.
     pub frame: Box<[u8]>,
+    rounds: AtomicU32,
+    room: Arc<Room>,
+}
+
+impl Kept {
     /// How many rounds it took already.
-    pub round: u32,
+    pub fn rounds(&self) -> u32 {
+        self.rounds.load(Ordering::Relaxed)
+    }
+
+    /// Begins another round; gives how many there were before.
+    pub(super) fn go_on(&self) -> u32 {
+        self.rounds.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.room.taken.fetch_sub(self.frame.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// What is kept of one client's requests, in bytes.
+#[derive(Debug)]
+pub(super) struct Room {
+    most: u64,
+    taken: AtomicU64,
+}
+
+impl Room {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most: most as u64, taken: AtomicU64::new(0) }
+    }
+
+    fn keep(self: &Arc<Self>, frame: &[u8]) -> Option<Arc<Kept>> {
+        let size = frame.len() as u64;
+        let fits = |taken| Some(taken + size).filter(|taken| *taken <= self.most);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some(Arc::new(Kept { frame: frame.into(), rounds: AtomicU32::new(0), room: Arc::clone(self) }))
+    }
 }
 
 impl<T> Owner<T> {
@@ -28,16 +69,24 @@ impl<T> Owner<T> {
     }
 }
 
-/// Whether the server may answer the method by asking for input (MRT-01, MRT-02).
-pub(super) fn may_ask(method: &str) -> bool {
-    matches!(method, "tools/call" | "prompts/get" | "resources/read")
-}
-
 impl Side {
     /// Whether this client can be asked for what a modern server needs before it answers a request of that method.
     pub(super) fn takes_rounds(&self, method: &str) -> bool {
         matches!(self, Side::Client { asked_as, .. } if asked_as.get().is_some()) && may_ask(method)
     }
+
+    /// Keeps a request of this client's, if there is room.
+    pub(super) fn keep(&self, frame: &[u8]) -> Option<Arc<Kept>> {
+        match self {
+            Side::Client { kept, .. } => kept.keep(frame),
+            Side::Upstream { .. } => None,
+        }
+    }
+}
+
+/// Whether the server may answer the method by asking for input (MRT-01, MRT-02).
+pub(super) fn may_ask(method: &str) -> bool {
+    matches!(method, "tools/call" | "prompts/get" | "resources/read")
 }
 
 /// Whether an answer says that the server needs input before it can answer.

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::connection::MetaMember;
 use crate::relay::exchange::Key;
+use crate::relay::kept::Room;
 use crate::relay::place::Place;
 use crate::relay::route::Routes;
 use crate::relay::tasks::Tasks;
@@ -21,6 +22,8 @@ pub(super) enum Side {
         parks: AtomicBool,
         /// What a modern server is told of a legacy client that can be asked; nothing for every other.
         asked_as: OnceLock<Box<[MetaMember]>>,
+        /// Where requests of it that are kept for another round count.
+        kept: Arc<Room>,
         /// Which upstream made which of its tasks, where it has several.
         tasks: Tasks,
     },
