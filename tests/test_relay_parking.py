@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -344,5 +346,19 @@ def test_r5_max_inputs_below_at_and_above_while_a_client_is_away(loop_kind, over
             assert sum(answer is not None for answer in asked["told"]) == min(3 + over, 3)
             assert refused == [beyond("max_inputs", 3)] * max(over, 0)
             await world.quiet()
+
+    run(loop_kind, main())
+
+
+def test_r5_a_client_that_came_back_and_left_is_held_by_nobody(loop_kind):
+    async def main():
+        async with World() as world:
+            Asking(world, SAMPLE)
+            client = await modern(world)
+            [held] = map(weakref.ref, world.relay.clients)
+            assert (await ask(client, **back(await ask(client))))["told"] == [{"to": "input1"}]
+            await client.close()
+            await world.until(lambda: not world.relay.clients)
+            await world.until(lambda: gc.collect() >= 0 and held() is None)
 
     run(loop_kind, main())

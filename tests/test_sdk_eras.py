@@ -15,6 +15,7 @@ from mcp_types import NotificationParams
 import turnout
 from limit_sides import sides
 from sdk_native import Played, until
+from sdk_streams import turns
 from turnout import mcp
 from wire import LEGACY, MODERN, notification, request
 
@@ -62,7 +63,10 @@ def test_max_inbound_below_at_and_above_for_notifications_before_the_first_reque
     async def main():
         async with serving(limits={"max_inbound": 3}) as (client, heard, router):
             count = 3 + over
-            client.send(*(note(n) for n in range(count)))
+            for n in range(count):
+                # One by one: of what is at work at once there is room for as many, too.
+                client.send(note(n))
+                await turns()
             client.send(request(1, "ping", {"_meta": META}))
             await client.read()
             client.send(note(99))

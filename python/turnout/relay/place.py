@@ -124,6 +124,8 @@ class Place(_native.Place):
             self._starter.cancel()
         if self.peer is not None and not self.upstream.is_connected:
             await self.peer.close()
+            # The relay knows the place by its connection: one that held it would hold both, and their client, for ever.
+            self.peer = None
 
     async def _make(self) -> Peer:
         """Make a connection; whoever wants one meanwhile waits for the same."""
