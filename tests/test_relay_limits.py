@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import orjson
 import pytest
 
 import turnout
@@ -13,6 +14,17 @@ from test_relay_requests import call
 from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+
+
+def test_u5_what_a_filter_lets_pass_waits_for_nothing_where_the_upstream_is_there(loop_kind):
+    async def main():
+        async with World(limits={"max_queued_requests": 1}) as world:
+            world.build().filter("tools/call")(lambda _: None)
+            client = await world.client()
+            calls = [client.send("tools/call", call(who=str(n))) for n in range(5)]
+            assert [(await sent)["who"] for sent in calls] == list("01234")
+
+    run(loop_kind, main())
 
 
 async def refused(call):
@@ -84,6 +96,55 @@ def test_u5_max_queued_bytes_below_at_and_above(loop_kind, over):
             data = {"reason": "overloaded", "limit": "max_queued_bytes", "sent": False, "upstream": "server"}
             assert await stalled(world, 3) == [data] * max(over, 0)
             assert world.relay.counters()["overloaded_queue"] == max(over, 0)
+
+    run(loop_kind, main())
+
+
+@sides
+@pytest.mark.parametrize("limit", ["max_queued_requests", "max_queued_bytes"])
+def test_u5_what_waits_for_an_upstream_that_is_not_there_is_bounded_likewise(loop_kind, limit, over):
+    async def main():
+        params = call(who="0")
+        size = len(orjson.dumps(params))
+        count, most = (3 + over, 3) if limit == "max_queued_requests" else (3, 3 * size - over)
+        async with World(limits={limit: most}) as world:
+            started, may_start = asyncio.Event(), asyncio.Event()
+
+            class Late:
+                """A server that takes its time to be there."""
+
+                kind, name = "memory", "late"
+
+                async def open(self, link):
+                    started.set()
+                    await may_start.wait()
+                    return await world.target().open(link)
+
+            world.build(world.upstream(target=Late()))
+            one, two = await raw_client(world), await raw_client(world)
+            waiting = [one.send("tools/call", params, progress=False) for _ in range(count)]
+            other = two.send("tools/call", params, progress=False)
+            if over > 0:
+                data = {
+                    "reason": "overloaded",
+                    "limit": limit,
+                    "value": most,
+                    "sent": False,
+                    "upstream": "echo",
+                }
+                assert await refused(waiting.pop()) == data
+            await started.wait()
+            may_start.set()
+            for sent in (*waiting, other):
+                assert (await sent)["who"] == "0"
+            # What waits no more takes no room.
+            assert (await one.send("tools/call", params, progress=False))["who"] == "0"
+
+    async def raw_client(world):
+        """A client that opens nothing, and so waits for nothing before its first request."""
+        near, far = turnout.memory(name="client")
+        world.relay.attach(await world.gateway.connect(far, era=None))
+        return await world.clients.connect(near, era=None)
 
     run(loop_kind, main())
 

@@ -25,14 +25,15 @@ def refusal(message: str, reason: str, upstream: str) -> RequestError:
     return RequestError(INTERNAL_ERROR, message, {"reason": reason, "sent": True, "upstream": upstream})
 
 
-def check(router: Router, limit: str, wanted: int, upstream: str | None = None) -> None:
+def check(router: Router, limit: str, wanted: int, upstream: str | None = None, *, sent: bool = True) -> None:
     """Refuse what is beyond a limit.
 
     Args:
         router: whose limit it is.
         limit: its name, as in `turnout.LIMITS`.
         wanted: what would be used of it.
-        upstream: the name of the server that may have seen the request; None where none did.
+        upstream: the name of the server that the request is for; None where it is for none.
+        sent: whether that may have seen it.
 
     Raises:
         RequestError: it is beyond; the error's data names the limit.
@@ -44,7 +45,7 @@ def check(router: Router, limit: str, wanted: int, upstream: str | None = None) 
     message, data = f"{limit} ({value}) is reached", {"reason": "overloaded", "limit": limit, "value": value}
     if upstream is None:
         raise RequestError(INVALID_PARAMS, message, data)
-    raise RequestError(INTERNAL_ERROR, message, {**data, "sent": True, "upstream": upstream})
+    raise RequestError(INTERNAL_ERROR, message, {**data, "sent": sent, "upstream": upstream})
 
 
 __all__ = ["check", "refusal"]

@@ -55,9 +55,10 @@ limits! {
     /// Most tasks of the peer's that are remembered, to be cancelled by their ids and for their tokens; and most tasks
     /// of one client of a relay whose server is known.
     max_tasks: 10_000, at most MAX_FLIGHTS;
-    /// Most bytes waiting to be written; the one flight that exceeds it fails.
+    /// Most bytes waiting to be written, but for a little more that short answers may take; the one flight that exceeds
+    /// it fails.
     max_output_bytes: 256 << 20, at most usize::MAX >> 1;
-    /// Most requests of one client that wait for an upstream which takes no more.
+    /// Most requests of one client that wait for an upstream which takes no more, or is not there.
     max_queued_requests: 1 << 17, at most MAX_FLIGHTS;
     /// Most bytes of them.
     max_queued_bytes: 64 << 20, at most usize::MAX >> 1;
