@@ -13,6 +13,8 @@ from relay_world import World
 from test_relay_requests import call
 from transport_link import run
 
+REFUSED = {"reason": "overloaded", "sent": False}
+
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 
 
@@ -43,7 +45,7 @@ def test_max_in_flight_below_at_and_above_for_all_clients_of_a_relay(loop_kind, 
             calls = [client.send("tools/call", call(wait=True)) for client in clients[:3]]
             await world.until(lambda: world.relay.in_flight == min(3 + over, 3))
             if over > 0:
-                data = {"reason": "overloaded", "limit": "max_in_flight", "sent": False, "upstream": "echo"}
+                data = {"limit": "max_in_flight", "value": 3, **REFUSED, "upstream": "echo"}
                 assert await refused(clients[3].send("tools/call", call(who="x"))) == data
                 calls[0].cancel()
                 await world.until(lambda: world.relay.in_flight == 2)
@@ -75,12 +77,7 @@ async def stalled(world, count):
 def test_u5_max_queued_requests_below_at_and_above(loop_kind, over):
     async def main():
         async with World(limits={"max_queued_requests": 3}) as world:
-            data = {
-                "reason": "overloaded",
-                "limit": "max_queued_requests",
-                "sent": False,
-                "upstream": "server",
-            }
+            data = {"limit": "max_queued_requests", "value": 3, **REFUSED, "upstream": "server"}
             assert await stalled(world, 3 + over) == [data] * max(over, 0)
             assert world.relay.counters()["overloaded_queue"] == max(over, 0)
 
@@ -92,8 +89,9 @@ def test_u5_max_queued_bytes_below_at_and_above(loop_kind, over):
     async def main():
         waits = b'{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo","arguments":{"who":"0"}}}\n'
         # The last one is judged as it came: without the end of its line.
-        async with World(limits={"max_queued_bytes": 3 * len(waits) - 1 - over}) as world:
-            data = {"reason": "overloaded", "limit": "max_queued_bytes", "sent": False, "upstream": "server"}
+        most = 3 * len(waits) - 1 - over
+        async with World(limits={"max_queued_bytes": most}) as world:
+            data = {"limit": "max_queued_bytes", "value": most, **REFUSED, "upstream": "server"}
             assert await stalled(world, 3) == [data] * max(over, 0)
             assert world.relay.counters()["overloaded_queue"] == max(over, 0)
 
@@ -125,13 +123,7 @@ def test_u5_what_waits_for_an_upstream_that_is_not_there_is_bounded_likewise(loo
             waiting = [one.send("tools/call", params, progress=False) for _ in range(count)]
             other = two.send("tools/call", params, progress=False)
             if over > 0:
-                data = {
-                    "reason": "overloaded",
-                    "limit": limit,
-                    "value": most,
-                    "sent": False,
-                    "upstream": "echo",
-                }
+                data = {"limit": limit, "value": most, **REFUSED, "upstream": "echo"}
                 assert await refused(waiting.pop()) == data
             await started.wait()
             may_start.set()

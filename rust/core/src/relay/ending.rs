@@ -40,10 +40,9 @@ impl<L: Line> Relay<L> {
                     round.routed.finished.extend(passed.finished);
                     return;
                 }
-                if dest.side.takes_rounds(&record.method) {
-                    Fault::Overloaded("max_kept_bytes")
-                } else {
-                    Fault::NotBridged
+                match dest.side.room_for(&record.method) {
+                    Some(room) => Fault::Overloaded(room.exceeded()),
+                    None => Fault::NotBridged,
                 }
             }
             (End::Result(_) | End::Error(_), None) => Fault::InvalidAnswer("the answer is not there"),
@@ -88,11 +87,11 @@ impl<L: Line> Relay<L> {
                 Fault::Timeout => &self.counts.timed_out,
                 Fault::UpstreamClosed | Fault::NotThere => &self.counts.upstream_closed,
                 Fault::Draining | Fault::Closed => &self.counts.drained,
-                Fault::Overloaded("max_in_flight") => &self.counts.overloaded_in_flight,
-                Fault::Overloaded("max_queued_requests" | "max_queued_bytes") => {
-                    &self.counts.overloaded_queue
-                }
-                Fault::Overloaded(_) => &self.counts.overloaded,
+                Fault::Overloaded(exceeded) => match exceeded.limit {
+                    "max_in_flight" => &self.counts.overloaded_in_flight,
+                    "max_queued_requests" | "max_queued_bytes" => &self.counts.overloaded_queue,
+                    _ => &self.counts.overloaded,
+                },
                 Fault::NoAttribution => &self.counts.unattributed,
                 _ => &self.counts.refused,
             });

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use crate::event::AnswerFrame;
+use crate::limits::Exceeded;
 use crate::relay::exchange::Owner;
 use crate::relay::member::Side;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
@@ -51,11 +52,17 @@ impl Room {
         Self { most: most as u64, taken: AtomicU64::new(0) }
     }
 
-    fn keep(self: &Arc<Self>, frame: &[u8]) -> Option<Arc<Kept>> {
+    /// Keeps a request, if there is room.
+    pub(super) fn keep(self: &Arc<Self>, frame: &[u8]) -> Option<Arc<Kept>> {
         let size = frame.len() as u64;
         let fits = |taken| Some(taken + size).filter(|taken| *taken <= self.most);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
         Some(Arc::new(Kept { frame: frame.into(), rounds: AtomicU32::new(0), room: Arc::clone(self) }))
+    }
+
+    /// What is said of a request that was not kept.
+    pub(super) const fn exceeded(&self) -> Exceeded {
+        Exceeded { limit: "max_kept_bytes", value: self.most as usize }
     }
 }
 
@@ -70,16 +77,12 @@ impl<T> Owner<T> {
 }
 
 impl Side {
-    /// Whether this client can be asked for what a modern server needs before it answers a request of that method.
-    pub(super) fn takes_rounds(&self, method: &str) -> bool {
-        matches!(self, Side::Client { asked_as, .. } if asked_as.get().is_some()) && may_ask(method)
-    }
-
-    /// Keeps a request of this client's, if there is room.
-    pub(super) fn keep(&self, frame: &[u8]) -> Option<Arc<Kept>> {
+    /// Where a request of that method is kept, if this client can be asked for what a modern server needs before it
+    /// answers.
+    pub(super) fn room_for(&self, method: &str) -> Option<&Arc<Room>> {
         match self {
-            Side::Client { kept, .. } => kept.keep(frame),
-            Side::Upstream { .. } => None,
+            Side::Client { asked_as, kept, .. } if asked_as.get().is_some() && may_ask(method) => Some(kept),
+            _ => None,
         }
     }
 }

@@ -109,9 +109,8 @@ impl<L: Line> Relay<L> {
             _ => None,
         };
         let leg = Leg { line: source.key, number: record.number };
-        let keeps = asked_as.is_some() && source.side.takes_rounds(&record.method);
-        let kept = round.kept.take().filter(|_| keeps);
-        let kept = kept.or_else(|| if keeps { source.side.keep(frame) } else { None });
+        let room = asked_as.and_then(|_| source.side.room_for(&record.method));
+        let kept = room.and_then(|room| round.kept.take().or_else(|| room.keep(frame)));
         let owner = kept.map_or(Owner::Leg(leg), |kept| Owner::Rounds(leg, kept));
         let forward = Forward {
             frame,
