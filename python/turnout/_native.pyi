@@ -17,6 +17,7 @@ __all__ = [
     "Connection",
     "Flights",
     "Input",
+    "Kept",
     "LateProgress",
     "LateResponse",
     "Ledger",
