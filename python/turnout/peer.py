@@ -68,7 +68,7 @@ class Peer(Connection):
         self.on_input_needed: InputNeeded | None = None
         self.error: BaseException | None = None
         self.dropped_notifications = 0
-        self._observing: set[asyncio.Task[Any]] = set()
+        self._observing = 0
         self._loop = asyncio.get_running_loop()
         self._transport: Transport | None = None
         self._heartbeat: Heartbeat | None = None
@@ -205,14 +205,17 @@ class Peer(Connection):
             return
         if not inspect.iscoroutine(result):
             return
-        if len(self._observing) >= self.limit("max_inbound"):
+        if self._observing >= self.limit("max_inbound"):
             result.close()
             self.dropped_notifications += 1
             return
         task = self._loop.create_task(result)
         self.router.keep(task)
-        self._observing.add(task)
-        task.add_done_callback(self._observing.discard)
+        self._observing += 1
+        task.add_done_callback(self._observed)
+
+    def _observed(self, _: asyncio.Task[Any]) -> None:
+        self._observing -= 1
 
     def _apply_handlers(self) -> None:
         """Tell the native part who handles what, and which messages anyone here wants to see."""
