@@ -111,4 +111,7 @@ class Played:
 
     def resume_writing(self) -> None: ...
 
+    def limit(self, name: str) -> int:
+        return turnout.LIMITS[name]
+
     def lost(self, error: object, *, exit_code: int | None = None) -> None: ...

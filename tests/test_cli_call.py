@@ -15,6 +15,8 @@ import sys
 import pytest
 
 import turnout
+from limit_sides import sides
+from turnout.cli.call import LAST_LINES
 
 HERE = pathlib.Path(__file__).parent
 SERVER = [sys.executable, str(HERE / "cli_server.py")]
@@ -150,6 +152,17 @@ def test_trs_14_a_crash_is_exit_4_with_the_servers_last_words():
     assert done.returncode == 4
     assert "\\x1b[2Jlast words\n" in done.stderr
     assert "the server exited with code 70" in done.stderr
+
+
+@sides
+def test_last_lines_below_at_and_above(over):
+    """Of a server that is lost, so many of its last lines are shown."""
+    count = LAST_LINES + over
+    says = f"import sys\nfor n in range({count}): print('line', n, file=sys.stderr)\nsys.exit(3)"
+    done = run("steps", server=[sys.executable, "-c", says])
+    assert done.returncode == 4
+    shown = [line for line in done.stderr.splitlines() if line.startswith("line ")]
+    assert shown == [f"line {n}" for n in range(max(over, 0), count)]
 
 
 def test_what_cannot_start_or_open_is_exit_4():

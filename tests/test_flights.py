@@ -6,6 +6,7 @@ import weakref
 import pytest
 
 import turnout
+from limit_sides import sides
 from turnout._native import Clock, Flights, Ledger
 
 
@@ -188,3 +189,15 @@ def test_what_it_holds_can_be_read():
     assert flights.is_over
     assert "over" in repr(flights)
     assert flights.clock.time() > 0
+
+
+@sides
+def test_max_remembered_below_at_and_above(over):
+    flights = Flights(limits={"max_remembered": 3})
+    late = [flights.open("work", Slot()) for _ in range(3 + over)]
+    for request_id in late:
+        flights.abandon(request_id, "cancelled")
+    assert [flights.claim(request_id, False) for request_id in late] == [None] * len(late)
+    # The oldest made room: what comes for it was never asked for, as far as anybody knows.
+    counts = flights.counters()
+    assert (counts["late_responses"], counts["unmatched_responses"]) == (3 + min(over, 0), max(over, 0))

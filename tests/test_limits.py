@@ -1,4 +1,7 @@
-"""Every limit at, below and above it: one case each, and a limit without a case fails.
+"""Every limit at, below and above it: a limit without its case fails.
+
+Those that one connection shows have theirs here; those that take a relay, or a child process, have a test of their
+name and its three sides (`limit_sides.sides`) beside the other tests of what they bound.
 
 A case puts `count` of what its limit counts through a connection whose limit is `AT[name]`, and says what became
 of it: nothing, or which limit it was. What is harmless to exceed is coalesced, clipped or counted instead, and
@@ -7,12 +10,14 @@ then the sign is named in `SIGNS`.
 
 from __future__ import annotations
 
+import ast
 import asyncio
 from pathlib import Path
 
 import pytest
 
 import turnout
+from limit_sides import sides
 from wire import Raw, Wire, frame, progress, request, result
 
 AT = {
@@ -36,16 +41,17 @@ SIGNS = {
 }
 
 
-# Those of a relay's clients take a relay: they have tests of their names there.
-OF_RELAYS = (
-    "max_queued_requests",
-    "max_queued_bytes",
-    "max_progress_rate",
-    "max_subscriptions",
-    "max_uri_bytes",
-)
-HERE = Path(__file__).parent
-RELAY_TESTS = (*HERE.glob("test_relay_*.py"), *(HERE.parent / "rust" / "core" / "tests").glob("relay_*.rs"))
+def named_elsewhere():
+    """The names of the tests in other files that have the three sides of something."""
+    for path in Path(__file__).parent.glob("test_*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and any(
+                isinstance(mark, ast.Name) and mark.id == "sides" for mark in node.decorator_list
+            ):
+                yield node.name
+
+
+ELSEWHERE = [*named_elsewhere()]
 
 
 def refusal_of(wire, data):
@@ -146,18 +152,16 @@ def max_methods(wire, count):
     return ""
 
 
-@pytest.mark.parametrize("name", OF_RELAYS)
-def test_every_limit_of_a_relay_has_its_case_there(name):
-    named = [path for path in RELAY_TESTS if f"{name}_below_at_and_above(" in path.read_text()]
-    assert len(named) == 1
+@pytest.mark.parametrize("name", [*turnout.LIMITS, "max_in_flight"])
+def test_every_limit_is_tested_below_at_and_above(name):
+    there = [test for test in ELSEWHERE if f"_{name}_below_at_and_above" in test]
+    assert name in AT or there, f"{name} needs a case here, or a test of its name with `limit_sides.sides`"
 
 
-@pytest.mark.parametrize("over", [-1, 0, 1], ids=["below", "at", "above"])
-@pytest.mark.parametrize("name", [name for name in turnout.LIMITS if name not in OF_RELAYS])
-def test_every_limit_below_at_and_above(name, over):
-    case = globals().get(name)
-    assert case is not None, f"{name} needs a case of its own here"
-    assert name in AT
+@sides
+@pytest.mark.parametrize("name", AT)
+def test_one_connection_below_at_and_above(name, over):
+    case = globals()[name]
     wire = Wire(limits={name: AT[name]})
     sign = case(wire, AT[name] + over)
     assert sign == (SIGNS.get(name, name) if over > 0 else "")
@@ -173,7 +177,7 @@ def test_every_limit_below_at_and_above(name, over):
 def test_every_limit_has_a_default_and_says_what_it_can_be(name):
     assert turnout.Connection(limits={name: 1}).in_flight == (0, 0)
     assert turnout.Connection(limits={name: turnout.LIMITS[name]}).in_flight == (0, 0)
-    for nonsense in (0, 1 << (63 if name in ("max_output_bytes", "max_queued_bytes") else 62)):
+    for nonsense in (0, 1 << 63):
         with pytest.raises(ValueError, match=f"{name} must be at least 1 and at most [0-9]+, not {nonsense}"):
             turnout.Connection(limits={name: nonsense})
 

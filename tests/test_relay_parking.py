@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
 import turnout
+from limit_sides import sides
 from relay_world import World
 from transport_link import run
 
@@ -35,6 +38,11 @@ class Asking:
                     raise
             request.progress(2)
             return {"told": told}
+
+
+def beyond(limit, value):
+    """The data of the error that names a limit."""
+    return {"reason": "overloaded", "limit": limit, "value": value, "sent": True, "upstream": "echo"}
 
 
 async def modern(world, **options):
@@ -288,5 +296,69 @@ def test_r5_what_no_client_can_be_asked_for_is_refused(loop_kind):
             error = await asking.errors.get()
             assert (error.code, error.data) == (-32601, {"method": "x/ask"})
             await world.quiet()
+
+    run(loop_kind, main())
+
+
+@sides
+def test_r5_max_parked_below_at_and_above(loop_kind, over):
+    async def main():
+        async with World(limits={"max_parked": 3}) as world:
+            asking = Asking(world, SAMPLE)
+            client = await modern(world)
+            other = await world.client("modern")
+            parked = [await ask(client) for _ in range(min(3 + over, 3))]
+            if over > 0:
+                with pytest.raises(turnout.RemoteError):
+                    await ask(client)
+                assert (await asking.errors.get()).data == beyond("max_parked", 3), "who asked is told"
+            # Each client has its own; and one that comes back makes room.
+            parked_of_other = await ask(other)
+            assert (await ask(client, **back(parked[0])))["told"] == [{"to": "input1"}]
+            for state in [await ask(client), *parked[1:]]:
+                assert (await ask(client, **back(state)))["told"] == [{"to": "input1"}]
+            assert (await ask(other, **back(parked_of_other)))["told"] == [{"to": "input1"}]
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+@sides
+def test_r5_max_inputs_below_at_and_above_while_a_client_is_away(loop_kind, over):
+    async def main():
+        async with World(limits={"max_inputs": 3, "max_parked": 1}) as world:
+            client = await modern(world)
+            refused = []
+
+            async def question(request):
+                try:
+                    return await request.send(SAMPLE)
+                except turnout.RemoteError as error:
+                    refused.append(error.data)
+
+            @world.servers.on_request("tools/call")
+            async def call(request):
+                return {"told": await asyncio.gather(*(question(request) for _ in range(3 + over)))}
+
+            asked = await ask(client)
+            while "told" not in asked:
+                asked = await ask(client, **back(asked))
+            assert sum(answer is not None for answer in asked["told"]) == min(3 + over, 3)
+            assert refused == [beyond("max_inputs", 3)] * max(over, 0)
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+def test_r5_a_client_that_came_back_and_left_is_held_by_nobody(loop_kind):
+    async def main():
+        async with World() as world:
+            Asking(world, SAMPLE)
+            client = await modern(world)
+            [held] = map(weakref.ref, world.relay.clients)
+            assert (await ask(client, **back(await ask(client))))["told"] == [{"to": "input1"}]
+            await client.close()
+            await world.until(lambda: not world.relay.clients)
+            await world.until(lambda: gc.collect() >= 0 and held() is None)
 
     run(loop_kind, main())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 
+import orjson
 import pytest
 
 import turnout
+from limit_sides import sides
 from relay_world import World
 from transport_link import run
 
@@ -155,16 +157,132 @@ def test_r6_a_client_that_offers_nothing_is_refused(loop_kind):
     run(loop_kind, main())
 
 
-def test_r6_rounds_are_bounded(loop_kind):
+async def asked_for_roots(world, inputs, rounds):
+    """What a legacy client is answered whose modern server needs its roots so many times at once, and so often."""
+    world.build(world.upstream(era="modern"))
+    seen = needs(world, *[{"method": "roots/list"}] * inputs, times=rounds)
+    client = await legacy(world, {"roots": {}})
+    listed = []
+    client.on_request("roots/list")(lambda request: listed.append(request) or {"roots": []})
+    try:
+        return await client.send("tools/call", {"name": "echo"})
+    except turnout.RemoteError as error:
+        return error
+    finally:
+        assert len(seen) <= rounds + 1
+        assert len(listed) == inputs * (len(seen) - 1)
+        await world.quiet()
+
+
+def beyond(limit, value):
+    """The data of the error that names a limit."""
+    return {"reason": "overloaded", "limit": limit, "value": value, "sent": True, "upstream": "echo"}
+
+
+@sides
+def test_r6_max_rounds_below_at_and_above(loop_kind, over):
+    async def main():
+        async with World(limits={"max_rounds": 3}) as world:
+            answer = await asked_for_roots(world, inputs=1, rounds=3 + over)
+            if over > 0:
+                assert (answer.data, answer.code) == (beyond("max_rounds", 3), -32603)
+                assert "max_rounds (3) is reached" in answer.message
+            else:
+                assert answer["state"] == STATE + str(3 + over)
+
+    run(loop_kind, main())
+
+
+@sides
+def test_r6_max_inputs_below_at_and_above(loop_kind, over):
+    async def main():
+        async with World(limits={"max_inputs": 3}) as world:
+            answer = await asked_for_roots(world, inputs=3 + over, rounds=1)
+            if over > 0:
+                assert answer.data == beyond("max_inputs", 3)
+            else:
+                assert answer["said"].keys() == {f"in{n}" for n in range(3 + over)}
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("inputs", [b"[]", b"7", b'"x"'])
+def test_r6_inputs_that_are_no_object_are_refused(loop_kind, inputs):
     async def main():
         async with World() as world:
             world.build(world.upstream(era="modern"))
-            seen = needs(world, {"method": "roots/list"}, times=1000)
+            asks = b'{"resultType":"input_required","inputRequests":%s}' % inputs
+            world.servers.on_request("tools/call")(lambda _: asks)
             client = await legacy(world, {"roots": {}})
-            client.on_request("roots/list")(lambda _: {"roots": []})
-            with pytest.raises(turnout.RemoteError, match="asked for input 16 times"):
+            with pytest.raises(turnout.RemoteError, match="no object") as caught:
                 await client.send("tools/call", {"name": "echo"})
-            assert len(seen) == 17
+            assert caught.value.data["reason"] == "invalid_answer"
+
+    run(loop_kind, main())
+
+
+@sides
+def test_r6_max_kept_bytes_below_at_and_above(loop_kind, over):
+    async def main():
+        params = {"name": "echo", "arguments": {"x": "x" * 100}}
+        size = len(orjson.dumps({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params}))
+        async with World(limits={"max_kept_bytes": 2 * size - over}) as world:
+            world.build(world.upstream(era="modern"))
+            needs(world, {"method": "roots/list"}, times=2)
+            client = await legacy(world, {"roots": {}})
+            listed, may_answer = [], asyncio.Event()
+
+            @client.on_request("roots/list")
+            async def roots(request):
+                listed.append(request)
+                await may_answer.wait()
+                return {"roots": []}
+
+            calls = [client.send("tools/call", params, progress=False) for _ in range(2)]
+            if over > 0:
+                with pytest.raises(turnout.RemoteError) as caught:
+                    await calls.pop()
+                assert caught.value.data == beyond("max_kept_bytes", 2 * size - over)
+            # It is kept while its client is asked, too.
+            await world.until(lambda: len(listed) == len(calls))
+            may_answer.set()
+            for call in calls:
+                assert (await call)["said"] == {"in0": {"roots": []}}
+            # There is room again.
+            needs(world, {"method": "roots/list"}, times=1)
+            assert (await client.send("tools/call", params, progress=False))["said"]
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+def test_r6_max_kept_bytes_counts_what_its_client_is_asked_for(loop_kind):
+    async def main():
+        params = {"name": "echo", "arguments": {"x": "x" * 100}}
+        async with World(limits={"max_kept_bytes": 300}) as world:
+            world.build(world.upstream(era="modern"))
+            needs(world, {"method": "roots/list"}, times=10)
+            client = await legacy(world, {"roots": {}})
+            asked = asyncio.Event()
+
+            @client.on_request("roots/list")
+            async def roots(request):
+                asked.set()
+                await request.wait_cancelled()
+
+            first = client.send("tools/call", params)
+            await asked.wait()
+            with pytest.raises(turnout.RemoteError) as caught:
+                await client.send("tools/call", params)
+            assert caught.value.data["limit"] == "max_kept_bytes"
+            first.cancel()
+            await world.quiet()
+            await world.relay.underway.wait_over()
+            # Nothing of it is left.
+            asked.clear()
+            again = client.send("tools/call", params)
+            await asked.wait()
+            again.cancel()
             await world.quiet()
 
     run(loop_kind, main())

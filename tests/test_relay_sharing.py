@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -113,5 +115,23 @@ def test_a_pool_of_nothing_is_refused(loop_kind):
                 world.build(world.upstream(sharing="pooled", pool=0))
             with pytest.raises(ValueError, match="'each' is no way to share echo: shared, per_client"):
                 world.build(world.upstream(sharing="each"))
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("sharing", ["shared", "per_client", "per_identity", "pooled"])
+def test_a_client_that_left_is_held_by_nobody_nor_is_its_server(loop_kind, sharing):
+    async def main():
+        async with World() as world:
+            world.build(world.upstream(sharing=sharing))
+            client = await world.client(identity="me")
+            await client.send("tools/call", {"name": "echo"})
+            held = [weakref.ref(peer) for peer in world.gateway.peers if not stays(world, peer)]
+            await client.close()
+            await world.until(lambda: not world.relay.clients)
+            await world.until(lambda: gc.collect() >= 0 and not any(ref() for ref in held))
+
+    def stays(world, peer):
+        return sharing in ("shared", "pooled") and peer not in world.relay.clients
 
     run(loop_kind, main())

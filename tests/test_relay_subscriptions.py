@@ -8,6 +8,7 @@ import json
 import pytest
 
 import turnout
+from limit_sides import sides
 from relay_world import World
 from transport_link import run
 
@@ -229,7 +230,7 @@ def test_a_listen_on_several_servers_of_both_eras(loop_kind):
     run(loop_kind, main())
 
 
-@pytest.mark.parametrize("over", [-1, 0, 1], ids=["below", "at", "above"])
+@sides
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 def test_max_subscriptions_below_at_and_above(loop_kind, era, over):
     async def main():
@@ -295,23 +296,59 @@ def test_a_subscription_that_was_refused_takes_no_place_and_may_be_tried_again(l
     run(loop_kind, main())
 
 
-@pytest.mark.parametrize("over", [-1, 0, 1], ids=["below", "at", "above"])
-def test_max_uri_bytes_below_at_and_above(loop_kind, over):
+@sides
+def test_max_subscriptions_below_at_and_above_for_all_listens_of_a_client(loop_kind, over):
+    async def main():
+        async with World(limits={"max_subscriptions": 3}) as world:
+            watch = Watch(world)
+            world.build()
+            client, another = await world.client("modern"), await world.client("modern")
+            first, _ = await listens(client, hears(client), resourceSubscriptions=["a", "b"])
+            uris = [f"uri {n}" for n in range(1 + over)]
+            if over > 0:
+                wanted = {"notifications": {"resourceSubscriptions": uris}}
+                with pytest.raises(turnout.RemoteError, match=r"max_subscriptions \(3\)") as caught:
+                    await client.send("subscriptions/listen", wanted)
+                assert caught.value.data == {"reason": "overloaded", "limit": "max_subscriptions", "value": 3}
+                # Nothing of it is left, and a listen that ends makes room.
+                await watch.until(
+                    *[("subscribe", uri) for uri in ("a", "b", "uri 0")], ("unsubscribe", "uri 0")
+                )
+                first.cancel()
+                await watch.until(
+                    *[(verb, uri) for uri in ("a", "b", "uri 0") for verb in ("subscribe", "unsubscribe")]
+                )
+            _, agreed = await listens(client, hears(client), resourceSubscriptions=uris)
+            assert agreed == ({"resourceSubscriptions": uris} if uris else {})
+            _, agreed = await listens(another, hears(another), resourceSubscriptions=["c", "d", "e"])
+            assert agreed == {"resourceSubscriptions": ["c", "d", "e"]}
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+@sides
+def test_max_uri_bytes_below_at_and_above(loop_kind, era, over):
     async def main():
         async with World(limits={"max_uri_bytes": 20}) as world:
             watch = Watch(world)
             world.build()
-            client = await world.client()
+            client = await world.client(era)
             uri = "\u00e9" + "u" * (18 + over)
-            subscribing = client.send("resources/subscribe", {"uri": uri})
+            if era == "modern":
+                wanted = {"notifications": {"resourceSubscriptions": [uri]}}
+                subscribing = client.send("subscriptions/listen", wanted)
+            else:
+                subscribing = client.send("resources/subscribe", {"uri": uri})
             if over > 0:
                 with pytest.raises(turnout.RemoteError, match=r"max_uri_bytes \(20\)") as caught:
                     await subscribing
                 assert caught.value.data["limit"] == "max_uri_bytes"
                 assert watch.log == []
             else:
-                await subscribing
-                assert watch.log == [("subscribe", uri)]
+                await watch.until(("subscribe", uri))
+                if era == "legacy":
+                    assert await subscribing == {}
 
     run(loop_kind, main())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import turnout
+from limit_sides import sides
 from relay_world import World
 from test_relay_lists import PREFIXED
 from transport_link import run
@@ -143,5 +144,41 @@ def test_a_filter_sees_what_is_asked_about_a_task_first(loop_kind):
             assert await whose(client, "one") == "a"
             assert (await fault(client, "tasks/get", taskId="two"))[0] == -32601
             assert seen == ["one", "two"]
+
+    run(loop_kind, main())
+
+
+@sides
+def test_max_tasks_below_at_and_above_in_a_relay(loop_kind, over):
+    async def main():
+        async with World(limits={"max_tasks": 3}) as world:
+            client, other = await world_of_two(world, "legacy"), await world.client()
+            for task in range(3 + over):
+                await make(client, "b_x", str(task))
+            await make(other, "a_x", "theirs")
+            # The oldest makes room, of this client only.
+            assert world.relay.counters()["tasks_forgotten"] == max(over, 0)
+            if over > 0:
+                assert await fault(client, "tasks/get", taskId="0") == (-32602, "unknown_task")
+            for task in range(max(over, 0), 3 + over):
+                assert await whose(client, str(task)) == "b"
+            assert await whose(other, "theirs") == "a"
+
+    run(loop_kind, main())
+
+
+@sides
+def test_max_id_bytes_below_at_and_above_for_tasks_in_a_relay(loop_kind, over):
+    async def main():
+        # A text that is kept may be shorter than an id: a part of an id would be the id of another task.
+        async with World(limits={"max_id_bytes": 40, "max_text_bytes": 10}) as world:
+            client = await world_of_two(world, "legacy")
+            task = "x" * (38 + over)
+            await make(client, "b_x", task)
+            if over > 0:
+                assert await fault(client, "tasks/get", taskId=task) == (-32602, "unknown_task")
+                assert await fault(client, "tasks/get", taskId=task[:10]) == (-32602, "unknown_task")
+            else:
+                assert await whose(client, task) == "b"
 
     run(loop_kind, main())

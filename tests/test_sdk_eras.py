@@ -13,9 +13,10 @@ from mcp.server.lowlevel import Server
 from mcp_types import NotificationParams
 
 import turnout
+from limit_sides import sides
 from sdk_native import Played, until
+from sdk_streams import turns
 from turnout import mcp
-from turnout.mcp.eras import EARLY
 from wire import LEGACY, MODERN, notification, request
 
 META = {
@@ -30,7 +31,7 @@ def hello(revision):
 
 
 @contextlib.asynccontextmanager
-async def serving():
+async def serving(**options):
     """A client of the test's own bytes, what its notifications said, and the server's router."""
     heard = []
     server = Server("eras")
@@ -43,7 +44,7 @@ async def serving():
 
     server.add_notification_handler("notifications/note", Note, note)
     here, there = turnout.memory()
-    router = turnout.Router()
+    router = turnout.Router(**options)
     client = Played(None)
     client.transport = await here.open(client)
     async with anyio.create_task_group() as tasks:
@@ -57,17 +58,22 @@ def note(n):
     return notification("notifications/note", {"n": n})
 
 
-@pytest.mark.parametrize("over", [-1, 0, 3], ids=["below", "at", "above"])
-def test_notifications_before_the_first_request_are_kept_for_it_up_to_a_bound(on_loop, over):
+@sides
+def test_max_inbound_below_at_and_above_for_notifications_before_the_first_request(on_loop, over):
     async def main():
-        async with serving() as (client, heard, _):
-            count = EARLY + over
-            client.send(*(note(n) for n in range(count)))
+        async with serving(limits={"max_inbound": 3}) as (client, heard, router):
+            count = 3 + over
+            for n in range(count):
+                # One by one: of what is at work at once there is room for as many, too.
+                client.send(note(n))
+                await turns()
             client.send(request(1, "ping", {"_meta": META}))
             await client.read()
             client.send(note(99))
             await until(lambda: 99 in heard)
-            assert heard == [*range(min(count, EARLY)), 99]
+            assert heard == [*range(min(count, 3)), 99]
+            [peer] = router.peers
+            assert peer.session.dropped_notifications == max(over, 0)
 
     on_loop(main())
 

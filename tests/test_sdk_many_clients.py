@@ -12,6 +12,7 @@ pytest.importorskip("mcp", reason="the official SDK is an optional extra")
 
 import sdk_server
 import turnout
+from limit_sides import sides
 from sdk_native import at_rest, served, text, until
 from turnout import mcp
 from wire import frame, notification, request
@@ -183,5 +184,22 @@ def test_clients_that_come_while_the_server_stops_are_let_go(on_loop):
                 pass
             await client.close()
         assert not router.peers
+
+    on_loop(main())
+
+
+@sides
+def test_max_peers_below_at_and_above(on_loop, over):
+    async def main():
+        router = turnout.Router(limits={"max_peers": 3})
+        async with served("unix", router=router) as (target, _):
+            clients = [await Played.come(target) for _ in range(3 + over)]
+            for client in clients[:3]:
+                await client.opens()
+            if over > 0:
+                assert await clients[3].reader.read() == b"", "turned away"
+            assert (router.refused_peers, len(router.peers)) == (max(over, 0), min(3 + over, 3))
+            for client in clients:
+                await client.close()
 
     on_loop(main())

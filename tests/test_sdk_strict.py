@@ -14,6 +14,7 @@ import anyio
 from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT
 
+from limit_sides import sides
 from sdk_streams import emptied, played, turns
 from turnout.mcp import Lost, TimedOut, waiting
 
@@ -289,3 +290,51 @@ def test_install_and_the_command_pass_the_mode_on(monkeypatch):
         finally:
             turnout.mcp.uninstall()
         assert found.pop() is strict
+
+
+@sides
+def test_max_pending_progress_below_at_and_above_where_callbacks_run_beside_each_other(on_loop, over):
+    async def main():
+        begun, told = [], {}
+
+        async def on_progress(value, total, message):
+            begun.append(value)
+            await told.setdefault(value, asyncio.Event()).wait()
+
+        async with played(strict=False, limits={"max_pending_progress": 3}) as (dispatcher, peer):
+            call = asyncio.ensure_future(dispatcher.send_raw_request("w", None, {"on_progress": on_progress}))
+            asked = await peer.hears()
+
+            async def report(*values):
+                for value in values:
+                    await peer.reports(asked.id, value)
+                await turns()
+                return dispatcher.entries()["errands"]
+
+            # So many are told beside each other; what comes beyond is told in its order, and the newest stands.
+            assert await report(*range(1, 4 + over)) == 3 + over
+            assert await report(*range(11, 100)) == 4
+            beside = [1, 2, 3 if over >= 0 else 11]
+            assert begun[:3] == beside
+            assert len(begun) == 4
+            told[1].set()
+            await turns()
+            assert await report(100) == 3, "behind those that wait, though there is room"
+            while begun[-1] != 100:
+                told.pop(begun[-1]).set()
+                await turns()
+            assert len(begun) == 7
+            told.pop(100).set()
+            for value in beside[1:]:
+                told.pop(value).set()
+            await turns()
+            # All places are free again.
+            assert await report(201, 202, 203) == 3
+            assert begun[-3:] == [201, 202, 203]
+            for value in (201, 202, 203):
+                told[value].set()
+            await peer.answers(asked.id, {"over": True})
+            assert await call == {"over": True}
+            await emptied(dispatcher)
+
+    on_loop(main())

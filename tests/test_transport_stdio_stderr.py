@@ -8,9 +8,25 @@ import logging
 import pytest
 
 from child_process import python
+from limit_sides import sides
 from transport_link import FakeLink, run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+
+
+@sides
+def test_max_stderr_bytes_below_at_and_above(loop_kind, over):
+    async def main():
+        lines: list[str] = []
+        link = FakeLink(limits={"max_stderr_bytes": 40})
+        code = f"import os\nos.write(2, b'l' * {40 + over} + b'\\n' + b'm' * {40 + over})"
+        transport = await python(code, stderr=lines.append).open(link)
+        await link.until_lost()
+        rest = f" [and {over} bytes more]" if over > 0 else ""
+        assert lines == [letter * (40 + min(over, 0)) + rest for letter in "lm"]
+        await transport.close()
+
+    run(loop_kind, main())
 
 
 def test_stderr_lines_reach_a_callback_cut_and_escaped(loop_kind):

@@ -6,8 +6,10 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import turnout
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
 T = TypeVar("T")
 
@@ -28,7 +30,8 @@ class FakeInput(bytearray):
 class FakeLink:
     """Collects bytes and events; a test waits with `until`."""
 
-    def __init__(self, size: int = 65536) -> None:
+    def __init__(self, size: int = 65536, limits: Mapping[str, int] | None = None) -> None:
+        self.limits = limits or {}
         self.input = FakeInput(size)
         self.data = bytearray()
         self.calls: list[tuple[str, int]] = []
@@ -53,6 +56,9 @@ class FakeLink:
     def resume_writing(self) -> None:
         self.resumed += 1
         self._changed.set()
+
+    def limit(self, name: str) -> int:
+        return self.limits.get(name, turnout.LIMITS[name])
 
     def lost(self, error: BaseException | None, *, exit_code: int | None = None) -> None:
         self.in_task |= asyncio.current_task() is not None

@@ -17,6 +17,7 @@ __all__ = [
     "Connection",
     "Flights",
     "Input",
+    "Kept",
     "LateProgress",
     "LateResponse",
     "Ledger",
@@ -210,7 +211,7 @@ class Record:
     def cancel_reason(self) -> str | None: ...
     @property
     def task(self) -> str | None:
-        """The id of the task that it became (TSK-60); None where it became none."""
+        """The id of the task that it became (TSK-60); None where it became none, or the id is beyond `max_id_bytes`."""
     @property
     def cancel_written(self) -> bool:
         """Whether the peer was told."""
@@ -903,6 +904,16 @@ class Place:
         """Whether it serves one client only."""
 
 @final
+class Kept:
+    """A request of a client that is kept for another round."""
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds it took already."""
+    def release(self) -> None:
+        """Keep it no longer on this side; idempotent."""
+
+@final
 class Routes:
     """Where the requests of some clients go."""
 
@@ -928,7 +939,7 @@ class Relay:
         request: Request,
         upstream: Connection,
         params: object = None,
-        round: int | None = None,  # noqa: A002
+        kept: Kept | None = None,
     ) -> bool: ...
     def take_over(self, upstream: Connection) -> tuple[Request, Call] | None: ...
     def refuse(self, request: Request, position: int | None = None) -> bool:

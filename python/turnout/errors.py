@@ -105,7 +105,7 @@ class LimitExceeded(Error):
     """
 
     def __init__(self, limit: str, value: int) -> None:
-        super().__init__(f"{limit} ({value}) is reached; wait for requests to end, or raise the limit")
+        super().__init__(f"{limit} ({value}) is reached; wait for room, or raise the limit")
         self.limit = limit
         self.value = value
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import orjson
 
-from turnout._native import Connection, Notification, Request
+from turnout._native import Connection, Kept, Notification, Request
 from turnout.errors import RequestCancelled, RequestError
 from turnout.handlers import DROP, Handler, Handlers
 from turnout.heartbeat import Heartbeat
@@ -31,15 +31,20 @@ METHOD_NOT_FOUND = -32601
 INTERNAL_ERROR = -32603
 
 
-InputNeeded: TypeAlias = "Callable[[Request, Peer, bytes, bytes | None, int], Coroutine[Any, Any, None]]"
+InputNeeded: TypeAlias = "Callable[[Request, Peer, bytes, bytes | None, Kept], Coroutine[Any, Any, None]]"
 """Asks a client for what the server of its request needs: the request, the server's connection, what it answered, the
-state in that, and how often it was asked before."""
+state in that, and what was kept of the request."""
 
 
 class Peer(Connection):
     """The other end of one connection; made by `Router.connect` and `Router.serve`.
 
     Sending, cancelling and records are the native `Connection`'s; this class adds what needs asyncio.
+
+    Attributes:
+        dropped_notifications: how many times an async observer or listener was not called, because
+            `max_inbound` of them were at work.
+
     """
 
     def __new__(cls, router: Router, name: str, transport: str) -> Self:
@@ -62,6 +67,8 @@ class Peer(Connection):
         self.instructions: str | None = None
         self.on_input_needed: InputNeeded | None = None
         self.error: BaseException | None = None
+        self.dropped_notifications = 0
+        self._observing = 0
         self._loop = asyncio.get_running_loop()
         self._transport: Transport | None = None
         self._heartbeat: Heartbeat | None = None
@@ -79,6 +86,10 @@ class Peer(Connection):
         self.attach(self._loop, transport.write, takes_views=getattr(transport, "takes_views", False))
         if self.router.ping is not None:
             self._heartbeat = Heartbeat(self, self.router.ping)
+
+    def limit(self, name: str) -> int:
+        """The value of a limit: the router's."""
+        return self.router.limit(name)
 
     def lost(self, error: BaseException | None, *, exit_code: int | None = None) -> None:
         """Take the end of the channel: everything in flight ends, once."""
@@ -192,8 +203,19 @@ class Peer(Connection):
                 {"message": f"turnout: {function!r} raised", "exception": error, "peer": self}
             )
             return
-        if inspect.iscoroutine(result):
-            self.router.keep(self._loop.create_task(result))
+        if not inspect.iscoroutine(result):
+            return
+        if self._observing >= self.limit("max_inbound"):
+            result.close()
+            self.dropped_notifications += 1
+            return
+        task = self._loop.create_task(result)
+        self.router.keep(task)
+        self._observing += 1
+        task.add_done_callback(self._observed)
+
+    def _observed(self, _: asyncio.Task[Any]) -> None:
+        self._observing -= 1
 
     def _apply_handlers(self) -> None:
         """Tell the native part who handles what, and which messages anyone here wants to see."""
@@ -213,11 +235,11 @@ class Peer(Connection):
             {method for handlers in both for method in handlers.outgoing},
         )
 
-    def _ask(self, request: Request, upstream: Peer, result: bytes, state: bytes | None, rounds: int) -> None:
+    def _ask(self, request: Request, upstream: Peer, result: bytes, state: bytes | None, kept: Kept) -> None:
         """Take a request of this client's whose server needs input first; the native part calls it."""
         ask = self.on_input_needed
         assert ask is not None  # noqa: S101
-        self.start_handler(request, lambda taken: ask(taken, upstream, result, state, rounds), True)
+        self.start_handler(request, lambda taken: ask(taken, upstream, result, state, kept), True)
 
     # ---- filters ----
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnout import opening
 from turnout._native import LIMITS, Clock, Ledger
+from turnout.errors import LimitExceeded
 from turnout.handlers import Handlers
 from turnout.peer import Peer
 from turnout.records import Records
@@ -44,6 +45,9 @@ class Router:
         ping: when silent peers are pinged; None for never. `turnout.Ping()` for every 30 s (PNG-06).
         clock: where time comes from; None for the machine's monotonic clock.
 
+    Attributes:
+        refused_peers: how many came to listeners beyond the limit `max_peers`, and were turned away.
+
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Router:
         self.on_event = self.handlers.on_event
         self.filter_incoming = self.handlers.filter_incoming
         self.filter_outgoing = self.handlers.filter_outgoing
+        self.refused_peers = 0
         self._peers: set[Peer] = set()
         self._listeners: list[Listener] = []
         self._kept: set[asyncio.Task[Any]] = set()
@@ -164,7 +169,7 @@ class Router:
         """
 
         def accept(transport: Transport, name: str) -> Link:
-            peer = self.adopt(Peer, name, transport.kind)
+            peer = self.accept(Peer, transport, name)
             self._expect_opening(peer)
             peer.use(transport)
             if accepted is not None:
@@ -249,6 +254,19 @@ class Router:
         peer = kind(self, name, transport)
         self._peers.add(peer)
         return peer
+
+    def accept(self, kind: type[P], transport: Transport, name: str) -> P:
+        """Make a peer of one that came to us.
+
+        Raises:
+            LimitExceeded: there are `max_peers` already.
+
+        """
+        most = self.limit("max_peers")
+        if len(self._peers) >= most:
+            self.refused_peers += 1
+            raise LimitExceeded("max_peers", most)
+        return self.adopt(kind, name, transport.kind)
 
     def _expect_opening(self, peer: Peer) -> None:
         """A peer that came to us opens the connection, where openings are answered at all."""

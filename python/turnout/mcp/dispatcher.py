@@ -86,9 +86,12 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
             result, ids are compared by type and value, and a request whose id is in flight is refused. False
             does as the SDK.
         name: what records call the other end; None for `streams-1`, `streams-2` and so on.
-        limits: `max_outbound`, `max_inbound`, `max_id_bytes`, `max_text_bytes` and `max_pending_progress` by name;
-            None, or a name left out, for the default.
+        limits: `max_outbound`, `max_inbound`, `max_id_bytes`, `max_text_bytes`, `max_pending_progress` and
+            `max_remembered` by name; None, or a name left out, for the default.
         records: where finished records go; None for `turnout.mcp.records`.
+
+    Attributes:
+        dropped_notifications: how many reached no handler, because `max_inbound` handlers were at work.
 
     """
 
@@ -127,6 +130,7 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
         )
         self._interrupts = peer_cancel_mode == "interrupt"
         self._inline_methods = inline_methods
+        self.dropped_notifications = 0
 
     # ---- what comes in ----
 
@@ -237,7 +241,8 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
         if run_notify_intercept(intercept, method, params):
             return
         if not self._has_room():
-            logger.debug("dropped %s: too many handlers are at work", method)
+            logger.debug("dropped %s: max_inbound (%d) handlers are at work", method, self._most)
+            self.dropped_notifications += 1
             return
         try:
             transport = self._build_transport(metadata)
@@ -269,8 +274,8 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
         waiting: Waiting | None = self._flights.advance(self._key(token), progress, total, message)
         if waiting is None:
             return
-        if self._lenient:
-            self._spawn(context, waiting.call, progress, total, message)
+        if self._lenient and waiting.begin():
+            self._spawn(context, waiting.tell, progress, total, message)
         elif waiting.push(progress, total, message):
             self._spawn(context, waiting.deliver)
 

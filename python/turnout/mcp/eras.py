@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
     Params = Mapping[str, Any] | None
 
-# Notifications before the first request that are kept for it, as the SDK does.
-EARLY = 8
-
 
 class Eras:
     """What answers the requests of one client.
@@ -62,6 +59,8 @@ class Eras:
         self._outbound = NotifyOnlyOutbound(dispatcher)
         self._connection = Connection.for_loop(dispatcher)
         self._legacy = ServerRunner(server, self._connection, lifespan_state)
+        self._peer = dispatcher.peer
+        self._most = self._peer.limit("max_inbound")
         self._is_modern: bool | None = None
         self._early: list[tuple[DispatchContext[TransportContext], str, Params]] = []
 
@@ -119,8 +118,10 @@ class Eras:
     async def on_notify(self, dctx: DispatchContext[TransportContext], method: str, params: Params) -> None:
         """Take a notification."""
         if self._is_modern is None:
-            if len(self._early) < EARLY:
+            if len(self._early) < self._most:
                 self._early.append((dctx, method, params))
+            else:
+                self._peer.dropped_notifications += 1
         elif self._is_modern:
             connection = Connection.from_envelope(LATEST_MODERN_VERSION, None, None, outbound=self._outbound)
             runner = ServerRunner(self._server, connection, self._state)

@@ -41,9 +41,6 @@ logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
 
 SHUTDOWN_WRITE_TIMEOUT = 1.0
 
-# Requests that are refused while so many refusals wait for the transport get no answer.
-REFUSALS = 64
-
 
 class Errand:
     """Something short that goes on beside the handlers: a callback, a refusal."""
@@ -108,8 +105,8 @@ class Handling(Sender, Generic[TransportT]):
         data: dict[str, Any] | None,
         context: contextvars.Context | None,
     ) -> None:
-        """Answer a request that is not taken, unless the peer asks and asks and never reads."""
-        if self._refusals >= REFUSALS:
+        """Answer a request that is not taken, unless `max_inbound` of such answers wait for the transport already."""
+        if self._refusals >= self._most:
             logger.debug("dropped the refusal of request %r: the transport is stuck", request_id)
             self._counted["replies_dropped"] += 1
             return

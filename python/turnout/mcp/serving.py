@@ -158,7 +158,7 @@ async def serve_listener(
     async with low.lifespan(low) as state, anyio.create_task_group() as tasks:
 
         def accept(transport: Transport, name: str) -> Link:
-            peer = router.adopt(SessionPeer, name, transport.kind)
+            peer = router.accept(SessionPeer, transport, name)
             peer.use(transport)
             came.put_nowait(_Serving(low, state, peer, raise_exceptions=raise_exceptions))
             return peer

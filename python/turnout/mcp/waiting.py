@@ -33,12 +33,13 @@ class Waiting:
     Args:
         loop: where the caller waits.
         on_progress: the caller's callback; None for none.
-        most: updates that may wait for it, by the limit `max_pending_progress`.
+        most: updates that may wait for it, or be told beside each other, by the limit `max_pending_progress`.
         late_updates: whether a callback that took longer is still called with what came before the answer.
 
     """
 
     __slots__ = (
+        "_beside",
         "_busy",
         "_end",
         "_grace",
@@ -65,6 +66,7 @@ class Waiting:
         self._loop = loop
         self._most = most
         self._late_updates = late_updates
+        self._beside = 0
         self._busy = False
         self._end: End | None = None
         self._grace: asyncio.TimerHandle | None = None
@@ -98,6 +100,20 @@ class Waiting:
         self._updates.append((progress, total, message))
         started, self._busy = self._busy, True
         return not started
+
+    def begin(self) -> bool:
+        """Take a place for an update that is told beside others; False where `most` are told, or some wait."""
+        if self._beside >= self._most or self._updates:
+            return False
+        self._beside += 1
+        return True
+
+    async def tell(self, progress: float, total: float | None, message: str | None) -> None:
+        """Call the callback beside other calls of it, in a place that `begin` gave."""
+        try:
+            await self.call(progress, total, message)
+        finally:
+            self._beside -= 1
 
     async def deliver(self) -> None:
         """Call the callback with what is queued, then let the answer through."""

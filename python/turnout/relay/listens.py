@@ -10,11 +10,14 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from turnout import opening
-from turnout.errors import Error, RequestError
+from turnout.errors import Error, RemoteError, RequestError
 from turnout.handlers import members_of
+from turnout.relay.refusal import check
 from turnout.relay.subscriptions import ACKNOWLEDGED, LISTS, lists_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from turnout._native import Request
     from turnout.peer import Peer
     from turnout.relay.relay import Relay
@@ -31,6 +34,7 @@ class Listen:
 
     def __init__(self, request: Request) -> None:
         self._request = request
+        self.client = request.peer
         self._before: dict[tuple[str, str], Any] | None = {}
 
     def acknowledge(self, agreed: dict[str, Any]) -> None:
@@ -92,7 +96,7 @@ class Listens:
         resources = wanted.get("resourceSubscriptions") or []
         if not isinstance(resources, list):
             raise RequestError(opening.INVALID_PARAMS, "resourceSubscriptions is a list of URIs")
-        self._subscriptions.check("max_subscriptions", len(resources))
+        check(relay.router, "max_subscriptions", len(resources))
         listen = Listen(request)
         lists = self._by_client.setdefault(client, {}).setdefault(listen, [])
         try:
@@ -116,7 +120,7 @@ class Listens:
         """Follow a list on every upstream that tells of it; the relay itself tells of merged ones."""
         follows = self._relay.plan_of(request.peer).merges(method)
         for place in self._relay.places_of(request.peer):
-            with contextlib.suppress(OSError, Error):
+            with _going_without():
                 peer = await place.wait(patiently=False)
                 if method in lists_of(peer.server_capabilities):
                     await self._subscriptions.add(place, peer, method, listen)
@@ -129,10 +133,20 @@ class Listens:
             return False
         position, name = leads
         place = self._relay.place(position, request.peer)
-        with contextlib.suppress(OSError, Error):
+        with _going_without():
             await self._subscriptions.add(place, await place.wait(), name, listen, uri)
             return True
         return False
+
+
+@contextlib.contextmanager
+def _going_without() -> Iterator[None]:
+    """Leave out what its server does not tell of; what is beyond a limit of ours is the client's to know."""
+    try:
+        yield
+    except (OSError, Error) as error:
+        if isinstance(error, RequestError) and not isinstance(error, RemoteError):
+            raise
 
 
 __all__ = ["Listens"]

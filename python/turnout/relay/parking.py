@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from turnout import opening
 from turnout.errors import CallCancelled, CallTimedOut, Error, RemoteError, RequestError
 from turnout.handlers import members_of
-from turnout.relay.rounds import MOST_INPUTS, NEEDED
+from turnout.relay.refusal import check, refusal
+from turnout.relay.rounds import NEEDED
 
 if TYPE_CHECKING:
     from turnout._native import Call, Request
@@ -23,14 +24,10 @@ if TYPE_CHECKING:
     from turnout.relay.relay import Relay
 
 METHOD_NOT_FOUND = -32601
-INTERNAL_ERROR = -32603
 INVALID_PARAMS = -32602
 
 HANDLE = "turnout:"
 """How every handle begins; the native part knows it, too."""
-
-MOST_PARKED = 1024
-"""How many exchanges of one relay are parked at a time."""
 
 
 class Parked:
@@ -71,7 +68,7 @@ class Parking:
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
-        self._by_handle: dict[str, Parked] = {}
+        self._by_client: dict[Peer, dict[str, Parked]] = {}
         self._at_work: dict[Peer, list[Parked]] = {}
 
     async def ask(self, request: Request) -> Any:
@@ -88,8 +85,10 @@ class Parking:
                 METHOD_NOT_FOUND, f"Method not found: the client did not offer {request.method}"
             )
         parked = self._of(peer, place)
-        if len(parked.asked) >= MOST_INPUTS or len(self._by_handle) >= MOST_PARKED:
-            raise _refusal("too many requests wait for their clients already", "overloaded", place)
+        router, label = self._relay.router, place.upstream.label
+        check(router, "max_inputs", len(parked.asked) + 1, label)
+        if parked.handle is None:
+            check(router, "max_parked", len(self._of_client(place.client)) + 1, label)
         parked.numbers += 1
         key, answer = f"input{parked.numbers}", asyncio.get_running_loop().create_future()
         parked.asked[key] = (request, answer)
@@ -101,7 +100,7 @@ class Parking:
 
     def knows(self, request: Request) -> bool:
         """Whether a client comes back with it for a parked exchange."""
-        return _state_of(request) in self._by_handle
+        return _state_of(request) in self._of_client(request.peer)
 
     def takes(self, request: Request, peer: Peer) -> bool:
         """Whether a client comes back with it for an exchange that was parked here once: a legacy server has no such.
@@ -117,8 +116,8 @@ class Parking:
             RequestError: the exchange is not there any more, or was never this client's.
 
         """
-        parked = self._by_handle.get(_state_of(request))
-        if parked is None or parked.place.client is not request.peer:
+        parked = self._of_client(request.peer).get(_state_of(request))
+        if parked is None:
             raise RequestError(
                 INVALID_PARAMS,
                 "there is nothing to continue: it ended, or waited too long; send the request anew",
@@ -139,8 +138,12 @@ class Parking:
 
     def forget(self, client: Peer) -> None:
         """Give up on a client that is gone."""
-        for parked in [parked for parked in self._by_handle.values() if parked.place.client is client]:
+        for parked in list(self._of_client(client).values()):
             self._give_up(parked, "the client is gone")
+
+    def _of_client(self, client: Peer | None) -> dict[str, Parked]:
+        """The exchanges that a client is to come back for, by their handles."""
+        return {} if client is None else self._by_client.get(client, {})
 
     def _of(self, peer: Peer, place: Place) -> Parked:
         """The exchange that a question of this server's belongs to: one that the client waits for, if there is one."""
@@ -158,11 +161,8 @@ class Parking:
             return parked
         if not known:
             del self._at_work[peer]
-            raise _refusal(
-                "a client of revision 2026-07-28 is asked while it waits for an answer only",
-                "not_bridged",
-                place,
-            )
+            message = "a client of revision 2026-07-28 is asked while it waits for an answer only"
+            raise refusal(message, "not_bridged", place.upstream.label)
         return next((parked for parked in reversed(known) if parked.request is not None), known[-1])
 
     def _send_away(self, parked: Parked) -> None:
@@ -172,7 +172,7 @@ class Parking:
             return
         parked.request = None
         parked.handle = HANDLE + secrets.token_urlsafe(24)
-        self._by_handle[parked.handle] = parked
+        self._by_client.setdefault(request.peer, {})[parked.handle] = parked
         parked.call.pause()
         loop = asyncio.get_running_loop()
         reason = "the client did not come back with what the server asked for"
@@ -198,8 +198,12 @@ class Parking:
         request.adopt(parked.call, round=parked.rounds)
 
     def _forget_handle(self, parked: Parked) -> None:
-        if parked.handle is not None:
-            del self._by_handle[parked.handle]
+        client = parked.place.client
+        if parked.handle is not None and client is not None:
+            parked_of = self._by_client[client]
+            del parked_of[parked.handle]
+            if not parked_of:
+                del self._by_client[client]
             parked.handle = None
         if parked.timer is not None:
             parked.timer.cancel()
@@ -234,7 +238,7 @@ class Parking:
         self._forget_handle(parked)
         for _, answer in parked.asked.values():
             if not answer.done():
-                answer.set_exception(_refusal(reason, "input_expired", parked.place))
+                answer.set_exception(refusal(reason, "input_expired", parked.label))
         # The server is answered first: who waits for it runs before this does.
         asyncio.get_running_loop().call_soon(parked.call.cancel, reason)
         self._finish(parked)
@@ -262,13 +266,8 @@ def _answer(request: Request, parked: Parked) -> None:
         reason = "timeout" if isinstance(error, CallTimedOut) else "upstream_closed"
         if isinstance(error, CallCancelled):
             reason = "closed"
-        refusal = _refusal(f"the server did not answer: {reason}", reason, parked.place)
-        request.fail(refusal.code, refusal.message, refusal.data)
-
-
-def _refusal(message: str, reason: str, place: Place) -> RequestError:
-    data = {"reason": reason, "sent": True, "upstream": place.upstream.label}
-    return RequestError(INTERNAL_ERROR, message, data)
+        refused = refusal(f"the server did not answer: {reason}", reason, parked.label)
+        request.fail(refused.code, refused.message, refused.data)
 
 
 __all__ = ["Parking"]

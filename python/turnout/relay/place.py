@@ -47,6 +47,11 @@ class Place(_native.Place):
         self._not_before = 0.0
         self._closed = False
 
+    @property
+    def is_there(self) -> bool:
+        """Whether a connection stands there now."""
+        return self.peer is not None and self.peer.is_open
+
     async def start(self) -> Peer:
         """Make the connection, in one attempt, which keeps its distance from one that failed.
 
@@ -91,8 +96,7 @@ class Place(_native.Place):
             OpeningFailed: it was reached but could not be opened.
 
         """
-        is_there = self.peer is not None and self.peer.is_open
-        if not patiently and not is_there and self._not_before > asyncio.get_running_loop().time():
+        if not patiently and not self.is_there and self._not_before > asyncio.get_running_loop().time():
             raise PeerLost(f"{self.upstream.label} is not there; it is tried again later")
         try:
             return await asyncio.wait_for(self.start(), self.upstream.patience)
@@ -124,6 +128,8 @@ class Place(_native.Place):
             self._starter.cancel()
         if self.peer is not None and not self.upstream.is_connected:
             await self.peer.close()
+            # The relay knows the place by its connection: one that held it would hold both, and their client, for ever.
+            self.peer = None
 
     async def _make(self) -> Peer:
         """Make a connection; whoever wants one meanwhile waits for the same."""

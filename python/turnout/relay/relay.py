@@ -23,6 +23,7 @@ from turnout.relay.rounds import NEEDED
 from turnout.relay.routes import Plans
 from turnout.relay.subscriptions import Session, Subscriptions, lists_of
 from turnout.relay.underway import Underway
+from turnout.relay.waits import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Hashable, Iterable, Sequence
@@ -59,9 +60,9 @@ class Relay(_native.Relay):
         cls,
         _router: Router,
         upstreams: Sequence[Upstream],
-        _routes: Sequence[Route] = (),
-        _local: Iterable[str] = (),
-        max_in_flight: int = 1 << 20,
+        _routes: Sequence[Route],
+        _local: Iterable[str],
+        max_in_flight: int,
     ) -> Self:
         """Declare a relay; `Router.relay` says what the arguments are."""
         known = [(upstream.label, upstream.timeout, upstream.max_timeout, True) for upstream in upstreams]
@@ -71,9 +72,9 @@ class Relay(_native.Relay):
         self,
         router: Router,
         upstreams: Sequence[Upstream],
-        routes: Sequence[Route] = (),
-        local: Iterable[str] = (),
-        _max_in_flight: int = 1 << 20,
+        routes: Sequence[Route],
+        local: Iterable[str],
+        _max_in_flight: int,
     ) -> None:
         self.router = router
         self.upstreams = list(upstreams)
@@ -91,6 +92,7 @@ class Relay(_native.Relay):
         self._listens = Listens(self, self.subscriptions)
         self._levels = Levels(self)
         self._parking = Parking(self)
+        self._waits = Waits(router)
         self.underway = Underway()
         self.is_closing = False
         self._places = [Places(self, position) for position in range(len(self.upstreams))]
@@ -140,7 +142,7 @@ class Relay(_native.Relay):
             False where the request was over, or was refused because the upstream is not there.
 
         Raises:
-            RequestError: no route says where to.
+            RequestError: no route says where to, or too much of the client's waits for upstreams that are not there.
             ValueError: there is no such upstream, or none that the client's routes lead to.
 
         """
@@ -154,11 +156,12 @@ class Relay(_native.Relay):
         if place.client is not None and place.peer is None and (said := identity_of(request, self)):
             place.identity = said
             request.peer.set_rules(opening.MODERN, "server")
-        try:
-            waited = await place.wait()
-        except (OSError, Error):
-            self.refuse(request, position)
-            return False
+        with self._waits.during(request, place):
+            try:
+                waited = await place.wait()
+            except (OSError, Error):
+                self.refuse(request, position)
+                return False
         # Another one may have taken its place meanwhile.
         peer = place.peer or waited
         if self._parking.takes(request, peer):

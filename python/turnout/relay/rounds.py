@@ -12,22 +12,15 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from turnout import opening
-from turnout.errors import CallTimedOut, Error, RemoteError, RequestError
+from turnout.errors import CallTimedOut, Error, RemoteError
 from turnout.handlers import members_of
+from turnout.relay.refusal import check, refusal
 
 if TYPE_CHECKING:
-    from turnout._native import Request
+    from turnout._native import Kept, Request
     from turnout.peer import Peer
     from turnout.relay.relay import Relay
     from turnout.relay.upstream import Upstream
-
-INTERNAL_ERROR = -32603
-
-MOST_ROUNDS = 16
-"""How often a server may ask before it answers one request."""
-
-MOST_INPUTS = 16
-"""How much it may ask for at once."""
 
 NEEDED = {
     "elicitation/create": "elicitation",
@@ -64,7 +57,7 @@ class Rounds:
         self._capabilities = capabilities
 
     async def go_on(
-        self, request: Request, upstream: Peer, result: bytes, state: bytes | None, rounds: int
+        self, request: Request, upstream: Peer, result: bytes, state: bytes | None, kept: Kept
     ) -> None:
         """Ask the client what the server needs, and pass the request on once more, with that.
 
@@ -73,48 +66,58 @@ class Rounds:
             upstream: the connection of the server that asks.
             result: its `InputRequiredResult`.
             state: the `requestState` in it, as it stood on the wire; None where there is none (MRT-05).
-            rounds: how many rounds there were before.
+            kept: the request, kept for this.
 
         Raises:
             RequestError: the server asks for what this client cannot be asked for, or too often.
 
         """
+        try:
+            await self._go_on(request, upstream, result, state, kept)
+        finally:
+            # Also where what is left of a cancelled task waits for a collection.
+            kept.release()
+
+    async def _go_on(
+        self, request: Request, upstream: Peer, result: bytes, state: bytes | None, kept: Kept
+    ) -> None:
         place = self._relay.place_of(upstream)
         label = place.upstream.label
-        inputs = members_of(orjson.loads(result)).get("inputRequests") or {}
-        if rounds >= MOST_ROUNDS:
-            raise _refusal(f"the server asked for input {rounds} times and did not answer", label)
-        if not isinstance(inputs, dict) or len(inputs) > MOST_INPUTS:
-            raise _refusal("the server asks for too much at once", label)
+        inputs = members_of(orjson.loads(result)).get("inputRequests")
+        inputs = {} if inputs is None else inputs
+        check(self._relay.router, "max_rounds", kept.rounds + 1, label)
+        if not isinstance(inputs, dict):
+            raise refusal("the server's inputRequests are no object", "invalid_answer", label)
+        check(self._relay.router, "max_inputs", len(inputs), label)
         for wanted in inputs.values():
             self._check(wanted, label)
         # A server without a question only wants to be asked again: not at once.
         waits = [self._answer(request, wanted, place.upstream) for wanted in inputs.values()]
-        asking = asyncio.gather(*(waits or [asyncio.sleep(min(0.05 * 2**rounds, 5.0), b"")]))
+        asking = asyncio.gather(*(waits or [asyncio.sleep(min(0.05 * 2 ** min(kept.rounds, 7), 5.0), b"")]))
         with self._relay.underway.during(request, asking.cancel):
             try:
                 answers = await asking
             except asyncio.CancelledError:
                 if request.cancelled:
                     raise
-                raise _refusal("the relay is closing", label, "closed") from None
+                raise refusal("the relay is closing", "closed", label) from None
             try:
                 peer = await place.wait()
             except (OSError, Error):
                 message = "the server could not be started, reached or opened"
-                raise _refusal(message, label, "upstream_closed") from None
-            self._relay.pass_on(request, peer, _round(request, inputs, answers, state), rounds + 1)
+                raise refusal(message, "upstream_closed", label) from None
+            self._relay.pass_on(request, peer, _round(request, inputs, answers, state), kept)
 
     def _check(self, wanted: Any, label: str) -> None:
         method = members_of(wanted).get("method")
         able = self._capabilities.get(NEEDED.get(str(method), ""))
         if not isinstance(able, dict):
-            raise _refusal(f"the server asks for {method}, which this client did not offer", label)
+            message = f"the server asks for {method}, which this client did not offer"
+            raise refusal(message, "not_bridged", label)
         mode = members_of(wanted.get("params")).get("mode", "form")
         if method == "elicitation/create" and mode != "form" and mode not in able:
-            raise _refusal(
-                f"the server asks for an elicitation by {mode}, which this client did not offer", label
-            )
+            message = f"the server asks for an elicitation by {mode}, which this client did not offer"
+            raise refusal(message, "not_bridged", label)
 
     async def _answer(self, request: Request, wanted: dict[str, Any], upstream: Upstream) -> bytes:
         call = request.send(
@@ -127,17 +130,14 @@ class Rounds:
         try:
             return await call.raw()
         except CallTimedOut as error:
-            raise RequestError(
-                INTERNAL_ERROR,
-                "the client did not answer what the server needs in time",
-                {"reason": "input_expired", "sent": True, "upstream": upstream.label},
-            ) from error
+            message = "the client did not answer what the server needs in time"
+            raise refusal(message, "input_expired", upstream.label) from error
         except RemoteError as error:
-            raise RequestError(
-                INTERNAL_ERROR,
-                f"the server needs input, and the client answered {wanted['method']} with an error: {error.message}",
-                {"reason": "input_refused", "sent": True, "upstream": upstream.label},
-            ) from error
+            method = wanted["method"]
+            message = (
+                f"the server needs input, and the client answered {method} with an error: {error.message}"
+            )
+            raise refusal(message, "input_refused", upstream.label) from error
 
 
 def _round(request: Request, inputs: dict[str, Any], answers: list[bytes], state: bytes | None) -> bytes:
@@ -157,10 +157,6 @@ def _with(params: bytes, members: list[bytes]) -> bytes:
     """Params with members behind their own; every other byte stays."""
     head = params.rstrip().removesuffix(b"}").rstrip()
     return head + (b"" if head.endswith(b"{") or not members else b",") + b",".join(members) + b"}"
-
-
-def _refusal(message: str, label: str, reason: str = "not_bridged") -> RequestError:
-    return RequestError(INTERNAL_ERROR, message, {"reason": reason, "sent": True, "upstream": label})
 
 
 __all__ = ["Rounds", "meta_of"]

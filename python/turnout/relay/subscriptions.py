@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from turnout import opening
-from turnout.errors import Error, RemoteError, RequestError
+from turnout.errors import Error, RemoteError
 from turnout.handlers import members_of
+from turnout.relay.refusal import check
 
 if TYPE_CHECKING:
     from turnout._native import Notification
@@ -41,7 +42,11 @@ PAUSE = 1.0
 
 
 class Subscriber(Protocol):
-    """Who wants to hear of a change."""
+    """Who wants to hear of a change: a client, or one of its listens."""
+
+    @property
+    def client(self) -> Peer:
+        """The client, to whose account it goes."""
 
     def tell(self, method: str, params: Any) -> None:
         """Pass a notification on; nothing happens where the subscriber is gone."""
@@ -81,7 +86,7 @@ class Subscriptions:
         self._relay = relay
         # Each subscriber with what it calls the change: the names of resources may have a prefix for it.
         self._wanted: dict[Place, dict[str, dict[Subscriber, str]]] = {}
-        self._counts: dict[tuple[Place, Subscriber], int] = {}
+        self._counts: dict[tuple[Place, Peer], int] = {}
         self._asked: dict[tuple[Peer, str], asyncio.Future[None]] = {}
         self._listens: dict[tuple[Peer, str], asyncio.Task[None]] = {}
         self._acknowledged: dict[tuple[Peer, int | str], asyncio.Future[None]] = {}
@@ -113,15 +118,15 @@ class Subscriptions:
             called: what the subscriber calls the resource; None for the same.
 
         Raises:
-            RequestError: the upstream refused it, or the subscriber wants too much.
+            RequestError: the upstream refused it, or the client wants too much.
             PeerLost: it was lost meanwhile.
 
         """
-        key = (place, subscriber)
+        key = (place, subscriber.client)
         is_new = subscriber not in self._wanted.get(place, {}).get(change, {})
         if is_new:
-            self.check("max_uri_bytes", len(change.encode("utf-8", "surrogatepass")))
-            self.check("max_subscriptions", self._counts.get(key, 0) + 1)
+            check(self._relay.router, "max_uri_bytes", len(change.encode("utf-8", "surrogatepass")))
+            check(self._relay.router, "max_subscriptions", self._counts.get(key, 0) + 1)
         self._follow(peer, place)
         self._wanted.setdefault(place, {}).setdefault(change, {})[subscriber] = called or change
         self._counts[key] = self._counts.get(key, 0) + is_new
@@ -130,22 +135,6 @@ class Subscriptions:
         except BaseException:
             self._drop(place, change, subscriber)
             raise
-
-    def check(self, limit: str, wanted: int) -> None:
-        """Refuse what is beyond a limit.
-
-        Args:
-            limit: its name.
-            wanted: what would be used of it.
-
-        Raises:
-            RequestError: it is beyond; the error's data names the limit.
-
-        """
-        value = self._relay.router.limit(limit)
-        if wanted > value:
-            data = {"reason": "overloaded", "limit": limit, "value": value}
-            raise RequestError(opening.INVALID_PARAMS, f"{limit} ({value}) is reached", data)
 
     def remove(self, place: Place, change: str, subscriber: Subscriber) -> None:
         """Unsubscribe from a change; the last subscriber has the upstream told."""
@@ -180,9 +169,10 @@ class Subscriptions:
         subscribers = changes.get(change, {})
         if subscribers.pop(subscriber, None) is None:
             return False
-        self._counts[place, subscriber] -= 1
-        if not self._counts[place, subscriber]:
-            del self._counts[place, subscriber]
+        key = (place, subscriber.client)
+        self._counts[key] -= 1
+        if not self._counts[key]:
+            del self._counts[key]
         if subscribers:
             return False
         del changes[change]

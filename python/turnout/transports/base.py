@@ -51,6 +51,10 @@ class Link(Protocol):
         """Write again: the transport has room."""
         ...
 
+    def limit(self, name: str) -> int:
+        """The value of a limit, by its name in `turnout.LIMITS`."""
+        ...
+
     def lost(self, error: BaseException | None, *, exit_code: int | None = None) -> None:
         """Take note that the channel is over; called once.
 

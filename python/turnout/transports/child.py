@@ -67,7 +67,7 @@ def stdio(
         cwd: its working directory; None means ours.
         stderr: where the lines of its standard error go: a callback, a logger (level INFO),
             `"inherit"` for our own stderr, `"discard"`; None means the logger
-            `turnout.stdio.stderr`. Lines are cut at 64 KiB and control characters escaped, except
+            `turnout.stdio.stderr`. Lines are cut at `max_stderr_bytes` and control characters escaped, except
             with `"inherit"`.
         name: how records and logs call this peer; None takes the start of the command line, so give
             one where arguments hold secrets.
@@ -136,7 +136,9 @@ class StdioTarget:
                     os.set_blocking(fd, False)
             process = ChildProcess(loop, self._command, (stdin, stdout, stderr), self._env, self._cwd)
             ours.pop_all()
-        lines = StderrLines(loop, our_stderr, self._sink()) if our_stderr >= 0 else None
+        lines = None
+        if our_stderr >= 0:
+            lines = StderrLines(loop, our_stderr, self._sink(), link.limit("max_stderr_bytes"))
         return ChildTransport(loop, link, process, (our_stdin, our_stdout), lines, self._timeouts)
 
     def _sink(self) -> Callable[[str], object]:

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-LINE_BYTES = 64 * 1024
-"""Longest line kept; what follows up to the newline is counted and dropped."""
-
 READ_BYTES = 64 * 1024
 """Bytes taken in one turn of the loop."""
 
@@ -42,13 +39,17 @@ class StderrLines:
         loop: the loop whose callbacks do the reading.
         fd: the non-blocking read end; owned and closed here.
         sink: called with each line; one that raises is reported to the loop's exception handler.
+        most: longest line kept, in bytes; what follows up to the newline is counted and dropped.
 
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, sink: Callable[[str], object]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, fd: int, sink: Callable[[str], object], most: int
+    ) -> None:
         self._loop = loop
         self._fd = fd
         self._sink = sink
+        self._most = most
         self._partial = bytearray()
         self._dropped = 0
         loop.add_reader(fd, self._ready)
@@ -87,7 +88,7 @@ class StderrLines:
         return len(chunk)
 
     def _keep(self, part: bytes) -> None:
-        room = LINE_BYTES - len(self._partial)
+        room = self._most - len(self._partial)
         self._partial += part[:room]
         self._dropped += max(0, len(part) - room)
 

@@ -22,7 +22,7 @@ use crate::event::{Batch, Host};
 use crate::flight::{Outcome, State};
 use crate::ids::Ids;
 use crate::ledger::Ledger;
-use crate::limits::{Exceeded, Limits, clip};
+use crate::limits::{Exceeded, Limits};
 use crate::methods::Methods;
 use crate::output::{About, Output};
 use crate::pace::Pace;
@@ -332,10 +332,12 @@ impl<H: Host> Connection<H> {
         self.methods.named(name, &self.limits)
     }
 
-    /// Writes down the id of the task that a request became, given as its JSON string (TSK-60).
+    /// Writes down the id of the task that a request became, given as its JSON string (TSK-60): whole, or not at all.
     pub(crate) fn note_task(&self, record: &Record, task: &[u8]) {
-        if let Some(task) = envelope::unescape(task) {
-            record.note_task(clip(&task, self.limits.max_text_bytes));
+        if task.len() <= self.limits.max_id_bytes
+            && let Some(task) = envelope::unescape(task)
+        {
+            record.note_task(&task);
         }
     }
 

@@ -20,9 +20,6 @@ use crate::methods::Methods;
 use crate::record::{Cleanup, Peer, Progress, Record, Time};
 use shelf::{Entry, Shelf};
 
-/// How many ended requests of ours are remembered, so that a late answer is recognised.
-const REMEMBERED: usize = 256;
-
 /// How strictly a peer is held to the specification, where hosts differ.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::struct_excessive_bools)] // each is a choice of its own

@@ -7,7 +7,7 @@ use crate::table::MAX_FLIGHTS;
 
 macro_rules! limits {
     ($($(#[$doc:meta])* $name:ident: $default:expr, at most $most:expr;)*) => {
-        /// The limits of one connection.
+        /// The limits of one connection, and of what is made of several.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Limits {
             $($(#[$doc])* pub $name: usize,)*
@@ -50,20 +50,30 @@ limits! {
     max_id_bytes: 256, at most 1 << 20;
     /// Most requests of ours in flight.
     max_outbound: 1 << 20, at most MAX_FLIGHTS;
-    /// Most requests of the peer in flight.
+    /// Most requests of the peer in flight, and most of its notifications whose observers are at work.
     max_inbound: 1 << 17, at most MAX_FLIGHTS;
-    /// Most tasks of the peer's that are remembered, to be cancelled by their ids and for their tokens.
+    /// Most tasks of the peer's that are remembered, to be cancelled by their ids and for their tokens; and most tasks
+    /// of one client of a relay whose server is known.
     max_tasks: 10_000, at most MAX_FLIGHTS;
-    /// Most bytes waiting to be written; the one flight that exceeds it fails.
+    /// Most bytes waiting to be written, but for a little more that short answers may take; the one flight that exceeds
+    /// it fails.
     max_output_bytes: 256 << 20, at most usize::MAX >> 1;
-    /// Most requests of one client that wait for an upstream which takes no more.
+    /// Most requests of one client that wait for an upstream which takes no more, or is not there.
     max_queued_requests: 1 << 17, at most MAX_FLIGHTS;
     /// Most bytes of them.
     max_queued_bytes: 64 << 20, at most usize::MAX >> 1;
-    /// Most resources and lists of one upstream that one subscriber hears of through a relay.
+    /// Most resources and lists of one upstream that one client hears of through a relay.
     max_subscriptions: 1024, at most 1 << 20;
     /// Longest URI of a resource that somebody subscribes to through a relay, in bytes.
     max_uri_bytes: 8192, at most 1 << 20;
+    /// Most rounds of one request in which a server behind a relay asks a legacy client for input.
+    max_rounds: 16, at most 1 << 20;
+    /// Most inputs that a server behind a relay may ask a client of the other era for at once.
+    max_inputs: 16, at most 1 << 20;
+    /// Most bytes of one client's requests that a relay keeps for another round.
+    max_kept_bytes: 64 << 20, at most usize::MAX >> 1;
+    /// Most exchanges of one client of a relay that wait for it to come back with the input that their servers asked for.
+    max_parked: 256, at most MAX_FLIGHTS;
     /// Most progress updates waiting for one subscriber; then the newest replaces the newest.
     max_pending_progress: 256, at most 1 << 20;
     /// Most progress updates passed on for one request in a second; beyond it the newest replaces the newest.
@@ -72,6 +82,12 @@ limits! {
     max_text_bytes: 4096, at most 1 << 30;
     /// Most distinct method names remembered per connection.
     max_methods: 256, at most 1 << 20;
+    /// Most ended requests that [`Flights`](crate::flights::Flights) remembers, to recognise what is late for them.
+    max_remembered: 256, at most MAX_FLIGHTS;
+    /// Longest line of a child's standard error that is kept, in bytes.
+    max_stderr_bytes: 64 << 10, at most 1 << 30;
+    /// Most connections of one router; who comes beyond is turned away.
+    max_peers: 1 << 16, at most 1 << 30;
 }
 
 /// Why a limit was not set.

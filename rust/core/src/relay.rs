@@ -36,11 +36,10 @@ use std::sync::{Arc, OnceLock};
 
 pub use exchange::{Key, Leg, Owner, Relaying};
 pub use fault::{Fault, METHOD_NOT_FOUND};
-pub use kept::{Kept, MOST_KEPT};
+pub use kept::Kept;
 pub use parked::{AtWork, PARKED};
 pub use place::Place;
 pub use route::{Conflict, Goal, Matched, Route, Routes};
-pub use tasks::MOST_TASKS;
 pub use upstream::Upstream;
 
 use crate::connection::{Connection, MetaMember};
@@ -48,6 +47,7 @@ use crate::event::{Batch, Host};
 use crate::record::Record;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use admission::Admission;
+use kept::Room;
 use member::{Held, Member, Members, Side};
 use tasks::Tasks;
 
@@ -129,6 +129,8 @@ counts! {
     refused,
     /// Requests of shared upstreams that were refused (R3).
     unattributed,
+    /// Tasks whose server is not known any more, since their client made `max_tasks` others.
+    tasks_forgotten,
     /// Notifications passed on; each copy counts.
     notified,
     /// Notifications that belong to nobody.
@@ -185,7 +187,11 @@ impl<L: Line> Relay<L> {
 
     /// Takes a client in, whose requests go by `routes`; `places` says where the upstreams stand that these lead to.
     pub fn add_client(&self, line: Arc<L>, routes: Arc<Routes>, places: Vec<Arc<Place>>) -> Key {
-        lock(line.connection()).takes_duplicates = true;
+        let limits = {
+            let mut client = lock(line.connection());
+            client.takes_duplicates = true;
+            client.limits
+        };
         let private: Vec<_> = places.iter().filter(|place| place.is_private).cloned().collect();
         let (known, parks, asked_as) = (AtomicBool::new(false), AtomicBool::new(false), OnceLock::new());
         let side = Side::Client {
@@ -194,7 +200,8 @@ impl<L: Line> Relay<L> {
             known,
             parks,
             asked_as,
-            tasks: Tasks::default(),
+            kept: Arc::new(Room::new(limits.max_kept_bytes)),
+            tasks: Tasks::new(limits.max_tasks),
         };
         let key = lock(&self.members).insert(line, side);
         for place in private {

@@ -72,7 +72,7 @@ fn max_in_flight_bounds_all_clients_together() {
         assert_eq!(lines.len(), refused);
         assert_eq!(world.relay.in_flight(), 2 * asked - refused as u64);
         assert_eq!(world.lines(server).len() as u64, world.relay.in_flight());
-        let data = r#""data":{"reason":"overloaded","limit":"max_in_flight","sent":false,"upstream":"one"}"#;
+        let data = r#""data":{"reason":"overloaded","limit":"max_in_flight","value":4,"sent":false,"upstream":"one"}"#;
         assert!(lines.iter().all(|line| line.contains(data)), "{lines:?}");
         assert_eq!(world.count("overloaded_in_flight"), refused as u64);
         // However a request ends, it makes room: answered, cancelled, timed out, lost.
@@ -122,8 +122,8 @@ fn max_output_bytes_bounds_what_is_kept_for_a_client_that_does_not_read() {
         world.settle();
         let lines = world.lines(slow);
         assert_eq!((lines.len(), world.lines(quick).len()), (3, 1), "each is answered");
-        let limit = r#""data":{"reason":"overloaded","limit":"max_output_bytes"}"#;
-        assert_eq!(lines.iter().filter(|line| line.contains(limit)).count() as u64, undelivered);
+        let limit = format!(r#""data":{{"reason":"overloaded","limit":"max_output_bytes","value":{most}}}"#);
+        assert_eq!(lines.iter().filter(|line| line.contains(&limit)).count() as u64, undelivered);
         assert_eq!(world.entries(), 0);
     }
 }
@@ -328,5 +328,5 @@ fn race_14_an_upstream_that_reads_nothing_is_not_queued_for_without_end() {
     world.flush(client);
     let lines = world.lines(client);
     assert!(lines.len() > 50 && lines.iter().all(|line| line.contains(r#""reason":"overloaded""#)));
-    assert!(lines[0].contains(r#""limit":"max_output_bytes","sent":false,"upstream":"one""#));
+    assert!(lines[0].contains(r#""limit":"max_output_bytes","value":8192,"sent":false,"upstream":"one""#));
 }

@@ -172,7 +172,7 @@ fn u5_max_queued_requests_below_at_and_above() {
             assert_eq!(
                 *line,
                 format!(
-                    r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32603,"message":"too much is in flight here; wait for requests to end","data":{{"reason":"overloaded","limit":"max_queued_requests","sent":false,"upstream":"one"}}}}}}"#
+                    r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32603,"message":"too much is in flight here; wait for requests to end","data":{{"reason":"overloaded","limit":"max_queued_requests","value":3,"sent":false,"upstream":"one"}}}}}}"#
                 )
             );
         }
@@ -188,7 +188,8 @@ fn u5_max_queued_bytes_below_at_and_above() {
         let (world, lines, reached) = stalled(limits, 3);
         assert_eq!((lines.len(), reached), (refused, 4 - refused), "{bytes}");
         assert_eq!(world.count("overloaded_queue"), refused as u64);
-        assert!(lines.iter().all(|line| line.contains(r#""limit":"max_queued_bytes","sent":false"#)));
+        let limit = format!(r#""limit":"max_queued_bytes","value":{bytes},"sent":false"#);
+        assert!(lines.iter().all(|line| line.contains(&limit)));
     }
 }
 

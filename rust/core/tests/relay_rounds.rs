@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use turnout_core::event::Event;
 use turnout_core::limits::Limits;
-use turnout_core::relay::{Kept, Leg, MOST_KEPT, Owner};
+use turnout_core::relay::{Kept, Leg, Owner};
 use turnout_core::rules::Revision;
 use world::World;
 
@@ -32,8 +32,12 @@ fn complete(id: u64) -> String {
 
 /// A client that can be asked, and a server that may ask.
 fn pair() -> (World, usize, usize) {
+    pair_of(Limits::default())
+}
+
+fn pair_of(limits: Limits) -> (World, usize, usize) {
     let mut world = World::new(&["one"]);
-    let client = world.client();
+    let client = world.client_of(Revision::V2025_11_25, limits);
     let server = world.shared_of(Revision::V2026_07_28, Limits::default());
     world
         .relay
@@ -43,17 +47,17 @@ fn pair() -> (World, usize, usize) {
 
 /// What the host is given of a request whose server needs input.
 fn asked(world: &mut World) -> Option<(Leg, Arc<Kept>)> {
-    world.left.drain(..).find_map(|event| match event {
-        Event::Settled { owner: Some(Owner::Rounds(leg, kept)), .. } => Some((leg, kept)),
+    world.left.retain(|event| matches!(event, Event::Settled { owner: Some(Owner::Rounds(..)), .. }));
+    match world.left.pop() {
+        Some(Event::Settled { owner: Some(Owner::Rounds(leg, kept)), .. }) => Some((leg, kept)),
         _ => None,
-    })
+    }
 }
 
 fn again(world: &mut World, client: usize, server: usize, (leg, kept): &(Leg, Arc<Kept>)) {
     let near = world.ends[client].wire.0.lock().unwrap().asked(leg.number).cloned().unwrap();
-    let further = Kept { frame: kept.frame.clone(), round: kept.round + 1 };
     let (from, to) = (world.ends[client].key, world.ends[server].key);
-    world.relay.pass_on(from, &near, to, &kept.frame, Some(further), world.now);
+    world.relay.pass_on(from, &near, to, &kept.frame, Some(Arc::clone(kept)), world.now);
     world.settle();
 }
 
@@ -67,7 +71,7 @@ fn r6_each_round_is_a_leg_of_the_one_exchange() {
         world.write(server, &needs_input(number));
         world.settle();
         let asked = asked(&mut world).unwrap();
-        assert_eq!((&*asked.1.frame, asked.1.round), (call("c", "1").as_bytes(), number as u32 - 1));
+        assert_eq!((&*asked.1.frame, asked.1.rounds()), (call("c", "1").as_bytes(), number as u32 - 1));
         assert_eq!(world.lines(client), Vec::<String>::new(), "the client sees one exchange");
         again(&mut world, client, server, &asked);
         assert_eq!(world.lines(server).len(), 1);
@@ -100,14 +104,50 @@ fn r6_a_round_goes_on_while_the_relay_drains() {
 }
 
 #[test]
-fn r6_a_request_that_is_too_long_to_keep_has_one_round() {
-    let (mut world, client, server) = pair();
-    world.write(client, &call("c", &"x".repeat(MOST_KEPT)));
-    world.settle();
-    world.write(server, &needs_input(1));
-    world.settle();
-    assert!(asked(&mut world).is_none());
-    assert!(world.lines(client)[0].contains(r#""reason":"not_bridged","sent":true"#));
+fn r6_max_kept_bytes_below_at_and_above() {
+    let frame = call("c", "xyz");
+    for (most, fits) in [(2 * frame.len() + 1, 2), (2 * frame.len(), 2), (2 * frame.len() - 1, 1)] {
+        let (mut world, client, server) = pair_of(Limits { max_kept_bytes: most, ..Limits::default() });
+        for id in ["c", "d"] {
+            world.write(client, &call(id, "xyz"));
+        }
+        world.settle();
+        // What is not kept is passed on all the same, and has one round.
+        assert_eq!(world.lines(server).len(), 2);
+        for number in 1..=2 {
+            world.write(server, &needs_input(number));
+        }
+        world.settle();
+        let kept: Vec<_> = std::iter::from_fn(|| asked(&mut world)).collect();
+        assert_eq!(kept.len(), fits);
+        let lines = world.lines(client);
+        assert_eq!(lines.len(), 2 - fits);
+        let limit = format!(
+            r#""reason":"overloaded","limit":"max_kept_bytes","value":{most},"sent":true,"upstream":"one""#
+        );
+        assert!(lines.iter().all(|line| line.contains(&limit)), "{lines:?}");
+        assert_eq!(world.count("overloaded"), lines.len() as u64);
+        // Another round takes no more of it; and it counts until its last round is over.
+        for asked in &kept {
+            again(&mut world, client, server, asked);
+        }
+        drop(kept);
+        assert_eq!(world.lines(server).len(), fits);
+        for number in 3..3 + fits as u64 {
+            world.write(server, &complete(number));
+        }
+        world.settle();
+        assert_eq!(world.lines(client).len(), fits);
+        for id in ["e", "f"] {
+            world.write(client, &call(id, "xyz"));
+        }
+        world.settle();
+        for number in 3 + fits..5 + fits {
+            world.write(server, &needs_input(number as u64));
+        }
+        world.settle();
+        assert_eq!(std::iter::from_fn(|| asked(&mut world)).count(), fits, "there is room again");
+    }
 }
 
 #[test]

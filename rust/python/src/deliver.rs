@@ -238,7 +238,7 @@ pub fn deliver<'py>(
     for event in batch.events.drain(..) {
         match event {
             Event::Settled { owner: Some(Owner::Rounds(leg, kept)), end: End::Result(span), .. } => {
-                shared.ask_client(slf, leg, &kept, bytes_of(py, region, span))?;
+                shared.ask_client(slf, leg, kept, bytes_of(py, region, span))?;
             }
             Event::Settled { owner, end, answer, record } => {
                 if record.is_leg() {

@@ -55,7 +55,7 @@ mod _native {
     #[pymodule_export]
     use crate::record::{Ledger, Record};
     #[pymodule_export]
-    use crate::relay::{Place, Relay};
+    use crate::relay::{Kept, Place, Relay};
     #[pymodule_export]
     use crate::request::Request;
     #[pymodule_export]

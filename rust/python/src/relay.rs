@@ -1,12 +1,12 @@
 //! A relay for Python: which connections belong to it. Frames never come by here.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use turnout_core::encode;
-use turnout_core::relay::{self as core, AtWork, Fault, Kept, Key, Owner, Upstream};
+use turnout_core::relay::{self as core, AtWork, Fault, Key, Owner, Upstream};
 use turnout_core::sync::lock;
 
 use crate::call::Call;
@@ -30,6 +30,34 @@ pub struct Relay {
 #[pyclass(frozen, subclass, weakref, module = "turnout._native")]
 pub struct Place {
     inner: Arc<core::Place>,
+}
+
+/// A request of a client that is kept for another round.
+#[pyclass(frozen, module = "turnout._native")]
+pub struct Kept {
+    inner: Mutex<Option<Arc<core::Kept>>>,
+    rounds: u32,
+}
+
+impl Kept {
+    /// What the host is given of a request whose server needs input.
+    pub fn new(kept: Arc<core::Kept>) -> Self {
+        Self { rounds: kept.rounds(), inner: Mutex::new(Some(kept)) }
+    }
+}
+
+#[pymethods]
+impl Kept {
+    /// How many rounds it took already.
+    #[getter]
+    fn rounds(&self) -> u32 {
+        self.rounds
+    }
+
+    /// Keeps it no longer on this side; idempotent.
+    fn release(&self) {
+        drop(lock(&self.inner).take());
+    }
 }
 
 #[pymethods]
@@ -191,15 +219,14 @@ impl Relay {
 
     /// Passes a request on that a handler was given; False where it is over.
     ///
-    /// With `params` it goes on with those in place of its own. `round` says how often it was passed on before, if
-    /// this is another round of it.
-    #[pyo3(signature = (request, upstream, params = None, round = None))]
+    /// With `params` it goes on with those in place of its own. `kept` is what was kept of it, if this is another round.
+    #[pyo3(signature = (request, upstream, params = None, kept = None))]
     fn pass_on(
         &self,
         request: &Bound<'_, Request>,
         upstream: &Bound<'_, Connection>,
         params: Option<&Bound<'_, PyAny>>,
-        round: Option<u32>,
+        kept: Option<&Bound<'_, Kept>>,
     ) -> PyResult<bool> {
         let (py, this) = (request.py(), request.get());
         let connection = this.connection().bind(py).get();
@@ -209,7 +236,7 @@ impl Relay {
             return Ok(false);
         }
         let shared = connection.shared();
-        let kept = round.map(|round| Kept { frame: Self::line_of(py, this).into(), round });
+        let kept = kept.and_then(|kept| lock(&kept.get().inner).clone());
         let routed = self.inner.pass_on(from, this.parts().0, to, &frame, kept, shared.now());
         shared.finish_route(py, routed)?;
         Ok(true)

@@ -250,7 +250,7 @@ impl Shared {
         &self,
         upstream: &Bound<'_, Connection>,
         leg: Leg,
-        kept: &Kept,
+        kept: Arc<Kept>,
         result: Py<PyBytes>,
     ) -> PyResult<()> {
         let py = upstream.py();
@@ -269,7 +269,8 @@ impl Shared {
         // As it stood on the wire: it goes back byte for byte (MRT-04).
         let state = envelope::find_member(result.as_bytes(py), "requestState");
         let state = state.map(|span| PyBytes::new(py, span.of(result.as_bytes(py))));
-        client.call_method1(intern!(py, "_ask"), (request, upstream, &result, state, kept.round)).map(drop)
+        let kept = crate::relay::Kept::new(kept);
+        client.call_method1(intern!(py, "_ask"), (request, upstream, &result, state, kept)).map(drop)
     }
 
     /// Has every connection written to that a route touched.

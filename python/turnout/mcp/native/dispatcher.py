@@ -60,7 +60,7 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
         raise_handler_exceptions: bool = False,
         inline_methods: frozenset[str] = frozenset(),
     ) -> None:
-        most = peer.router.limit("max_inbound")
+        most = peer.limit("max_inbound")
         self.peer = peer
         self.on_stream_exception: Callable[[Exception], Awaitable[None]] | None = None
         # The scopes of asyncio's backend, which anyio would look for at every request; it finds them in tasks only.
@@ -78,7 +78,7 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
     @property
     def dropped_notifications(self) -> int:
         """Notifications that reached no handler, because `max_inbound` of them waited or were at work."""
-        return self._inbox.dropped + self._observers.dropped
+        return self._inbox.dropped + self._observers.dropped + self.peer.dropped_notifications
 
     # ---- what goes out ----
 

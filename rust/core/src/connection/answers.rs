@@ -191,14 +191,16 @@ impl<H: Host> Connection<H> {
         let record = Arc::clone(&entry.record);
         record.note_cancel(CancelledBy::Overflow, Some("max_output_bytes"), now);
         if self.output.len() <= self.limits.max_output_bytes + SLACK {
-            let data = b"{\"reason\":\"overloaded\",\"limit\":\"max_output_bytes\"}";
+            let most = self.limits.max_output_bytes;
+            let data =
+                format!("{{\"reason\":\"overloaded\",\"limit\":\"max_output_bytes\",\"value\":{most}}}");
             let out = self.output.result_of(entry.about);
             encode::error(
                 out,
                 record.wire_id(),
                 INTERNAL_ERROR,
                 "the result does not fit into the output",
-                data,
+                data.as_bytes(),
             );
         } else {
             self.counters.replies_dropped += 1;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::shelf::Entry;
-use super::{Ended, Flights, REMEMBERED, Refused};
+use super::{Ended, Flights, Refused};
 use crate::flight::{CancelledBy, Event, Outcome, State};
 use crate::limits::Exceeded;
 use crate::record::{Late, Progress, Record, Time};
@@ -156,7 +156,7 @@ impl<S> Flights<S> {
 
     /// Keeps an ended request for a late answer, in place of the one that has waited for its own the longest.
     fn remember(&mut self, place: usize, number: u64) {
-        if self.remembered.len() == REMEMBERED
+        if self.remembered.len() == self.limits.max_remembered
             && let Some((place, number)) = self.remembered.pop_front()
             && !self.ours.is_live(place)
             && self.ours.at(place).is_some_and(|entry| entry.record.number == number)

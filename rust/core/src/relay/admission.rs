@@ -1,5 +1,6 @@
 //! Admission: whether requests of clients are taken at all, and how many may be in flight to upstreams.
 
+use crate::limits::Exceeded;
 use crate::record::Record;
 use crate::relay::fault::Fault;
 use crate::rules::method;
@@ -35,7 +36,7 @@ impl Admission {
         let fault = if self.is_closed.load(Ordering::SeqCst) {
             Fault::Draining
         } else if before >= self.most {
-            Fault::Overloaded("max_in_flight")
+            Fault::Overloaded(Exceeded { limit: "max_in_flight", value: self.most as usize })
         } else {
             return Ok(());
         };

@@ -10,7 +10,7 @@ use crate::relay::member::Member;
 use crate::relay::round::{Far, Round, Told};
 use crate::relay::way::{Way, owner_of};
 use crate::relay::{Events, Line, Relay, Routed, add};
-use crate::sync::lock;
+use crate::sync::{Ordering, lock};
 
 impl<L: Line> Relay<L> {
     /// Carries over what a batch of `source` means for other connections; what is left in it is the host's.
@@ -136,9 +136,10 @@ impl<L: Line> Relay<L> {
             Event::Settled { record, end, answer, .. } => {
                 let Some(leg) = owner_of(event) else { return };
                 if let Some(task) = record.task() {
-                    dest.side.note_task(task, &source.side);
+                    let forgotten = dest.side.note_task(task, &source.side);
+                    self.counts.tasks_forgotten.fetch_add(u64::from(forgotten), Ordering::Relaxed);
                 }
-                self.settle(round, source, to, leg, (record, *end, answer.as_ref()), made);
+                self.settle(round, (source, dest), to, leg, (record, *end, answer.as_ref()), made);
             }
             Event::Progress { update, frame, token, .. } => {
                 let Some(leg) = owner_of(event) else { return };

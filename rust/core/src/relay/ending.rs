@@ -19,7 +19,7 @@ impl<L: Line> Relay<L> {
     pub(super) fn settle(
         &self,
         round: &mut Round<'_, L>,
-        source: &Member<L>,
+        (source, dest): (&Member<L>, &Member<L>),
         to: &mut Far<L>,
         leg: Leg,
         (record, end, answer): (&Arc<Record>, End, Option<&AnswerFrame>),
@@ -40,7 +40,10 @@ impl<L: Line> Relay<L> {
                     round.routed.finished.extend(passed.finished);
                     return;
                 }
-                Fault::NotBridged
+                match dest.side.room_for(&record.method) {
+                    Some(room) => Fault::Overloaded(room.exceeded()),
+                    None => Fault::NotBridged,
+                }
             }
             (End::Result(_) | End::Error(_), None) => Fault::InvalidAnswer("the answer is not there"),
             (End::Invalid(fault), _) => Fault::InvalidAnswer(fault),
@@ -84,11 +87,11 @@ impl<L: Line> Relay<L> {
                 Fault::Timeout => &self.counts.timed_out,
                 Fault::UpstreamClosed | Fault::NotThere => &self.counts.upstream_closed,
                 Fault::Draining | Fault::Closed => &self.counts.drained,
-                Fault::Overloaded("max_in_flight") => &self.counts.overloaded_in_flight,
-                Fault::Overloaded("max_queued_requests" | "max_queued_bytes") => {
-                    &self.counts.overloaded_queue
-                }
-                Fault::Overloaded(_) => &self.counts.overloaded,
+                Fault::Overloaded(exceeded) => match exceeded.limit {
+                    "max_in_flight" => &self.counts.overloaded_in_flight,
+                    "max_queued_requests" | "max_queued_bytes" => &self.counts.overloaded_queue,
+                    _ => &self.counts.overloaded,
+                },
                 Fault::NoAttribution => &self.counts.unattributed,
                 _ => &self.counts.refused,
             });

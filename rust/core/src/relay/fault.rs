@@ -6,6 +6,7 @@
 use crate::connection::{Answer, INTERNAL_ERROR, INVALID_PARAMS, SendError};
 use crate::encode;
 use crate::flight::Outcome;
+use crate::limits::Exceeded;
 
 /// JSON-RPC: no such method.
 pub const METHOD_NOT_FOUND: i64 = -32601;
@@ -23,8 +24,8 @@ pub enum Fault {
     Closed,
     /// We take no new requests, since we are to close.
     Draining,
-    /// A limit, by its name.
-    Overloaded(&'static str),
+    /// A limit.
+    Overloaded(Exceeded),
     /// Somebody on our side cancelled it.
     Cancelled,
     /// The server's answer is not one the protocol has.
@@ -105,10 +106,12 @@ impl Fault {
 
     pub(super) const fn of_send(error: SendError) -> Fault {
         match error {
-            SendError::Closed | SendError::NumbersExhausted => Fault::UpstreamClosed,
-            SendError::Exceeded(exceeded) => Fault::Overloaded(exceeded.limit),
+            // Ids and tokens are minted for what is passed on: they are not in use.
+            SendError::Closed | SendError::NumbersExhausted | SendError::TokenInUse | SendError::IdInUse => {
+                Fault::UpstreamClosed
+            }
+            SendError::Exceeded(exceeded) => Fault::Overloaded(exceeded),
             SendError::Forbidden(forbidden) => Fault::NotAllowed(forbidden.message()),
-            SendError::TokenInUse | SendError::IdInUse => Fault::Overloaded("progress_token"),
         }
     }
 
@@ -117,9 +120,10 @@ impl Fault {
         let mut data = Vec::with_capacity(80);
         data.extend_from_slice(b"{\"reason\":");
         encode::string(&mut data, self.reason());
-        if let Fault::Overloaded(limit) = self {
+        if let Fault::Overloaded(Exceeded { limit, value }) = self {
             data.extend_from_slice(b",\"limit\":");
             encode::string(&mut data, limit);
+            data.extend_from_slice(format!(",\"value\":{value}").as_bytes());
         }
         data.extend_from_slice(if sent { b",\"sent\":true" } else { b",\"sent\":false" });
         if !upstream.is_empty() {

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::connection::MetaMember;
 use crate::relay::exchange::Key;
+use crate::relay::kept::Room;
 use crate::relay::place::Place;
 use crate::relay::route::Routes;
 use crate::relay::tasks::Tasks;
@@ -21,6 +22,8 @@ pub(super) enum Side {
         parks: AtomicBool,
         /// What a modern server is told of a legacy client that can be asked; nothing for every other.
         asked_as: OnceLock<Box<[MetaMember]>>,
+        /// Where requests of it that are kept for another round count.
+        kept: Arc<Room>,
         /// Which upstream made which of its tasks, where it has several.
         tasks: Tasks,
     },
@@ -59,14 +62,15 @@ impl Held {
 }
 
 impl Side {
-    /// Takes note of a task that an upstream made for a client.
-    pub(super) fn note_task(&self, task: &str, made_by: &Side) {
+    /// Takes note of a task that an upstream made for a client; true where an older one made room.
+    pub(super) fn note_task(&self, task: &str, made_by: &Side) -> bool {
         if let Side::Client { places, tasks, .. } = self
             && let Side::Upstream { place, .. } = made_by
             && places.are_several()
         {
-            tasks.note(task, place.position);
+            return tasks.note(task, place.position);
         }
+        false
     }
 
     /// The position of the upstream whose connection this is.

@@ -9,7 +9,7 @@ use crate::record::{Record, Time};
 use crate::relay::admission::Admission;
 use crate::relay::exchange::{Key, Leg, Owner};
 use crate::relay::fault::Fault;
-use crate::relay::kept::{self, Kept, MOST_KEPT};
+use crate::relay::kept::Kept;
 use crate::relay::member::{Member, Side};
 use crate::relay::round::{Far, Round};
 use crate::relay::route::{Goal, Matched};
@@ -28,15 +28,14 @@ fn says_modern(meta: &[u8]) -> bool {
 impl<L: Line> Relay<L> {
     /// Passes a request on that the host had a look at; what cannot be passed on is answered.
     ///
-    /// `frame` is the request as one line, under any id; `kept` is what it was before its first round, if this is
-    /// another one.
+    /// `frame` is the request as one line, under any id; `kept` is what was kept of it, if this is another round.
     pub fn pass_on(
         &self,
         source: Key,
         record: &Arc<Record>,
         to: Key,
         frame: &[u8],
-        kept: Option<Kept>,
+        kept: Option<Arc<Kept>>,
         now: Time,
     ) -> Routed<L> {
         let (Some(member), Ok(envelope)) =
@@ -45,7 +44,7 @@ impl<L: Line> Relay<L> {
             return Routed::default();
         };
         let mut round = Round::new(self, frame, now);
-        round.kept = kept.map(Arc::new);
+        round.kept = kept;
         let event = Event::Request { record: Arc::clone(record), frame: Span::new(0, frame.len()), envelope };
         self.deliver(&mut round, &member, to, &[event]);
         self.settle_up(&mut round, &member);
@@ -90,7 +89,7 @@ impl<L: Line> Relay<L> {
         if record.outcome().is_some() {
             return add(&self.counts.cancelled_unsent);
         }
-        let nth = round.kept.as_ref().map(|kept| kept.round + 1);
+        let nth = round.kept.as_ref().map(|kept| kept.go_on() + 1);
         if let Err(fault) = self.admit(record, &dest.side, nth.is_some()) {
             return round.faults.push((record.number, fault, dest.side.position()));
         }
@@ -110,13 +109,9 @@ impl<L: Line> Relay<L> {
             _ => None,
         };
         let leg = Leg { line: source.key, number: record.number };
-        let keeps = asked_as.is_some() && kept::may_ask(&record.method) && frame.len() <= MOST_KEPT;
-        let owner = if keeps {
-            let first = || Arc::new(Kept { frame: frame.into(), round: 0 });
-            Owner::Rounds(leg, round.kept.take().unwrap_or_else(first))
-        } else {
-            Owner::Leg(leg)
-        };
+        let room = asked_as.and_then(|_| source.side.room_for(&record.method));
+        let kept = room.and_then(|room| round.kept.take().or_else(|| room.keep(frame)));
+        let owner = kept.map_or(Owner::Leg(leg), |kept| Owner::Rounds(leg, kept));
         let forward = Forward {
             frame,
             envelope,

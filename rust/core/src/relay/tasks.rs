@@ -14,15 +14,11 @@ use crate::relay::member::Side;
 use crate::relay::route::Goal;
 use crate::sync::{Mutex, lock};
 
-/// Most tasks of one client whose upstream is known; the oldest make room.
-pub const MOST_TASKS: usize = 1024;
-
-/// The longest task id that is remembered, in bytes.
-const LONGEST: usize = 256;
-
-/// The tasks of one client.
-#[derive(Default)]
-pub(super) struct Tasks(Mutex<Known>);
+/// The tasks of one client; the oldest make room.
+pub(super) struct Tasks {
+    most: usize,
+    known: Mutex<Known>,
+}
 
 #[derive(Default)]
 struct Known {
@@ -32,28 +28,30 @@ struct Known {
 }
 
 impl Tasks {
-    pub(super) fn note(&self, task: &str, position: usize) {
-        if task.len() > LONGEST {
-            return;
-        }
-        let mut known = lock(&self.0);
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, known: Mutex::new(Known::default()) }
+    }
+
+    /// Takes note of who made a task; true where the oldest one made room for it.
+    pub(super) fn note(&self, task: &str, position: usize) -> bool {
+        let mut known = lock(&self.known);
         if let Some(made_by) = known.made_by.get_mut(task) {
             if *made_by != Some(position) {
                 *made_by = None;
             }
-            return;
+            return false;
         }
-        if known.order.len() == MOST_TASKS
-            && let Some(oldest) = known.order.pop_front()
-        {
+        let is_full = known.order.len() == self.most;
+        if is_full && let Some(oldest) = known.order.pop_front() {
             known.made_by.remove(&oldest);
         }
         known.made_by.insert(task.into(), Some(position));
         known.order.push_back(task.into());
+        is_full
     }
 
     fn goal(&self, task: &str) -> Result<Goal, Fault> {
-        match lock(&self.0).made_by.get(task) {
+        match lock(&self.known).made_by.get(task) {
             Some(Some(position)) => Ok(Goal::Upstream(*position)),
             Some(None) => Err(Fault::AmbiguousTask),
             None => Err(Fault::UnknownTask),
@@ -85,28 +83,21 @@ mod tests {
 
     #[test]
     fn the_oldest_tasks_make_room() {
-        let tasks = Tasks::default();
-        for number in 0..=MOST_TASKS {
-            tasks.note(&number.to_string(), number % 3);
-        }
-        assert_eq!(tasks.goal("0"), Err(Fault::UnknownTask));
-        assert_eq!(tasks.goal("1"), Ok(Goal::Upstream(1)));
-        assert_eq!(lock(&tasks.0).made_by.len(), MOST_TASKS);
+        let tasks = Tasks::new(3);
+        let forgot: Vec<_> = (0..5).map(|number| tasks.note(&number.to_string(), number)).collect();
+        assert_eq!(forgot, [false, false, false, true, true]);
+        assert_eq!(tasks.goal("1"), Err(Fault::UnknownTask));
+        assert_eq!(tasks.goal("2"), Ok(Goal::Upstream(2)));
+        assert!(!tasks.note("3", 3), "known already");
+        assert_eq!(lock(&tasks.known).made_by.len(), 3);
     }
 
     #[test]
     fn a_task_that_two_upstreams_made_leads_nowhere() {
-        let tasks = Tasks::default();
+        let tasks = Tasks::new(10);
         for position in [1, 1, 2, 1] {
             tasks.note("a", position);
         }
         assert_eq!(tasks.goal("a"), Err(Fault::AmbiguousTask));
-    }
-
-    #[test]
-    fn an_id_of_any_length_is_not_remembered() {
-        let tasks = Tasks::default();
-        tasks.note(&"x".repeat(LONGEST + 1), 1);
-        assert_eq!(lock(&tasks.0).made_by.len(), 0);
     }
 }

@@ -1,0 +1,81 @@
+"""What peers can pile up before a router: connections, and observers at work."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import turnout
+from limit_sides import sides
+from transport_link import FakeLink, run
+from wire import notification, request, result
+
+pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+
+
+@sides
+def test_max_peers_below_at_and_above(loop_kind, over, tmp_path, caplog):
+    async def main():
+        caplog.clear()
+        path = tmp_path / "s"
+        async with turnout.Router(limits={"max_peers": 3}) as server, turnout.Router() as router:
+            server.on_request("echo")(lambda request: request.params)
+            await server.serve(turnout.listen_unix(path))
+            peers = [await router.connect(turnout.unix(path), era=None) for _ in range(min(3 + over, 3))]
+            for peer in peers:
+                assert await peer.send("echo", [1]) == [1]
+            if over > 0:
+                turned_away = await router.connect(turnout.unix(path), era=None)
+                await turned_away.wait_lost()
+                [said] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+                assert "max_peers (3) is reached" in said
+                # Those that are there go on, and one that leaves makes room.
+                assert await peers[0].send("echo", [2]) == [2]
+                left = server.peers[0]
+                left.abort()
+                await left.wait_lost()
+                peer = await router.connect(turnout.unix(path), era=None)
+                assert await peer.send("echo", [3]) == [3]
+            assert server.refused_peers == max(over, 0)
+            assert len(server.peers) == min(3 + over, 3)
+
+    run(loop_kind, main())
+
+
+@sides
+@pytest.mark.parametrize("observes", ["notifications", "events"])
+def test_max_inbound_below_at_and_above_for_observers_at_work(loop_kind, observes, over):
+    async def main():
+        near, far = turnout.memory()
+        async with turnout.Router(limits={"max_inbound": 3}) as router:
+            begun, may_end = [], asyncio.Event()
+
+            async def observe(what):
+                begun.append(what)
+                await may_end.wait()
+
+            sender = FakeLink()
+            sender.transport = await far.open(sender)
+            peer = await router.connect(near, era=None)
+            register = peer.on_notification("note") if observes == "notifications" else peer.on_event
+            register(observe)
+
+            async def say(count):
+                said = notification("note") if observes == "notifications" else result(99)
+                sender.transport.write(said * count + request("after", "ping"))
+                answered = len(sender.lines) + 1
+                await sender.until(lambda: len(sender.lines) == answered)
+                await asyncio.sleep(0)
+
+            await say(3 + over)
+            assert len(begun) == min(3 + over, 3)
+            assert peer.dropped_notifications == max(over, 0)
+            # Those that end make room.
+            may_end.set()
+            await asyncio.sleep(0)
+            await say(1)
+            assert len(begun) == min(3 + over, 3) + 1
+            assert peer.dropped_notifications == max(over, 0)
+
+    run(loop_kind, main())
