@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::flight::Outcome;
 use crate::record::Record;
+use crate::spare;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// See the module's text. One ledger serves every connection of a router.
@@ -49,8 +50,10 @@ impl Ledger {
             if self.capacity == 0 {
                 continue;
             }
-            if ring.len() == self.capacity {
-                ring.pop_front();
+            if ring.len() == self.capacity
+                && let Some(oldest) = ring.pop_front()
+            {
+                spare::give_record(oldest);
             }
             ring.push_back(record);
         }

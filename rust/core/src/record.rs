@@ -254,6 +254,12 @@ impl Record {
         self.wire = Wire::new(b"", token);
     }
 
+    /// Lets go of what only some records have, and gives the leg behind it.
+    pub(crate) fn strip(&mut self) -> Option<Arc<Record>> {
+        self.more.take();
+        self.next.take()
+    }
+
     fn more(&self) -> &More {
         self.more.get_or_init(|| Box::new(More::new()))
     }

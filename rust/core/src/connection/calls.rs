@@ -11,6 +11,7 @@ use crate::id;
 use crate::limits::{Exceeded, clip};
 use crate::record::{Record, Time};
 use crate::rules::{CancelWay, method};
+use crate::spare;
 use crate::table::{Full, Moved};
 
 impl<H: Host> Connection<H> {
@@ -47,7 +48,7 @@ impl<H: Host> Connection<H> {
         let slot = self.table.find(number).map_or(0, |(slot, _)| slot);
         let Some(entry) = self.outbound.get_mut(slot) else { return Err(SendError::Closed) };
         let (peer, method) = (Arc::clone(&self.peer), Arc::clone(&entry.record.method));
-        let record = Arc::new(Record::named(number, peer, method, id, wants_progress, now));
+        let record = spare::shared(Record::named(number, peer, method, id, wants_progress, now));
         entry.record = Arc::clone(&record);
         self.named.insert(key.into_boxed_slice(), number);
         self.output.request(number, |out| encode::request_as(out, id, &request));
@@ -135,7 +136,7 @@ impl<H: Host> Connection<H> {
             record.become_leg();
         }
         record.set_own_token(custom_token);
-        let record = Arc::new(record);
+        let record = spare::shared(record);
         let idle_now = self.idle_clock(now);
         let entry = Outbound {
             record: Arc::clone(&record),

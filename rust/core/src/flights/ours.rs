@@ -7,6 +7,7 @@ use super::{Ended, Flights, Refused};
 use crate::flight::{CancelledBy, Event, Outcome, State};
 use crate::limits::Exceeded;
 use crate::record::{Late, Progress, Record, Time};
+use crate::spare;
 use crate::table::MAX_NUMBER;
 
 impl<S> Flights<S> {
@@ -50,7 +51,7 @@ impl<S> Flights<S> {
         self.opened += 1;
         let (peer, method) = (Arc::clone(&self.peer), self.methods.named(method, &self.limits));
         let record = Record::named(self.opened, peer, method, id, wants_progress, now);
-        self.ours.add(Entry { record: Arc::new(record), state: State::Queued, slot: Some(slot) });
+        self.ours.add(Entry { record: spare::shared(record), state: State::Queued, slot: Some(slot) });
         self.counters.requests_out += 1;
         Ok(self.given)
     }

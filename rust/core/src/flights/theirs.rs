@@ -7,6 +7,7 @@ use super::{Ended, Flights, Handled, Refused};
 use crate::flight::{CancelledBy, Event, State};
 use crate::limits::Exceeded;
 use crate::record::{Cleanup, Progress, Record, Time};
+use crate::spare;
 
 impl<S> Flights<S> {
     /// Registers a request of the peer's; `token` is empty where it wants no progress.
@@ -38,7 +39,7 @@ impl<S> Flights<S> {
         self.arrived += 1;
         let (peer, method) = (Arc::clone(&self.peer), self.methods.named(method, &self.limits));
         let record = Record::inbound(self.arrived, peer, method, id, token, now);
-        self.theirs.add(Entry { record: Arc::new(record), state: State::Running, slot: Some(slot) });
+        self.theirs.add(Entry { record: spare::shared(record), state: State::Running, slot: Some(slot) });
         self.counters.requests_in += 1;
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::limits::clip;
 use crate::record::{Record, Time};
 use crate::rules::method;
 use crate::span::Span;
+use crate::spare;
 
 /// The id of the request in `slot`; empty where there is none.
 fn wire_id<R>(inbound: &Entries<Inbound<R>>, slot: usize) -> &[u8] {
@@ -64,7 +65,7 @@ impl<H: Host> Connection<H> {
         let token = envelope.progress_token.of(frame);
         let token = if token.len() <= self.limits.max_id_bytes { token } else { b"" };
         let record = Record::inbound(minted.number, Arc::clone(&self.peer), method, id, token, now);
-        let record = Arc::new(record);
+        let record = spare::shared(record);
         if &*record.method == method::ELICIT {
             self.note_asking(now);
         }
