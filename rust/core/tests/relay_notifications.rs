@@ -71,3 +71,43 @@ fn section_10_notifications_go_where_they_belong() {
     let counts = [one, two, three, shared, own].map(|end| world.lines(end).len());
     assert_eq!(counts, [1, 1, 2, 0, 1]);
 }
+
+#[test]
+fn section_13_notifications_for_a_client_that_does_not_read_are_dropped_beyond_its_bytes() {
+    let changed = |listen: &str| {
+        let subscription = r#""_meta":{"io.modelcontextprotocol/subscriptionId":"#;
+        let params = if listen.is_empty() { String::new() } else { format!("{subscription}{listen}}}") };
+        let method = "notifications/tools/list_changed";
+        format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{{{params}}}}}"#)
+    };
+    let listen =
+        r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{}}}"#;
+    for (revision, update) in [(Revision::V2025_11_25, changed("")), (Revision::V2026_07_28, changed("1"))] {
+        let size = update.len();
+        // Those that stand have their line's end; the one that is judged does not yet.
+        let at = 2 * (size + 1) + size;
+        for (most, room) in [(at - 1, 2), (at, 3), (at + 1, 3)] {
+            let mut world = World::new(&["one"]);
+            let limits = Limits { max_output_bytes: most, ..Limits::default() };
+            let slow = world.client_of(revision, limits);
+            let server = world.shared_of(revision, Limits::default());
+            if revision.is_modern() {
+                world.write(slow, listen);
+                world.settle();
+            }
+            world.congest(slow, true);
+            for _ in 0..5 {
+                world.write(server, &update);
+            }
+            world.read_all(server);
+            assert!(world.ends[slow].wire.0.lock().unwrap().output_len() <= most + 1);
+            assert_eq!((world.count("notified"), world.count("notifications_dropped")), (room, 5 - room));
+            world.settle();
+            assert_eq!(world.lines(slow).len() as u64, room);
+            // What was read makes room.
+            world.write(server, &update);
+            world.settle();
+            assert_eq!(world.lines(slow), [update.clone()]);
+        }
+    }
+}

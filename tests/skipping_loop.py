@@ -1,0 +1,50 @@
+"""An event loop whose clock is the test's: where it would sleep, the time is already there."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+T = TypeVar("T")
+
+
+class SkippingLoop(asyncio.SelectorEventLoop):
+    """Never sleeps: when nothing is left to do but to wait for a timer, its clock stands at that timer.
+
+    What waits for anything but a timer or the loop itself, for instance for a process, has no place here.
+
+    """
+
+    def __init__(self) -> None:
+        super().__init__(_Skipping(self))
+        self.now = 0.0
+
+    def time(self) -> float:
+        """Seconds since the loop was made, by its own clock."""
+        return self.now
+
+
+class _Skipping(selectors.DefaultSelector):
+    def __init__(self, loop: SkippingLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> Any:
+        ready = super().select(0)
+        if not ready:
+            assert timeout is not None, "everything waits, and nothing would ever happen"
+            self._loop.now += timeout
+        return ready
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a test; one that waits for what never comes fails at once."""
+    loop = SkippingLoop()
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        loop.close()
