@@ -80,8 +80,7 @@ fn section_13_notifications_for_a_client_that_does_not_read_are_dropped_beyond_i
         let method = "notifications/tools/list_changed";
         format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{{{params}}}}}"#)
     };
-    let listen =
-        r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{}}}"#;
+    let listen = r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{}}}"#;
     for (revision, update) in [(Revision::V2025_11_25, changed("")), (Revision::V2026_07_28, changed("1"))] {
         let size = update.len();
         // Those that stand have their line's end; the one that is judged does not yet.
