@@ -143,8 +143,12 @@ DECLARED = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
 ONLY_LEGACY = {"tasks": {"requests": {"tools": {"call": {}}}}}
 
 
-@pytest.mark.parametrize("method", ["tools/call", "tasks/get", "tasks/update", "tasks/cancel"])
-def test_tsx_01_tsx_05_tsx_52_tsx_62_what_each_request_declares_is_the_servers_to_judge(loop_kind, method):
+@pytest.mark.parametrize(
+    "method", ["tools/call", "tasks/get", "tasks/update", "tasks/cancel", "subscriptions/listen"]
+)
+def test_tsx_01_tsx_05_tsx_51_tsx_52_tsx_62_what_each_request_declares_is_the_servers_to_judge(
+    loop_kind, method
+):
     """No capability is lent from one client or request to another, and the refusal comes back as it was."""
 
     async def main():
@@ -161,21 +165,25 @@ def test_tsx_01_tsx_05_tsx_52_tsx_62_what_each_request_declares_is_the_servers_t
 
             world.servers.on_request(method)(judge)
             clients = [await world.raw(), await world.raw()]
+            version = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
+            for client in clients:
+                client.transport.write(request("open", "server/discover", {"_meta": version}))
+                await client.until(lambda client=client: client.lines)
             answers = {}
             # Each client declares something else in every request, one after the other.
             turns = [(0, DECLARED), (1, {}), (0, ONLY_LEGACY), (1, DECLARED), (0, {}), (1, ONLY_LEGACY)]
             for number, (which, capabilities) in enumerate(turns):
                 meta = {
-                    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                    **version,
                     "io.modelcontextprotocol/clientInfo": {"name": "raw", "version": "1"},
                     "io.modelcontextprotocol/clientCapabilities": capabilities,
                 }
-                client, before = clients[which], len(clients[which].lines)
-                client.transport.write(
-                    request(number, method, {"name": "echo", "taskId": "t1", "_meta": meta})
-                )
-                await until(lambda client=client, before=before: len(client.lines) > before)
-                answers[number] = json.loads(client.lines[-1])
+                client = clients[which]
+                params = {"name": "echo", "taskId": "t1", "notifications": {"taskIds": ["t1"]}, "_meta": meta}
+                client.transport.write(request(number, method, params))
+                while number not in answers:
+                    await asyncio.sleep(0)
+                    answers.update((m["id"], m) for m in map(json.loads, client.lines) if "id" in m)
             for number, (_, capabilities) in enumerate(turns):
                 if capabilities == DECLARED:
                     assert "result" in answers[number], number

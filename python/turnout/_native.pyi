@@ -429,7 +429,15 @@ class Request:
 
         """
     def finish_task(self) -> bool:
-        """Retire the token of a request that was answered with a task: no progress from now on (PRG-21)."""
+        """Retire the token of a request that was answered with a task: no progress from now on (PRG-21).
+
+        A terminal status of the task that leaves in `notifications/tasks/status`, or in the answer to `tasks/get` or
+        `tasks/cancel`, does so, too.
+
+        Returns:
+            False where it was retired already, or none is held.
+
+        """
     def stopped(self) -> None:
         """Note that the handler stopped at its cancel."""
     def adopt(self, call: Call, *, round: int | None = None) -> None:  # noqa: A002

@@ -11,6 +11,7 @@ use crate::limits::{Exceeded, clip};
 use crate::output::Kind;
 use crate::record::{Progress, Record, Time};
 use crate::rules::{Forbidden, method};
+use crate::span::Span;
 
 impl<H: Host> Connection<H> {
     /// Hangs the host's handle on a request of the peer's, so that its cancel can find it; false where it is over.
@@ -49,8 +50,8 @@ impl<H: Host> Connection<H> {
 
     /// Answers a request of the peer's; where it is over, nothing is written (CAN-13).
     ///
-    /// A result that creates a task (2025-11-25) keeps the request's token alive until
-    /// [`Connection::finish_task`] (PRG-18).
+    /// A result that creates a task (2025-11-25) keeps the request's token alive until a word of ours says that
+    /// the task is over, or [`Connection::finish_task`] does (PRG-18).
     pub fn answer(&mut self, now: Time, number: u64, answer: Answer<'_>) -> Answered {
         let answer = match answer {
             Answer::Result(bytes) if self.note_task_made(number, bytes) => Answer::Task(bytes),
@@ -74,6 +75,11 @@ impl<H: Host> Connection<H> {
         let record = Arc::clone(&entry.record);
         let silent = moved.to == State::Declined;
         if !silent {
+            if let Answer::Result(task) = answer
+                && matches!(&*record.method, method::TASKS_GET | method::TASKS_CANCEL)
+            {
+                self.note_task_told(now, task);
+            }
             self.flush_pending(moved.slot);
             let about = self.inbound[moved.slot].as_ref().map(|entry| entry.about).unwrap_or_default();
             let out = self.output.result_of(about);
@@ -158,6 +164,21 @@ impl<H: Host> Connection<H> {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// A task object that leaves with a terminal status retires the token of the request that made it (PRG-21).
+    pub(super) fn note_task_told(&mut self, now: Time, object: &[u8]) {
+        let text = |key| {
+            envelope::find_member(object, key).and_then(|span: Span| envelope::unescape(span.of(object)))
+        };
+        let Some("completed" | "failed" | "cancelled") = text("status").as_deref() else { return };
+        let Some(id) = text("taskId") else { return };
+        let id = clip(&id, self.limits.max_text_bytes);
+        let made = self.inbound.iter().flatten().filter(|entry| entry.record.task() == Some(id));
+        let made: Vec<u64> = made.map(|entry| entry.record.number).collect();
+        for number in made {
+            self.end_task_of_peer(now, number);
         }
     }
 
