@@ -42,9 +42,13 @@ class _Skipping(selectors.DefaultSelector):
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a test; one that waits for what never comes fails at once."""
+    """Run a test; one that waits for what never comes fails at once, as does what the loop complains of."""
     loop = SkippingLoop()
+    complaints: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
     try:
-        return loop.run_until_complete(main)
+        result = loop.run_until_complete(main)
     finally:
         loop.close()
+    assert not complaints, complaints
+    return result

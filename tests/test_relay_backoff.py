@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 
+import pytest
+
 import turnout
 from relay_world import World
 from skipping_loop import run
@@ -75,5 +77,42 @@ def test_u4_a_connection_that_worked_is_made_again_at_once_and_the_next_pause_is
             await world.lose()
             await world.made(6)
             assert world.pauses[3:] == [10, 1]
+
+    run(main())
+
+
+def test_u4_a_connection_that_was_replaced_puts_no_attempt_off():
+    async def main():
+        async with Flaky() as world:
+            relay = world.flaky(set(), first=1.0, most=60.0, healthy=10.0)
+            await relay.start()
+            await relay.renew("echo")
+            await world.lose()
+            await world.made(3)
+            assert world.pauses == [0, 1], "one loss, one step"
+
+    run(main())
+
+
+def test_u4_a_renewal_that_fails_leaves_the_connection_in_use():
+    async def main():
+        async with Flaky() as world:
+            other = world.server("other", lambda peer: peer.on_request("tools/list")(nothing))
+            world.failing = {2}
+            echo = world.upstream(
+                target=world.target_of_attempt, restart=turnout.Restart(first=1.0, most=60.0)
+            )
+            world.servers.on_request("tools/list")(nothing)
+            routes = [turnout.Route("echo", "tools/call", prefix="e_"), turnout.Route("other")]
+            await world.build(echo, other, routes=routes).start()
+            with pytest.raises(ConnectionError, match="no such program"):
+                await world.relay.renew("echo")
+            client = await world.client(era=None)
+            # The next attempt is put off; a list does not wait for one, nor does it leave the upstream out.
+            assert await client.send("tools/list") == {"tools": []}
+            assert len(world.attempts) == 2
+
+    async def nothing(_):
+        return {"tools": []}
 
     run(main())
