@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -111,7 +113,7 @@ def test_u2_a_request_that_waits_for_a_connection_is_answered_when_the_relay_clo
     run(main())
 
 
-def test_u2_a_router_that_drains_makes_no_connection_and_says_so():
+def test_u2_a_router_that_drains_makes_no_connection_and_says_so(caplog):
     async def main():
         async with World() as world:
             lossy = world.upstream(name="lossy", restart=turnout.Restart(first=1.0))
@@ -133,6 +135,7 @@ def test_u2_a_router_that_drains_makes_no_connection_and_says_so():
             await closing
             assert (await fault(working))["reason"] == "closed"
             assert world.started == 2
+        assert not [record for record in caplog.records if "could not be opened" in record.message]
 
     run(main())
 
@@ -191,6 +194,27 @@ def test_a_connection_that_is_gone_before_the_relay_starts_is_told_of():
             await given.close()
             with pytest.raises(turnout.PeerLost, match="is gone"):
                 await world.build(given).start()
+
+    run(main())
+
+
+def test_x_08_a_connection_that_is_lost_leaves_nothing_behind():
+    async def main():
+        async with World() as world:
+            await world.build(world.upstream(restart=turnout.Restart(first=0.1))).start()
+            [upstream], [server] = world.upstream_peers(), world.servers.peers
+            trace = weakref.ref(upstream)
+            server.abort()
+            await upstream.wait_lost()
+            del upstream, server
+            await asyncio.sleep(1)
+            gc.collect()
+            assert trace() is None
+            assert (world.started, world.relay.connections) == (2, 1)
+            client = await world.client()
+            assert world.relay.connections == 2
+            await client.close()
+            await world.until(lambda: world.relay.connections == 1)
 
     run(main())
 

@@ -939,6 +939,9 @@ class Relay:
     def cancel_rest(self, upstream: Connection) -> None:
         """Cancel what is in flight to a connection of an upstream, and answer who asked for it."""
     @property
+    def connections(self) -> int:
+        """Connections that it knows: those of clients, and those of upstreams, until they are over."""
+    @property
     def in_flight(self) -> int:
         """Requests that were passed on and have not ended, whoever asked."""
     def counters(self) -> dict[str, int]:
