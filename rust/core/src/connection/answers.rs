@@ -92,7 +92,8 @@ impl<H: Host> Connection<H> {
                     encode::error(out, record.wire_id(), code, message, data);
                 }
             }
-            if self.rules.ends_listen_with_cancelled(&record.method) {
+            // A listen that ends with an error never was, or is lost: nothing follows that (X2).
+            if event == Happening::Answered && self.rules.ends_listen_with_cancelled(&record.method) {
                 let out = self.output.result_of(about);
                 encode::cancelled_raw(out, record.wire_id(), None);
                 self.counters.cancels_out += 1;

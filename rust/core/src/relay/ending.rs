@@ -133,7 +133,6 @@ impl<L: Line> Relay<L> {
             );
             if won {
                 add(&self.counts.cancelled);
-                round.touch(&far);
                 round.follow.push_back((leg.line, made));
             }
         }
