@@ -6,14 +6,22 @@ import asyncio
 import selectors
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import turnout
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 T = TypeVar("T")
 
 
+MOST_TURNS = 100_000
+"""Turns of the loop after which a test that never ends fails."""
+
+
 class SkippingLoop(asyncio.SelectorEventLoop):
     """Never sleeps: when nothing is left to do but to wait for a timer, its clock stands at that timer.
+
+    To sleep for a moment is therefore to wait until everything else that can happen has happened.
 
     What waits for anything but a timer or the loop itself, for instance for a process, has no place here.
 
@@ -22,6 +30,8 @@ class SkippingLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         super().__init__(_Skipping(self))
         self.now = 0.0
+        self.clock = turnout.Clock(manual=True)
+        """For a router, whose deadlines go by the same time then."""
 
     def time(self) -> float:
         """Seconds since the loop was made, by its own clock."""
@@ -32,12 +42,16 @@ class _Skipping(selectors.DefaultSelector):
     def __init__(self, loop: SkippingLoop) -> None:
         super().__init__()
         self._loop = loop
+        self._turns = 0
 
     def select(self, timeout: float | None = None) -> Any:
+        self._turns += 1
+        assert self._turns < MOST_TURNS, "the test goes round and round"
         ready = super().select(0)
         if not ready:
             assert timeout is not None, "everything waits, and nothing would ever happen"
             self._loop.now += timeout
+            self._loop.clock.advance(timeout)
         return ready
 
 

@@ -235,6 +235,28 @@ def test_the_idle_clock_stands_still_while_a_call_is_paused():
     assert outcome(call) == "idle_timeout"
 
 
+def test_a_pause_that_outlasts_the_deadline_leaves_a_timer_behind(on_loop):
+    async def main():
+        async with turnout.Router() as router:
+            near, far = turnout.memory()
+            server = await router.connect(far, era=None)
+
+            @server.on_request("x")
+            async def stall(request):
+                await request.wait_cancelled()
+
+            client = await router.connect(near, era=None)
+            call = client.send("x", timeout=0.02, max_timeout=None)
+            call.pause()
+            await asyncio.sleep(0.1)
+            assert not call.done()
+            call.resume()
+            with pytest.raises(turnout.CallTimedOut):
+                await call
+
+    on_loop(main())
+
+
 def test_tmo_09_the_maximum_runs_on_during_a_pause():
     wire = Wire()
     call = wire.call(timeout=5, max_timeout=100)
