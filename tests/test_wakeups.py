@@ -8,6 +8,7 @@ import weakref
 import pytest
 
 import turnout
+import wire
 
 name = contextvars.ContextVar("name")
 
@@ -98,6 +99,28 @@ def test_who_waits_in_another_way_than_a_task_is_told_of_what_it_waited_for(on_l
             waiter.add_done_callback(told.set_result)
             assert await told is waiter
             assert waiter.result() == [1]
+
+    on_loop(main())
+
+
+def test_who_waits_is_woken_on_the_next_turn_where_bytes_are_fed_from_inside_another_task(on_loop):
+    """asyncio runs one task at a time: the one that waits cannot begin while the one that feeds goes on."""
+
+    async def main():
+        async with turnout.Router() as router:
+            client, _ = await pair(router)
+            calls = [client.send("work") for _ in range(3)]
+
+            async def ask(call):
+                name.set(call.id)
+                answer = await call
+                return answer, name.get()
+
+            tasks = [asyncio.get_running_loop().create_task(ask(call)) for call in calls]
+            await asyncio.sleep(0)
+            client.feed(b"".join(wire.result(call.id, {"n": call.id}) for call in calls))
+            assert not any(task.done() for task in tasks)
+            assert await asyncio.gather(*tasks) == [({"n": call.id}, call.id) for call in calls]
 
     on_loop(main())
 

@@ -611,7 +611,12 @@ class Connection:
     def received(self, count: int) -> None:
         """Take `count` bytes that were read into `input`; from a callback of the loop only."""
     def feed(self, data: bytes) -> None:
-        """Take bytes and act on them; from a callback of the loop only."""
+        """Take bytes and act on them, in the loop's thread.
+
+        From a callback of the loop, whoever waits for an answer in them is woken at once; from inside a task, on the
+        loop's next turn.
+
+        """
     def attach(self, event_loop: asyncio.AbstractEventLoop, write: Callable[[bytes], object]) -> None:
         """Settle in a loop: `write(bytes)` is called once per turn with everything there is."""
     def detach(self) -> None:
