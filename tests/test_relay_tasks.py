@@ -22,14 +22,6 @@ INITIALIZE = {
 }
 
 
-async def until(condition):
-    for _ in range(10_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it did not come")
-
-
 def test_tsk_04_can_25_where_no_server_takes_tasks_a_request_with_one_is_cancelled_like_any(loop_kind):
     async def main():
         async with World() as world:
@@ -114,9 +106,9 @@ def test_k6_a_task_that_comes_after_the_cancel_is_cancelled_by_the_relay(loop_ki
             # The cancel waits, so that the answer is on its way before the server reads it.
             gateway.pause_writing()
             client.transport.write(cancelled(1, "stop"))
-            await until(lambda: gateway.in_flight[0] == 0)
+            await world.until(lambda: gateway.in_flight[0] == 0)
             go_on.set()
-            await until(lambda: gateway.counters()["late_responses"] == 1)
+            await world.until(lambda: gateway.counters()["late_responses"] == 1)
             gateway.resume_writing()
             await stopped.wait()
             assert gateway.counters()["late_tasks_cancelled"] == 1

@@ -9,6 +9,7 @@ import pytest
 
 import turnout
 import wire
+from transport_link import pair
 
 name = contextvars.ContextVar("name")
 
@@ -23,11 +24,6 @@ class Counting(asyncio.SelectorEventLoop):
     def call_soon(self, callback, *arguments, context=None):
         self.given.append(getattr(callback, "__name__", None))
         return super().call_soon(callback, *arguments, context=context)
-
-
-async def pair(router):
-    near, far = turnout.memory()
-    return await asyncio.gather(router.connect(near, era=None), router.connect(far, era=None))
 
 
 def test_tasks_that_are_cancelled_together_are_woken_by_one_callback_in_order_and_in_their_contexts():
