@@ -80,7 +80,8 @@ fn race_03_race_04_a_cancel_between_the_phases_reaches_the_server_after_its_requ
 #[test]
 fn u2_a_leg_that_the_host_cancels_is_answered_once_and_its_place_is_free() {
     let (mut world, client, server) = asked();
-    world.cancel_all();
+    let routed = world.relay.cancel_rest(world.ends[server].key, world.now);
+    assert_eq!((routed.touched.len(), routed.finished.len()), (2, 1), "the cancel, and the answer");
     world.settle();
     let lines = world.lines(client);
     assert!(lines.len() == 1 && lines[0].contains(r#""reason":"closed","sent":true"#), "{lines:?}");

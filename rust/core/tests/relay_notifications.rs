@@ -70,6 +70,40 @@ fn section_10_notifications_go_where_they_belong() {
     world.settle();
     let counts = [one, two, three, shared, own].map(|end| world.lines(end).len());
     assert_eq!(counts, [1, 1, 2, 0, 1]);
+    // What a shared server logs, what a client tells a shared one, and the handshake, are nobody's.
+    assert_eq!((world.count("notified"), world.count("notifications_dropped")), (5, 3));
+}
+
+#[test]
+fn sub_01_a_change_is_told_to_no_modern_client_but_to_a_modern_server() {
+    let mut world = World::new(&["one"]);
+    let (modern, limits) = (Revision::V2026_07_28, Limits::default());
+    let place = Arc::new(Place::private(0));
+    let (legacy, client) = (world.client_with(&[&place]), world.client_of(modern, limits));
+    let (shared, own) = (world.server(0), world.server_of(&place, modern, limits));
+    world.write(shared, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
+    world.write(legacy, r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#);
+    // Whom it does not know of, the relay neither cancels nor reports on.
+    world.write(legacy, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":99}}"#);
+    world.write(
+        legacy,
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":9,"progress":1}}"#,
+    );
+    world.settle();
+    assert_eq!(world.lines(client), Vec::<String>::new());
+    let lines = world.lines(own);
+    assert!(lines.len() == 1 && lines[0].contains("roots/list_changed"), "{lines:?}");
+}
+
+#[test]
+fn section_10_who_is_told_is_written_to_in_this_very_round() {
+    let mut world = World::new(&["one"]);
+    let (_one, _two, server) = (world.client(), world.client(), world.server(0));
+    world.write(server, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
+    world.take(server, usize::MAX);
+    let (mut batch, region) = world.taken(server);
+    let routed = world.relay.route(world.ends[server].key, &region, world.now, &mut batch);
+    assert_eq!(routed.touched.len(), 2);
 }
 
 #[test]
