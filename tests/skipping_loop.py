@@ -23,7 +23,8 @@ class SkippingLoop(asyncio.SelectorEventLoop):
 
     To sleep for a moment is therefore to wait until everything else that can happen has happened.
 
-    What waits for anything but a timer or the loop itself, for instance for a process, has no place here.
+    What waits for anything but a timer or the loop itself has no place here: a process, or a thread, in which
+    turnout runs handlers and filters that are no coroutines.
 
     """
 

@@ -1,8 +1,9 @@
-"""Modern clients that are asked by legacy servers of their own (R5): how long, for which exchange, what is left."""
+"""Clients that are asked for what servers of the other era need (R5, R6): how long, for what, and what is left."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -191,5 +192,25 @@ def test_r5_a_question_that_was_taken_back_is_asked_no_more():
             again = await ask(client, requestState=asked["requestState"], inputResponses={})
             assert again["inputRequests"] == {"input2": {"method": SAMPLE, "params": {"n": 2}}}
             assert (await ask(client, **back(again)))["told"] == {"to": "input2"}
+
+    run(main())
+
+
+def test_r6_a_server_that_only_wants_to_be_asked_again_is_asked_ever_more_slowly():
+    async def main():
+        async with World() as world:
+            asked = []
+
+            @world.servers.on_request("tools/call")
+            async def call(request):
+                asked.append(asyncio.get_running_loop().time())
+                result = {"resultType": "input_required", "requestState": "s"}
+                return {"fine": True} if len(asked) == 11 else result
+
+            world.build(world.upstream(era="modern"))
+            client = await world.client()
+            assert (await ask(client))["fine"]
+            pauses = [round(after - before, 6) for before, after in itertools.pairwise(asked)]
+            assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5]
 
     run(main())

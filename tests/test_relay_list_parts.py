@@ -34,7 +34,7 @@ def test_a_merged_list_is_kept_as_long_as_its_most_careful_part(parts, life, sco
 
         def refuse(peer):
             @peer.on_request("tools/list")
-            def answer(request):
+            async def answer(request):
                 raise turnout.RequestError(part or -32000, "no")
 
         return refuse
@@ -128,7 +128,10 @@ def test_what_one_upstream_lists_twice_is_shown_once_as_it_came_first():
                     {"title": "none"},
                     7,
                 ]
-                peer.on_request("tools/list")(lambda _: {"tools": listed})
+
+                @peer.on_request("tools/list")
+                async def answer(_):
+                    return {"tools": listed}
 
             world.build(world.server("a", prepare), world.server("b", tools()), routes=PREFIXED)
             listed = await (await world.client()).send("tools/list")
@@ -173,7 +176,9 @@ def test_g9_a_completion_whose_name_stays_goes_on_byte_for_byte():
             seen = []
 
             def completes(peer):
-                peer.on_request("completion/complete")(lambda request: seen.append(request.raw_params))
+                @peer.on_request("completion/complete")
+                async def complete(request):
+                    seen.append(request.raw_params)
 
             world.build(world.server("a", completes), world.server("b", completes), routes=routes)
             client = await world.raw()
@@ -196,7 +201,92 @@ def test_a_list_that_a_handler_answers_is_not_merged():
                 routes=PREFIXED,
                 local=["tools/list"],
             )
-            relay.on_request("tools/list")(lambda _: {"tools": [{"name": "ours"}]})
+
+            @relay.on_request("tools/list")
+            async def answer(_):
+                return {"tools": [{"name": "ours"}]}
+
             assert names(await (await world.client()).send("tools/list")) == ["ours"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_tasks_are_offered_for_listing_by_one_upstream_and_not_by_several(others):
+    async def main():
+        async with World() as world:
+            able = {"tools": {}, "tasks": {"list": {}, "cancel": {}}}
+
+            def prepare(peer):
+                turnout.serve_opening(peer, name="s", capabilities=able)
+
+            upstreams = [world.server(name, prepare) for name in ("ab" if others else "a")]
+            world.build(*upstreams, routes=PREFIXED if others else [])
+            offered = (await world.client()).server_capabilities["tasks"]
+            assert offered == ({"cancel": {}} if others else able["tasks"])
+
+    run(main())
+
+
+def test_a_filter_sends_a_list_to_one_upstream_that_would_be_merged():
+    async def main():
+        async with World() as world:
+            relay = world.build(world.server("a", tools("x")), world.server("b", tools("y")), routes=PREFIXED)
+
+            @relay.filter("tools/list")
+            async def choose(_):
+                return turnout.Forward(upstream="b")
+
+            assert names(await (await world.client()).send("tools/list")) == ["y"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("wanted", ["toolsListChanged", "promptsListChanged"])
+def test_sub_01_a_listen_hears_only_of_the_lists_that_it_asked_for(wanted):
+    async def main():
+        async with World() as world:
+            is_there = []
+
+            def target():
+                if not is_there:
+                    raise FileNotFoundError("not yet")
+                return world.target(tools("y"))
+
+            world.build(
+                world.server("a", tools("x")), world.upstream(name="b", target=target), routes=PREFIXED
+            )
+            client = await world.client("modern")
+            told = []
+            for method in ("tools", "prompts"):
+                client.on_notification(f"notifications/{method}/list_changed")(
+                    lambda notification: told.append(notification.method)
+                )
+            client.send("subscriptions/listen", {"notifications": {wanted: True}})
+            assert names(await client.send("tools/list")) == ["a_x"]
+            is_there.append(True)
+            assert (await client.send("tools/call", {"name": "b_y"}))["name"] == "y"
+            await asyncio.sleep(1)
+            assert told == (["notifications/tools/list_changed"] if wanted.startswith("tools") else [])
+
+    run(main())
+
+
+def test_sub_14_a_server_that_ends_every_listen_at_once_is_not_asked_without_pause():
+    async def main():
+        async with World() as world:
+            asked = []
+
+            @world.servers.on_request("subscriptions/listen")
+            async def listen(request):
+                asked.append(asyncio.get_running_loop().time())
+                wanted = request.params["notifications"]
+                request.notify("notifications/subscriptions/acknowledged", {"notifications": wanted})
+                return {}
+
+            world.build(world.upstream(era="modern"))
+            await world.client()
+            await asyncio.sleep(10.5)
+            assert [round(at - asked[0], 6) for at in asked] == list(range(11))
 
     run(main())

@@ -51,6 +51,22 @@ def test_section_15_eras_differ_by_side(loop_kind, client_era, server_era):
     run(loop_kind, main())
 
 
+@pytest.mark.parametrize("newest", ["2024-11-05", "2025-06-18", "2025-11-25"])
+def test_section_15_a_client_is_promised_no_more_than_its_server_can(loop_kind, newest):
+    async def main():
+        async with World() as world:
+
+            def old(peer):
+                @peer.on_request("initialize")
+                def initialize(request):
+                    return {"protocolVersion": newest, "capabilities": {}, "serverInfo": {"name": "old"}}
+
+            world.build(world.server("old", old))
+            assert (await world.client()).revision == newest
+
+    run(loop_kind, main())
+
+
 def test_r3_a_shared_server_asks_nobody(loop_kind):
     async def main():
         async with World() as world:
