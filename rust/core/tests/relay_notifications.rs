@@ -140,7 +140,7 @@ fn section_13_notifications_for_a_client_that_does_not_read_are_dropped_beyond_i
             // What was read makes room.
             world.write(server, &update);
             world.settle();
-            assert_eq!(world.lines(slow), [update.clone()]);
+            assert_eq!(world.lines(slow), std::slice::from_ref(&update));
         }
     }
 }
