@@ -132,6 +132,10 @@ class Subscriptions:
         self._counts[key] = self._counts.get(key, 0) + is_new
         try:
             await asyncio.shield(self._ask(peer, change))
+        except asyncio.CancelledError:
+            # The upstream is asked already, whoever waits for its answer.
+            self.remove(place, change, subscriber)
+            raise
         except BaseException:
             self._drop(place, change, subscriber)
             raise
@@ -214,12 +218,17 @@ class Subscriptions:
             asked = self._asked[key] = asyncio.get_running_loop().create_future()
             if peer.revision == opening.MODERN:
                 self._listens[key] = self._relay.router.spawn(self._listen(peer, change, asked))
-                self._listens[key].add_done_callback(lambda _: self._listens.pop(key, None))
+                self._listens[key].add_done_callback(lambda listen: self._ended(key, listen))
             elif change in LISTS:
                 asked.set_result(None)
             else:
                 self._relay.router.spawn(self._subscribe(peer, change, asked))
         return asked
+
+    def _ended(self, key: tuple[Peer, str], listen: asyncio.Task[None]) -> None:
+        """Forget a listen that is over; another one may have taken its place."""
+        if self._listens.get(key) is listen:
+            del self._listens[key]
 
     async def _subscribe(self, peer: Peer, change: str, asked: asyncio.Future[None]) -> None:
         try:

@@ -1,0 +1,89 @@
+"""What is left of a subscription that somebody ends before it stands, or takes up again at once (section 15)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from relay_world import World
+from test_relay_subscriptions import Watch
+from transport_link import run
+from turnout.relay.subscriptions import Session
+
+pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+
+
+@pytest.mark.parametrize("sharers", [1, 2])
+def test_a_subscription_cancelled_before_its_server_answered_leaves_nothing_there(loop_kind, sharers):
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+            may_answer = asyncio.Event()
+
+            @world.servers.on_request("resources/subscribe")
+            async def subscribe(request):
+                watch.note(("subscribe", request.params["uri"]))
+                await may_answer.wait()
+                return {}
+
+            world.build()
+            clients = [await world.client() for _ in range(sharers)]
+            calls = [client.send("resources/subscribe", {"uri": "x"}) for client in clients]
+            await watch.until(("subscribe", "x"))
+            # Whoever shares the answer waits for it by now.
+            for client in clients:
+                await client.send("tools/call", {"name": "echo"})
+            for call in calls:
+                call.cancel()
+            await watch.until(("subscribe", "x"), ("unsubscribe", "x"))
+            may_answer.set()
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+def test_a_listen_cancelled_before_its_server_acknowledged_ends_there(loop_kind):
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+
+            @world.servers.on_request("subscriptions/listen")
+            async def listen(request):
+                [(what, value)] = request.params["notifications"].items()
+                watch.note(("listen", what if value is True else value[0]))
+                try:
+                    await request.wait_cancelled()
+                finally:
+                    watch.note(("ended", what if value is True else value[0]))
+
+            world.build(world.upstream(era="modern"))
+            client = await world.client()
+            began = ("listen", "toolsListChanged"), ("listen", "x")
+            call = client.send("resources/subscribe", {"uri": "x"})
+            await watch.until(*began)
+            call.cancel()
+            await watch.until(*began, ("ended", "x"))
+
+    run(loop_kind, main())
+
+
+def test_a_listen_begun_again_in_the_turn_it_ended_in_can_be_ended_again(loop_kind):
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+            world.build(world.upstream(era="modern"))
+            await world.client()
+            lists = ("listen", "toolsListChanged")
+            await watch.until(lists)
+            subscriptions, [client] = world.relay.subscriptions, world.relay.clients
+            [place] = world.relay.places_of(client)
+            wanted = (place, "x", Session(client))
+            await subscriptions.add(place, place.peer, "x", Session(client))
+            subscriptions.remove(*wanted)
+            await subscriptions.add(place, place.peer, "x", Session(client))
+            await watch.until(lists, *[("listen", "x")] * 2, ("ended", "x"))
+            subscriptions.remove(*wanted)
+            await watch.until(lists, *[("listen", "x"), ("ended", "x")] * 2)
+
+    run(loop_kind, main())
