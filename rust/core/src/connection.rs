@@ -63,15 +63,22 @@ impl<C> Outbound<C> {
 pub(crate) struct Inbound<R> {
     pub(crate) record: Arc<Record>,
     pub(crate) owner: Option<R>,
+    /// What was said about it before its end; most requests are only answered, and are small for it.
+    pub(crate) said: Option<Box<Said>>,
+    pub(crate) declines: bool,
+    pub(crate) augmented: bool,
+    /// Whether a listen was acknowledged (SUB-02).
+    acknowledged: bool,
+}
+
+/// What was said about a request of the peer's before its end.
+#[derive(Default)]
+pub(crate) struct Said {
     /// What the output holds about it.
     pub(crate) about: About,
     /// Progress that waits for the transport, or for its time; newer progress replaces it.
     pub(crate) pending: Option<Pending>,
     pub(crate) pace: Pace,
-    pub(crate) declines: bool,
-    pub(crate) augmented: bool,
-    /// Whether a listen was acknowledged (SUB-02).
-    acknowledged: bool,
 }
 
 /// Progress that waits: ours, or a whole frame that is passed on.
@@ -408,23 +415,24 @@ where
 impl<R> Inbound<R> {
     /// Bytes of the progress that waits.
     fn pending_bytes(&self) -> usize {
-        match &self.pending {
+        match self.said.as_ref().and_then(|said| said.pending.as_ref()) {
             None => 0,
             Some(Pending::Frame(frame)) => frame.len(),
             Some(Pending::Update(update)) => update.message.as_ref().map_or(0, |message| message.len()),
         }
     }
 
+    /// What the output holds about it.
+    pub(crate) fn about(&self) -> About {
+        self.said.as_ref().map(|said| said.about).unwrap_or_default()
+    }
+
+    /// The progress of it that waits.
+    pub(crate) fn take_pending(&mut self) -> Option<Pending> {
+        self.said.as_mut()?.pending.take()
+    }
+
     pub(crate) fn new(record: Arc<Record>, augmented: bool) -> Self {
-        Self {
-            record,
-            owner: None,
-            about: About::default(),
-            pending: None,
-            pace: Pace::default(),
-            declines: false,
-            augmented,
-            acknowledged: false,
-        }
+        Self { record, owner: None, said: None, declines: false, augmented, acknowledged: false }
     }
 }

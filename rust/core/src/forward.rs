@@ -119,7 +119,7 @@ impl<H: Host> Connection<H> {
         let record = Arc::clone(&entry.record);
         if !silent {
             let id = record.wire_id();
-            let out = self.output.result_of(entry.about);
+            let out = self.output.result_of(entry.about());
             splice(out, frame, [(answered.id, id), (answered.subscription_id, id), says_type]);
             record.note_written(now);
         }
@@ -153,11 +153,17 @@ impl<H: Host> Connection<H> {
             return false;
         }
         let full = self.output.len() + frame.len() > self.limits.max_output_bytes;
-        let too_soon = entry.pace.step(now, self.limits.max_progress_rate).err();
+        let too_soon = entry.said.get_or_insert_default().pace.step(now, self.limits.max_progress_rate).err();
         if self.congested || full || too_soon.is_some() {
             let mut pending = Vec::new();
             splice(&mut pending, frame, [(token, entry.record.wire_token())]);
-            if entry.pending.replace(Pending::Frame(pending.into_boxed_slice())).is_some() {
+            if entry
+                .said
+                .get_or_insert_default()
+                .pending
+                .replace(Pending::Frame(pending.into_boxed_slice()))
+                .is_some()
+            {
                 self.counters.progress_coalesced += 1;
             } else if let Some(next) = too_soon
                 && let Some(place) = self.inbound.place(slot)
@@ -169,9 +175,11 @@ impl<H: Host> Connection<H> {
             return true;
         }
         // What waited for its time is older than this.
-        self.counters.progress_coalesced += u64::from(entry.pending.take().is_some());
+        self.counters.progress_coalesced += u64::from(entry.take_pending().is_some());
         let edit = (token, entry.record.wire_token());
-        self.output.about(&mut entry.about, Kind::Progress, |out| splice(out, frame, [edit]));
+        self.output.about(&mut entry.said.get_or_insert_default().about, Kind::Progress, |out| {
+            splice(out, frame, [edit]);
+        });
         self.counters.progress_out += 1;
         true
     }
@@ -193,7 +201,9 @@ impl<H: Host> Connection<H> {
         let Some((slot, State::Running)) = self.arrivals.find(number) else { return Err(SendError::Closed) };
         let Some(entry) = self.inbound.get_mut(slot) else { return Err(SendError::Closed) };
         let edit = (span, entry.record.wire_id());
-        self.output.about(&mut entry.about, Kind::Notification, |out| splice(out, frame, [edit]));
+        self.output.about(&mut entry.said.get_or_insert_default().about, Kind::Notification, |out| {
+            splice(out, frame, [edit]);
+        });
         Ok(())
     }
 

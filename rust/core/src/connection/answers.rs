@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Answered, Connection, INTERNAL_ERROR, Pending, Reported, SHORT, SLACK, SendError};
+use super::{
+    Answer, Answered, Connection, INTERNAL_ERROR, Inbound, Pending, Reported, SHORT, SLACK, SendError,
+};
 use crate::encode;
 use crate::envelope;
 use crate::event::Host;
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::limits::{Exceeded, clip};
-use crate::output::Kind;
+use crate::output::{About, Kind};
 use crate::record::{Progress, Record, Time};
 use crate::rules::{Forbidden, method};
 
@@ -75,7 +77,7 @@ impl<H: Host> Connection<H> {
         let silent = moved.to == State::Declined;
         if !silent {
             self.flush_pending(moved.slot);
-            let about = self.inbound.get(moved.slot).map(|entry| entry.about).unwrap_or_default();
+            let about = self.inbound.get(moved.slot).map_or_else(About::default, Inbound::about);
             let out = self.output.result_of(about);
             match answer {
                 Answer::Result(bytes) if !says_type => {
@@ -178,7 +180,7 @@ impl<H: Host> Connection<H> {
         }
         let meta = envelope::find_member(params, "_meta").unwrap_or_default();
         let member = [b"\"io.modelcontextprotocol/subscriptionId\":", entry.record.wire_id()].concat();
-        self.output.about(&mut entry.about, Kind::Notification, |out| {
+        self.output.about(&mut entry.said.get_or_insert_default().about, Kind::Notification, |out| {
             encode::notification_with_meta(out, method, params, meta, &member);
         });
         Ok(true)
@@ -194,7 +196,7 @@ impl<H: Host> Connection<H> {
             let most = self.limits.max_output_bytes;
             let data =
                 format!("{{\"reason\":\"overloaded\",\"limit\":\"max_output_bytes\",\"value\":{most}}}");
-            let out = self.output.result_of(entry.about);
+            let out = self.output.result_of(entry.about());
             encode::error(
                 out,
                 record.wire_id(),
@@ -262,7 +264,7 @@ impl<H: Host> Connection<H> {
             return Ok(Reported::NotIncreasing);
         }
         if self.congested || self.output.len() >= self.limits.max_output_bytes {
-            if entry.pending.replace(Pending::Update(update)).is_none() {
+            if entry.said.get_or_insert_default().pending.replace(Pending::Update(update)).is_none() {
                 self.wait_with_progress(number);
                 return Ok(Reported::Sent);
             }
@@ -271,7 +273,7 @@ impl<H: Host> Connection<H> {
         }
         let with_message = self.rules.progress_has_message();
         let token = entry.record.wire_token();
-        self.output.about(&mut entry.about, Kind::Progress, |out| {
+        self.output.about(&mut entry.said.get_or_insert_default().about, Kind::Progress, |out| {
             encode::progress(out, token, &update, with_message);
         });
         self.counters.progress_out += 1;

@@ -156,11 +156,12 @@ impl<H: Host> Connection<H> {
         let rate = self.limits.max_progress_rate;
         let Some(number) = self.inbound.at(place).map(|entry| entry.record.number) else { return };
         let Some((slot, _)) = self.arrivals.find(number) else { return };
-        let Some(entry) = self.inbound.get_mut(slot).filter(|entry| entry.pending.is_some()) else { return };
+        let Some(entry) = self.inbound.get_mut(slot) else { return };
+        let Some(said) = entry.said.as_mut().filter(|said| said.pending.is_some()) else { return };
         if self.congested {
             return self.wait_with_progress(number);
         }
-        match entry.pace.step(now, rate) {
+        match said.pace.step(now, rate) {
             Ok(()) => self.flush_pending(slot),
             Err(next) => self.paces.set(place, next, now),
         }

@@ -54,12 +54,16 @@ impl<H: Host> Connection<H> {
     /// Writes the progress that waits for the request in `slot`.
     pub(crate) fn flush_pending(&mut self, slot: usize) {
         let Some(entry) = self.inbound.get_mut(slot) else { return };
-        let Some(pending) = entry.pending.take() else { return };
+        let Some(pending) = entry.take_pending() else { return };
         let (with_message, token) = (self.rules.progress_has_message(), entry.record.wire_token());
-        self.output.about(&mut entry.about, Kind::Progress, |out| match pending {
-            Pending::Frame(frame) => out.extend_from_slice(&frame),
-            Pending::Update(update) => encode::progress(out, token, &update, with_message),
-        });
+        self.output.about(
+            &mut entry.said.get_or_insert_default().about,
+            Kind::Progress,
+            |out| match pending {
+                Pending::Frame(frame) => out.extend_from_slice(&frame),
+                Pending::Update(update) => encode::progress(out, token, &update, with_message),
+            },
+        );
         self.counters.progress_out += 1;
     }
 

@@ -116,7 +116,7 @@ impl<H: Host> Connection<H> {
         if !self.rules.peer_may_cancel(&record.method, entry.augmented) {
             return false;
         }
-        let (owner, declined, about) = (entry.owner.clone(), entry.declines, entry.about);
+        let (owner, declined, about) = (entry.owner.clone(), entry.declines, entry.about());
         let event = if declined { Happening::CancelDeclined } else { Happening::Cancel };
         if self.arrivals.claim(record.number, event).is_err() {
             return false;
