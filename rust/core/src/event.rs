@@ -39,6 +39,8 @@ pub struct AnswerFrame {
     pub subscription_id: Span,
     /// `result.resultType`; empty for none.
     pub result_type: Span,
+    /// Whether the server needs input before it answers (2026-07-28).
+    pub asks: bool,
     /// Whether the call goes on as a task (2025-11-25).
     pub as_task: bool,
 }

@@ -17,6 +17,7 @@ fn answered(at: Span, envelope: &Envelope) -> AnswerFrame {
         id: envelope.id,
         subscription_id: envelope.subscription_id,
         result_type: envelope.result_type,
+        asks: false,
         as_task: false,
     }
 }
@@ -136,8 +137,10 @@ impl<H: Host> Connection<H> {
         } else {
             End::Result(in_run(at, envelope.result))
         };
+        let asks =
+            self.rules.has_result_type() && *plain(envelope.result_type.of(frame)) == *b"\"input_required\"";
         let as_task = stays && self.rules.token_outlives_task_creation();
-        let answer = AnswerFrame { as_task, ..answered(at, envelope) };
+        let answer = AnswerFrame { asks, as_task, ..answered(at, envelope) };
         self.settle(now, slot, number, end, Some(answer), batch);
     }
 
