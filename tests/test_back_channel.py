@@ -7,11 +7,7 @@ import asyncio
 import pytest
 
 import turnout
-
-
-async def pair(router):
-    a, b = turnout.memory()
-    return await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+from transport_link import pair
 
 
 def test_x_10_can_25_cancelling_the_parent_cancels_what_it_asked(on_loop):

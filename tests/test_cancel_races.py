@@ -9,6 +9,7 @@ import random
 import pytest
 
 import turnout
+from transport_link import pair
 from wire import LEGACY, MODERN, Wire, cancelled, error, outcome, result
 
 OURS = {
@@ -131,8 +132,7 @@ def test_can_07_can_08_can_09_can_24_every_cancel_names_a_request_of_ours_that_i
 def test_can_01_x_03_both_sides_cancel_in_one_session(on_loop):
     async def main():
         async with turnout.Router() as router:
-            a, b = turnout.memory()
-            client, server = await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+            client, server = await pair(router)
             begun = {name: asyncio.Event() for name in ("tools/call", "sampling/createMessage")}
             stopped = {name: asyncio.Event() for name in begun}
 

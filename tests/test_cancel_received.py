@@ -9,6 +9,7 @@ import threading
 import pytest
 
 import turnout
+from transport_link import pair
 from wire import LEGACY, MODERN, REVISIONS, Raw, Wire, cancelled, frame, notification, request, result
 
 
@@ -286,8 +287,7 @@ def test_rid_05_a_cancel_under_a_repeated_id_means_the_request_that_was_taken():
 def test_can_19_both_ends_log_the_reason_in_one_escaped_line(on_loop, caplog):
     async def main():
         async with turnout.Router() as router:
-            a, b = turnout.memory()
-            pa, pb = await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+            pa, pb = await pair(router)
             begun = asyncio.Event()
 
             @pb.on_request("work")
@@ -319,8 +319,7 @@ def test_python_sdk_2610_can_11_can_13_handlers_of_every_temper(on_loop, stubbor
 
     async def main():
         async with turnout.Router() as router:
-            a, b = turnout.memory()
-            pa, pb = await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+            pa, pb = await pair(router)
             begun, over, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
             late = []
             pa.on_event(late.append)
@@ -370,8 +369,7 @@ def test_python_sdk_2610_can_11_can_13_handlers_of_every_temper(on_loop, stubbor
 def test_can_11_a_handler_in_a_thread_sees_the_flag(on_loop):
     async def main():
         async with turnout.Router() as router:
-            a, b = turnout.memory()
-            pa, pb = await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+            pa, pb = await pair(router)
             begun, seen = threading.Event(), threading.Event()
 
             @pb.on_request("work")
@@ -394,8 +392,7 @@ def test_can_11_a_handler_in_a_thread_sees_the_flag(on_loop):
 def test_can_16_an_opted_out_handler_waits_for_the_cancel_and_finishes(on_loop):
     async def main():
         async with turnout.Router() as router:
-            a, b = turnout.memory()
-            pa, pb = await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+            pa, pb = await pair(router)
             begun = asyncio.Event()
             reasons = []
 

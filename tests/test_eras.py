@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 import turnout
+from transport_link import pair
 from wire import (
     LEGACY,
     MODERN,
@@ -36,8 +37,7 @@ def test_k4_the_end_of_a_byte_stream_cancels_what_the_peer_had_in_flight_in_ever
 def test_k4_by_choice_a_handler_outlives_the_connection_that_asked(on_loop):
     async def main():
         async with turnout.Router() as router:
-            a, b = turnout.memory()
-            client, server = await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+            client, server = await pair(router)
             server.choose(disconnect_cancels=False)
             begun, go_on, saved = asyncio.Event(), asyncio.Event(), asyncio.Event()
             seen = []

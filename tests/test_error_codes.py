@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 
 import pytest
 
 import turnout
+from transport_link import pair
 from wire import MODERN, REVISIONS, Wire, frame, notification, request
 
 ROOT = Path(__file__).parent.parent
@@ -54,8 +54,7 @@ def test_rid_22_each_refusal_has_the_code_that_means_it(revision, bad, code):
 def test_rid_22_tsk_31_a_handler_that_raises_is_a_fault_of_ours_and_says_no_more(on_loop):
     async def main():
         async with turnout.Router() as router:
-            a, b = turnout.memory()
-            near, far = await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+            near, far = await pair(router)
 
             @far.on_request("raises")
             async def raises(request):
@@ -110,8 +109,7 @@ def test_rid_08_rid_09_rid_10_rid_11_what_we_answer_has_the_shape_it_must_have(r
 def test_rid_27_tsx_59_a_modern_server_knows_no_method_that_its_revision_took_away(on_loop):
     async def main():
         async with turnout.Router() as router:
-            a, b = turnout.memory()
-            near, far = await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+            near, far = await pair(router)
             near.set_rules(MODERN, "client")
             far.set_rules(MODERN, "server")
             for method in ("ping", "tasks/result", "tasks/list", "no/such"):

@@ -11,6 +11,7 @@ import pytest
 
 import ledger
 import turnout
+from transport_link import pair
 from wire import MODERN, REVISIONS, Raw, Wire, cancelled, error, kinds, outcome, progress, request, result
 
 THREADS = (
@@ -31,11 +32,6 @@ def test_every_thread_has_its_test():
     for thread in THREADS:
         slug = "_" + thread.replace("-", "_").replace("#", "_") + "_"
         assert any(slug in name for name in names), thread
-
-
-async def pair(router):
-    a, b = turnout.memory()
-    return await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
 
 
 def test_python_sdk_2507_x_08_fifty_cancelled_calls_leave_no_handler(on_loop):

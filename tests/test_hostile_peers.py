@@ -8,6 +8,7 @@ import contextlib
 import pytest
 
 import turnout
+from transport_link import pair
 from wire import MODERN, Raw, Wire, cancelled, error, frame, notification, progress, request, result
 
 BIG = "x" * 1_000_000
@@ -120,18 +121,13 @@ async def raw_peer(router, path):
     return peer, reader, writer, server
 
 
-async def linked(router):
-    near, far = turnout.memory()
-    return await asyncio.gather(router.connect(near, era=None), router.connect(far, era=None))
-
-
 def test_x_04_x_09_a_peer_that_stops_reading(tmp_path):
     """What waits for it is bounded and says so; cancels cost no wait; others, and the close, are not held up."""
 
     async def main():
         async with turnout.Router(limits={"max_output_bytes": 100_000}, close_timeout=0.1) as router:
             peer, _, writer, server = await raw_peer(router, str(tmp_path / "s"))
-            client, other = await linked(router)
+            client, other = await pair(router)
 
             @other.on_request("echo")
             async def echo(request):

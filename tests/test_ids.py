@@ -7,6 +7,7 @@ import json
 import pytest
 
 import turnout
+from transport_link import pair
 from wire import (
     LEGACY,
     MODERN,
@@ -386,13 +387,11 @@ def test_png_01_png_02_a_ping_is_answered_at_once_in_both_directions(revision):
 
 
 def test_png_02_a_ping_is_answered_while_a_handler_blocks_its_thread(on_loop):
-    import asyncio
     import threading
 
     async def main():
         async with turnout.Router() as router:
-            a, b = turnout.memory()
-            pa, pb = await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+            pa, pb = await pair(router)
             free = threading.Event()
 
             @pb.on_request("block")

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 import turnout
+from transport_link import pair
 from wire import LEGACY, MODERN, REVISIONS, Raw, Wire, cancelled, error, kinds, notification, progress, result
 
 
@@ -225,8 +226,7 @@ def test_x_06_progress_in_one_read_with_its_result_is_handed_over_first(count):
 def test_x_06_every_subscriber_gets_everything_in_order_before_the_result(on_loop):
     async def main():
         async with turnout.Router() as router:
-            a, b = turnout.memory()
-            pa, pb = await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+            pa, pb = await pair(router)
 
             @pb.on_request("work")
             async def work(request):

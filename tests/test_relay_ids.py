@@ -16,19 +16,6 @@ pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 WAIT = {"name": "echo", "arguments": {"wait": True}}
 
 
-def held(world):
-    """The servers' requests that wait for their cancel."""
-    return sum(peer.in_flight[1] for peer in world.servers.peers)
-
-
-async def until(condition):
-    for _ in range(10_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it did not come")
-
-
 def test_rid_05_can_14_an_ambiguous_cancel_ends_neither_of_two_requests_under_one_id(loop_kind):
     async def main():
         async with World() as world:
@@ -44,9 +31,9 @@ def test_rid_05_can_14_an_ambiguous_cancel_ends_neither_of_two_requests_under_on
             (gateway,) = [peer for peer in world.gateway.peers if peer.name == "raw"]
             for method in ("first", "tools/call"):
                 client.transport.write(request(1, method, WAIT))
-            await until(lambda: held(world) == 2)
+            await world.until(lambda: world.handled == 2)
             client.transport.write(cancelled(1, "which of them?"))
-            await until(lambda: gateway.counters()["cancels_ignored"] == 1)
+            await world.until(lambda: gateway.counters()["cancels_ignored"] == 1)
             (server,) = world.servers.peers
             assert (gateway.in_flight[1], server.counters()["cancels_in"]) == (2, 0)
             # Once one of them is over, the id means the other.
@@ -54,7 +41,7 @@ def test_rid_05_can_14_an_ambiguous_cancel_ends_neither_of_two_requests_under_on
             await client.until(lambda: client.lines)
             assert json.loads(client.lines[0])["result"] == "first"
             client.transport.write(cancelled(1, "that one"))
-            await until(lambda: held(world) == 0)
+            await world.until(lambda: world.handled == 0)
             (ended,) = world.servers.records.query(outcome="cancelled")
             assert (ended.method, ended.cancel_reason) == ("tools/call", "that one")
 
@@ -68,9 +55,9 @@ def test_rid_05_can_07_a_cancel_under_an_id_that_one_of_two_clients_uses_ends_it
             one, two = await world.raw(), await world.raw()
             for client in (one, two):
                 client.transport.write(request(1, "tools/call", WAIT))
-            await until(lambda: held(world) == 2)
+            await world.until(lambda: world.handled == 2)
             one.transport.write(cancelled(1, "mine"))
-            await until(lambda: held(world) == 1)
+            await world.until(lambda: world.handled == 1)
             (ended,) = world.servers.records.query(outcome="cancelled")
             assert ended.cancel_reason == "mine"
             assert (one.lines, two.lines) == ([], [])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
 import turnout
+import wire
 from relay_world import World
 from transport_link import run
 
@@ -170,6 +172,20 @@ def test_a_slow_upstream_does_not_hang_the_list(loop_kind):
             [late] = [r for r in world.servers.records.query() if r.outcome == "cancelled"]
             assert late.method == "tools/list", "nobody waits for it: its server is told"
             await world.quiet()
+
+    run(loop_kind, main())
+
+
+def test_rid_16_a_modern_client_that_lists_before_it_says_anything_else_is_told_the_results_type(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build(world.server("a", tools("x")), world.server("b", tools("y")), routes=PREFIXED)
+            client = await world.raw()
+            meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
+            client.transport.write(wire.request(1, "tools/list", {"_meta": meta}))
+            await client.until(lambda: client.lines)
+            listed = json.loads(client.lines[0])["result"]
+            assert (names(listed), listed["resultType"]) == (["a_x", "b_y"], "complete")
 
     run(loop_kind, main())
 

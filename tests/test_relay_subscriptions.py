@@ -8,12 +8,18 @@ import json
 import pytest
 
 import turnout
+import wire
 from limit_sides import sides
 from relay_world import World
 from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 
+MODERN_META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientInfo": {"name": "raw", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
 TOOLS = "notifications/tools/list_changed"
 UPDATED = "notifications/resources/updated"
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
@@ -112,6 +118,24 @@ def test_section_15_a_modern_client_listens_to_a_legacy_server(loop_kind):
             await client.send("tools/call", {"name": "echo"})
             assert heard.empty(), "race 13: nothing after the end"
             await world.quiet()
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_section_15_a_modern_client_may_listen_before_it_says_anything_else(loop_kind, era):
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+            world.build(world.upstream(era=era))
+            client = await world.raw()
+            params = {"_meta": MODERN_META, "notifications": {"resourceSubscriptions": ["x"]}}
+            client.transport.write(wire.request("L", "subscriptions/listen", params))
+            await client.until(lambda: client.lines)
+            message = json.loads(client.lines[0])
+            assert message["method"] == ACKNOWLEDGED, message
+            assert message["params"]["_meta"] == {"io.modelcontextprotocol/subscriptionId": "L"}
+            await watch.until(("subscribe" if era == "legacy" else "listen", "x"))
 
     run(loop_kind, main())
 

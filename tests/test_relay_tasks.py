@@ -22,14 +22,6 @@ INITIALIZE = {
 }
 
 
-async def until(condition):
-    for _ in range(10_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it did not come")
-
-
 def test_tsk_04_can_25_where_no_server_takes_tasks_a_request_with_one_is_cancelled_like_any(loop_kind):
     async def main():
         async with World() as world:
@@ -114,9 +106,9 @@ def test_k6_a_task_that_comes_after_the_cancel_is_cancelled_by_the_relay(loop_ki
             # The cancel waits, so that the answer is on its way before the server reads it.
             gateway.pause_writing()
             client.transport.write(cancelled(1, "stop"))
-            await until(lambda: gateway.in_flight[0] == 0)
+            await world.until(lambda: gateway.in_flight[0] == 0)
             go_on.set()
-            await until(lambda: gateway.counters()["late_responses"] == 1)
+            await world.until(lambda: gateway.counters()["late_responses"] == 1)
             gateway.resume_writing()
             await stopped.wait()
             assert gateway.counters()["late_tasks_cancelled"] == 1
@@ -143,8 +135,12 @@ DECLARED = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
 ONLY_LEGACY = {"tasks": {"requests": {"tools": {"call": {}}}}}
 
 
-@pytest.mark.parametrize("method", ["tools/call", "tasks/get", "tasks/update", "tasks/cancel"])
-def test_tsx_01_tsx_05_tsx_52_tsx_62_what_each_request_declares_is_the_servers_to_judge(loop_kind, method):
+@pytest.mark.parametrize(
+    "method", ["tools/call", "tasks/get", "tasks/update", "tasks/cancel", "subscriptions/listen"]
+)
+def test_tsx_01_tsx_05_tsx_51_tsx_52_tsx_62_what_each_request_declares_is_the_servers_to_judge(
+    loop_kind, method
+):
     """No capability is lent from one client or request to another, and the refusal comes back as it was."""
 
     async def main():
@@ -161,21 +157,25 @@ def test_tsx_01_tsx_05_tsx_52_tsx_62_what_each_request_declares_is_the_servers_t
 
             world.servers.on_request(method)(judge)
             clients = [await world.raw(), await world.raw()]
+            version = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
+            for client in clients:
+                client.transport.write(request("open", "server/discover", {"_meta": version}))
+                await client.until(lambda client=client: client.lines)
             answers = {}
             # Each client declares something else in every request, one after the other.
             turns = [(0, DECLARED), (1, {}), (0, ONLY_LEGACY), (1, DECLARED), (0, {}), (1, ONLY_LEGACY)]
             for number, (which, capabilities) in enumerate(turns):
                 meta = {
-                    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                    **version,
                     "io.modelcontextprotocol/clientInfo": {"name": "raw", "version": "1"},
                     "io.modelcontextprotocol/clientCapabilities": capabilities,
                 }
-                client, before = clients[which], len(clients[which].lines)
-                client.transport.write(
-                    request(number, method, {"name": "echo", "taskId": "t1", "_meta": meta})
-                )
-                await until(lambda client=client, before=before: len(client.lines) > before)
-                answers[number] = json.loads(client.lines[-1])
+                client = clients[which]
+                params = {"name": "echo", "taskId": "t1", "notifications": {"taskIds": ["t1"]}, "_meta": meta}
+                client.transport.write(request(number, method, params))
+                while number not in answers:
+                    await asyncio.sleep(0)
+                    answers.update((m["id"], m) for m in map(json.loads, client.lines) if "id" in m)
             for number, (_, capabilities) in enumerate(turns):
                 if capabilities == DECLARED:
                     assert "result" in answers[number], number

@@ -21,6 +21,7 @@ from fastmcp.client.transports import ClientTransport
 from mcp.shared.exceptions import MCPError
 
 import turnout
+from sdk_native import until
 from turnout import mcp
 from turnout.mcp.dispatcher import Dispatcher
 from turnout.mcp.native import SessionPeer
@@ -112,12 +113,6 @@ def noting(ends, begin):
 def the_call(direction, outcome):
     (record,) = mcp.records.query(method="tools/call", direction=direction, outcome=outcome)
     return record
-
-
-async def until(condition):
-    with anyio.fail_after(10):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 def test_prg_05_prg_10_progress_reaches_the_callback_in_order_and_before_the_result(connected, on_loop):

@@ -69,6 +69,14 @@ def test_sub_08_ending_one_of_two_equal_subscriptions_leaves_the_other():
     assert tagged(wire.written()) == [(CHANGED, 2)]
 
 
+def test_k1_nothing_follows_the_error_that_a_listen_is_refused_with():
+    wire = server()
+    wire.ask("l", "subscriptions/listen").fail(-32602, "no such resource")
+    [answer] = wire.written()
+    assert answer["error"]["code"] == -32602
+    assert wire.counts["cancels_out"] == 0
+
+
 @pytest.mark.parametrize("ends", ["cancel", "respond", "close"])
 def test_sub_10_nothing_follows_the_end(ends):
     wire = server()

@@ -8,6 +8,7 @@ import pytest
 
 import turnout
 from test_tasks import TASK, client, created, extension
+from transport_link import pair
 from wire import LEGACY, MODERN, Wire, error, notification, outcome, result
 
 
@@ -175,8 +176,7 @@ def test_trm_17_trm_19_trm_21_a_task_outlives_its_connection_and_is_cancelled_fr
 
             peers = []
             for _ in range(2):
-                a, b = turnout.memory()
-                near, far = await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+                near, far = await pair(router)
                 near.set_rules(MODERN, "client")
                 far.set_rules(MODERN, "server")
                 peers.append(near)

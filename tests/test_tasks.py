@@ -8,7 +8,7 @@ import pytest
 
 import turnout
 from turnout.records import log_cancel, to_json
-from wire import LEGACY, MODERN, Raw, Wire, notification, outcome, progress, result
+from wire import LEGACY, MODERN, Raw, Wire, cancelled, notification, outcome, progress, result
 
 TASK = {"name": "t", "task": {"ttl": 60_000}}
 
@@ -296,6 +296,50 @@ def test_prg_18_prg_20_prg_21_tsk_14_a_server_keeps_the_token_of_a_task_it_made_
     told = [m["params"] for m in wire.written() if m.get("method") == "notifications/progress"]
     assert told == [{"progressToken": "t", "progress": 1}, {"progressToken": "t", "progress": 2}]
     assert wire.at_rest
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+@pytest.mark.parametrize("told", ["notification", "tasks/get", "tasks/cancel"])
+def test_prg_21_what_we_say_of_a_task_that_is_over_stops_its_progress(status, told):
+    wire = Wire(LEGACY[-1], "server")
+    asked, other = wire.ask(1, token="t", **TASK), wire.ask(2, token="u", **TASK)
+    for request, task in ((asked, 'odd "id"'), (other, "t2")):
+        request.respond({"task": {"taskId": task, "status": "working"}})
+
+    def tell(task, status):
+        if told == "notification":
+            wire.connection.notify("notifications/tasks/status", {"taskId": task, "status": status})
+        else:
+            wire.ask(9, told, taskId=task).respond({"taskId": task, "status": status})
+
+    for task, said in (('odd "id"', "working"), ('odd "id"', 7), ("unknown", status)):
+        tell(task, said)
+        assert asked.progress(asked.record.progress_accepted + 1) == "sent"
+    wire.written()
+    # Progress that waits for the transport goes ahead of the word after which there is none.
+    wire.connection.pause_writing()
+    asked.progress(10)
+    tell('odd "id"', status)
+    assert asked.progress(11) == "over"
+    wire.connection.resume_writing()
+    assert asked.finish_task() is False
+    last, *_, word = wire.written()
+    assert last["params"] == {"progressToken": "t", "progress": 10}
+    assert word.get("params", word.get("result"))["status"] == status
+    assert other.progress(1) == "sent"
+    tell("t2", status)
+    assert wire.at_rest
+
+
+def test_prg_21_a_refused_tasks_get_ends_no_task():
+    wire = Wire(LEGACY[-1], "server")
+    asked = wire.ask(1, token="t", **TASK)
+    asked.respond({"task": {"taskId": "t1", "status": "working"}})
+    wire.ask(2, "tasks/get", taskId="t1").fail(-32602, "no", {"taskId": "t1", "status": "completed"})
+    late = wire.ask(3, "tasks/get", taskId="t1")
+    wire.take(cancelled(3))
+    late.respond({"taskId": "t1", "status": "completed"})
+    assert asked.progress(1) == "sent"
 
 
 @pytest.mark.parametrize("chosen", [None, True, False])

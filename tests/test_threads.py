@@ -16,7 +16,7 @@ from collections import Counter
 import pytest
 
 import turnout
-from transport_link import LIMIT, new_loop
+from transport_link import LIMIT, new_loop, pair
 from wire import Wire, cancelled, progress, request, result
 
 LOOPS = ("asyncio", "uvloop")
@@ -99,8 +99,7 @@ class Loop(threading.Thread):
 
 
 async def linked(router):
-    near, far = turnout.memory()
-    client, server = await asyncio.gather(router.connect(near, era=None), router.connect(far, era=None))
+    client, server = await pair(router)
 
     @server.on_request("echo")
     async def echo(request):

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 import turnout
+from transport_link import pair
 from wire import (
     MODERN,
     REVISIONS,
@@ -77,8 +78,7 @@ def test_tmo_03_without_a_word_there_is_a_default():
 def test_tmo_03_tmo_11_the_routers_defaults_hold_for_both_sides(on_loop, clock):
     async def main():
         async with turnout.Router(**{"timeout": None, "max_timeout": None, clock: 0.02}) as router:
-            a, b = turnout.memory()
-            client, server = await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+            client, server = await pair(router)
 
             @router.on_request("*")
             async def never(request):
@@ -235,6 +235,28 @@ def test_the_idle_clock_stands_still_while_a_call_is_paused():
     assert outcome(call) == "idle_timeout"
 
 
+def test_a_pause_that_outlasts_the_deadline_leaves_a_timer_behind(on_loop):
+    async def main():
+        async with turnout.Router() as router:
+            near, far = turnout.memory()
+            server = await router.connect(far, era=None)
+
+            @server.on_request("x")
+            async def stall(request):
+                await request.wait_cancelled()
+
+            client = await router.connect(near, era=None)
+            call = client.send("x", timeout=0.02, max_timeout=None)
+            call.pause()
+            await asyncio.sleep(0.1)
+            assert not call.done()
+            call.resume()
+            with pytest.raises(turnout.CallTimedOut):
+                await call
+
+    on_loop(main())
+
+
 def test_tmo_09_the_maximum_runs_on_during_a_pause():
     wire = Wire()
     call = wire.call(timeout=5, max_timeout=100)
@@ -353,8 +375,7 @@ def test_deadlines_fire_at_their_time_in_any_order_of_arming(order):
 def test_asyncio_timeout_and_wait_for_cancel_the_call(on_loop):
     async def main():
         async with turnout.Router() as router:
-            a, b = turnout.memory()
-            pa, pb = await asyncio.gather(router.connect(a, era=None), router.connect(b, era=None))
+            pa, pb = await pair(router)
             stopped = asyncio.Event()
 
             @pb.on_request("work")

@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 import turnout
+from transport_link import pair
 
 
-async def pair(router):
-    near, far = turnout.memory()
-    client, server = await asyncio.gather(router.connect(near, era=None), router.connect(far, era=None))
+async def echoing(router):
+    client, server = await pair(router)
 
     @server.on_request("echo")
     async def echo(request):
@@ -25,7 +25,7 @@ async def pair(router):
 def run(test):
     async def main():
         async with turnout.Router() as router:
-            await test(*await pair(router))
+            await test(*await echoing(router))
 
     asyncio.run(asyncio.wait_for(main(), 30))
 

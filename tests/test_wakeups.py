@@ -8,6 +8,8 @@ import weakref
 import pytest
 
 import turnout
+import wire
+from transport_link import pair
 
 name = contextvars.ContextVar("name")
 
@@ -22,11 +24,6 @@ class Counting(asyncio.SelectorEventLoop):
     def call_soon(self, callback, *arguments, context=None):
         self.given.append(getattr(callback, "__name__", None))
         return super().call_soon(callback, *arguments, context=context)
-
-
-async def pair(router):
-    near, far = turnout.memory()
-    return await asyncio.gather(router.connect(near, era=None), router.connect(far, era=None))
 
 
 def test_tasks_that_are_cancelled_together_are_woken_by_one_callback_in_order_and_in_their_contexts():
@@ -98,6 +95,28 @@ def test_who_waits_in_another_way_than_a_task_is_told_of_what_it_waited_for(on_l
             waiter.add_done_callback(told.set_result)
             assert await told is waiter
             assert waiter.result() == [1]
+
+    on_loop(main())
+
+
+def test_who_waits_is_woken_on_the_next_turn_where_bytes_are_fed_from_inside_another_task(on_loop):
+    """asyncio runs one task at a time: the one that waits cannot begin while the one that feeds goes on."""
+
+    async def main():
+        async with turnout.Router() as router:
+            client, _ = await pair(router)
+            calls = [client.send("work") for _ in range(3)]
+
+            async def ask(call):
+                name.set(call.id)
+                answer = await call
+                return answer, name.get()
+
+            tasks = [asyncio.get_running_loop().create_task(ask(call)) for call in calls]
+            await asyncio.sleep(0)
+            client.feed(b"".join(wire.result(call.id, {"n": call.id}) for call in calls))
+            assert not any(task.done() for task in tasks)
+            assert await asyncio.gather(*tasks) == [({"n": call.id}, call.id) for call in calls]
 
     on_loop(main())
 

@@ -1,4 +1,4 @@
-"""A link that only writes down what a transport tells it, and a way to run a test on both loops."""
+"""A link that only writes down what a transport tells it, two linked peers, and a way to run a test on both loops."""
 
 from __future__ import annotations
 
@@ -88,6 +88,12 @@ class FakeLink:
     @property
     def lines(self) -> list[str]:
         return self.data.decode().splitlines()
+
+
+async def pair(router: turnout.Router) -> tuple[turnout.Peer, turnout.Peer]:
+    """Two peers of one router, linked with each other in memory; nothing is opened."""
+    near, far = turnout.memory()
+    return await asyncio.gather(router.connect(near, era=None), router.connect(far, era=None))
 
 
 def new_loop(kind: str) -> asyncio.AbstractEventLoop:

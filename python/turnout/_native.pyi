@@ -430,7 +430,15 @@ class Request:
 
         """
     def finish_task(self) -> bool:
-        """Retire the token of a request that was answered with a task: no progress from now on (PRG-21)."""
+        """Retire the token of a request that was answered with a task: no progress from now on (PRG-21).
+
+        A terminal status of the task that leaves in `notifications/tasks/status`, or in the answer to `tasks/get` or
+        `tasks/cancel`, does so, too.
+
+        Returns:
+            False where it was retired already, or none is held.
+
+        """
     def stopped(self) -> None:
         """Note that the handler stopped at its cancel."""
     def adopt(self, call: Call, *, round: int | None = None) -> None:  # noqa: A002
@@ -604,7 +612,12 @@ class Connection:
     def received(self, count: int) -> None:
         """Take `count` bytes that were read into `input`; from a callback of the loop only."""
     def feed(self, data: bytes) -> None:
-        """Take bytes and act on them; from a callback of the loop only."""
+        """Take bytes and act on them, in the loop's thread.
+
+        From a callback of the loop, whoever waits for an answer in them is woken at once; from inside a task, on the
+        loop's next turn.
+
+        """
     def attach(
         self,
         event_loop: asyncio.AbstractEventLoop,
@@ -950,6 +963,9 @@ class Relay:
         """Close admission to a connection of an upstream, which may finish what it has."""
     def cancel_rest(self, upstream: Connection) -> None:
         """Cancel what is in flight to a connection of an upstream, and answer who asked for it."""
+    @property
+    def connections(self) -> int:
+        """Connections that it knows: those of clients, and those of upstreams, until they are over."""
     @property
     def in_flight(self) -> int:
         """Requests that were passed on and have not ended, whoever asked."""

@@ -41,7 +41,6 @@ class Place(_native.Place):
         shared = opening.Identity(relay.router.identity.name, relay.router.identity.version)
         self.identity = shared if client is None else relay.router.identity
         self.peer: Peer | None = None
-        self.epoch = 0
         self._starter: asyncio.Task[Peer] | None = None
         self._pause = 0.0
         self._not_before = 0.0
@@ -131,6 +130,11 @@ class Place(_native.Place):
             # The relay knows the place by its connection: one that held it would hold both, and their client, for ever.
             self.peer = None
 
+    @property
+    def _is_over(self) -> bool:
+        """Whether no more connections are made: the relay is closed, or its router is about to close it."""
+        return self._closed or self.relay.router.is_closed
+
     async def _make(self) -> Peer:
         """Make a connection; whoever wants one meanwhile waits for the same."""
         if self._starter is None:
@@ -138,19 +142,17 @@ class Place(_native.Place):
             self._starter.add_done_callback(self._done)
         return await asyncio.shield(self._starter)
 
-    def _done(self, starter: asyncio.Task[Peer]) -> None:
+    def _done(self, _starter: asyncio.Task[Peer]) -> None:
         self._starter = None
-        if not starter.cancelled():
-            starter.exception()  # whoever waited has it
 
     async def _attempt(self) -> Peer:
-        if self._closed:
+        if self._is_over:
             raise PeerLost(f"{self.upstream.label} is closed")
         target = self.upstream.target
         router = self.relay.router
         if self.upstream.is_connected:
             peer: Peer = target  # type: ignore[assignment]
-            if self.epoch > 0 or not peer.is_open:
+            if not peer.is_open:
                 raise PeerLost(f"{self.upstream.label} is gone")
         else:
             made = target if is_target(target) else target()  # type: ignore[operator]
@@ -162,7 +164,6 @@ class Place(_native.Place):
                 identity=self.identity,
             )
         self.peer = peer
-        self.epoch += 1
         self.relay.opened(peer, self)
         router.spawn(self._watch(peer))
         return peer
@@ -180,13 +181,11 @@ class Place(_native.Place):
             self._pause = 0.0
         else:
             self._fail()
-        while not self._closed and not self.relay.router.is_closed:
+        while not self._is_over:
             try:
                 await self.start()
             except (OSError, Error):  # noqa: PERF203
                 continue
-            except asyncio.CancelledError:
-                return
             else:
                 return
 
@@ -199,7 +198,7 @@ class Place(_native.Place):
             return await self._attempt()
         except (OSError, Error) as error:
             self._fail()
-            if not self._closed:
+            if not self._is_over:
                 log.warning("the upstream %s could not be opened: %s", label, error)
             if isinstance(error, OSError) and not isinstance(error, Error):
                 raise ConnectionError(

@@ -209,6 +209,8 @@ pub struct Connection<H: Host> {
     pub(crate) tasks: HashMap<Box<[u8]>, u64, RandomState>,
     /// The tasks that `tasks/cancel` of ours are about, by the numbers of these.
     pub(crate) task_cancels: HashMap<u64, Box<[u8]>, RandomState>,
+    /// Requests of the peer's that were answered with tasks, by the ids of these: their tokens live on (PRG-18).
+    made: HashMap<Box<[u8]>, u64, RandomState>,
     methods: Methods,
     /// When calls are looked at next, by their places in `outbound`.
     wheel: Wheel,
@@ -254,6 +256,7 @@ impl<H: Host> Connection<H> {
             tokens: HashMap::default(),
             tasks: HashMap::default(),
             task_cancels: HashMap::default(),
+            made: HashMap::default(),
             methods: Methods::default(),
             wheel: Wheel::new(),
             due: Vec::new(),
@@ -304,7 +307,8 @@ impl<H: Host> Connection<H> {
                 self.in_use(&self.named)
                     + self.in_use(&self.tokens)
                     + self.tasks.len()
-                    + self.task_cancels.len(),
+                    + self.task_cancels.len()
+                    + self.made.len(),
             ),
             ("deadlines", self.wheel.len() + self.paces.len()),
         ]
@@ -331,6 +335,7 @@ impl<H: Host> Connection<H> {
             + named(&self.named)
             + named(&self.tokens)
             + named(&self.tasks)
+            + named(&self.made)
             + self.methods.bytes()
             + self.inbound.iter().map(Inbound::pending_bytes).sum::<usize>()
     }

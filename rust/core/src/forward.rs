@@ -127,7 +127,7 @@ impl<H: Host> Connection<H> {
             Self::finish(&record, outcome, now, batch);
         }
         if moved.to == State::Task {
-            self.forget_id(moved.slot);
+            self.keep_token(moved.slot);
         } else {
             self.remove_inbound(now, moved.slot, number);
         }

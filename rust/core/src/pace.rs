@@ -15,8 +15,8 @@ impl Pace {
     pub fn step(&mut self, now: Time, rate: usize) -> Result<(), Time> {
         let each = (SECOND / rate.max(1) as Time).max(1);
         let paid = self.paid.max(now) + each;
-        if paid > now + SECOND.max(each) {
-            return Err(paid - SECOND.max(each));
+        if paid > now + SECOND {
+            return Err(paid - SECOND);
         }
         self.paid = paid;
         Ok(())

@@ -261,6 +261,11 @@ impl<L: Line> Relay<L> {
         }
     }
 
+    /// How many connections it knows: of clients, and of upstreams, that are not let go.
+    pub fn connections(&self) -> usize {
+        lock(&self.members).iter().count()
+    }
+
     /// The connection of `key`.
     pub fn line(&self, key: Key) -> Option<Arc<L>> {
         self.member(key).map(|member| Arc::clone(&member.line))

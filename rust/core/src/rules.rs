@@ -241,6 +241,7 @@ pub mod method {
     pub const LISTEN: &str = "subscriptions/listen";
     pub const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
     pub const PING: &str = "ping";
+    pub const TASKS_GET: &str = "tasks/get";
     pub const TASKS_CANCEL: &str = "tasks/cancel";
     pub const TASKS: &str = "notifications/tasks";
     pub const TASK_STATUS: &str = "notifications/tasks/status";

@@ -219,8 +219,22 @@ mod tests {
             let mut wheel = Wheel::new();
             wheel.set(0, u64::MAX, now * TICK);
             wheel.set(1, (now + REACH + (1 << 30)) * TICK, now * TICK);
+            wheel.set(2, (now + (64 << 30)) * TICK, now * TICK);
             assert!(expired(&mut wheel, (now + 1000) * TICK).is_empty());
-            assert_eq!(wheel.len(), 2);
+            assert_eq!(wheel.len(), 3);
+        }
+    }
+
+    #[test]
+    fn tmo_05_a_deadline_that_passed_before_it_was_set_fires_at_once() {
+        for now in [1, 63, 64, 70, 4096, (1 << 30) + 5] {
+            let mut wheel = Wheel::new();
+            wheel.set(0, (now + 9) * TICK, now * TICK);
+            for (key, ago) in [(1, 0), (2, 1), (3, now)] {
+                wheel.set(key, (now - ago) * TICK, now * TICK);
+            }
+            assert_eq!(wheel.next(), Some(now * TICK));
+            assert_eq!(expired(&mut wheel, now * TICK), [1, 2, 3]);
         }
     }
 

@@ -70,4 +70,77 @@ fn section_10_notifications_go_where_they_belong() {
     world.settle();
     let counts = [one, two, three, shared, own].map(|end| world.lines(end).len());
     assert_eq!(counts, [1, 1, 2, 0, 1]);
+    // What a shared server logs, what a client tells a shared one, and the handshake, are nobody's.
+    assert_eq!((world.count("notified"), world.count("notifications_dropped")), (5, 3));
+}
+
+#[test]
+fn sub_01_a_change_is_told_to_no_modern_client_but_to_a_modern_server() {
+    let mut world = World::new(&["one"]);
+    let (modern, limits) = (Revision::V2026_07_28, Limits::default());
+    let place = Arc::new(Place::private(0));
+    let (legacy, client) = (world.client_with(&[&place]), world.client_of(modern, limits));
+    let (shared, own) = (world.server(0), world.server_of(&place, modern, limits));
+    world.write(shared, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
+    world.write(legacy, r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#);
+    // Whom it does not know of, the relay neither cancels nor reports on.
+    world.write(legacy, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":99}}"#);
+    world.write(
+        legacy,
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":9,"progress":1}}"#,
+    );
+    world.settle();
+    assert_eq!(world.lines(client), Vec::<String>::new());
+    let lines = world.lines(own);
+    assert!(lines.len() == 1 && lines[0].contains("roots/list_changed"), "{lines:?}");
+}
+
+#[test]
+fn section_10_who_is_told_is_written_to_in_this_very_round() {
+    let mut world = World::new(&["one"]);
+    let (_one, _two, server) = (world.client(), world.client(), world.server(0));
+    world.write(server, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
+    world.take(server, usize::MAX);
+    let (mut batch, region) = world.taken(server);
+    let routed = world.relay.route(world.ends[server].key, &region, world.now, &mut batch);
+    assert_eq!(routed.touched.len(), 2);
+}
+
+#[test]
+fn section_13_notifications_for_a_client_that_does_not_read_are_dropped_beyond_its_bytes() {
+    let changed = |listen: &str| {
+        let subscription = r#""_meta":{"io.modelcontextprotocol/subscriptionId":"#;
+        let params = if listen.is_empty() { String::new() } else { format!("{subscription}{listen}}}") };
+        let method = "notifications/tools/list_changed";
+        format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{{{params}}}}}"#)
+    };
+    let listen = r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{}}}"#;
+    for (revision, update) in [(Revision::V2025_11_25, changed("")), (Revision::V2026_07_28, changed("1"))] {
+        let size = update.len();
+        // Those that stand have their line's end; the one that is judged does not yet.
+        let at = 2 * (size + 1) + size;
+        for (most, room) in [(at - 1, 2), (at, 3), (at + 1, 3)] {
+            let mut world = World::new(&["one"]);
+            let limits = Limits { max_output_bytes: most, ..Limits::default() };
+            let slow = world.client_of(revision, limits);
+            let server = world.shared_of(revision, Limits::default());
+            if revision.is_modern() {
+                world.write(slow, listen);
+                world.settle();
+            }
+            world.congest(slow, true);
+            for _ in 0..5 {
+                world.write(server, &update);
+            }
+            world.read_all(server);
+            assert!(world.ends[slow].wire.0.lock().unwrap().output_len() <= most + 1);
+            assert_eq!((world.count("notified"), world.count("notifications_dropped")), (room, 5 - room));
+            world.settle();
+            assert_eq!(world.lines(slow).len() as u64, room);
+            // What was read makes room.
+            world.write(server, &update);
+            world.settle();
+            assert_eq!(world.lines(slow), std::slice::from_ref(&update));
+        }
+    }
 }

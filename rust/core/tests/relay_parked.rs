@@ -9,7 +9,7 @@ use std::sync::Arc;
 use turnout_core::event::{End, Event};
 use turnout_core::flight::{CancelledBy, Outcome};
 use turnout_core::limits::Limits;
-use turnout_core::relay::{Owner, PARKED, Place};
+use turnout_core::relay::{Goal, Owner, PARKED, Place, Route, Routes};
 use turnout_core::rules::Revision;
 use world::World;
 
@@ -30,6 +30,24 @@ fn pair() -> (World, usize, usize) {
 
 fn requests(world: &mut World) -> usize {
     world.left.drain(..).filter(|event| matches!(event, Event::Request { .. })).count()
+}
+
+#[test]
+fn r5_a_server_asks_about_what_it_works_on_itself() {
+    let route =
+        Route { method: "prompts/get".into(), prefix: "".into(), strips: false, goal: Goal::Upstream(1) };
+    let mut world = World::with(&["one", "two"], Routes::new([route], Goal::Upstream(0)).unwrap());
+    let places = [Arc::new(Place::private(0)), Arc::new(Place::private(1))];
+    let client = world.client_at(&[&places[0], &places[1]], Revision::V2026_07_28, Limits::default());
+    let servers = [world.server_at(&places[0]), world.server_at(&places[1])];
+    for (id, method) in [(1, "tools/call"), (2, "prompts/get")] {
+        world.write(client, &call(id, method, ""));
+    }
+    world.settle();
+    for (server, method) in servers.into_iter().zip(["tools/call", "prompts/get"]) {
+        let at_work = world.relay.at_work(world.ends[server].key);
+        assert!(at_work.len() == 1 && &*at_work[0].record.method == method);
+    }
 }
 
 #[test]

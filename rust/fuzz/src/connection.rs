@@ -124,7 +124,7 @@ pub fn connection(data: &[u8]) {
                         let answer = Answer::Error { code: -1, message: "no", data: b"" };
                         core.answer(now, request, answer);
                     }
-                    _ => drop(core.notify("notifications/message", b"{}")),
+                    _ => drop(core.notify(now, "notifications/message", b"{}")),
                 }
             }
             kind => {

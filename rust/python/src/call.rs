@@ -301,9 +301,8 @@ impl Call {
     }
 
     /// Lets the idle clock run on.
-    fn resume(&self) -> PyResult<()> {
-        self.shared.resume(self.evidence()?.number);
-        Ok(())
+    fn resume(&self, py: Python<'_>) -> PyResult<()> {
+        self.shared.resume(py, self.evidence()?.number)
     }
 
     /// The request id, which is the progress token, too.

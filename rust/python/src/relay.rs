@@ -180,6 +180,12 @@ impl Relay {
         Ok(())
     }
 
+    /// Connections that it knows: those of clients, and those of upstreams, until they are over.
+    #[getter]
+    fn connections(&self) -> usize {
+        self.inner.connections()
+    }
+
     /// Lets a connection go that is over.
     fn leave(&self, connection: &Bound<'_, Connection>) {
         if let Ok(key) = self.key(connection.get()) {

@@ -335,8 +335,10 @@ impl Shared {
         lock(&self.core).pause(self.now(), number)
     }
 
-    pub fn resume(&self, number: u64) {
+    pub fn resume(&self, py: Python<'_>, number: u64) -> PyResult<()> {
         lock(&self.core).resume(self.now(), number);
+        // The timer that the deadline had may have come meanwhile, and gone.
+        self.schedule_flush(py)
     }
 
     /// Gives the core its handles of new requests, so that whatever becomes of them finds them.

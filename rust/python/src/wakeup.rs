@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
@@ -74,7 +74,12 @@ impl Wakeup {
     /// Runs the callback here, whatever loop it belongs to; `done` is a future of that loop. One that raises is the
     /// loop's to report.
     pub fn run(self, py: Python<'_>, done: Option<&Py<PyAny>>) {
-        if let Err(error) = self.call(py, done) {
+        let Err(error) = self.call(py, done) else { return };
+        // A task lets errors of its own out only to end the loop. This one did not even begin: another task is
+        // running, from which somebody fed us.
+        if error.is_instance_of::<PyRuntimeError>(py) && is_of_a_task(self.callback.bind(py)) {
+            self.hand_over(py);
+        } else {
             self.report(py, error);
         }
     }

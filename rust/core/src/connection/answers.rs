@@ -13,6 +13,7 @@ use crate::limits::{Exceeded, clip};
 use crate::output::{About, Kind};
 use crate::record::{Progress, Record, Time};
 use crate::rules::{Forbidden, method};
+use crate::span::Span;
 
 impl<H: Host> Connection<H> {
     /// Hangs the host's handle on a request of the peer's, so that its cancel can find it; false where it is over.
@@ -51,8 +52,8 @@ impl<H: Host> Connection<H> {
 
     /// Answers a request of the peer's; where it is over, nothing is written (CAN-13).
     ///
-    /// A result that creates a task (2025-11-25) keeps the request's token alive until
-    /// [`Connection::finish_task`] (PRG-18).
+    /// A result that creates a task (2025-11-25) keeps the request's token alive until a word of ours says that
+    /// the task is over, or [`Connection::finish_task`] does (PRG-18).
     pub fn answer(&mut self, now: Time, number: u64, answer: Answer<'_>) -> Answered {
         let answer = match answer {
             Answer::Result(bytes) if self.note_task_made(number, bytes) => Answer::Task(bytes),
@@ -76,6 +77,11 @@ impl<H: Host> Connection<H> {
         let record = Arc::clone(&entry.record);
         let silent = moved.to == State::Declined;
         if !silent {
+            if let Answer::Result(task) = answer
+                && matches!(&*record.method, method::TASKS_GET | method::TASKS_CANCEL)
+            {
+                self.note_task_told(now, task);
+            }
             self.flush_pending(moved.slot);
             let about = self.inbound.get(moved.slot).map_or_else(About::default, Inbound::about);
             let out = self.output.result_of(about);
@@ -88,7 +94,8 @@ impl<H: Host> Connection<H> {
                     encode::error(out, record.wire_id(), code, message, data);
                 }
             }
-            if self.rules.ends_listen_with_cancelled(&record.method) {
+            // A listen that ends with an error never was, or is lost: nothing follows that (X2).
+            if event == Happening::Answered && self.rules.ends_listen_with_cancelled(&record.method) {
                 let out = self.output.result_of(about);
                 encode::cancelled_raw(out, record.wire_id(), None);
                 self.counters.cancels_out += 1;
@@ -100,7 +107,7 @@ impl<H: Host> Connection<H> {
             self.ledger.keep([Arc::clone(&record)]);
         }
         if moved.to == State::Task {
-            self.forget_id(moved.slot);
+            self.keep_token(moved.slot);
         } else {
             self.remove_inbound(now, moved.slot, number);
         }
@@ -163,6 +170,21 @@ impl<H: Host> Connection<H> {
         }
     }
 
+    /// A task object that leaves with a terminal status retires the token of the request that made it (PRG-21).
+    pub(super) fn note_task_told(&mut self, now: Time, object: &[u8]) {
+        if self.made.is_empty() {
+            return;
+        }
+        let text = |key| {
+            envelope::find_member(object, key).and_then(|span: Span| envelope::unescape(span.of(object)))
+        };
+        let Some("completed" | "failed" | "cancelled") = text("status").as_deref() else { return };
+        let made = text("taskId").and_then(|id| self.made.get(id.as_bytes()));
+        if let Some(number) = made.copied() {
+            self.end_task_of_peer(now, number);
+        }
+    }
+
     /// Sends a notification on the listen `number` of the peer's, marked with its id (SUB-06).
     ///
     /// False where the listen is over (SUB-10). The acknowledgment comes first (SUB-02, SUB-03).
@@ -213,6 +235,16 @@ impl<H: Host> Connection<H> {
         Answered { written: false, finished: Some(record) }
     }
 
+    /// Keeps the token of a request of the peer's that was answered with a task, until the task is over.
+    pub(crate) fn keep_token(&mut self, slot: usize) {
+        self.forget_id(slot);
+        if let Some(record) = self.inbound.get(slot).map(|entry| &entry.record)
+            && let Some(task) = record.task()
+        {
+            self.made.insert(task.as_bytes().into(), record.number);
+        }
+    }
+
     pub(crate) fn forget_id(&mut self, slot: usize) {
         if let Some(entry) = self.inbound.get(slot) {
             self.ids.remove(entry.record.wire_id(), slot);
@@ -225,9 +257,14 @@ impl<H: Host> Connection<H> {
             self.paces.remove(place);
         }
         let _ = self.arrivals.claim(number, Happening::Forget);
-        if let Some(entry) = self.inbound.take(slot)
-            && &*entry.record.method == method::ELICIT
+        let Some(entry) = self.inbound.take(slot) else { return };
+        if !self.made.is_empty()
+            && let Some(task) = entry.record.task()
+            && self.made.get(task.as_bytes()) == Some(&number)
         {
+            self.made.remove(task.as_bytes());
+        }
+        if &*entry.record.method == method::ELICIT {
             self.asking = self.asking.saturating_sub(1);
             if self.asking == 0 {
                 self.stood_still += now.saturating_sub(self.asking_since);

@@ -163,7 +163,7 @@ impl<H: Host> Connection<H> {
     }
 
     /// Writes a notification; `params` is one line of JSON, or empty.
-    pub fn notify(&mut self, method: &str, params: &[u8]) -> Result<(), SendError> {
+    pub fn notify(&mut self, now: Time, method: &str, params: &[u8]) -> Result<(), SendError> {
         if self.over {
             return Err(SendError::Closed);
         }
@@ -171,6 +171,9 @@ impl<H: Host> Connection<H> {
         if self.output.len() + params.len() > self.limits.max_output_bytes {
             let (limit, value) = ("max_output_bytes", self.limits.max_output_bytes);
             return Err(SendError::Exceeded(Exceeded { limit, value }));
+        }
+        if method == method::TASK_STATUS {
+            self.note_task_told(now, params);
         }
         encode::notification(self.output.frame(), method, params);
         Ok(())

@@ -167,6 +167,7 @@ impl<H: Host> Connection<H> {
         self.tokens = HashMap::default();
         self.tasks = HashMap::default();
         self.task_cancels = HashMap::default();
+        self.made = HashMap::default();
         self.wheel = Wheel::new();
         self.paces = Wheel::new();
         self.pending = Vec::new();

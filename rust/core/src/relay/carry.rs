@@ -73,8 +73,9 @@ impl<L: Line> Relay<L> {
                     left.push(at);
                 }
                 (Way::Host, _) => {
-                    if matches!(event, Event::Request { .. }) {
+                    if let Event::Request { frame, envelope, .. } = event {
                         add(&self.counts.to_host);
+                        round.note_era(&member.side, envelope.meta.of(frame.of(round.region)));
                     }
                     left.push(at);
                 }

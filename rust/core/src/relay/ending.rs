@@ -47,12 +47,12 @@ impl<L: Line> Relay<L> {
             (End::Result(_) | End::Error(_), None) => Fault::InvalidAnswer("the answer is not there"),
             (End::Invalid(fault), _) => Fault::InvalidAnswer(fault),
             (End::Local(Outcome::Cancelled), _) => {
-                let ended_by_server = record.cancelled_by() == Some(CancelledBy::Peer);
-                if ended_by_server && &*record.method == method::LISTEN {
-                    to.end_listen_of_peer(now, leg.number, record.reason(), made);
-                    return;
-                }
                 match record.cancelled_by() {
+                    // A server cancels nothing but a listen (CAN-30).
+                    Some(CancelledBy::Peer) => {
+                        to.end_listen_of_peer(now, leg.number, record.reason(), made);
+                        return;
+                    }
                     Some(CancelledBy::Shutdown) => Fault::Closed,
                     _ => Fault::Cancelled,
                 }
@@ -99,7 +99,7 @@ impl<L: Line> Relay<L> {
 
     /// Hangs the legs on the source's requests, and answers those that could not be passed on.
     pub(super) fn settle_up(&self, round: &mut Round<'_, L>, member: &Member<L>) {
-        if round.legs.is_empty() && round.faults.is_empty() {
+        if round.legs.is_empty() && round.faults.is_empty() && !round.is_modern {
             return;
         }
         let (legs, faults) = (std::mem::take(&mut round.legs), std::mem::take(&mut round.faults));
@@ -135,7 +135,6 @@ impl<L: Line> Relay<L> {
             );
             if won {
                 add(&self.counts.cancelled);
-                round.touch(&far);
                 round.follow.push_back((leg.line, made));
             }
         }

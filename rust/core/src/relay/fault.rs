@@ -139,3 +139,62 @@ impl Fault {
         Answer::Error { code: self.code(), message: self.message(), data }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Exceeded;
+    use crate::rules::Forbidden;
+
+    const EXCEEDED: Exceeded = Exceeded { limit: "max_x", value: 1 };
+
+    fn said(fault: Fault) -> (&'static str, i64) {
+        let Answer::Error { code, message, .. } = fault.answer(b"") else { panic!("an error") };
+        assert!(!message.is_empty());
+        (fault.reason(), code)
+    }
+
+    #[test]
+    fn every_end_of_a_leg_has_its_word() {
+        for outcome in Outcome::ALL {
+            let reason = match outcome {
+                Outcome::IdleTimeout | Outcome::MaxTimeout => "timeout",
+                Outcome::PeerClosed | Outcome::PeerExited | Outcome::PeerSilent => "upstream_closed",
+                Outcome::Closed => "closed",
+                Outcome::Cancelled | Outcome::Declined | Outcome::Result | Outcome::Error => "cancelled",
+            };
+            assert_eq!(said(Fault::of_end(outcome)), (reason, INTERNAL_ERROR), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_sent_says_why() {
+        let exceeded = SendError::Exceeded(EXCEEDED);
+        assert_eq!(Fault::of_send(exceeded), Fault::Overloaded(EXCEEDED));
+        for error in [SendError::Closed, SendError::NumbersExhausted] {
+            assert_eq!(said(Fault::of_send(error)), ("upstream_closed", INTERNAL_ERROR));
+        }
+        let forbidden = Fault::of_send(SendError::Forbidden(Forbidden::NoTask));
+        assert_eq!(said(forbidden), ("not_allowed", INTERNAL_ERROR));
+        assert_eq!(forbidden.message(), Forbidden::NoTask.message());
+    }
+
+    #[test]
+    fn codes_are_those_of_the_protocol_where_it_has_one() {
+        assert_eq!(said(Fault::NoRoute), ("no_route", METHOD_NOT_FOUND));
+        assert_eq!(said(Fault::NoAttribution), ("no_attribution", METHOD_NOT_FOUND));
+        assert_eq!(said(Fault::UnknownTask), ("unknown_task", INVALID_PARAMS));
+        assert_eq!(said(Fault::AmbiguousTask), ("ambiguous_task", INVALID_PARAMS));
+        assert_eq!(said(Fault::NotBridged), ("not_bridged", INTERNAL_ERROR));
+    }
+
+    #[test]
+    fn the_data_says_what_is_known() {
+        let data = |fault: Fault, sent, upstream| String::from_utf8(fault.data(sent, upstream)).unwrap();
+        assert_eq!(data(Fault::Closed, true, ""), r#"{"reason":"closed","sent":true}"#);
+        assert_eq!(
+            data(Fault::Overloaded(EXCEEDED), false, "a\"b"),
+            r#"{"reason":"overloaded","limit":"max_x","value":1,"sent":false,"upstream":"a\"b"}"#
+        );
+    }
+}

@@ -14,16 +14,8 @@ use crate::relay::member::{Member, Side};
 use crate::relay::round::{Far, Round};
 use crate::relay::route::{Goal, Matched};
 use crate::relay::{Line, Relay, Routed, add};
-use crate::rules::Revision;
 use crate::span::Span;
 use crate::sync::Ordering;
-
-/// Whether a request's `_meta` says that its client speaks the modern revision.
-fn says_modern(meta: &[u8]) -> bool {
-    let version = envelope::find_member(meta, "io.modelcontextprotocol/protocolVersion");
-    let version = version.and_then(|span| envelope::unescape(span.of(meta)));
-    version.and_then(|name| Revision::named(&name)).is_some_and(Revision::is_modern)
-}
 
 impl<L: Line> Relay<L> {
     /// Passes a request on that the host had a look at; what cannot be passed on is answered.
@@ -93,11 +85,7 @@ impl<L: Line> Relay<L> {
         if let Err(fault) = self.admit(record, &dest.side, nth.is_some()) {
             return round.faults.push((record.number, fault, dest.side.position()));
         }
-        if let Side::Client { known, .. } = &source.side
-            && !known.swap(true, Ordering::Relaxed)
-        {
-            round.is_modern = says_modern(envelope.meta.of(frame));
-        }
+        round.note_era(&source.side, envelope.meta.of(frame));
         let matched = match &source.side {
             Side::Client { routes, .. } => Some(routes.find(frame, envelope)),
             Side::Upstream { .. } => None,

@@ -4,14 +4,23 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::connection::Connection;
+use crate::envelope;
 use crate::event::Event;
 use crate::record::Time;
 use crate::relay::exchange::{Key, Leg, Relaying};
 use crate::relay::fault::Fault;
 use crate::relay::kept::Kept;
-use crate::relay::member::Member;
+use crate::relay::member::{Member, Side};
 use crate::relay::{Events, Line, Relay, Routed};
+use crate::rules::Revision;
 use crate::sync::Ordering;
+
+/// Whether a request's `_meta` says that its client speaks the modern revision.
+fn says_modern(meta: &[u8]) -> bool {
+    let version = envelope::find_member(meta, "io.modelcontextprotocol/protocolVersion");
+    let version = version.and_then(|span| envelope::unescape(span.of(meta)));
+    version.and_then(|name| Revision::named(&name)).is_some_and(Revision::is_modern)
+}
 
 pub(super) type Told<L> = Event<Relaying<<L as Line>::Host>>;
 pub(super) type Far<L> = Connection<Relaying<<L as Line>::Host>>;
@@ -48,6 +57,15 @@ impl<'a, L: Line> Round<'a, L> {
             faults: Vec::new(),
             is_modern: false,
             kept: None,
+        }
+    }
+
+    /// Takes note of what a client's first request says of its era; `meta` is the request's `_meta`.
+    pub(super) fn note_era(&mut self, source: &Side, meta: &[u8]) {
+        if let Side::Client { known, .. } = source
+            && !known.swap(true, Ordering::Relaxed)
+        {
+            self.is_modern = says_modern(meta);
         }
     }
 

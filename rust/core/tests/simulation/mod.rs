@@ -18,6 +18,8 @@ pub struct Simulation {
     pub world: World,
     dice: Dice,
     limits: Limits,
+    /// The most requests of clients that may be in flight.
+    most: u64,
     parties: Vec<Party>,
     clients: Vec<usize>,
     servers: Vec<usize>,
@@ -80,6 +82,7 @@ impl Simulation {
             world,
             dice,
             limits,
+            most,
             parties,
             clients,
             servers,
@@ -332,6 +335,28 @@ impl Simulation {
         }
     }
 
+    /// Whatever was done to it, nothing has grown beyond its limit (invariant 6).
+    pub fn measure(&self) {
+        let count = |end: usize, table| {
+            let entries = self.world.ends[end].wire.0.lock().unwrap().entries();
+            entries.into_iter().find(|(name, _)| *name == table).unwrap().1
+        };
+        for (end, each) in self.world.ends.iter().enumerate() {
+            let asked = count(end, "inbound");
+            assert!(asked <= self.limits.max_inbound, "invariant 6: {asked} requests of {end}");
+            // An answer that is no longer than the error in its place may go beyond, by a little.
+            let waiting = each.wire.0.lock().unwrap().output_len();
+            let (queued, short) = (self.limits.max_queued_bytes, 64 << 10);
+            let most = self.limits.max_output_bytes.saturating_add(queued).saturating_add(short);
+            assert!(waiting <= most, "invariant 6: {waiting} bytes wait for {end}");
+        }
+        // What servers ask of clients belongs to what was let in before.
+        let asked = (0..self.world.ends.len()).filter(|end| !self.clients.contains(end));
+        let asked: usize = asked.map(|end| count(end, "inbound")).sum();
+        let in_flight = self.world.relay.in_flight();
+        assert!(in_flight <= self.most.saturating_add(asked as u64), "invariant 6: {in_flight} in flight");
+    }
+
     /// Everything is read, written and answered; then nothing is left anywhere.
     pub fn finish(&mut self) {
         if self.dice.one_in(8) {
@@ -389,9 +414,13 @@ impl Simulation {
 /// One schedule from its beginning to its end.
 pub fn run(seed: u64) -> Counts {
     let mut simulation = Simulation::new(seed);
-    for _ in 0..40 + simulation.dice.roll(80) {
+    for step in 0..40 + simulation.dice.roll(80) {
         simulation.step();
+        if step % 8 == 0 {
+            simulation.measure();
+        }
     }
+    simulation.measure();
     simulation.finish();
     simulation.world.relay.counts
 }

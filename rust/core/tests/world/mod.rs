@@ -15,6 +15,7 @@ use turnout_core::output::recycle;
 use turnout_core::record::{Peer, Record, Time};
 use turnout_core::relay::{Goal, Key, Line, Place, Relay, Relaying, Routes, Upstream};
 use turnout_core::rules::{Revision, Role, Rules};
+use turnout_core::span::Span;
 
 pub struct Nobody;
 
@@ -23,12 +24,18 @@ impl Host for Nobody {
     type Request = ();
 }
 
-pub struct Wire(pub Mutex<Connection<Relaying<Nobody>>>);
+/// What happens to a connection just before the relay locks it, once: another thread was quicker.
+type Before = Box<dyn FnOnce(&mut Connection<Relaying<Nobody>>) + Send>;
+
+pub struct Wire(pub Mutex<Connection<Relaying<Nobody>>>, Mutex<Option<Before>>);
 
 impl Line for Wire {
     type Host = Nobody;
 
     fn connection(&self) -> &Mutex<Connection<Relaying<Nobody>>> {
+        if let Some(before) = self.1.lock().unwrap().take() {
+            before(&mut self.0.lock().unwrap());
+        }
         &self.0
     }
 }
@@ -97,7 +104,8 @@ impl World {
     fn wire(name: &str, role: Role, revision: Revision, limits: Limits) -> Arc<Wire> {
         let peer = Peer { name: name.into(), transport: "memory".into() };
         let rules = Rules { role, revision, ..Rules::default() };
-        Arc::new(Wire(Mutex::new(Connection::new(peer, limits, rules, Arc::new(Ledger::new(0))))))
+        let connection = Connection::new(peer, limits, rules, Arc::new(Ledger::new(0)));
+        Arc::new(Wire(Mutex::new(connection), Mutex::new(None)))
     }
 
     fn end(&mut self, key: Key, wire: Arc<Wire>) -> usize {
@@ -190,6 +198,16 @@ impl World {
         }
         core.settle_books(&mut batch);
         *taken = Some(batch);
+    }
+
+    /// Another thread reads a line of that end's, just before the relay locks its connection next.
+    pub fn overtake(&mut self, end: usize, line: &'static str) {
+        let now = self.now;
+        let before: Before = Box::new(move |core| {
+            let mut batch = Batch::default();
+            assert!(core.receive(now, line.as_bytes(), Span::new(0, line.len()), &mut batch).is_none());
+        });
+        *self.ends[end].wire.1.lock().unwrap() = Some(before);
     }
 
     /// What came of the first phase, for a test that carries it over itself.

@@ -102,7 +102,7 @@ impl Connection {
         let filtered = shared.filter_outgoing(py, method, params)?;
         let json = json::params(filtered.as_ref().or(params))?;
         let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
-        let sent = lock(&shared.core).notify(method, bytes);
+        let sent = lock(&shared.core).notify(shared.now(), method, bytes);
         sent.map_err(|error| errors::not_sent(py, error))?;
         shared.schedule_flush(py)
     }
