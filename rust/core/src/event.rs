@@ -13,6 +13,11 @@ pub trait Host {
     type Call: Clone;
     /// The host's handle of a request we handle.
     type Request: Clone;
+
+    /// What is left of the handle of a call that was answered, and goes on as a task.
+    fn of_task(call: &Self::Call) -> Self::Call {
+        call.clone()
+    }
 }
 
 /// How a call ended. Spans are relative to the run of frames that was received.

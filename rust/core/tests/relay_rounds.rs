@@ -188,3 +188,24 @@ fn r6_an_escape_does_not_hide_that_a_server_asks() {
     world.settle();
     assert!(asked(&mut world).is_some());
 }
+
+#[test]
+fn r6_a_request_that_became_a_task_is_kept_no_longer() {
+    let frame = call("c", "1");
+    let (mut world, client, server) = pair_of(Limits { max_kept_bytes: frame.len(), ..Limits::default() });
+    world.write(client, &frame);
+    world.settle();
+    // The task lives on, and so does what is known of the request; another round of it there cannot be.
+    world.write(
+        server,
+        r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"task","taskId":"t","status":"working","ttlMs":null}}"#,
+    );
+    world.settle();
+    assert_eq!(world.lines(client).len(), 1);
+    world.write(client, &call("d", "1"));
+    world.settle();
+    world.write(server, &needs_input(2));
+    world.settle();
+    assert_eq!(world.lines(client), Vec::<String>::new());
+    assert!(asked(&mut world).is_some());
+}

@@ -71,7 +71,10 @@ impl<H: Host> Connection<H> {
         let Some(entry) = self.outbound.get_mut(slot) else { return };
         let record = Arc::clone(&entry.record);
         let goes_on = matches!(self.table.find(number), Some((_, State::Task)));
-        let owner = if goes_on { entry.owner.clone() } else { entry.owner.take() };
+        let owner = entry.owner.take();
+        if goes_on {
+            entry.owner = owner.as_ref().map(H::of_task);
+        }
         let outcome = match end {
             End::Result(_) => Outcome::Result,
             End::Error(_) | End::Invalid(_) => Outcome::Error,
