@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+import turnout
 from relay_world import World
 from test_relay_subscriptions import Watch
 from transport_link import run
@@ -85,5 +86,43 @@ def test_a_listen_begun_again_in_the_turn_it_ended_in_can_be_ended_again(loop_ki
             await watch.until(lists, *[("listen", "x")] * 2, ("ended", "x"))
             subscriptions.remove(*wanted)
             await watch.until(lists, *[("listen", "x"), ("ended", "x")] * 2)
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_subscriptions_that_a_server_refuses_leave_nothing_however_many_a_client_tries(loop_kind, era):
+    async def main():
+        async with World() as world:
+            uris = [f"no {n}" for n in range(20)]
+            Watch(world, refuse=uris)
+            world.build(world.upstream(era=era))
+            client = await world.client()
+            for uri in uris:
+                with pytest.raises(turnout.RemoteError):
+                    await client.send("resources/subscribe", {"uri": uri})
+            await asyncio.sleep(0)
+            assert not [change for _, change in world.relay.subscriptions._asked if change in uris]
+
+    run(loop_kind, main())
+
+
+def test_a_listen_that_its_server_ended_with_an_error_is_asked_for_anew(loop_kind):
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+            world.build(world.upstream(era="modern"))
+            client, other = await world.client(), await world.client()
+            began = ("listen", "toolsListChanged"), ("listen", "x")
+            await client.send("resources/subscribe", {"uri": "x"})
+            await watch.until(*began)
+            [request] = [request for what, request in watch.listens if what == "x"]
+            request.fail(-32603, "no more of that")
+            while world.relay.subscriptions.listens(world.upstream_peers()[0]) > 1:
+                await asyncio.sleep(0)
+            assert await other.send("resources/subscribe", {"uri": "x"}) == {}
+            while watch.log.count(("listen", "x")) < 2:
+                watch.changed.clear()
+                await watch.changed.wait()
 
     run(loop_kind, main())

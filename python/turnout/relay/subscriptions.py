@@ -226,14 +226,17 @@ class Subscriptions:
         return asked
 
     def _ended(self, key: tuple[Peer, str], listen: asyncio.Task[None]) -> None:
-        """Forget a listen that is over; another one may have taken its place."""
+        """Forget a listen that is over, so that it is asked for anew; another one may have taken its place."""
         if self._listens.get(key) is listen:
             del self._listens[key]
+            self._asked.pop(key, None)
 
     async def _subscribe(self, peer: Peer, change: str, asked: asyncio.Future[None]) -> None:
         try:
             await peer.send("resources/subscribe", {"uri": change}, progress=False)
         except Error as error:
+            if self._asked.get(_key(peer, change)) is asked:
+                del self._asked[_key(peer, change)]
             _settle(asked, error)
         else:
             _settle(asked, None)
