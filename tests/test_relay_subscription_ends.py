@@ -126,3 +126,26 @@ def test_a_listen_that_its_server_ended_with_an_error_is_asked_for_anew(loop_kin
                 await watch.changed.wait()
 
     run(loop_kind, main())
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_client_that_is_just_leaving_is_subscribed_to_nothing(loop_kind, turns):
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+            world.build(world.upstream(era="modern"))
+            await world.client()
+            await watch.until(("listen", "toolsListChanged"))
+            [client] = world.relay.clients
+            client.abort()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            # As where a connection of the upstream opens just then: who has a session is to hear of its lists.
+            if client in world.relay.clients:
+                world.relay.begin_session(client)
+            await watch.until(("listen", "toolsListChanged"), ("ended", "toolsListChanged"))
+            await world.until(lambda: client not in world.relay.clients)
+            assert not world.relay.subscriptions._wanted
+            assert not world.relay.subscriptions._counts
+
+    run(loop_kind, main())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from turnout import opening
-from turnout.errors import Error, RemoteError
+from turnout.errors import Error, PeerLost, RemoteError
 from turnout.handlers import members_of
 from turnout.relay.refusal import check
 
@@ -119,9 +119,12 @@ class Subscriptions:
 
         Raises:
             RequestError: the upstream refused it, or the client wants too much.
-            PeerLost: it was lost meanwhile.
+            PeerLost: it was lost meanwhile, or the client was.
 
         """
+        if subscriber.client not in self._relay.clients:
+            # Nobody would take it out again.
+            raise PeerLost(f"{subscriber.client.name} is gone")
         key = (place, subscriber.client)
         is_new = subscriber not in self._wanted.get(place, {}).get(change, {})
         if is_new:
