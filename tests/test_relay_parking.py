@@ -362,3 +362,31 @@ def test_r5_a_client_that_came_back_and_left_is_held_by_nobody(loop_kind):
             await world.until(lambda: gc.collect() >= 0 and held() is None)
 
     run(loop_kind, main())
+
+
+def test_r5_a_server_that_answers_before_its_question_was_is_told_that_nobody_answers_it(loop_kind):
+    async def main():
+        async with World() as world:
+            questions, may_answer, answered = [], asyncio.Event(), asyncio.Event()
+
+            @world.servers.on_request("tools/call")
+            async def hasty(request):
+                questions.append(request.peer.send(SAMPLE, {"of": "nothing"}, timeout=None))
+                await may_answer.wait()
+                answered.set()
+                return {"answered": True}
+
+            client = await modern(world)
+            asked = await ask(client)
+            may_answer.set()
+            await answered.wait()
+            await world.until(lambda: not any(peer.in_flight[0] for peer in world.upstream_peers()))
+            # What ended while it was away waits for it; it has nothing to say to the question.
+            assert (await ask(client, requestState=asked["requestState"]))["answered"]
+            [question] = questions
+            with pytest.raises(turnout.RemoteError) as caught:
+                await question
+            assert caught.value.data == {"reason": "input_expired", "sent": True, "upstream": "echo"}
+            await world.quiet()
+
+    run(loop_kind, main())

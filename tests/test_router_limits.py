@@ -43,6 +43,30 @@ def test_max_peers_below_at_and_above(loop_kind, over, tmp_path, caplog):
     run(loop_kind, main())
 
 
+def test_a_peer_that_the_application_refuses_takes_no_room(loop_kind, tmp_path):
+    async def main():
+        path = tmp_path / "s"
+        strangers = []
+
+        def accepted(peer):
+            if len(strangers) < 5:
+                strangers.append(peer)
+                raise PermissionError("who is that?")
+
+        async with turnout.Router(limits={"max_peers": 3}) as server, turnout.Router() as router:
+            server.on_request("echo")(lambda request: request.params)
+            await server.serve(turnout.listen_unix(path), accepted=accepted)
+            for _ in range(5):
+                await (await router.connect(turnout.unix(path), era=None)).wait_lost()
+            assert server.peers == ()
+            peer = await router.connect(turnout.unix(path), era=None)
+            assert await peer.send("echo", [1]) == [1]
+            assert server.refused_peers == 0
+            assert not any(stranger.is_open for stranger in strangers)
+
+    run(loop_kind, main())
+
+
 @sides
 @pytest.mark.parametrize("observes", ["notifications", "events"])
 def test_max_inbound_below_at_and_above_for_observers_at_work(loop_kind, observes, over):

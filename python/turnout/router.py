@@ -161,7 +161,8 @@ class Router:
 
         Args:
             listener: `listen_unix(...)` or `listen_tcp(...)`.
-            accepted: called with each new peer before its first byte is read; None for nothing.
+            accepted: called with each new peer before its first byte is read, and refuses it by raising; None for
+                nothing.
 
         Raises:
             OSError: the address cannot be listened on.
@@ -170,10 +171,15 @@ class Router:
 
         def accept(transport: Transport, name: str) -> Link:
             peer = self.accept(Peer, transport, name)
-            self._expect_opening(peer)
-            peer.use(transport)
-            if accepted is not None:
-                accepted(peer)
+            try:
+                self._expect_opening(peer)
+                peer.use(transport)
+                if accepted is not None:
+                    accepted(peer)
+            except BaseException:
+                # Of the end of a connection that is refused the transport says nothing: the peer would count for ever.
+                peer.abort()
+                raise
             return peer
 
         self._check()

@@ -213,11 +213,17 @@ class Parking:
         if parked.request is not None:
             parked.request.progress(update.progress, update.total, update.message)
 
-    def _finish(self, parked: Parked) -> None:
-        """Answer the client as the server did; what ended while it was away waits for it."""
+    def _finish(self, parked: Parked, reason: str = "the request is over that this was asked for") -> None:
+        """Answer the client as the server did; what ended while it was away waits for it.
+
+        What the server asks and was not told, it is not told any more, and why.
+        """
         request = parked.request
         if request is None and parked.handle is not None:
             return
+        for _, answer in parked.asked.values():
+            if not answer.done():
+                answer.set_exception(refusal(reason, "input_expired", parked.label))
         known = self._at_work.get(parked.place.peer) if parked.place.peer is not None else None
         if known is not None and parked in known:
             known.remove(parked)
@@ -236,12 +242,9 @@ class Parking:
     def _give_up(self, parked: Parked, reason: str) -> None:
         """End an exchange that nobody comes back for: its server is told, and its flight cancelled."""
         self._forget_handle(parked)
-        for _, answer in parked.asked.values():
-            if not answer.done():
-                answer.set_exception(refusal(reason, "input_expired", parked.label))
+        self._finish(parked, reason)
         # The server is answered first: who waits for it runs before this does.
         asyncio.get_running_loop().call_soon(parked.call.cancel, reason)
-        self._finish(parked)
 
 
 def _state_of(request: Request) -> str:

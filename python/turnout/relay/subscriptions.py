@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from turnout import opening
-from turnout.errors import Error, RemoteError
+from turnout.errors import Error, PeerLost, RemoteError
 from turnout.handlers import members_of
 from turnout.relay.refusal import check
 
@@ -119,9 +119,12 @@ class Subscriptions:
 
         Raises:
             RequestError: the upstream refused it, or the client wants too much.
-            PeerLost: it was lost meanwhile.
+            PeerLost: it was lost meanwhile, or the client was.
 
         """
+        if subscriber.client not in self._relay.clients:
+            # Nobody would take it out again.
+            raise PeerLost(f"{subscriber.client.name} is gone")
         key = (place, subscriber.client)
         is_new = subscriber not in self._wanted.get(place, {}).get(change, {})
         if is_new:
@@ -132,6 +135,10 @@ class Subscriptions:
         self._counts[key] = self._counts.get(key, 0) + is_new
         try:
             await asyncio.shield(self._ask(peer, change))
+        except asyncio.CancelledError:
+            # The upstream is asked already, whoever waits for its answer.
+            self.remove(place, change, subscriber)
+            raise
         except BaseException:
             self._drop(place, change, subscriber)
             raise
@@ -214,17 +221,25 @@ class Subscriptions:
             asked = self._asked[key] = asyncio.get_running_loop().create_future()
             if peer.revision == opening.MODERN:
                 self._listens[key] = self._relay.router.spawn(self._listen(peer, change, asked))
-                self._listens[key].add_done_callback(lambda _: self._listens.pop(key, None))
+                self._listens[key].add_done_callback(lambda listen: self._ended(key, listen))
             elif change in LISTS:
                 asked.set_result(None)
             else:
                 self._relay.router.spawn(self._subscribe(peer, change, asked))
         return asked
 
+    def _ended(self, key: tuple[Peer, str], listen: asyncio.Task[None]) -> None:
+        """Forget a listen that is over, so that it is asked for anew; another one may have taken its place."""
+        if self._listens.get(key) is listen:
+            del self._listens[key]
+            self._asked.pop(key, None)
+
     async def _subscribe(self, peer: Peer, change: str, asked: asyncio.Future[None]) -> None:
         try:
             await peer.send("resources/subscribe", {"uri": change}, progress=False)
         except Error as error:
+            if self._asked.get(_key(peer, change)) is asked:
+                del self._asked[_key(peer, change)]
             _settle(asked, error)
         else:
             _settle(asked, None)

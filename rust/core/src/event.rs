@@ -13,6 +13,11 @@ pub trait Host {
     type Call: Clone;
     /// The host's handle of a request we handle.
     type Request: Clone;
+
+    /// What is left of the handle of a call that was answered, and goes on as a task.
+    fn of_task(call: &Self::Call) -> Self::Call {
+        call.clone()
+    }
 }
 
 /// How a call ended. Spans are relative to the run of frames that was received.
@@ -39,6 +44,8 @@ pub struct AnswerFrame {
     pub subscription_id: Span,
     /// `result.resultType`; empty for none.
     pub result_type: Span,
+    /// Whether the server needs input before it answers (2026-07-28).
+    pub asks: bool,
     /// Whether the call goes on as a task (2025-11-25).
     pub as_task: bool,
 }

@@ -36,9 +36,13 @@ fn pair() -> (World, usize, usize) {
 }
 
 fn pair_of(limits: Limits) -> (World, usize, usize) {
+    pair_with(limits, Revision::V2026_07_28)
+}
+
+fn pair_with(limits: Limits, revision: Revision) -> (World, usize, usize) {
     let mut world = World::new(&["one"]);
     let client = world.client_of(Revision::V2025_11_25, limits);
-    let server = world.shared_of(Revision::V2026_07_28, Limits::default());
+    let server = world.shared_of(revision, Limits::default());
     world
         .relay
         .ask_client_as(world.ends[client].key, [(VERSION.into(), b"\"2026-07-28\"".as_slice().into())]);
@@ -161,4 +165,47 @@ fn r6_a_client_that_cannot_be_asked_has_one_round() {
     world.settle();
     assert!(asked(&mut world).is_none());
     assert!(world.lines(other)[0].contains("not_bridged"));
+}
+
+#[test]
+fn r6_what_a_legacy_server_says_of_a_type_means_nothing() {
+    let (mut world, client, server) = pair_with(Limits::default(), Revision::V2025_11_25);
+    world.write(client, &call("c", "1"));
+    world.settle();
+    world.write(server, &needs_input(1));
+    world.settle();
+    // No limit is reached, and no rule of this revision is broken.
+    assert_eq!(world.lines(client), [needs_input(1).replace(r#""id":1"#, r#""id":"c""#)]);
+    assert_eq!(world.count("overloaded"), 0);
+}
+
+#[test]
+fn r6_an_escape_does_not_hide_that_a_server_asks() {
+    let (mut world, client, server) = pair();
+    world.write(client, &call("c", "1"));
+    world.settle();
+    world.write(server, &needs_input(1).replace("input_", r"input\u005f"));
+    world.settle();
+    assert!(asked(&mut world).is_some());
+}
+
+#[test]
+fn r6_a_request_that_became_a_task_is_kept_no_longer() {
+    let frame = call("c", "1");
+    let (mut world, client, server) = pair_of(Limits { max_kept_bytes: frame.len(), ..Limits::default() });
+    world.write(client, &frame);
+    world.settle();
+    // The task lives on, and so does what is known of the request; another round of it there cannot be.
+    world.write(
+        server,
+        r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"task","taskId":"t","status":"working","ttlMs":null}}"#,
+    );
+    world.settle();
+    assert_eq!(world.lines(client).len(), 1);
+    world.write(client, &call("d", "1"));
+    world.settle();
+    world.write(server, &needs_input(2));
+    world.settle();
+    assert_eq!(world.lines(client), Vec::<String>::new());
+    assert!(asked(&mut world).is_some());
 }

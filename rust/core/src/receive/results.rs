@@ -17,6 +17,7 @@ fn answered(at: Span, envelope: &Envelope) -> AnswerFrame {
         id: envelope.id,
         subscription_id: envelope.subscription_id,
         result_type: envelope.result_type,
+        asks: false,
         as_task: false,
     }
 }
@@ -70,7 +71,10 @@ impl<H: Host> Connection<H> {
         let Some(entry) = self.outbound.get_mut(slot) else { return };
         let record = Arc::clone(&entry.record);
         let goes_on = matches!(self.table.find(number), Some((_, State::Task)));
-        let owner = if goes_on { entry.owner.clone() } else { entry.owner.take() };
+        let owner = entry.owner.take();
+        if goes_on {
+            entry.owner = owner.as_ref().map(H::of_task);
+        }
         let outcome = match end {
             End::Result(_) => Outcome::Result,
             End::Error(_) | End::Invalid(_) => Outcome::Error,
@@ -136,8 +140,10 @@ impl<H: Host> Connection<H> {
         } else {
             End::Result(in_run(at, envelope.result))
         };
+        let asks =
+            self.rules.has_result_type() && *plain(envelope.result_type.of(frame)) == *b"\"input_required\"";
         let as_task = stays && self.rules.token_outlives_task_creation();
-        let answer = AnswerFrame { as_task, ..answered(at, envelope) };
+        let answer = AnswerFrame { asks, as_task, ..answered(at, envelope) };
         self.settle(now, slot, number, end, Some(answer), batch);
     }
 

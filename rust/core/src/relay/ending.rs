@@ -7,7 +7,6 @@ use crate::flight::{CancelledBy, Outcome};
 use crate::record::Record;
 use crate::relay::exchange::{Leg, Owner};
 use crate::relay::fault::Fault;
-use crate::relay::kept;
 use crate::relay::member::Member;
 use crate::relay::round::{Far, Round};
 use crate::relay::{Events, Line, Relay, add};
@@ -29,7 +28,7 @@ impl<L: Line> Relay<L> {
         let fault = match (end, answer) {
             (End::Result(_) | End::Error(_), Some(answered)) => {
                 let frame = answered.frame.of(region);
-                if !kept::asks(answered, region) || to.rules.revision.is_modern() {
+                if !answered.asks || to.rules.revision.is_modern() {
                     let is_error = matches!(end, End::Error(_));
                     let passed = to.answer_with(now, leg.number, frame, answered, is_error, made);
                     add(match (passed.written, &passed.finished) {

@@ -70,4 +70,12 @@ pub struct Relaying<H>(PhantomData<H>);
 impl<H: Host> Host for Relaying<H> {
     type Call = Owner<H::Call>;
     type Request = Owner<H::Request>;
+
+    fn of_task(call: &Self::Call) -> Self::Call {
+        match call {
+            // It had its last round.
+            Owner::Rounds(leg, _) => Owner::Leg(*leg),
+            call => call.clone(),
+        }
+    }
 }

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use crate::event::AnswerFrame;
 use crate::limits::Exceeded;
 use crate::relay::exchange::Owner;
 use crate::relay::member::Side;
@@ -90,9 +89,4 @@ impl Side {
 /// Whether the server may answer the method by asking for input (MRT-01, MRT-02).
 pub(super) fn may_ask(method: &str) -> bool {
     matches!(method, "tools/call" | "prompts/get" | "resources/read")
-}
-
-/// Whether an answer says that the server needs input before it can answer.
-pub(super) fn asks(answer: &AnswerFrame, region: &[u8]) -> bool {
-    answer.result_type.of(answer.frame.of(region)) == b"\"input_required\""
 }

@@ -3,7 +3,6 @@
 use crate::event::{End, Event, Host};
 use crate::relay::exchange::{Key, Leg, Relaying};
 use crate::relay::fault::Fault;
-use crate::relay::kept;
 use crate::relay::member::{Member, Side};
 use crate::relay::parked;
 use crate::relay::round::Told;
@@ -42,7 +41,7 @@ impl<L: Line> Relay<L> {
     pub(super) fn way(&self, member: &Member<L>, event: &Told<L>, region: &[u8]) -> Way {
         if let Event::Settled { owner: Some(owner), end: End::Result(_), answer: Some(answer), .. } = event
             && owner.kept().is_some()
-            && kept::asks(answer, region)
+            && answer.asks
         {
             return Way::Host;
         }

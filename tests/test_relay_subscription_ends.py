@@ -1,0 +1,151 @@
+"""What is left of a subscription that somebody ends before it stands, or takes up again at once (section 15)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import turnout
+from relay_world import World
+from test_relay_subscriptions import Watch
+from transport_link import run
+from turnout.relay.subscriptions import Session
+
+pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+
+
+@pytest.mark.parametrize("sharers", [1, 2])
+def test_a_subscription_cancelled_before_its_server_answered_leaves_nothing_there(loop_kind, sharers):
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+            may_answer = asyncio.Event()
+
+            @world.servers.on_request("resources/subscribe")
+            async def subscribe(request):
+                watch.note(("subscribe", request.params["uri"]))
+                await may_answer.wait()
+                return {}
+
+            world.build()
+            clients = [await world.client() for _ in range(sharers)]
+            calls = [client.send("resources/subscribe", {"uri": "x"}) for client in clients]
+            await watch.until(("subscribe", "x"))
+            # Whoever shares the answer waits for it by now.
+            for client in clients:
+                await client.send("tools/call", {"name": "echo"})
+            for call in calls:
+                call.cancel()
+            await watch.until(("subscribe", "x"), ("unsubscribe", "x"))
+            may_answer.set()
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+def test_a_listen_cancelled_before_its_server_acknowledged_ends_there(loop_kind):
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+
+            @world.servers.on_request("subscriptions/listen")
+            async def listen(request):
+                [(what, value)] = request.params["notifications"].items()
+                watch.note(("listen", what if value is True else value[0]))
+                try:
+                    await request.wait_cancelled()
+                finally:
+                    watch.note(("ended", what if value is True else value[0]))
+
+            world.build(world.upstream(era="modern"))
+            client = await world.client()
+            began = ("listen", "toolsListChanged"), ("listen", "x")
+            call = client.send("resources/subscribe", {"uri": "x"})
+            await watch.until(*began)
+            call.cancel()
+            await watch.until(*began, ("ended", "x"))
+
+    run(loop_kind, main())
+
+
+def test_a_listen_begun_again_in_the_turn_it_ended_in_can_be_ended_again(loop_kind):
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+            world.build(world.upstream(era="modern"))
+            await world.client()
+            lists = ("listen", "toolsListChanged")
+            await watch.until(lists)
+            subscriptions, [client] = world.relay.subscriptions, world.relay.clients
+            [place] = world.relay.places_of(client)
+            wanted = (place, "x", Session(client))
+            await subscriptions.add(place, place.peer, "x", Session(client))
+            subscriptions.remove(*wanted)
+            await subscriptions.add(place, place.peer, "x", Session(client))
+            await watch.until(lists, *[("listen", "x")] * 2, ("ended", "x"))
+            subscriptions.remove(*wanted)
+            await watch.until(lists, *[("listen", "x"), ("ended", "x")] * 2)
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_subscriptions_that_a_server_refuses_leave_nothing_however_many_a_client_tries(loop_kind, era):
+    async def main():
+        async with World() as world:
+            uris = [f"no {n}" for n in range(20)]
+            Watch(world, refuse=uris)
+            world.build(world.upstream(era=era))
+            client = await world.client()
+            for uri in uris:
+                with pytest.raises(turnout.RemoteError):
+                    await client.send("resources/subscribe", {"uri": uri})
+            await asyncio.sleep(0)
+            assert not [change for _, change in world.relay.subscriptions._asked if change in uris]
+
+    run(loop_kind, main())
+
+
+def test_a_listen_that_its_server_ended_with_an_error_is_asked_for_anew(loop_kind):
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+            world.build(world.upstream(era="modern"))
+            client, other = await world.client(), await world.client()
+            began = ("listen", "toolsListChanged"), ("listen", "x")
+            await client.send("resources/subscribe", {"uri": "x"})
+            await watch.until(*began)
+            [request] = [request for what, request in watch.listens if what == "x"]
+            request.fail(-32603, "no more of that")
+            while world.relay.subscriptions.listens(world.upstream_peers()[0]) > 1:
+                await asyncio.sleep(0)
+            assert await other.send("resources/subscribe", {"uri": "x"}) == {}
+            while watch.log.count(("listen", "x")) < 2:
+                watch.changed.clear()
+                await watch.changed.wait()
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_client_that_is_just_leaving_is_subscribed_to_nothing(loop_kind, turns):
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+            world.build(world.upstream(era="modern"))
+            await world.client()
+            await watch.until(("listen", "toolsListChanged"))
+            [client] = world.relay.clients
+            client.abort()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            # As where a connection of the upstream opens just then: who has a session is to hear of its lists.
+            if client in world.relay.clients:
+                world.relay.begin_session(client)
+            await watch.until(("listen", "toolsListChanged"), ("ended", "toolsListChanged"))
+            await world.until(lambda: client not in world.relay.clients)
+            assert not world.relay.subscriptions._wanted
+            assert not world.relay.subscriptions._counts
+
+    run(loop_kind, main())
