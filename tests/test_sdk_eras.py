@@ -59,12 +59,11 @@ def note(n):
 
 
 @sides
-def test_max_inbound_below_at_and_above_for_notifications_before_the_first_request(on_loop, over):
+def test_max_early_notifications_below_at_and_above(on_loop, over):
     async def main():
-        async with serving(limits={"max_inbound": 3}) as (client, heard, router):
+        async with serving(limits={"max_early_notifications": 3}) as (client, heard, router):
             count = 3 + over
             for n in range(count):
-                # One by one: of what is at work at once there is room for as many, too.
                 client.send(note(n))
                 await turns()
             client.send(request(1, "ping", {"_meta": META}))

@@ -40,6 +40,9 @@ LISTS = {
 PAUSE = 1.0
 """Seconds before a listen that its server ended is opened again."""
 
+LEAST_SWEPT = 256
+"""Changes asked for up to which nobody looks for those of closed connections."""
+
 
 class Subscriber(Protocol):
     """Who wants to hear of a change: a client, or one of its listens."""
@@ -88,6 +91,8 @@ class Subscriptions:
         self._wanted: dict[Place, dict[str, dict[Subscriber, str]]] = {}
         self._counts: dict[tuple[Place, Peer], int] = {}
         self._asked: dict[tuple[Peer, str], asyncio.Future[None]] = {}
+        # What was left when those of closed connections were swept out; they are again when it has doubled.
+        self._swept = LEAST_SWEPT
         self._listens: dict[tuple[Peer, str], asyncio.Task[None]] = {}
         self._acknowledged: dict[tuple[Peer, int | str], asyncio.Future[None]] = {}
 
@@ -217,7 +222,9 @@ class Subscriptions:
         key = _key(peer, change)
         asked = self._asked.get(key)
         if asked is None or (asked.done() and (asked.cancelled() or asked.exception() is not None)):
-            self._asked = {at: known for at, known in self._asked.items() if at[0].is_open}
+            if len(self._asked) >= 2 * self._swept:
+                self._asked = {at: known for at, known in self._asked.items() if at[0].is_open}
+                self._swept = max(len(self._asked), LEAST_SWEPT)
             asked = self._asked[key] = asyncio.get_running_loop().create_future()
             if peer.revision == opening.MODERN:
                 self._listens[key] = self._relay.router.spawn(self._listen(peer, change, asked))

@@ -82,6 +82,8 @@ limits! {
     max_text_bytes: 4096, at most 1 << 30;
     /// Most distinct method names remembered per connection.
     max_methods: 256, at most 1 << 20;
+    /// Most notifications kept that come before the first request of a session of the SDK's, which tells its era.
+    max_early_notifications: 8, at most 1 << 20;
     /// Most ended requests that [`Flights`](crate::flights::Flights) remembers, to recognise what is late for them.
     max_remembered: 256, at most MAX_FLIGHTS;
     /// Longest line of a child's standard error that is kept, in bytes.

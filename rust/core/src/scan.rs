@@ -1,6 +1,6 @@
 //! JSON, read once from front to back, every byte of it checked, nothing built.
 //!
-//! Strings are where the bytes are, so they go 16 at a time (`strings`). Containers nest in a bit stack, not in calls:
+//! Strings are where the bytes are: where they may end is known ahead (`marks`). Containers nest in a bit stack, not in calls:
 //! depth costs no stack. On x86-64 large ones go 64 bytes at a time (`blocks`).
 
 // Measured: these few are what every byte passes through, and the compiler leaves some of them as calls.

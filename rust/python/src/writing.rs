@@ -13,7 +13,7 @@ use crate::home::this_thread;
 use crate::shared::Shared;
 
 /// Bytes from which on a view costs less than a copy.
-const LARGE: usize = 16 << 10;
+const LARGE: usize = 64 << 10;
 
 /// How a connection reaches its transport.
 pub struct Writer {
@@ -28,7 +28,8 @@ impl Writer {
     }
 
     fn write(&self, py: Python<'_>, bytes: Vec<u8>) -> PyResult<()> {
-        let bytes = if self.takes_views && bytes.len() >= LARGE {
+        // A view keeps the whole buffer, which may be larger by far.
+        let bytes = if self.takes_views && bytes.len() >= LARGE && bytes.capacity() / 4 <= bytes.len() {
             let outgoing = Bound::new(py, Outgoing(bytes))?;
             PyMemoryView::from(&outgoing)?.into_any()
         } else {
@@ -93,7 +94,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Hands what waits to the transport: how many bytes, and whether they were one frame.
+    /// Hands what waits to the transport: whether that was anything, one frame, and all there is.
     pub fn write_out(&self, py: Python<'_>) -> PyResult<Written> {
         self.process.check()?;
         let now = self.now();

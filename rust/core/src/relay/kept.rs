@@ -22,12 +22,12 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// How many rounds it took already.
+    /// How many rounds there were before the present one.
     pub fn rounds(&self) -> u32 {
         self.rounds.load(Ordering::Relaxed)
     }
 
-    /// Begins another round; gives how many there were before.
+    /// Begins another round; gives how many there were before that.
     pub(super) fn go_on(&self) -> u32 {
         self.rounds.fetch_add(1, Ordering::Relaxed) + 1
     }

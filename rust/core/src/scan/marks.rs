@@ -1,7 +1,7 @@
 //! Marks: where a text has quotes, escapes and control characters, which is what ends a run of plain string bytes.
 //!
 //! They are found ahead of whoever reads, 64 bytes at a time: where a string ends is then known without waiting for
-//! where it begins. Bytes go 16 at a time (SSE2, a part of every x86-64; elsewhere eight at a time in an integer).
+//! where it begins. Bytes go 16 at a time (SSE2, a part of every x86-64); elsewhere long runs go eight at a time.
 
 /// The marks of a text, from the first to the last.
 #[derive(Clone, Copy)]
