@@ -111,41 +111,6 @@ mod avx2 {
     }
 }
 
-mod avx512 {
-    use std::arch::x86_64::{
-        _mm512_cmpeq_epi8_mask, _mm512_cmple_epu8_mask, _mm512_loadu_si512, _mm512_movepi8_mask,
-        _mm512_or_si512, _mm512_set1_epi8, _mm512_slli_epi16, _mm512_sub_epi8,
-    };
-
-    use super::Classes;
-
-    /// A mask is what a comparison gives here: a third of the instructions.
-    #[inline]
-    #[target_feature(enable = "avx512bw")]
-    pub fn classes(block: &[u8; 64]) -> Classes {
-        let all = |byte: u8| _mm512_set1_epi8(byte.cast_signed());
-        // SAFETY: the block has 64 bytes, and this instruction asks for no alignment.
-        let bytes = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
-        let equal = |bytes, byte: u8| _mm512_cmpeq_epi8_mask(bytes, all(byte));
-        let folded = _mm512_or_si512(bytes, all(0x20));
-        Classes {
-            quote: equal(bytes, b'"'),
-            backslash: equal(bytes, b'\\'),
-            control: _mm512_cmple_epu8_mask(bytes, all(0x1f)),
-            space: equal(bytes, b' '),
-            comma: equal(bytes, b','),
-            colon: equal(bytes, b':'),
-            open: equal(folded, b'{'),
-            close: equal(folded, b'}'),
-            brace: _mm512_movepi8_mask(_mm512_slli_epi16::<2>(bytes)),
-            digit: _mm512_cmple_epu8_mask(_mm512_sub_epi8(bytes, all(b'0')), all(9)),
-            zero: equal(bytes, b'0'),
-            point: equal(bytes, b'.'),
-            n: equal(bytes, b'n'),
-        }
-    }
-}
-
 /// All bits where `bit` is 1, none where it is 0.
 const fn all(bit: u64) -> u64 {
     0u64.wrapping_sub(bit)
@@ -207,11 +172,8 @@ struct Carry {
 
 /// The offset behind the container that opens at `at`, where it is sound and at most `limit` deep.
 pub(super) fn container(text: &[u8], at: usize, limit: usize) -> Option<usize> {
-    if has_avx512() {
+    if has_avx2() {
         // SAFETY: the processor was just asked whether it has them.
-        unsafe { container_avx512(text, at, limit) }
-    } else if has_avx2() {
-        // SAFETY: likewise.
         unsafe { container_avx2(text, at, limit) }
     } else {
         // SAFETY: SSE2 is part of every x86-64 processor and of this target's baseline.
@@ -219,23 +181,11 @@ pub(super) fn container(text: &[u8], at: usize, limit: usize) -> Option<usize> {
     }
 }
 
-/// Whether the processor has AVX-512, of a generation that does not slow down for it.
-fn has_avx512() -> bool {
-    has_avx2()
-        && std::arch::is_x86_feature_detected!("avx512bw")
-        && std::arch::is_x86_feature_detected!("avx512vbmi2")
-}
-
 /// Whether the processor has AVX2 and what came with it, as nearly all have since 2013.
 fn has_avx2() -> bool {
     std::arch::is_x86_feature_detected!("avx2")
         && std::arch::is_x86_feature_detected!("bmi1")
         && std::arch::is_x86_feature_detected!("bmi2")
-}
-
-#[target_feature(enable = "avx512bw,bmi1,bmi2")]
-fn container_avx512(text: &[u8], at: usize, limit: usize) -> Option<usize> {
-    walk(text, at, limit, |block| avx512::classes(block))
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2")]
@@ -406,10 +356,6 @@ mod tests {
         let rare = text[..end.unwrap_or(text.len())].iter().any(u8::is_ascii_control);
         // SAFETY: SSE2 is part of every x86-64 processor and of this target's baseline.
         let mut found = vec![unsafe { container_sse2(text, 0, DEEP) }];
-        if has_avx512() {
-            // SAFETY: the processor was just asked whether it has them.
-            found.push(unsafe { container_avx512(text, 0, DEEP) });
-        }
         if has_avx2() {
             // SAFETY: the processor was just asked whether it has them.
             found.push(unsafe { container_avx2(text, 0, DEEP) });
