@@ -153,17 +153,12 @@ impl<H: Host> Connection<H> {
             return false;
         }
         let full = self.output.len() + frame.len() > self.limits.max_output_bytes;
-        let too_soon = entry.said.get_or_insert_default().pace.step(now, self.limits.max_progress_rate).err();
+        let said = entry.said.get_or_insert_default();
+        let too_soon = said.pace.step(now, self.limits.max_progress_rate).err();
         if self.congested || full || too_soon.is_some() {
             let mut pending = Vec::new();
             splice(&mut pending, frame, [(token, entry.record.wire_token())]);
-            if entry
-                .said
-                .get_or_insert_default()
-                .pending
-                .replace(Pending::Frame(pending.into_boxed_slice()))
-                .is_some()
-            {
+            if said.pending.replace(Pending::Frame(pending.into_boxed_slice())).is_some() {
                 self.counters.progress_coalesced += 1;
             } else if let Some(next) = too_soon
                 && let Some(place) = self.inbound.place(slot)
@@ -175,11 +170,9 @@ impl<H: Host> Connection<H> {
             return true;
         }
         // What waited for its time is older than this.
-        self.counters.progress_coalesced += u64::from(entry.take_pending().is_some());
+        self.counters.progress_coalesced += u64::from(said.pending.take().is_some());
         let edit = (token, entry.record.wire_token());
-        self.output.about(&mut entry.said.get_or_insert_default().about, Kind::Progress, |out| {
-            splice(out, frame, [edit]);
-        });
+        self.output.about(&mut said.about, Kind::Progress, |out| splice(out, frame, [edit]));
         self.counters.progress_out += 1;
         true
     }

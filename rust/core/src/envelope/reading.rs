@@ -195,6 +195,7 @@ impl Reading<'_> {
         Ok(())
     }
 
+    /// Notes a member, and says whether it is the first of its name; asked once, by the name that matched.
     #[inline(always)]
     const fn is_first(&mut self, member: u8) -> bool {
         let is_first = self.seen & member == 0;
@@ -243,57 +244,29 @@ impl Reading<'_> {
 
     #[inline(always)]
     fn params(&mut self, scanner: &mut Scanner<'_>, depth: usize) -> Step<()> {
-        match scanner.peek() {
-            Some(b'{') => {}
-            Some(b'[') => {
-                self.envelope.params = scanner.value(depth)?;
-                return Ok(());
-            }
+        self.envelope.params = match scanner.peek() {
+            Some(b'{') => self.body::<true>(scanner, depth)?,
+            Some(b'[') => scanner.value(depth)?,
             _ => {
                 self.blame(RefusalReason::BadParams, scanner.at);
-                self.envelope.params = scanner.value(depth)?;
-                return Ok(());
+                scanner.value(depth)?
             }
-        }
-        let depth = inside(scanner, depth)?;
-        let start = scanner.at;
-        let (envelope, mut other, mut seen) = (&mut *self.envelope, Span::default(), 0);
-        let mut more = scanner.enter();
-        while more {
-            let key = scanner.key()?;
-            let (place, wanted) = match name_of(self.text, key) {
-                keys::META => (&mut envelope.meta, Wanted::Meta),
-                keys::PROGRESS_TOKEN => (&mut self.token_of_notification, Wanted::Token),
-                keys::REQUEST_ID => (&mut envelope.request_id, Wanted::Id),
-                keys::PROGRESS => (&mut envelope.progress, Wanted::Any),
-                keys::TOTAL => (&mut envelope.total, Wanted::Any),
-                keys::MESSAGE => (&mut envelope.message, Wanted::Any),
-                keys::REASON => (&mut envelope.reason, Wanted::Any),
-                keys::NAME => (&mut envelope.name, Wanted::Any),
-                keys::URI => (&mut envelope.uri, Wanted::Any),
-                keys::TASK => (&mut envelope.task, Wanted::Any),
-                keys::TASK_ID => (&mut envelope.task_id, Wanted::Any),
-                _ => (&mut other, Wanted::Any),
-            };
-            once(&mut seen, wanted, key, &mut self.fault);
-            *place = if wanted == Wanted::Meta && scanner.peek() == Some(b'{') {
-                let subscription = &mut envelope.subscription_id;
-                meta(scanner, depth, &mut self.token_in_meta, subscription, &mut self.fault)?
-            } else {
-                read_as(scanner, wanted, depth)?
-            };
-            more = scanner.has_more()?;
-        }
-        envelope.params = Span::new(start, scanner.at);
+        };
         Ok(())
     }
 
     #[inline(always)]
     fn result(&mut self, scanner: &mut Scanner<'_>, depth: usize) -> Step<()> {
-        if scanner.peek() != Some(b'{') {
-            self.envelope.result = scanner.value(depth)?;
-            return Ok(());
-        }
+        self.envelope.result = match scanner.peek() {
+            Some(b'{') => self.body::<false>(scanner, depth)?,
+            _ => scanner.value(depth)?,
+        };
+        Ok(())
+    }
+
+    /// The members of `params`, or else of a `result`: few of them mean something in both.
+    #[inline(always)]
+    fn body<const PARAMS: bool>(&mut self, scanner: &mut Scanner<'_>, depth: usize) -> Step<Span> {
         let depth = inside(scanner, depth)?;
         let start = scanner.at;
         let (envelope, mut other, mut seen) = (&mut *self.envelope, Span::default(), 0);
@@ -302,9 +275,17 @@ impl Reading<'_> {
             let key = scanner.key()?;
             let (place, wanted) = match name_of(self.text, key) {
                 keys::META => (&mut envelope.meta, Wanted::Meta),
-                keys::RESULT_TYPE => (&mut envelope.result_type, Wanted::Any),
                 keys::TASK => (&mut envelope.task, Wanted::Any),
                 keys::TASK_ID => (&mut envelope.task_id, Wanted::Any),
+                keys::RESULT_TYPE if !PARAMS => (&mut envelope.result_type, Wanted::Any),
+                keys::PROGRESS_TOKEN if PARAMS => (&mut self.token_of_notification, Wanted::Token),
+                keys::REQUEST_ID if PARAMS => (&mut envelope.request_id, Wanted::Id),
+                keys::PROGRESS if PARAMS => (&mut envelope.progress, Wanted::Any),
+                keys::TOTAL if PARAMS => (&mut envelope.total, Wanted::Any),
+                keys::MESSAGE if PARAMS => (&mut envelope.message, Wanted::Any),
+                keys::REASON if PARAMS => (&mut envelope.reason, Wanted::Any),
+                keys::NAME if PARAMS => (&mut envelope.name, Wanted::Any),
+                keys::URI if PARAMS => (&mut envelope.uri, Wanted::Any),
                 _ => (&mut other, Wanted::Any),
             };
             once(&mut seen, wanted, key, &mut self.fault);
@@ -316,8 +297,7 @@ impl Reading<'_> {
             };
             more = scanner.has_more()?;
         }
-        envelope.result = Span::new(start, scanner.at);
-        Ok(())
+        Ok(Span::new(start, scanner.at))
     }
 
     /// What the keys make of the message (RID-02, RID-03, RID-08, RID-09).
