@@ -23,7 +23,7 @@ from benches.driver import CHUNK, Driver, in_turn
 from benches.figures import Sample
 from benches.payloads import SIZES
 from benches.relay_process import NOT_THERE
-from benches.rounds import Missing
+from benches.rounds import Missing, turned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -170,7 +170,10 @@ def measure(route: Route, relays: Sequence[str], loop: str, rounds: int, seconds
                 print(f"{route.name}: no {name or 'direct way'} on {loop}: {why}", file=sys.stderr)
         for number in range(rounds):
             direct = 0.0
-            for end in ends:
+            # The direct way first: the others are compared with it.
+            ways = [end for end in ends if end.name == "direct"]
+            relays = [end for end in ends if end.name != "direct"]
+            for end in (*ways, *turned(relays, number)):
                 for what, value in _sample(end, route, counts[end.name]).items():
                     if end.name == "direct":
                         direct = value if what == "latency" else direct

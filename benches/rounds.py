@@ -1,4 +1,4 @@
-"""Rounds: each contender takes a sample in turn, A B C A B C, in processes that idle in between."""
+"""Rounds: each contender takes a sample in turn, A B C B C A, in processes that idle in between."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import select
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from benches.figures import Sample
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from benches.scenarios import Scenario
+
+T = TypeVar("T")
 
 PATIENCE = 120.0
 """Seconds for one sample, after which its process is killed and the contender is left out."""
@@ -67,6 +69,12 @@ class Worker:
         return answer
 
 
+def turned(all_of_them: Sequence[T], number: int) -> list[T]:
+    """The same, each round begun by another: who is first may be measured as slower than the rest."""
+    begin = number % max(len(all_of_them), 1)
+    return [*all_of_them[begin:], *all_of_them[:begin]]
+
+
 def measure(
     scenario: Scenario, contenders: Sequence[str], loop: str, rounds: int, seconds: float, quick: bool
 ) -> Iterator[Sample]:
@@ -78,7 +86,7 @@ def measure(
     workers: dict[str, Worker] = {}
     try:
         for number in range(rounds):
-            for contender in tuple(alive):
+            for contender in turned(tuple(alive), number):
                 try:
                     if contender not in workers:
                         workers[contender] = Worker(contender, loop, scenario)
