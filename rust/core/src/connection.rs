@@ -9,6 +9,7 @@ mod calls;
 mod deadlines;
 mod ending;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -67,6 +68,8 @@ pub(crate) struct Inbound<R> {
     pub(crate) said: Option<Box<Said>>,
     pub(crate) declines: bool,
     pub(crate) augmented: bool,
+    /// Whether it stands in [`Connection::ids`].
+    pub(crate) is_indexed: bool,
     /// Whether a listen was acknowledged (SUB-02).
     acknowledged: bool,
 }
@@ -201,8 +204,10 @@ pub struct Connection<H: Host> {
     pub(crate) outbound: Entries<Outbound<H::Call>>,
     pub(crate) arrivals: Table,
     pub(crate) inbound: Entries<Inbound<H::Request>>,
-    /// Slots in `inbound` by the ids that the peer chose.
+    /// Slots in `inbound` by the ids that the peer chose, but for those of `young`.
     pub(crate) ids: Ids,
+    /// Requests of the peer's that were not entered into `ids` yet, and some that are over, oldest first.
+    pub(crate) young: VecDeque<u64>,
     /// Numbers of our requests by ids and tokens of the caller's own, and by the ids of their tasks.
     pub(crate) named: HashMap<Box<[u8]>, u64, RandomState>,
     pub(crate) tokens: HashMap<Box<[u8]>, u64, RandomState>,
@@ -252,6 +257,7 @@ impl<H: Host> Connection<H> {
             arrivals: Table::new(),
             inbound: Entries::default(),
             ids: Ids::new(),
+            young: VecDeque::new(),
             named: HashMap::default(),
             tokens: HashMap::default(),
             tasks: HashMap::default(),
@@ -330,7 +336,7 @@ impl<H: Host> Connection<H> {
             + self.ids.bytes()
             + self.wheel.bytes()
             + self.paces.bytes()
-            + self.pending.capacity() * 8
+            + (self.young.capacity() + self.pending.capacity()) * 8
             + self.output.capacity()
             + named(&self.named)
             + named(&self.tokens)
@@ -438,6 +444,6 @@ impl<R> Inbound<R> {
     }
 
     pub(crate) fn new(record: Arc<Record>, augmented: bool) -> Self {
-        Self { record, owner: None, said: None, declines: false, augmented, acknowledged: false }
+        Self { record, owner: None, said: None, declines: false, augmented, is_indexed: false, acknowledged: false }
     }
 }

@@ -106,7 +106,7 @@ impl<S> Flights<S> {
 
     fn end_record(&self, record: &Arc<Record>, outcome: Outcome, now: Time) {
         record.note_outcome(outcome, now);
-        self.ledger.keep([Arc::clone(record)]);
+        self.ledger.keep(std::iter::once(Arc::clone(record)));
     }
 
     fn clipped<'a>(&self, text: Option<&'a str>) -> Option<&'a str> {

@@ -46,11 +46,16 @@ impl Ids {
         self.slots.insert_unique(hash, slot as u32, |slot| id::hash(id_of(*slot as usize), hasher));
     }
 
-    /// Forgets the request in `slot`, whose id this is; for a while its end is remembered.
-    pub(crate) fn remove(&mut self, id: &[u8], slot: usize) {
+    /// Notes for a while that a request with this id ended; gives its hash.
+    pub(crate) fn note_end(&mut self, id: &[u8]) -> u64 {
         let hash = self.hash(id);
         self.recent[self.recent_at % RECENT] = hash;
         self.recent_at += 1;
+        hash
+    }
+
+    /// Forgets the request in `slot`, whose id has this hash.
+    pub(crate) fn remove(&mut self, hash: u64, slot: usize) {
         if let Ok(found) = self.slots.find_entry(hash, |at| *at as usize == slot) {
             found.remove();
         }

@@ -104,7 +104,7 @@ impl<H: Host> Connection<H> {
         }
         if let Some(outcome) = moved.to.outcome() {
             record.note_outcome(outcome, now);
-            self.ledger.keep([Arc::clone(&record)]);
+            self.ledger.keep(std::iter::once(Arc::clone(&record)));
         }
         if moved.to == State::Task {
             self.keep_token(moved.slot);
@@ -230,7 +230,7 @@ impl<H: Host> Connection<H> {
             self.counters.replies_dropped += 1;
         }
         record.note_outcome(Outcome::Cancelled, now);
-        self.ledger.keep([Arc::clone(&record)]);
+        self.ledger.keep(std::iter::once(Arc::clone(&record)));
         self.remove_inbound(now, moved.slot, number);
         Answered { written: false, finished: Some(record) }
     }
@@ -246,8 +246,11 @@ impl<H: Host> Connection<H> {
     }
 
     pub(crate) fn forget_id(&mut self, slot: usize) {
-        if let Some(entry) = self.inbound.get(slot) {
-            self.ids.remove(entry.record.wire_id(), slot);
+        if let Some(entry) = self.inbound.get_mut(slot) {
+            let hash = self.ids.note_end(entry.record.wire_id());
+            if std::mem::take(&mut entry.is_indexed) {
+                self.ids.remove(hash, slot);
+            }
         }
     }
 

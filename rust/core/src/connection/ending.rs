@@ -1,5 +1,6 @@
 //! The way out: bytes for the transport, and the end of everything in flight.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -163,6 +164,7 @@ impl<H: Host> Connection<H> {
         self.outbound = Entries::default();
         self.inbound = Entries::default();
         self.ids = Ids::new();
+        self.young = VecDeque::new();
         self.named = HashMap::default();
         self.tokens = HashMap::default();
         self.tasks = HashMap::default();

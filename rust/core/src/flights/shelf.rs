@@ -77,7 +77,8 @@ impl<S> Shelf<S> {
 
     pub(super) fn remove(&mut self, place: usize) -> Option<Entry<S>> {
         let entry = self.entries.get_mut(place)?.take()?;
-        self.ids.remove(entry.record.wire_id(), place);
+        let hash = self.ids.note_end(entry.record.wire_id());
+        self.ids.remove(hash, place);
         self.free.push(place as u32);
         Some(entry)
     }

@@ -14,6 +14,9 @@ use crate::rules::method;
 use crate::span::Span;
 use crate::spare;
 
+/// Requests that wait for their places among the ids.
+const MOST_YOUNG: usize = 512;
+
 /// The id of the request in `slot`; empty where there is none.
 fn wire_id<R>(inbound: &Entries<Inbound<R>>, slot: usize) -> &[u8] {
     inbound.get(slot).map_or(b"", |entry| entry.record.wire_id())
@@ -41,8 +44,7 @@ impl<H: Host> Connection<H> {
             }
             return;
         }
-        let hash = self.ids.hash(id);
-        if !self.takes_duplicates && self.find_by_id(hash, id).next().is_some() {
+        if !self.takes_duplicates && self.find_by_id(id).next().is_some() {
             // An error under the same id would end the first request at the peer, so it names it in its data.
             self.counters.duplicate_ids += 1;
             let data = [b"{\"reason\":\"duplicate_id\",\"requestId\":", id, b"}"].concat();
@@ -72,8 +74,7 @@ impl<H: Host> Connection<H> {
         let augmented = !envelope.task.is_empty() && self.rules.takes_task(&record.method);
         let entry = Inbound::new(Arc::clone(&record), augmented);
         self.inbound.put(minted.slot, entry);
-        let inbound = &self.inbound;
-        self.ids.add(hash, minted.slot, |slot| wire_id(inbound, slot));
+        self.wait_young(minted.number);
         self.counters.requests_in += 1;
         batch.events.push(Event::Request { record, frame: at, envelope: *envelope });
     }
@@ -106,8 +107,7 @@ impl<H: Host> Connection<H> {
     }
 
     fn cancel_inbound(&mut self, now: Time, id: &[u8], reason: Option<&str>, batch: &mut Batch<H>) -> bool {
-        let hash = self.ids.hash(id);
-        let mut named = self.find_by_id(hash, id);
+        let mut named = self.find_by_id(id);
         // Two requests under one id: nobody knows which one is meant, and the wrong one must not end.
         let (Some(slot), None) = (named.next(), named.next()) else { return false };
         drop(named);
@@ -151,7 +151,39 @@ impl<H: Host> Connection<H> {
         true
     }
 
-    fn find_by_id<'a>(&'a self, hash: u64, id: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-        self.ids.find(hash, id, |slot| wire_id(&self.inbound, slot))
+    fn find_by_id<'a>(&'a mut self, id: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        while let Some(number) = self.young.pop_front() {
+            self.index(number);
+        }
+        self.ids.find(self.ids.hash(id), id, |slot| wire_id(&self.inbound, slot))
+    }
+
+    /// Lets a request wait for its place among the ids.
+    ///
+    /// Nobody asks for most requests by their ids, and most are over soon. So they are entered when somebody asks,
+    /// or when they turn out to stay: however many stay, those that come and go do not touch the index.
+    fn wait_young(&mut self, number: u64) {
+        while let Some(oldest) = self.young.front().copied() {
+            if self.arrivals.find(oldest).is_some() {
+                if self.young.len() < MOST_YOUNG {
+                    break;
+                }
+                self.index(oldest);
+            }
+            self.young.pop_front();
+        }
+        self.young.push_back(number);
+    }
+
+    /// Enters a request among the ids, unless its id was forgotten.
+    fn index(&mut self, number: u64) {
+        if let Some((slot, state)) = self.arrivals.find(number)
+            && state != State::Task
+            && let Some(entry) = self.inbound.get_mut(slot)
+        {
+            entry.is_indexed = true;
+            let hash = self.ids.hash(entry.record.wire_id());
+            self.ids.add(hash, slot, |slot| wire_id(&self.inbound, slot));
+        }
     }
 }
