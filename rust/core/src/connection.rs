@@ -1,13 +1,14 @@
 //! One connection: everything in flight on it, in both directions, and the bytes on their way out.
 //!
 //! What it holds is here; what is done with it is beside it: `calls` (our requests), `answers` (the peer's),
-//! `deadlines`, `ending`, and `receive` for what comes in. None of them decides an outcome: they offer an event
+//! `lookup` (those by their ids), `deadlines`, `ending`, and `receive` for what comes in. None of them decides an outcome: they offer an event
 //! to the table, and act on it if they won.
 
 mod answers;
 mod calls;
 mod deadlines;
 mod ending;
+mod lookup;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -61,6 +62,7 @@ impl<C> Outbound<C> {
 }
 
 /// A request of the peer's.
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub(crate) struct Inbound<R> {
     pub(crate) record: Arc<Record>,
     pub(crate) owner: Option<R>,
@@ -69,7 +71,7 @@ pub(crate) struct Inbound<R> {
     pub(crate) declines: bool,
     pub(crate) augmented: bool,
     /// Whether it stands in [`Connection::ids`].
-    pub(crate) is_indexed: bool,
+    is_indexed: bool,
     /// Whether a listen was acknowledged (SUB-02).
     acknowledged: bool,
 }
@@ -204,10 +206,9 @@ pub struct Connection<H: Host> {
     pub(crate) outbound: Entries<Outbound<H::Call>>,
     pub(crate) arrivals: Table,
     pub(crate) inbound: Entries<Inbound<H::Request>>,
-    /// Slots in `inbound` by the ids that the peer chose, but for those of `young`.
+    /// Slots in `inbound` by the ids that the peer chose, and the requests that wait to be entered: see `lookup`.
     pub(crate) ids: Ids,
-    /// Requests of the peer's that were not entered into `ids` yet, and some that are over, oldest first.
-    pub(crate) young: VecDeque<u64>,
+    young: VecDeque<u64>,
     /// Numbers of our requests by ids and tokens of the caller's own, and by the ids of their tasks.
     pub(crate) named: HashMap<Box<[u8]>, u64, RandomState>,
     pub(crate) tokens: HashMap<Box<[u8]>, u64, RandomState>,
@@ -444,6 +445,14 @@ impl<R> Inbound<R> {
     }
 
     pub(crate) fn new(record: Arc<Record>, augmented: bool) -> Self {
-        Self { record, owner: None, said: None, declines: false, augmented, is_indexed: false, acknowledged: false }
+        Self {
+            record,
+            owner: None,
+            said: None,
+            declines: false,
+            augmented,
+            is_indexed: false,
+            acknowledged: false,
+        }
     }
 }

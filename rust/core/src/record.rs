@@ -5,6 +5,7 @@
 //! field newer than another, never a torn value. What most flights never have (progress, a cancel, a late
 //! answer) is behind one pointer.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use crate::flight::{CancelledBy, Outcome};
@@ -252,6 +253,17 @@ impl Record {
     /// Notes a progress token of the caller's own, as it stands on the wire.
     pub(crate) fn set_own_token(&mut self, token: &[u8]) {
         self.wire = Wire::new(b"", token);
+    }
+
+    /// Reads from each cache line of it and of its first leg.
+    pub(crate) fn look_over(self: &Arc<Self>) {
+        let look = |record: &Arc<Self>| {
+            let peer = Arc::as_ptr(&record.peer).addr() as u64;
+            let times = record.created ^ record.ended.load(Ordering::Relaxed);
+            black_box(Arc::strong_count(record) as u64 ^ peer ^ record.number ^ times);
+        };
+        look(self);
+        self.next.get().into_iter().for_each(look);
     }
 
     /// Lets go of what only some records have, and gives the leg behind it.

@@ -15,8 +15,8 @@ const FEW: usize = 4;
 /// The largest that is kept, in bytes.
 const KEPT: usize = 512 << 10;
 
-/// Records that a thread keeps: those of a few batches.
-const RECORDS_KEPT: usize = 256;
+/// Records that a thread keeps: those of the batches that a peer sends before it reads the first answer.
+const RECORDS_KEPT: usize = 1024;
 
 /// Buffers of one kind.
 type Spare = RefCell<Vec<Vec<u8>>>;

@@ -245,15 +245,6 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    pub(crate) fn forget_id(&mut self, slot: usize) {
-        if let Some(entry) = self.inbound.get_mut(slot) {
-            let hash = self.ids.note_end(entry.record.wire_id());
-            if std::mem::take(&mut entry.is_indexed) {
-                self.ids.remove(hash, slot);
-            }
-        }
-    }
-
     pub(crate) fn remove_inbound(&mut self, now: Time, slot: usize, number: u64) {
         self.forget_id(slot);
         if let Some(place) = self.inbound.place(slot) {

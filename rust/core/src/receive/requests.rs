@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::connection::{Connection, INTERNAL_ERROR, INVALID_REQUEST, Inbound};
 use crate::encode;
-use crate::entries::Entries;
 use crate::envelope::{self, Envelope};
 use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
@@ -13,14 +12,6 @@ use crate::record::{Record, Time};
 use crate::rules::method;
 use crate::span::Span;
 use crate::spare;
-
-/// Requests that wait for their places among the ids.
-const MOST_YOUNG: usize = 512;
-
-/// The id of the request in `slot`; empty where there is none.
-fn wire_id<R>(inbound: &Entries<Inbound<R>>, slot: usize) -> &[u8] {
-    inbound.get(slot).map_or(b"", |entry| entry.record.wire_id())
-}
 
 impl<H: Host> Connection<H> {
     pub(super) fn take_request(
@@ -74,7 +65,7 @@ impl<H: Host> Connection<H> {
         let augmented = !envelope.task.is_empty() && self.rules.takes_task(&record.method);
         let entry = Inbound::new(Arc::clone(&record), augmented);
         self.inbound.put(minted.slot, entry);
-        self.wait_young(minted.number);
+        self.wait_to_be_entered(minted.number);
         self.counters.requests_in += 1;
         batch.events.push(Event::Request { record, frame: at, envelope: *envelope });
     }
@@ -149,41 +140,5 @@ impl<H: Host> Connection<H> {
         self.counters.cancels_in += 1;
         self.settle(now, slot, number, End::Local(Outcome::Cancelled), None, batch);
         true
-    }
-
-    fn find_by_id<'a>(&'a mut self, id: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-        while let Some(number) = self.young.pop_front() {
-            self.index(number);
-        }
-        self.ids.find(self.ids.hash(id), id, |slot| wire_id(&self.inbound, slot))
-    }
-
-    /// Lets a request wait for its place among the ids.
-    ///
-    /// Nobody asks for most requests by their ids, and most are over soon. So they are entered when somebody asks,
-    /// or when they turn out to stay: however many stay, those that come and go do not touch the index.
-    fn wait_young(&mut self, number: u64) {
-        while let Some(oldest) = self.young.front().copied() {
-            if self.arrivals.find(oldest).is_some() {
-                if self.young.len() < MOST_YOUNG {
-                    break;
-                }
-                self.index(oldest);
-            }
-            self.young.pop_front();
-        }
-        self.young.push_back(number);
-    }
-
-    /// Enters a request among the ids, unless its id was forgotten.
-    fn index(&mut self, number: u64) {
-        if let Some((slot, state)) = self.arrivals.find(number)
-            && state != State::Task
-            && let Some(entry) = self.inbound.get_mut(slot)
-        {
-            entry.is_indexed = true;
-            let hash = self.ids.hash(entry.record.wire_id());
-            self.ids.add(hash, slot, |slot| wire_id(&self.inbound, slot));
-        }
     }
 }
