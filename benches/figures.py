@@ -58,9 +58,11 @@ class Run:
 
     def ratio(self, scenario: str, over: str, under: str, loop: str) -> float | None:
         """The median of `over` divided by `under` within each round; None where either is missing."""
-        tops, bottoms = self._rounds(scenario, over, loop), self._rounds(scenario, under, loop)
-        ratios = [tops[number] / bottoms[number] for number in tops if bottoms.get(number)]
-        return median(ratios) if ratios else None
+        return _ratio(self._rounds(scenario, over, loop), self._rounds(scenario, under, loop))
+
+    def growth(self, contender: str, scenario: str, base: str, loop: str) -> float | None:
+        """What one contender takes for a scenario by what it takes for another that was measured in the same rounds."""
+        return _ratio(self._rounds(scenario, contender, loop), self._rounds(base, contender, loop))
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +75,11 @@ class Run:
             for sample in self.samples
             if (sample.scenario, sample.contender, sample.loop) == wanted
         }
+
+
+def _ratio(tops: dict[int, float], bottoms: dict[int, float]) -> float | None:
+    ratios = [tops[number] / bottoms[number] for number in tops if bottoms.get(number)]
+    return median(ratios) if ratios else None
 
 
 def read(path: Path) -> Run:

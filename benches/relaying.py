@@ -26,7 +26,7 @@ from benches.relay_process import NOT_THERE
 from benches.rounds import Missing, turned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 RELAYS = ("turnout", "floor", "handwritten", "fastmcp")
 AHEAD = 4
@@ -49,6 +49,11 @@ class Route:
     """Requests that stay in flight all the while."""
     clients: int = 1
     """Clients that take turns, a batch each."""
+
+    @property
+    def payload(self) -> int:
+        """Bytes of an answer, about."""
+        return SIZES[self.size.partition(",")[0]]
 
 
 ROUTES = [
@@ -141,9 +146,19 @@ class Endpoint:
                 self._process.wait()
 
 
-def measure(route: Route, relays: Sequence[str], loop: str, rounds: int, seconds: float) -> Iterator[Sample]:
-    """All samples of one route on one loop; what is missing is said on stderr."""
-    size = SIZES[route.size.partition(",")[0]]
+def together(routes: Iterable[Route]) -> Iterator[list[Route]]:
+    """The routes that are measured in the same rounds: those that differ in what is held and in clients only."""
+    groups: dict[tuple[int, int], list[Route]] = {}
+    for route in routes:
+        groups.setdefault((route.payload, route.batch), []).append(route)
+    yield from groups.values()
+
+
+def measure(
+    routes: Sequence[Route], relays: Sequence[str], loop: str, rounds: int, seconds: float
+) -> Iterator[Sample]:
+    """All samples of routes of one payload, in the same rounds, on one loop; what is missing is said on stderr."""
+    size = routes[0].payload
     allow_many_files()
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -153,34 +168,34 @@ def measure(route: Route, relays: Sequence[str], loop: str, rounds: int, seconds
         stack.callback(upstream.wait)
         stack.callback(upstream.terminate)
         connect(path, upstream).close()
-        ends: list[Endpoint] = []
-        counts: dict[str, int] = {}
-        names = [None, *relays] if route.batch == 1 else relays
-        for name in names:
-            if name == "fastmcp" and (route.held or route.clients > 1):
-                continue
-            try:
-                end = Endpoint(name, loop, str(path), size, place)
-                stack.callback(end.close)
-                counts[end.name] = _warm_up(end, route, seconds)
-                ends.append(end)
-                if route.held and name not in STATELESS:
-                    yield Sample(f"{route.name}:held", end.name, loop, 0, end.held_bytes / route.held)
-            except (Missing, OSError) as why:
-                print(f"{route.name}: no {name or 'direct way'} on {loop}: {why}", file=sys.stderr)
+        ends: list[tuple[Route, Endpoint]] = []
+        counts: dict[Endpoint, int] = {}
+        for route in routes:
+            for name in [None, *relays] if route.batch == 1 else relays:
+                if name == "fastmcp" and (route.held or route.clients > 1):
+                    continue
+                try:
+                    end = Endpoint(name, loop, str(path), size, place)
+                    stack.callback(end.close)
+                    counts[end] = _warm_up(end, route, seconds)
+                    ends.append((route, end))
+                    if route.held and name not in STATELESS:
+                        yield Sample(f"{route.name}:held", end.name, loop, 0, end.held_bytes / route.held)
+                except (Missing, OSError) as why:
+                    print(f"{route.name}: no {name or 'direct way'} on {loop}: {why}", file=sys.stderr)
         for number in range(rounds):
             direct = 0.0
             # The direct way first: the others are compared with it.
-            ways = [end for end in ends if end.name == "direct"]
-            relays = [end for end in ends if end.name != "direct"]
-            for end in (*ways, *turned(relays, number)):
-                for what, value in _sample(end, route, counts[end.name]).items():
-                    if end.name == "direct":
+            ways = [(route, end) for route, end in ends if not end.is_relay]
+            others = [(route, end) for route, end in ends if end.is_relay]
+            for route, end in (*ways, *turned(others, number)):
+                for what, value in _sample(end, route, counts[end]).items():
+                    if not end.is_relay:
                         direct = value if what == "latency" else direct
                         continue
                     measured = value - direct if what == "latency" else value
                     yield Sample(f"{route.name}:{what}", end.name, loop, number, measured)
-        for end in ends:
+        for route, end in ends:
             if route.held and end.name not in STATELESS:
                 yield Sample(f"{route.name}:left", end.name, loop, 0, _left(end) / route.held)
 

@@ -40,6 +40,7 @@ def main() -> None:
         "sdk": table.sdk(measured),
         "dropin": table.dropin(measured),
         "relays": table.relays(measured),
+        "flat": table.flat(measured),
         "fleets": table.fleets(measured),
     }
     for name, text in parts.items():

@@ -47,9 +47,10 @@ def measure(arguments: argparse.Namespace) -> figures.Run:
             contenders = chosen(tuple(dict.fromkeys((*CONTENDERS, *more))))
             samples = rounds.measure(scenario, contenders, loop, run.rounds, seconds, quick)
             run.samples.extend(samples)
-        for route in filter(lambda one: wanted(one.name), relaying.ROUTES):
-            print(f"{loop}: through a relay, {route.size}, {route.batch} a batch", file=sys.stderr)
-            run.samples.extend(relaying.measure(route, chosen(relaying.RELAYS), loop, run.rounds, seconds))
+        for routes in relaying.together(filter(lambda one: wanted(one.name), relaying.ROUTES)):
+            sizes = "; ".join(route.size for route in routes)
+            print(f"{loop}: through a relay, {sizes}, {routes[0].batch} a batch", file=sys.stderr)
+            run.samples.extend(relaying.measure(routes, chosen(relaying.RELAYS), loop, run.rounds, seconds))
         for row in filter(lambda one: wanted(one.name), fleet.ROWS):
             print(f"{loop}: through a relay, {row.title}", file=sys.stderr)
             length = 2.0 if quick else 8.0
@@ -67,6 +68,7 @@ def main() -> None:
         table.sdk(run),
         table.dropin(run),
         table.relays(run),
+        table.flat(run),
         table.fleets(run),
         sep="\n\n",
     )

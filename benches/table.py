@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from benches.fleet import judge
 from benches.fleet import measure as fleet
 from benches.loops import LOOPS
-from benches.relaying import MEASURES, RELAYS, ROUTES
+from benches.relaying import MEASURES, RELAYS, ROUTES, together
 from benches.scenarios import SCENARIOS, SDK_ROWS
 
 if TYPE_CHECKING:
@@ -109,6 +109,20 @@ def relays(run: Run, loops: Sequence[str] = LOOPS) -> str:
     return markdown([*head, "to floor", "to by hand", "to FastMCP"], rows)
 
 
+def flat(run: Run, loops: Sequence[str] = LOOPS) -> str:
+    """CPU an exchange with much in flight, and with many clients, by that with neither, in the same rounds."""
+    rows = []
+    for routes in together(ROUTES):
+        base, *others = (f"{route.name}:cpu" for route in routes)
+        for route, name in zip(routes[1:], others, strict=True):
+            for loop in loops:
+                ratios = [run.growth(relay, name, base, loop) for relay in RELAYS]
+                if any(ratios):
+                    rows.append([route.size, str(route.batch), loop, *map(_growth, ratios)])
+    head = ["CPU to none held, one client", "batch", "loop"]
+    return markdown([*head, *(NAMES[name] for name in RELAYS)], rows)
+
+
 def fleets(run: Run, loops: Sequence[str] = LOOPS) -> str:
     """The fleets: no ratios, since many of the figures ought to be nought."""
     rows = []
@@ -131,6 +145,10 @@ def _cell(figure: Figure | None) -> str:
 
 def _ratio(value: float | None) -> str:
     return MISSING if value is None else f"{value:.0f}x" if value >= 20 else f"{value:.2g}x"
+
+
+def _growth(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.2f}x"
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

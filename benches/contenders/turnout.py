@@ -114,7 +114,8 @@ async def serve() -> None:
 
 async def relay(listen: str, upstream: str) -> None:
     """Relay clients of the Unix socket at `listen` to the server at `upstream`, until cancelled."""
-    await _relay(listen, turnout.Upstream(turnout.unix(upstream), era=None))
+    # What is held stays in flight, with a deadline, as long as the longest run.
+    await _relay(listen, turnout.Upstream(turnout.unix(upstream), era=None, timeout=1800.0))
 
 
 async def fleet(listen: str, upstream: str) -> None:
