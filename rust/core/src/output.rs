@@ -170,8 +170,9 @@ impl Output {
             bytes.truncate(kept + end - from);
             self.hollow = 0;
         }
-        let requests = self.requests.drain(..).filter(|(_, range)| !range.is_empty());
-        let mut requests: Vec<u64> = requests.map(|(number, _)| number).collect();
+        let mut requests = Vec::with_capacity(self.requests.len());
+        let whole = self.requests.drain(..).filter(|(_, range)| !range.is_empty());
+        requests.extend(whole.map(|(number, _)| number));
         if !self.cancels.is_empty() {
             let mut ahead = std::mem::take(&mut self.cancels);
             ahead.append(&mut bytes);

@@ -106,6 +106,11 @@ impl<L: Line> Relay<L> {
             return;
         };
         let mut made = Batch::default();
+        match events {
+            [Event::Request { .. }, ..] => round.legs.reserve(events.len()),
+            [Event::Settled { .. }, ..] => made.finished.reserve(events.len()),
+            _ => {}
+        }
         {
             let mut to = lock(member.line.connection());
             for event in events {
@@ -114,7 +119,11 @@ impl<L: Line> Relay<L> {
             to.settle_books(&mut made);
         }
         round.touch(&member);
-        round.routed.finished.append(&mut made.finished);
+        if round.routed.finished.is_empty() {
+            std::mem::swap(&mut round.routed.finished, &mut made.finished);
+        } else {
+            round.routed.finished.append(&mut made.finished);
+        }
         if !made.is_empty() {
             round.follow.push_back((key, made));
         }
