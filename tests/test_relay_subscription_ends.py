@@ -8,7 +8,7 @@ import pytest
 
 import turnout
 from relay_world import World
-from test_relay_subscriptions import Watch
+from test_relay_subscriptions import UPDATED, Watch, hears
 from transport_link import run
 from turnout.relay.subscriptions import Session
 
@@ -40,6 +40,114 @@ def test_a_subscription_cancelled_before_its_server_answered_leaves_nothing_ther
             await watch.until(("subscribe", "x"), ("unsubscribe", "x"))
             may_answer.set()
             await world.quiet()
+
+    run(loop_kind, main())
+
+
+async def echoed(client):
+    """Wait until everything that the client sent before this was taken."""
+    await client.send("tools/call", {"name": "echo"})
+
+
+def test_one_of_two_requests_for_a_subscription_that_is_cancelled_leaves_the_other_one_its_own(loop_kind):
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+            may_answer = asyncio.Event()
+
+            @world.servers.on_request("resources/subscribe")
+            async def subscribe(request):
+                watch.note(("subscribe", request.params["uri"]))
+                await may_answer.wait()
+                return {}
+
+            world.build()
+            client = await world.client()
+            heard = hears(client)
+            first, second = (client.send("resources/subscribe", {"uri": "x"}) for _ in range(2))
+            await watch.until(("subscribe", "x"))
+            await echoed(client)
+            first.cancel()
+            await echoed(client)
+            may_answer.set()
+            assert await second == {}
+            [server] = world.servers.peers
+            server.notify(UPDATED, {"uri": "x"})
+            assert (await heard.get()).params == {"uri": "x"}
+            await client.send("resources/unsubscribe", {"uri": "x"})
+            await watch.until(("subscribe", "x"), ("unsubscribe", "x"))
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("how", ["cancelled", "refused"])
+def test_a_subscription_outlives_a_later_request_for_it(loop_kind, how):
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+            answers = asyncio.Queue()
+
+            @world.servers.on_request("resources/subscribe")
+            async def subscribe(request):
+                watch.note(("subscribe", request.params["uri"]))
+                if await answers.get() == "refused":
+                    raise turnout.RequestError(-32002, "not now")
+                return {}
+
+            world.build()
+            client = await world.client()
+            heard = hears(client)
+            answers.put_nowait("agreed")
+            await client.send("resources/subscribe", {"uri": "x"})
+            [upstream] = world.upstream_peers()
+            world.servers.peers[0].abort()
+            await upstream.wait_lost()
+            # Its new connection is asked for what the old one told; the client asks, too, meanwhile.
+            await watch.until(*[("subscribe", "x")] * 2)
+            call = client.send("resources/subscribe", {"uri": "x"})
+            await echoed(client)
+            if how == "cancelled":
+                call.cancel()
+                await echoed(client)
+                answers.put_nowait("agreed")
+            else:
+                answers.put_nowait("refused")
+                with pytest.raises(turnout.RemoteError):
+                    await call
+            world.servers.peers[-1].notify(UPDATED, {"uri": "x"})
+            assert (await heard.get()).params == {"uri": "x"}
+            assert ("unsubscribe", "x") not in watch.log
+
+    run(loop_kind, main())
+
+
+def test_an_unsubscribed_request_that_is_cancelled_leaves_a_later_one_alone(loop_kind):
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+            may_answer = asyncio.Event()
+
+            @world.servers.on_request("resources/subscribe")
+            async def subscribe(request):
+                watch.note(("subscribe", request.params["uri"]))
+                await may_answer.wait()
+                return {}
+
+            world.build()
+            client = await world.client()
+            heard = hears(client)
+            first = client.send("resources/subscribe", {"uri": "x"})
+            await watch.until(("subscribe", "x"))
+            await echoed(client)
+            await client.send("resources/unsubscribe", {"uri": "x"})
+            second = client.send("resources/subscribe", {"uri": "x"})
+            await echoed(client)
+            first.cancel()
+            await echoed(client)
+            may_answer.set()
+            assert await second == {}
+            world.servers.peers[0].notify(UPDATED, {"uri": "x"})
+            assert (await heard.get()).params == {"uri": "x"}
 
     run(loop_kind, main())
 

@@ -67,6 +67,18 @@ class Session:
             self.client.notify(method, params)
 
 
+@dataclass
+class Wish:
+    """What a subscriber wants to hear of."""
+
+    called: str
+    """What it calls the change: the names of resources may have a prefix for it."""
+    waiting: int = 0
+    """Its requests that wait for the upstream's answer."""
+    stands: bool = False
+    """Whether the upstream agreed once."""
+
+
 def lists_of(capabilities: dict[str, Any]) -> list[str]:
     """The notifications of those lists that, by its capabilities, a server tells of."""
     return [
@@ -87,8 +99,7 @@ class Subscriptions:
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
-        # Each subscriber with what it calls the change: the names of resources may have a prefix for it.
-        self._wanted: dict[Place, dict[str, dict[Subscriber, str]]] = {}
+        self._wanted: dict[Place, dict[str, dict[Subscriber, Wish]]] = {}
         self._counts: dict[tuple[Place, Peer], int] = {}
         self._asked: dict[tuple[Peer, str], asyncio.Future[None]] = {}
         # What was left when those of closed connections were swept out; they are again when it has doubled.
@@ -136,17 +147,25 @@ class Subscriptions:
             check(self._relay.router, "max_uri_bytes", len(change.encode("utf-8", "surrogatepass")))
             check(self._relay.router, "max_subscriptions", self._counts.get(key, 0) + 1)
         self._follow(peer, place)
-        self._wanted.setdefault(place, {}).setdefault(change, {})[subscriber] = called or change
+        wishes = self._wanted.setdefault(place, {}).setdefault(change, {})
+        wish = wishes.setdefault(subscriber, Wish(called or change))
         self._counts[key] = self._counts.get(key, 0) + is_new
+        wish.waiting += 1
         try:
             await asyncio.shield(self._ask(peer, change))
-        except asyncio.CancelledError:
-            # The upstream is asked already, whoever waits for its answer.
-            self.remove(place, change, subscriber)
+            wish.stands = True
+        except BaseException as error:
+            # A request does not take along what another one of the same subscriber's asks for, or has.
+            known = self._wanted.get(place, {}).get(change, {}).get(subscriber)
+            if known is wish and wish.waiting == 1 and not wish.stands:
+                if isinstance(error, asyncio.CancelledError):
+                    # The upstream is asked already, whoever waits for its answer.
+                    self.remove(place, change, subscriber)
+                else:
+                    self._drop(place, change, subscriber)
             raise
-        except BaseException:
-            self._drop(place, change, subscriber)
-            raise
+        finally:
+            wish.waiting -= 1
 
     def remove(self, place: Place, change: str, subscriber: Subscriber) -> None:
         """Unsubscribe from a change; the last subscriber has the upstream told."""
@@ -210,10 +229,10 @@ class Subscriptions:
         params.pop("_meta", None)
         change = params.get("uri") if method == UPDATED else method
         is_legacy = notification.call is None
-        for subscriber, called in tuple(self._wanted.get(place, {}).get(str(change), {}).items()):
+        for subscriber, wish in tuple(self._wanted.get(place, {}).get(str(change), {}).items()):
             # What a legacy upstream says of its lists reaches legacy clients without Python.
             if method == UPDATED:
-                subscriber.tell(method, {**params, "uri": called})
+                subscriber.tell(method, {**params, "uri": wish.called})
             elif not (is_legacy and isinstance(subscriber, Session)):
                 subscriber.tell(method, params or None)
 
