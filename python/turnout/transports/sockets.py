@@ -208,8 +208,7 @@ class StreamTransport(asyncio.BufferedProtocol):
         try:
             self._link = self._attach(self)
             self._input = self._link.input
-        except Exception as error:  # noqa: BLE001 - whatever the application raised
-            LOGGER.warning("a connection was refused: %s", error)
+        except Exception:  # noqa: BLE001 - whatever the application raised; the listener said so
             self._socket.abort()
 
     def get_buffer(self, sizehint: int) -> Input:  # noqa: ARG002
@@ -268,6 +267,8 @@ class StreamListener:
         self.name = name
         self._close_timeout = close_timeout
         self._server: asyncio.Server | None = None
+        self._refuses = False
+        """Whether the last one who came was refused."""
 
     async def start(self, accept: Accept) -> None:
         """Listen, and hand each connection to `accept`.
@@ -282,7 +283,16 @@ class StreamListener:
         loop = asyncio.get_running_loop()
 
         def attach(transport: StreamTransport) -> Link:
-            return accept(transport, self._remote_name(transport))
+            try:
+                link = accept(transport, self._remote_name(transport))
+            except Exception as error:
+                # Whoever comes again and again fills no log: of those in a row the first is worth a warning.
+                level = logging.DEBUG if self._refuses else logging.WARNING
+                LOGGER.log(level, "a connection was refused: %s", error)
+                self._refuses = True
+                raise
+            self._refuses = False
+            return link
 
         def connection() -> StreamTransport:
             return StreamTransport(loop, self.kind, self._close_timeout, attach)
