@@ -125,6 +125,7 @@ def test_u5_what_waits_for_an_upstream_that_is_not_there_is_bounded_likewise(loo
             if over > 0:
                 data = {"limit": limit, "value": most, **REFUSED, "upstream": "echo"}
                 assert await refused(waiting.pop()) == data
+            assert world.relay.counters()["overloaded_queue"] == max(over, 0)
             await started.wait()
             may_start.set()
             for sent in (*waiting, other):

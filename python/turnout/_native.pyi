@@ -955,8 +955,8 @@ class Relay:
         kept: Kept | None = None,
     ) -> bool: ...
     def take_over(self, upstream: Connection) -> tuple[Request, Call] | None: ...
-    def refuse(self, request: Request, position: int | None = None) -> bool:
-        """Answer a request whose upstream is not there; False where it is over."""
+    def refuse(self, request: Request, position: int | None = None, limit: str | None = None) -> bool:
+        """Answer a request whose upstream is not there, or that is beyond a limit; False where it is over."""
     def close_admission(self) -> None:
         """Take no new requests of clients any more; what is in flight goes on."""
     def retire(self, upstream: Connection) -> None:

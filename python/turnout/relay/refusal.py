@@ -25,15 +25,14 @@ def refusal(message: str, reason: str, upstream: str) -> RequestError:
     return RequestError(INTERNAL_ERROR, message, {"reason": reason, "sent": True, "upstream": upstream})
 
 
-def check(router: Router, limit: str, wanted: int, upstream: str | None = None, *, sent: bool = True) -> None:
+def check(router: Router, limit: str, wanted: int, upstream: str | None = None) -> None:
     """Refuse what is beyond a limit.
 
     Args:
         router: whose limit it is.
         limit: its name, as in `turnout.LIMITS`.
         wanted: what would be used of it.
-        upstream: the name of the server that the request is for; None where it is for none.
-        sent: whether that may have seen it.
+        upstream: the name of the server that asked or may have seen the request; None where there is none.
 
     Raises:
         RequestError: it is beyond; the error's data names the limit.
@@ -45,7 +44,7 @@ def check(router: Router, limit: str, wanted: int, upstream: str | None = None, 
     message, data = f"{limit} ({value}) is reached", {"reason": "overloaded", "limit": limit, "value": value}
     if upstream is None:
         raise RequestError(INVALID_PARAMS, message, data)
-    raise RequestError(INTERNAL_ERROR, message, {**data, "sent": sent, "upstream": upstream})
+    raise RequestError(INTERNAL_ERROR, message, {**data, "sent": True, "upstream": upstream})
 
 
 __all__ = ["check", "refusal"]

@@ -139,10 +139,11 @@ class Relay(_native.Relay):
                 byte for byte.
 
         Returns:
-            False where the request was over, or was refused because the upstream is not there.
+            False where the request was over, or was refused because the upstream is not there, or because too much of
+            its client's waits for such.
 
         Raises:
-            RequestError: no route says where to, or too much of the client's waits for upstreams that are not there.
+            RequestError: no route says where to.
             ValueError: there is no such upstream, or none that the client's routes lead to.
 
         """
@@ -156,6 +157,10 @@ class Relay(_native.Relay):
         if place.client is not None and place.peer is None and (said := identity_of(request, self)):
             place.identity = said
             request.peer.set_rules(opening.MODERN, "server")
+        limit = self._waits.exceeds(request, place)
+        if limit is not None:
+            self.refuse(request, position, limit)
+            return False
         with self._waits.during(request, place):
             try:
                 waited = await place.wait()

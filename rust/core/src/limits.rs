@@ -25,6 +25,11 @@ macro_rules! limits {
                 [$((stringify!($name), self.$name)),*].into_iter()
             }
 
+            /// That the limit of this name was reached; None where there is no such.
+            pub fn exceeded(&self, name: &str) -> Option<Exceeded> {
+                self.all().find(|(limit, _)| *limit == name).map(|(limit, value)| Exceeded { limit, value })
+            }
+
             /// Sets a limit by its name.
             pub fn set(&mut self, name: &str, value: usize) -> Result<(), NotALimit> {
                 let (limit, most) = match name {

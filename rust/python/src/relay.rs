@@ -268,17 +268,32 @@ impl Relay {
         Ok(None)
     }
 
-    /// Answers a request whose upstream is not there, or that came when the relay was closing; False where it is over.
-    #[pyo3(signature = (request, position = None))]
-    fn refuse(&self, request: &Bound<'_, Request>, position: Option<usize>) -> PyResult<bool> {
+    /// Answers a request whose upstream is not there, or that came when the relay was closing, or beyond a limit; False
+    /// where it is over.
+    #[pyo3(signature = (request, position = None, limit = None))]
+    fn refuse(
+        &self,
+        request: &Bound<'_, Request>,
+        position: Option<usize>,
+        limit: Option<&str>,
+    ) -> PyResult<bool> {
         let (py, this) = (request.py(), request.get());
         let connection = this.connection().bind(py).get();
         let key = self.key(connection)?;
+        let shared = connection.shared();
+        let fault = match limit {
+            Some(limit) => Fault::Overloaded(
+                lock(&shared.core)
+                    .limits()
+                    .exceeded(limit)
+                    .ok_or_else(|| PyValueError::new_err(format!("there is no limit {limit:?}")))?,
+            ),
+            None if self.inner.is_closed() => Fault::Draining,
+            None => Fault::NotThere,
+        };
         if !this.give_away() {
             return Ok(false);
         }
-        let shared = connection.shared();
-        let fault = if self.inner.is_closed() { Fault::Draining } else { Fault::NotThere };
         let routed = self.inner.refuse(key, this.parts().0, fault, position, shared.now());
         shared.finish_route(py, routed)?;
         Ok(true)
