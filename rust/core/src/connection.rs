@@ -308,7 +308,7 @@ impl<H: Host> Connection<H> {
         [
             ("outbound", self.table.live()),
             ("inbound", self.inbound.len()),
-            ("ids", self.ids.len()),
+            ("ids", self.ids.len() + self.young_in_flight()),
             (
                 "tokens",
                 self.in_use(&self.named)

@@ -52,6 +52,13 @@ impl<H: Host> Connection<H> {
         }
     }
 
+    /// Requests that wait to be entered, and are not over.
+    pub(super) fn young_in_flight(&self) -> usize {
+        let has_id =
+            |number: &&u64| self.arrivals.find(**number).is_some_and(|(_, state)| state != State::Task);
+        self.young.iter().filter(has_id).count()
+    }
+
     /// Frees the id of the request in `slot`; for a while its end is remembered.
     pub(crate) fn forget_id(&mut self, slot: usize) {
         if let Some(entry) = self.inbound.get_mut(slot) {
@@ -135,9 +142,10 @@ mod tests {
             let mut server = Server::new();
             let numbers: Vec<u64> = (0..held as u64).map(|id| server.ask(id).number).collect();
             assert_eq!(server.0.ids.len(), held.saturating_sub(MOST_YOUNG), "those that stay");
+            assert_eq!(server.0.entries()[2], ("ids", held));
             let found: Vec<u64> = (0..held as u64).filter_map(|id| server.cancelled(id)).collect();
             assert_eq!(found, numbers);
-            assert_eq!((server.0.ids.len(), server.0.inbound.len()), (0, 0));
+            assert_eq!(server.0.entries()[..3], [("outbound", 0), ("inbound", 0), ("ids", 0)]);
         }
     }
 
