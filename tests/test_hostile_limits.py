@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import turnout
-from wire import Wire, frame, request, result
+from wire import Wire, cancelled, frame, request, result
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1])
@@ -77,6 +77,34 @@ def test_max_inbound(count):
         wire.ask(3)
     else:
         assert refused == []
+
+
+@pytest.mark.parametrize("end", ["answer", "cancel", "refusal of another"])
+def test_max_inbound_bytes_is_of_all_requests_that_are_held(end):
+    """However they end they make room, and one that is refused takes none."""
+    wire = Wire(limits={"max_inbound_bytes": 100})
+    params = {"p": "x" * 42}
+    asked = wire.take(*(request(n, params=params) for n in (1, 2, 3)))
+    assert [held.id for held in asked] == [1, 2]
+    [refused] = wire.written()
+    assert refused["id"] == 3
+    assert refused["error"]["code"] == -32603
+    assert refused["error"]["data"]["limit"] == "max_inbound_bytes"
+    assert wire.counts["overloaded"] == 1
+    assert wire.connection.ledger.records()[-1].outcome == "error"
+    # What needs no room is taken.
+    assert [held.method for held in wire.take(frame(id=4, method="tools/list"))] == ["tools/list"]
+    if end == "answer":
+        asked.pop(0).respond({})
+    elif end == "cancel":
+        wire.take(cancelled(1))
+        asked.pop(0)
+    else:
+        wire.take(request(5, params=params))
+        assert [message["id"] for message in wire.written()] == [5]
+        return
+    assert [held.id for held in wire.take(*(request(n, params=params) for n in (6, 7)))] == [6]
+    assert [message["id"] for message in wire.written() if "error" in message] == [7]
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1])

@@ -26,6 +26,7 @@ AT = {
     "max_id_bytes": 40,
     "max_outbound": 3,
     "max_inbound": 3,
+    "max_inbound_bytes": 40,
     "max_tasks": 3,
     "max_output_bytes": 10_000,
     "max_pending_progress": 3,
@@ -95,6 +96,17 @@ def max_inbound(wire, count):
     wire.take(*(request(n) for n in range(count)))
     told = [message["error"]["data"] for message in wire.written()]
     assert all(data["value"] == AT[data["limit"]] for data in told)
+    return told[0]["limit"] if told else ""
+
+
+def max_inbound_bytes(wire, count):
+    params = {"p": "x" * (count - 8)}
+    kept = wire.take(request(1, params=params))
+    told = [message["error"]["data"] for message in wire.written()]
+    assert bool(kept) is not bool(told)
+    assert all(data["value"] == AT[data["limit"]] and data["sent"] is False for data in told)
+    for asked in kept:
+        asked.respond({})
     return told[0]["limit"] if told else ""
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import turnout
 from limit_sides import sides
-from transport_link import FakeLink, run
+from transport_link import FakeLink, pair, run
 from wire import notification, request, result
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
@@ -105,5 +105,68 @@ def test_max_inbound_below_at_and_above_for_observers_at_work(loop_kind, observe
             await say(1)
             assert len(begun) == min(3 + over, 3) + 1
             assert peer.dropped_notifications == max(over, 0)
+
+    run(loop_kind, main())
+
+
+@sides
+def test_max_inbound_bytes_below_at_and_above_for_observers_at_work(loop_kind, over):
+    async def main():
+        near, far = turnout.memory()
+        async with turnout.Router(limits={"max_inbound_bytes": 100}) as router:
+            begun, may_end = [], asyncio.Event()
+
+            async def observe(notification):
+                begun.append(len(notification.raw_params))
+                await may_end.wait()
+
+            sender = FakeLink()
+            sender.transport = await far.open(sender)
+            peer = await router.connect(near, era=None)
+            peer.on_notification("note")(observe)
+
+            async def say(*sizes):
+                said = [notification("note", {"p": "x" * (size - 8)}) for size in sizes]
+                sender.transport.write(b"".join(said) + request("after", "ping"))
+                answered = len(sender.lines) + 1
+                await sender.until(lambda: len(sender.lines) == answered)
+                await asyncio.sleep(0)
+
+            await say(60, 40 + over)
+            assert begun == ([60] if over > 0 else [60, 40 + over])
+            assert peer.dropped_notifications == max(over, 0)
+            # Those that end make room.
+            may_end.set()
+            await asyncio.sleep(0)
+            await say(100)
+            assert begun[-1] == 100
+            assert peer.dropped_notifications == max(over, 0)
+
+    run(loop_kind, main())
+
+
+def test_max_inbound_bytes_bounds_what_handlers_hold_and_no_other_peer(loop_kind):
+    async def main():
+        async with turnout.Router(limits={"max_inbound_bytes": 100}) as router:
+            begun, may_end = asyncio.Queue(), asyncio.Event()
+
+            @router.on_request("hold")
+            async def hold(request):
+                begun.put_nowait(request.params)
+                await may_end.wait()
+                return {}
+
+            clients = [await pair(router) for _ in range(2)]
+            params = {"p": "x" * 60}
+            held = [client.send("hold", params, progress=False) for client, _ in clients]
+            for _ in clients:
+                await begun.get()
+            [one, _], _ = clients
+            with pytest.raises(turnout.RemoteError, match="too much is in flight") as caught:
+                await one.send("hold", params, progress=False)
+            assert caught.value.data["limit"] == "max_inbound_bytes"
+            may_end.set()
+            for call in (*held, one.send("hold", params, progress=False)):
+                assert await call == {}
 
     run(loop_kind, main())

@@ -43,7 +43,7 @@ class Peer(Connection):
 
     Attributes:
         dropped_notifications: how many times an async observer or listener was not called, because
-            `max_inbound` of them were at work.
+            `max_inbound` of them were at work, or `max_inbound_bytes` of what they were told of.
 
     """
 
@@ -68,7 +68,7 @@ class Peer(Connection):
         self.on_input_needed: InputNeeded | None = None
         self.error: BaseException | None = None
         self.dropped_notifications = 0
-        self._observing = 0
+        self._observing = self._observed_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._transport: Transport | None = None
         self._heartbeat: Heartbeat | None = None
@@ -205,17 +205,23 @@ class Peer(Connection):
             return
         if not inspect.iscoroutine(result):
             return
-        if self._observing >= self.limit("max_inbound"):
+        size = len(getattr(argument, "raw_params", None) or getattr(argument, "raw", None) or b"")
+        if self._observing >= self.limit("max_inbound") or self._observed_bytes + size > self.limit(
+            "max_inbound_bytes"
+        ):
             result.close()
             self.dropped_notifications += 1
             return
         task = self._loop.create_task(result)
         self.router.keep(task)
         self._observing += 1
-        task.add_done_callback(self._observed)
+        self._observed_bytes += size
 
-    def _observed(self, _: asyncio.Task[Any]) -> None:
-        self._observing -= 1
+        def observed(_: asyncio.Task[Any]) -> None:
+            self._observing -= 1
+            self._observed_bytes -= size
+
+        task.add_done_callback(observed)
 
     def _apply_handlers(self) -> None:
         """Tell the native part who handles what, and which messages anyone here wants to see."""

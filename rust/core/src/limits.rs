@@ -57,6 +57,8 @@ limits! {
     max_outbound: 1 << 20, at most MAX_FLIGHTS;
     /// Most requests of the peer in flight, and most of its notifications whose observers are at work.
     max_inbound: 1 << 17, at most MAX_FLIGHTS;
+    /// Most bytes of their params that the host holds.
+    max_inbound_bytes: 256 << 20, at most usize::MAX >> 1;
     /// Most tasks of the peer's that are remembered, to be cancelled by their ids and for their tokens; and most tasks
     /// of one client of a relay whose server is known.
     max_tasks: 10_000, at most MAX_FLIGHTS;
@@ -116,6 +118,14 @@ pub struct Exceeded {
     pub limit: &'static str,
     /// Its value.
     pub value: usize,
+}
+
+impl Exceeded {
+    /// The data of an error that answers a request for it.
+    pub fn unsent(&self) -> String {
+        let Self { limit, value } = self;
+        format!(r#"{{"reason":"overloaded","limit":"{limit}","value":{value},"sent":false}}"#)
+    }
 }
 
 impl fmt::Display for Exceeded {

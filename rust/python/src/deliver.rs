@@ -200,6 +200,30 @@ impl<'py> Sink<'_, 'py> {
     }
 }
 
+/// The handles of the requests in a batch; None for one that was answered, since too much is held already.
+fn requests_of(
+    slf: &Bound<'_, Connection>,
+    batch: &Batch<Relaying<Python_>>,
+    region: &[u8],
+) -> PyResult<Vec<Option<Py<Request>>>> {
+    let (py, shared) = (slf.py(), slf.get().shared());
+    let mut requests = Vec::new();
+    for event in &batch.events {
+        let Event::Request { record, frame, envelope } = event else { continue };
+        let size = envelope.params.len();
+        if !shared.make_room(size) {
+            shared.turn_down(py, record.number)?;
+            requests.push(None);
+            continue;
+        }
+        let raw = params_of(py, region, *frame, envelope);
+        let method = shared.methods.name(py, &record.method);
+        let request = Request::new(slf.clone().unbind(), Arc::clone(record), method, raw, size);
+        requests.push(Some(untracked(py, request)?));
+    }
+    Ok(requests)
+}
+
 /// Acts on the events of one batch, whose spans refer to `region`, in the order in which they happened.
 ///
 /// What the batch means for other connections of a relay is carried over first, without any of it reaching Python.
@@ -220,16 +244,8 @@ pub fn deliver<'py>(
     let here = shared.home_here();
 
     // Every request gets its handle before anything else runs, so that its cancel finds it.
-    let mut requests: Vec<Py<Request>> = Vec::new();
-    for event in &batch.events {
-        if let Event::Request { record, frame, envelope } = event {
-            let raw = params_of(py, region, *frame, envelope);
-            let method = shared.methods.name(py, &record.method);
-            requests
-                .push(untracked(py, Request::new(slf.clone().unbind(), Arc::clone(record), method, raw))?);
-        }
-    }
-    shared.attach(py, &requests)?;
+    let mut requests = requests_of(slf, batch, region)?;
+    shared.attach(py, requests.iter().flatten())?;
     // Whoever follows the records knows before the caller does.
     shared.follow(py, &mut batch.finished);
 
@@ -266,9 +282,11 @@ pub fn deliver<'py>(
                 }
             }
             Event::Request { .. } => {
-                let request = requests[started].clone_ref(py);
+                let request = requests[started].take();
                 started += 1;
-                sink.take_request(slf, request)?;
+                if let Some(request) = request {
+                    sink.take_request(slf, request)?;
+                }
             }
             Event::Cancelled { owner, record, declined } => {
                 if let Some(Handle(request)) = owner.and_then(Owner::host) {

@@ -260,8 +260,8 @@ impl Relay {
             let Some(given) = given else { continue };
             call.get().registered(given);
             let method = line.methods.name(py, &record.method);
-            let request = Py::new(py, Request::new(peer.unbind(), record, method, None))?;
-            line.attach(py, &[request.clone_ref(py)])?;
+            let request = Py::new(py, Request::new(peer.unbind(), record, method, None, 0))?;
+            line.attach(py, std::iter::once(&request))?;
             self.inner.park(client);
             return Ok(Some((request, call)));
         }

@@ -40,7 +40,15 @@ pub struct Request {
     record: Arc<record::Record>,
     method: Py<PyString>,
     raw: Option<Py<PyBytes>>,
+    /// Bytes that it was given room for, and gives back.
+    held: usize,
     state: Mutex<State>,
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.shared().give_room(self.held);
+    }
 }
 
 impl Request {
@@ -49,8 +57,9 @@ impl Request {
         record: Arc<record::Record>,
         method: Py<PyString>,
         raw: Option<Py<PyBytes>>,
+        held: usize,
     ) -> Self {
-        Self { connection, record, method, raw, state: Mutex::new(State::default()) }
+        Self { connection, record, method, raw, held, state: Mutex::new(State::default()) }
     }
 
     pub const fn method_name(&self) -> &Py<PyString> {

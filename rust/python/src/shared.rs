@@ -2,7 +2,7 @@
 //! loop that it wakes.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use foldhash::fast::RandomState;
@@ -13,7 +13,7 @@ use turnout_core::connection::{self as core, Answer, Reported};
 use turnout_core::envelope;
 use turnout_core::event::Batch;
 use turnout_core::flight::CancelledBy;
-use turnout_core::limits::Limits;
+use turnout_core::limits::{Exceeded, Limits};
 use turnout_core::record::{self, Time};
 use turnout_core::relay::{self, Kept, Key, Leg, Line, Owner, Relaying, Routed};
 use turnout_core::sync::lock;
@@ -40,6 +40,9 @@ pub struct Shared {
     pub clock: Py<Clock>,
     pub manual: bool,
     pub max_pending_progress: usize,
+    /// Bytes of the params that requests of the peer's hold here, and the most of them.
+    held_bytes: AtomicUsize,
+    max_inbound_bytes: usize,
     pub home: Mutex<Option<Arc<Home>>>,
     pub writer: Mutex<Option<Writer>>,
     pub follower: Follower,
@@ -87,6 +90,8 @@ impl Shared {
             clock,
             manual,
             max_pending_progress: limits.max_pending_progress,
+            held_bytes: AtomicUsize::new(0),
+            max_inbound_bytes: limits.max_inbound_bytes,
             home: Mutex::new(None),
             writer: Mutex::new(None),
             follower: Follower::default(),
@@ -264,8 +269,8 @@ impl Shared {
         let raw = PyBytes::new(py, params.of(&kept.frame)).unbind();
         let method = line.methods.name(py, &record.method);
         let raw = (!params.is_empty()).then_some(raw);
-        let request = Py::new(py, Request::new(client.clone().unbind(), record, method, raw))?;
-        line.attach(py, &[request.clone_ref(py)])?;
+        let request = Py::new(py, Request::new(client.clone().unbind(), record, method, raw, 0))?;
+        line.attach(py, std::iter::once(&request))?;
         // As it stood on the wire: it goes back byte for byte (MRT-04).
         let state = envelope::find_member(result.as_bytes(py), "requestState");
         let state = state.map(|span| PyBytes::new(py, span.of(result.as_bytes(py))));
@@ -341,13 +346,36 @@ impl Shared {
         self.schedule_flush(py)
     }
 
+    /// Makes room for the params of a request; false where too much is held already.
+    pub fn make_room(&self, bytes: usize) -> bool {
+        let room = |held: usize| held.checked_add(bytes).filter(|held| *held <= self.max_inbound_bytes);
+        self.held_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
+    }
+
+    /// Gives back what [`Shared::make_room`] took.
+    pub fn give_room(&self, bytes: usize) {
+        self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Answers a request for whose params there is no room.
+    pub fn turn_down(&self, py: Python<'_>, number: u64) -> PyResult<()> {
+        lock(&self.core).counters.overloaded += 1;
+        let data = Exceeded { limit: "max_inbound_bytes", value: self.max_inbound_bytes }.unsent();
+        let (code, message) = (core::INTERNAL_ERROR, "too much is in flight");
+        self.answer(py, number, Answer::Error { code, message, data: data.as_bytes() }).map(drop)
+    }
+
     /// Gives the core its handles of new requests, so that whatever becomes of them finds them.
-    pub fn attach(&self, py: Python<'_>, requests: &[Py<Request>]) -> PyResult<()> {
-        if requests.is_empty() {
+    pub fn attach<'a>(
+        &self,
+        py: Python<'_>,
+        requests: impl Iterator<Item = &'a Py<Request>> + Clone,
+    ) -> PyResult<()> {
+        let handle = |request: &Py<Request>| (request.get().number(), Handle(request.clone_ref(py)));
+        let handles: Vec<_> = requests.clone().map(handle).collect();
+        if handles.is_empty() {
             return Ok(());
         }
-        let handles: Vec<_> =
-            requests.iter().map(|request| (request.get().number(), Handle(request.clone_ref(py)))).collect();
         let mut missed = Vec::new();
         {
             let mut core = lock(&self.core);

@@ -7,7 +7,7 @@ use crate::encode;
 use crate::envelope::{self, Envelope};
 use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
-use crate::limits::clip;
+use crate::limits::{Exceeded, clip};
 use crate::record::{Record, Time};
 use crate::rules::method;
 use crate::span::Span;
@@ -47,9 +47,7 @@ impl<H: Host> Connection<H> {
             if self.arrivals.live() < limit { self.arrivals.mint(State::Running).ok() } else { None };
         let Some(minted) = minted else {
             self.counters.overloaded += 1;
-            let data = format!(
-                "{{\"reason\":\"overloaded\",\"limit\":\"max_inbound\",\"value\":{limit},\"sent\":false}}"
-            );
+            let data = Exceeded { limit: "max_inbound", value: limit }.unsent();
             let message = "too many requests in flight";
             self.reject(id, INTERNAL_ERROR, message, data.as_bytes());
             return;
