@@ -52,6 +52,12 @@ class World:
         self.servers.spawn(serve())
         return near
 
+    def once(self):
+        """For an upstream's target: a new server, and none behind it."""
+        if self.started:
+            raise FileNotFoundError("there is no other server")
+        return self.target()
+
     def server(self, name, prepare, **options):
         """An upstream of that name, whose peers are prepared."""
         return self.upstream(name=name, target=lambda: self.target(prepare), **options)

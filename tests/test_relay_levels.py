@@ -136,3 +136,29 @@ def test_an_unknown_level_is_refused(loop_kind):
             assert caught.value.code == -32602
 
     run(loop_kind, main())
+
+
+def test_u1_a_level_whose_server_is_lost_or_absent_says_so(loop_kind, caplog):
+    async def main():
+        async with World() as world:
+            logs(world)
+            began = asyncio.Event()
+
+            @world.servers.on_request("logging/setLevel")
+            async def never(request):
+                began.set()
+                await request.wait_cancelled()
+
+            world.build(world.upstream(shares_log=True, target=world.once))
+            client, _ = await session(world)
+            call = client.send("logging/setLevel", {"level": "info"})
+            await began.wait()
+            world.servers.peers[0].abort()
+            for sent in (True, False):
+                with pytest.raises(turnout.RemoteError) as caught:
+                    await (call if sent else client.send("logging/setLevel", {"level": "info"}))
+                assert caught.value.data == {"reason": "upstream_closed", "sent": sent, "upstream": "echo"}
+            assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+    caplog.clear()
+    run(loop_kind, main())

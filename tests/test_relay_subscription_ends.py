@@ -8,7 +8,7 @@ import pytest
 
 import turnout
 from relay_world import World
-from test_relay_subscriptions import UPDATED, Watch, hears
+from test_relay_subscriptions import ACKNOWLEDGED, UPDATED, Watch, hears
 from transport_link import run
 from turnout.relay.subscriptions import Session
 
@@ -256,4 +256,100 @@ def test_a_client_that_is_just_leaving_is_subscribed_to_nothing(loop_kind, turns
             assert not world.relay.subscriptions._wanted
             assert not world.relay.subscriptions._counts
 
+    run(loop_kind, main())
+
+
+def test_what_closed_connections_were_asked_for_is_swept_out(loop_kind, monkeypatch):
+    monkeypatch.setattr("turnout.relay.subscriptions.LEAST_SWEPT", 1)
+
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+            world.build()
+            client = await world.client()
+            asked = [("subscribe", uri) for uri in "xyz"]
+            for uri in "xyz":
+                await client.send("resources/subscribe", {"uri": uri})
+            for epoch in (2, 3):
+                [upstream] = world.upstream_peers()
+                world.servers.peers[0].abort()
+                await upstream.wait_lost()
+                await watch.until(*asked * epoch)
+            known = world.relay.subscriptions._asked
+            assert sorted(change for peer, change in known if peer.is_open) == ["x", "y", "z"]
+            assert len(known) < 2 * 3
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_u1_a_subscription_whose_server_is_lost_before_it_agreed_says_so(loop_kind, era, caplog):
+    async def main():
+        async with World() as world:
+            began = asyncio.Event()
+
+            async def never(request):
+                if (
+                    request.method == "resources/subscribe"
+                    or "resourceSubscriptions" in request.params["notifications"]
+                ):
+                    began.set()
+                await request.wait_cancelled()
+
+            for method in ("resources/subscribe", "subscriptions/listen"):
+                world.servers.on_request(method)(never)
+            world.build(world.upstream(era=era, target=world.once))
+            client = await world.client()
+            call = client.send("resources/subscribe", {"uri": "x"})
+            await began.wait()
+            for server in world.servers.peers:
+                server.abort()
+            with pytest.raises(turnout.RemoteError, match="the connection to the server is gone") as caught:
+                await call
+            assert caught.value.data == {"reason": "upstream_closed", "sent": True, "upstream": "echo"}
+            # Nothing brings the server back.
+            for method, params in (
+                ("resources/subscribe", {"uri": "x"}),
+                ("tools/call", {"name": "echo"}),
+            ):
+                with pytest.raises(
+                    turnout.RemoteError, match="could not be started, reached or opened"
+                ) as caught:
+                    await client.send(method, params)
+                assert caught.value.data == {"reason": "upstream_closed", "sent": False, "upstream": "echo"}
+            assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+    caplog.clear()
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("how", ["declines", "ends"])
+def test_a_subscription_that_a_modern_server_does_not_agree_to_says_so(loop_kind, how, caplog):
+    async def main():
+        async with World() as world:
+
+            @world.servers.on_request("subscriptions/listen")
+            async def listen(request):
+                if "resourceSubscriptions" not in request.params["notifications"]:
+                    await request.wait_cancelled()
+                if how == "declines":
+                    request.notify(ACKNOWLEDGED, {"notifications": {}})
+                    await request.wait_cancelled()
+                return {}
+
+            world.build(world.upstream(era="modern"))
+            client = await world.client()
+            with pytest.raises(turnout.RemoteError) as caught:
+                await client.send("resources/subscribe", {"uri": "x"})
+            assert (
+                caught.value.message
+                == {
+                    "declines": "the server does not tell of changes to it",
+                    "ends": "the server ended the subscription before it began",
+                }[how]
+            )
+            assert caught.value.data == {"reason": "not_subscribed", "sent": True, "upstream": "echo"}
+            assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+    caplog.clear()
     run(loop_kind, main())

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from turnout import opening
-from turnout.errors import CallCancelled, Error, LimitExceeded, RemoteError, RequestError
+from turnout.errors import Error, RemoteError, RequestError
 from turnout.handlers import members_of
 from turnout.relay.names import COMPLETED, KINDS
+from turnout.relay.refusal import reason_of
 
 if TYPE_CHECKING:
     from turnout._native import Request
@@ -168,7 +169,7 @@ class Catalogue:
             self._partial.setdefault((client, kind.changed), set()).update(failed)
             result["_meta"] = {
                 MISSING: [
-                    {"upstream": self._relay.upstreams[position].label, "reason": _reason(error)}
+                    {"upstream": self._relay.upstreams[position].label, "reason": reason_of(error)}
                     for position, error in failed.items()
                 ]
             }
@@ -182,7 +183,7 @@ class Catalogue:
             return errors[0]
         labels = [self._relay.upstreams[position].label for position in failed]
         sent = any(leg.written is not None for leg in request.record.legs)
-        data = {"reason": _reason(errors[0]), "sent": sent, "upstream": ", ".join(labels)}
+        data = {"reason": reason_of(errors[0]), "sent": sent, "upstream": ", ".join(labels)}
         return RequestError(INTERNAL_ERROR, "no server answered with its list", data)
 
     def _cursors(self, client: Peer, cursor: Any, kind: Kind) -> dict[int, str | None]:
@@ -225,16 +226,6 @@ def _decoded(cursor: Any) -> dict[str, str]:
         return {}
     is_ours = isinstance(further, dict) and all(isinstance(at, str) for at in further.values())
     return further if is_ours else {}
-
-
-def _reason(error: Error | OSError) -> str:
-    if isinstance(error, RequestError):
-        return "error"
-    if isinstance(error, LimitExceeded):
-        return "overloaded"
-    if isinstance(error, CallCancelled):
-        return "closed"
-    return "timeout" if isinstance(error, TimeoutError) else "upstream_closed"
 
 
 def _freshness(pages: list[dict[str, Any]], *, is_whole: bool) -> dict[str, Any]:

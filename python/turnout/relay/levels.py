@@ -9,6 +9,7 @@ from weakref import WeakSet
 from turnout import opening
 from turnout.errors import Error, RequestError
 from turnout.handlers import members_of
+from turnout.relay.refusal import reaching
 
 if TYPE_CHECKING:
     from turnout._native import Notification, Request
@@ -60,7 +61,9 @@ class Levels:
         self._by_client[client] = LEVELS.index(level)
         for place in places:
             if place.is_private or place.upstream.shares_log:
-                await self._set(place, await place.wait(), level if place.is_private else self._of(place))
+                with reaching(place.upstream.label):
+                    peer = await place.wait()
+                    await self._set(place, peer, level if place.is_private else self._of(place))
         return {}
 
     def opened(self, peer: Peer, place: Place) -> None:

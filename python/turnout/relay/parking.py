@@ -12,9 +12,9 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from turnout import opening
-from turnout.errors import CallCancelled, CallTimedOut, Error, RemoteError, RequestError
+from turnout.errors import Error, RemoteError, RequestError
 from turnout.handlers import members_of
-from turnout.relay.refusal import check, refusal
+from turnout.relay.refusal import check, failed, refusal
 from turnout.relay.rounds import NEEDED
 
 if TYPE_CHECKING:
@@ -266,10 +266,7 @@ def _answer(request: Request, parked: Parked) -> None:
     except RemoteError as error:
         request.fail(error.code, error.message, error.data)
     except Error as error:
-        reason = "timeout" if isinstance(error, CallTimedOut) else "upstream_closed"
-        if isinstance(error, CallCancelled):
-            reason = "closed"
-        refused = refusal(f"the server did not answer: {reason}", reason, parked.label)
+        refused = failed(error, parked.label)
         request.fail(refused.code, refused.message, refused.data)
 
 

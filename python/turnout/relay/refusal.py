@@ -2,27 +2,86 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from turnout.errors import RequestError
+from turnout.errors import CallCancelled, Error, InvalidResponse, LimitExceeded, RequestError
 from turnout.opening import INVALID_PARAMS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from turnout.router import Router
 
 INTERNAL_ERROR = -32603
 
 
-def refusal(message: str, reason: str, upstream: str) -> RequestError:
-    """Say why a request of a client comes to nothing, whose server may have seen it.
+MESSAGES = {
+    "timeout": "the server did not answer in time",
+    "closed": "the relay is closing",
+    "invalid_answer": "the server's answer is not one the protocol has",
+}
+"""What the native part says, too, of reasons that Python may meet."""
+
+
+def refusal(message: str, reason: str, upstream: str, *, sent: bool = True) -> RequestError:
+    """Say why a request of a client comes to nothing.
 
     Args:
         message: one sentence.
         reason: one word, stable: `data.reason`.
         upstream: the server's name.
+        sent: whether that may have seen it.
 
     """
-    return RequestError(INTERNAL_ERROR, message, {"reason": reason, "sent": True, "upstream": upstream})
+    return RequestError(INTERNAL_ERROR, message, {"reason": reason, "sent": sent, "upstream": upstream})
+
+
+def reason_of(error: Error | OSError) -> str:
+    """The reason, one word, for what was met on the way to a server; `error` where that answered with one."""
+    if isinstance(error, RequestError):
+        return "error"
+    if isinstance(error, LimitExceeded):
+        return "overloaded"
+    if isinstance(error, CallCancelled):
+        return "closed"
+    if isinstance(error, InvalidResponse):
+        return "invalid_answer"
+    return "timeout" if isinstance(error, TimeoutError) else "upstream_closed"
+
+
+def failed(error: Error | OSError, upstream: str) -> RequestError:
+    """Say what a request of a client comes to, for what was met on the way to its server."""
+    if isinstance(error, LimitExceeded):
+        data = {"reason": "overloaded", "limit": error.limit, "value": error.value, "sent": False}
+        message = "too much is in flight here; wait for requests to end"
+        return RequestError(INTERNAL_ERROR, message, {**data, "upstream": upstream})
+    record = getattr(error, "record", None)
+    if record is None:
+        message = "the server could not be started, reached or opened"
+        return refusal(message, "upstream_closed", upstream, sent=False)
+    reason = reason_of(error)
+    message = MESSAGES.get(reason, "the connection to the server is gone")
+    return refusal(message, reason, upstream, sent=record.written is not None)
+
+
+@contextlib.contextmanager
+def reaching(upstream: str) -> Iterator[None]:
+    """Refuse the client's request where its server is not there, or is lost; what that answers is passed on.
+
+    Args:
+        upstream: the server's name.
+
+    Raises:
+        RequestError: the server's own error, or the relay's, which says why.
+
+    """
+    try:
+        yield
+    except RequestError:
+        raise
+    except (OSError, Error) as error:
+        raise failed(error, upstream) from error
 
 
 def check(router: Router, limit: str, wanted: int, upstream: str | None = None) -> None:
@@ -47,4 +106,4 @@ def check(router: Router, limit: str, wanted: int, upstream: str | None = None) 
     raise RequestError(INTERNAL_ERROR, message, {**data, "sent": True, "upstream": upstream})
 
 
-__all__ = ["check", "refusal"]
+__all__ = ["check", "failed", "reaching", "reason_of", "refusal"]

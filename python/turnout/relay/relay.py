@@ -19,6 +19,7 @@ from turnout.relay.listens import Listens
 from turnout.relay.openings import Openings, identity_of
 from turnout.relay.parking import Parking
 from turnout.relay.places import Places
+from turnout.relay.refusal import reaching
 from turnout.relay.rounds import NEEDED
 from turnout.relay.routes import Plans
 from turnout.relay.subscriptions import Session, Subscriptions, lists_of
@@ -290,19 +291,23 @@ class Relay(_native.Relay):
 
     async def _subscribe(self, request: Request) -> dict[str, Any] | None:
         place, name = self._resource_of(request)
-        peer = await place.wait()
-        if place.is_private and peer.revision != opening.MODERN:
-            await self.forward(request, place.upstream.label, {**members_of(request.params), "uri": name})
-            return None
-        called = members_of(request.params).get("uri")
-        await self.subscriptions.add(place, peer, name, Session(request.peer), called)
+        with reaching(place.upstream.label):
+            peer = await place.wait()
+            if place.is_private and peer.revision != opening.MODERN:
+                await self.forward(request, place.upstream.label, {**members_of(request.params), "uri": name})
+                return None
+            called = members_of(request.params).get("uri")
+            await self.subscriptions.add(place, peer, name, Session(request.peer), called)
         return {}
 
     async def _unsubscribe(self, request: Request) -> dict[str, Any] | None:
         place, name = self._resource_of(request)
-        if place.is_private and (await place.wait()).revision != opening.MODERN:
-            await self.forward(request, place.upstream.label, {**members_of(request.params), "uri": name})
-            return None
+        if place.is_private:
+            with reaching(place.upstream.label):
+                peer = await place.wait()
+            if peer.revision != opening.MODERN:
+                await self.forward(request, place.upstream.label, {**members_of(request.params), "uri": name})
+                return None
         self.subscriptions.remove(place, name, Session(request.peer))
         return {}
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from turnout import opening
 from turnout.errors import Error, PeerLost, RemoteError
 from turnout.handlers import members_of
-from turnout.relay.refusal import check
+from turnout.relay.refusal import check, refusal
 
 if TYPE_CHECKING:
     from turnout._native import Notification
@@ -283,7 +283,7 @@ class Subscriptions:
                     await call
                 finally:
                     del self._acknowledged[peer, call.id]
-                _settle(asked, Error(f"{peer.name} ended the subscription before it began"))
+                _settle(asked, _declined(peer, "ended the subscription before it began"))
                 await asyncio.sleep(PAUSE)
         except RemoteError as error:
             if not _settle(asked, error):
@@ -301,13 +301,17 @@ class Subscriptions:
         if members_of(notification.params).get("notifications"):
             _settle(asked, None)
         else:
-            _settle(asked, Error(f"{peer.name} does not tell of that"))
+            _settle(asked, _declined(peer, "does not tell of changes to it"))
             call.cancel()
 
 
 def _key(peer: Peer, change: str) -> tuple[Peer, str]:
     """What is asked at once for a change: all lists together, each resource by itself."""
     return (peer, "lists" if change in LISTS else change)
+
+
+def _declined(peer: Peer, how: str) -> Error:
+    return refusal(f"the server {how}", "not_subscribed", peer.name)
 
 
 def _settle(asked: asyncio.Future[None], error: Error | None) -> bool:
