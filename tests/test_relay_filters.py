@@ -210,7 +210,11 @@ def test_two_filters_of_one_method_are_refused(loop_kind):
     async def main():
         async with World() as world:
             relay = world.build()
-            relay.filter("tools/call")(lambda _: None)
+
+            def look(_):
+                return None
+
+            assert relay.filter("tools/call")(look) is look, "it is a decorator"
             with pytest.raises(ValueError, match="has a filter already"):
                 relay.filter("tools/call")(lambda _: None)
 

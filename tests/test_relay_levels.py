@@ -162,3 +162,17 @@ def test_u1_a_level_whose_server_is_lost_or_absent_says_so(loop_kind, caplog):
 
     caplog.clear()
     run(loop_kind, main())
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_a_server_that_has_no_levels_is_not_asked_for_one(loop_kind, era):
+    async def main():
+        async with World() as world:
+            asked = []
+            world.servers.on_request("logging/setLevel")(lambda request: asked.append(request.params))
+            world.build(world.upstream(era=era, shares_log=True))
+            client, _ = await session(world, "info")
+            await client.send("tools/call", {"name": "echo"})
+            assert asked == []
+
+    run(loop_kind, main())

@@ -290,3 +290,41 @@ def test_sub_14_a_server_that_ends_every_listen_at_once_is_not_asked_without_pau
             assert [round(at - asked[0], 6) for at in asked] == list(range(11))
 
     run(main())
+
+
+@pytest.mark.parametrize("answer", [["x"], {"tool": []}, {"tools": {}}, None])
+def test_an_answer_that_is_no_list_counts_as_missing(answer):
+    def prepare(peer):
+        @peer.on_request("tools/list")
+        async def answers(request):
+            return answer
+
+    async def main():
+        async with World() as world:
+            world.build(world.server("a", prepare), world.server("b", tools("y")), routes=PREFIXED)
+            listed = await (await world.client()).send("tools/list")
+            assert names(listed) == ["b_y"]
+            [missing] = listed["_meta"].values()
+            assert missing == [{"upstream": "a", "reason": "error"}]
+
+    run(main())
+
+
+def test_prg_01_a_part_is_asked_for_without_progress_that_nobody_wants():
+    tokens = []
+
+    def prepare(peer):
+        @peer.on_request("tools/list")
+        async def answer(request):
+            tokens.append(request.progress_token)
+            return {"tools": []}
+
+    async def main():
+        async with World() as world:
+            world.build(world.server("a", prepare), world.server("b", tools("y")), routes=PREFIXED)
+            client = await world.client()
+            await client.send("tools/list")
+            await client.send("tools/list", {}, progress=False)
+
+    run(main())
+    assert tokens == [None, None]

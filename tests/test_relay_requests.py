@@ -203,6 +203,29 @@ def test_a_handler_answers_or_passes_on(loop_kind):
     run(loop_kind, main())
 
 
+def test_a_handler_learns_whether_its_request_went_on(loop_kind):
+    def gone():
+        raise FileNotFoundError("it was here yesterday")
+
+    async def main():
+        async with World() as world:
+            upstreams = [world.upstream(name="a"), world.upstream(name="gone", target=gone)]
+            relay = world.build(*upstreams, local=["tools/call"])
+            went_on = []
+
+            @relay.on_request("tools/call")
+            async def choose(request):
+                went_on.append(await relay.forward(request, request.params["arguments"]["who"]))
+
+            client = await world.client()
+            assert (await client.send("tools/call", call(who="a")))["who"] == "a"
+            with pytest.raises(turnout.RemoteError, match="could not be started, reached or opened"):
+                await client.send("tools/call", call(who="gone"))
+            assert went_on == [True, False]
+
+    run(loop_kind, main())
+
+
 def test_routes_by_the_name_of_the_tool(loop_kind):
     async def main():
         async with World() as world:

@@ -199,7 +199,11 @@ def test_a_listen_begun_again_in_the_turn_it_ended_in_can_be_ended_again(loop_ki
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-def test_subscriptions_that_a_server_refuses_leave_nothing_however_many_a_client_tries(loop_kind, era):
+def test_subscriptions_that_a_server_refuses_leave_nothing_however_many_a_client_tries(
+    loop_kind, era, caplog
+):
+    caplog.clear()
+
     async def main():
         async with World() as world:
             uris = [f"no {n}" for n in range(20)]
@@ -211,6 +215,7 @@ def test_subscriptions_that_a_server_refuses_leave_nothing_however_many_a_client
                     await client.send("resources/subscribe", {"uri": uri})
             await asyncio.sleep(0)
             assert not [change for _, change in world.relay.subscriptions._asked if change in uris]
+            assert not caplog.records, "who asked was told"
 
     run(loop_kind, main())
 
@@ -352,4 +357,20 @@ def test_a_subscription_that_a_modern_server_does_not_agree_to_says_so(loop_kind
             assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
     caplog.clear()
+    run(loop_kind, main())
+
+
+def test_who_is_not_subscribed_takes_no_subscription_of_another_ones_along(loop_kind):
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+            world.build()
+            one, two = await world.client(), await world.client()
+            heard = hears(one)
+            await one.send("resources/subscribe", {"uri": "x"})
+            assert await two.send("resources/unsubscribe", {"uri": "x"}) == {}
+            world.servers.peers[0].notify(UPDATED, {"uri": "x"})
+            assert (await heard.get()).params == {"uri": "x"}
+            assert watch.log == [("subscribe", "x")]
+
     run(loop_kind, main())
