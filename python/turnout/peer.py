@@ -15,6 +15,7 @@ from turnout.errors import RequestCancelled, RequestError
 from turnout.handlers import DROP, Handler, Handlers
 from turnout.heartbeat import Heartbeat
 from turnout.records import escaped, in_loop
+from turnout.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -68,7 +69,7 @@ class Peer(Connection):
         self.on_input_needed: InputNeeded | None = None
         self.error: BaseException | None = None
         self.dropped_notifications = 0
-        self._observing = self._observed_bytes = 0
+        self._observing = Room(self)
         self._loop = asyncio.get_running_loop()
         self._transport: Transport | None = None
         self._heartbeat: Heartbeat | None = None
@@ -194,7 +195,7 @@ class Peer(Connection):
         for listener in (*self.handlers.listeners, *self.router.handlers.listeners):
             self._call(listener, event)
 
-    def _call(self, function: Callable[[Any], Any], argument: object) -> None:
+    def _call(self, function: Callable[[Any], Any], argument: Notification | Event) -> None:
         """Call an observer; one that raises is the loop's to report and harms nobody else."""
         try:
             result = function(argument)
@@ -205,23 +206,13 @@ class Peer(Connection):
             return
         if not inspect.iscoroutine(result):
             return
-        size = len(getattr(argument, "raw_params", None) or getattr(argument, "raw", None) or b"")
-        if self._observing >= self.limit("max_inbound") or self._observed_bytes + size > self.limit(
-            "max_inbound_bytes"
-        ):
+        if not self._observing.take(argument):
             result.close()
             self.dropped_notifications += 1
             return
         task = self._loop.create_task(result)
         self.router.keep(task)
-        self._observing += 1
-        self._observed_bytes += size
-
-        def observed(_: asyncio.Task[Any]) -> None:
-            self._observing -= 1
-            self._observed_bytes -= size
-
-        task.add_done_callback(observed)
+        task.add_done_callback(lambda _: self._observing.give(argument))
 
     def _apply_handlers(self) -> None:
         """Tell the native part who handles what, and which messages anyone here wants to see."""

@@ -25,6 +25,7 @@ from turnout.mcp.native.calls import Calls
 from turnout.mcp.native.handlers import DUPLEX, Handlers
 from turnout.mcp.native.inbox import Inbox
 from turnout.mcp.native.observers import Observers
+from turnout.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -43,8 +44,8 @@ logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
 class NativeDispatcher(sdk.Dispatcher[TransportContext]):
     """The SDK's `Dispatcher` on a turnout peer; made by `open_dispatcher` and the `serve_` functions.
 
-    Notifications that wait, and their handlers that are at work, are bounded by the router's `max_inbound` each;
-    `dropped_notifications` counts what came beyond it.
+    Notifications that wait, and those that handlers are at work on, are bounded by the router's `max_inbound` and
+    `max_inbound_bytes` each; `dropped_notifications` counts what came beyond.
 
     Args:
         peer: the connection; whoever made it closes it.
@@ -60,13 +61,12 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
         raise_handler_exceptions: bool = False,
         inline_methods: frozenset[str] = frozenset(),
     ) -> None:
-        most = peer.limit("max_inbound")
         self.peer = peer
         self.on_stream_exception: Callable[[Exception], Awaitable[None]] | None = None
         # The scopes of asyncio's backend, which anyio would look for at every request; it finds them in tasks only.
         self.make_scope: type[anyio.CancelScope] = anyio.CancelScope
-        self._inbox = Inbox(self._act, most, inline_methods)
-        self._observers = Observers(most)
+        self._inbox = Inbox(self._act, Room(peer), inline_methods)
+        self._observers = Observers(Room(peer))
         self._handlers = Handlers(self, self._inbox.ended, self._fail if raise_handler_exceptions else None)
         self._calls = Calls(peer, self._observers)
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -77,8 +77,8 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
 
     @property
     def dropped_notifications(self) -> int:
-        """Notifications that reached no handler, because `max_inbound` of them waited or were at work."""
-        return self._inbox.dropped + self._observers.dropped + self.peer.dropped_notifications
+        """Notifications that reached no handler, because there was no room for them to wait or to be worked on."""
+        return self._inbox.room.dropped + self._observers.room.dropped + self.peer.dropped_notifications
 
     # ---- what goes out ----
 
@@ -202,9 +202,8 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
         elif isinstance(delivery, Refused):
             logger.debug("refused a frame: %s", delivery.message)
             callback = self.on_stream_exception
-            if callback is not None and self._observers.has_room():
-                error = ValueError(f"refused a frame: {delivery.message}")
-                self._observers.spawn(self._observers.tell(callback, error))
+            if callback is not None:
+                self._observers.tell(callback, delivery)
         else:
             logger.debug("dropping %r", delivery)
 
@@ -219,9 +218,10 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
             return
         if run_notify_intercept(self._intercept, method, params):
             return
-        if self._observers.has_room():
-            ctx = Context(self, DUPLEX, None, self.make_scope())  # type: ignore[arg-type]
-            self._observers.observe(self._on_notify, ctx, method, params)
+        self._observers.observe(self._on_notify, self._context, notification, params)
+
+    def _context(self) -> Context[TransportContext]:
+        return Context(self, DUPLEX, None, self.make_scope())  # type: ignore[arg-type]
 
     # ---- the end ----
 

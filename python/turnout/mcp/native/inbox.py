@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from turnout.handlers import Event
+    from turnout.room import Room
 
     Delivery: TypeAlias = "Request | Notification | Event"
 
@@ -26,35 +27,36 @@ class Inbox:
 
     Args:
         act: acts on one delivery.
-        most: notifications that may wait; requests are bounded by `max_inbound` before they come here.
+        room: for notifications that wait; requests are bounded before they come here.
         inline_methods: requests that are over before anything behind them is begun.
 
     """
 
-    def __init__(self, act: Callable[[Delivery], None], most: int, inline_methods: frozenset[str]) -> None:
+    def __init__(self, act: Callable[[Delivery], None], room: Room, inline_methods: frozenset[str]) -> None:
         self._act = act
-        self._most = most
+        self.room = room
         self._inline_methods = inline_methods
         self._loop = asyncio.get_running_loop()
         self._held: deque[Delivery] = deque()
         self._holds = True
-        self.dropped = 0
 
     def take(self, delivery: Delivery) -> None:
         """Take what came, in the order in which it came."""
         if not self._holds:
             self._hand_over(delivery)
-        elif isinstance(delivery, Request) or len(self._held) < self._most:
+        elif isinstance(delivery, Request) or self.room.take(delivery):
             self._held.append(delivery)
-        else:
-            self.dropped += 1
-            logger.warning("dropped a notification: max_inbound (%d) wait already", self._most)
+        elif self.room.in_a_row == 1:
+            logger.warning("dropped notifications: %s wait already", self.room)
 
     def release(self) -> None:
         """Hand over what waits, up to the next request that the rest has to wait for."""
         self._holds = False
         while self._held and not self._holds:
-            self._hand_over(self._held.popleft())
+            delivery = self._held.popleft()
+            if not isinstance(delivery, Request):
+                self.room.give(delivery)
+            self._hand_over(delivery)
 
     def _hand_over(self, delivery: Delivery) -> None:
         if isinstance(delivery, Request):

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from mcp.shared.dispatcher import OnNotify
     from mcp.shared.transport_context import TransportContext
 
+    from turnout._native import Notification, Refused
+    from turnout.handlers import Event
     from turnout.mcp.context import Context
+    from turnout.room import Room
 
 logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
 
@@ -25,36 +28,37 @@ class Observers:
     """The tasks at work beside the handlers of requests.
 
     Args:
-        most: handlers of notifications that may be at work.
+        room: for those that are at work on what came in.
 
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, room: Room) -> None:
+        self.room = room
         self._loop = asyncio.get_running_loop()
         self._at_work: dict[asyncio.Task[None], anyio.CancelScope | None] = {}
-        self.dropped = 0
         self.beginning = 0
         """Handlers that were made and did not begin yet: an answer that came behind them waits for that."""
 
-    def has_room(self) -> bool:
-        """Whether one more may be at work; False counts what is dropped."""
-        if len(self._at_work) < self._most:
+    def _has_room_for(self, what: Notification | Event) -> bool:
+        if self.room.take(what):
             return True
-        self.dropped += 1
-        logger.warning("dropped a notification: max_inbound (%d) handlers are at work", self._most)
+        if self.room.in_a_row == 1:
+            logger.warning("dropped notifications: handlers of %s are at work", self.room)
         return False
 
     def observe(
         self,
         on_notify: OnNotify,
-        ctx: Context[TransportContext],
-        method: str,
+        context: Callable[[], Context[TransportContext]],
+        notification: Notification,
         params: Mapping[str, Any] | None,
     ) -> None:
-        """Run the handler of a notification."""
-        self.beginning += 1
-        self.spawn(self._observe(on_notify, ctx, method, params), ctx.scope)
+        """Run the handler of a notification, if there is room for it."""
+        if self._has_room_for(notification):
+            ctx = context()
+            self.beginning += 1
+            task = self.spawn(self._observe(on_notify, ctx, notification.method, params), ctx.scope)
+            task.add_done_callback(lambda _: self.room.give(notification))
 
     async def _observe(
         self,
@@ -70,14 +74,21 @@ class Observers:
             except Exception:
                 logger.exception("notification handler for %r raised", method)
 
-    async def tell(self, callback: Callable[[Exception], Awaitable[None]], error: Exception) -> None:
-        """Tell a callback of an error of the channel's."""
+    def tell(self, callback: Callable[[Exception], Awaitable[None]], refused: Refused) -> None:
+        """Tell a callback of a frame that was refused, if there is room for it."""
+        if self._has_room_for(refused):
+            error = ValueError(f"refused a frame: {refused.message}")
+            self.spawn(self._tell(callback, error)).add_done_callback(lambda _: self.room.give(refused))
+
+    async def _tell(self, callback: Callable[[Exception], Awaitable[None]], error: Exception) -> None:
         try:
             await callback(error)
         except Exception:
             logger.exception("on_stream_exception observer raised")
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None], scope: anyio.CancelScope | None = None) -> None:
+    def spawn(
+        self, coroutine: Coroutine[Any, Any, None], scope: anyio.CancelScope | None = None
+    ) -> asyncio.Task[None]:
         """Run a coroutine.
 
         Args:
@@ -89,6 +100,7 @@ class Observers:
         if not task.done():
             self._at_work[task] = scope
             task.add_done_callback(self._at_work.__delitem__)
+        return task
 
     def stop(self) -> list[asyncio.Task[None]]:
         """Stop all of them; gives those that have yet to end."""
