@@ -323,6 +323,35 @@ def test_r5_max_parked_below_at_and_above(loop_kind, over):
     run(loop_kind, main())
 
 
+def test_r5_a_request_whose_server_may_not_ask_can_still_be_cancelled_and_is_answered_in_its_turn(loop_kind):
+    async def main():
+        async with World(limits={"max_parked": 1}) as world:
+            client = await modern(world)
+            refused, may_end = asyncio.Queue(), asyncio.Event()
+
+            @world.servers.on_request("tools/call")
+            async def call(request):
+                try:
+                    told = await request.send(SAMPLE)
+                except turnout.RemoteError:
+                    refused.put_nowait(request)
+                    await may_end.wait()
+                    told = None
+                return {"told": told}
+
+            parked = await ask(client)
+            slow, goes_on = (client.send("tools/call", {"name": "echo"}) for _ in range(2))
+            at_work = [await refused.get() for _ in range(2)]
+            slow.cancel()
+            assert await at_work[0].wait_cancelled() is not None
+            may_end.set()
+            assert (await goes_on)["told"] is None
+            assert (await ask(client, **back(parked)))["told"] == {"to": "input1"}
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
 @sides
 def test_r5_max_inputs_below_at_and_above_while_a_client_is_away(loop_kind, over):
     async def main():
