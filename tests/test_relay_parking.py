@@ -393,6 +393,21 @@ def test_r5_a_client_that_came_back_and_left_is_held_by_nobody(loop_kind):
     run(loop_kind, main())
 
 
+def test_r5_a_client_that_leaves_while_it_is_away_is_held_by_nobody(loop_kind):
+    async def main():
+        async with World() as world:
+            asking = Asking(world, SAMPLE)
+            client = await modern(world)
+            [held] = map(weakref.ref, world.relay.clients)
+            await ask(client)
+            await client.close()
+            assert isinstance(await asking.errors.get(), BaseException), "nobody answers it any more"
+            await world.until(lambda: gc.collect() >= 0 and held() is None)
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
 def test_r5_a_server_that_answers_before_its_question_was_is_told_that_nobody_answers_it(loop_kind):
     async def main():
         async with World() as world:

@@ -374,3 +374,38 @@ def test_who_is_not_subscribed_takes_no_subscription_of_another_ones_along(loop_
             assert watch.log == [("subscribe", "x")]
 
     run(loop_kind, main())
+
+
+def test_sub_02_sub_03_what_changes_before_a_listen_is_acknowledged_is_told_behind_that_and_once(loop_kind):
+    async def main():
+        async with World() as world:
+            may_answer, asked = asyncio.Event(), asyncio.Event()
+
+            @world.servers.on_request("resources/subscribe")
+            async def subscribe(request):
+                if request.params["uri"] == "slow":
+                    asked.set()
+                    await may_answer.wait()
+                return {}
+
+            world.build()
+            client = await world.client("modern")
+            heard = hears(client)
+            call = client.send(
+                "subscriptions/listen", {"notifications": {"resourceSubscriptions": ["x", "y", "slow"]}}
+            )
+            await asked.wait()
+            [server] = world.servers.peers
+            for uri in "xyx":
+                server.notify(UPDATED, {"uri": uri})
+            await echoed(client)
+            assert heard.empty()
+            may_answer.set()
+            told = [await heard.get() for _ in range(3)]
+            assert [one.method for one in told] == [ACKNOWLEDGED, UPDATED, UPDATED]
+            assert [one.params["uri"] for one in told[1:]] == ["x", "y"]
+            assert {one.call for one in told} == {call}
+            server.notify(UPDATED, {"uri": "slow"})
+            assert (await heard.get()).params["uri"] == "slow"
+
+    run(loop_kind, main())
