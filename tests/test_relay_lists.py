@@ -125,7 +125,7 @@ def test_pages_are_told_apart_by_upstream(loop_kind):
                 cursor = page.get("nextCursor")
             assert seen == [["a_1", "b_1"], ["a_2"], ["a_3"]]
             assert cursor is None
-            for wrong in ("1", "e30=", 7, "W10="):
+            for wrong in ("1", "e30=", 7, "W10=", "eyJhIjogNX0="):
                 with pytest.raises(turnout.RemoteError) as caught:
                     await client.send("tools/list", {"cursor": wrong})
                 assert caught.value.code == -32602
@@ -382,5 +382,39 @@ def test_a_modern_list_says_how_long_it_may_be_kept(loop_kind):
             listed = await (await world.client("modern")).send("tools/list")
             assert (listed["ttlMs"], listed["cacheScope"]) == (90, "private")
             assert listed["resultType"] == "complete"
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize(
+    ("each", "both"),
+    [
+        ([{"x": False}, {"x": True}], {"x": True}),
+        ([{"x": True}, {"x": False}], {"x": True}),
+        ([{}, {"x": False}], {"x": False}),
+        ([{"y": True}, {"x": True}], {"y": True, "x": True}),
+    ],
+)
+def test_what_one_of_several_servers_can_do_they_can_together(loop_kind, each, both):
+    def offers(ability):
+        def prepare(peer):
+            @peer.on_request("initialize")
+            async def initialize(request):
+                capabilities = {"tools": ability}
+                return {
+                    "protocolVersion": "2025-06-18",
+                    "serverInfo": {"name": "x"},
+                    "capabilities": capabilities,
+                }
+
+        return prepare
+
+    async def main():
+        async with World() as world:
+            upstreams = [
+                world.server(name, offers(ability)) for name, ability in zip("ab", each, strict=True)
+            ]
+            world.build(*upstreams, routes=PREFIXED)
+            assert (await world.client()).server_capabilities["tools"] == {"listChanged": True, **both}
 
     run(loop_kind, main())

@@ -8,6 +8,7 @@ import pytest
 
 import turnout
 from relay_world import World
+from test_relay_lists import PREFIXED
 from test_relay_subscriptions import ACKNOWLEDGED, UPDATED, Watch, hears
 from transport_link import run
 from turnout.relay.subscriptions import Session
@@ -407,5 +408,27 @@ def test_sub_02_sub_03_what_changes_before_a_listen_is_acknowledged_is_told_behi
             assert {one.call for one in told} == {call}
             server.notify(UPDATED, {"uri": "slow"})
             assert (await heard.get()).params["uri"] == "slow"
+
+    run(loop_kind, main())
+
+
+def test_the_end_of_one_listen_leaves_a_clients_others_alone_and_the_last_one_nothing(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build(world.upstream(name="a"), world.upstream(name="b"), routes=PREFIXED)
+            client = await world.client("modern")
+            heard = hears(client)
+            wanted = {"notifications": {"toolsListChanged": True}}
+            first, second = (client.send("subscriptions/listen", wanted) for _ in range(2))
+            assert {(await heard.get()).call for _ in range(2)} == {first, second}
+            first.cancel()
+            [peer] = world.relay.clients
+            await world.until(lambda: peer.in_flight[1] == 1)
+            world.relay.tell(peer, "notifications/tools/list_changed")
+            assert (await heard.get()).call == second
+            second.cancel()
+            await world.until(lambda: peer.in_flight[1] == 0)
+            await asyncio.sleep(0)
+            assert world.relay._listens._by_client == {}
 
     run(loop_kind, main())
