@@ -11,6 +11,7 @@ import pytest
 
 from transport_link import FakeLink, run
 from turnout.transports import own_stdio, stdio
+from turnout.transports.pipes import READ_BUDGET
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 
@@ -110,9 +111,11 @@ def test_what_was_written_is_flushed_at_close(loop_kind):
     run(loop_kind, main())
 
 
-def test_a_client_that_is_done_asking_still_gets_what_was_written(loop_kind, tmp_path):
-    """Requests from a file, answers to a file: neither can be polled, both work."""
-    (tmp_path / "in").write_bytes(b"one\ntwo\n")
+@pytest.mark.parametrize("lines", [2, READ_BUDGET // 2])
+def test_a_client_that_is_done_asking_still_gets_what_was_written(loop_kind, tmp_path, lines):
+    """Requests from a file, answers to a file: neither can be polled, both work, and take several turns of the loop."""
+    asked = b"".join(b"%d\n" % line for line in range(lines))
+    (tmp_path / "in").write_bytes(asked)
     with (tmp_path / "in").open() as stdin, (tmp_path / "out").open("w") as stdout:
         subprocess.run(
             [sys.executable, "-c", code(loop_kind, ECHO)],
@@ -122,7 +125,7 @@ def test_a_client_that_is_done_asking_still_gets_what_was_written(loop_kind, tmp
             check=True,
             timeout=30,
         )
-    assert (tmp_path / "out").read_bytes() == b"one\ntwo\n"
+    assert (tmp_path / "out").read_bytes() == asked
 
 
 def test_no_input_at_all(loop_kind):
