@@ -148,7 +148,8 @@ class Subscriptions:
             check(self._relay.router, "max_subscriptions", self._counts.get(key, 0) + 1)
         self._follow(peer, place)
         wishes = self._wanted.setdefault(place, {}).setdefault(change, {})
-        wish = wishes.setdefault(subscriber, Wish(called or change))
+        wish = wishes.setdefault(subscriber, Wish(change))
+        wish.called = called or change
         self._counts[key] = self._counts.get(key, 0) + is_new
         wish.waiting += 1
         try:
