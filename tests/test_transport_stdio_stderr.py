@@ -53,6 +53,22 @@ def test_stderr_lines_reach_a_callback_cut_and_escaped(loop_kind):
     run(loop_kind, main())
 
 
+def test_one_child_after_the_other_has_its_own_lines(loop_kind):
+    """Descriptors come back under the same numbers: nothing of the one before may be left in the loop."""
+
+    async def main():
+        for number in range(5):
+            lines: asyncio.Queue[str] = asyncio.Queue()
+            link = FakeLink()
+            code = f"import os, sys\nos.write(2, b'{number}\\n')\nsys.stdin.read()"
+            transport = await python(code, stderr=lines.put_nowait).open(link)
+            assert await lines.get() == str(number), "while it lives"
+            await transport.close()
+            await link.until_lost()
+
+    run(loop_kind, main())
+
+
 def test_stderr_goes_to_a_logger_by_default(loop_kind, caplog):
     """The logger `turnout.stdio.stderr`, level INFO, with the peer's name."""
     caplog.set_level(logging.INFO)
