@@ -217,7 +217,7 @@ pub struct Connection<H: Host> {
     pub(crate) task_cancels: HashMap<u64, Box<[u8]>, RandomState>,
     /// Requests of the peer's that were answered with tasks, by the ids of these: their tokens live on (PRG-18).
     made: HashMap<Box<[u8]>, u64, RandomState>,
-    methods: Methods,
+    pub(crate) methods: Methods,
     /// When calls are looked at next, by their places in `outbound`.
     wheel: Wheel,
     due: Vec<usize>,
@@ -345,10 +345,6 @@ impl<H: Host> Connection<H> {
             + named(&self.made)
             + self.methods.bytes()
             + self.inbound.iter().map(Inbound::pending_bytes).sum::<usize>()
-    }
-
-    pub(crate) fn method(&mut self, name: &str) -> Arc<str> {
-        self.methods.named(name, &self.limits)
     }
 
     /// Writes down the id of the task that a request became, given as its JSON string (TSK-60): whole, or not at all.

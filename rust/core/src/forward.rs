@@ -112,24 +112,26 @@ impl<H: Host> Connection<H> {
         };
         let untyped = !is_error && answered.result_type.is_empty() && self.rules.has_result_type();
         let says_type = if untyped { complete(frame) } else { (Span::default(), &b""[..]) };
-        let Ok(moved) = self.arrivals.claim(number, event) else { return Answered::default() };
+        let Ok(moved) = self.arrivals.claim_alone(number, event) else { return Answered::default() };
         let silent = moved.to == State::Declined;
         self.flush_pending(moved.slot);
         let Some(entry) = self.inbound.get(moved.slot) else { return Answered::default() };
-        let record = Arc::clone(&entry.record);
         if !silent {
-            let id = record.wire_id();
+            let id = entry.record.wire_id();
             let out = self.output.result_of(entry.about());
             splice(out, frame, [(answered.id, id), (answered.subscription_id, id), says_type]);
-            record.note_written(now);
+            entry.record.note_written(now);
         }
-        if let Some(outcome) = moved.to.outcome() {
-            Self::finish(&record, outcome, now, batch);
-        }
-        if moved.to == State::Task {
+        let record = if moved.to == State::Task {
+            let record = Arc::clone(&entry.record);
             self.keep_token(moved.slot);
+            Some(record)
         } else {
-            self.remove_inbound(now, moved.slot, number);
+            self.remove_inbound(now, moved.slot, number)
+        };
+        if let (Some(record), Some(outcome)) = (record, moved.to.outcome()) {
+            record.note_outcome(outcome, now);
+            batch.finished.push(record);
         }
         Answered { written: !silent, finished: None }
     }
@@ -208,7 +210,7 @@ impl<H: Host> Connection<H> {
         reason: Option<&str>,
         batch: &mut Batch<H>,
     ) -> bool {
-        let Ok(moved) = self.arrivals.claim(number, Happening::Cancel) else { return false };
+        let Ok(moved) = self.arrivals.claim_alone(number, Happening::Cancel) else { return false };
         let Some(entry) = self.inbound.get(moved.slot) else { return false };
         let record = Arc::clone(&entry.record);
         record.note_cancel(CancelledBy::Peer, reason, now);

@@ -12,24 +12,22 @@ use crate::limits::{Limits, clip};
 pub(crate) struct Methods {
     known: HashMap<Box<str>, Arc<str>, RandomState>,
     /// The last one asked for: peers say the same thing many times.
-    last: Option<Arc<str>>,
+    last: Arc<str>,
 }
 
 impl Methods {
     /// The one copy of `name`, which `max_text_bytes` cuts short.
-    pub(crate) fn named(&mut self, name: &str, limits: &Limits) -> Arc<str> {
-        if let Some(last) = self.last.as_ref().filter(|last| ***last == *name) {
-            return Arc::clone(last);
+    pub(crate) fn named(&mut self, name: &str, limits: &Limits) -> &Arc<str> {
+        if *self.last != *name {
+            self.last = self.known.get(name).cloned().unwrap_or_else(|| {
+                let interned: Arc<str> = clip(name, limits.max_text_bytes).into();
+                if self.known.len() < limits.max_methods {
+                    self.known.insert(interned.as_ref().into(), Arc::clone(&interned));
+                }
+                interned
+            });
         }
-        if let Some(known) = self.known.get(name) {
-            self.last = Some(Arc::clone(known));
-            return Arc::clone(known);
-        }
-        let interned: Arc<str> = clip(name, limits.max_text_bytes).into();
-        if self.known.len() < limits.max_methods {
-            self.known.insert(interned.as_ref().into(), Arc::clone(&interned));
-        }
-        interned
+        &self.last
     }
 
     /// Bytes held.

@@ -196,63 +196,74 @@ pub struct Record {
     more: OnceLock<Box<More>>,
 }
 
+/// Measured: counting up and down again, what nearly always stays the same, is what a record took most time for.
+fn keep_or_clone<T: ?Sized>(kept: &mut Arc<T>, wanted: &Arc<T>) {
+    if !Arc::ptr_eq(kept, wanted) {
+        *kept = Arc::clone(wanted);
+    }
+}
+
 fn seen(time: u64) -> Option<Time> {
     (time != 0).then_some(time)
 }
 
+/// What a record says from its beginning.
+pub struct Beginning<'a> {
+    /// Our number: see [`Record::number`].
+    pub number: u64,
+    /// Which way the request goes.
+    pub direction: Direction,
+    /// The other end.
+    pub peer: &'a Arc<Peer>,
+    /// The method.
+    pub method: &'a Arc<str>,
+    /// The request id as it stands on the wire; empty where it is our number.
+    pub id: &'a [u8],
+    /// The progress token as it stands on the wire; empty where there is none, or it is our number.
+    pub token: &'a [u8],
+    /// Whether progress is asked for.
+    pub wants_progress: bool,
+    /// Whether it is a leg of a relayed request.
+    pub is_leg: bool,
+    /// When it is registered.
+    pub now: Time,
+}
+
 impl Record {
-    /// The record of a request of ours.
-    pub fn outbound(number: u64, peer: Arc<Peer>, method: Arc<str>, wants_progress: bool, now: Time) -> Self {
+    /// A record of its own.
+    pub fn new(beginning: &Beginning<'_>) -> Self {
+        let Beginning { number, direction, wants_progress, is_leg, now, .. } = *beginning;
         Self {
             number,
-            direction: Direction::Outbound,
+            direction,
             wants_progress,
-            peer,
-            method,
-            wire: Wire::new(b"", b""),
+            peer: Arc::clone(beginning.peer),
+            method: Arc::clone(beginning.method),
+            wire: Wire::new(beginning.id, beginning.token),
             created: now,
             written: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             outcome: AtomicU8::new(0),
-            is_leg: AtomicBool::new(false),
+            is_leg: AtomicBool::new(is_leg),
             round: AtomicU32::new(1),
             next: OnceLock::new(),
             more: OnceLock::new(),
         }
     }
 
-    /// The record of a request of ours under an id of the caller's, as it stands on the wire.
-    pub fn named(
-        number: u64,
-        peer: Arc<Peer>,
-        method: Arc<str>,
-        id: &[u8],
-        wants_progress: bool,
-        now: Time,
-    ) -> Self {
-        Self { wire: Wire::new(id, b""), ..Self::outbound(number, peer, method, wants_progress, now) }
-    }
-
-    /// The record of a request of the peer's; `id` and `token` as they stand on the wire, an absent token empty.
-    pub fn inbound(
-        number: u64,
-        peer: Arc<Peer>,
-        method: Arc<str>,
-        id: &[u8],
-        token: &[u8],
-        now: Time,
-    ) -> Self {
-        Self {
-            direction: Direction::Inbound,
-            wants_progress: !token.is_empty(),
-            wire: Wire::new(id, token),
-            ..Self::outbound(number, peer, method, false, now)
-        }
-    }
-
-    /// Notes a progress token of the caller's own, as it stands on the wire.
-    pub(crate) fn set_own_token(&mut self, token: &[u8]) {
-        self.wire = Wire::new(b"", token);
+    /// Makes another one of a record that was stripped; what the two have in common is kept.
+    pub(crate) fn begin_again(&mut self, beginning: &Beginning<'_>) {
+        let Beginning { number, direction, wants_progress, is_leg, now, .. } = *beginning;
+        (self.number, self.direction, self.wants_progress) = (number, direction, wants_progress);
+        keep_or_clone(&mut self.peer, beginning.peer);
+        keep_or_clone(&mut self.method, beginning.method);
+        self.wire = Wire::new(beginning.id, beginning.token);
+        self.created = now;
+        self.written.store(0, Ordering::Relaxed);
+        self.ended.store(0, Ordering::Relaxed);
+        self.outcome.store(0, Ordering::Relaxed);
+        self.is_leg.store(is_leg, Ordering::Relaxed);
+        self.round.store(1, Ordering::Relaxed);
     }
 
     /// Reads from each cache line of it and of its first leg.

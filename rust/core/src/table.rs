@@ -70,6 +70,58 @@ pub struct Table {
     live: AtomicU32,
 }
 
+/// How a table is changed: among others, or by who has it alone and need not race.
+trait By {
+    /// Puts `new` where `held` stands; false where something else does by now.
+    fn replace(slot: &AtomicU64, held: u64, new: u64) -> bool;
+    /// Adds to a number, and gives what it was.
+    fn advance(number: &AtomicU64, by: u64) -> u64;
+    /// Adds 1 to a count, or takes it away.
+    fn count(count: &AtomicU32, by: i32);
+}
+
+struct Racing;
+
+impl By for Racing {
+    #[inline]
+    fn replace(slot: &AtomicU64, held: u64, new: u64) -> bool {
+        slot.compare_exchange(held, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    #[inline]
+    fn advance(number: &AtomicU64, by: u64) -> u64 {
+        number.fetch_add(by, Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn count(count: &AtomicU32, by: i32) {
+        count.fetch_add(by.cast_unsigned(), Ordering::Relaxed);
+    }
+}
+
+/// Only where the table is borrowed mutably.
+struct Alone;
+
+impl By for Alone {
+    #[inline]
+    fn replace(slot: &AtomicU64, _held: u64, new: u64) -> bool {
+        slot.store(new, Ordering::Relaxed);
+        true
+    }
+
+    #[inline]
+    fn advance(number: &AtomicU64, by: u64) -> u64 {
+        let before = number.load(Ordering::Relaxed);
+        number.store(before + by, Ordering::Relaxed);
+        before
+    }
+
+    #[inline]
+    fn count(count: &AtomicU32, by: i32) {
+        count.store(count.load(Ordering::Relaxed).wrapping_add_signed(by), Ordering::Relaxed);
+    }
+}
+
 const fn word(number: u64, state: State) -> u64 {
     number << 8 | state as u64
 }
@@ -153,6 +205,15 @@ impl Table {
 
     /// Opens a flight in `state` under the next number.
     pub fn mint(&self, state: State) -> Result<Minted, Full> {
+        self.mint_by::<Racing>(state)
+    }
+
+    /// As [`Table::mint`], where nobody else is at the table.
+    pub fn mint_alone(&mut self, state: State) -> Result<Minted, Full> {
+        self.mint_by::<Alone>(state)
+    }
+
+    fn mint_by<B: By>(&self, state: State) -> Result<Minted, Full> {
         let mut skipped = 0;
         loop {
             let depth = self.depth.load(Ordering::Acquire);
@@ -167,7 +228,7 @@ impl Table {
                     return Err(Full::Flights);
                 }
             }
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let number = B::advance(&self.next, 1);
             if number > MAX_NUMBER {
                 return Err(Full::Numbers);
             }
@@ -179,16 +240,16 @@ impl Table {
                 // round again.
                 let more = self.slots_from(position)[1..].iter();
                 let more = more.take_while(|slot| is_held(slot.load(Ordering::Relaxed))).count();
-                self.next.fetch_add(more as u64, Ordering::Relaxed);
+                B::advance(&self.next, more as u64);
                 skipped += 1 + more;
                 continue;
             }
             // Counted first: who ends it at once must not take from a count that it is not in yet.
-            self.live.fetch_add(1, Ordering::Relaxed);
-            if slot.compare_exchange(held, word(number, state), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            B::count(&self.live, 1);
+            if B::replace(slot, held, word(number, state)) {
                 return Ok(Minted { number, slot: position });
             }
-            self.live.fetch_sub(1, Ordering::Relaxed);
+            B::count(&self.live, -1);
         }
     }
 
@@ -224,13 +285,22 @@ impl Table {
     /// Returns the state that stood against it where the event came too late or is not allowed there, and
     /// None where the number is unknown.
     pub fn claim(&self, number: u64, event: Event) -> Result<Moved, Option<State>> {
+        self.claim_by::<Racing>(number, event)
+    }
+
+    /// As [`Table::claim`], where nobody else is at the table.
+    pub fn claim_alone(&mut self, number: u64, event: Event) -> Result<Moved, Option<State>> {
+        self.claim_by::<Alone>(number, event)
+    }
+
+    fn claim_by<B: By>(&self, number: u64, event: Event) -> Result<Moved, Option<State>> {
         loop {
             let (position, slot, held) = self.locate(number).ok_or(None)?;
             let from = state_of(held);
             let to = from.after(event).ok_or(Some(from))?;
-            if slot.compare_exchange(held, word(number, to), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if B::replace(slot, held, word(number, to)) {
                 if from.is_live() && !to.is_live() {
-                    self.live.fetch_sub(1, Ordering::Relaxed);
+                    B::count(&self.live, -1);
                 }
                 return Ok(Moved { slot: position, from, to });
             }
@@ -322,13 +392,14 @@ mod tests {
     proptest! {
         /// against a plain map, over growth, skipping and tombstones.
         #[test]
-        fn the_table_is_a_map_of_numbers(steps in proptest::collection::vec((0u8..5, any::<proptest::sample::Index>()), 1..600)) {
-            let table = Table::new();
+        fn the_table_is_a_map_of_numbers(alone: bool, steps in proptest::collection::vec((0u8..5, any::<proptest::sample::Index>()), 1..600)) {
+            let mut table = Table::new();
             let mut model: HashMap<u64, State> = HashMap::new();
             let mut numbers: Vec<u64> = Vec::new();
             for (step, pick) in steps {
                 if step < 2 || numbers.is_empty() {
-                    let minted = table.mint(State::Queued).unwrap();
+                    let minted =
+                        if alone { table.mint_alone(State::Queued) } else { table.mint(State::Queued) }.unwrap();
                     prop_assert!(model.insert(minted.number, State::Queued).is_none());
                     numbers.push(minted.number);
                     continue;
@@ -336,7 +407,7 @@ mod tests {
                 let number = numbers[pick.index(numbers.len())];
                 let event = [Event::Written, Event::Cancel, Event::Answered][step as usize - 2];
                 let expected = model[&number].after(event);
-                let got = table.claim(number, event);
+                let got = if alone { table.claim_alone(number, event) } else { table.claim(number, event) };
                 match expected {
                     Some(next) => {
                         prop_assert_eq!(got.unwrap().to, next);

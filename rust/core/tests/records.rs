@@ -4,11 +4,21 @@
 
 use std::sync::Arc;
 
-use turnout_core::record::{Peer, Record};
+use turnout_core::record::{Beginning, Direction, Peer, Record};
 
 fn record(number: u64) -> Arc<Record> {
     let peer = Peer { name: "peer".into(), transport: "memory".into() };
-    Arc::new(Record::outbound(number, Arc::new(peer), "tools/call".into(), false, 1))
+    Arc::new(Record::new(&Beginning {
+        number,
+        direction: Direction::Outbound,
+        peer: &Arc::new(peer),
+        method: &"tools/call".into(),
+        id: b"",
+        token: b"",
+        wants_progress: false,
+        is_leg: false,
+        now: 1,
+    }))
 }
 
 fn legs(record: &Record) -> Vec<u64> {

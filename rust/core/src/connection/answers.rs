@@ -72,7 +72,7 @@ impl<H: Host> Connection<H> {
         if !self.has_room_for_answer(size) {
             return self.overflow(now, number);
         }
-        let Ok(moved) = self.arrivals.claim(number, event) else { return Answered::default() };
+        let Ok(moved) = self.arrivals.claim_alone(number, event) else { return Answered::default() };
         let Some(entry) = self.inbound.get(moved.slot) else { return Answered::default() };
         let record = Arc::clone(&entry.record);
         let silent = moved.to == State::Declined;
@@ -210,7 +210,9 @@ impl<H: Host> Connection<H> {
 
     /// Fails the one request whose result does not fit into the output (G7).
     pub(crate) fn overflow(&mut self, now: Time, number: u64) -> Answered {
-        let Ok(moved) = self.arrivals.claim(number, Happening::Cancel) else { return Answered::default() };
+        let Ok(moved) = self.arrivals.claim_alone(number, Happening::Cancel) else {
+            return Answered::default();
+        };
         let Some(entry) = self.inbound.get(moved.slot) else { return Answered::default() };
         let record = Arc::clone(&entry.record);
         record.note_cancel(CancelledBy::Overflow, Some("max_output_bytes"), now);
@@ -245,13 +247,14 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    pub(crate) fn remove_inbound(&mut self, now: Time, slot: usize, number: u64) {
+    /// Forgets a request of the peer's, so that its slot is free; gives its record.
+    pub(crate) fn remove_inbound(&mut self, now: Time, slot: usize, number: u64) -> Option<Arc<Record>> {
         self.forget_id(slot);
         if let Some(place) = self.inbound.place(slot) {
             self.paces.remove(place);
         }
-        let _ = self.arrivals.claim(number, Happening::Forget);
-        let Some(entry) = self.inbound.take(slot) else { return };
+        let _ = self.arrivals.claim_alone(number, Happening::Forget);
+        let entry = self.inbound.take(slot)?;
         if !self.made.is_empty()
             && let Some(task) = entry.record.task()
             && self.made.get(task.as_bytes()) == Some(&number)
@@ -264,6 +267,7 @@ impl<H: Host> Connection<H> {
                 self.stood_still += now.saturating_sub(self.asking_since);
             }
         }
+        Some(entry.record)
     }
 
     pub(crate) fn note_asking(&mut self, now: Time) {

@@ -9,7 +9,7 @@ use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::id;
 use crate::limits::{Exceeded, clip};
-use crate::record::{Record, Time};
+use crate::record::{Beginning, Direction, Record, Time};
 use crate::rules::{CancelWay, method};
 use crate::spare;
 use crate::table::{Full, Moved};
@@ -47,8 +47,17 @@ impl<H: Host> Connection<H> {
         let number = self.admit(now, asked, custom_token)?.number;
         let slot = self.table.find(number).map_or(0, |(slot, _)| slot);
         let Some(entry) = self.outbound.get_mut(slot) else { return Err(SendError::Closed) };
-        let (peer, method) = (Arc::clone(&self.peer), Arc::clone(&entry.record.method));
-        let record = spare::shared(Record::named(number, peer, method, id, wants_progress, now));
+        let record = spare::record(&Beginning {
+            number,
+            direction: Direction::Outbound,
+            peer: &self.peer,
+            method: &entry.record.method,
+            id,
+            token: b"",
+            wants_progress,
+            is_leg: false,
+            now,
+        });
         entry.record = Arc::clone(&record);
         self.named.insert(key.into_boxed_slice(), number);
         self.output.request(number, |out| encode::request_as(out, id, &request));
@@ -129,14 +138,17 @@ impl<H: Host> Connection<H> {
             }
             break minted;
         };
-        let method = self.method(asked.method);
-        let peer = Arc::clone(&self.peer);
-        let mut record = Record::outbound(minted.number, peer, method, asked.wants_progress, now);
-        if asked.is_leg {
-            record.become_leg();
-        }
-        record.set_own_token(custom_token);
-        let record = spare::shared(record);
+        let record = spare::record(&Beginning {
+            number: minted.number,
+            direction: Direction::Outbound,
+            peer: &self.peer,
+            method: self.methods.named(asked.method, &self.limits),
+            id: b"",
+            token: custom_token,
+            wants_progress: asked.wants_progress,
+            is_leg: asked.is_leg,
+            now,
+        });
         let idle_now = self.idle_clock(now);
         let entry = Outbound {
             record: Arc::clone(&record),
@@ -230,21 +242,19 @@ impl<H: Host> Connection<H> {
         batch.events.push(Event::Settled { owner, record, end: End::Local(outcome), answer: None });
     }
 
-    /// Forgets a call that has ended, so that its slot is free.
-    pub(crate) fn release(&mut self, slot: usize, number: u64) {
-        if self.table.claim(number, Happening::Forget).is_err() {
-            return;
-        }
+    /// Forgets a call that has ended, so that its slot is free; gives its record, unless it was forgotten before.
+    pub(crate) fn release(&mut self, slot: usize, number: u64) -> Option<Arc<Record>> {
+        self.table.claim(number, Happening::Forget).ok()?;
         self.unarm(slot);
         self.forget_task_cancel(number);
-        if let Some(entry) = self.outbound.take(slot) {
-            if entry.has_own_words() {
-                self.forget_tokens_of(Some(number));
-            }
-            if let Some(task) = entry.task {
-                self.tasks.remove(&task);
-            }
+        let entry = self.outbound.take(slot)?;
+        if entry.has_own_words() {
+            self.forget_tokens_of(Some(number));
         }
+        if let Some(task) = entry.task {
+            self.tasks.remove(&task);
+        }
+        Some(entry.record)
     }
 
     fn forget_task_cancel(&mut self, number: u64) {

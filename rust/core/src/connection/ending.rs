@@ -142,7 +142,7 @@ impl<H: Host> Connection<H> {
             let Some(entry) = self.inbound.get_mut(slot) else { continue };
             let record = Arc::clone(&entry.record);
             let owner = entry.owner.take();
-            if let Ok(moved) = self.arrivals.claim(record.number, event) {
+            if let Ok(moved) = self.arrivals.claim_alone(record.number, event) {
                 let outcome = moved.to.outcome().unwrap_or(outcome);
                 let record = Arc::clone(&record);
                 if let Some(code) = exit_code {

@@ -6,7 +6,7 @@ use super::shelf::Entry;
 use super::{Ended, Flights, Refused};
 use crate::flight::{CancelledBy, Event, Outcome, State};
 use crate::limits::Exceeded;
-use crate::record::{Late, Progress, Record, Time};
+use crate::record::{Beginning, Direction, Late, Progress, Time};
 use crate::spare;
 use crate::table::MAX_NUMBER;
 
@@ -49,9 +49,18 @@ impl<S> Flights<S> {
             digits.format(self.given).as_bytes()
         };
         self.opened += 1;
-        let (peer, method) = (Arc::clone(&self.peer), self.methods.named(method, &self.limits));
-        let record = Record::named(self.opened, peer, method, id, wants_progress, now);
-        self.ours.add(Entry { record: spare::shared(record), state: State::Queued, slot: Some(slot) });
+        let record = spare::record(&Beginning {
+            number: self.opened,
+            direction: Direction::Outbound,
+            peer: &self.peer,
+            method: self.methods.named(method, &self.limits),
+            id,
+            token: b"",
+            wants_progress,
+            is_leg: false,
+            now,
+        });
+        self.ours.add(Entry { record, state: State::Queued, slot: Some(slot) });
         self.counters.requests_out += 1;
         Ok(self.given)
     }

@@ -6,7 +6,7 @@ use super::shelf::Entry;
 use super::{Ended, Flights, Handled, Refused};
 use crate::flight::{CancelledBy, Event, State};
 use crate::limits::Exceeded;
-use crate::record::{Cleanup, Progress, Record, Time};
+use crate::record::{Beginning, Cleanup, Direction, Progress, Record, Time};
 use crate::spare;
 
 impl<S> Flights<S> {
@@ -37,9 +37,18 @@ impl<S> Flights<S> {
         }
         let token = if token.len() <= self.limits.max_id_bytes { token } else { b"" };
         self.arrived += 1;
-        let (peer, method) = (Arc::clone(&self.peer), self.methods.named(method, &self.limits));
-        let record = Record::inbound(self.arrived, peer, method, id, token, now);
-        self.theirs.add(Entry { record: spare::shared(record), state: State::Running, slot: Some(slot) });
+        let record = spare::record(&Beginning {
+            number: self.arrived,
+            direction: Direction::Inbound,
+            peer: &self.peer,
+            method: self.methods.named(method, &self.limits),
+            id,
+            token,
+            wants_progress: !token.is_empty(),
+            is_leg: false,
+            now,
+        });
+        self.theirs.add(Entry { record, state: State::Running, slot: Some(slot) });
         self.counters.requests_in += 1;
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::envelope::{self, Envelope};
 use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::limits::{Exceeded, clip};
-use crate::record::{Record, Time};
+use crate::record::{Beginning, Direction, Time};
 use crate::rules::method;
 use crate::span::Span;
 use crate::spare;
@@ -44,7 +44,7 @@ impl<H: Host> Connection<H> {
         }
         let limit = self.limits.max_inbound;
         let minted =
-            if self.arrivals.live() < limit { self.arrivals.mint(State::Running).ok() } else { None };
+            if self.arrivals.live() < limit { self.arrivals.mint_alone(State::Running).ok() } else { None };
         let Some(minted) = minted else {
             self.counters.overloaded += 1;
             let data = Exceeded { limit: "max_inbound", value: limit }.unsent();
@@ -52,11 +52,19 @@ impl<H: Host> Connection<H> {
             self.reject(id, INTERNAL_ERROR, message, data.as_bytes());
             return;
         };
-        let method = self.method(std::str::from_utf8(&name).unwrap_or_default());
         let token = envelope.progress_token.of(frame);
         let token = if token.len() <= self.limits.max_id_bytes { token } else { b"" };
-        let record = Record::inbound(minted.number, Arc::clone(&self.peer), method, id, token, now);
-        let record = spare::shared(record);
+        let record = spare::record(&Beginning {
+            number: minted.number,
+            direction: Direction::Inbound,
+            peer: &self.peer,
+            method: self.methods.named(std::str::from_utf8(&name).unwrap_or_default(), &self.limits),
+            id,
+            token,
+            wants_progress: !token.is_empty(),
+            is_leg: false,
+            now,
+        });
         if &*record.method == method::ELICIT {
             self.note_asking(now);
         }
@@ -107,7 +115,7 @@ impl<H: Host> Connection<H> {
         }
         let (owner, declined, about) = (entry.owner.clone(), entry.declines, entry.about());
         let event = if declined { Happening::CancelDeclined } else { Happening::Cancel };
-        if self.arrivals.claim(record.number, event).is_err() {
+        if self.arrivals.claim_alone(record.number, event).is_err() {
             return false;
         }
         record.note_cancel(CancelledBy::Peer, reason, now);

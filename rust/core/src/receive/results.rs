@@ -69,21 +69,20 @@ impl<H: Host> Connection<H> {
         batch: &mut Batch<H>,
     ) {
         let Some(entry) = self.outbound.get_mut(slot) else { return };
-        let record = Arc::clone(&entry.record);
         let goes_on = matches!(self.table.find(number), Some((_, State::Task)));
         let owner = entry.owner.take();
         if goes_on {
             entry.owner = owner.as_ref().map(H::of_task);
         }
+        let released = if goes_on { None } else { self.release(slot, number) };
+        let kept = || self.outbound.get(slot).map(|entry| Arc::clone(&entry.record));
+        let Some(record) = released.or_else(kept) else { return };
         let outcome = match end {
             End::Result(_) => Outcome::Result,
             End::Error(_) | End::Invalid(_) => Outcome::Error,
             End::Local(outcome) => outcome,
         };
         Self::finish(&record, outcome, now, batch);
-        if !goes_on {
-            self.release(slot, number);
-        }
         batch.events.push(Event::Settled { owner, record, end, answer });
     }
 
