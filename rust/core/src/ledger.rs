@@ -48,9 +48,10 @@ impl Ledger {
             // The oldest records are in no cache any more. Who looks at them side by side waits for them together.
             ring.iter().take(due).for_each(Record::look_over);
         }
+        let mut outcomes = [0; Outcome::ALL.len()];
         for record in finished {
             if let Some(outcome) = record.outcome() {
-                self.outcomes[outcome as usize - 1].fetch_add(1, Ordering::Relaxed);
+                outcomes[outcome as usize - 1] += 1;
             }
             if self.capacity == 0 {
                 continue;
@@ -61,6 +62,9 @@ impl Ledger {
                 spare::give_record(oldest);
             }
             ring.push_back(record);
+        }
+        for (total, count) in self.outcomes.iter().zip(outcomes).filter(|(_, count)| *count > 0) {
+            total.fetch_add(count, Ordering::Relaxed);
         }
     }
 }

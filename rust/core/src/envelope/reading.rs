@@ -17,10 +17,11 @@ type Step<T> = Result<T, Fault>;
 /// Bytes of a frame up to which it pays to look first whether all of them are ASCII.
 const SMALL: usize = 1024;
 
+/// All of it is zero, which is written in place and not copied from somewhere; the kind is judged in the end.
 const NOTHING: Envelope = {
     const NONE: Span = Span::new(0, 0);
     Envelope {
-        kind: Kind::Notification,
+        kind: Kind::Request,
         id: NONE,
         method: NONE,
         method_is_escaped: false,

@@ -118,6 +118,11 @@ impl<L: Line> Relay<L> {
             }
             to.settle_books(&mut made);
         }
+        let counted =
+            [(&self.counts.forwarded, &mut round.forwarded), (&self.counts.answered, &mut round.answered)];
+        for (total, count) in counted.into_iter().filter(|(_, count)| **count > 0) {
+            total.fetch_add(std::mem::take(count), Ordering::Relaxed);
+        }
         round.touch(&member);
         if round.routed.finished.is_empty() {
             std::mem::swap(&mut round.routed.finished, &mut made.finished);

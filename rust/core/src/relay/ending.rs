@@ -31,11 +31,11 @@ impl<L: Line> Relay<L> {
                 if !answered.asks || to.rules.revision.is_modern() {
                     let is_error = matches!(end, End::Error(_));
                     let passed = to.answer_with(now, leg.number, frame, answered, is_error, made);
-                    add(match (passed.written, &passed.finished) {
-                        (true, _) => &self.counts.answered,
-                        (false, Some(_)) => &self.counts.undelivered,
-                        (false, None) => &self.counts.too_late,
-                    });
+                    match (passed.written, &passed.finished) {
+                        (true, _) => round.answered += 1,
+                        (false, Some(_)) => add(&self.counts.undelivered),
+                        (false, None) => add(&self.counts.too_late),
+                    }
                     round.routed.finished.extend(passed.finished);
                     return;
                 }

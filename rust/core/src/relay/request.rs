@@ -113,7 +113,7 @@ impl<L: Line> Relay<L> {
         };
         match to.forward(round.now, forward) {
             Ok(leg) => {
-                add(&self.counts.forwarded);
+                round.forwarded += 1;
                 round.legs.push((record.number, Leg { line: dest.key, number: leg.number }));
                 if let Some(nth) = nth {
                     leg.note_round(nth);

@@ -41,6 +41,9 @@ pub(super) struct Round<'a, L: Line> {
     pub(super) faults: Vec<(u64, Fault, Option<usize>)>,
     /// The source's first request says that it is of the modern era.
     pub(super) is_modern: bool,
+    /// Requests passed on, and answers passed back, that were not added to the relay's counts yet.
+    pub(super) forwarded: u64,
+    pub(super) answered: u64,
     /// What the host keeps of the one request that it passes on, if it is another round of it.
     pub(super) kept: Option<Arc<Kept>>,
 }
@@ -56,6 +59,8 @@ impl<'a, L: Line> Round<'a, L> {
             legs: Vec::new(),
             faults: Vec::new(),
             is_modern: false,
+            forwarded: 0,
+            answered: 0,
             kept: None,
         }
     }
@@ -63,6 +68,7 @@ impl<'a, L: Line> Round<'a, L> {
     /// Takes note of what a client's first request says of its era; `meta` is the request's `_meta`.
     pub(super) fn note_era(&mut self, source: &Side, meta: &[u8]) {
         if let Side::Client { known, .. } = source
+            && !known.load(Ordering::Relaxed)
             && !known.swap(true, Ordering::Relaxed)
         {
             self.is_modern = says_modern(meta);
