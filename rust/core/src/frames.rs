@@ -58,13 +58,28 @@ impl FrameBuffer {
 
     /// Space to read into, at least that large. Call [`FrameBuffer::commit`] with what was read.
     pub fn spare(&mut self, at_least: usize) -> &mut [u8] {
-        if self.data.is_empty() {
-            self.data = spare::take(&spare::READ);
+        if self.data.len() - self.filled < at_least {
+            // New memory is zeroed, and its pages may come from the system each time; what was read into before is ready.
+            let least = self.filled + at_least;
+            self.move_to(spare::take(&spare::READ), |length| length >= least);
         }
         if self.data.len() - self.filled < at_least {
-            self.data.resize((self.filled + at_least).max(REST), 0);
+            // A large one is large enough to be moved to with the begin of a line.
+            let begun = if at_least > REST { self.filled.max(REST) } else { self.filled };
+            self.data.resize((begun + at_least).max(REST), 0);
         }
         &mut self.data[self.filled..]
+    }
+
+    /// Goes on in another buffer, if that is as long as it should be, and gives its own away; true where it did.
+    fn move_to(&mut self, mut other: Vec<u8>, fits: impl Fn(usize) -> bool) -> bool {
+        let moves = fits(other.len());
+        if moves {
+            other[..self.filled].copy_from_slice(&self.data[..self.filled]);
+            std::mem::swap(&mut self.data, &mut other);
+        }
+        spare::give(&spare::READ, other);
+        moves
     }
 
     /// Counts `read` bytes at the start of the spare space as read.
@@ -176,8 +191,10 @@ impl FrameBuffer {
         if may_move && self.filled == 0 {
             spare::give(&spare::READ, std::mem::take(&mut self.data));
         } else if may_move && !busy && self.data.len() > 4 * REST && self.filled <= REST {
-            self.data.truncate(REST);
-            self.data.shrink_to_fit();
+            let small = |length| (REST..=4 * REST).contains(&length);
+            if !self.move_to(spare::take(&spare::READ), small) {
+                self.move_to(vec![0; REST], small);
+            }
         }
     }
 }
@@ -199,6 +216,18 @@ mod tests {
         }
         buffer.consume(true);
         out
+    }
+
+    #[test]
+    fn a_large_buffer_that_was_hardly_filled_is_ready_for_the_next_read() {
+        let mut buffer = FrameBuffer::new(1 << 20);
+        let place = buffer.spare(200 << 10).as_ptr().addr();
+        buffer.extend(b"[1]\n[2");
+        assert_eq!(drain(&mut buffer), [Ok(b"[1]".to_vec())]);
+        assert_eq!(buffer.data.len(), REST, "what begins a line is kept in little memory");
+        assert_eq!(buffer.spare(200 << 10).as_ptr().addr(), place + 2);
+        buffer.extend(b"]\n");
+        assert_eq!(drain(&mut buffer), [Ok(b"[2]".to_vec())]);
     }
 
     fn frames(input: &[u8], cuts: &[usize], max: usize) -> Vec<Result<Vec<u8>, usize>> {
