@@ -434,3 +434,24 @@ def test_r5_a_server_that_answers_before_its_question_was_is_told_that_nobody_an
             await world.quiet()
 
     run(loop_kind, main())
+
+
+def test_r5_an_answer_that_is_none_to_a_parked_exchange_is_told_as_such(loop_kind):
+    async def main():
+        async with World() as world:
+            client = await modern(world)
+
+            @world.servers.on_request("tools/call")
+            async def call(request):
+                await request.send(SAMPLE)
+                # Not what turnout would ever answer.
+                broken = b'{"jsonrpc":"2.0","id":%d,"error":"no object"}\n' % request.id
+                request.peer._transport.write(broken)
+                await asyncio.Event().wait()
+
+            asked = await ask(client)
+            with pytest.raises(turnout.RemoteError, match="not one the protocol has") as caught:
+                await ask(client, **back(asked))
+            assert caught.value.data == {"reason": "invalid_answer", "sent": True, "upstream": "echo"}
+
+    run(loop_kind, main())

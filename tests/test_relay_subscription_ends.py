@@ -20,15 +20,8 @@ pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 def test_a_subscription_cancelled_before_its_server_answered_leaves_nothing_there(loop_kind, sharers):
     async def main():
         async with World() as world:
-            watch = Watch(world)
             may_answer = asyncio.Event()
-
-            @world.servers.on_request("resources/subscribe")
-            async def subscribe(request):
-                watch.note(("subscribe", request.params["uri"]))
-                await may_answer.wait()
-                return {}
-
+            watch = Watch(world, may=may_answer)
             world.build()
             clients = [await world.client() for _ in range(sharers)]
             calls = [client.send("resources/subscribe", {"uri": "x"}) for client in clients]
@@ -53,15 +46,8 @@ async def echoed(client):
 def test_one_of_two_requests_for_a_subscription_that_is_cancelled_leaves_the_other_one_its_own(loop_kind):
     async def main():
         async with World() as world:
-            watch = Watch(world)
             may_answer = asyncio.Event()
-
-            @world.servers.on_request("resources/subscribe")
-            async def subscribe(request):
-                watch.note(("subscribe", request.params["uri"]))
-                await may_answer.wait()
-                return {}
-
+            watch = Watch(world, may=may_answer)
             world.build()
             client = await world.client()
             heard = hears(client)
@@ -125,15 +111,8 @@ def test_a_subscription_outlives_a_later_request_for_it(loop_kind, how):
 def test_an_unsubscribed_request_that_is_cancelled_leaves_a_later_one_alone(loop_kind):
     async def main():
         async with World() as world:
-            watch = Watch(world)
             may_answer = asyncio.Event()
-
-            @world.servers.on_request("resources/subscribe")
-            async def subscribe(request):
-                watch.note(("subscribe", request.params["uri"]))
-                await may_answer.wait()
-                return {}
-
+            watch = Watch(world, may=may_answer)
             world.build()
             client = await world.client()
             heard = hears(client)

@@ -26,9 +26,9 @@ ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 
 
 class Watch:
-    """What the servers are asked for, and what they tell, in either era."""
+    """What the servers are asked for, and what they tell, in either era; legacy ones agree when they `may`."""
 
-    def __init__(self, world, refuse=()):
+    def __init__(self, world, refuse=(), may=None):
         self.log = []
         self.listens = []
         self.changed = asyncio.Event()
@@ -39,6 +39,8 @@ class Watch:
                 if request.params["uri"] in refuse:
                     raise turnout.RequestError(-32002, "no such resource")
                 self.note((request.method.split("/")[1], request.params["uri"]))
+                if may is not None and request.method == "resources/subscribe":
+                    await may.wait()
                 return {}
 
         @world.servers.on_request("subscriptions/listen")

@@ -1,8 +1,8 @@
 //! One connection: everything in flight on it, in both directions, and the bytes on their way out.
 //!
 //! What it holds is here; what is done with it is beside it: `calls` (our requests), `answers` (the peer's),
-//! `lookup` (those by their ids), `deadlines`, `ending`, and `receive` for what comes in. None of them decides an outcome: they offer an event
-//! to the table, and act on it if they won.
+//! `lookup` (those by their ids), `deadlines`, `ending`, and `receive` for what comes in. None of them decides an
+//! outcome: they offer an event to the table, and act on it if they won.
 
 mod answers;
 mod calls;

@@ -130,6 +130,7 @@ impl<H: Host> Connection<H> {
             self.remove_inbound(now, moved.slot, number)
         };
         if let (Some(record), Some(outcome)) = (record, moved.to.outcome()) {
+            // Finished, and handed on: what a peer asked is no leg, and nobody else needs it.
             record.note_outcome(outcome, now);
             batch.finished.push(record);
         }
