@@ -14,6 +14,7 @@ from turnout.handlers import Handlers
 from turnout.peer import Peer
 from turnout.records import Records
 from turnout.relay import Relay, Upstream
+from turnout.transports.accepting import most_descriptors
 from turnout.transports.standard import OwnStdioTarget
 
 if TYPE_CHECKING:
@@ -265,13 +266,14 @@ class Router:
         """Make a peer of one that came to us.
 
         Raises:
-            LimitExceeded: there are `max_peers` already.
+            LimitExceeded: there are `max_peers` already, or as many descriptors in use as the process may have but for
+                a reserve.
 
         """
-        most = self.limit("max_peers")
-        if len(self._peers) >= most:
+        most, descriptors = self.limit("max_peers"), most_descriptors()
+        if len(self._peers) >= most or getattr(transport, "descriptor", -1) >= descriptors:
             self.refused_peers += 1
-            raise LimitExceeded("max_peers", most)
+            raise LimitExceeded("max_peers", min(most, descriptors))
         return self.adopt(kind, name, transport.kind)
 
     def _expect_opening(self, peer: Peer) -> None:

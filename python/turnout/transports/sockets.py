@@ -11,6 +11,8 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from turnout.transports.accepting import Acceptor
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -24,6 +26,9 @@ CLOSE_TIMEOUT = 2.0
 
 BACKLOG = 4096
 """Connections that may wait to be accepted; the system has a bound of its own (Linux: net.core.somaxconn)."""
+
+NO_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""What binding says of an address that the host name has and this machine has not."""
 
 
 def unix(path: str | os.PathLike[str], *, close_timeout: float = CLOSE_TIMEOUT) -> UnixTarget:
@@ -151,6 +156,7 @@ class StreamTransport(asyncio.BufferedProtocol):
         kind: `"unix"` or `"tcp"`.
         close_timeout: seconds for `close` to flush.
         attach: gives the link once the socket stands; what it raises refuses the connection.
+        closed: called when the socket is about to be closed; None for nothing.
 
     """
 
@@ -162,11 +168,13 @@ class StreamTransport(asyncio.BufferedProtocol):
         kind: str,
         close_timeout: float,
         attach: Callable[[StreamTransport], Link],
+        closed: Callable[[], None] | None = None,
     ) -> None:
         self.kind = kind
         self._loop = loop
         self._close_timeout = close_timeout
         self._attach = attach
+        self._closed = closed
         self._link: Link | None = None
         self._input: Input
         self._socket: asyncio.Transport | None = None
@@ -199,6 +207,12 @@ class StreamTransport(asyncio.BufferedProtocol):
         """The other end's address, where it has one."""
         address = self._socket.get_extra_info("peername") if self._socket is not None else None
         return address if isinstance(address, tuple) else None
+
+    @property
+    def descriptor(self) -> int:
+        """The number of the socket's descriptor; -1 where there is none any more."""
+        used = self._socket.get_extra_info("socket") if self._socket is not None else None
+        return -1 if used is None else int(used.fileno())
 
     # Called by the loop.
 
@@ -245,6 +259,8 @@ class StreamTransport(asyncio.BufferedProtocol):
         self._tell(exc)
         if not self._gone.done():
             self._gone.set_result(None)
+        if self._closed is not None:
+            self._closed()
 
     def _part(self) -> bool:
         """Begin to end, within the bound; False when that has begun before."""
@@ -266,7 +282,8 @@ class StreamListener:
         self.kind = kind
         self.name = name
         self._close_timeout = close_timeout
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
+        self._attaching: set[asyncio.Task[None]] = set()
         self._refuses = False
         """Whether the last one who came was refused."""
 
@@ -278,7 +295,7 @@ class StreamListener:
             RuntimeError: it listens already.
 
         """
-        if self._server is not None:
+        if self._acceptor is not None:
             raise RuntimeError(f"{self.name} listens already")
         loop = asyncio.get_running_loop()
 
@@ -294,22 +311,43 @@ class StreamListener:
             self._refuses = False
             return link
 
-        def connection() -> StreamTransport:
-            return StreamTransport(loop, self.kind, self._close_timeout, attach)
+        def accepted(connection: socket.socket) -> None:
+            task = loop.create_task(self._connect(loop, connection, attach))
+            self._attaching.add(task)
+            task.add_done_callback(self._attaching.discard)
 
         with _naming(self.name):
-            self._server = await self._listen(loop, connection)
+            sockets = await self._listen(loop)
+        self._acceptor = Acceptor(loop, sockets, self.name, accepted)
+        self._acceptor.start()
 
     async def close(self) -> None:
         """Accept no more."""
-        server, self._server = self._server, None
-        if server is not None:
-            # Not wait_closed(): from 3.12 on that waits for the accepted connections too.
-            server.close()
+        acceptor, self._acceptor = self._acceptor, None
+        if acceptor is not None:
+            acceptor.close()
 
-    async def _listen(
-        self, loop: asyncio.AbstractEventLoop, connection: Callable[[], StreamTransport]
-    ) -> asyncio.Server:
+    async def _connect(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connection: socket.socket,
+        attach: Callable[[StreamTransport], Link],
+    ) -> None:
+        """Make a channel of an accepted connection."""
+        transport = StreamTransport(loop, self.kind, self._close_timeout, attach, self._descriptor_freed)
+        try:
+            if connection.family != socket.AF_UNIX:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await loop.connect_accepted_socket(lambda: transport, connection)
+        except OSError as error:
+            LOGGER.debug("%s: a connection ended as it was accepted: %s", self.name, error)
+            connection.close()
+
+    def _descriptor_freed(self) -> None:
+        if self._acceptor is not None:
+            self._acceptor.descriptor_freed()
+
+    async def _listen(self, loop: asyncio.AbstractEventLoop) -> list[socket.socket]:
         raise NotImplementedError
 
     def _remote_name(self, transport: StreamTransport) -> str:
@@ -328,14 +366,12 @@ class UnixListener(StreamListener):
 
     async def close(self) -> None:
         """Accept no more, and remove the socket."""
-        listened = self._server is not None
+        listened = self._acceptor is not None
         await super().close()
         if listened:
             self._remove()
 
-    async def _listen(
-        self, loop: asyncio.AbstractEventLoop, connection: Callable[[], StreamTransport]
-    ) -> asyncio.Server:
+    async def _listen(self, loop: asyncio.AbstractEventLoop) -> list[socket.socket]:
         if self._is_there():
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
                 probe.setblocking(False)
@@ -349,10 +385,11 @@ class UnixListener(StreamListener):
         try:
             listening.setblocking(False)
             self._bind(listening)
-            return await loop.create_unix_server(connection, sock=listening, backlog=BACKLOG)
+            listening.listen(BACKLOG)
         except BaseException:
             listening.close()
             raise
+        return [listening]
 
     def _is_there(self) -> bool:
         if self._file is None or not self._file.exists():
@@ -386,13 +423,31 @@ class TcpListener(StreamListener):
         self.port = port
         """The port; where 0 was asked for, the one that the system chose, once `start` returned."""
 
-    async def _listen(
-        self, loop: asyncio.AbstractEventLoop, connection: Callable[[], StreamTransport]
-    ) -> asyncio.Server:
-        server = await loop.create_server(connection, self._host, self.port, backlog=BACKLOG)
-        self.port = server.sockets[0].getsockname()[1]
+    async def _listen(self, loop: asyncio.AbstractEventLoop) -> list[socket.socket]:
+        found = await loop.getaddrinfo(
+            self._host or None, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        sockets: list[socket.socket] = []
+        missing = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+        with contextlib.ExitStack() as undo:
+            for family, _, _, _, address in dict.fromkeys(found):
+                # Whatever the system chose for the first address holds for all of them.
+                here = (address[0], self.port, *address[2:])
+                try:
+                    listening = undo.enter_context(socket.create_server(here, family=family, backlog=BACKLOG))
+                except OSError as error:
+                    if error.errno not in NO_ADDRESS:
+                        raise
+                    missing = error
+                    continue
+                sockets.append(listening)
+                listening.setblocking(False)
+                self.port = listening.getsockname()[1]
+            if not sockets:
+                raise missing
+            undo.pop_all()
         self.name = _address_name(self._host, self.port)
-        return server
+        return sockets
 
     def _remote_name(self, transport: StreamTransport) -> str:
         address = transport.address
