@@ -7,13 +7,14 @@ CARGO ?= cargo
 # A stable toolchain takes the flags of sanitizers and coverage only so.
 UNSTABLE := RUSTC_BOOTSTRAP=1
 
-.PHONY: help demo test test-python test-rust test-versions test-sdk bench lint build fuzz loom states sanitize clean
+.PHONY: help demo test test-python test-rust test-versions test-sdk test-interop bench lint build fuzz loom states sanitize clean
 
 help:
 	@echo "make demo           real servers: a result, a cancel, a timeout, a crash"
 	@echo "make test           the Rust and the Python tests"
 	@echo "make test-versions  the Python tests on every interpreter from 3.10 that is found"
 	@echo "make test-sdk       the official SDK's own tests, on turnout's dispatcher"
+	@echo "make test-interop   real clients by real servers, directly against through a relay (needs Node.js)"
 	@echo "make bench          the figures, side by side with others (benches/README.md)"
 	@echo "make lint           formatters, linters, types, stubs; warnings are errors"
 	@echo "make fuzz           coverage-guided fuzzing, FUZZ_SECONDS a target"
@@ -69,6 +70,9 @@ test-versions: $(VENV)/.tools
 
 test-sdk: $(VENV)/.built
 	$(BIN)/python tests/sdk/run.py
+
+test-interop: $(VENV)/.built
+	$(BIN)/python tests/interop/run.py
 
 # ---- how fast ----
 

@@ -1,0 +1,97 @@
+"""Who speaks with whom: the clients, the servers, the ways between them, and what a client asks of which server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+NODE = HERE / "node_modules"
+
+
+def _python(folder: str, program: str) -> list[str]:
+    return [sys.executable, "-W", "ignore", str(HERE / folder / program)]
+
+
+CLIENTS = {
+    "official-auto": [*_python("clients", "official.py"), "auto"],
+    "official-legacy": [*_python("clients", "official.py"), "legacy"],
+    "fastmcp": [*_python("clients", "fast.py"), "auto"],
+    "ts-v1": ["node", str(HERE / "clients/typescript.mjs"), "v1"],
+    "ts-v2-auto": ["node", str(HERE / "clients/typescript.mjs"), "v2-auto"],
+    "ts-v2-legacy": ["node", str(HERE / "clients/typescript.mjs"), "v2-legacy"],
+}
+"""Each takes its plans, as JSON, and a server's command line after these arguments."""
+
+SERVERS = {
+    "official": _python("servers", "official.py"),
+    "official-legacy": [*_python("servers", "official.py"), "legacy"],
+    "fastmcp": _python("servers", "fast.py"),
+    "ts-v2": ["node", str(HERE / "servers/typescript.mjs")],
+    "everything": ["node", str(NODE / "@modelcontextprotocol/server-everything/dist/index.js"), "stdio"],
+}
+
+RELAY = _python(".", "relay.py")
+BRIDGE = [sys.executable, "-S", str(HERE / "bridge.py")]
+
+DIRECT = "direct"
+WAYS = {
+    "stdio-shared": ("stdio", "shared", "auto"),
+    "stdio-per-client": ("stdio", "per_client", "auto"),
+    "unix-shared": ("unix", "shared", "auto"),
+    "unix-per-client": ("unix", "per_client", "auto"),
+    "unix-shared-legacy": ("unix", "shared", "legacy"),
+}
+"""What is compared with the direct way: the transport on the client's side of the relay, `sharing=` and `era=`."""
+
+# The servers in servers/ have the same tools, prompts and resources.
+_NEXT = ["echo", {"text": "on"}]
+_WAIT = {"call": ["wait", {"tag": "TAG"}], "state": "state", "next": _NEXT}
+_OURS = {
+    "opening": {},
+    "tools": {"call": ["echo", {"text": "hi"}], "fail": ["fail", {}], "invalid": ["echo", {"text": 7}]},
+    "progress": {"call": ["steps", {"count": 3}]},
+    "abort": _WAIT,
+    "timeout": _WAIT,
+    "elicitation": {"call": ["greet", {}]},
+    "sampling": {"call": ["sample", {}]},
+    "listen": {"uri": "mem://note", "call": ["change", {}], "hears": ["tools", "mem://note"]},
+    "prompts": {"get": ["ask", {"topic": "tea"}]},
+    "resources": {"read": ["mem://note", "mem://item/7"]},
+}
+
+# It does not stop when it is cancelled, and cannot say what became of a call.
+_LONG = ["trigger-long-running-operation", {"duration": 300, "steps": 3000}]
+_STILL = {"call": _LONG, "next": ["echo", {"message": "on"}]}
+_DOCUMENT = "demo://resource/static/document/features.md"
+_EVERYTHING = {
+    "opening": {},
+    "tools": {
+        "call": ["echo", {"message": "hi"}],
+        "fail": ["get-resource-reference", {"resourceType": "Text", "resourceId": -1}],
+        "invalid": ["echo", {"message": 7}],
+    },
+    "progress": {"call": ["trigger-long-running-operation", {"duration": 0.2, "steps": 4}]},
+    "abort": _STILL,
+    "timeout": _STILL,
+    "elicitation": {"call": ["trigger-elicitation-request", {}]},
+    "sampling": {"call": ["trigger-sampling-request", {"prompt": "Two and two?", "maxTokens": 5}]},
+    "listen": {
+        "uri": _DOCUMENT,
+        "call": ["toggle-subscriber-updates", {}],
+        "hears": [_DOCUMENT],
+        "again": True,  # A second call ends the updates.
+    },
+    "prompts": {"get": ["args-prompt", {"city": "Ulm"}]},
+    "resources": {"read": [_DOCUMENT]},
+}
+
+PLANS = {
+    "official": _OURS,
+    "official-legacy": _OURS,
+    # FastMCP's server tells of lists only.
+    "fastmcp": {**_OURS, "listen": {**_OURS["listen"], "hears": ["tools"]}},
+    "ts-v2": _OURS,
+    "everything": _EVERYTHING,
+}
+"""What a client does in each case; see `clients/cases.py`."""

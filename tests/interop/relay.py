@@ -1,0 +1,34 @@
+"""A relay in a process of its own: `relay.py SHARING ERA LISTEN COMMAND...`.
+
+It relays to one server, which it starts by the command. SHARING and ERA are those of `turnout.Upstream`; LISTEN is
+the path of a Unix socket to serve clients at, or `-` for one client on standard input and output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import turnout
+
+
+async def main() -> None:
+    sharing, era, listen, *command = sys.argv[1:]
+    async with turnout.Router(name="relay") as router:
+        upstream = turnout.Upstream(
+            lambda: turnout.stdio(*command), name="upstream", sharing=sharing, era=era
+        )
+        relay = router.relay(upstream)
+        await relay.start()
+        if listen == "-":
+            client = await router.connect(turnout.own_stdio(), era=None)
+            relay.attach(client)
+            await client.wait_lost()
+        else:
+            await router.serve(turnout.listen_unix(listen), relay.attach)
+            print("ready", flush=True)
+            await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,238 @@
+"""Runs real clients before real servers, directly and through a relay, and compares: `make test-interop`.
+
+Everything is a process of its own, as users run it. What each client saw is left in `.seen/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compare import Difference, Place, Verdict, differences, judge, places
+from expected import EXPECTED
+from matrix import BRIDGE, CLIENTS, DIRECT, HERE, NODE, PLANS, RELAY, SERVERS, WAYS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+SEEN = HERE / ".seen"
+SECONDS = 120
+"""Seconds for one client and all of its cases."""
+
+Seen = dict[str, Any]
+
+
+@contextlib.asynccontextmanager
+async def process(*command: str, errors: Path, **options: Any) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A program in a session of its own, ended with all that it started."""
+    with errors.open("ab") as stderr:
+        started = await asyncio.create_subprocess_exec(
+            *command, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True, limit=1 << 24, **options
+        )
+    try:
+        yield started
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
+        await started.wait()
+
+
+class Matrix:
+    """All runs, a few at a time.
+
+    Args:
+        folder: for sockets and what is written to standard error.
+        cases: patterns of the cases that are run.
+        jobs: how many clients run at a time.
+
+    """
+
+    def __init__(self, folder: Path, cases: list[str], jobs: int) -> None:
+        self._folder = folder
+        self._cases = cases
+        self._jobs = asyncio.Semaphore(jobs)
+        self.seen: dict[Place, Seen] = {}
+
+    async def run(self, wanted: list[Place]) -> None:
+        """See everything at these places."""
+        by_relay: dict[tuple[str, str], list[Place]] = defaultdict(list)
+        tasks = []
+        for place in wanted:
+            if WAYS.get(place.way, ("stdio",))[0] == "unix":
+                by_relay[place.server, place.way].append(place)
+            else:
+                tasks.append(self._alone(place))
+        tasks += [self._together(*key, clients) for key, clients in by_relay.items()]
+        await asyncio.gather(*tasks)
+
+    async def _alone(self, place: Place) -> None:
+        """A client that starts its server, or a relay that does."""
+        command = SERVERS[place.server]
+        if place.way != DIRECT:
+            command = [*RELAY, *WAYS[place.way][1:], "-", *command]
+        async with self._jobs:
+            await self._look(place, command)
+
+    async def _together(self, server: str, way: str, clients: list[Place]) -> None:
+        """Clients of one relay, one after the other: what one does, another would hear."""
+        path = str(self._folder / f"{server}-{way}.sock")
+        errors = self._folder / f"relay-{server}-{way}.txt"
+        command = [*RELAY, *WAYS[way][1:], path, *SERVERS[server]]
+        async with process(*command, errors=errors, stdin=subprocess.PIPE) as relay:
+            assert relay.stdout is not None
+            if await relay.stdout.readline() != b"ready\n":
+                sys.exit(f"the relay did not start; see {errors}")
+            for place in clients:
+                async with self._jobs:
+                    await self._look(place, [*BRIDGE, path])
+
+    async def _look(self, place: Place, server: list[str]) -> None:
+        plans = {
+            case: plan
+            for case, plan in PLANS[place.server].items()
+            if any(fnmatchcase(case, one) for one in self._cases)
+        }
+        errors = self._folder / f"{place.client}-{place.server}-{place.way}.txt"
+        began = time.monotonic()
+        command = [*CLIENTS[place.client], json.dumps(plans), *server]
+        async with process(*command, errors=errors, stdin=subprocess.DEVNULL) as client:
+            assert client.stdout is not None
+            seen = {case: {"broken": "not reached"} for case in plans}
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._read(client.stdout, seen), SECONDS)
+        self.seen[place] = seen
+        broken = sum("broken" in one for one in seen.values())
+        took = time.monotonic() - began
+        note = f", {broken} broken; see {errors}" if broken else ""
+        print(f"  {place.client} before {place.server}, {place.way}: {took:.1f} s{note}", flush=True)
+
+    @staticmethod
+    async def _read(stream: asyncio.StreamReader, seen: Seen) -> None:
+        async for line in stream:
+            told = json.loads(line)
+            seen[told["case"]] = told["seen"]
+
+
+def compare(seen: dict[Place, Seen]) -> Iterator[Difference]:
+    """Each way through the relay against the direct one."""
+    for place, relayed in seen.items():
+        if place.way != DIRECT:
+            yield from differences(place, seen[Place(place.client, place.server, DIRECT)], relayed)
+
+
+def table(rows: list[tuple[Difference, str]]) -> Iterator[str]:
+    """Differences as a table, those of several places in one row."""
+    merged: dict[tuple[str, ...], list[Place]] = defaultdict(list)
+    for difference, reason in rows:
+        merged[difference.path, difference.direct, difference.relayed, reason].append(difference.place)
+    for (path, direct, relayed, reason), where in sorted(merged.items()):
+        yield f"{path}\n    direct:  {_short(direct)}\n    relayed: {_short(relayed)}"
+        for line in _places(where):
+            yield f"    {line}"
+        if reason:
+            yield f"    because: {reason}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+def _places(where: list[Place]) -> Iterator[str]:
+    by_pair: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for place in where:
+        by_pair[place.client, place.server].append(place.way)
+    by_ways: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
+    for (client, server), ways in sorted(by_pair.items()):
+        by_ways[server, tuple(sorted(ways))].append(client)
+    for (server, ways), clients in sorted(by_ways.items()):
+        every = "every way" if len(ways) == len(WAYS) else ", ".join(ways)
+        yield f"{', '.join(clients)} before {server}: {every}"
+
+
+def show(verdict: Verdict, seen: dict[Place, Seen]) -> bool:
+    """Print what came of it; whether all is as it should be."""
+    broken = [
+        (place, case, one["broken"])
+        for place, told in seen.items()
+        if place.way == DIRECT
+        for case, one in told.items()
+        if "broken" in one
+    ]
+    print("\nExplained differences\n")
+    print("\n".join(table([(one, expected.reason) for one, expected in verdict.explained])) or "none")
+    print("\nDifferences without a reason\n")
+    print("\n".join(table([(one, "") for one in verdict.unexplained])) or "none")
+    if verdict.stale:
+        print("\nExpected, and not found\n")
+    for expected, missing in verdict.stale:
+        print(f"{expected.path}: {expected.reason}")
+        print("\n".join(f"    {line}" for line in _places(missing)))
+    if broken:
+        print("\nBroken without the relay\n")
+    for place, case, why in broken:
+        print(f"{case}: {place.client} before {place.server}: {why}")
+    print(
+        f"\n{len(seen)} runs; {len(verdict.explained)} differences explained,"
+        f" {len(verdict.unexplained)} without a reason, {len(verdict.stale)} reasons stale, {len(broken)} broken"
+    )
+    return not (verdict.unexplained or verdict.stale or broken)
+
+
+def install() -> None:
+    """Fetch what the clients and servers in TypeScript need, as the lock file has it."""
+    if not shutil.which("node") or not shutil.which("npm"):
+        sys.exit("Node.js 20 or later, with npm, is needed")
+    stamp, lock = NODE / ".installed", HERE / "package-lock.json"
+    if not stamp.exists() or stamp.stat().st_mtime < lock.stat().st_mtime:
+        print("installing the TypeScript SDKs", flush=True)
+        quiet = ("--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error")
+        subprocess.run(["npm", "ci", *quiet], cwd=HERE, check=True)
+        stamp.touch()
+
+
+def chosen(names: Any, patterns: list[str]) -> list[str]:
+    """The names that a pattern fits."""
+    return [name for name in names if any(fnmatchcase(name, one) for one in patterns)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for axis in ("clients", "servers", "ways", "cases"):
+        parser.add_argument(f"--{axis}", nargs="+", default=["*"], metavar="PATTERN")
+    parser.add_argument("--jobs", type=int, default=1 + (os.cpu_count() or 1), help="clients at a time")
+    options = parser.parse_args()
+    clients, servers = chosen(CLIENTS, options.clients), chosen(SERVERS, options.servers)
+    ways = chosen(WAYS, options.ways)
+    install()
+    began = time.monotonic()
+    SEEN.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="interop-") as sockets:
+        folder = Path(sockets)
+        matrix = Matrix(folder, options.cases, options.jobs)
+        asyncio.run(matrix.run(places(clients, servers, [DIRECT, *ways])))
+        for errors in folder.glob("*.txt"):
+            shutil.copy(errors, SEEN)
+    told = [{"place": vars(place), "seen": seen} for place, seen in matrix.seen.items()]
+    (SEEN / "seen.json").write_text(json.dumps(told, indent=1, sort_keys=True), encoding="utf-8")
+    whole = options.cases == ["*"]
+    verdict = judge(compare(matrix.seen), EXPECTED, places(clients, servers, ways) if whole else ())
+    right = show(verdict, matrix.seen)
+    print(f"{time.monotonic() - began:.0f} s")
+    sys.exit(not right)
+
+
+if __name__ == "__main__":
+    main()
