@@ -34,6 +34,7 @@ __all__ = [
     "Unmatched",
     "Waiter",
     "build_info",
+    "report",
 ]
 
 LIMITS: Mapping[str, int]
@@ -41,6 +42,18 @@ LIMITS: Mapping[str, int]
 
 class _Joinable(Protocol):
     def add(self, call: Call) -> None: ...
+
+def report(error: BaseException, callback: object = None) -> None:
+    """Tell the event loop that runs here of what a callback raised: its exception handler, or, of an exit, the loop.
+
+    Where none runs, an exit is raised by the call of this library in which the callback ran; everything else goes to
+    `sys.unraisablehook`.
+
+    Args:
+        error: what was raised.
+        callback: what raised it; None where that is not known.
+
+    """
 
 def build_info() -> dict[str, Any]:
     """What is running: `version`, `profile` (`"release"` or `"debug"`), `free_threaded` (no interpreter lock)."""
@@ -618,6 +631,8 @@ class Connection:
         loop's next turn.
 
         """
+    def feed_end(self) -> None:
+        """Take the end of the channel and act on it, as `feed`: a last line without a newline counts if it is whole."""
     def attach(
         self,
         event_loop: asyncio.AbstractEventLoop,

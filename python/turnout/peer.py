@@ -14,6 +14,7 @@ from turnout._native import Connection, Kept, Notification, Request
 from turnout.errors import RequestCancelled, RequestError
 from turnout.handlers import DROP, Handler, Handlers
 from turnout.heartbeat import Heartbeat
+from turnout.raised import EXITS, tell
 from turnout.records import escaped, in_loop
 from turnout.room import Room
 
@@ -95,8 +96,7 @@ class Peer(Connection):
     def lost(self, error: BaseException | None, *, exit_code: int | None = None) -> None:
         """Take the end of the channel: everything in flight ends, once."""
         self.error = error
-        for delivery in self.take_end():
-            self._dispatch(delivery)
+        self.feed_end()
         self.end("peer_closed" if exit_code is None else "peer_exited", exit_code=exit_code)
         self._gone()
 
@@ -154,7 +154,10 @@ class Peer(Connection):
             try:
                 if request._begin():  # noqa: SLF001
                     request.respond(handler.function(request))
-            except Exception as error:  # noqa: BLE001
+            except EXITS as error:
+                # As in any thread, it ends nothing but the work of that thread.
+                self._fail(request, error)
+            except BaseException as error:  # noqa: BLE001
                 self._failed(request, error)
             finally:
                 request._over()  # noqa: SLF001
@@ -172,10 +175,14 @@ class Peer(Connection):
             request.stopped()
         elif isinstance(error, RequestError):
             request.fail(error.code, error.message, error.data)
-        elif not isinstance(error, Exception):
+        elif isinstance(error, EXITS):
             request.fail(INTERNAL_ERROR, "the server is stopping")
             raise error
-        elif request.fail(INTERNAL_ERROR, "Internal error"):
+        else:
+            self._fail(request, error)
+
+    def _fail(self, request: Request, error: BaseException) -> None:
+        if request.fail(INTERNAL_ERROR, "Internal error"):
             log.error("the handler of %s raised", escaped(request.method), exc_info=error)
         else:
             log.debug(
@@ -199,13 +206,12 @@ class Peer(Connection):
         """Call an observer; one that raises is the loop's to report and harms nobody else."""
         try:
             result = function(argument)
-        except Exception as error:  # noqa: BLE001
-            self._loop.call_exception_handler(
-                {"message": f"turnout: {function!r} raised", "exception": error, "peer": self}
-            )
-            return
-        if not inspect.iscoroutine(result):
-            return
+            if inspect.iscoroutine(result):
+                self._observe(result, argument)
+        except BaseException as error:  # noqa: BLE001
+            tell(self._loop, error, function)
+
+    def _observe(self, result: Coroutine[Any, Any, Any], argument: Notification | Event) -> None:
         if not self._observing.take(argument):
             result.close()
             self.dropped_notifications += 1
@@ -251,6 +257,7 @@ class Peer(Connection):
         """Ask the filters: None lets a frame pass, bytes replace its params, a tuple refuses it."""
         before = None if raw is None else orjson.loads(raw)
         params = before
+        chosen: Filter | None = None
         try:
             for chosen in self._filters("incoming", method):
                 params = _filtered(chosen, method, params)
@@ -259,10 +266,8 @@ class Peer(Connection):
             return None if params is before else orjson.dumps(params)
         except RequestError as error:
             return (error.code, error.message, None if error.data is None else orjson.dumps(error.data))
-        except Exception as error:  # noqa: BLE001
-            self._loop.call_exception_handler(
-                {"message": f"turnout: a filter of {method} raised", "exception": error, "peer": self}
-            )
+        except BaseException as error:  # noqa: BLE001
+            tell(self._loop, error, chosen)
             return (INTERNAL_ERROR, "Internal error", None)
 
     def _filters(self, direction: str, method: str) -> list[Filter]:
@@ -322,7 +327,12 @@ class Peer(Connection):
         """Close at once, because the peer does not answer any more: what is in flight ends as `peer_silent`."""
         self._break_off("peer_silent")
 
-    def _break_off(self, outcome: Literal["closed", "peer_silent"]) -> None:
+    def _broke(self, error: BaseException) -> None:
+        """Take note that the transport failed to write; the native part calls it."""
+        self.error = error
+        self._break_off("peer_closed")
+
+    def _break_off(self, outcome: Literal["closed", "peer_closed", "peer_silent"]) -> None:
         self.end(outcome)
         if self._transport is not None:
             self._transport.abort()

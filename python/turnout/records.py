@@ -13,12 +13,16 @@ from weakref import WeakSet
 
 import orjson
 
+from turnout._native import report
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from typing_extensions import Self
+    from typing_extensions import ParamSpec, Self
 
     from turnout._native import Ledger, Record
+
+    P = ParamSpec("P")
 
 cancel_log = logging.getLogger("turnout.cancel")
 _logs_cancels = partial(cancel_log.isEnabledFor, logging.INFO)
@@ -70,6 +74,14 @@ def in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> 
         return
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function)
+
+
+def _try(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Call a function that keeps nobody else from being told: what it raises is the loop's to report."""
+    try:
+        function(*args, **kwargs)
+    except BaseException as error:  # noqa: BLE001
+        report(error, function)
 
 
 class Following:
@@ -255,11 +267,11 @@ class Records:
         """Take records that ended: one log line for each cancel, and word to every follower."""
         for record in records:
             if record.cancelled_by is not None:
-                log_cancel(record)
+                _try(log_cancel, record)
             for follower in tuple(self._followers):
-                follower.put(record)
+                _try(follower.put, record)
         for function in tuple(self._told):
-            function()
+            _try(function)
 
     @contextlib.contextmanager
     def telling(self, function: Callable[[], object]) -> Iterator[None]:

@@ -11,6 +11,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from turnout.raised import EXITS, tell
 from turnout.transports.accepting import Acceptor
 
 if TYPE_CHECKING:
@@ -222,7 +223,10 @@ class StreamTransport(asyncio.BufferedProtocol):
         try:
             self._link = self._attach(self)
             self._input = self._link.input
-        except Exception:  # noqa: BLE001 - whatever the application raised; the listener said so
+        except EXITS as error:
+            self._socket.abort()
+            tell(self._loop, error, self._attach)
+        except BaseException:  # noqa: BLE001 - whatever the application raised; the listener said so
             self._socket.abort()
 
     def get_buffer(self, sizehint: int) -> Input:  # noqa: ARG002
@@ -302,7 +306,9 @@ class StreamListener:
         def attach(transport: StreamTransport) -> Link:
             try:
                 link = accept(transport, self._remote_name(transport))
-            except Exception as error:
+            except EXITS:
+                raise
+            except BaseException as error:
                 # Whoever comes again and again fills no log: of those in a row the first is worth a warning.
                 level = logging.DEBUG if self._refuses else logging.WARNING
                 LOGGER.log(level, "a connection was refused: %s", error)

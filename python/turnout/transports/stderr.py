@@ -11,6 +11,8 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from turnout.raised import tell
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -100,8 +102,8 @@ class StderrLines:
         self._dropped = 0
         try:
             self._sink(line)
-        except Exception as error:  # noqa: BLE001 - whatever the application raised
-            self._loop.call_exception_handler({"message": "a stderr callback failed", "exception": error})
+        except BaseException as error:  # noqa: BLE001 - whatever the application raised
+            tell(self._loop, error, self._sink)
 
     def _end(self) -> None:
         if self._fd < 0:

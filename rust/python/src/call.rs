@@ -11,6 +11,7 @@ use turnout_core::record;
 use turnout_core::sync::lock;
 
 use crate::progress::{Progress, ProgressIterator};
+use crate::raised;
 use crate::record::Record;
 use crate::shared::Shared;
 use crate::untracked::untracked;
@@ -129,7 +130,7 @@ impl Call {
                 wakeup.run(py, None);
             });
             if let Err(error) = told {
-                error.write_unraisable(py, None);
+                self.shared.report_error(py, error);
             }
         }
     }
@@ -236,13 +237,20 @@ impl Call {
 
     /// Calls `callback(call)` at the end.
     #[pyo3(signature = (callback, *, context = None))]
-    fn add_done_callback(slf: &Bound<'_, Self>, callback: Py<PyAny>, context: Option<Py<PyAny>>) {
+    fn add_done_callback(
+        slf: &Bound<'_, Self>,
+        callback: Py<PyAny>,
+        context: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let event_loop = running_loop(py).ok().map(Bound::unbind);
         let wakeup = Wakeup::new(callback, context, slf.clone().into_any().unbind(), event_loop);
-        if let Some(ready) = slf.get().wait(wakeup) {
-            slf.get().shared.wake_soon(py, ready);
-        }
+        raised::finish(|| {
+            if let Some(ready) = slf.get().wait(wakeup) {
+                slf.get().shared.wake_soon(py, ready);
+            }
+            Ok(())
+        })
     }
 
     /// Takes a callback back; the number of them.

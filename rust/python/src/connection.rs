@@ -8,8 +8,8 @@ mod rules;
 mod sending;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -30,6 +30,7 @@ use crate::deliver::Handle;
 use crate::home::Home;
 use crate::input::Input;
 use crate::methods::Handler;
+use crate::raised;
 use crate::record::Ledger;
 use crate::request::Request;
 use crate::serving::Serving;
@@ -43,6 +44,8 @@ pub struct Connection {
     shared: Arc<Shared>,
     input: Py<Input>,
     ledger: Py<Ledger>,
+    /// What was collected for a call that raised an exit instead.
+    collected: Mutex<Option<Py<PyList>>>,
 }
 
 impl Connection {
@@ -69,7 +72,7 @@ impl Connection {
         let core = Core::new(peer, limits, Rules::default(), Arc::clone(&ledger.get().inner));
         let shared = Arc::new(Shared::new(core, clock, &limits));
         let input = Py::new(py, Input::new(limits.max_frame_bytes))?;
-        Ok(Self { shared, input, ledger })
+        Ok(Self { shared, input, ledger, collected: Mutex::new(None) })
     }
 
     // ---- requests and notifications ----
@@ -139,6 +142,12 @@ impl Connection {
         Self::run(slf)
     }
 
+    /// Takes the end of the channel, as `take_end`; from a callback of the loop only.
+    fn feed_end(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().input.get().end();
+        Self::run(slf)
+    }
+
     /// What is to be written now; call again on the next turn while `pending_bytes` is not 0.
     fn take_output<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         let now = self.shared.now();
@@ -185,10 +194,11 @@ impl Connection {
         lock(&shared.timer).at = None;
         let in_callback = shared.home().is_some() && !shared.manual;
         let wake = if in_callback { Wake::Here } else { Wake::Soon };
-        shared.act(py, wake, |core, batch| core.expire(now, batch))?;
-        shared.schedule_flush(py)?;
-        let next = lock(&shared.core).next_deadline();
-        shared.arm(py, next, now)
+        raised::finish(|| {
+            shared.act(py, wake, |core, batch| core.expire(now, batch));
+            let next = lock(&shared.core).next_deadline();
+            shared.schedule_flush(py).and(shared.arm(py, next, now))
+        })
     }
 
     /// Seconds until `expire` has something to do, or None.
@@ -232,12 +242,20 @@ impl Connection {
             _ => return Err(PyValueError::new_err(format!("{outcome:?} does not end a connection"))),
         };
         let now = shared.now();
-        shared.act(py, Wake::Soon, |core, batch| core.end(now, outcome, exit_code, batch))?;
-        let handle = std::mem::take(&mut *lock(&shared.timer)).handle;
-        if let Some(handle) = handle {
-            handle.bind(py).call_method0(intern!(py, "cancel"))?;
-        }
-        Ok(())
+        raised::finish(|| {
+            shared.act(py, Wake::Soon, |core, batch| core.end(now, outcome, exit_code, batch));
+            let handle = std::mem::take(&mut *lock(&shared.timer)).handle;
+            if let Some(handle) = handle {
+                handle.bind(py).call_method0(intern!(py, "cancel"))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The transport failed to write: what it was given may be lost.
+    #[pyo3(name = "_broke")]
+    fn broke(slf: &Bound<'_, Self>, _error: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::end(slf, "peer_closed", None)
     }
 
     /// Lets go of the loop and the transport; nothing is written any more.
@@ -434,12 +452,17 @@ impl Connection {
             visit.call(done)?;
             wakeups.iter().try_for_each(|wakeup| wakeup.traverse(&visit))?;
         }
+        if let Ok(collected) = self.collected.try_lock() {
+            visit.call(&*collected)?;
+        }
         Ok(())
     }
 
     fn __clear__(&self) {
         self.detach();
         drop(self.shared.woken());
+        let collected = lock(&self.collected).take();
+        drop(collected);
     }
 }
 

@@ -14,6 +14,7 @@ use turnout_core::span::Span;
 
 use crate::call::{Call, Ended};
 use crate::connection::Connection;
+use crate::home::Home;
 use crate::json;
 use crate::record::Record;
 use crate::request::Request;
@@ -185,7 +186,7 @@ impl<'py> Sink<'_, 'py> {
         }
     }
 
-    fn take_request(&self, slf: &Bound<'py, Connection>, request: Py<Request>) -> PyResult<()> {
+    fn take_request(&self, slf: &Bound<'py, Connection>, request: &Py<Request>) -> PyResult<()> {
         let py = slf.py();
         if let Sink::Handlers = self
             && let Some(home) = slf.get().shared().home()
@@ -194,9 +195,9 @@ impl<'py> Sink<'_, 'py> {
             if handler.declines {
                 slf.get().shared().decline(request.get().number());
             }
-            return Serving::start(slf, &request, handler.function, home.task_options.bind(py));
+            return Serving::start(slf, request, handler.function, home.task_options.bind(py));
         }
-        self.take(slf, request.into_any())
+        self.take(slf, request.clone_ref(py).into_any())
     }
 }
 
@@ -205,62 +206,104 @@ fn requests_of(
     slf: &Bound<'_, Connection>,
     batch: &Batch<Relaying<Python_>>,
     region: &[u8],
-) -> PyResult<Vec<Option<Py<Request>>>> {
-    let (py, shared) = (slf.py(), slf.get().shared());
+) -> Vec<Option<Py<Request>>> {
     let mut requests = Vec::new();
     for event in &batch.events {
         let Event::Request { record, frame, envelope } = event else { continue };
-        let size = envelope.params.len();
-        if !shared.make_room(size) {
-            shared.turn_down(py, record.number)?;
-            requests.push(None);
-            continue;
-        }
-        let raw = params_of(py, region, *frame, envelope);
-        let method = shared.methods.name(py, &record.method);
-        let request = Request::new(slf.clone().unbind(), Arc::clone(record), method, raw, size);
-        requests.push(Some(untracked(py, request)?));
+        requests.push(request_of(slf, record, region, *frame, envelope));
     }
-    Ok(requests)
+    requests
+}
+
+fn request_of(
+    slf: &Bound<'_, Connection>,
+    record: &Arc<turnout_core::record::Record>,
+    region: &[u8],
+    frame: Span,
+    envelope: &Envelope,
+) -> Option<Py<Request>> {
+    let (py, shared) = (slf.py(), slf.get().shared());
+    let size = envelope.params.len();
+    if !shared.make_room(size) {
+        shared.report_failed(py, shared.turn_down(py, record.number), None);
+        return None;
+    }
+    let raw = params_of(py, region, frame, envelope);
+    let method = shared.methods.name(py, &record.method);
+    let request = Request::new(slf.clone().unbind(), Arc::clone(record), method, raw, size);
+    match untracked(py, request) {
+        Ok(request) => Some(request),
+        Err(error) => {
+            shared.report_error(py, error);
+            shared.report_failed(py, shared.refuse(py, record.number), None);
+            None
+        }
+    }
+}
+
+/// One batch on its way to Python.
+struct Delivery<'a, 'py> {
+    slf: &'a Bound<'py, Connection>,
+    region: &'a [u8],
+    wake: Wake,
+    here: Option<Arc<Home>>,
+    sink: &'a Sink<'a, 'py>,
+    /// The handles of its requests that were not reached yet.
+    requests: std::vec::IntoIter<Option<Py<Request>>>,
 }
 
 /// Acts on the events of one batch, whose spans refer to `region`, in the order in which they happened.
 ///
 /// What the batch means for other connections of a relay is carried over first, without any of it reaching Python.
+/// What Python code raises is the loop's to report, and keeps nothing of the batch from being acted on.
 pub fn deliver<'py>(
     slf: &Bound<'py, Connection>,
     batch: &mut Batch<Relaying<Python_>>,
     region: &[u8],
     wake: Wake,
     sink: &Sink<'_, 'py>,
-) -> PyResult<()> {
+) {
     let py = slf.py();
     let shared = slf.get().shared();
-    shared.carry_over(py, region, batch)?;
+    shared.carry_over(py, region, batch);
     if batch.is_empty() {
         shared.follow(py, &mut batch.finished);
-        return Ok(());
+        return;
     }
     let here = shared.home_here();
 
     // Every request gets its handle before anything else runs, so that its cancel finds it.
-    let mut requests = requests_of(slf, batch, region)?;
-    shared.attach(py, requests.iter().flatten())?;
+    let requests = requests_of(slf, batch, region);
+    shared.attach(py, requests.iter().flatten());
     // Whoever follows the records knows before the caller does.
     shared.follow(py, &mut batch.finished);
 
-    let mut started = 0;
-    let wake_now = |asleep: Asleep| shared.wake(py, asleep, wake, here.as_deref());
+    let mut delivery = Delivery { slf, region, wake, here, sink, requests: requests.into_iter() };
     for event in batch.events.drain(..) {
+        if let Err(error) = delivery.act_on(event) {
+            shared.report_error(py, error);
+        }
+    }
+}
+
+impl Delivery<'_, '_> {
+    fn wake(&self, asleep: Asleep) {
+        self.slf.get().shared().wake(self.slf.py(), asleep, self.wake, self.here.as_deref());
+    }
+
+    /// Acts on one event; the error is of what came last.
+    fn act_on(&mut self, event: Event<Relaying<Python_>>) -> PyResult<()> {
+        let (slf, py, region) = (self.slf, self.slf.py(), self.region);
+        let shared = slf.get().shared();
         match event {
             Event::Settled { owner: Some(Owner::Rounds(leg, kept)), end: End::Result(span), .. } => {
-                shared.ask_client(slf, leg, kept, bytes_of(py, region, span))?;
+                return shared.ask_client(slf, leg, kept, bytes_of(py, region, span));
             }
             Event::Settled { owner, end, answer, record } => {
                 if record.is_leg() {
                     shared.follow_leg(py);
                 }
-                let Some(Handle(call)) = owner.and_then(Owner::host) else { continue };
+                let Some(Handle(call)) = owner.and_then(Owner::host) else { return Ok(()) };
                 let ended = match end {
                     End::Result(span) => Ended::Result(bytes_of(py, region, span)),
                     End::Error(span) => Ended::Error(bytes_of(py, region, span)),
@@ -268,30 +311,31 @@ pub fn deliver<'py>(
                     End::Local(outcome) => Ended::Local(outcome),
                 };
                 let goes_on = answer.is_some_and(|answer| answer.as_task);
-                wake_now(call.get().settle(ended, goes_on));
+                self.wake(call.get().settle(ended, goes_on));
             }
             Event::Progress { owner, update, .. } => {
-                let Some(Handle(call)) = owner.and_then(Owner::host) else { continue };
+                let Some(Handle(call)) = owner.and_then(Owner::host) else { return Ok(()) };
                 let mut woken = Asleep::default();
                 call.get().update(py, &update, &mut woken);
-                wake_now(woken);
+                self.wake(woken);
             }
             Event::TaskOver { owner } => {
                 if let Some(Handle(call)) = owner.and_then(Owner::host) {
-                    wake_now(call.get().finish_following());
+                    self.wake(call.get().finish_following());
                 }
             }
             Event::Request { .. } => {
-                let request = requests[started].take();
-                started += 1;
-                if let Some(request) = request {
-                    sink.take_request(slf, request)?;
+                if let Some(request) = self.requests.next().flatten() {
+                    return self
+                        .sink
+                        .take_request(slf, &request)
+                        .inspect_err(|_| request.get().break_off(py));
                 }
             }
             Event::Cancelled { owner, record, declined } => {
                 if let Some(Handle(request)) = owner.and_then(Owner::host) {
                     shared.hold(record.number, request.clone_ref(py));
-                    wake_now(request.get().note_cancelled(py, declined)?);
+                    self.wake(request.get().note_cancelled(py, declined));
                 }
             }
             Event::Orphaned { owner, record } => {
@@ -304,7 +348,7 @@ pub fn deliver<'py>(
                 if shared.observes(&method) {
                     let raw = params_of(py, region, frame, &envelope);
                     let call = owner.and_then(Owner::host).map(|Handle(call)| call);
-                    sink.take(slf, Py::new(py, Notification { method, raw, call })?.into_any())?;
+                    return self.sink.take(slf, Py::new(py, Notification { method, raw, call })?.into_any());
                 }
             }
             // Where nobody looks, a relay's late answers must not cost a Python object each.
@@ -312,19 +356,21 @@ pub fn deliver<'py>(
                 if !shared.shows_late.load(Ordering::Relaxed) => {}
             Event::LateResponse { record, payload } => {
                 let raw = bytes_of(py, region, payload);
-                sink.take(slf, Py::new(py, LateResponse { record, raw })?.into_any())?;
+                return self.sink.take(slf, Py::new(py, LateResponse { record, raw })?.into_any());
             }
             Event::LateProgress { record } => {
-                sink.take(slf, Py::new(py, LateProgress { record })?.into_any())?;
+                return self.sink.take(slf, Py::new(py, LateProgress { record })?.into_any());
             }
             Event::Unmatched { id } => {
-                sink.take(slf, Py::new(py, Unmatched { id: bytes_of(py, region, id) })?.into_any())?;
+                let id = bytes_of(py, region, id);
+                return self.sink.take(slf, Py::new(py, Unmatched { id })?.into_any());
             }
             Event::Refused { reason, offset, length } => {
                 let (name, message) = (reason.name(), reason.message());
-                sink.take(slf, Py::new(py, Refused { reason: name, message, offset, length })?.into_any())?;
+                let refused = Refused { reason: name, message, offset, length };
+                return self.sink.take(slf, Py::new(py, refused)?.into_any());
             }
         }
+        Ok(())
     }
-    Ok(())
 }

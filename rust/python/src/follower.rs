@@ -8,6 +8,7 @@ use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit};
 use turnout_core::record;
 use turnout_core::sync::lock;
 
+use crate::raised;
 use crate::record::Record;
 use crate::wakeup::Wakeup;
 
@@ -75,7 +76,10 @@ impl Follower {
         };
         match told {
             Ok(told) => Wakeup::new(function, None, told, event_loop()).run(py, None),
-            Err(error) => error.write_unraisable(py, None),
+            Err(error) => {
+                let event_loop = event_loop();
+                raised::report(py, event_loop.as_ref().map(|event_loop| event_loop.bind(py)), error, None);
+            }
         }
     }
 

@@ -18,6 +18,7 @@ mod json;
 mod methods;
 mod process;
 mod progress;
+mod raised;
 mod record;
 mod relay;
 mod request;
@@ -73,6 +74,14 @@ mod _native {
         }
         module.add("LIMITS", PyMappingProxy::new(module.py(), limits.as_mapping()))?;
         crate::process::watch(module)
+    }
+
+    /// Tells the loop that runs here of what a callback raised.
+    #[pyfunction]
+    #[pyo3(signature = (error, callback = None))]
+    fn report(error: Bound<'_, PyAny>, callback: Option<Bound<'_, PyAny>>) {
+        let py = error.py();
+        crate::raised::report(py, None, PyErr::from_value(error), callback.as_ref());
     }
 
     /// What is running: version, build profile, and whether threads run at the same time.

@@ -244,7 +244,7 @@ impl Relay {
         let shared = connection.shared();
         let kept = kept.and_then(|kept| lock(&kept.get().inner).clone());
         let routed = self.inner.pass_on(from, this.parts().0, to, &frame, kept, shared.now());
-        shared.finish_route(py, routed)?;
+        shared.finish_route(py, routed);
         Ok(true)
     }
 
@@ -261,7 +261,7 @@ impl Relay {
             call.get().registered(given);
             let method = line.methods.name(py, &record.method);
             let request = Py::new(py, Request::new(peer.unbind(), record, method, None, 0))?;
-            line.attach(py, std::iter::once(&request))?;
+            line.attach(py, std::iter::once(&request));
             self.inner.park(client);
             return Ok(Some((request, call)));
         }
@@ -295,7 +295,7 @@ impl Relay {
             return Ok(false);
         }
         let routed = self.inner.refuse(key, this.parts().0, fault, position, shared.now());
-        shared.finish_route(py, routed)?;
+        shared.finish_route(py, routed);
         Ok(true)
     }
 
@@ -314,7 +314,8 @@ impl Relay {
     fn cancel_rest(&self, upstream: &Bound<'_, Connection>) -> PyResult<()> {
         let shared = upstream.get().shared();
         let routed = self.inner.cancel_rest(self.key(upstream.get())?, shared.now());
-        shared.finish_route(upstream.py(), routed)
+        shared.finish_route(upstream.py(), routed);
+        Ok(())
     }
 
     /// Requests that were passed on and have not ended, whoever asked.

@@ -6,7 +6,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
-use turnout_core::connection::{Answer, Reported};
+use turnout_core::connection::{Answer, INTERNAL_ERROR, Reported};
 use turnout_core::flight::CancelledBy;
 use turnout_core::record::{self, Cleanup};
 use turnout_core::sync::lock;
@@ -141,7 +141,7 @@ impl Request {
     }
 
     /// Takes the cancel: who waits for it is woken, what the handler asked of its peer ends, its task stops.
-    pub fn note_cancelled(&self, py: Python<'_>, declined: bool) -> PyResult<Asleep> {
+    pub fn note_cancelled(&self, py: Python<'_>, declined: bool) -> Asleep {
         let (asleep, children, task, callback) = {
             let mut state = lock(&self.state);
             state.cancelled = true;
@@ -155,15 +155,16 @@ impl Request {
         }
         let reason = self.record.reason().unwrap_or("the request it serves was cancelled");
         for child in children {
-            child.get().abandon(py, reason)?;
+            self.shared().report_failed(py, child.get().abandon(py, reason), None);
         }
         if let Some(task) = task {
-            self.stop(py, &task)?;
+            self.shared().report_failed(py, self.stop(py, &task), None);
         }
         if let Some(callback) = callback {
-            callback.call1(py, (self.record.reason(),))?;
+            let callback = callback.bind(py);
+            self.shared().report_failed(py, callback.call1((self.record.reason(),)), Some(callback));
         }
-        Ok(asleep)
+        asleep
     }
 
     /// Cancels the handler's task, in the thread of its loop.
@@ -208,6 +209,13 @@ impl Request {
         }
         drop(state);
         call.get().abandon(py, "the request it serves was cancelled").map(drop)
+    }
+
+    /// Answers a request for which nothing could be started.
+    pub fn break_off(&self, py: Python<'_>) {
+        let (code, message) = (INTERNAL_ERROR, "Internal error");
+        let answered = self.answer(py, Answer::Error { code, message, data: b"" }, Cleanup::Raised);
+        self.shared().report_failed(py, answered, None);
     }
 
     /// Sends an answer; where the request is over, notes how its handler ended instead.

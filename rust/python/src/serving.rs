@@ -6,10 +6,10 @@
 use std::sync::Mutex;
 
 use pyo3::exceptions::asyncio::CancelledError;
-use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyBaseException, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
+use pyo3::types::{PyCode, PyDict, PyString};
 use pyo3::{ffi, intern};
 use turnout_core::sync::lock;
 
@@ -74,6 +74,13 @@ impl Serving {
         let task = class.bind(py).call((serving,), Some(options))?;
         request.get().handled_by(task.unbind());
         Ok(())
+    }
+
+    /// A name of the handler's, or of its class where it has none: a `partial`, for example.
+    fn named<'py>(&self, py: Python<'py>, attribute: &str) -> PyResult<Bound<'py, PyString>> {
+        let function = self.function.bind(py);
+        let name = function.getattr(attribute).and_then(|name| Ok(name.cast_into::<PyString>()?));
+        name.or_else(|_| Ok(function.get_type().getattr(attribute)?.cast_into::<PyString>()?))
     }
 
     /// Makes something of an exception: evidence for a cancel, an error for the peer for everything else.
@@ -188,8 +195,9 @@ impl Serving {
         };
         if lock(&self.coroutine).is_none() {
             // Thrown in before the first step: the handler never ran.
-            self.failed(py, PyErr::from_value(error.clone()))?;
+            let failed = self.failed(py, PyErr::from_value(error.clone()));
             self.request.get().over();
+            failed?;
             return Err(PyErr::from_value(error));
         }
         self.step(py, |coroutine| match coroutine.call_method1(intern!(py, "throw"), (error,)) {
@@ -217,11 +225,8 @@ impl Serving {
     }
 
     #[getter]
-    fn cr_frame(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        match self.cr_await(py) {
-            Some(coroutine) => coroutine.getattr(py, "cr_frame").map(Some),
-            None => Ok(None),
-        }
+    fn cr_frame(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.cr_await(py)?.getattr(py, "cr_frame").ok()
     }
 
     #[getter]
@@ -229,21 +234,26 @@ impl Serving {
         false
     }
 
+    /// The code that runs, or the handler's; None where it is no function of Python's. Whoever shows a task asks.
     #[getter]
-    fn cr_code(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.function
-            .getattr(py, "__code__")
-            .map_err(|_| PyRuntimeError::new_err("the handler has no code object"))
+    fn cr_code(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let code = |object: Py<PyAny>, name: &str| {
+            let code = object.getattr(py, name).ok()?;
+            code.bind(py).is_instance_of::<PyCode>().then_some(code)
+        };
+        self.cr_await(py)
+            .and_then(|coroutine| code(coroutine, "cr_code"))
+            .or_else(|| code(self.function.clone_ref(py), "__code__"))
     }
 
     #[getter]
-    fn __name__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.function.getattr(py, "__name__")
+    fn __name__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        self.named(py, "__name__")
     }
 
     #[getter]
-    fn __qualname__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.function.getattr(py, "__qualname__")
+    fn __qualname__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        self.named(py, "__qualname__")
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {

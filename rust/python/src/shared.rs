@@ -27,6 +27,7 @@ use crate::follower::Follower;
 use crate::home::{Home, Timer, this_thread};
 use crate::methods::Methods;
 use crate::process::Process;
+use crate::raised;
 use crate::request::Request;
 use crate::wakeup::{Asleep, Wake, Wakeup};
 use crate::writing::Writer;
@@ -203,13 +204,26 @@ impl Shared {
         drop(request);
     }
 
+    /// Tells the loop of what a callback raised.
+    pub fn report_error(&self, py: Python<'_>, error: PyErr) {
+        self.report_failed::<()>(py, Err(error), None);
+    }
+
+    /// Likewise, of what `callback` raised, if it did.
+    pub fn report_failed<T>(&self, py: Python<'_>, done: PyResult<T>, callback: Option<&Bound<'_, PyAny>>) {
+        if let Err(error) = done {
+            let event_loop = self.event_loop(py);
+            raised::report(py, event_loop.as_ref().map(|event_loop| event_loop.bind(py)), error, callback);
+        }
+    }
+
     /// Has the core do something that no frame asked for, and acts on what came of it.
     pub fn act<T>(
         &self,
         py: Python<'_>,
         wake: Wake,
         act: impl FnOnce(&mut Core, &mut Batch<Relaying<Python_>>) -> T,
-    ) -> PyResult<T> {
+    ) -> T {
         let mut batch = self.batch();
         let result = {
             let mut core = lock(&self.core);
@@ -217,11 +231,11 @@ impl Shared {
             core.settle_books(&mut batch);
             result
         };
-        let delivered = self
-            .connection(py)
-            .map_or(Ok(()), |connection| deliver(&connection, &mut batch, b"", wake, &Sink::Handlers));
+        if let Some(connection) = self.connection(py) {
+            deliver(&connection, &mut batch, b"", wake, &Sink::Handlers);
+        }
         self.keep_batch(batch);
-        delivered.map(|()| result)
+        result
     }
 
     /// An empty batch, with room where one was kept.
@@ -239,15 +253,10 @@ impl Shared {
     }
 
     /// Carries over what a batch means for other connections of its relay; what is left in it is Python's.
-    pub fn carry_over(
-        &self,
-        py: Python<'_>,
-        region: &[u8],
-        batch: &mut Batch<Relaying<Python_>>,
-    ) -> PyResult<()> {
-        let Some((relay, key)) = self.relay.get() else { return Ok(()) };
-        let routed = relay.route(*key, region, self.now(), batch);
-        self.finish_route(py, routed)
+    pub fn carry_over(&self, py: Python<'_>, region: &[u8], batch: &mut Batch<Relaying<Python_>>) {
+        if let Some((relay, key)) = self.relay.get() {
+            self.finish_route(py, relay.route(*key, region, self.now(), batch));
+        }
     }
 
     /// Hands a request to the host of the client that made it: the server `upstream` asks for input first.
@@ -265,38 +274,51 @@ impl Shared {
             return Ok(());
         };
         let Some(record) = lock(&line.core).asked(leg.number).cloned() else { return Ok(()) };
+        let request = line.request_again(&client, record, &kept)?;
+        let asked = || {
+            // As it stood on the wire: it goes back byte for byte (MRT-04).
+            let state = envelope::find_member(result.as_bytes(py), "requestState");
+            let state = state.map(|span| PyBytes::new(py, span.of(result.as_bytes(py))));
+            let kept = crate::relay::Kept::new(kept);
+            client.call_method1(intern!(py, "_ask"), (&request, upstream, &result, state, kept)).map(drop)
+        };
+        asked().inspect_err(|_| request.get().break_off(py))
+    }
+
+    /// The handle of a request of this client's that was passed on before.
+    fn request_again(
+        &self,
+        client: &Bound<'_, Connection>,
+        record: Arc<record::Record>,
+        kept: &Kept,
+    ) -> PyResult<Py<Request>> {
+        let py = client.py();
         let params = envelope::find_member(&kept.frame, "params").unwrap_or_default();
         let raw = PyBytes::new(py, params.of(&kept.frame)).unbind();
-        let method = line.methods.name(py, &record.method);
+        let method = self.methods.name(py, &record.method);
         let raw = (!params.is_empty()).then_some(raw);
         let request = Py::new(py, Request::new(client.clone().unbind(), record, method, raw, 0))?;
-        line.attach(py, std::iter::once(&request))?;
-        // As it stood on the wire: it goes back byte for byte (MRT-04).
-        let state = envelope::find_member(result.as_bytes(py), "requestState");
-        let state = state.map(|span| PyBytes::new(py, span.of(result.as_bytes(py))));
-        let kept = crate::relay::Kept::new(kept);
-        client.call_method1(intern!(py, "_ask"), (request, upstream, &result, state, kept)).map(drop)
+        self.attach(py, std::iter::once(&request));
+        Ok(request)
     }
 
     /// Has every connection written to that a route touched.
     ///
     /// What goes to a client leaves at once: nobody else adds to it in this turn of the loop. What goes to an
     /// upstream waits for the turn's other clients, so that the server reads it in one piece.
-    pub fn finish_route(&self, py: Python<'_>, mut routed: Routed<Self>) -> PyResult<()> {
+    pub fn finish_route(&self, py: Python<'_>, mut routed: Routed<Self>) {
         for line in routed.touched {
             let waits = line.gathers.load(Ordering::Relaxed)
                 || std::ptr::eq(&raw const *line, self)
                 || line.event_loop_here(py).is_none();
-            // A transport that fails is told to its own peer; it is no fault of the connection that was read.
-            if waits || line.flush(py).is_err() {
-                line.schedule_flush(py)?;
-            }
+            // What fails there is no fault of the connection that was read.
+            let flushed = if waits { line.schedule_flush(py) } else { line.flush(py) };
+            line.report_failed(py, flushed, None);
         }
         self.follow(py, &mut routed.finished);
         for (line, batch) in routed.left {
-            line.act(py, Wake::Soon, |_, made| *made = batch)?;
+            line.act(py, Wake::Soon, |_, made| *made = batch);
         }
-        Ok(())
     }
 
     /// Makes it part of a relay, for good.
@@ -329,11 +351,13 @@ impl Shared {
     ) -> PyResult<bool> {
         self.process.check()?;
         let now = self.now();
-        let won = self.act(py, Wake::Soon, |core, batch| core.cancel(now, number, by, reason, batch))?;
-        if won {
-            self.schedule_flush(py)?;
-        }
-        Ok(won)
+        raised::finish(|| {
+            let won = self.act(py, Wake::Soon, |core, batch| core.cancel(now, number, by, reason, batch));
+            if won {
+                self.schedule_flush(py)?;
+            }
+            Ok(won)
+        })
     }
 
     pub fn pause(&self, number: u64) -> bool {
@@ -365,16 +389,18 @@ impl Shared {
         self.answer(py, number, Answer::Error { code, message, data: data.as_bytes() }).map(drop)
     }
 
+    /// Answers a request that Python could not be handed.
+    pub fn refuse(&self, py: Python<'_>, number: u64) -> PyResult<bool> {
+        let (code, message) = (core::INTERNAL_ERROR, "Internal error");
+        self.answer(py, number, Answer::Error { code, message, data: b"" })
+    }
+
     /// Gives the core its handles of new requests, so that whatever becomes of them finds them.
-    pub fn attach<'a>(
-        &self,
-        py: Python<'_>,
-        requests: impl Iterator<Item = &'a Py<Request>> + Clone,
-    ) -> PyResult<()> {
+    pub fn attach<'a>(&self, py: Python<'_>, requests: impl Iterator<Item = &'a Py<Request>> + Clone) {
         let handle = |request: &Py<Request>| (request.get().number(), Handle(request.clone_ref(py)));
         let handles: Vec<_> = requests.clone().map(handle).collect();
         if handles.is_empty() {
-            return Ok(());
+            return;
         }
         let mut missed = Vec::new();
         {
@@ -388,10 +414,10 @@ impl Shared {
         // Ended before it had a handle, in this very batch or by another thread: its handle hears of it here.
         for request in missed {
             if request.get().parts().0.outcome().is_some() {
-                request.get().note_cancelled(py, false)?;
+                let asleep = request.get().note_cancelled(py, false);
+                self.wake(py, asleep, Wake::Soon, None);
             }
         }
-        Ok(())
     }
 
     pub fn finish_task(&self, number: u64) -> bool {
@@ -406,9 +432,11 @@ impl Shared {
         self.process.check()?;
         let now = self.now();
         let answered = lock(&self.core).answer(now, number, answer);
-        self.follower.tell(py, answered.finished, || self.event_loop(py));
-        self.schedule_flush(py)?;
-        Ok(answered.written)
+        raised::finish(|| {
+            self.follower.tell(py, answered.finished, || self.event_loop(py));
+            self.schedule_flush(py)?;
+            Ok(answered.written)
+        })
     }
 
     pub fn report(&self, py: Python<'_>, number: u64, update: &record::Progress) -> PyResult<Reported> {

@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
 use crate::home::Home;
+use crate::raised;
 
 /// A callback, the context it runs in, what it is told and the loop it sleeps in.
 pub struct Wakeup {
@@ -118,28 +119,10 @@ impl Wakeup {
         visit.call(&self.event_loop)
     }
 
-    /// Tells the loop of what a callback raised.
+    /// Tells the loop of what the callback raised.
     pub fn report(&self, py: Python<'_>, error: PyErr) {
-        let told = || -> PyResult<()> {
-            let Some(event_loop) = &self.event_loop else { return Err(error.clone_ref(py)) };
-            if error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py) {
-                // An exit ends the loop, as it would from a callback of the loop's own.
-                let error = error.clone_ref(py);
-                let exit = move |_: &Bound<'_, _>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
-                    Python::attach(|py| Err(error.clone_ref(py)))
-                };
-                let exit = PyCFunction::new_closure(py, None, None, exit)?;
-                return event_loop.call_method1(py, intern!(py, "call_soon_threadsafe"), (exit,)).map(drop);
-            }
-            let context = PyDict::new(py);
-            context.set_item("message", "turnout: a callback raised")?;
-            context.set_item("exception", error.clone_ref(py))?;
-            event_loop.bind(py).call_method1(intern!(py, "call_exception_handler"), (context,))?;
-            Ok(())
-        };
-        if let Err(error) = told() {
-            error.write_unraisable(py, Some(self.callback.bind(py)));
-        }
+        let event_loop = self.event_loop.as_ref().map(|event_loop| event_loop.bind(py));
+        raised::report(py, event_loop, error, Some(self.callback.bind(py)));
     }
 }
 

@@ -3,9 +3,9 @@
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::Ordering;
 
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
+use pyo3::{ffi, intern};
 use turnout_core::output::recycle;
 use turnout_core::sync::lock;
 
@@ -111,8 +111,21 @@ impl Shared {
             return Ok(Written { any: false, one: false, left });
         }
         let one = taken.iter().position(|byte| *byte == b'\n') == Some(taken.len() - 1);
-        writer.write(py, taken)?;
+        if let Err(error) = writer.write(py, taken) {
+            self.broke(py, error);
+            return Ok(Written::default());
+        }
         Ok(Written { any: true, one, left })
+    }
+
+    /// Ends the connection, since its transport may have lost what it was given: nothing can follow that.
+    fn broke(&self, py: Python<'_>, error: PyErr) {
+        drop(lock(&self.writer).take());
+        let value = error.clone_ref(py).into_value(py);
+        self.report_error(py, error);
+        if let Some(connection) = self.connection(py) {
+            self.report_failed(py, connection.call_method1(intern!(py, "_broke"), (value,)), None);
+        }
     }
 
     /// Writes what waits to the transport.

@@ -3,6 +3,7 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
+use turnout_core::connection::INTERNAL_ERROR;
 use turnout_core::encode;
 use turnout_core::envelope::{Envelope, Kind};
 use turnout_core::event::{Batch, Look};
@@ -14,8 +15,18 @@ use turnout_core::sync::lock;
 
 use super::Connection;
 use crate::deliver::{Python_, Sink, deliver};
+use crate::raised;
 use crate::shared::Core;
 use crate::wakeup::Wake;
+
+/// What filters say about a frame.
+enum Verdict {
+    Pass,
+    /// It goes on with other params.
+    Rewrite(Vec<u8>),
+    /// Code, message and data of the error that a request is answered with.
+    Refuse(i64, String, Option<Vec<u8>>),
+}
 
 /// How the core takes a frame that was looked at.
 type Take = fn(&mut Core, record::Time, &[u8], Span, &mut Batch<Relaying<Python_>>);
@@ -52,13 +63,12 @@ impl Connection {
                 }
                 core.settle_books(&mut batch);
             }
-            let mut delivered = deliver(slf, &mut batch, frames.region(), wake, sink);
+            deliver(slf, &mut batch, frames.region(), wake, sink);
             this.shared.keep_batch(batch);
-            if let (Ok(()), Some(look)) = (&delivered, &held) {
-                delivered = Self::look(slf, looked_at.of(frames.region()), look, wake, sink);
+            if let Some(look) = &held {
+                Self::look(slf, looked_at.of(frames.region()), look, wake, sink);
             }
             let more = input.put_back(frames);
-            delivered?;
             if !more && held.is_none() {
                 return Ok(());
             }
@@ -66,25 +76,23 @@ impl Connection {
     }
 
     /// Asks the filters about a frame or about members of a batch, then takes what they made of it.
-    fn look<'py>(
-        slf: &Bound<'py, Self>,
-        frame: &[u8],
-        look: &Look,
-        wake: Wake,
-        sink: &Sink<'_, 'py>,
-    ) -> PyResult<()> {
+    fn look<'py>(slf: &Bound<'py, Self>, frame: &[u8], look: &Look, wake: Wake, sink: &Sink<'_, 'py>) {
         match look {
             Look::Message(envelope) => {
-                Self::look_at(slf, frame, envelope, Core::receive_looked_at, wake, sink)
+                Self::look_at(slf, frame, envelope, Core::receive_looked_at, wake, sink);
             }
-            Look::Batch(members) => members.iter().try_for_each(|span| {
-                let member = span.of(frame);
-                let envelope = lock(&slf.get().shared.core).looks_at_member(member);
-                match envelope {
-                    Some(envelope) => Self::look_at(slf, member, &envelope, Core::receive_member, wake, sink),
-                    None => Self::take_one(slf, member, Core::receive_member, wake, sink),
+            Look::Batch(members) => {
+                for span in members {
+                    let member = span.of(frame);
+                    let envelope = lock(&slf.get().shared.core).looks_at_member(member);
+                    match envelope {
+                        Some(envelope) => {
+                            Self::look_at(slf, member, &envelope, Core::receive_member, wake, sink);
+                        }
+                        None => Self::take_one(slf, member, Core::receive_member, wake, sink),
+                    }
                 }
-            }),
+            }
         }
     }
 
@@ -95,36 +103,43 @@ impl Connection {
         take: Take,
         wake: Wake,
         sink: &Sink<'_, 'py>,
-    ) -> PyResult<()> {
-        let (py, shared) = (slf.py(), &slf.get().shared);
+    ) {
+        let shared = &slf.get().shared;
+        let verdict = Self::ask_filters(slf, frame, envelope).unwrap_or_else(|error| {
+            shared.report_error(slf.py(), error);
+            Verdict::Refuse(INTERNAL_ERROR, "Internal error".to_owned(), None)
+        });
+        match verdict {
+            Verdict::Pass => Self::take_one(slf, frame, take, wake, sink),
+            Verdict::Rewrite(params) => {
+                let rewritten = encode::with_params(frame, envelope, &params);
+                Self::take_one(slf, &rewritten, take, wake, sink);
+            }
+            Verdict::Refuse(code, message, data) if envelope.kind == Kind::Request => {
+                let data = data.unwrap_or_default();
+                lock(&shared.core).reject(envelope.id.of(frame), code, &message, &data);
+            }
+            Verdict::Refuse(..) => {}
+        }
+    }
+
+    fn ask_filters(slf: &Bound<'_, Self>, frame: &[u8], envelope: &Envelope) -> PyResult<Verdict> {
+        let py = slf.py();
         let name = envelope.method_name(frame);
         let method = String::from_utf8_lossy(&name);
         let params = (!envelope.params.is_empty()).then(|| PyBytes::new(py, envelope.params.of(frame)));
         let verdict = slf.call_method1(intern!(py, "_filter_incoming"), (&*method, params))?;
-        let rewritten;
-        let frame = if verdict.is_none() {
-            frame
+        if verdict.is_none() {
+            Ok(Verdict::Pass)
         } else if let Ok(params) = verdict.cast::<PyBytes>() {
-            rewritten = encode::with_params(frame, envelope, params.as_bytes());
-            &rewritten
+            Ok(Verdict::Rewrite(params.as_bytes().to_vec()))
         } else {
-            let (code, message, data): (i64, String, Option<Vec<u8>>) = verdict.extract()?;
-            if envelope.kind == Kind::Request {
-                let data = data.unwrap_or_default();
-                lock(&shared.core).reject(envelope.id.of(frame), code, &message, &data);
-            }
-            return Ok(());
-        };
-        Self::take_one(slf, frame, take, wake, sink)
+            let (code, message, data) = verdict.extract()?;
+            Ok(Verdict::Refuse(code, message, data))
+        }
     }
 
-    fn take_one<'py>(
-        slf: &Bound<'py, Self>,
-        frame: &[u8],
-        take: Take,
-        wake: Wake,
-        sink: &Sink<'_, 'py>,
-    ) -> PyResult<()> {
+    fn take_one<'py>(slf: &Bound<'py, Self>, frame: &[u8], take: Take, wake: Wake, sink: &Sink<'_, 'py>) {
         let shared = &slf.get().shared;
         let mut batch = Batch::default();
         let now = shared.now();
@@ -133,16 +148,22 @@ impl Connection {
             take(&mut core, now, frame, Span::new(0, frame.len()), &mut batch);
             core.settle_books(&mut batch);
         }
-        deliver(slf, &mut batch, frame, wake, sink)
+        deliver(slf, &mut batch, frame, wake, sink);
     }
 
+    /// Pumps; gives what is not settled here. What an exit keeps from being given comes with the next one.
     pub(super) fn collect<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
-        let list = PyList::empty(slf.py());
-        Self::pump(slf, Wake::Soon, &Sink::List(&list))?;
-        Ok(list)
+        let py = slf.py();
+        let before = lock(&slf.get().collected).take();
+        let list = before.map_or_else(|| PyList::empty(py), |list| list.into_bound(py));
+        let pumped = raised::finish(|| Self::pump(slf, Wake::Soon, &Sink::List(&list)));
+        if pumped.is_err() {
+            *lock(&slf.get().collected) = Some(list.clone().unbind());
+        }
+        pumped.map(|()| list)
     }
 
-    /// Pumps, dispatches and flushes, in a callback of the loop.
+    /// Pumps, dispatches and flushes, in a callback of the loop; whatever callbacks raise, all of it.
     pub(super) fn run(slf: &Bound<'_, Self>) -> PyResult<()> {
         let shared = &slf.get().shared;
         // What is sent meanwhile is flushed at the end of this very turn.
