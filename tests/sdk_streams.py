@@ -49,10 +49,13 @@ async def emptied(dispatcher: Dispatcher) -> None:
 
 @asynccontextmanager
 async def running(
-    dispatcher: Dispatcher, on_request: Any = answer_at_once, on_notify: Any = ignore
+    dispatcher: Dispatcher,
+    on_request: Any = answer_at_once,
+    on_notify: Any = ignore,
+    intercept: Any = None,
 ) -> AsyncIterator[Dispatcher]:
     async with anyio.create_task_group() as tasks:
-        await tasks.start(dispatcher.run, on_request, on_notify)
+        await tasks.start(dispatcher.run, on_request, on_notify, intercept)
         try:
             yield dispatcher
         finally:
@@ -118,7 +121,12 @@ class Played:
 
 @asynccontextmanager
 async def played(
-    on_request: Any = answer_at_once, *, buffer: int = 1000, **options: Any
+    on_request: Any = answer_at_once,
+    *,
+    on_notify: Any = ignore,
+    intercept: Any = None,
+    buffer: int = 1000,
+    **options: Any,
 ) -> AsyncIterator[tuple[Dispatcher, Played]]:
     """One dispatcher, and its peer as the test plays it."""
     to_us, from_peer = anyio.create_memory_object_stream[Any](buffer)
@@ -127,7 +135,7 @@ async def played(
     dispatcher = Dispatcher(from_peer, to_peer, **options)
     peer = Played(from_us, to_us)
     try:
-        async with running(dispatcher, on_request):
+        async with running(dispatcher, on_request, on_notify, intercept):
             yield dispatcher, peer
     finally:
         peer.leave()

@@ -42,6 +42,7 @@ from turnout.mcp.handling import Handling
 from turnout.mcp.inside import resync_tracer
 from turnout.mcp.library import on_asyncio
 from turnout.mcp.streams import Reader
+from turnout.raised import EXITS, tell
 
 if TYPE_CHECKING:
     import contextvars
@@ -238,7 +239,7 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
             self._take_progress(params, context)
         elif method == "notifications/cancelled":
             self._take_cancel(params)
-        if run_notify_intercept(intercept, method, params):
+        if self._is_consumed(intercept, method, params):
             return
         if not self._has_room():
             logger.debug("dropped %s: max_inbound (%d) handlers are at work", method, self._most)
@@ -246,11 +247,23 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
             return
         try:
             transport = self._build_transport(metadata)
-        except Exception:
+        except BaseException as error:
             logger.exception("transport_builder raised; dropping notification %r", method)
+            _let_exit(error)
             return
         ctx = Context(self, transport, metadata, self._make_scope())
         self._start(ctx, context, self._observe, on_notify, method, params)
+
+    def _is_consumed(
+        self, intercept: OnNotifyIntercept | None, method: str, params: Mapping[str, Any] | None
+    ) -> bool:
+        try:
+            return run_notify_intercept(intercept, method, params)
+        except BaseException as error:
+            # What the SDK lets through would end the reading, and with it everything in flight.
+            logger.exception("notification intercept raised; passing %r through", method)
+            _let_exit(error)
+            return False
 
     def _take_cancel(self, params: Mapping[str, Any] | None) -> None:
         request_id = cancelled_request_id_from_params(params)
@@ -288,9 +301,10 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
     ) -> asyncio.Task[None] | None:
         try:
             transport = self._build_transport(metadata)
-        except Exception:
+        except BaseException as error:
             logger.exception("transport_builder raised; rejecting request %r", message.id)
             self._refuse(message.id, INTERNAL_ERROR, "transport context unavailable", None, context)
+            _let_exit(error)
             return None
         if not self._has_room():
             self._counted["overloaded"] += 1
@@ -367,6 +381,12 @@ def _transport_context(metadata: MessageMetadata) -> TransportContext:
     if isinstance(metadata, ServerMessageMetadata) and not metadata.can_send_request:
         return ONE_WAY
     return DUPLEX
+
+
+def _let_exit(error: BaseException) -> None:
+    """Let an exit end the loop, once what was read is taken."""
+    if isinstance(error, EXITS):
+        tell(asyncio.get_running_loop(), error)
 
 
 def _number(value: object) -> float | None:

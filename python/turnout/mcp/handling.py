@@ -209,45 +209,54 @@ class Handling(Sender, Generic[TransportT]):
         answering = False
         failure: Exception | None = None
         how: How = "stopped"
-        with ctx.scope:
-            try:
+        try:
+            with ctx.scope:
                 try:
-                    result = await on_request(ctx, message.method, message.params)
-                    how = "result"
-                except Exception:
-                    how = "error"
-                    raise
-                finally:
-                    # No suspension since the handler ended: no cancel can come between.
-                    ctx.closed = True
-                    self._flights.finish(key, ctx, how)
-                if not ctx.cancelled:
-                    # From here on the answer may have left, even if the write is interrupted.
-                    answering = True
-                    await self._answer(
-                        request_id, JSONRPCResponse(jsonrpc="2.0", id=request_id, result=result)
-                    )
-            except Exception as raised:
-                error = handler_exception_to_error_data(raised)
-                if error is None:
-                    logger.exception("handler for %r raised", message.method)
-                    error = ErrorData(code=0, message=str(raised))
-                    failure = raised if self._raises else None
-                if not ctx.cancelled:
-                    answering = True
-                    await self._answer_error(request_id, error)
+                    try:
+                        result = await on_request(ctx, message.method, message.params)
+                        how = "result"
+                    except Exception:
+                        how = "error"
+                        raise
+                    finally:
+                        # No suspension since the handler ended: no cancel can come between.
+                        ctx.closed = True
+                        self._flights.finish(key, ctx, how)
+                    if not ctx.cancelled:
+                        # From here on the answer may have left, even if the write is interrupted.
+                        answering = True
+                        await self._answer(
+                            request_id, JSONRPCResponse(jsonrpc="2.0", id=request_id, result=result)
+                        )
+                except Exception as raised:
+                    error = handler_exception_to_error_data(raised)
+                    if error is None:
+                        logger.exception("handler for %r raised", message.method)
+                        error = ErrorData(code=0, message=str(raised))
+                        failure = raised if self._raises else None
+                    if not ctx.cancelled:
+                        answering = True
+                        await self._answer_error(request_id, error)
+        except asyncio.CancelledError:
+            # Nobody here asked for it: the handler raised it, or its task was cancelled by others.
+            if not ctx.cancelled and not answering:
+                await self._answer_lost(request_id)
+            raise
         if ctx.stopping and not ctx.cancelled and not answering:
-            lost = ErrorData(code=CONNECTION_CLOSED, message="Connection closed")
-            await self._last_write(
-                self._answer_error(request_id, lost),
-                shield=True,
-                timeout=SHUTDOWN_WRITE_TIMEOUT,
-                what=f"shutdown error response for request {request_id!r}",
-            )
+            await self._answer_lost(request_id)
         elif not answering:
             await _unanswered(ctx)
         if failure is not None:
             raise failure
+
+    async def _answer_lost(self, request_id: RequestId) -> None:
+        lost = ErrorData(code=CONNECTION_CLOSED, message="Connection closed")
+        await self._last_write(
+            self._answer_error(request_id, lost),
+            shield=True,
+            timeout=SHUTDOWN_WRITE_TIMEOUT,
+            what=f"shutdown error response for request {request_id!r}",
+        )
 
     def _stop_handlers(self, tasks: TaskGroup) -> None:
         """Stop every handler and errand; the task group waits until the last one has ended."""

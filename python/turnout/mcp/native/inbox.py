@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from mcp_types import CONNECTION_CLOSED
 
 from turnout._native import Notification, Request
+from turnout.raised import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,10 @@ class Inbox:
             delivery = self._held.popleft()
             if not isinstance(delivery, Request):
                 self.room.give(delivery)
-            self._hand_over(delivery)
+            try:
+                self._hand_over(delivery)
+            except BaseException as error:  # noqa: BLE001 - what waits behind it is handed over all the same
+                tell(self._loop, error)
 
     def _hand_over(self, delivery: Delivery) -> None:
         if isinstance(delivery, Request):

@@ -57,8 +57,9 @@ class Observers:
         if self._has_room_for(notification):
             ctx = context()
             self.beginning += 1
-            task = self.spawn(self._observe(on_notify, ctx, notification.method, params), ctx.scope)
-            task.add_done_callback(lambda _: self.room.give(notification))
+            self._spawn_for(
+                notification, self._observe(on_notify, ctx, notification.method, params), ctx.scope
+            )
 
     async def _observe(
         self,
@@ -78,13 +79,28 @@ class Observers:
         """Tell a callback of a frame that was refused, if there is room for it."""
         if self._has_room_for(refused):
             error = ValueError(f"refused a frame: {refused.message}")
-            self.spawn(self._tell(callback, error)).add_done_callback(lambda _: self.room.give(refused))
+            self._spawn_for(refused, self._tell(callback, error))
 
     async def _tell(self, callback: Callable[[Exception], Awaitable[None]], error: Exception) -> None:
         try:
             await callback(error)
         except Exception:
             logger.exception("on_stream_exception observer raised")
+
+    def _spawn_for(
+        self,
+        what: Notification | Event,
+        coroutine: Coroutine[Any, Any, None],
+        scope: anyio.CancelScope | None = None,
+    ) -> None:
+        """Run a coroutine for what took room, and give that back."""
+        try:
+            task = self.spawn(coroutine, scope)
+        except BaseException:
+            # An exit, of one that began at once.
+            self.room.give(what)
+            raise
+        task.add_done_callback(lambda _: self.room.give(what))
 
     def spawn(
         self, coroutine: Coroutine[Any, Any, None], scope: anyio.CancelScope | None = None
