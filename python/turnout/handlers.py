@@ -18,6 +18,7 @@ Listener = Callable[["Event"], Any]
 Filter = Callable[[str, Any], Any]
 
 H = TypeVar("H", bound=Callable[..., Any])
+T = TypeVar("T")
 
 DROP = object()
 """What a filter returns to make a message vanish."""
@@ -42,6 +43,20 @@ def is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004
     )
+
+
+def for_a_thread(function: Callable[..., T]) -> Callable[..., T]:
+    """Make of a function one for a thread, where an exit ends nothing but the work: to who waits it is an error."""
+
+    def work(*arguments: Any) -> T:
+        try:
+            return function(*arguments)
+        except Exception:
+            raise
+        except BaseException as error:
+            raise RuntimeError(f"{type(error).__name__} was raised in a thread") from error
+
+    return work
 
 
 class Handlers:

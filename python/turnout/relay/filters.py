@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from turnout.errors import RequestError
-from turnout.handlers import H, Handler, is_async
+from turnout.handlers import H, Handler, for_a_thread, is_async
+from turnout.raised import EXITS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -126,7 +127,8 @@ class Filters:
         if handler.is_async:
             return await handler.function(request)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._relay.router.threads, handler.function, request)
+        work = for_a_thread(handler.function)
+        return await loop.run_in_executor(self._relay.router.threads, work, request)
 
     async def _decide(self, asked: _Filter, request: Request) -> Verdict:
         loop = asyncio.get_running_loop()
@@ -134,17 +136,24 @@ class Filters:
         if is_async(asked.function):
             deciding = loop.create_task(asked.function(request))
         else:
-            deciding = loop.run_in_executor(self._relay.router.threads, asked.function, request)
+            work = for_a_thread(asked.function)
+            deciding = loop.run_in_executor(self._relay.router.threads, work, request)
         deciding.add_done_callback(_take_note)
         try:
-            await asyncio.wait((deciding,), timeout=asked.timeout)
+            decided, _ = await asyncio.wait((deciding,), timeout=asked.timeout)
         finally:
             deciding.cancel()
-        if not deciding.done() or deciding.cancelled():
+        if not decided:
             raise RequestError(
                 INTERNAL_ERROR, "a filter did not decide in time", {"reason": "filter_timeout", "sent": False}
             )
-        return deciding.result()
+        if deciding.cancelled():
+            raise RequestError(INTERNAL_ERROR, "the filter was cancelled")
+        try:
+            return deciding.result()
+        except EXITS:
+            # It ends the loop already, out of the filter's own task.
+            raise RequestError(INTERNAL_ERROR, "the server is stopping") from None
 
 
 def _take_note(deciding: asyncio.Future[Any]) -> None:

@@ -1,0 +1,102 @@
+"""What callbacks of a relay may raise: no other client's request hangs or is lost for it (S4, S5)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import turnout
+from raising import EXCEPTIONS, EXITS, Bang, run
+from relay_by_hand import Played
+from relay_world import World
+from test_relay_requests import call
+from wire import request, result
+
+pytestmark = [
+    pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"]),
+    pytest.mark.parametrize("raised", EXCEPTIONS, ids=lambda kind: kind.__name__),
+]
+
+KINDS = ["filter", "filter in a thread", "handler", "handler in a thread", "handler behind a filter"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_s4_s5_what_decides_about_a_request_of_a_relay_fails_that_one_only(loop_kind, raised, kind):
+    bang = Bang(raised)
+
+    async def main():
+        async with World() as world:
+            relay = world.build()
+
+            async def later(_):
+                await asyncio.sleep(0)
+                bang()
+
+            if kind == "filter":
+                relay.filter("bad")(later)
+            elif kind == "filter in a thread":
+                relay.filter("bad")(bang)
+            elif kind == "handler":
+                relay.on_request("bad")(later)
+            else:
+                relay.on_request("bad")(bang)
+            if kind == "handler behind a filter":
+                relay.filter("bad")(lambda _: None)
+            client, other = await world.client(), await world.client()
+            calls = [client.send("tools/call", call(who="a")), client.send("bad")]
+            calls += [client.send("tools/call", call(who="b")), other.send("tools/call", call(who="c"))]
+            ends = await asyncio.gather(*calls, return_exceptions=True)
+            assert [ends[n]["who"] for n in (0, 2, 3)] == ["a", "b", "c"]
+            assert isinstance(ends[1], turnout.RemoteError)
+            assert ends[1].code == -32603
+            await world.quiet()
+
+    _, _, exits = run(loop_kind, main())
+    assert bang.calls == 1
+    in_thread = kind in ("filter in a thread", "handler in a thread", "handler behind a filter")
+    assert exits == ([bang.error] if issubclass(raised, EXITS) and not in_thread else [])
+
+
+@pytest.mark.parametrize("kind", ["filter of the client", "observer of the server", "records", "file"])
+def test_s4_what_is_carried_over_is_carried_over_whatever_a_callback_raises(loop_kind, raised, kind):
+    """Answers to several clients stand in one read of a server's; requests to it in one read of a client's."""
+    bang = Bang(raised)
+
+    async def main():
+        async with Played() as world:
+            relay = world.build()
+            await relay.start()
+            server = await world.server(0)
+            [upstream] = world.gateway.peers
+            if kind == "filter of the client":
+                relay.filter_incoming("bad")(bang)
+            elif kind == "observer of the server":
+                upstream.on_notification("bad")(bang)
+            elif kind == "records":
+                upstream.follow_records(bang, every=True)
+            else:
+                world.gateway.records.write(type("File", (), {"write": bang, "flush": lambda: None}))
+            clients = [await world.client() for _ in range(3)]
+            for client in clients:
+                client.say(request("one", "one"), request("bad", "bad"), request("two", "two"))
+            # The filter refuses the one request that it raised for.
+            asked = await server.hears(8 if kind == "filter of the client" else 9)
+            noise = b'{"jsonrpc":"2.0","method":"bad"}\n'
+            server.say(noise, *(result(frame["id"], {"method": frame["method"]}) for frame in asked))
+            for client in clients:
+                answers = {}
+                while len(answers) < 3:
+                    answer = await client.hears_one()
+                    if "id" in answer:
+                        answers[answer["id"]] = answer
+                for id in ("one", "two"):
+                    assert answers[id]["result"] == {"method": id}
+            assert relay.in_flight == 0
+            assert upstream.is_open
+
+    _, told, exits = run(loop_kind, main())
+    assert bang.calls >= 1
+    is_exit = issubclass(raised, EXITS)
+    assert exits == ([bang.error] if is_exit else [])
+    assert told.count(bang.error) == (not is_exit)
