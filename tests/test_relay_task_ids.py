@@ -101,30 +101,22 @@ def test_tsk_10_an_id_that_two_servers_made_goes_to_neither(loop_kind, era):
             assert (await whose(client, "1"), await whose(other, "1")) == ("a", "b"), (
                 "each client has its own"
             )
-            await make(client, "b_x", "1")
-            assert await fault(client, "tasks/cancel", taskId="1") == (-32602, "ambiguous_task")
+            await make(client, "a_x", "2")
+            await make(client, "b_x", "2")
+            for method in about(era):
+                assert await fault(client, method, taskId="2") == (-32602, "ambiguous_task")
 
     run(loop_kind, main())
 
 
-def test_tsk_01_the_tasks_of_several_servers_are_not_listed(loop_kind):
+def test_s3_a_route_for_tasks_chooses_the_server_and_lends_nobody_a_task(loop_kind):
     async def main():
         async with World() as world:
-            client = await world_of_two(world, "legacy")
-            assert client.server_capabilities["tasks"] == {k: v for k, v in TASKS.items() if k != "list"}
-            assert (await fault(client, "tasks/list"))[0] == -32601
-
-    run(loop_kind, main())
-
-
-def test_a_route_for_tasks_stands(loop_kind):
-    async def main():
-        async with World() as world:
-            routes = [*PREFIXED, turnout.Route("b", "tasks/get"), turnout.Route("b", "tasks/list")]
-            client = await world_of_two(world, "legacy", routes=routes)
-            assert "list" in client.server_capabilities["tasks"]
+            client = await world_of_two(world, "legacy", routes=[*PREFIXED, turnout.Route("b", "tasks/get")])
             await make(client, "a_x", "one")
-            assert await whose(client, "one") == "b"
+            await make(client, "b_x", "two")
+            assert await whose(client, "two") == "b"
+            assert await fault(client, "tasks/get", taskId="one") == (-32602, "unknown_task")
             assert await whose(client, "one", "tasks/result") == "a"
 
     run(loop_kind, main())
@@ -142,7 +134,7 @@ def test_a_filter_sees_what_is_asked_about_a_task_first(loop_kind):
 
             await make(client, "a_x", "one")
             assert await whose(client, "one") == "a"
-            assert (await fault(client, "tasks/get", taskId="two"))[0] == -32601
+            assert await fault(client, "tasks/get", taskId="two") == (-32602, "unknown_task")
             assert seen == ["one", "two"]
 
     run(loop_kind, main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 
 import pytest
@@ -147,35 +148,45 @@ def test_tsx_01_tsx_05_tsx_51_tsx_52_tsx_62_what_each_request_declares_is_the_se
         async with World() as world:
             world.build(world.upstream(era="modern"))
 
+            made = itertools.count()
+
             async def judge(request):
                 declared = request.params["_meta"]["io.modelcontextprotocol/clientCapabilities"]
                 if "io.modelcontextprotocol/tasks" not in declared.get("extensions", {}):
                     raise turnout.RequestError(-32021, "say that you know tasks", {"declared": declared})
-                return (
-                    {"resultType": "task", "taskId": "t1", "status": "working"} if "/call" in method else {}
-                )
+                task = {"resultType": "task", "taskId": f"t{next(made)}", "status": "working"}
+                return task if request.method == "tools/call" else {}
 
-            world.servers.on_request(method)(judge)
+            for judged in ("tools/call", method):
+                world.servers.on_request(judged)(judge)
             clients = [await world.raw(), await world.raw()]
             version = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
-            for client in clients:
-                client.transport.write(request("open", "server/discover", {"_meta": version}))
-                await client.until(lambda client=client: client.lines)
             answers = {}
-            # Each client declares something else in every request, one after the other.
-            turns = [(0, DECLARED), (1, {}), (0, ONLY_LEGACY), (1, DECLARED), (0, {}), (1, ONLY_LEGACY)]
-            for number, (which, capabilities) in enumerate(turns):
+
+            async def ask(number, client, method, capabilities, **params):
                 meta = {
                     **version,
                     "io.modelcontextprotocol/clientInfo": {"name": "raw", "version": "1"},
                     "io.modelcontextprotocol/clientCapabilities": capabilities,
                 }
-                client = clients[which]
-                params = {"name": "echo", "taskId": "t1", "notifications": {"taskIds": ["t1"]}, "_meta": meta}
-                client.transport.write(request(number, method, params))
+                client.transport.write(request(number, method, {"name": "echo", **params, "_meta": meta}))
                 while number not in answers:
                     await asyncio.sleep(0)
                     answers.update((m["id"], m) for m in map(json.loads, client.lines) if "id" in m)
+                return answers[number]
+
+            tasks = []
+            for which, client in enumerate(clients):
+                client.transport.write(request("open", "server/discover", {"_meta": version}))
+                await client.until(lambda client=client: client.lines)
+                # One of its own: what the relay would keep from the server, the server need not judge.
+                made_for_it = await ask(f"make{which}", client, "tools/call", DECLARED)
+                tasks.append(made_for_it["result"]["taskId"])
+            # Each client declares something else in every request, one after the other.
+            turns = [(0, DECLARED), (1, {}), (0, ONLY_LEGACY), (1, DECLARED), (0, {}), (1, ONLY_LEGACY)]
+            for number, (which, capabilities) in enumerate(turns):
+                named = {"taskId": tasks[which], "notifications": {"taskIds": [tasks[which]]}}
+                await ask(number, clients[which], method, capabilities, **named)
             for number, (_, capabilities) in enumerate(turns):
                 if capabilities == DECLARED:
                     assert "result" in answers[number], number

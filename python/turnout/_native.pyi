@@ -23,6 +23,7 @@ __all__ = [
     "Ledger",
     "Notification",
     "Place",
+    "Principal",
     "Progress",
     "ProgressIterator",
     "Record",
@@ -923,13 +924,26 @@ class Flights:
 class Place:
     """Where a connection to an upstream stands, epoch after epoch, for the clients that hold the place."""
 
-    def __new__(cls, position: int, private: bool, *_arguments: Any, **_options: Any) -> Self: ...
+    def __new__(
+        cls, position: int, private: bool, exclusive: bool, *_arguments: Any, **_options: Any
+    ) -> Self: ...
     @property
     def position(self) -> int:
         """The position of its upstream."""
     @property
     def is_private(self) -> bool:
         """Whether it serves one client only."""
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether it serves the clients of one principal only."""
+
+@final
+class Principal:
+    """On whose behalf clients of a relay ask."""
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks are remembered for it."""
 
 @final
 class Kept:
@@ -953,10 +967,21 @@ class Relay:
         cls,
         upstreams: list[tuple[str, float | None, float | None, bool]],
         max_in_flight: int,
+        key: bytes,
         *_arguments: Any,
         **_options: Any,
     ) -> Self: ...
-    def add_client(self, client: Connection, routes: Routes, places: Sequence[Place]) -> None: ...
+    def principal(self) -> Principal: ...
+    def forget_principal(self, principal: Principal) -> None: ...
+    def add_client(
+        self,
+        client: Connection,
+        routes: Routes,
+        places: Sequence[Place],
+        principal: Principal | None = None,
+    ) -> None: ...
+    def tasks_of(self, client: Connection, start: int, most: int) -> list[tuple[int, int, str]]: ...
+    def forget_task(self, client: Connection, number: int) -> None: ...
     def add_upstream(self, upstream: Connection, place: Place) -> None: ...
     def leave(self, connection: Connection) -> None: ...
     def watch(self, methods: list[str]) -> None: ...

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from turnout import _native, opening
 from turnout.errors import Error, OpeningFailed, PeerLost
-from turnout.relay.upstream import Restart
+from turnout.relay.upstream import EXCLUSIVE, Restart
 from turnout.transports.base import is_target
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class Place(_native.Place):
 
     def __new__(cls, _relay: Relay, position: int, client: Peer | None = None) -> Self:
         """Make the native part."""
-        return super().__new__(cls, position, client is not None)
+        sharing = _relay.upstreams[position].sharing
+        return super().__new__(cls, position, client is not None, sharing in EXCLUSIVE)
 
     def __init__(self, relay: Relay, position: int, client: Peer | None = None) -> None:
         self.relay = relay

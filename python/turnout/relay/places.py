@@ -82,6 +82,9 @@ class Places:
         return iter(list(self._held.values()))
 
     def _key(self, client: Peer, identity: Hashable | None) -> Hashable:
+        if self._standing and identity is not None:
+            # Its tasks are where it made them, also when it comes back.
+            return hash(identity) % self._standing
         if self._standing:
             return min(self._clients, key=lambda number: len(self._clients[number]))
         # A client without an identity shares with nobody.

@@ -37,6 +37,12 @@ def refusal(message: str, reason: str, upstream: str, *, sent: bool = True) -> R
     return RequestError(INTERNAL_ERROR, message, {"reason": reason, "sent": sent, "upstream": upstream})
 
 
+def unknown_task() -> RequestError:
+    """Say that a client has no task of that id; whether somebody else has is not told."""
+    message = "no server is known to have made a task of this id for this client"
+    return RequestError(INVALID_PARAMS, message, {"reason": "unknown_task", "sent": False})
+
+
 def reason_of(error: Error | OSError) -> str:
     """The reason, one word, for what was met on the way to a server; `error` where that answered with one."""
     if isinstance(error, RequestError):
@@ -106,4 +112,4 @@ def check(router: Router, limit: str, wanted: int, upstream: str | None = None) 
     raise RequestError(INTERNAL_ERROR, message, {**data, "sent": True, "upstream": upstream})
 
 
-__all__ = ["check", "failed", "reaching", "reason_of", "refusal"]
+__all__ = ["check", "failed", "reaching", "reason_of", "refusal", "unknown_task"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,12 @@ from turnout.relay.listens import Listens
 from turnout.relay.openings import Openings, identity_of
 from turnout.relay.parking import Parking
 from turnout.relay.places import Places
-from turnout.relay.refusal import reaching
+from turnout.relay.principals import Principals
+from turnout.relay.refusal import reaching, unknown_task
 from turnout.relay.rounds import NEEDED
 from turnout.relay.routes import Plans
 from turnout.relay.subscriptions import Session, Subscriptions, lists_of
+from turnout.relay.task_lists import TaskLists
 from turnout.relay.underway import Underway
 from turnout.relay.waits import Waits
 
@@ -67,7 +70,7 @@ class Relay(_native.Relay):
     ) -> Self:
         """Declare a relay; `Router.relay` says what the arguments are."""
         known = [(upstream.label, upstream.timeout, upstream.max_timeout, True) for upstream in upstreams]
-        return super().__new__(cls, known, max_in_flight)
+        return super().__new__(cls, known, max_in_flight, secrets.token_bytes(32))
 
     def __init__(
         self,
@@ -92,6 +95,8 @@ class Relay(_native.Relay):
         self.subscriptions = Subscriptions(self)
         self._listens = Listens(self, self.subscriptions)
         self._levels = Levels(self)
+        self._task_lists = TaskLists(self)
+        self._principals = Principals(self)
         self._parking = Parking(self)
         self._waits = Waits(router)
         self.underway = Underway()
@@ -118,17 +123,18 @@ class Relay(_native.Relay):
 
         Args:
             client: the client.
-            identity: who it is to routes that name an identity, and to upstreams that are shared per identity; None
-                for one that no route names, and that shares with nobody.
+            identity: who it is to routes that name an identity, and to upstreams that are shared per identity; its
+                tasks and request states at servers that others share belong to it, on any of its connections. None
+                for a client that no route names, that shares with nobody, and whose tasks are lost with its connection.
 
         """
         client.set_rules(opening.LEGACY[0], "server")
         plan = self._plans.of(identity)
         places = [self._places[position].give(client, identity) for position in plan.positions]
         self.clients[client] = Client(client, plan, places)
-        self.add_client(client, plan.routes, places)
+        self.add_client(client, plan.routes, places, self._principals.enter(identity))
         self._apply_handlers_to(client)
-        self.router.spawn(self._watch(client))
+        self.router.spawn(self._watch(client, identity))
 
     async def forward(self, request: Request, upstream: str | None = None, params: Any = None) -> bool:
         """Pass a request on that a handler was given; what the handler returns is then no answer any more.
@@ -153,6 +159,8 @@ class Relay(_native.Relay):
             return True
         position = self.position_of(request, params) if upstream is None else self._position(upstream)
         if position is None:
+            if request.method.startswith("tasks/"):
+                raise unknown_task()
             raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
         place = self.place(position, request.peer)
         if place.client is not None and place.peer is None and (said := identity_of(request, self)):
@@ -274,6 +282,7 @@ class Relay(_native.Relay):
             "resources/subscribe": self._subscribe,
             "resources/unsubscribe": self._unsubscribe,
             "logging/setLevel": self._levels.answer,
+            "tasks/list": self._task_lists.answer,
             "completion/complete": self._catalogue.complete,
         }
         answers.update((kind.list, self._catalogue.answer) for kind in plan.kinds)
@@ -389,9 +398,10 @@ class Relay(_native.Relay):
             with contextlib.suppress(Error):
                 client.notify(method)
 
-    async def _watch(self, client: Peer) -> None:
+    async def _watch(self, client: Peer, identity: Hashable | None) -> None:
         await client.wait_lost()
         self.leave(client)
+        self._principals.leave(identity)
         self._catalogue.forget(client)
         self.subscriptions.forget(Session(client))
         self._levels.forget(client)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from turnout import opening
 from turnout._native import Routes
 from turnout.relay.names import COMPLETE, COMPLETED, KINDS, Kind, Names
-from turnout.relay.upstream import Sharing
+from turnout.relay.upstream import EXCLUSIVE, Sharing
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -22,6 +22,7 @@ _HERE = (
     "resources/subscribe",
     "resources/unsubscribe",
     "logging/setLevel",
+    "tasks/list",
 )
 """What the relay answers: the eras differ in it, and a legacy server keeps it for its connection, not its clients."""
 
@@ -100,7 +101,6 @@ class Plan:
         ):
             here.append(COMPLETE)
         self.here = frozenset(here) - claimed
-        self._claimed = claimed | self.here
         known = {position for *_, position in declared}
         self.positions = sorted(known | ({fallback} if isinstance(fallback, int) else set()))
         answered = [(method, "", False, "host") for method in sorted(self.here)]
@@ -123,10 +123,6 @@ class Plan:
         for kind in self.kinds:
             if isinstance(capabilities.get(kind.capability), dict):
                 capabilities[kind.capability] = {**capabilities[kind.capability], "listChanged": True}
-        tasks = capabilities.get("tasks")
-        if isinstance(tasks, dict) and len(self.positions) > 1 and "tasks/list" not in self._claimed:
-            # Each server knows its own tasks only.
-            capabilities["tasks"] = {name: value for name, value in tasks.items() if name != "list"}
 
 
 class Plans:
@@ -145,7 +141,7 @@ class Plans:
     def __init__(self, upstreams: Sequence[Upstream], routes: Sequence[Route], local: Iterable[str]) -> None:
         local = tuple(local)
         positions = _positions(upstreams)
-        _check_routes(routes, positions)
+        _check_routes(routes, positions, upstreams)
         if len(upstreams) > 1 and not routes and not local:
             raise ValueError(
                 f"several upstreams ({', '.join(positions)}) need routes, or nothing leads to them"
@@ -209,7 +205,7 @@ def _names(
     return Names([route for route in mine if route[0]], whole)
 
 
-def _check_routes(routes: Sequence[Route], positions: dict[str, int]) -> None:
+def _check_routes(routes: Sequence[Route], positions: dict[str, int], upstreams: Sequence[Upstream]) -> None:
     listed = {kind.list: kind.use for kind in KINDS}
     for route in routes:
         if route.upstream not in positions:
@@ -217,6 +213,11 @@ def _check_routes(routes: Sequence[Route], positions: dict[str, int]) -> None:
         if route.prefix and route.method in listed:
             raise ValueError(
                 f"{route.method} has no name to route by; route {listed[route.method]}, the list follows"
+            )
+        if route.method == "tasks/list" and upstreams[positions[route.upstream]].sharing not in EXCLUSIVE:
+            raise ValueError(
+                f"{route.upstream} would list the tasks of all its clients; leave out the route for tasks/list, and "
+                "the relay lists each client's own"
             )
         if route.strip and not route.prefix:
             raise ValueError(f"a route to {route.upstream} strips a prefix, but has none")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Sharing: TypeAlias = Literal["shared", "per_client", "per_identity", "pooled"]
 
+EXCLUSIVE = ("per_client", "per_identity")
+"""What has a connection serve one principal only."""
+
 
 @dataclass(frozen=True)
 class Restart:
@@ -46,7 +49,9 @@ class Upstream:
             roots, because nobody could say whom a request of the server's is meant for. `"per_client"` opens
             one for each client, with what that client offers, and passes the server's requests on to it.
             `"per_identity"` opens one for all clients that were attached with the same identity, and
-            `"pooled"` a number of them, each client keeping to one; both are opened like a shared one.
+            `"pooled"` a number of them, each client keeping to one, and all of one identity to the same; both are
+            opened like a shared one. A task, or a request state, that a shared or pooled server gives out is good
+            for the client that got it, and for its identity.
         pool: connections of a pooled upstream.
         era: as for `Router.connect`, None for no opening; a property of this upstream, never taken from a client.
         timeout: seconds without an answer or progress after which a request is cancelled and answered with an

@@ -348,9 +348,10 @@ impl<H: Host> Connection<H> {
     }
 
     /// Writes down the id of the task that a request became, given as its JSON string (TSK-60): whole, or not at all.
+    /// A lone surrogate has no reading, and what it becomes might be another's.
     pub(crate) fn note_task(&self, record: &Record, task: &[u8]) {
         if task.len() <= self.limits.max_id_bytes
-            && let Some(task) = envelope::unescape(task)
+            && let Some((task, true)) = envelope::decode(task)
         {
             record.note_task(&task);
         }

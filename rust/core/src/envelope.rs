@@ -12,6 +12,7 @@ pub use self::batch::batch;
 pub use self::reading::{scan, scan_utf8};
 pub use self::refusal::{Partial, Refusal, RefusalReason};
 pub(crate) use self::value::decode;
+pub(crate) use self::value::sole_member;
 pub use self::value::{check_value, error_fault, find_member, unescape};
 use crate::span::Span;
 
@@ -67,6 +68,8 @@ pub struct Envelope {
     pub task: Span,
     /// `params.taskId`, or `result.taskId`.
     pub task_id: Span,
+    /// `params.requestState`: what a server of 2026-07-28 gave out for another round.
+    pub request_state: Span,
     /// `result.resultType`.
     pub result_type: Span,
     /// `_meta["io.modelcontextprotocol/subscriptionId"]` of a notification or a result.

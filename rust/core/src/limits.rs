@@ -62,6 +62,8 @@ limits! {
     /// Most tasks of the peer's that are remembered, to be cancelled by their ids and for their tokens; and most tasks
     /// of one client of a relay whose server is known.
     max_tasks: 10_000, at most MAX_FLIGHTS;
+    /// Most tasks that a relay remembers of principals without a connection; each of these counts as one more.
+    max_absent_tasks: 100_000, at most 1 << 30;
     /// Most bytes waiting to be written, but for a little more that short answers may take; the one flight that exceeds
     /// it fails.
     max_output_bytes: 256 << 20, at most usize::MAX >> 1;

@@ -21,11 +21,14 @@ mod exchange;
 mod fault;
 mod kept;
 mod member;
+mod ownership;
 mod parked;
 mod place;
+mod principal;
 mod request;
 mod round;
 mod route;
+mod seal;
 mod spread;
 mod tasks;
 mod upstream;
@@ -39,7 +42,9 @@ pub use fault::{Fault, METHOD_NOT_FOUND};
 pub use kept::Kept;
 pub use parked::{AtWork, PARKED};
 pub use place::Place;
+pub use principal::Principal;
 pub use route::{Conflict, Goal, Matched, Route, Routes};
+pub use seal::KEY_BYTES;
 pub use upstream::Upstream;
 
 use crate::connection::{Connection, MetaMember};
@@ -49,7 +54,7 @@ use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use admission::Admission;
 use kept::Room;
 use member::{Held, Member, Members, Side};
-use tasks::Tasks;
+use seal::Seal;
 
 /// How the relay reaches a connection of the host's.
 pub trait Line {
@@ -129,7 +134,9 @@ counts! {
     refused,
     /// Requests of shared upstreams that were refused (R3).
     unattributed,
-    /// Tasks whose server is not known any more, since their client made `max_tasks` others.
+    /// Requests refused because they name a task or a request state that is not their client's.
+    unowned,
+    /// Tasks that their clients cannot name any more, since they made `max_tasks` others, or were away too long.
     tasks_forgotten,
     /// Notifications passed on; each copy counts.
     notified,
@@ -148,6 +155,9 @@ pub struct Relay<L: Line> {
     upstreams: Box<[Upstream]>,
     members: Mutex<Members<L>>,
     admission: Admission,
+    seal: Seal,
+    /// Principals that there were.
+    principals: AtomicU64,
     rounds: AtomicU64,
     /// Methods whose requests the host wants to see before they are passed on.
     watched: Mutex<HashSet<Box<[u8]>>>,
@@ -156,13 +166,19 @@ pub struct Relay<L: Line> {
 
 impl<L: Line> Relay<L> {
     /// A relay to these upstreams, none of which has a connection yet; `max_in_flight` is the most requests of
-    /// clients in flight to them.
-    pub fn new(upstreams: impl IntoIterator<Item = Upstream>, max_in_flight: u64) -> Self {
+    /// clients in flight to them, `key` what request states are sealed with, from the system's randomness.
+    pub fn new(
+        upstreams: impl IntoIterator<Item = Upstream>,
+        max_in_flight: u64,
+        key: &[u8; KEY_BYTES],
+    ) -> Self {
         Self {
             counts: Counts::default(),
             upstreams: upstreams.into_iter().collect(),
             members: Mutex::new(Members::default()),
             admission: Admission::new(max_in_flight),
+            seal: Seal::new(key),
+            principals: AtomicU64::new(0),
             rounds: AtomicU64::new(0),
             watched: Mutex::new(HashSet::new()),
             watches: AtomicBool::new(false),
@@ -185,8 +201,15 @@ impl<L: Line> Relay<L> {
         &self.upstreams
     }
 
-    /// Takes a client in, whose requests go by `routes`; `places` says where the upstreams stand that these lead to.
-    pub fn add_client(&self, line: Arc<L>, routes: Arc<Routes>, places: Vec<Arc<Place>>) -> Key {
+    /// Takes a client in, whose requests go by `routes`; `places` says where the upstreams stand that these lead to,
+    /// `principal` on whose behalf it asks.
+    pub fn add_client(
+        &self,
+        line: Arc<L>,
+        routes: Arc<Routes>,
+        places: Vec<Arc<Place>>,
+        principal: Arc<Principal>,
+    ) -> Key {
         let limits = {
             let mut client = lock(line.connection());
             client.takes_duplicates = true;
@@ -201,7 +224,8 @@ impl<L: Line> Relay<L> {
             parks,
             asked_as,
             kept: Arc::new(Room::new(limits.max_kept_bytes)),
-            tasks: Tasks::new(limits.max_tasks),
+            principal,
+            max_tasks: limits.max_tasks,
         };
         let key = lock(&self.members).insert(line, side);
         for place in private {

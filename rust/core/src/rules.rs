@@ -243,6 +243,7 @@ pub mod method {
     pub const PING: &str = "ping";
     pub const TASKS_GET: &str = "tasks/get";
     pub const TASKS_CANCEL: &str = "tasks/cancel";
+    pub const TASKS_LIST: &str = "tasks/list";
     pub const TASKS: &str = "notifications/tasks";
     pub const TASK_STATUS: &str = "notifications/tasks/status";
     pub const ELICIT: &str = "elicitation/create";

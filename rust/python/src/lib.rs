@@ -56,7 +56,7 @@ mod _native {
     #[pymodule_export]
     use crate::record::{Ledger, Record};
     #[pymodule_export]
-    use crate::relay::{Kept, Place, Relay};
+    use crate::relay::{Kept, Place, Principal, Relay};
     #[pymodule_export]
     use crate::request::Request;
     #[pymodule_export]

@@ -32,6 +32,19 @@ pub struct Place {
     inner: Arc<core::Place>,
 }
 
+/// On whose behalf clients of a relay ask.
+#[pyclass(frozen, module = "turnout._native")]
+pub struct Principal(Arc<core::Principal>);
+
+#[pymethods]
+impl Principal {
+    /// How many tasks are remembered for it.
+    #[getter]
+    fn tasks(&self) -> usize {
+        self.0.tasks()
+    }
+}
+
 /// A request of a client that is kept for another round.
 #[pyclass(frozen, module = "turnout._native")]
 pub struct Kept {
@@ -62,16 +75,22 @@ impl Kept {
 
 #[pymethods]
 impl Place {
-    /// A place of the upstream at `position`: for any number of clients, or for the one that will hold it.
+    /// A place of the upstream at `position`: for any number of clients, for those of one principal, or for the one
+    /// that will hold it.
     #[new]
-    #[pyo3(signature = (position, private, *_arguments, **_options))]
+    #[pyo3(signature = (position, private, exclusive, *_arguments, **_options))]
     fn new(
         position: usize,
         private: bool,
+        exclusive: bool,
         _arguments: &Bound<'_, PyTuple>,
         _options: Option<&Bound<'_, PyDict>>,
     ) -> Self {
-        let place = if private { core::Place::private(position) } else { core::Place::shared(position) };
+        let place = match (private, exclusive) {
+            (true, _) => core::Place::private(position),
+            (false, true) => core::Place::exclusive(position),
+            (false, false) => core::Place::shared(position),
+        };
         Self { inner: Arc::new(place) }
     }
 
@@ -85,6 +104,12 @@ impl Place {
     #[getter]
     fn is_private(&self) -> bool {
         self.inner.is_private
+    }
+
+    /// Whether it serves the clients of one principal only.
+    #[getter]
+    fn is_exclusive(&self) -> bool {
+        self.inner.is_exclusive
     }
 }
 
@@ -127,12 +152,14 @@ fn line(method: &str, params: &[u8]) -> Vec<u8> {
 #[pymethods]
 impl Relay {
     /// A relay to `upstreams` (name, timeout and max timeout in seconds or None, whether requests wait while no
-    /// connection is there), with at most `max_in_flight` requests of clients in flight to all of them.
+    /// connection is there), with at most `max_in_flight` requests of clients in flight to all of them; request states
+    /// are sealed with `key`, 32 bytes of the system's randomness.
     #[new]
-    #[pyo3(signature = (upstreams, max_in_flight, *_arguments, **_options))]
+    #[pyo3(signature = (upstreams, max_in_flight, key, *_arguments, **_options))]
     fn new(
         upstreams: Vec<(String, Option<f64>, Option<f64>, bool)>,
         max_in_flight: u64,
+        key: [u8; core::KEY_BYTES],
         _arguments: &Bound<'_, PyTuple>,
         _options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
@@ -144,15 +171,31 @@ impl Relay {
             let (idle, max) = (duration(idle, "timeout")?, duration(max, "max_timeout")?);
             known.push(Upstream { name: name.into(), idle, max, waits });
         }
-        Ok(Self { inner: Arc::new(core::Relay::new(known, max_in_flight)), process: Process::current() })
+        Ok(Self {
+            inner: Arc::new(core::Relay::new(known, max_in_flight, &key)),
+            process: Process::current(),
+        })
     }
 
-    /// Takes a client in, whose requests go by `routes`; `places` says where the upstreams stand that these lead to.
+    /// A principal, for the clients that ask on its behalf.
+    fn principal(&self) -> Principal {
+        Principal(self.inner.principal())
+    }
+
+    /// Counts the tasks of a principal that is remembered no more.
+    fn forget_principal(&self, principal: &Bound<'_, Principal>) {
+        self.inner.forget_principal(&principal.get().0);
+    }
+
+    /// Takes a client in, whose requests go by `routes`; `places` says where the upstreams stand that these lead to,
+    /// `principal` on whose behalf it asks: None for its own.
+    #[pyo3(signature = (client, routes, places, principal = None))]
     fn add_client(
         &self,
         client: &Bound<'_, Connection>,
         routes: &Bound<'_, Routes>,
         places: Vec<Bound<'_, Place>>,
+        principal: Option<&Bound<'_, Principal>>,
     ) -> PyResult<()> {
         self.may_join(client.get())?;
         let places: Vec<_> = places.iter().map(|place| Arc::clone(&place.get().inner)).collect();
@@ -165,7 +208,8 @@ impl Relay {
             )));
         }
         let shared = client.get().shared();
-        let key = self.inner.add_client(Arc::clone(shared), routes, places);
+        let principal = principal.map_or_else(|| self.inner.principal(), |of| Arc::clone(&of.get().0));
+        let key = self.inner.add_client(Arc::clone(shared), routes, places, principal);
         shared.join(&self.inner, key, false);
         Ok(())
     }
@@ -191,6 +235,24 @@ impl Relay {
         if let Ok(key) = self.key(connection.get()) {
             self.inner.leave(key);
         }
+    }
+
+    /// Up to `most` of a client's own tasks, from the one counted `start` on: the count of each, the position of the
+    /// upstream that made it, and its id.
+    fn tasks_of(
+        &self,
+        client: &Bound<'_, Connection>,
+        start: u64,
+        most: usize,
+    ) -> PyResult<Vec<(u64, usize, String)>> {
+        let tasks = self.inner.tasks_of(self.key(client.get())?, start, most);
+        Ok(tasks.into_iter().map(|(number, position, id)| (number, position, id.to_string())).collect())
+    }
+
+    /// Forgets a task of a client's by its count, since its server has no such any more.
+    fn forget_task(&self, client: &Bound<'_, Connection>, number: u64) -> PyResult<()> {
+        self.inner.forget_task(self.key(client.get())?, number);
+        Ok(())
     }
 
     /// Hands every request of these methods to Python from now on, instead of passing it on.

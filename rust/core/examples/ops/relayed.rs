@@ -97,9 +97,9 @@ impl Exchanges {
     pub fn new(held: usize) -> Self {
         let routes = Arc::new(Routes::new([], Goal::Upstream(0)).expect("no two routes"));
         let upstream = Upstream { name: "one".into(), idle: 60 * SECOND, max: 3600 * SECOND, waits: false };
-        let (relay, place) = (Relay::new([upstream], 1 << 20), Arc::new(Place::shared(0)));
+        let (relay, place) = (Relay::new([upstream], 1 << 20, &[7; 32]), Arc::new(Place::shared(0)));
         let places = vec![Arc::clone(&place)];
-        let client = End::new(Role::Server, |wire| relay.add_client(wire, routes, places));
+        let client = End::new(Role::Server, |wire| relay.add_client(wire, routes, places, relay.principal()));
         let server = End::new(Role::Client, |wire| relay.add_upstream(wire, place));
         let mut exchanges =
             Self { relay, client, server, now: SECOND, sent: 0, ids: Vec::new(), written: Vec::new() };

@@ -27,6 +27,7 @@ pub(super) const PROGRESS_TOKEN: u64 = 1;
 pub(super) const REQUEST_ID: u64 = 2;
 pub(super) const RESULT_TYPE: u64 = 3;
 pub(super) const SUBSCRIPTION: u64 = 4;
+pub(super) const REQUEST_STATE: u64 = 5;
 
 /// What a key is called here; 0 for one that is not known.
 #[inline]
@@ -47,6 +48,7 @@ fn looked_up(text: &[u8], key: Text) -> u64 {
     match name {
         b"progressToken" => PROGRESS_TOKEN,
         b"requestId" => REQUEST_ID,
+        b"requestState" => REQUEST_STATE,
         b"resultType" => RESULT_TYPE,
         b"io.modelcontextprotocol/subscriptionId" => SUBSCRIPTION,
         _ if name.len() <= 8 && !name.iter().any(u8::is_ascii_control) => word(name),

@@ -39,6 +39,7 @@ const NOTHING: Envelope = {
         uri: NONE,
         task: NONE,
         task_id: NONE,
+        request_state: NONE,
         result_type: NONE,
         subscription_id: NONE,
     }
@@ -281,6 +282,7 @@ impl Reading<'_> {
                 keys::RESULT_TYPE if !PARAMS => (&mut envelope.result_type, Wanted::Any),
                 keys::PROGRESS_TOKEN if PARAMS => (&mut self.token_of_notification, Wanted::Token),
                 keys::REQUEST_ID if PARAMS => (&mut envelope.request_id, Wanted::Id),
+                keys::REQUEST_STATE if PARAMS => (&mut envelope.request_state, Wanted::Any),
                 keys::PROGRESS if PARAMS => (&mut envelope.progress, Wanted::Any),
                 keys::TOTAL if PARAMS => (&mut envelope.total, Wanted::Any),
                 keys::MESSAGE if PARAMS => (&mut envelope.message, Wanted::Any),

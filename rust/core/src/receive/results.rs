@@ -122,7 +122,8 @@ impl<H: Host> Connection<H> {
             }
             return;
         };
-        if let Some(task) = task
+        // A result that only looks like a task's makes none: its request did not ask for one.
+        if let Some(task) = task.filter(|_| wanted)
             && let Some(entry) = self.outbound.get(slot)
         {
             self.note_task(&entry.record, task.of(frame));

@@ -1,6 +1,6 @@
 //! One batch carried over: for each run of events with one destination, that destination is locked once.
 
-use crate::event::{Batch, Event};
+use crate::event::{Batch, End, Event};
 use crate::flight::CancelledBy;
 use crate::record::Time;
 use crate::relay::admission::Admission;
@@ -150,8 +150,8 @@ impl<L: Line> Relay<L> {
             }
             Event::Settled { record, end, answer, .. } => {
                 let Some(leg) = owner_of(event) else { return };
-                if let Some(task) = record.task() {
-                    let forgotten = dest.side.note_task(task, &source.side);
+                if let (Some(task), End::Result(_)) = (record.task(), end) {
+                    let forgotten = dest.side.note_task(task, source);
                     self.counts.tasks_forgotten.fetch_add(u64::from(forgotten), Ordering::Relaxed);
                 }
                 self.settle(round, (source, dest), to, leg, (record, *end, answer.as_ref()), made);
@@ -174,7 +174,8 @@ impl<L: Line> Relay<L> {
             Event::Notification { frame, envelope, .. } => {
                 let Some(leg) = owner_of(event) else { return };
                 let subscription = (leg.number, envelope.subscription_id);
-                let passed = to.notify_with(frame.of(region), Some(subscription)).is_ok();
+                let passed = Self::may_hear(source, dest, frame.of(region), envelope)
+                    && to.notify_with(frame.of(region), Some(subscription)).is_ok();
                 add(if passed { &self.counts.notified } else { &self.counts.notifications_dropped });
             }
             Event::TaskOver { .. } => {

@@ -28,8 +28,12 @@ impl<L: Line> Relay<L> {
         let fault = match (end, answer) {
             (End::Result(_) | End::Error(_), Some(answered)) => {
                 let frame = answered.frame.of(region);
-                if !answered.asks || to.rules.revision.is_modern() {
+                let checked = self.checked_answer((&source.side, &dest.side), record, frame, answered);
+                if checked.is_ok() && (!answered.asks || to.rules.revision.is_modern()) {
                     let is_error = matches!(end, End::Error(_));
+                    let sealed = checked.unwrap_or_default();
+                    let (frame, answered) =
+                        sealed.as_ref().map_or((frame, answered), |(frame, answered)| (&frame[..], answered));
                     let passed = to.answer_with(now, leg.number, frame, answered, is_error, made);
                     match (passed.written, &passed.finished) {
                         (true, _) => round.answered += 1,
@@ -39,9 +43,10 @@ impl<L: Line> Relay<L> {
                     round.routed.finished.extend(passed.finished);
                     return;
                 }
-                match dest.side.room_for(&record.method) {
-                    Some(room) => Fault::Overloaded(room.exceeded()),
-                    None => Fault::NotBridged,
+                match (checked, dest.side.room_for(&record.method)) {
+                    (Err(fault), _) => fault,
+                    (Ok(_), Some(room)) => Fault::Overloaded(room.exceeded()),
+                    (Ok(_), None) => Fault::NotBridged,
                 }
             }
             (End::Result(_) | End::Error(_), None) => Fault::InvalidAnswer("the answer is not there"),
@@ -92,6 +97,7 @@ impl<L: Line> Relay<L> {
                     _ => &self.counts.overloaded,
                 },
                 Fault::NoAttribution => &self.counts.unattributed,
+                Fault::UnknownTask | Fault::UnknownState => &self.counts.unowned,
                 _ => &self.counts.refused,
             });
         }

@@ -34,6 +34,8 @@ pub enum Fault {
     NotBridged,
     /// No server is known to have made the task.
     UnknownTask,
+    /// The request state was not given to this client, by this server.
+    UnknownState,
     /// Several servers made a task of that id.
     AmbiguousTask,
     /// No route takes the method.
@@ -57,6 +59,7 @@ impl Fault {
             Fault::InvalidAnswer(_) => "invalid_answer",
             Fault::NotBridged => "not_bridged",
             Fault::UnknownTask => "unknown_task",
+            Fault::UnknownState => "input_expired",
             Fault::AmbiguousTask => "ambiguous_task",
             Fault::NoRoute => "no_route",
             Fault::NoAttribution => "no_attribution",
@@ -79,6 +82,9 @@ impl Fault {
                 "the server asks for input, which a client of this revision cannot be asked for here"
             }
             Fault::UnknownTask => "no server is known to have made a task of this id for this client",
+            Fault::UnknownState => {
+                "there is nothing to continue: the requestState is none that this client was given here; send the request anew"
+            }
             Fault::AmbiguousTask => "several servers made a task of this id: nobody can say whose is meant",
             Fault::NoRoute => "Method not found",
             Fault::NoAttribution => {
@@ -90,7 +96,7 @@ impl Fault {
     const fn code(self) -> i64 {
         match self {
             Fault::NoRoute | Fault::NoAttribution => METHOD_NOT_FOUND,
-            Fault::UnknownTask | Fault::AmbiguousTask => INVALID_PARAMS,
+            Fault::UnknownTask | Fault::UnknownState | Fault::AmbiguousTask => INVALID_PARAMS,
             _ => INTERNAL_ERROR,
         }
     }
@@ -184,6 +190,7 @@ mod tests {
         assert_eq!(said(Fault::NoRoute), ("no_route", METHOD_NOT_FOUND));
         assert_eq!(said(Fault::NoAttribution), ("no_attribution", METHOD_NOT_FOUND));
         assert_eq!(said(Fault::UnknownTask), ("unknown_task", INVALID_PARAMS));
+        assert_eq!(said(Fault::UnknownState), ("input_expired", INVALID_PARAMS));
         assert_eq!(said(Fault::AmbiguousTask), ("ambiguous_task", INVALID_PARAMS));
         assert_eq!(said(Fault::NotBridged), ("not_bridged", INTERNAL_ERROR));
     }

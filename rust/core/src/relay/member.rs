@@ -6,8 +6,8 @@ use crate::connection::MetaMember;
 use crate::relay::exchange::Key;
 use crate::relay::kept::Room;
 use crate::relay::place::Place;
+use crate::relay::principal::Principal;
 use crate::relay::route::Routes;
-use crate::relay::tasks::Tasks;
 use crate::sync::{AtomicBool, AtomicU64};
 
 /// What a connection is to the relay.
@@ -24,8 +24,10 @@ pub(super) enum Side {
         asked_as: OnceLock<Box<[MetaMember]>>,
         /// Where requests of it that are kept for another round count.
         kept: Arc<Room>,
-        /// Which upstream made which of its tasks, where it has several.
-        tasks: Tasks,
+        /// On whose behalf it asks.
+        principal: Arc<Principal>,
+        /// The most tasks that are remembered for that.
+        max_tasks: usize,
     },
     Upstream {
         /// Where it stands, or stood.
@@ -52,6 +54,10 @@ impl Held {
         self.0.get(position)?.as_ref()
     }
 
+    pub(super) fn holds(&self, place: &Arc<Place>) -> bool {
+        self.at(place.position).is_some_and(|held| Arc::ptr_eq(held, place))
+    }
+
     pub(super) fn are_several(&self) -> bool {
         self.iter().nth(1).is_some()
     }
@@ -63,12 +69,14 @@ impl Held {
 
 impl Side {
     /// Takes note of a task that an upstream made for a client; true where an older one made room.
-    pub(super) fn note_task(&self, task: &str, made_by: &Side) -> bool {
-        if let Side::Client { places, tasks, .. } = self
-            && let Side::Upstream { place, .. } = made_by
-            && places.are_several()
+    ///
+    /// A client whose one upstream serves its principal only pays for none of this: what it names is that one's.
+    pub(super) fn note_task<L>(&self, task: &str, made_by: &Member<L>) -> bool {
+        if let Side::Client { places, principal, max_tasks, .. } = self
+            && let Side::Upstream { place, .. } = &made_by.side
+            && (places.are_several() || !place.is_exclusive)
         {
-            return tasks.note(task, place.position);
+            return principal.note_task(place, made_by.key, task, *max_tasks);
         }
         false
     }

@@ -81,6 +81,12 @@ impl<L: Line> Relay<L> {
         if record.outcome().is_some() {
             return add(&self.counts.cancelled_unsent);
         }
+        let is_round = round.kept.is_some();
+        let opened = match self.checked((&source.side, &dest.side), record, (frame, envelope), is_round) {
+            Ok(opened) => opened,
+            Err(fault) => return round.faults.push((record.number, fault, dest.side.position())),
+        };
+        let (frame, envelope) = opened.as_ref().map_or((frame, envelope), |(frame, at)| (&frame[..], at));
         let nth = round.kept.as_ref().map(|kept| kept.go_on() + 1);
         if let Err(fault) = self.admit(record, &dest.side, nth.is_some()) {
             return round.faults.push((record.number, fault, dest.side.position()));

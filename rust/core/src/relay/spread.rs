@@ -5,8 +5,11 @@ use std::sync::Arc;
 use crate::event::Event;
 use crate::relay::exchange::Key;
 use crate::relay::member::{Member, Side};
+use crate::relay::place::Place;
 use crate::relay::round::{Round, Told};
+use crate::relay::tasks::id_of;
 use crate::relay::{Line, Relay, add};
+use crate::rules::method;
 use crate::sync::lock;
 
 impl<L: Line> Relay<L> {
@@ -24,14 +27,12 @@ impl<L: Line> Relay<L> {
             }
             Side::Upstream { place, .. } if place.is_private => place.client().into_iter().collect(),
             Side::Upstream { place, .. } if name.ends_with(b"/list_changed") => {
-                let members = lock(&self.members);
-                let shares = |member: &&Arc<Member<L>>| match &member.side {
-                    Side::Client { places, .. } => {
-                        places.at(place.position).is_some_and(|theirs| Arc::ptr_eq(theirs, place))
-                    }
-                    Side::Upstream { .. } => false,
-                };
-                members.iter().filter(shares).map(|member| member.key).collect()
+                self.clients_at(place, |_| true)
+            }
+            Side::Upstream { place, .. } if name == method::TASK_STATUS.as_bytes() => {
+                let task = id_of(envelope.task_id.of(frame));
+                let holder = task.and_then(|task| place.holder_of(&task));
+                self.clients_at(place, |principal| place.is_exclusive || Some(principal) == holder)
             }
             // No attribution: nobody can say whose it is.
             Side::Upstream { .. } => Vec::new(),
@@ -52,5 +53,14 @@ impl<L: Line> Relay<L> {
                 round.touch(&member);
             }
         }
+    }
+
+    /// The clients that share a place, of the principals that `is_meant`.
+    fn clients_at(&self, place: &Arc<Place>, is_meant: impl Fn(u64) -> bool) -> Vec<Key> {
+        let shares = |member: &&Arc<Member<L>>| match &member.side {
+            Side::Client { places, principal, .. } => is_meant(principal.number) && places.holds(place),
+            Side::Upstream { .. } => false,
+        };
+        lock(&self.members).iter().filter(shares).map(|member| member.key).collect()
     }
 }

@@ -1,60 +1,108 @@
-//! Whose a task is: with several upstreams, a task's id leads back to the one that made it, for the client that asked.
+//! Whose a task is: the principal's whose request made it. Ids pass as they are; a place remembers who holds which.
 //!
-//! Ids pass as they are. A server mints them for itself, so two may mint the same one: that id then leads nowhere,
-//! rather than to a guess. A client with one upstream pays for none of this.
+//! A server mints ids for itself, so two may mint the same one: for a client of both that id leads nowhere, rather
+//! than to a guess. One connection that gives an id to two principals breaks the protocol (TSK-10), and neither has
+//! the task from then on. A connection that took another one's place may begin again with its ids: then the newer task
+//! is the one that the id means, and whoever had the older one has it no more.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use hashbrown::HashMap;
 
 use crate::envelope::{self, Envelope};
+use crate::relay::exchange::Key;
 use crate::relay::fault::Fault;
-use crate::relay::member::Side;
+use crate::relay::member::{Member, Side};
+use crate::relay::place::Place;
 use crate::relay::route::Goal;
-use crate::sync::{Mutex, lock};
+use crate::relay::{Line, Relay};
+use crate::rules::method;
+use crate::sync::lock;
 
-/// The tasks of one client; the oldest make room.
-pub(super) struct Tasks {
-    most: usize,
-    known: Mutex<Known>,
+/// The tasks that were made at one place, by their ids.
+pub(super) type TasksHeld = HashMap<Arc<str>, Holder, RandomState>;
+
+/// A principal, and the count of the task among its own.
+type By = (u64, u64);
+
+pub(super) struct Holder {
+    by: By,
+    made_by: Key,
+    /// Whether the connection gave the id to somebody else, too.
+    is_contested: bool,
 }
 
-#[derive(Default)]
-struct Known {
-    /// The position of the upstream that made it; None where several did.
-    made_by: HashMap<Box<str>, Option<usize>, RandomState>,
-    order: VecDeque<Box<str>>,
-}
-
-impl Tasks {
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, known: Mutex::new(Known::default()) }
-    }
-
-    /// Takes note of who made a task; true where the oldest one made room for it.
-    pub(super) fn note(&self, task: &str, position: usize) -> bool {
-        let mut known = lock(&self.known);
-        if let Some(made_by) = known.made_by.get_mut(task) {
-            if *made_by != Some(position) {
-                *made_by = None;
+impl Place {
+    /// Gives a task that the connection `made_by` made to a principal; None where that has it already, or cannot have
+    /// it.
+    pub(super) fn claim_task(&self, id: &str, by: By, made_by: Key) -> Option<Arc<str>> {
+        let mut tasks = lock(&self.tasks);
+        if let Some(holder) = tasks.get_mut(id) {
+            let is_newer = made_by != holder.made_by && self.key() == Some(made_by);
+            if holder.by.0 == by.0 {
+                holder.made_by = if is_newer { made_by } else { holder.made_by };
+                holder.is_contested &= !is_newer;
+                return None;
             }
-            return false;
+            if !is_newer {
+                holder.is_contested |= made_by == holder.made_by;
+                return None;
+            }
         }
-        let is_full = known.order.len() == self.most;
-        if is_full && let Some(oldest) = known.order.pop_front() {
-            known.made_by.remove(&oldest);
-        }
-        known.made_by.insert(task.into(), Some(position));
-        known.order.push_back(task.into());
-        is_full
+        let id: Arc<str> = id.into();
+        tasks.insert(Arc::clone(&id), Holder { by, made_by, is_contested: false });
+        Some(id)
     }
 
-    fn goal(&self, task: &str) -> Result<Goal, Fault> {
-        match lock(&self.known).made_by.get(task) {
-            Some(Some(position)) => Ok(Goal::Upstream(*position)),
-            Some(None) => Err(Fault::AmbiguousTask),
-            None => Err(Fault::UnknownTask),
+    /// Forgets a task, unless somebody else holds it by now.
+    pub(super) fn release_task(&self, id: &str, by: By) {
+        let mut tasks = lock(&self.tasks);
+        if tasks.get(id).is_some_and(|holder| holder.by == by) {
+            tasks.remove(id);
+        }
+    }
+
+    /// Whether a principal has the task.
+    pub(super) fn holds_task(&self, id: &str, principal: u64) -> bool {
+        self.holder_of(id) == Some(principal)
+    }
+
+    /// The principal that has the task.
+    pub(super) fn holder_of(&self, id: &str) -> Option<u64> {
+        let tasks = lock(&self.tasks);
+        tasks.get(id).filter(|holder| !holder.is_contested).map(|holder| holder.by.0)
+    }
+}
+
+/// The id of a task as it reads; None for what is no id. A lone surrogate has no reading, and might be any other.
+pub(super) fn id_of(raw: &[u8]) -> Option<String> {
+    envelope::decode(raw).filter(|(_, whole)| *whole).map(|(id, _)| id.into_owned())
+}
+
+/// Whether a method is about tasks.
+pub(super) fn is_about_tasks(method: &[u8]) -> bool {
+    method.starts_with(b"tasks/")
+}
+
+impl<L: Line> Relay<L> {
+    /// Up to `most` of a client's own tasks, from the one counted `from` on: the count of each, the position of the
+    /// upstream that made it, and its id.
+    pub fn tasks_of(&self, client: Key, from: u64, most: usize) -> Vec<(u64, usize, Arc<str>)> {
+        match self.member(client).as_deref() {
+            Some(Member { side: Side::Client { principal, places, .. }, .. }) => {
+                principal.tasks_from(from, most, places)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Forgets a task of a client's by its count, since its server has no such any more.
+    pub fn forget_task(&self, client: Key, number: u64) {
+        if let Some(member) = self.member(client)
+            && let Side::Client { principal, .. } = &member.side
+        {
+            principal.forget_task(number);
         }
     }
 }
@@ -63,41 +111,20 @@ impl Side {
     /// Where a client's request goes: by its routes, or where it is about a task that no route claims, to the upstream
     /// that made the task.
     pub(super) fn goal(&self, frame: &[u8], envelope: &Envelope) -> Result<Goal, Fault> {
-        let Side::Client { routes, places, tasks, .. } = self else { return Ok(Goal::Nowhere) };
+        let Side::Client { routes, places, principal, .. } = self else { return Ok(Goal::Nowhere) };
         let method = envelope.method_name(frame);
-        if !places.are_several() || !method.starts_with(b"tasks/") || routes.claims(&method) {
+        if !places.are_several() || !is_about_tasks(&method) || routes.claims(&method) {
             return Ok(routes.find(frame, envelope).goal);
         }
-        if &*method == b"tasks/list" {
+        if &*method == method::TASKS_LIST.as_bytes() {
             return Ok(Goal::Nowhere);
         }
-        let params = envelope.params.of(frame);
-        let task = envelope::find_member(params, "taskId").and_then(|id| envelope::unescape(id.of(params)));
-        task.map_or(Err(Fault::UnknownTask), |task| tasks.goal(&task))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_oldest_tasks_make_room() {
-        let tasks = Tasks::new(3);
-        let forgot: Vec<_> = (0..5).map(|number| tasks.note(&number.to_string(), number)).collect();
-        assert_eq!(forgot, [false, false, false, true, true]);
-        assert_eq!(tasks.goal("1"), Err(Fault::UnknownTask));
-        assert_eq!(tasks.goal("2"), Ok(Goal::Upstream(2)));
-        assert!(!tasks.note("3", 3), "known already");
-        assert_eq!(lock(&tasks.known).made_by.len(), 3);
-    }
-
-    #[test]
-    fn a_task_that_two_upstreams_made_leads_nowhere() {
-        let tasks = Tasks::new(10);
-        for position in [1, 1, 2, 1] {
-            tasks.note("a", position);
+        let Some(task) = id_of(envelope.task_id.of(frame)) else { return Err(Fault::UnknownTask) };
+        let mut made_at = places.iter().filter(|place| place.holds_task(&task, principal.number));
+        match (made_at.next(), made_at.next()) {
+            (Some(place), None) => Ok(Goal::Upstream(place.position)),
+            (Some(_), Some(_)) => Err(Fault::AmbiguousTask),
+            (None, _) => Err(Fault::UnknownTask),
         }
-        assert_eq!(tasks.goal("a"), Err(Fault::AmbiguousTask));
     }
 }

@@ -13,7 +13,7 @@ use turnout_core::ledger::Ledger;
 use turnout_core::limits::Limits;
 use turnout_core::output::recycle;
 use turnout_core::record::{Peer, Record, Time};
-use turnout_core::relay::{Goal, Key, Line, Place, Relay, Relaying, Routes, Upstream};
+use turnout_core::relay::{Goal, KEY_BYTES, Key, Line, Place, Principal, Relay, Relaying, Routes, Upstream};
 use turnout_core::rules::{Revision, Role, Rules};
 use turnout_core::span::Span;
 
@@ -91,7 +91,7 @@ impl World {
             waits: false,
         });
         Self {
-            relay: Relay::new(upstreams, max_in_flight),
+            relay: Relay::new(upstreams, max_in_flight, &[7; KEY_BYTES]),
             routes: Arc::new(routes),
             shared,
             ends: Vec::new(),
@@ -136,12 +136,25 @@ impl World {
     }
 
     pub fn client_at(&mut self, places: &[&Arc<Place>], revision: Revision, limits: Limits) -> usize {
+        let principal = self.relay.principal();
+        self.client_for(&principal, places, revision, limits)
+    }
+
+    /// A client that asks on somebody's behalf.
+    pub fn client_for(
+        &mut self,
+        principal: &Arc<Principal>,
+        places: &[&Arc<Place>],
+        revision: Revision,
+        limits: Limits,
+    ) -> usize {
         let wire = Self::wire("client", Role::Server, revision, limits);
         let mut held = self.shared.clone();
         for place in places {
             held[place.position] = Arc::clone(place);
         }
-        let key = self.relay.add_client(Arc::clone(&wire), Arc::clone(&self.routes), held);
+        let key =
+            self.relay.add_client(Arc::clone(&wire), Arc::clone(&self.routes), held, Arc::clone(principal));
         self.end(key, wire)
     }
 

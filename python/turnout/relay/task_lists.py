@@ -1,0 +1,120 @@
+"""Lists of tasks (2025-11-25): a server that clients share lists everybody's, so the relay lists a client's own.
+
+It asks the servers for each task by its id (`tasks/get`). The cursor is the relay's, too: a server's own may name
+another client's task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from turnout import opening
+from turnout.errors import Error, InvalidResponse, RemoteError, RequestError
+from turnout.handlers import members_of
+from turnout.relay.catalogue import MISSING
+from turnout.relay.refusal import reason_of
+
+if TYPE_CHECKING:
+    from turnout._native import Request
+    from turnout.peer import Peer
+    from turnout.relay.place import Place
+    from turnout.relay.relay import Relay
+
+METHOD_NOT_FOUND = -32601
+
+PAGE = 16
+"""Tasks of one page: so many requests a list makes at most, all at once."""
+
+
+class TaskLists:
+    """Answers `tasks/list` for a relay.
+
+    Args:
+        relay: whose clients ask.
+
+    """
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    async def answer(self, request: Request) -> dict[str, Any] | None:
+        """List a page of the client's own tasks, or pass the request on to a server that serves nobody else.
+
+        Raises:
+            RequestError: no server lists tasks, or the cursor is none of ours.
+
+        """
+        relay, client = self._relay, request.peer
+        places = relay.places_of(client)
+        if len(places) == 1 and places[0].is_exclusive:
+            await relay.forward(request, places[0].upstream.label)
+            return None
+        if client.revision == opening.MODERN or not any(_lists_tasks(place) for place in places):
+            raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
+        start = _start(members_of(request.params).get("cursor"))
+        known = relay.tasks_of(client, start, PAGE + 1)
+        with relay.underway.during(request):
+            asked = (self._get(request, *task) for task in known[:PAGE])
+            found = await asyncio.gather(*asked)
+        result: dict[str, Any] = {"tasks": [task for task in found if isinstance(task, dict)]}
+        if len(known) > PAGE:
+            result["nextCursor"] = str(known[PAGE][0])
+        failed = {
+            position: error
+            for (_, position, _), error in zip(known, found, strict=False)
+            if isinstance(error, (Error, OSError))
+        }
+        if failed:
+            missing = [
+                {"upstream": relay.upstreams[position].label, "reason": reason_of(error)}
+                for position, error in failed.items()
+            ]
+            result["_meta"] = {MISSING: missing}
+        return result
+
+    async def _get(
+        self, request: Request, number: int, position: int, task_id: str
+    ) -> dict[str, Any] | Error | OSError | None:
+        """What a task's server says of it; the error that was met instead; None where there is no such task."""
+        place = self._relay.place(position, request.peer)
+        upstream = place.upstream
+        try:
+            peer = await place.wait_briefly()
+            call = peer.send(
+                "tasks/get",
+                {"taskId": task_id},
+                timeout=upstream.timeout,
+                max_timeout=upstream.list_timeout,
+                progress=False,
+            )
+            request.adopt(call)
+            task = members_of(await call)
+        except (OSError, Error) as error:
+            if isinstance(error, RemoteError) and error.code == opening.INVALID_PARAMS:
+                self._relay.forget_task(request.peer, number)
+                return None
+            return error
+        if task.get("taskId") != task_id:
+            return InvalidResponse("the server told of another task")
+        return {name: value for name, value in task.items() if name != "_meta"}
+
+
+def _lists_tasks(place: Place) -> bool:
+    """Whether the server of a place, if it is there, says that it lists tasks, or says nothing."""
+    peer: Peer | None = place.peer
+    if peer is None:
+        return False
+    return not peer.server_capabilities or "list" in members_of(peer.server_capabilities.get("tasks"))
+
+
+def _start(cursor: Any) -> int:
+    """From which of the client's own tasks on a list goes."""
+    if cursor is None:
+        return 0
+    if not (isinstance(cursor, str) and cursor.isascii() and cursor.isdecimal() and len(cursor) < 20):
+        raise RequestError(opening.INVALID_PARAMS, "Invalid cursor: list again from the start")
+    return int(cursor)
+
+
+__all__ = ["TaskLists"]

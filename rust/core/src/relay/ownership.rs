@@ -1,0 +1,136 @@
+//! What a client may name before a server that it shares with others, and what of that server's reaches it.
+//!
+//! Whatever a server keeps for one principal has a name that another may guess, or be told by that server: the id of a
+//! task, a request state. Here is the one place where such names are looked at, whoever chose the way: each request
+//! that goes to such a server, each answer and notification that comes from it. A server that serves one principal only
+//! is not shared, and nothing is looked at.
+
+use std::sync::Arc;
+
+use crate::envelope::{self, Envelope, RefusalReason, ScanLimits};
+use crate::event::AnswerFrame;
+use crate::record::Record;
+use crate::relay::fault::Fault;
+use crate::relay::kept;
+use crate::relay::member::{Member, Side};
+use crate::relay::place::Place;
+use crate::relay::principal::Principal;
+use crate::relay::tasks::{id_of, is_about_tasks};
+use crate::relay::{Line, Relay};
+use crate::rules::method;
+use crate::span::Span;
+use crate::splice::splice;
+
+/// The principal that asks, or is told, and the place of a server that it shares with others.
+fn shared<'a>(client: &'a Side, server: &'a Side) -> Option<(&'a Principal, &'a Arc<Place>)> {
+    match (client, server) {
+        (Side::Client { principal, .. }, Side::Upstream { place, .. }) if !place.is_exclusive => {
+            Some((principal, place))
+        }
+        _ => None,
+    }
+}
+
+/// The tasks that a listen wants to hear of; None where readers may find others there.
+fn tasks_heard_of(params: &[u8]) -> Option<Vec<String>> {
+    let Some(wanted) = envelope::sole_member(params, "notifications").ok()? else { return Some(Vec::new()) };
+    let wanted = wanted.of(params);
+    let Some(tasks) = envelope::sole_member(wanted, "taskIds").ok()? else { return Some(Vec::new()) };
+    let tasks = tasks.of(wanted);
+    match envelope::batch(tasks, &ScanLimits::default()) {
+        Ok(spans) => spans.into_iter().map(|span| id_of(span.of(tasks))).collect(),
+        Err(refusal) => (refusal.reason == RefusalReason::EmptyBatch).then(Vec::new),
+    }
+}
+
+/// A frame with other bytes at one place, and where things stand in it then.
+fn respliced(frame: &[u8], at: Span, bytes: &[u8]) -> Option<(Vec<u8>, Envelope)> {
+    let mut made = Vec::with_capacity(frame.len() + bytes.len());
+    splice(&mut made, frame, [(at, bytes)]);
+    made.pop();
+    let envelope = envelope::scan(&made, &ScanLimits::default()).ok()?;
+    Some((made, envelope))
+}
+
+impl<L: Line> Relay<L> {
+    /// Checks what a request names that goes to a server. Gives the request as that server is to see it, where it is
+    /// another one: with the state that the server gave out in place of the sealed one.
+    ///
+    /// `is_round` says that the relay itself put a state in that it had from the server.
+    pub(super) fn checked(
+        &self,
+        (source, dest): (&Side, &Side),
+        record: &Record,
+        (frame, envelope): (&[u8], &Envelope),
+        is_round: bool,
+    ) -> Result<Option<(Vec<u8>, Envelope)>, Fault> {
+        let Some((principal, place)) = shared(source, dest) else { return Ok(None) };
+        let method = &*record.method;
+        if is_about_tasks(method.as_bytes()) {
+            if method == method::TASKS_LIST {
+                // It would list everybody's.
+                return Err(Fault::NoRoute);
+            }
+            return match id_of(envelope.task_id.of(frame)) {
+                Some(task) if place.holds_task(&task, principal.number) => Ok(None),
+                _ => Err(Fault::UnknownTask),
+            };
+        }
+        if method == method::LISTEN {
+            let holds = |task: &String| place.holds_task(task, principal.number);
+            let tasks = tasks_heard_of(envelope.params.of(frame));
+            let are_its_own = tasks.is_some_and(|tasks| tasks.iter().all(holds));
+            return if are_its_own { Ok(None) } else { Err(Fault::UnknownTask) };
+        }
+        if envelope.request_state.is_empty() || is_round || !kept::may_ask(method) {
+            return Ok(None);
+        }
+        let sealed = envelope::unescape(envelope.request_state.of(frame));
+        let state = sealed.and_then(|sealed| self.seal.open(principal.number, place.position, &sealed));
+        let state = state.ok_or(Fault::UnknownState)?;
+        respliced(frame, envelope.request_state, &state).map(Some).ok_or(Fault::UnknownState)
+    }
+
+    /// Checks what an answer names that goes to a client. Gives the answer as that client is to see it, where it is
+    /// another one: with its request state sealed.
+    pub(super) fn checked_answer(
+        &self,
+        (source, dest): (&Side, &Side),
+        record: &Record,
+        frame: &[u8],
+        answered: &AnswerFrame,
+    ) -> Result<Option<(Vec<u8>, AnswerFrame)>, Fault> {
+        let about_task = is_about_tasks(record.method.as_bytes());
+        if !answered.asks && !about_task {
+            return Ok(None);
+        }
+        let Some((principal, place)) = shared(dest, source) else { return Ok(None) };
+        let result = envelope::find_member(frame, "result").unwrap_or_default();
+        if about_task {
+            let task = envelope::find_member(result.of(frame), "taskId");
+            let is_its_own = task.is_none_or(|task| {
+                id_of(task.of(result.of(frame))).is_some_and(|task| place.holds_task(&task, principal.number))
+            });
+            return if is_its_own { Ok(None) } else { Err(Fault::UnknownTask) };
+        }
+        let Some(state) = envelope::find_member(result.of(frame), "requestState") else { return Ok(None) };
+        let state = Span { start: result.start + state.start, end: result.start + state.end };
+        let text = self.seal.seal(principal.number, place.position, state.of(frame));
+        let sealed = respliced(frame, state, text.as_bytes());
+        let (sealed, envelope) = sealed.ok_or(Fault::InvalidAnswer("the answer is too long"))?;
+        let Envelope { id, subscription_id, result_type, .. } = envelope;
+        let answered =
+            AnswerFrame { frame: Span::new(0, sealed.len()), id, subscription_id, result_type, ..*answered };
+        Ok(Some((sealed, answered)))
+    }
+
+    /// Whether a notification that came on a client's listen may reach it: not where it tells of another's task.
+    pub(super) fn may_hear(source: &Member<L>, dest: &Member<L>, frame: &[u8], envelope: &Envelope) -> bool {
+        let Some((principal, place)) = shared(&dest.side, &source.side) else { return true };
+        match &*envelope.method_name(frame) {
+            b"notifications/tasks" | b"notifications/tasks/status" => id_of(envelope.task_id.of(frame))
+                .is_some_and(|task| place.holds_task(&task, principal.number)),
+            _ => true,
+        }
+    }
+}
