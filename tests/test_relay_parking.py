@@ -263,13 +263,19 @@ def test_r5_a_handle_of_a_relay_behind_this_one_is_passed_on(loop_kind):
         async with World() as world:
             relay = world.build(world.upstream(era="modern"))
             relay.filter("tools/call")(lambda _: None)
+            theirs = "turnout:another's"
             seen = []
-            world.servers.on_request("tools/call")(
-                lambda request: seen.append(request.params["requestState"])
-            )
+
+            @world.servers.on_request("tools/call")
+            async def call(request):
+                if "requestState" in request.params:
+                    seen.append(request.params["requestState"])
+                    return {}
+                return {"resultType": "input_required", "inputRequests": {}, "requestState": theirs}
+
             client = await world.client("modern")
-            await ask(client, requestState="turnout:another's")
-            assert seen == ["turnout:another's"]
+            await ask(client, requestState=(await ask(client))["requestState"])
+            assert seen == [theirs]
 
     run(loop_kind, main())
 

@@ -414,7 +414,7 @@ def test_mrt_01_a_modern_client_is_left_to_its_own_rounds(loop_kind):
             needs(world, ELICIT)
             client = await world.client("modern")
             asked = await client.send("tools/call", {"name": "echo"})
-            assert (asked["resultType"], asked["requestState"]) == ("input_required", STATE + "1")
+            assert asked["resultType"] == "input_required"
             retry = {"name": "echo", "inputResponses": {"in0": {}}, "requestState": asked["requestState"]}
             assert (await client.send("tools/call", retry))["state"] == STATE + "1"
             await world.quiet()

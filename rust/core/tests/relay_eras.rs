@@ -49,12 +49,9 @@ fn section_15_a_modern_client_is_known_by_its_first_request() {
     world.settle();
     world.write(server, r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{},"requestState":"s"}}"#);
     world.settle();
-    assert_eq!(
-        world.lines(client),
-        [
-            r#"{"jsonrpc":"2.0","id":"a","result":{"resultType":"input_required","inputRequests":{},"requestState":"s"}}"#
-        ]
-    );
+    let lines = world.lines(client);
+    let head = r#"{"jsonrpc":"2.0","id":"a","result":{"resultType":"input_required","inputRequests":{},"requestState":""#;
+    assert!(lines[0].starts_with(head) && lines[0].ends_with("\"}}"), "{lines:?}");
 }
 
 #[test]
