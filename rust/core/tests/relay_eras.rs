@@ -67,7 +67,8 @@ fn p6_a_task_keeps_its_token_until_it_is_over() {
     world.write(server, &progress(1, 2));
     world.settle();
     let lines = world.lines(client);
-    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(lines.len(), 3, "{lines:?}");
     assert!(lines[0].contains("taskId") && lines[1].contains(r#""progressToken":"t""#));
+    assert!(lines[2].contains("notifications/tasks/status"), "its owner is told of the end, too");
     assert_eq!(world.entries(), 0);
 }
