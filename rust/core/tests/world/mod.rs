@@ -50,6 +50,8 @@ pub struct End {
     pub outgoing: Vec<u8>,
     /// What the relay wrote and the far end has not read.
     pub incoming: Vec<u8>,
+    /// Ids of requests that a test will answer.
+    pub asked: Vec<String>,
     frames: FrameBuffer,
     /// What came of the last read and is not carried over yet.
     taken: Option<Batch<Relaying<Nobody>>>,
@@ -116,6 +118,7 @@ impl World {
             congested: false,
             outgoing: Vec::new(),
             incoming: Vec::new(),
+            asked: Vec::new(),
             frames: FrameBuffer::new(1 << 20),
             taken: None,
         });

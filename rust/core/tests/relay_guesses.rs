@@ -1,0 +1,307 @@
+//! Clients and servers that guess: ids, tokens, subscriptions and tasks of others, before a relay that they share.
+
+#![cfg(not(loom))]
+
+mod world;
+
+use std::sync::Arc;
+
+use turnout_core::limits::Limits;
+use turnout_core::relay::Place;
+use turnout_core::rules::Revision;
+use world::{CALL, World, id_of, progress, result};
+
+const NOBODY: [&str; 0] = [];
+
+/// What a peer that knows how ids are made would try.
+const GUESSES: [&str; 8] = ["1", "\"1\"", "1.0", "2", "0", "\"c\"", "\"t\"", "\"s\""];
+
+fn notification(method: &str, params: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","method":"notifications/{method}","params":{{{params}}}}}"#)
+}
+
+/// Two clients of one server; the first has asked, and the server has it.
+fn shared() -> (World, [usize; 2], usize) {
+    let mut world = World::new(&["one"]);
+    let (owner, other, server) = (world.client(), world.client(), world.server(0));
+    world.write(owner, CALL);
+    world.settle();
+    assert_eq!(world.lines(server).len(), 1);
+    (world, [owner, other], server)
+}
+
+/// Two clients with a server each; each server has asked its client, and has been asked by it.
+fn private() -> (World, [usize; 2], [usize; 2]) {
+    let mut world = World::new(&["one"]);
+    let places = [Place::private(0), Place::private(0)].map(Arc::new);
+    let clients = [0, 1].map(|at| world.client_with(&[&places[at]]));
+    let servers = [0, 1].map(|at| world.server_at(&places[at]));
+    let asks = r#"{"jsonrpc":"2.0","id":"s","method":"sampling/createMessage","params":{"_meta":{"progressToken":"st"}}}"#;
+    for at in [0, 1] {
+        world.write(clients[at], CALL);
+        world.write(servers[at], asks);
+    }
+    world.settle();
+    for at in [0, 1] {
+        assert_eq!(id_of(&world.lines(clients[at])[0]), Some("1"), "the same ids on both connections");
+        assert!(world.lines(servers[at])[0].contains("tools/call"));
+    }
+    (world, clients, servers)
+}
+
+#[test]
+fn s3_a_client_cancels_no_request_of_anothers() {
+    let (mut world, [owner, other], server) = shared();
+    for id in GUESSES {
+        world.write(other, &notification("cancelled", &format!(r#""requestId":{id}"#)));
+    }
+    world.settle();
+    assert_eq!(world.lines(server), NOBODY);
+    world.write(server, &result(1));
+    world.settle();
+    assert_eq!((world.lines(owner).len(), world.lines(other).len()), (1, 0));
+}
+
+#[test]
+fn s3_a_client_reports_on_no_request_of_anothers_and_answers_none() {
+    let (mut world, [owner, other], [theirs, its]) = private();
+    // Its own it may answer; whatever else it names, reaches nobody.
+    world.write(other, &result(1));
+    for id in GUESSES {
+        world.write(other, &notification("progress", &format!(r#""progressToken":{id},"progress":1"#)));
+        world.write(other, &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"forged":true}}}}"#));
+        world.write(other, &format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":1,"message":"m"}}}}"#));
+    }
+    world.settle();
+    assert_eq!(world.lines(its), [r#"{"jsonrpc":"2.0","id":"s","result":{"n":1.0}}"#]);
+    assert_eq!(world.lines(theirs), NOBODY);
+    world.write(owner, &progress(1, 1));
+    world.write(owner, &result(1));
+    world.settle();
+    let lines = world.lines(theirs);
+    assert!(lines[0].contains(r#""progressToken":"st""#) && lines[1].contains(r#""id":"s""#), "{lines:?}");
+}
+
+#[test]
+fn s3_a_server_says_nothing_about_what_another_server_was_asked() {
+    let (mut world, [owner, other], [_, its]) = private();
+    for id in GUESSES.into_iter().filter(|id| !id.contains('1')) {
+        world.write(its, &notification("progress", &format!(r#""progressToken":{id},"progress":1"#)));
+        world.write(its, &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"forged":true}}}}"#));
+        world.write(its, &notification("cancelled", &format!(r#""requestId":{id}"#)));
+    }
+    world.write(its, &progress(1, 1));
+    world.write(its, &result(1));
+    world.settle();
+    assert_eq!(world.lines(owner), NOBODY);
+    let lines = world.lines(other);
+    // Its own request is cancelled, which bears the same id as the other server's.
+    let kinds = ["cancelled", r#""progressToken":"t""#, r#""id":"c","result":{"n""#];
+    assert!(
+        lines.len() == 3 && kinds.iter().all(|kind| lines.iter().any(|line| line.contains(kind))),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn s3_a_shared_server_reaches_by_each_number_the_client_that_asked() {
+    let (mut world, [owner, other], server) = shared();
+    world.write(other, CALL);
+    world.settle();
+    world.lines(server);
+    for number in 0..10 {
+        world.write(server, &progress(number, 1));
+        world.write(server, &format!(r#"{{"jsonrpc":"2.0","id":{number},"result":{{"of":{number}}}}}"#));
+    }
+    world.settle();
+    for (client, number) in [(owner, 1), (other, 2)] {
+        let lines = world.lines(client);
+        assert!(lines[0].contains(r#""progressToken":"t""#), "{lines:?}");
+        assert_eq!(lines[1..], [format!(r#"{{"jsonrpc":"2.0","id":"c","result":{{"of":{number}}}}}"#)]);
+    }
+}
+
+#[test]
+fn s3_a_listen_is_ended_and_named_by_its_own_client_only() {
+    let mut world = World::new(&["one"]);
+    let modern = (Revision::V2026_07_28, Limits::default());
+    let (owner, other) = (world.client_of(modern.0, modern.1), world.client_of(modern.0, modern.1));
+    let server = world.shared_of(modern.0, modern.1);
+    let listen =
+        r#"{"jsonrpc":"2.0","id":"c","method":"subscriptions/listen","params":{"notifications":{}}}"#;
+    world.write(owner, listen);
+    world.settle();
+    world.lines(server);
+    for id in GUESSES {
+        let meta = format!(r#""_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}"#);
+        world.write(other, &notification("cancelled", &format!(r#""requestId":{id}"#)));
+        world.write(other, &notification("tools/list_changed", &meta));
+    }
+    world.settle();
+    assert_eq!(world.lines(server), NOBODY);
+    // The same id for another listen: each hears of its own.
+    world.write(other, listen);
+    world.settle();
+    world.lines(server);
+    for number in 0..10 {
+        let meta = format!(r#""_meta":{{"io.modelcontextprotocol/subscriptionId":{number}}},"of":{number}"#);
+        world.write(server, &notification("tools/list_changed", &meta));
+    }
+    world.settle();
+    for (client, number) in [(owner, 1), (other, 2)] {
+        let meta = format!(r#""_meta":{{"io.modelcontextprotocol/subscriptionId":"c"}},"of":{number}"#);
+        assert_eq!(world.lines(client), [notification("tools/list_changed", &meta)]);
+    }
+    assert_eq!(world.lines(server), NOBODY);
+}
+
+// ---- tasks ----
+
+/// A client's request that becomes the task `id`, made by `server`; what the relay wrote to the client.
+fn make(world: &mut World, client: usize, server: usize, id: &str) -> Vec<String> {
+    ask_for_task(world, client, server);
+    give_task(world, server, id);
+    world.lines(client)
+}
+
+fn ask_for_task(world: &mut World, client: usize, server: usize) {
+    world
+        .write(client, r#"{"jsonrpc":"2.0","id":"m","method":"tools/call","params":{"name":"x","task":{}}}"#);
+    world.settle();
+    let lines = world.lines(server);
+    world.ends[server].asked = lines.iter().filter_map(|line| id_of(line)).map(str::to_owned).collect();
+}
+
+fn give_task(world: &mut World, server: usize, id: &str) {
+    let asked = world.ends[server].asked.pop().unwrap();
+    world.write(
+        server,
+        &format!(r#"{{"jsonrpc":"2.0","id":{asked},"result":{{"task":{{"taskId":"{id}"}}}}}}"#),
+    );
+    world.settle();
+}
+
+fn about(method: &str, task: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":"a","method":"tasks/{method}","params":{{"taskId":"{task}"}}}}"#)
+}
+
+/// Whether a client's question about a task reaches the server.
+fn reaches(world: &mut World, client: usize, server: usize, task: &str) -> bool {
+    world.write(client, &about("get", task));
+    world.settle();
+    let reached = world.lines(server);
+    let refused = world.lines(client);
+    if let [line] = &reached[..] {
+        world.write(server, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, id_of(line).unwrap()));
+        world.settle();
+        assert_eq!(world.lines(client).len(), 1);
+        return true;
+    }
+    assert!(refused[0].contains(r#""code":-32602"#) && refused[0].contains("unknown_task"), "{refused:?}");
+    false
+}
+
+#[test]
+fn s3_tsk_10_whoever_gets_an_id_from_the_same_connection_gets_nobodys_task() {
+    let mut world = World::new(&["one"]);
+    let [owner, other, third] = [0; 3].map(|_| world.client());
+    let server = world.server(0);
+    make(&mut world, owner, server, "T");
+    assert!(reaches(&mut world, owner, server, "T"));
+    // Given to the same client once more it is still its own.
+    make(&mut world, owner, server, "T");
+    assert!(reaches(&mut world, owner, server, "T"));
+    make(&mut world, other, server, "T");
+    for client in [owner, other, third] {
+        assert!(!reaches(&mut world, client, server, "T"));
+    }
+    // Not even by being given it again, or when the first one is gone and it is given to another.
+    make(&mut world, other, server, "T");
+    make(&mut world, owner, server, "T");
+    assert!(!reaches(&mut world, other, server, "T") && !reaches(&mut world, owner, server, "T"));
+    world.lose(owner);
+    assert!(!reaches(&mut world, other, server, "T"));
+    make(&mut world, third, server, "T");
+    assert!(reaches(&mut world, third, server, "T"));
+}
+
+#[test]
+fn s3_tsk_10_the_connection_that_stands_says_whose_a_repeated_id_is() {
+    let mut world = World::new(&["one"]);
+    let (owner, other) = (world.client(), world.client());
+    let old = world.server(0);
+    make(&mut world, owner, old, "1");
+    ask_for_task(&mut world, owner, old);
+    world.relay.retire(world.ends[old].key);
+    let new = world.server(0);
+    assert!(reaches(&mut world, owner, new, "1"), "a server may know its tasks after a restart");
+    make(&mut world, other, new, "1");
+    assert!(!reaches(&mut world, owner, new, "1") && reaches(&mut world, other, new, "1"));
+    // What the retired one still says takes nothing from anyone.
+    give_task(&mut world, old, "1");
+    world.lines(owner);
+    assert!(!reaches(&mut world, owner, new, "1") && reaches(&mut world, other, new, "1"));
+    world.lose(owner);
+    assert!(reaches(&mut world, other, new, "1"));
+}
+
+#[test]
+fn s3_a_question_that_was_under_way_is_not_answered_with_anothers_task() {
+    let mut world = World::new(&["one"]);
+    let (owner, other) = (world.client(), world.client());
+    let old = world.server(0);
+    make(&mut world, owner, old, "1");
+    world.relay.retire(world.ends[old].key);
+    let new = world.server(0);
+    world.write(owner, &about("get", "1"));
+    world.settle();
+    let asked = world.lines(new);
+    make(&mut world, other, new, "1");
+    world.write(
+        new,
+        &format!(
+            r#"{{"jsonrpc":"2.0","id":{},"result":{{"taskId":"1","of":"other"}}}}"#,
+            id_of(&asked[0]).unwrap()
+        ),
+    );
+    world.settle();
+    let lines = world.lines(owner);
+    assert!(lines[0].contains("unknown_task") && !lines[0].contains("other"), "{lines:?}");
+}
+
+#[test]
+fn s3_no_server_that_clients_share_is_asked_for_all_their_tasks() {
+    let mut world = World::new(&["one"]);
+    let place = Arc::new(Place::exclusive(0));
+    let (client, sole) = (world.client(), world.client_with(&[&place]));
+    let (server, own) = (world.server(0), world.server_at(&place));
+    for client in [client, sole] {
+        world.write(client, r#"{"jsonrpc":"2.0","id":"a","method":"tasks/list"}"#);
+    }
+    world.settle();
+    assert!(world.lines(client)[0].contains("-32601"));
+    assert_eq!((world.lines(server).len(), world.lines(own).len()), (0, 1));
+}
+
+#[test]
+fn s3_the_status_of_a_task_is_heard_where_its_place_is_held() {
+    let mut world = World::new(&["one"]);
+    let place = Arc::new(Place::exclusive(0));
+    let principal = world.relay.principal();
+    let limits = (Revision::V2025_11_25, Limits::default());
+    let of =
+        |world: &mut World, places: &[&Arc<Place>]| world.client_for(&principal, places, limits.0, limits.1);
+    let (first, second, elsewhere) = (of(&mut world, &[]), of(&mut world, &[]), of(&mut world, &[&place]));
+    let (stranger, server, own) = (world.client(), world.server(0), world.server_at(&place));
+    make(&mut world, first, server, "T");
+    let status = notification("tasks/status", r#""taskId":"T","status":"working""#);
+    world.write(server, &status);
+    world.settle();
+    let told = [first, second, elsewhere, stranger].map(|client| world.lines(client).len());
+    assert_eq!(told, [1, 1, 0, 0]);
+    // A server of one principal only is not looked at.
+    world.write(own, &status);
+    world.settle();
+    let told = [first, second, elsewhere, stranger].map(|client| world.lines(client).len());
+    assert_eq!(told, [0, 0, 1, 0]);
+}
