@@ -1,4 +1,4 @@
-"""On whose behalf clients ask: a principal has its tasks and request states on any of its connections, and between them."""
+"""On whose behalf clients ask: a principal has its tasks and request states on each of its connections."""
 
 from __future__ import annotations
 
