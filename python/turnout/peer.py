@@ -85,7 +85,13 @@ class Peer(Connection):
     def use(self, transport: Transport) -> None:
         """Write to `transport` from now on."""
         self._transport = transport
-        self.attach(self._loop, transport.write, takes_views=getattr(transport, "takes_views", False))
+        self.attach(
+            self._loop,
+            transport.write,
+            takes_views=getattr(transport, "takes_views", False),
+            unread=getattr(transport, "unread", None),
+            delay_answers=self.router.delay_answers,
+        )
         if self.router.ping is not None:
             self._heartbeat = Heartbeat(self, self.router.ping)
 
@@ -98,6 +104,9 @@ class Peer(Connection):
         self.error = error
         self.feed_end()
         self.end("peer_closed" if exit_code is None else "peer_exited", exit_code=exit_code)
+        if error is None:
+            # A peer that is done asking may still read the answers that waited for it to do so.
+            self.flush()
         self._gone()
 
     def _gone(self) -> None:
@@ -309,6 +318,7 @@ class Peer(Connection):
             seconds: how long at most; 0 does not wait.
 
         """
+        self.release_answers()
         if seconds <= 0:
             return
         ended = asyncio.Event()
@@ -318,6 +328,7 @@ class Peer(Connection):
                 while any(self.in_flight) and not self.is_over:
                     ended.clear()
                     await ended.wait()
+        self.release_answers()
 
     def abort(self) -> None:
         """Close at once, without a word to the peer."""

@@ -43,6 +43,9 @@ class Router:
         name: how we introduce ourselves to peers.
         version: our version, likewise.
         capabilities: what we offer as a client when a connection is opened; None for nothing.
+        delay_answers: whether an answer of ours waits until its client has read the progress before it, 20 ms at most
+            (5 ms where the system cannot tell what was read: TCP, and everything but Linux). Clients in wide use, those on
+            the TypeScript SDK, lose progress that they read together with its answer. Towards servers nothing waits.
         ping: when silent peers are pinged; None for never. `turnout.Ping()` for every 30 s (PNG-06).
         clock: where time comes from; None for the machine's monotonic clock.
 
@@ -62,6 +65,7 @@ class Router:
         name: str = "turnout",
         version: str | None = None,
         capabilities: Mapping[str, Any] | None = None,
+        delay_answers: bool = True,
         ping: Ping | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -70,6 +74,7 @@ class Router:
         self.close_timeout = close_timeout
         self.limits = dict(limits) if limits is not None else None
         self.identity = opening.Identity(name, version, dict(capabilities or {}))
+        self.delay_answers = delay_answers
         self.ping = ping
         self.clock = clock or Clock()
         self.ledger = Ledger(records)
@@ -147,6 +152,7 @@ class Router:
         """
         peer = self.adopt(Peer, name or target.name, target.kind)
         if isinstance(target, OwnStdioTarget):
+            peer.set_rules(opening.LEGACY[0], "server")
             self._expect_opening(peer)
         try:
             peer.use(await target.open(peer))
@@ -274,7 +280,9 @@ class Router:
         if len(self._peers) >= most or getattr(transport, "descriptor", -1) >= descriptors:
             self.refused_peers += 1
             raise LimitExceeded("max_peers", min(most, descriptors))
-        return self.adopt(kind, name, transport.kind)
+        peer = self.adopt(kind, name, transport.kind)
+        peer.set_rules(opening.LEGACY[0], "server")
+        return peer
 
     def _expect_opening(self, peer: Peer) -> None:
         """A peer that came to us opens the connection, where openings are answered at all."""

@@ -181,6 +181,7 @@ class _Serving:
 
     def __init__(self, server: Server[Any], state: Any, peer: SessionPeer, *, raise_exceptions: bool) -> None:
         self._peer = peer
+        peer.serve()
         self._dispatcher = NativeDispatcher(
             peer, inline_methods=INLINE, raise_handler_exceptions=raise_exceptions
         )

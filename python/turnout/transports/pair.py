@@ -78,6 +78,10 @@ class MemoryTransport:
             self._paused = True
             self._link.pause_writing()
 
+    def unread(self) -> int:
+        """Nothing that would have to be waited for: the other end is turnout's, and takes progress before its answer."""
+        return 0
+
     async def close(self) -> None:
         """Write no more; the other end hears of it after everything written."""
         self._closed = True

@@ -14,6 +14,8 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from turnout.transports.unread import UnreadBytes
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -132,6 +134,7 @@ class PipeWriter:
         self._waiting = bytearray()
         self._paused = False
         self._finishing = False
+        self._unread = UnreadBytes(fd)
         self.closed: asyncio.Future[None] = loop.create_future()
         """Done when the descriptor is closed."""
 
@@ -151,6 +154,13 @@ class PipeWriter:
         if len(self._waiting) > HIGH_WATER and not self._paused:
             self._paused = True
             self._link.pause_writing()
+
+    def unread(self) -> int | None:
+        """Bytes that the reader at the other end has not read; None where the system cannot tell."""
+        if self._fd < 0:
+            return 0
+        unread = self._unread.count()
+        return None if unread is None else unread + len(self._waiting)
 
     def finish(self) -> None:
         """Close the descriptor as soon as everything has been written; idempotent."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from turnout.raised import EXITS, tell
 from turnout.transports.accepting import Acceptor
+from turnout.transports.unread import UnreadBytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -179,6 +180,7 @@ class StreamTransport(asyncio.BufferedProtocol):
         self._link: Link | None = None
         self._input: Input
         self._socket: asyncio.Transport | None = None
+        self._unread: UnreadBytes | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._gone: asyncio.Future[None] = loop.create_future()
 
@@ -188,6 +190,13 @@ class StreamTransport(asyncio.BufferedProtocol):
         """Write to the socket."""
         if self._socket is not None and self._patience is None:
             self._socket.write(data)
+
+    def unread(self) -> int | None:
+        """Bytes that the other end has not read; None where the system cannot tell."""
+        if self._socket is None or self._unread is None:
+            return None
+        unread = self._unread.count()
+        return None if unread is None else unread + self._socket.get_write_buffer_size()
 
     async def close(self) -> None:
         """Write what is left and an end of file, and read to the other end's."""
@@ -220,6 +229,8 @@ class StreamTransport(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket stands."""
         self._socket = cast("asyncio.Transport", transport)
+        if self.kind == "unix":
+            self._unread = UnreadBytes(self._socket.get_extra_info("socket").fileno())
         try:
             self._link = self._attach(self)
             self._input = self._link.input

@@ -130,6 +130,10 @@ class OwnStdioTransport:
         """Write to the client."""
         self._writer.write(data)
 
+    def unread(self) -> int | None:
+        """Bytes that the client has not read; None where the system cannot tell."""
+        return self._writer.unread()
+
     async def close(self) -> None:
         """Write what is left, then give the streams back."""
         self._flush()

@@ -64,6 +64,8 @@ counters! {
     late_progress,
     /// Progress sent.
     progress_out,
+    /// Answers that waited for their progress to be read.
+    answers_delayed,
     /// Progress replaced by newer progress before it was sent.
     progress_coalesced,
     /// Tasks beyond `max_tasks`: their calls cannot cancel them.

@@ -115,11 +115,14 @@ impl<H: Host> Connection<H> {
         let Ok(moved) = self.arrivals.claim_alone(number, event) else { return Answered::default() };
         let silent = moved.to == State::Declined;
         self.flush_pending(moved.slot);
+        let about = self.progress_before_answer(moved);
         let Some(entry) = self.inbound.get(moved.slot) else { return Answered::default() };
         if !silent {
             let id = entry.record.wire_id();
-            let out = self.output.result_of(entry.about());
-            splice(out, frame, [(answered.id, id), (answered.subscription_id, id), says_type]);
+            let edits = [(answered.id, id), (answered.subscription_id, id), says_type];
+            let write = |out: &mut Vec<u8>| splice(out, frame, edits);
+            let waits = self.output.answer(now, about, || self.ids.hash(id), write);
+            self.counters.answers_delayed += u64::from(waits);
             entry.record.note_written(now);
         }
         let record = if moved.to == State::Task {

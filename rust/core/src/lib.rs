@@ -6,6 +6,7 @@
 
 pub mod connection;
 pub mod counters;
+pub mod delayed;
 pub mod encode;
 mod entries;
 pub mod envelope;

@@ -3,14 +3,15 @@
 //! Three things are decided here and nowhere else:
 //! - What was not taken yet can be taken back: a request cancelled before its write leaves no trace (S3).
 //! - A cancel goes ahead of everything that waits: its own request has left, or it would have been taken back.
-//! - A result does not share a write with progress of the same request, because two clients in wide use drop
-//!   every progress notification that reaches them in one read with its result. Such a result waits for the
-//!   next take; nothing else changes its place.
+//! - An answer may have to wait until the peer has read the progress of its own request (see [`crate::delayed`]);
+//!   nothing else changes its place.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use crate::delayed::{Delay, DelayedAnswers};
 use crate::lanes::Lanes;
+use crate::record::Time;
 use crate::spare;
 
 /// See the module's text.
@@ -18,7 +19,7 @@ use crate::spare;
 pub struct Output {
     cancels: Vec<u8>,
     now: Vec<u8>,
-    later: Vec<u8>,
+    delayed: DelayedAnswers,
     /// How many bytes were taken before `now`.
     taken: u64,
     /// Our requests in `now`: number and range, in rising order of both.
@@ -37,8 +38,9 @@ const TURN: usize = 64 << 10;
 /// What was written about one request of the peer's, for as long as it can be taken back.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct About {
-    /// Where its last frame ended in the stream of all bytes ever written, and its last progress.
+    /// Where its last frame ended in the stream of all bytes ever written.
     end: u64,
+    /// The take that carries its last progress; 0 for none.
     progress: u64,
     /// Its last frame among those that wait.
     last: u32,
@@ -47,7 +49,7 @@ pub struct About {
 /// What kind of a frame is written about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Progress, which the result does not share a write with.
+    /// Progress, which the answer may have to wait for.
     Progress,
     /// Something on its subscription.
     Notification,
@@ -67,7 +69,12 @@ pub struct Taken {
 impl Output {
     /// Bytes waiting.
     pub fn len(&self) -> usize {
-        self.cancels.len() + self.now.len() - self.hollow + self.later.len() + self.lanes.bytes()
+        self.ready() + self.delayed.bytes()
+    }
+
+    /// Bytes that wait for nothing but a take.
+    pub fn ready(&self) -> usize {
+        self.cancels.len() + self.now.len() - self.hollow + self.lanes.bytes()
     }
 
     /// True where nothing waits.
@@ -77,7 +84,7 @@ impl Output {
 
     /// Bytes held, used or not.
     pub fn capacity(&self) -> usize {
-        self.cancels.capacity() + self.now.capacity() + self.later.capacity() + self.lanes.bytes()
+        self.cancels.capacity() + self.now.capacity() + self.delayed.capacity() + self.lanes.bytes()
     }
 
     /// Where to write the next frame.
@@ -98,14 +105,70 @@ impl Output {
         about.end = self.taken + self.now.len() as u64;
         about.last = self.frames.len() as u32;
         if kind == Kind::Progress {
-            about.progress = about.end;
+            about.progress = self.delayed.note_progress();
         }
         self.frames.push((start..self.now.len(), before));
     }
 
-    /// Where to write the result of a request of the peer's.
-    pub fn result_of(&mut self, about: About) -> &mut Vec<u8> {
-        with_memory(if about.progress > self.taken { &mut self.later } else { &mut self.now })
+    /// Writes the answer to a request of the peer's, which waits until the progress in `about` was read; true where it
+    /// does wait. `key` gives what the request is known by to [`Output::release_one`].
+    pub fn answer(
+        &mut self,
+        now: Time,
+        about: About,
+        key: impl FnOnce() -> u64,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
+        let waits = self.delayed.waits_for(about.progress, now);
+        let mut frame = Vec::new();
+        write(if waits { &mut frame } else { self.frame() });
+        if waits {
+            self.delayed.push(about.progress, key(), frame);
+        }
+        waits
+    }
+
+    /// Says what answers wait for from now on.
+    pub fn set_delay(&mut self, delay: Delay, now: Time) {
+        self.delayed.set(delay);
+        self.release(now);
+    }
+
+    /// Whether the transport is to be asked what the peer has not read.
+    pub fn asks_for_unread(&self, now: Time) -> bool {
+        self.delayed.asks(now)
+    }
+
+    /// Takes the transport's word on how many bytes are unread; None where it cannot tell.
+    pub fn note_unread(&mut self, unread: Option<u64>, now: Time) {
+        self.delayed.note_unread(unread, now);
+        self.release(now);
+    }
+
+    /// Lets those answers leave with the next take that need not wait any longer.
+    pub fn release(&mut self, now: Time) {
+        while let Some(frame) = self.delayed.pop(now) {
+            self.frame().extend_from_slice(&frame);
+        }
+    }
+
+    /// Lets every answer leave with the next take.
+    pub fn release_all(&mut self) {
+        while let Some(frame) = self.delayed.pop_first() {
+            self.frame().extend_from_slice(&frame);
+        }
+    }
+
+    /// Lets the answer leave with the next take whose request's id is known by `key`.
+    pub fn release_one(&mut self, key: u64) {
+        if let Some(frame) = self.delayed.pop_by_key(key) {
+            self.frame().extend_from_slice(&frame);
+        }
+    }
+
+    /// When an answer may be free to leave next.
+    pub fn next_release(&self) -> Option<Time> {
+        self.delayed.next()
     }
 
     /// Writes request `number`, so that it can be taken back.
@@ -151,9 +214,9 @@ impl Output {
         if about.end > self.taken { about.last } else { NONE }
     }
 
-    /// Hands over what can be written now; call again on the next turn while [`Output::is_empty`] is false.
-    pub fn take(&mut self) -> Taken {
-        let mut bytes = std::mem::replace(&mut self.now, std::mem::take(&mut self.later));
+    /// Hands over what can be written now; call again on the next turn while [`Output::ready`] is not 0.
+    pub fn take(&mut self, now: Time) -> Taken {
+        let mut bytes = std::mem::take(&mut self.now);
         self.taken += bytes.len() as u64;
         self.frames.clear();
         if !self.holes.is_empty() {
@@ -179,6 +242,7 @@ impl Output {
             recycle(std::mem::replace(&mut bytes, ahead));
         }
         self.lanes.take(&mut bytes, &mut requests, TURN);
+        self.delayed.note_take(bytes.len(), now);
         Taken { bytes, requests }
     }
 }
@@ -212,7 +276,7 @@ mod tests {
         assert!(!output.retract(2));
         output.request(5, |out| out.extend_from_slice(b"<5>"));
         assert_eq!(output.len(), 9);
-        let taken = output.take();
+        let taken = output.take(0);
         assert_eq!(taken.bytes, b"<1><3><5>");
         assert_eq!(taken.requests, [1, 3, 5]);
         assert!(!output.retract(1), "it has left");
@@ -224,19 +288,19 @@ mod tests {
         let mut output = Output::default();
         let (mut one, mut two) = (About::default(), About::default());
         output.about(&mut one, Kind::Progress, |out| out.extend_from_slice(b"<1 has left>"));
-        assert_eq!(output.take().bytes, b"<1 has left>");
+        assert_eq!(output.take(0).bytes, b"<1 has left>");
         for step in ["a", "b", "c"] {
             output.about(&mut one, Kind::Progress, |out| out.extend_from_slice(b"<1>"));
             output.about(&mut two, Kind::Notification, |out| out.extend_from_slice(step.as_bytes()));
         }
         output.retract_about(one);
         assert_eq!(output.len(), 3);
-        assert_eq!(output.take().bytes, b"abc");
+        assert_eq!(output.take(0).bytes, b"abc");
         output.frame().extend_from_slice(b"<other>");
         output.retract_about(two);
-        assert_eq!(output.take().bytes, b"<other>", "what has left is not looked for");
-        output.result_of(two).extend_from_slice(b"<result>");
-        assert_eq!(output.take().bytes, b"<result>");
+        assert_eq!(output.take(0).bytes, b"<other>", "what has left is not looked for");
+        output.frame().extend_from_slice(b"<result>");
+        assert_eq!(output.take(0).bytes, b"<result>");
     }
 
     #[test]
@@ -246,24 +310,52 @@ mod tests {
         output.lanes.push(1, 3, b"<3>".to_vec());
         output.cancel().extend_from_slice(b"<cancel 1>");
         assert_eq!(output.len(), 16);
-        let taken = output.take();
+        let taken = output.take(0);
         assert_eq!(taken.bytes, b"<cancel 1><2><3>");
         assert_eq!(taken.requests, [2, 3]);
         assert!(output.is_empty());
     }
 
+    const HOUR: Time = 3_600_000_000_000;
+
+    fn answer(output: &mut Output, now: Time, about: About, frame: &str) -> bool {
+        output.answer(now, about, || frame.len() as u64, |out| out.extend_from_slice(frame.as_bytes()))
+    }
+
     #[test]
-    fn a_result_waits_one_take_behind_its_progress() {
+    fn test_e7_an_answer_waits_until_its_own_progress_was_read_and_nothing_else_does() {
         let mut output = Output::default();
+        output.set_delay(Delay::UntilRead, HOUR);
         let mut about = About::default();
         output.about(&mut about, Kind::Progress, |out| out.extend_from_slice(b"<progress>"));
-        output.result_of(about).extend_from_slice(b"<result>");
-        output.result_of(About::default()).extend_from_slice(b"<other>");
-        assert_eq!(output.take().bytes, b"<progress><other>");
-        assert!(!output.is_empty());
-        assert_eq!(output.take().bytes, b"<result>");
+        assert!(answer(&mut output, HOUR, about, "<answer>"));
+        assert!(!answer(&mut output, HOUR, About::default(), "<other>"));
+        assert_eq!(output.take(HOUR).bytes, b"<progress><other>");
+        assert_eq!((output.len(), output.ready()), (8, 0), "what waits counts, and is not ready");
+        output.frame().extend_from_slice(b"<more>");
+        output.note_unread(Some(17), HOUR);
+        assert_eq!(output.take(HOUR).bytes, b"<more>", "nothing was read");
+        output.note_unread(Some(6), HOUR);
+        assert_eq!(output.take(HOUR).bytes, b"<answer>", "only what came behind the progress is unread");
         assert!(output.is_empty());
-        output.result_of(about).extend_from_slice(b"<now>");
-        assert_eq!(output.take().bytes, b"<now>", "progress that has left holds nothing up");
+        assert!(!answer(&mut output, HOUR, about, "<now>"), "progress that was read holds nothing up");
+    }
+
+    #[test]
+    fn test_e7_cancels_lanes_and_what_was_taken_back_move_no_offset() {
+        let mut output = Output::default();
+        output.set_delay(Delay::UntilRead, HOUR);
+        let (mut one, mut two) = (About::default(), About::default());
+        output.about(&mut two, Kind::Progress, |out| out.extend_from_slice(b"<taken back>"));
+        output.about(&mut one, Kind::Progress, |out| out.extend_from_slice(b"<progress>"));
+        output.retract_about(two);
+        output.cancel().extend_from_slice(b"<cancel>");
+        output.lanes.push(1, 3, b"<passed on>".to_vec());
+        assert!(answer(&mut output, HOUR, one, "<answer>"));
+        assert_eq!(output.take(HOUR).bytes, b"<cancel><progress><passed on>");
+        output.note_unread(Some(1), HOUR);
+        assert_eq!(output.ready(), 0);
+        output.note_unread(Some(0), HOUR);
+        assert_eq!(output.take(HOUR).bytes, b"<answer>");
     }
 }

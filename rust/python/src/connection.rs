@@ -15,6 +15,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, intern};
+use turnout_core::delayed::Delay;
 use turnout_core::flight::Outcome;
 use turnout_core::output::recycle;
 use turnout_core::record;
@@ -196,9 +197,18 @@ impl Connection {
         let wake = if in_callback { Wake::Here } else { Wake::Soon };
         raised::finish(|| {
             shared.act(py, wake, |core, batch| core.expire(now, batch));
+            if shared.home_here().is_some() {
+                return shared.flush(py);
+            }
             let next = lock(&shared.core).next_deadline();
             shared.schedule_flush(py).and(shared.arm(py, next, now))
         })
+    }
+
+    /// Lets every answer leave that waits until the peer has read its progress.
+    fn release_answers(&self, py: Python<'_>) -> PyResult<()> {
+        lock(&self.shared.core).release_answers();
+        self.shared.schedule_flush(py)
     }
 
     /// Seconds until `expire` has something to do, or None.
@@ -211,19 +221,28 @@ impl Connection {
     // ---- life ----
 
     /// Settles in a loop: frames are written by `write(bytes)`, once per turn; with `takes_views` large ones by
-    /// `write(memoryview)`.
-    #[pyo3(signature = (event_loop, write, *, takes_views = false))]
+    /// `write(memoryview)`. With `delay_answers` a server's answer waits until `unread()` says that the peer has read
+    /// its progress, or for a while where that is None.
+    #[pyo3(signature = (event_loop, write, *, takes_views = false, unread = None, delay_answers = false))]
     fn attach(
         slf: &Bound<'_, Self>,
         event_loop: &Bound<'_, PyAny>,
         write: Py<PyAny>,
         takes_views: bool,
+        unread: Option<Py<PyAny>>,
+        delay_answers: bool,
     ) -> PyResult<()> {
         let shared = &slf.get().shared;
         Connection::remember(slf)?;
         let home = Home::new(slf, event_loop)?;
         *lock(&shared.home) = Some(Arc::new(home));
-        *lock(&shared.writer) = Some(Writer { write, takes_views });
+        let delay = match (delay_answers, &unread) {
+            (false, _) => Delay::Never,
+            (true, Some(_)) => Delay::UntilRead,
+            (true, None) => Delay::Gap,
+        };
+        *lock(&shared.writer) = Some(Writer { write, takes_views, unread });
+        lock(&shared.core).delay_answers(shared.now(), delay);
         // What was sent before there was a loop left this standing.
         shared.wake_up.arrive();
         shared.schedule_flush(slf.py())
@@ -445,6 +464,7 @@ impl Connection {
             && let Some(writer) = &*writer
         {
             visit.call(&writer.write)?;
+            visit.call(&writer.unread)?;
         }
         if let Ok(woken) = self.shared.woken.try_lock()
             && let Some((done, wakeups)) = &*woken

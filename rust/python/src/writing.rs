@@ -20,11 +20,19 @@ pub struct Writer {
     pub write: Py<PyAny>,
     /// Whether it takes views of what is large, and not only `bytes`.
     pub takes_views: bool,
+    /// Gives how many bytes of those written the peer has not read, or None where that cannot be told.
+    pub unread: Option<Py<PyAny>>,
 }
 
 impl Writer {
     fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self { write: self.write.clone_ref(py), takes_views: self.takes_views }
+        let unread = self.unread.as_ref().map(|unread| unread.clone_ref(py));
+        Self { write: self.write.clone_ref(py), takes_views: self.takes_views, unread }
+    }
+
+    /// Bytes that the peer has not read; None where that cannot be told, or is told wrongly.
+    fn unread(&self, py: Python<'_>) -> Option<u64> {
+        self.unread.as_ref()?.bind(py).call0().ok()?.extract().ok()
     }
 
     fn write(&self, py: Python<'_>, bytes: Vec<u8>) -> PyResult<()> {
@@ -103,9 +111,15 @@ impl Shared {
         };
         let (taken, left) = {
             let mut core = lock(&self.core);
-            let none = core.is_congested() || core.output_len() == 0;
+            if core.asks_for_unread(now) {
+                drop(core);
+                let unread = writer.unread(py);
+                core = lock(&self.core);
+                core.note_unread(now, unread);
+            }
+            let none = core.is_congested() || core.output_ready() == 0;
             let taken = if none { Vec::new() } else { core.take_output(now) };
-            (taken, !core.is_congested() && core.output_len() > 0)
+            (taken, !core.is_congested() && core.output_ready() > 0)
         };
         if taken.is_empty() {
             return Ok(Written { any: false, one: false, left });

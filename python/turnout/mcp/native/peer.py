@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from turnout.opening import LEGACY
 from turnout.peer import Peer
@@ -39,6 +39,7 @@ class SessionPeer(Peer):
         self.set_timeouts(None, None)
         self.observe(ALL_NOTIFICATIONS)
         self.session: Session | None = None
+        self.role: Literal["either", "server"] = "either"
         self._room: asyncio.Future[None] | None = None
 
     def _dispatch(self, delivery: Request | Notification | Event) -> None:
@@ -58,7 +59,12 @@ class SessionPeer(Peer):
         """Keep to what `initialize` agreed on; under a modern revision the SDK itself does."""
         revision = result.get("protocolVersion")
         if revision in LEGACY:
-            self.set_rules(revision, "either")
+            self.set_rules(revision, self.role)
+
+    def serve(self) -> None:
+        """Be the server of this connection; what that changes under a modern revision is the SDK's to know."""
+        self.role = "server"
+        self.set_rules(LEGACY[0], self.role)
 
     def pause_writing(self) -> None:
         """The transport is full."""

@@ -12,8 +12,9 @@ use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::limits::{Exceeded, clip};
 use crate::output::{About, Kind};
 use crate::record::{Progress, Record, Time};
-use crate::rules::{Forbidden, method};
+use crate::rules::{Forbidden, Role, method};
 use crate::span::Span;
+use crate::table::Moved;
 
 impl<H: Host> Connection<H> {
     /// Hangs the host's handle on a request of the peer's, so that its cancel can find it; false where it is over.
@@ -83,23 +84,23 @@ impl<H: Host> Connection<H> {
                 self.note_task_told(now, task);
             }
             self.flush_pending(moved.slot);
-            let about = self.inbound.get(moved.slot).map_or_else(About::default, Inbound::about);
-            let out = self.output.result_of(about);
-            match answer {
-                Answer::Result(bytes) if !says_type => {
-                    encode::typed_result(out, record.wire_id(), bytes);
-                }
-                Answer::Result(bytes) | Answer::Task(bytes) => encode::result(out, record.wire_id(), bytes),
-                Answer::Error { code, message, data } => {
-                    encode::error(out, record.wire_id(), code, message, data);
-                }
-            }
             // A listen that ends with an error never was, or is lost: nothing follows that (X2).
-            if event == Happening::Answered && self.rules.ends_listen_with_cancelled(&record.method) {
-                let out = self.output.result_of(about);
-                encode::cancelled_raw(out, record.wire_id(), None);
-                self.counters.cancels_out += 1;
-            }
+            let ends_listen =
+                event == Happening::Answered && self.rules.ends_listen_with_cancelled(&record.method);
+            self.counters.cancels_out += u64::from(ends_listen);
+            let (about, id) = (self.progress_before_answer(moved), record.wire_id());
+            let write = |out: &mut Vec<u8>| {
+                match answer {
+                    Answer::Result(bytes) if !says_type => encode::typed_result(out, id, bytes),
+                    Answer::Result(bytes) | Answer::Task(bytes) => encode::result(out, id, bytes),
+                    Answer::Error { code, message, data } => encode::error(out, id, code, message, data),
+                }
+                if ends_listen {
+                    encode::cancelled_raw(out, id, None);
+                }
+            };
+            let waits = self.output.answer(now, about, || self.ids.hash(id), write);
+            self.counters.answers_delayed += u64::from(waits);
             record.note_written(now);
         }
         if let Some(outcome) = moved.to.outcome() {
@@ -112,6 +113,15 @@ impl<H: Host> Connection<H> {
             self.remove_inbound(now, moved.slot, number);
         }
         Answered { written: !silent, finished: Some(record) }
+    }
+
+    /// What the answer to a request that ended so waits for.
+    pub(crate) fn progress_before_answer(&self, moved: Moved) -> About {
+        // The token of a task outlives the answer: progress finds it still, and may follow it.
+        if self.rules.role != Role::Server || moved.to == State::Task {
+            return About::default();
+        }
+        self.inbound.get(moved.slot).map_or_else(About::default, Inbound::about)
     }
 
     /// The answer, and whether it says of what type it is, as far as the revision asks for that (RID-16). A type that
@@ -220,14 +230,11 @@ impl<H: Host> Connection<H> {
             let most = self.limits.max_output_bytes;
             let data =
                 format!("{{\"reason\":\"overloaded\",\"limit\":\"max_output_bytes\",\"value\":{most}}}");
-            let out = self.output.result_of(entry.about());
-            encode::error(
-                out,
-                record.wire_id(),
-                INTERNAL_ERROR,
-                "the result does not fit into the output",
-                data.as_bytes(),
-            );
+            let message = "the result does not fit into the output";
+            let (about, id) = (self.progress_before_answer(moved), record.wire_id());
+            let write = |out: &mut Vec<u8>| encode::error(out, id, INTERNAL_ERROR, message, data.as_bytes());
+            let waits = self.output.answer(now, about, || self.ids.hash(id), write);
+            self.counters.answers_delayed += u64::from(waits);
         } else {
             self.counters.replies_dropped += 1;
         }

@@ -106,14 +106,12 @@ impl<H: Host> Connection<H> {
 
     /// When [`Connection::expire`] has something to do next.
     pub fn next_deadline(&self) -> Option<Time> {
-        match (self.wheel.next(), self.paces.next()) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        [self.wheel.next(), self.paces.next(), self.output.next_release()].into_iter().flatten().min()
     }
 
-    /// Ends every call whose deadline passed (TMO-04 to TMO-09).
+    /// Ends every call whose deadline passed (TMO-04 to TMO-09), and lets what waited long enough leave.
     pub fn expire(&mut self, now: Time, batch: &mut Batch<H>) {
+        self.output.release(now);
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(now, &mut due);
         let idle_now = self.idle_clock(now);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::{Answer, Answered, Connection, Pending};
+use crate::delayed::Delay;
 use crate::encode;
 use crate::entries::Entries;
 use crate::event::{Batch, End, Event, Host};
@@ -22,10 +23,15 @@ impl<H: Host> Connection<H> {
         self.output.len()
     }
 
+    /// Bytes of them that wait for nothing but a take.
+    pub fn output_ready(&self) -> usize {
+        self.output.ready()
+    }
+
     /// Hands over what can be written now, for [`recycle`](crate::output::recycle) when it is written. Call again on
-    /// the next turn while [`Connection::output_len`] is not 0.
+    /// the next turn while [`Connection::output_ready`] is not 0.
     pub fn take_output(&mut self, now: Time) -> Vec<u8> {
-        let taken = self.output.take();
+        let taken = self.output.take(now);
         if !self.congested && !self.pending.is_empty() {
             self.set_congested(false);
         }
@@ -38,6 +44,27 @@ impl<H: Host> Connection<H> {
         }
         self.counters.bytes_out += taken.bytes.len() as u64;
         taken.bytes
+    }
+
+    /// Says what answers wait for where our role is the server's: see [`crate::delayed`].
+    pub fn delay_answers(&mut self, now: Time, delay: Delay) {
+        self.output.set_delay(delay, now);
+    }
+
+    /// Whether an answer waits, and the transport is to be asked for [`Connection::note_unread`].
+    pub fn asks_for_unread(&self, now: Time) -> bool {
+        self.output.asks_for_unread(now)
+    }
+
+    /// Takes the transport's word on how many bytes of those handed over the peer has not read; None where it cannot
+    /// tell.
+    pub fn note_unread(&mut self, now: Time, unread: Option<u64>) {
+        self.output.note_unread(unread, now);
+    }
+
+    /// Lets every answer leave that waits for its progress to be read.
+    pub fn release_answers(&mut self) {
+        self.output.release_all();
     }
 
     /// The transport is full, or takes more again: progress is coalesced meanwhile (P4).
@@ -160,6 +187,7 @@ impl<H: Host> Connection<H> {
             self.remove_inbound(now, slot, record.number);
         }
         self.output.lanes = Lanes::default();
+        self.output.release_all();
         // Calls that somebody still holds keep the connection; they keep no tables with it.
         self.outbound = Entries::default();
         self.inbound = Entries::default();

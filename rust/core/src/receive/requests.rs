@@ -91,8 +91,11 @@ impl<H: Host> Connection<H> {
         if id.is_empty()
             || !(self.cancel_inbound(now, id, reason, batch) || self.end_listen(now, id, reason, batch))
         {
-            let too_late = !id.is_empty() && self.ids.ended_lately(self.ids.hash(id));
+            let hash = self.ids.hash(id);
+            let too_late = !id.is_empty() && self.ids.ended_lately(hash);
             *(if too_late {
+                // Who gave up its request has no use for its progress: the answer waits no longer.
+                self.output.release_one(hash);
                 &mut self.counters.cancels_too_late
             } else {
                 &mut self.counters.cancels_ignored
