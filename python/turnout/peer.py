@@ -90,7 +90,7 @@ class Peer(Connection):
             transport.write,
             takes_views=getattr(transport, "takes_views", False),
             unread=getattr(transport, "unread", None),
-            delay_answers=self.router.delay_answers,
+            delay_answers=self.router.delay_answers and getattr(transport, "delays_answers", True),
         )
         if self.router.ping is not None:
             self._heartbeat = Heartbeat(self, self.router.ping)

@@ -9,10 +9,10 @@ The rules both sides rely on:
   that arrived, before `close()` returns, and in a later turn of the loop than `abort()`.
 - While `close()` runs, bytes that still arrive are still handed up: a late answer is evidence.
 - `write` after the end is silently dropped. `pause_writing` may be called from inside `write`.
-- A transport that can tell has a method `unread() -> int | None`: how many of the bytes that it was given its peer
-  has not read yet, those that wait in the transport included; None where the system cannot say; 0 where nothing is
-  lost by a peer that reads several writes at once. An answer waits for it until the progress before it was read
-  (`Router(delay_answers=...)`); where the method is missing, it waits as where the system cannot say.
+- A transport may have a method `unread() -> int | None`: how many of the bytes that it was given its peer has not
+  read yet, those that wait in the transport included; None where the system cannot tell. An answer waits until the
+  progress before it was read (`Router(delay_answers=...)`); without the method it waits as where nobody can tell, and
+  not at all where the transport's `delays_answers` is false, because its peer loses nothing by reading both at once.
 - A transport whose `takes_views` is true is given large writes as a `memoryview`, which saves a copy. It may
   keep the view for as long as it likes: what it shows does not change.
 """

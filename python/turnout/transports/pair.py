@@ -53,6 +53,7 @@ class MemoryTransport:
     """One open end of a pair; made by `MemoryTarget.open`."""
 
     kind = "memory"
+    delays_answers = False
 
     def __init__(self) -> None:
         self._other: MemoryTransport
@@ -77,10 +78,6 @@ class MemoryTransport:
         elif self._waiting > HIGH_WATER and not self._paused and self._link is not None:
             self._paused = True
             self._link.pause_writing()
-
-    def unread(self) -> int:
-        """Nothing that would have to be waited for: the other end is turnout's, and takes progress before its answer."""
-        return 0
 
     async def close(self) -> None:
         """Write no more; the other end hears of it after everything written."""

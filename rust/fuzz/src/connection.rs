@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use turnout_core::connection::{Answer, Connection, Send};
+use turnout_core::delayed::Delay;
 use turnout_core::encode;
 use turnout_core::event::{Batch, Event, Host};
 use turnout_core::flight::{CancelledBy, Outcome};
@@ -65,6 +66,7 @@ pub fn connection(data: &[u8]) {
     let mut core: Connection<Plain> = Connection::new(peer, limits, rules, Arc::new(Ledger::new(16)));
     let (mut model, mut batch, mut now): (Model, Batch<Plain>, Time) =
         (Model::default(), Batch::default(), 1_000_000_000);
+    core.delay_answers(now, [Delay::Never, Delay::UntilRead, Delay::Gap][usize::from(setting / 15) % 3]);
     let mut out = Vec::new();
 
     for step in script.chunks(2) {
@@ -93,7 +95,12 @@ pub fn connection(data: &[u8]) {
                 }
             }
             2 => drop(core.cancel(now, number, CancelledBy::Caller, Some("stop"), &mut batch)),
-            3 => out.extend(core.take_output(now)),
+            3 => {
+                if core.asks_for_unread(now) {
+                    core.note_unread(now, Some(u64::from(with)));
+                }
+                out.extend(core.take_output(now));
+            }
             4 => {
                 now += u64::from(with) * 1_000_000;
                 core.expire(now, &mut batch);
@@ -142,6 +149,7 @@ pub fn connection(data: &[u8]) {
     assert!(model.calls.values().all(|times| *times == 1), "X-07: every call ends");
     assert!(core.entries().iter().all(|(_, count)| *count == 0), "X-08: {:?}", core.entries());
     out.extend(core.take_output(now));
+    assert_eq!(core.output_len(), 0, "E7: an answer was lost at the end");
     for line in out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         assert!(serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok(), "wrote what is no JSON");
     }

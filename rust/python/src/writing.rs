@@ -10,6 +10,7 @@ use turnout_core::output::recycle;
 use turnout_core::sync::lock;
 
 use crate::home::this_thread;
+use crate::raised;
 use crate::shared::Shared;
 
 /// Bytes from which on a view costs less than a copy.
@@ -30,9 +31,13 @@ impl Writer {
         Self { write: self.write.clone_ref(py), takes_views: self.takes_views, unread }
     }
 
-    /// Bytes that the peer has not read; None where that cannot be told, or is told wrongly.
+    /// Bytes that the peer has not read; None where that cannot be told.
     fn unread(&self, py: Python<'_>) -> Option<u64> {
-        self.unread.as_ref()?.bind(py).call0().ok()?.extract().ok()
+        let unread = self.unread.as_ref()?.bind(py);
+        unread.call0().and_then(|told| told.extract()).unwrap_or_else(|error| {
+            raised::report(py, None, error, Some(unread));
+            None
+        })
     }
 
     fn write(&self, py: Python<'_>, bytes: Vec<u8>) -> PyResult<()> {
