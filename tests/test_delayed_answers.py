@@ -31,7 +31,7 @@ class Client:
         role: str = "server",
         revision: str = "2025-11-25",
         delay_answers: bool = True,
-        unread: Callable[[], int | None] | None | type[...] = ...,
+        unread: Callable[[], int | None] | type[...] | None = ...,
         limits: dict[str, int] | None = None,
     ) -> None:
         self.clock = turnout.Clock(manual=True)
@@ -192,7 +192,9 @@ def test_e7_one_timer_runs_while_an_answer_waits_and_none_else():
         asked.respond({})
         for _ in range(3):
             await asyncio.sleep(0)
-            assert len([timer for timer in armed if not timer.cancelled() and timer.when() > loop.time()]) <= 1
+            assert (
+                len([timer for timer in armed if not timer.cancelled() and timer.when() > loop.time()]) <= 1
+            )
         assert len(armed) >= 1
         unread = 0
         await written.wait()

@@ -20,7 +20,7 @@ import sdk_server
 import turnout
 from test_delayed_answers import LONGEST, named
 from turnout import mcp
-from turnout.transports.standard import OwnStdioTransport
+from turnout.transports import standard
 from turnout.transports.unread import UnreadBytes
 from wire import cancelled, frame, request
 
@@ -87,11 +87,9 @@ class Stdio:
     def __init__(self, stdin: int, stdout: int) -> None:
         self.streams: Any = Streams(stdin, stdout)
 
-    async def open(self, link: Any) -> OwnStdioTransport:
-        from turnout.transports import standard  # noqa: PLC0415
-
-        standard._in_use.acquire(blocking=False)  # noqa: SLF001
-        return OwnStdioTransport(asyncio.get_running_loop(), link, self.streams, 1)
+    async def open(self, link: Any) -> standard.OwnStdioTransport:
+        standard._in_use.acquire(blocking=False)
+        return standard.OwnStdioTransport(asyncio.get_running_loop(), link, self.streams, 1)
 
 
 def descriptors(kind: str) -> tuple[int, int, int, int]:
@@ -129,7 +127,9 @@ class World:
         """Call a tool, and wait until it was answered as far as the core knows."""
         handled = self.peer.counters()["requests_in"]
         self.client.write(request(id, token=id))
-        await self.until(lambda: self.peer.counters()["requests_in"] > handled and self.peer.in_flight == (0, 0))
+        await self.until(
+            lambda: self.peer.counters()["requests_in"] > handled and self.peer.in_flight == (0, 0)
+        )
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
@@ -365,7 +365,10 @@ def test_e7_what_has_no_reader_is_not_waited_for_and_tcp_cannot_be_told(tmp_path
         assert UnreadBytes(file.fileno()).count() == 0
     with open(os.devnull, "wb", buffering=0) as nothing:
         assert UnreadBytes(nothing.fileno()).count() == 0
-    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as tcp:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as tcp,
+    ):
         assert UnreadBytes(tcp.fileno()).count() is None
 
 
@@ -413,7 +416,9 @@ def test_e7_a_server_of_the_sdks_waits_likewise(on_loop, tmp_path):
             async with connected(tmp_path / "s") as client:
                 client.write(legacy(1))
                 await comes(client, "A1")
-                client.write(INITIALIZED, request(2, params={"name": "count", "arguments": {"to": 3}}, token=2))
+                client.write(
+                    INITIALIZED, request(2, params={"name": "count", "arguments": {"to": 3}}, token=2)
+                )
                 [peer] = router.peers
                 while peer.counters()["answers_delayed"] == 0:
                     await asyncio.sleep(0.001)
@@ -447,7 +452,9 @@ def test_e7_a_relay_waits_towards_its_clients_and_not_towards_its_servers(on_loo
                 return answer
 
             await servers.serve(turnout.listen_unix(tmp_path / "server"))
-            relay = router.relay(turnout.Upstream(turnout.unix(tmp_path / "server"), era="legacy", sharing="per_client"))
+            relay = router.relay(
+                turnout.Upstream(turnout.unix(tmp_path / "server"), era="legacy", sharing="per_client")
+            )
             await router.serve(turnout.listen_unix(tmp_path / "relay"), relay.attach)
             async with connected(tmp_path / "relay") as client:
                 client.write(legacy(1))
@@ -457,9 +464,7 @@ def test_e7_a_relay_waits_towards_its_clients_and_not_towards_its_servers(on_loo
                     await asyncio.sleep(0.001)
                 [peer] = relay.clients
                 [upstream] = [each for each in router.peers if each is not peer]
-                token = frame(
-                    method="notifications/progress", params={"progressToken": 1, "progress": 1}
-                )
+                token = frame(method="notifications/progress", params={"progressToken": 1, "progress": 1})
                 client.write(token, frame(id=1, result={"answer": True}))
                 while peer.counters()["answers_delayed"] == 0:
                     await asyncio.sleep(0.001)

@@ -72,8 +72,8 @@ async def relayed(options: argparse.Namespace) -> None:
 
 
 def sdk_server() -> Any:
-    from mcp.server import MCPServer  # noqa: PLC0415 - the other kinds need no SDK
-    from mcp.server.mcpserver import Context  # noqa: PLC0415
+    from mcp.server import MCPServer
+    from mcp.server.mcpserver import Context
 
     server = MCPServer("steps", log_level="WARNING")
 
@@ -97,7 +97,7 @@ async def main() -> None:
     elif options.kind == "stock":
         await sdk_server().run_stdio_async()
     else:
-        from turnout import mcp  # noqa: PLC0415
+        from turnout import mcp
 
         server, router = sdk_server(), make_router(options)
         async with router:
