@@ -7,7 +7,7 @@ CARGO ?= cargo
 # A stable toolchain takes the flags of sanitizers and coverage only so.
 UNSTABLE := RUSTC_BOOTSTRAP=1
 
-.PHONY: help demo test test-python test-rust test-versions test-sdk test-interop bench lint build fuzz loom states sanitize clean
+.PHONY: help demo test test-python test-rust test-versions test-sdk test-interop test-interop-progress bench lint build fuzz loom states sanitize clean
 
 help:
 	@echo "make demo           real servers: a result, a cancel, a timeout, a crash"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-versions  the Python tests on every interpreter from 3.10 that is found"
 	@echo "make test-sdk       the official SDK's own tests, on turnout's dispatcher"
 	@echo "make test-interop   real clients by real servers, directly against through a relay (needs Node.js)"
+	@echo "make test-interop-progress  how much progress clients on the TypeScript SDK get (needs Node.js)"
 	@echo "make bench          the figures, side by side with others (benches/README.md)"
 	@echo "make lint           formatters, linters, types, stubs; warnings are errors"
 	@echo "make fuzz           coverage-guided fuzzing, FUZZ_SECONDS a target"
@@ -73,6 +74,9 @@ test-sdk: $(VENV)/.built
 
 test-interop: $(VENV)/.built
 	$(BIN)/python tests/interop/run.py
+
+test-interop-progress: $(VENV)/.built
+	$(BIN)/python tests/interop/progress/count.py
 
 # ---- how fast ----
 

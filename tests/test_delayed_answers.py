@@ -212,20 +212,25 @@ def test_e7_one_timer_runs_while_an_answer_waits_and_none_else():
 
 
 @pytest.mark.parametrize("role", ["client", "either"])
-def test_e7_nothing_waits_towards_a_server(on_loop, role):
+def test_e7_towards_a_server_an_answer_waits_for_the_next_write_only(on_loop, role):
     async def main():
         client = Client(role=role)
         client.work()
+        client.connection.flush()
+        client.connection.flush()
         assert client.reads() == ["P1", "A1"]
         assert client.times_asked == 0
+        assert client.connection.counters()["answers_delayed"] == 0
 
     on_loop(main())
 
 
-def test_e7_nothing_waits_where_the_option_is_off(on_loop):
+def test_e7_an_answer_waits_for_the_next_write_only_where_the_option_is_off(on_loop):
     async def main():
         client = Client(delay_answers=False)
         client.work()
+        client.connection.flush()
+        client.connection.flush()
         assert client.reads() == ["P1", "A1"]
 
     on_loop(main())

@@ -82,6 +82,17 @@ def test_prg_11_prg_17_after_the_answer_progress_is_a_recorded_no_op():
     assert [m.get("id") for m in wire.written()] == [None, 1]
 
 
+def test_prg_17_a_result_does_not_share_a_write_with_its_progress():
+    """Two clients in wide use lose progress that reaches them in one read with the result."""
+    wire = Wire()
+    asked = wire.ask(1, token="t")
+    asked.progress(1)
+    asked.respond({})
+    first, second = wire.connection.take_output(), wire.connection.take_output()
+    assert (b"progress" in first, b'"id":1' in first) == (True, False)
+    assert b'"id":1' in second
+
+
 def test_prg_13_prg_16_progress_waits_for_a_full_transport_and_the_newest_stands():
     wire = Wire()
     asked = wire.ask(1, token="t")

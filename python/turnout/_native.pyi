@@ -648,8 +648,8 @@ class Connection:
         With `takes_views` what is large is a read-only `memoryview`, which stays as it is for as long as it is held.
 
         With `delay_answers`, and where our role is the server's, an answer waits until the peer has read the progress
-        before it, 20 ms at most: `unread()` gives how many of the bytes written it has not read. Without it, or where it
-        gives None, an answer waits for 5 ms.
+        before it, 20 ms at most: `unread()` gives how many of the bytes written it has not read. Without it, or where
+        it gives None, an answer waits for 5 ms.
         """
     def release_answers(self) -> None:
         """Let every answer leave that waits until the peer has read its progress."""

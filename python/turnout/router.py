@@ -43,9 +43,10 @@ class Router:
         name: how we introduce ourselves to peers.
         version: our version, likewise.
         capabilities: what we offer as a client when a connection is opened; None for nothing.
-        delay_answers: whether an answer of ours waits until its client has read the progress before it, 20 ms at most
-            (5 ms where the system cannot tell what was read: TCP, and everything but Linux). Clients in wide use, those on
-            the TypeScript SDK, lose progress that they read together with its answer. Towards servers nothing waits.
+        delay_answers: whether an answer of ours waits until its client has read the progress before it, 20 ms at most,
+            and 5 ms where the system cannot tell what was read: over TCP, and everywhere but on Linux. Clients on the
+            TypeScript SDK lose progress that they read together with its answer. False, and towards servers: it only
+            has a write of its own.
         ping: when silent peers are pinged; None for never. `turnout.Ping()` for every 30 s (PNG-06).
         clock: where time comes from; None for the machine's monotonic clock.
 

@@ -12,7 +12,7 @@ The rules both sides rely on:
 - A transport may have a method `unread() -> int | None`: how many of the bytes that it was given its peer has not
   read yet, those that wait in the transport included; None where the system cannot tell. An answer waits until the
   progress before it was read (`Router(delay_answers=...)`); without the method it waits as where nobody can tell, and
-  not at all where the transport's `delays_answers` is false, because its peer loses nothing by reading both at once.
+  only for a write of its own where the transport's `delays_answers` is false: its peer loses nothing then.
 - A transport whose `takes_views` is true is given large writes as a `memoryview`, which saves a copy. It may
   keep the view for as long as it likes: what it shows does not change.
 """

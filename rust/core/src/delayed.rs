@@ -1,9 +1,10 @@
 //! Answers that wait until the peer has read the progress of their own requests.
 //!
-//! A client in wide use acts on an answer as it reads it, and on a notification a moment later: progress that it
-//! reads together with the answer finds its request gone, and is lost. So an answer behind progress that was just
-//! written leaves only when that was read, as far as the transport can tell; it waits a fixed gap where it cannot,
-//! and [`LONGEST`] at most. Nothing else waits for it, and the request is over meanwhile.
+//! Peers in wide use act on an answer as they read it, and on a notification a moment later: progress that they read
+//! together with the answer finds its request gone, and is lost. So an answer never shares a write with progress of
+//! its own request, and towards a client it leaves only when that was read, as far as the transport can tell; it
+//! waits a fixed gap where nobody can, and [`LONGEST`] at most. Nothing else waits for it, and the request is over
+//! meanwhile.
 //!
 //! What the peer has read is known by takes: the transport says how many bytes of all that it was handed are unread,
 //! and each take that carries progress is remembered by where it ended.
@@ -24,12 +25,12 @@ const TOLD_APART: usize = 16;
 /// Answers, counted from the last, among which [`DelayedAnswers::release_one`] looks.
 const RECENT: usize = 32;
 
-/// What answers wait for.
+/// What answers to a client wait for, once their progress was handed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delay {
-    /// For nothing.
+    /// Nothing: the next write is theirs.
     #[default]
-    Never,
+    None,
     /// That the peer has read what was written before them; the transport can tell.
     UntilRead,
     /// That some time has passed: the transport cannot tell.
@@ -48,6 +49,8 @@ struct Unread {
 struct Answer {
     /// The take that carries its progress; rises from answer to answer.
     take: u64,
+    /// Whether it waits until that was read, and not only until it was handed over.
+    until_read: bool,
     /// What the request's id is known by.
     key: u64,
     frame: Vec<u8>,
@@ -76,6 +79,11 @@ impl DelayedAnswers {
         self.delay = delay;
     }
 
+    /// Whether any answer waits until its progress was read.
+    pub(crate) fn is_on(&self) -> bool {
+        self.delay != Delay::None
+    }
+
     /// Bytes waiting.
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes
@@ -96,7 +104,7 @@ impl DelayedAnswers {
     pub(crate) fn note_take(&mut self, bytes: usize, now: Time) {
         self.takes += 1;
         self.handed += bytes as u64;
-        if !std::mem::take(&mut self.has_progress) || self.delay == Delay::Never {
+        if !std::mem::take(&mut self.has_progress) || self.delay == Delay::None {
             return;
         }
         self.unread.push_back(Unread { take: self.takes, end: self.handed, at: now });
@@ -113,21 +121,21 @@ impl DelayedAnswers {
     }
 
     /// Whether an answer would have to wait for the progress in `take`; 0 stands for no progress.
-    pub(crate) fn waits_for(&mut self, take: u64, now: Time) -> bool {
-        if take <= self.read || self.delay == Delay::Never {
+    pub(crate) fn waits_for(&mut self, take: u64, until_read: bool, now: Time) -> bool {
+        if take <= self.read {
             return false;
         }
         self.let_expire(now);
-        !self.is_read(take)
+        !self.is_over(take, until_read)
     }
 
-    /// Lets an answer wait for the progress in `take`.
-    pub(crate) fn push(&mut self, take: u64, key: u64, frame: Vec<u8>) {
+    /// Lets an answer wait for the progress in `take`: until it was read, or only until it was handed over.
+    pub(crate) fn push(&mut self, take: u64, until_read: bool, key: u64, frame: Vec<u8>) {
         // What an answer before it waits for was written already, so that waiting for it, too, costs next to nothing,
         // and the first answer is always the first to leave.
         let take = self.answers.back().map_or(take, |before| before.take.max(take));
         self.bytes += frame.len();
-        self.answers.push_back(Answer { take, key, frame });
+        self.answers.push_back(Answer { take, until_read, key, frame });
         if take <= self.takes {
             // It may have been read long ago.
             self.ask_at = 0;
@@ -138,7 +146,7 @@ impl DelayedAnswers {
     pub(crate) fn asks(&self, now: Time) -> bool {
         self.delay == Delay::UntilRead
             && self.ask_at <= now
-            && self.answers.front().is_some_and(|answer| answer.take <= self.takes)
+            && self.answers.front().is_some_and(|answer| answer.until_read && answer.take <= self.takes)
     }
 
     /// Takes the transport's word on how many bytes of those handed over are unread; None where it cannot tell.
@@ -156,9 +164,9 @@ impl DelayedAnswers {
 
     /// The next answer that may leave.
     pub(crate) fn pop(&mut self, now: Time) -> Option<Vec<u8>> {
-        let take = self.answers.front()?.take;
+        let Answer { take, until_read, .. } = *self.answers.front()?;
         self.let_expire(now);
-        if self.is_read(take) { self.pop_first() } else { None }
+        if self.is_over(take, until_read) { self.pop_first() } else { None }
     }
 
     /// The next answer, whatever it waits for.
@@ -175,7 +183,7 @@ impl DelayedAnswers {
 
     /// When an answer may be free to leave next.
     pub(crate) fn next(&self) -> Option<Time> {
-        let take = self.answers.front()?.take;
+        let take = self.answers.front().filter(|answer| answer.until_read)?.take;
         let covers = self.unread.iter().find(|unread| unread.take >= take)?;
         let over = covers.at + self.patience();
         Some(if self.delay == Delay::UntilRead { over.min(self.ask_at) } else { over })
@@ -183,7 +191,7 @@ impl DelayedAnswers {
 
     const fn patience(&self) -> Time {
         match self.delay {
-            Delay::Never => 0,
+            Delay::None => 0,
             Delay::UntilRead => LONGEST,
             Delay::Gap => GAP,
         }
@@ -207,9 +215,11 @@ impl DelayedAnswers {
         }
     }
 
-    /// What was handed over and is not remembered was handed over when nothing had to wait.
-    fn is_read(&self, take: u64) -> bool {
-        take <= self.read || take <= self.takes && self.unread.back().is_none_or(|last| last.take < take)
+    /// Whether nothing that waits for the progress in `take` has to wait any longer.
+    fn is_over(&self, take: u64, until_read: bool) -> bool {
+        // What was handed over and is not remembered was handed over when nothing had to be read.
+        let is_read = || take <= self.read || self.unread.back().is_none_or(|last| last.take < take);
+        take <= self.takes && (!until_read || is_read())
     }
 }
 
@@ -225,8 +235,8 @@ mod tests {
         delayed.set(delay);
         for number in 0..answers {
             let take = delayed.note_progress();
-            assert!(delayed.waits_for(take, START));
-            delayed.push(take, number as u64, vec![b'x'; 10]);
+            assert!(delayed.waits_for(take, true, START));
+            delayed.push(take, true, number as u64, vec![b'x'; 10]);
             delayed.note_take(100, START);
         }
         delayed
@@ -292,15 +302,15 @@ mod tests {
         let take = delayed.note_progress();
         delayed.note_take(100, START);
         let soon = START + LONGEST - 1;
-        assert!(delayed.waits_for(take, soon));
-        delayed.push(take, 0, vec![b'x']);
+        assert!(delayed.waits_for(take, true, soon));
+        delayed.push(take, true, 0, vec![b'x']);
         assert!(delayed.asks(soon));
         delayed.note_unread(Some(0), soon);
         assert_eq!(leave(&mut delayed, soon), 1);
 
         let take = delayed.note_progress();
         delayed.note_take(100, START);
-        assert!(!delayed.waits_for(take, START + LONGEST));
+        assert!(!delayed.waits_for(take, true, START + LONGEST));
     }
 
     #[test]
@@ -330,6 +340,21 @@ mod tests {
     }
 
     #[test]
+    fn test_e7_where_nothing_has_to_be_read_an_answer_waits_for_the_next_take() {
+        for (delay, until_read) in [(Delay::None, true), (Delay::UntilRead, false), (Delay::Gap, false)] {
+            let mut delayed = waiting(delay, 0);
+            let take = delayed.note_progress();
+            assert!(delayed.waits_for(take, until_read, START));
+            delayed.push(take, until_read, 0, vec![b'x']);
+            assert_eq!(leave(&mut delayed, START + LONGEST), 0);
+            delayed.note_take(100, START + LONGEST);
+            assert!(!delayed.asks(START + LONGEST));
+            assert_eq!(leave(&mut delayed, START + LONGEST), 1);
+            assert!(!delayed.waits_for(take, until_read, START + LONGEST));
+        }
+    }
+
+    #[test]
     fn test_e7_an_answer_is_found_by_its_key_among_the_last() {
         let mut delayed = waiting(Delay::UntilRead, RECENT + 2);
         assert!(delayed.pop_by_key(1).is_none(), "too long ago");
@@ -341,12 +366,11 @@ mod tests {
     #[test]
     fn test_e7_nothing_waits_any_more_once_nothing_has_to() {
         let mut delayed = waiting(Delay::UntilRead, 2);
-        delayed.set(Delay::Never);
+        delayed.set(Delay::None);
         assert_eq!(leave(&mut delayed, START), 2);
         let take = delayed.note_progress();
-        assert!(!delayed.waits_for(take, START));
         delayed.note_take(100, START);
         delayed.set(Delay::UntilRead);
-        assert!(!delayed.waits_for(take, START), "what was handed over before has no time of its own");
+        assert!(!delayed.waits_for(take, true, START), "what was handed over before has no time of its own");
     }
 }

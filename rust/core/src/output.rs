@@ -110,22 +110,24 @@ impl Output {
         self.frames.push((start..self.now.len(), before));
     }
 
-    /// Writes the answer to a request of the peer's, which waits until the progress in `about` was read; true where it
-    /// does wait. `key` gives what the request is known by to [`Output::release_one`].
+    /// Writes the answer to a request of the peer's behind its progress: behind the write of it, and if `until_read` as
+    /// [`Output::set_delay`] says. True where it waits for that; `key` gives what it is known by to
+    /// [`Output::release_one`].
     pub fn answer(
         &mut self,
         now: Time,
-        about: About,
+        (about, until_read): (About, bool),
         key: impl FnOnce() -> u64,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> bool {
-        let waits = self.delayed.waits_for(about.progress, now);
+        let until_read = until_read && self.delayed.is_on();
+        let waits = self.delayed.waits_for(about.progress, until_read, now);
         let mut frame = Vec::new();
         write(if waits { &mut frame } else { self.frame() });
         if waits {
-            self.delayed.push(about.progress, key(), frame);
+            self.delayed.push(about.progress, until_read, key(), frame);
         }
-        waits
+        waits && until_read
     }
 
     /// Says what answers wait for from now on.
@@ -243,6 +245,7 @@ impl Output {
         }
         self.lanes.take(&mut bytes, &mut requests, TURN);
         self.delayed.note_take(bytes.len(), now);
+        self.release(now);
         Taken { bytes, requests }
     }
 }
@@ -316,10 +319,33 @@ mod tests {
         assert!(output.is_empty());
     }
 
+    #[test]
+    fn a_result_waits_one_take_behind_its_progress() {
+        let mut output = Output::default();
+        let mut about = About::default();
+        let result = |output: &mut Output, about: About, frame: &[u8]| {
+            output.answer(0, (about, false), || 0, |out| out.extend_from_slice(frame))
+        };
+        output.about(&mut about, Kind::Progress, |out| out.extend_from_slice(b"<progress>"));
+        result(&mut output, about, b"<result>");
+        result(&mut output, About::default(), b"<other>");
+        assert_eq!(output.take(0).bytes, b"<progress><other>");
+        assert!(!output.is_empty());
+        assert_eq!(output.take(0).bytes, b"<result>");
+        assert!(output.is_empty());
+        result(&mut output, about, b"<now>");
+        assert_eq!(output.take(0).bytes, b"<now>", "progress that has left holds nothing up");
+    }
+
     const HOUR: Time = 3_600_000_000_000;
 
     fn answer(output: &mut Output, now: Time, about: About, frame: &str) -> bool {
-        output.answer(now, about, || frame.len() as u64, |out| out.extend_from_slice(frame.as_bytes()))
+        output.answer(
+            now,
+            (about, true),
+            || frame.len() as u64,
+            |out| out.extend_from_slice(frame.as_bytes()),
+        )
     }
 
     #[test]

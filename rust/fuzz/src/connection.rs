@@ -66,7 +66,7 @@ pub fn connection(data: &[u8]) {
     let mut core: Connection<Plain> = Connection::new(peer, limits, rules, Arc::new(Ledger::new(16)));
     let (mut model, mut batch, mut now): (Model, Batch<Plain>, Time) =
         (Model::default(), Batch::default(), 1_000_000_000);
-    core.delay_answers(now, [Delay::Never, Delay::UntilRead, Delay::Gap][usize::from(setting / 15) % 3]);
+    core.delay_answers(now, [Delay::None, Delay::UntilRead, Delay::Gap][usize::from(setting / 15) % 3]);
     let mut out = Vec::new();
 
     for step in script.chunks(2) {

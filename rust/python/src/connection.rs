@@ -237,7 +237,7 @@ impl Connection {
         let home = Home::new(slf, event_loop)?;
         *lock(&shared.home) = Some(Arc::new(home));
         let delay = match (delay_answers, &unread) {
-            (false, _) => Delay::Never,
+            (false, _) => Delay::None,
             (true, Some(_)) => Delay::UntilRead,
             (true, None) => Delay::Gap,
         };

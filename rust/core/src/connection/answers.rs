@@ -115,13 +115,11 @@ impl<H: Host> Connection<H> {
         Answered { written: !silent, finished: Some(record) }
     }
 
-    /// What the answer to a request that ended so waits for.
-    pub(crate) fn progress_before_answer(&self, moved: Moved) -> About {
+    /// What the answer to a request that ended so waits for, and whether that has to be read.
+    pub(crate) fn progress_before_answer(&self, moved: Moved) -> (About, bool) {
         // The token of a task outlives the answer: progress finds it still, and may follow it.
-        if self.rules.role != Role::Server || moved.to == State::Task {
-            return About::default();
-        }
-        self.inbound.get(moved.slot).map_or_else(About::default, Inbound::about)
+        let entry = self.inbound.get(moved.slot).filter(|_| moved.to != State::Task);
+        (entry.map_or_else(About::default, Inbound::about), self.rules.role == Role::Server)
     }
 
     /// The answer, and whether it says of what type it is, as far as the revision asks for that (RID-16). A type that
