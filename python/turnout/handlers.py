@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from turnout._native import LateProgress, LateResponse, Notification, Refused, Request, Unmatched
 
     Event = LateResponse | LateProgress | Unmatched | Refused
@@ -31,6 +34,13 @@ class Handler:
     function: RequestHandler
     is_async: bool
     stops: bool
+
+    async def run(self, request: Request, threads: Executor) -> Any:
+        """Do its work from inside another handler, and give what it returns."""
+        if self.is_async:
+            return await self.function(request)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(threads, for_a_thread(self.function), request)
 
 
 def members_of(value: Any) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class Peer(Connection):
         self.router = router
         self.handlers = Handlers()
         self.handlers.changed = self._apply_handlers
+        self._relayed: Handlers | None = None
         self.on_request = self.handlers.on_request
         self.on_notification = self.handlers.on_notification
         self.on_event = self.handlers.on_event
@@ -151,7 +152,21 @@ class Peer(Connection):
         else:
             self._start_in_thread(handler, request)
 
+    def relay_by(self, handlers: Handlers) -> None:
+        """Let the handlers of a relay answer its requests from now on, and see what else comes, beside all others."""
+        self._relayed = handlers
+        handlers.changed = self._apply_handlers
+        self._apply_handlers()
+
+    @property
+    def _layers(self) -> list[Handlers]:
+        """Whose registrations hold, in the order in which they are asked."""
+        relayed = () if self._relayed is None else (self._relayed,)
+        return [self.handlers, *relayed, self.router.handlers]
+
     def _handler(self, method: str) -> Handler | None:
+        if self._relayed is not None:
+            return self._relayed.requests.get(method) or self._relayed.requests.get("*")
         mine, shared = self.handlers.requests, self.router.handlers.requests
         return mine.get(method) or shared.get(method) or mine.get("*") or shared.get("*")
 
@@ -204,12 +219,15 @@ class Peer(Connection):
         observers = [*mine.get(method, ()), *shared.get(method, ())]
         if not observers:
             observers = [*mine.get("*", ()), *shared.get("*", ())]
+        if self._relayed is not None:
+            observers += self._relayed.observers.get(method, ())
         for observer in observers:
             self._call(observer, notification)
 
     def _tell(self, event: Event) -> None:
-        for listener in (*self.handlers.listeners, *self.router.handlers.listeners):
-            self._call(listener, event)
+        for handlers in self._layers:
+            for listener in tuple(handlers.listeners):
+                self._call(listener, event)
 
     def _call(self, function: Callable[[Any], Any], argument: Notification | Event) -> None:
         """Call an observer; one that raises is the loop's to report and harms nobody else."""
@@ -231,8 +249,10 @@ class Peer(Connection):
 
     def _apply_handlers(self) -> None:
         """Tell the native part who handles what, and which messages anyone here wants to see."""
-        both = (self.handlers, self.router.handlers)
+        layers = self._layers
         known = {**self.router.handlers.requests, **self.handlers.requests}
+        if self._relayed is not None:
+            known = self._relayed.requests
         self.set_handlers(
             {
                 method: (handler.function, handler.stops)
@@ -240,11 +260,11 @@ class Peer(Connection):
                 if handler.is_async and method != "*"
             }
         )
-        observed = {method for handlers in both for method in handlers.observers}
-        self.observe(observed, late=any(handlers.listeners for handlers in both))
+        observed = {method for handlers in layers for method in handlers.observers}
+        self.observe(observed, late=any(handlers.listeners for handlers in layers))
         self.filter(
-            {method for handlers in both for method in handlers.incoming},
-            {method for handlers in both for method in handlers.outgoing},
+            {method for handlers in layers for method in handlers.incoming},
+            {method for handlers in layers for method in handlers.outgoing},
         )
 
     def _ask(self, request: Request, upstream: Peer, result: bytes, state: bytes | None, kept: Kept) -> None:
@@ -280,8 +300,8 @@ class Peer(Connection):
             return (INTERNAL_ERROR, "Internal error", None)
 
     def _filters(self, direction: str, method: str) -> list[Filter]:
-        both = (getattr(self.handlers, direction), getattr(self.router.handlers, direction))
-        return [chosen for filters in both for chosen in filters.get(method, ())]
+        layers = [getattr(handlers, direction) for handlers in self._layers]
+        return [chosen for filters in layers for chosen in filters.get(method, ())]
 
     # ---- the end ----
 

@@ -14,7 +14,7 @@ from turnout import opening
 from turnout.errors import Error, RemoteError, RequestError
 from turnout.handlers import members_of
 from turnout.relay.names import COMPLETED, KINDS
-from turnout.relay.refusal import reason_of
+from turnout.relay.refusal import reaching, reason_of
 
 if TYPE_CHECKING:
     from turnout._native import Request
@@ -80,16 +80,38 @@ class Catalogue:
             self._relay.refuse(request)
             return None
         [kind] = [kind for kind in KINDS if kind.list == request.method]
-        params = dict(members_of(request.params))
+        params = _without_token(members_of(request.params))
         cursors = self._cursors(request.peer, params.pop("cursor", None), kind)
-        if "_meta" in params:
-            meta = members_of(params["_meta"])
-            params["_meta"] = {key: at for key, at in meta.items() if key != "progressToken"}
         with self._relay.underway.during(request):
             pages = await asyncio.gather(
                 *(self._page(request, kind, position, params, cursor) for position, cursor in cursors.items())
             )
         return self._merged(request, kind, dict(zip(cursors, pages, strict=True)))
+
+    async def pass_on(self, request: Request, peer: Peer, params: Any) -> dict[str, Any]:
+        """Ask the one upstream that a list leads to, on the client's behalf; gives what it answers.
+
+        Args:
+            request: the request for the list.
+            peer: the upstream's connection.
+            params: what to ask with instead of the request's own params; None for its own.
+
+        Raises:
+            RequestError: the upstream answered with an error or with no list, or is gone.
+
+        """
+        [kind] = [kind for kind in KINDS if kind.list == request.method]
+        upstream = self._relay.place_of(peer).upstream
+        with self._relay.underway.during(request), reaching(upstream.label):
+            call = peer.send(
+                kind.list,
+                _without_token(members_of(request.params if params is None else params)),
+                timeout=upstream.timeout,
+                max_timeout=upstream.max_timeout,
+                progress=False,
+            )
+            request.adopt(call)
+            return _checked(await call, kind, upstream.label)
 
     def opened(self, place: Place) -> None:
         """Tell those whose list lacked an upstream that it is there now."""
@@ -136,10 +158,7 @@ class Catalogue:
             progress=False,
         )
         request.adopt(call)
-        result = await call
-        if not isinstance(result, dict) or not isinstance(result.get(kind.member), list):
-            raise RequestError(INTERNAL_ERROR, f"{upstream.label} answered {kind.list} with no list")
-        return result
+        return _checked(await call, kind, upstream.label)
 
     def _merged(
         self, request: Request, kind: Kind, pages: dict[int, dict[str, Any] | Error | OSError | None]
@@ -196,6 +215,26 @@ class Catalogue:
         if not further or not further.keys() <= labels.keys():
             raise RequestError(opening.INVALID_PARAMS, "Invalid cursor: list again from the start")
         return {labels[label]: at for label, at in further.items()}
+
+
+def _without_token(params: dict[str, Any]) -> dict[str, Any]:
+    """Params of a client's without its progress token, which is none of ours."""
+    if "_meta" not in params:
+        return dict(params)
+    meta = members_of(params["_meta"])
+    return {**params, "_meta": {key: at for key, at in meta.items() if key != "progressToken"}}
+
+
+def _checked(result: Any, kind: Kind, upstream: str) -> dict[str, Any]:
+    """A list as a server answered it.
+
+    Raises:
+        RequestError: it is none.
+
+    """
+    if not isinstance(result, dict) or not isinstance(result.get(kind.member), list):
+        raise RequestError(INTERNAL_ERROR, f"{upstream} answered {kind.list} with no list")
+    return result
 
 
 def together(peers: list[Peer]) -> dict[str, Any]:

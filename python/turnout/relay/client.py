@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from turnout.handlers import Handlers
+
 if TYPE_CHECKING:
     from turnout.peer import Peer
     from turnout.relay.place import Place
@@ -22,6 +24,7 @@ class Client:
     Attributes:
         may_be_asked: cleared while a legacy client opens its connection: from `initialize` to `initialized` (PNG-14).
         is_session: whether it is a legacy client that was told what the upstreams offer.
+        handlers: what the relay does with its requests, and with what else comes from it.
 
     """
 
@@ -32,7 +35,9 @@ class Client:
         self.may_be_asked = asyncio.Event()
         self.may_be_asked.set()
         self.is_session = False
-        peer.on_notification("notifications/initialized")(lambda _: self.may_be_asked.set())
+        self.handlers = Handlers()
+        self.handlers.on_notification("notifications/initialized")(lambda _: self.may_be_asked.set())
+        peer.relay_by(self.handlers)
 
 
 __all__ = ["Client"]

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from turnout.errors import RequestError
-from turnout.handlers import H, Handler, for_a_thread, is_async
-from turnout.raised import EXITS
+from turnout.handlers import H, Handler
+from turnout.relay.deciding import decide
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from turnout._native import Request
     from turnout.relay.relay import Relay
-
-INTERNAL_ERROR = -32603
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ class Filters:
         request stops an async one.
 
         Args:
-            method: the method.
+            method: the method; `"*"` for every method that has no filter of its own.
             timeout: seconds to decide; None for any time.
 
         Raises:
@@ -99,67 +95,31 @@ class Filters:
 
         return take
 
-    def before(self, method: str, answers: Handler | None) -> Callable[[Request], Awaitable[Any]]:
-        """Make the handler that asks the filter of `method`, and goes on as it says.
+    def before(self, method: str, answers: Handler) -> Handler:
+        """Make the handler that asks the filter of `method`, if there is one, and goes on as it says.
 
         Args:
             method: the method.
-            answers: what answers the method here; None where it is passed on.
+            answers: what answers the method here, or passes it on.
 
         """
-        asked = self._by_method[method]
+        asked = self._by_method.get(method, self._by_method.get("*"))
+        if asked is None:
+            return answers
 
         async def handle(request: Request) -> Any:
-            verdict = await self._decide(asked, request)
+            threads = self._relay.router.threads
+            verdict = await decide("filter", asked.function, request, threads=threads, timeout=asked.timeout)
             if isinstance(verdict, Answer):
                 return verdict.result
             if not isinstance(verdict, (Forward, type(None))):
                 raise TypeError(f"a filter returns None, Forward or Answer, not {type(verdict).__name__}")
-            if answers is not None and verdict is None:
-                return await self._run(answers, request)
-            onward = verdict or Forward()
-            await self._relay.forward(request, onward.upstream, onward.params)
+            if verdict is None:
+                return await answers.run(request, threads)
+            await self._relay.forward(request, verdict.upstream, verdict.params)
             return None
 
-        return handle
-
-    async def _run(self, handler: Handler, request: Request) -> Any:
-        if handler.is_async:
-            return await handler.function(request)
-        loop = asyncio.get_running_loop()
-        work = for_a_thread(handler.function)
-        return await loop.run_in_executor(self._relay.router.threads, work, request)
-
-    async def _decide(self, asked: _Filter, request: Request) -> Verdict:
-        loop = asyncio.get_running_loop()
-        deciding: asyncio.Future[Verdict]
-        if is_async(asked.function):
-            deciding = loop.create_task(asked.function(request))
-        else:
-            work = for_a_thread(asked.function)
-            deciding = loop.run_in_executor(self._relay.router.threads, work, request)
-        deciding.add_done_callback(_take_note)
-        try:
-            decided, _ = await asyncio.wait((deciding,), timeout=asked.timeout)
-        finally:
-            deciding.cancel()
-        if not decided:
-            raise RequestError(
-                INTERNAL_ERROR, "a filter did not decide in time", {"reason": "filter_timeout", "sent": False}
-            )
-        if deciding.cancelled():
-            raise RequestError(INTERNAL_ERROR, "the filter was cancelled")
-        try:
-            return deciding.result()
-        except EXITS:
-            # It ends the loop already, out of the filter's own task.
-            raise RequestError(INTERNAL_ERROR, "the server is stopping") from None
-
-
-def _take_note(deciding: asyncio.Future[Any]) -> None:
-    """Take what came too late; nobody waits for it any more."""
-    if not deciding.cancelled():
-        deciding.exception()
+        return Handler(handle, is_async=True, stops=answers.stops)
 
 
 __all__ = ["Answer", "Filters", "Forward", "Verdict"]

@@ -20,6 +20,7 @@ from turnout.relay.listens import Listens
 from turnout.relay.openings import Openings, identity_of
 from turnout.relay.parking import Parking
 from turnout.relay.places import Places
+from turnout.relay.policy import Policies
 from turnout.relay.principals import Principals
 from turnout.relay.refusal import reaching, unknown_task
 from turnout.relay.rounds import NEEDED
@@ -51,8 +52,10 @@ class Relay(_native.Relay):
     """Clients on one side, upstreams on the other; made by `Router.relay`.
 
     Attributes:
-        on_request: decorator for a handler that answers a method here, for all clients. It may also let
-            `forward` pass the request on.
+        on_request: decorator for a handler that answers a method here, for all clients: `"*"` for every method that
+            no other handler of the relay answers. It may also let `forward` pass the request on.
+        policy: decorator for what decides which tools, prompts or resources a client may use, and is shown; see
+            `turnout.relay.policy.Policies.register`.
         filter: decorator for what decides about the requests of a method before they go on; see
             `turnout.relay.filters.Filters.register`.
         filter_incoming: decorator for a filter of the frames of a method, notifications too, before anything else
@@ -90,7 +93,9 @@ class Relay(_native.Relay):
         self.filter_incoming = self.handlers.filter_incoming
         self._filters = Filters(self)
         self.filter = self._filters.register
-        self.handlers.changed = self._filters.changed = self._apply_handlers
+        self._policies = Policies(self)
+        self.policy = self._policies.register
+        self.handlers.changed = self._filters.changed = self._policies.changed = self._apply_handlers
         self.clients: dict[Peer, Client] = {}
         self.subscriptions = Subscriptions(self)
         self._listens = Listens(self, self.subscriptions)
@@ -133,7 +138,7 @@ class Relay(_native.Relay):
         places = [self._places[position].give(client, identity) for position in plan.positions]
         self.clients[client] = Client(client, plan, places)
         self.add_client(client, plan.routes, places, self._principals.enter(identity))
-        self._apply_handlers_to(client)
+        self._apply_handlers_to(self.clients[client])
         self.router.spawn(self._watch(client, identity))
 
     async def forward(self, request: Request, upstream: str | None = None, params: Any = None) -> bool:
@@ -178,6 +183,10 @@ class Relay(_native.Relay):
                 return False
         # Another one may have taken its place meanwhile.
         peer = place.peer or waited
+        if self._policies.lists(request.method):
+            # What is passed on natively comes back natively: nobody would look at what it shows.
+            listed = await self._catalogue.pass_on(request, peer, params)
+            return request.respond(await self._policies.shown(request, listed))
         if self._parking.takes(request, peer):
             await self._parking.resume(request)
             return True
@@ -264,17 +273,17 @@ class Relay(_native.Relay):
 
     def _apply_handlers(self) -> None:
         """Ask for the requests that somebody here wants to see, and tell every client who handles what."""
-        self.watch([*self._filters.methods, *(method for method in self.handlers.requests if method != "*")])
-        for client in self.clients:
+        self.watch([*self._filters.methods, *self._policies.methods, *self.handlers.requests])
+        for client in self.clients.values():
             self._apply_handlers_to(client)
 
-    def _apply_handlers_to(self, client: Peer) -> None:
-        client.handlers.requests.update(self._answers(self.plan_of(client)))
-        client.handlers.incoming = {method: list(chosen) for method, chosen in self.handlers.incoming.items()}
+    def _apply_handlers_to(self, client: Client) -> None:
+        client.handlers.requests = self._answers(client.plan)
+        client.handlers.incoming = self.handlers.incoming
         client.handlers.changed()
 
     def _answers(self, plan: Plan) -> dict[str, Handler]:
-        """What answers which method here, filters before it."""
+        """What answers which method here, with the policy and the filter that decide about it."""
         answers: dict[str, RequestHandler] = {
             "initialize": self._openings.initialize,
             "server/discover": self._openings.discover,
@@ -293,10 +302,13 @@ class Relay(_native.Relay):
         }
         handlers["*"] = Handler(self._wait, is_async=True, stops=True)
         handlers.update(self.handlers.requests)
-        for method in self._filters.methods:
-            before = self._filters.before(method, handlers.get(method))
-            handlers[method] = Handler(before, is_async=True, stops=True)
-        return handlers
+        decided = {*handlers, *self._filters.methods, *self._policies.methods}
+        return {
+            method: self._policies.around(
+                method, self._filters.before(method, handlers.get(method, handlers["*"]))
+            )
+            for method in decided
+        }
 
     async def _subscribe(self, request: Request) -> dict[str, Any] | None:
         place, name = self._resource_of(request)

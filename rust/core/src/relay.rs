@@ -159,7 +159,7 @@ pub struct Relay<L: Line> {
     /// Principals that there were.
     principals: AtomicU64,
     rounds: AtomicU64,
-    /// Methods whose requests the host wants to see before they are passed on.
+    /// Methods whose requests the host wants to see before they are passed on; `*` for all of them.
     watched: Mutex<HashSet<Box<[u8]>>>,
     watches: AtomicBool,
 }
@@ -185,7 +185,7 @@ impl<L: Line> Relay<L> {
         }
     }
 
-    /// Hands every request of these methods to the host from now on, which may pass it on.
+    /// Hands every request of these methods to the host from now on, which may pass it on; `*` stands for all methods.
     pub fn watch(&self, methods: impl IntoIterator<Item = Box<[u8]>>) {
         let mut watched = lock(&self.watched);
         *watched = methods.into_iter().collect();
@@ -193,7 +193,11 @@ impl<L: Line> Relay<L> {
     }
 
     pub(super) fn is_watched(&self, method: &[u8]) -> bool {
-        self.watches.load(Ordering::Acquire) && lock(&self.watched).contains(method)
+        if !self.watches.load(Ordering::Acquire) {
+            return false;
+        }
+        let watched = lock(&self.watched);
+        watched.contains(method) || watched.contains(&b"*"[..])
     }
 
     /// The upstreams, in the order that routes refer to.

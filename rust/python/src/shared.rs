@@ -460,7 +460,7 @@ impl Shared {
         self.follower.nudge(py, || self.event_loop(py));
     }
 
-    /// What the filters make of outgoing params; None where nobody asked to see the method.
+    /// What the filters make of outgoing params; None where nobody asked to see the method, or there are none.
     pub fn filter_outgoing<'py>(
         &self,
         py: Python<'py>,
@@ -471,7 +471,8 @@ impl Shared {
             return Ok(None);
         }
         let Some(connection) = self.connection(py) else { return Ok(None) };
-        connection.call_method1(intern!(py, "_filter_outgoing"), (method, params)).map(Some)
+        let params = connection.call_method1(intern!(py, "_filter_outgoing"), (method, params))?;
+        Ok(Some(params).filter(|params| !params.is_none()))
     }
 
     pub fn arm(&self, py: Python<'_>, next: Option<Time>, now: Time) -> PyResult<()> {
