@@ -8,6 +8,8 @@ from typing import Any, Final, Generic, Literal, Protocol, TypeVar, final
 
 from typing_extensions import Self, disjoint_base
 
+from turnout.peer import Peer
+
 _T = TypeVar("_T")
 
 __all__ = [
@@ -72,7 +74,7 @@ class Clock:
     def time(self) -> float:
         """Seconds since an arbitrary moment."""
     def advance(self, seconds: float) -> None:
-        """Move a manual clock on.
+        """Move a manual clock on; deadlines that pass by it fire on the next turn of their loops.
 
         Raises:
             ValueError: the clock is not manual, or `seconds` is negative.
@@ -283,7 +285,8 @@ class Ledger:
         """How many requests ended with each outcome, kept or not."""
 
 @final
-class Call:
+class Call(asyncio.Future[Any]):
+    # A future to type checkers only: asyncio takes whatever behaves like one, its types do not.
     """A request in flight, or its end: await it, cancel it, follow its progress.
 
     Awaiting gives the decoded result, or raises `RemoteError`, `InvalidResponse`, `CallCancelled`,
@@ -379,7 +382,7 @@ class Request:
     def raw_params(self) -> bytes | None:
         """The JSON of the params, or None."""
     @property
-    def peer(self) -> Any:
+    def peer(self) -> Peer:
         """The `Peer` it came from."""
     @property
     def record(self) -> Record: ...
@@ -723,8 +726,11 @@ class Connection:
         """Which notifications are handed over: these, `"*"` for any; None for all but built-in ones.
 
         Args:
-            methods: their methods.
+            methods: any iterable of methods.
             late: whether late answers and late progress are handed over, too.
+
+        Raises:
+            TypeError: the methods are one string, or no strings.
 
         """
     def follow_records(

@@ -58,6 +58,9 @@ class InvalidResponse(Error):
 class CallCancelled(Error):
     """The call was cancelled; `record.cancelled_by` and `record.cancel_reason` say by whom and why."""
 
+    if TYPE_CHECKING:
+        record: Record
+
     def _describe(self) -> str:
         if self.record is None:
             return super()._describe()
@@ -67,6 +70,9 @@ class CallCancelled(Error):
 
 class CallTimedOut(Error, TimeoutError):
     """A deadline passed; `record.outcome` is `idle_timeout` or `max_timeout`."""
+
+    if TYPE_CHECKING:
+        record: Record
 
     def _describe(self) -> str:
         if self.record is None:

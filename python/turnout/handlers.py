@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from turnout.arguments import is_async, require_method, require_plain
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from turnout._native import LateProgress, LateResponse, Notification, Refused, Request, Unmatched
 
-    Event = LateResponse | LateProgress | Unmatched | Refused
+    Event: TypeAlias = LateResponse | LateProgress | Unmatched | Refused
 
 RequestHandler = Callable[["Request"], Any]
 Observer = Callable[["Notification"], Any]
@@ -46,13 +47,6 @@ class Handler:
 def members_of(value: Any) -> dict[str, Any]:
     """The members of what should be an object; none where a peer sent something else."""
     return value if isinstance(value, dict) else {}
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """True where calling `function` gives a coroutine."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004
-    )
 
 
 def for_a_thread(function: Callable[..., T]) -> Callable[..., T]:
@@ -91,6 +85,7 @@ class Handlers:
                 that opts out (False), like one in a thread, only sees `request.cancelled`.
 
         """
+        require_method("on_request", method)
 
         def register(function: H) -> H:
             self.requests[method] = Handler(function, is_async(function), stops)
@@ -107,6 +102,7 @@ class Handlers:
                 `notifications/progress` and `notifications/cancelled`.
 
         """
+        require_method("on_notification", method)
 
         def register(function: H) -> H:
             self.observers.setdefault(method, []).append(function)
@@ -120,6 +116,8 @@ class Handlers:
 
         It gets a `LateResponse`, `LateProgress`, `Unmatched` or `Refused`.
         """
+        if not callable(function):
+            raise TypeError(f"on_event takes the listener itself: @on_event, not {function!r}")
         self.listeners.append(function)
         self.changed()
         return function
@@ -131,14 +129,17 @@ class Handlers:
         None leaves them alone; `turnout.DROP` makes the message vanish, and a request is then answered
         with an error. It runs in the loop: it must not block. One that raises fails its own message only.
         """
-        return self._filter(self.incoming, method)
+        return self._filter("filter_incoming", self.incoming, method)
 
     def filter_outgoing(self, method: str) -> Callable[[H], H]:
         """Register a filter for outgoing messages, likewise; one that raises stops the send."""
-        return self._filter(self.outgoing, method)
+        return self._filter("filter_outgoing", self.outgoing, method)
 
-    def _filter(self, filters: dict[str, list[Filter]], method: str) -> Callable[[H], H]:
+    def _filter(self, name: str, filters: dict[str, list[Filter]], method: str) -> Callable[[H], H]:
+        require_method(name, method)
+
         def register(function: H) -> H:
+            require_plain(f"what {name} registers", function, "await nothing in it, or use on_request")
             filters.setdefault(method, []).append(function)
             self.changed()
             return function

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from turnout._native import Connection
 from turnout.errors import CallTimedOut, InvalidResponse, OpeningFailed, RemoteError, RequestError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from turnout.router import Router
 
 Era: TypeAlias = Literal["auto", "legacy", "modern"]
+
+ERAS = get_args(Era)
 
 LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 MODERN = "2026-07-28"

@@ -8,13 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnout import opening
-from turnout._native import LIMITS, Clock, Ledger
+from turnout._native import LIMITS, Clock, Connection, Ledger
+from turnout.arguments import require_one_of, require_seconds
 from turnout.errors import LimitExceeded
 from turnout.handlers import Handlers
+from turnout.opening import ERAS
 from turnout.peer import Peer
 from turnout.records import Records
 from turnout.relay import Relay, Upstream
 from turnout.transports.accepting import most_descriptors
+from turnout.transports.base import is_target
 from turnout.transports.standard import OwnStdioTarget
 
 if TYPE_CHECKING:
@@ -70,6 +73,12 @@ class Router:
         ping: Ping | None = None,
         clock: Clock | None = None,
     ) -> None:
+        require_seconds("timeout", timeout, above=True)
+        require_seconds("max_timeout", max_timeout, above=True)
+        require_seconds("close_timeout", close_timeout)
+        if limits is not None:
+            # A connection knows the names and the ranges, and refuses the rest.
+            Connection(limits=dict(limits))
         self.timeout = timeout
         self.max_timeout = max_timeout
         self.close_timeout = close_timeout
@@ -147,10 +156,20 @@ class Router:
             identity: who we are to this peer; None for the router's own.
 
         Raises:
+            TypeError: the target is none.
+            ValueError: the era is unknown, or a timeout negative.
             OSError: the peer could not be started or reached.
             OpeningFailed: it was reached but could not be opened.
 
         """
+        if not is_target(target):
+            raise TypeError(
+                f"connect takes a target such as turnout.stdio('python', 'server.py'), not {target!r}"
+            )
+        if era is not None:
+            require_one_of("era", era, ERAS)
+        require_seconds("open_timeout", open_timeout)
+        require_seconds("probe_timeout", probe_timeout)
         peer = self.adopt(Peer, name or target.name, target.kind)
         if isinstance(target, OwnStdioTarget):
             peer.set_rules(opening.LEGACY[0], "server")

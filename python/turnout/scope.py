@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ class Scope:
     """A set of calls that are cancelled together.
 
     Calls join by `peer.send(..., scope=scope)`. As a context manager it cancels what is still in flight
-    when the block is left by an exception.
+    when the block is left by an exception. Calls may join, and the scope be cancelled, from any thread.
 
     Example:
         >>> scope = Scope()
@@ -27,6 +28,8 @@ class Scope:
     """
 
     def __init__(self) -> None:
+        # Reentrant: while calls are copied, the collector may run code that comes back here.
+        self._lock = threading.RLock()
         self._calls: weakref.WeakSet[Call] = weakref.WeakSet()
         self._reason: str | None = None
         self._cancelled = False
@@ -39,14 +42,17 @@ class Scope:
     @property
     def calls(self) -> tuple[Call, ...]:
         """The calls that are still in flight."""
-        return tuple(call for call in self._calls if not call.done())
+        with self._lock:
+            calls = list(self._calls)
+        return tuple(call for call in calls if not call.done())
 
     def add(self, call: Call) -> None:
         """Let a call join; in a cancelled scope it ends at once, with the scope's reason."""
-        if self._cancelled:
-            call.cancel(self._reason)
-        else:
-            self._calls.add(call)
+        with self._lock:
+            if not self._cancelled:
+                self._calls.add(call)
+                return
+        call.cancel(self._reason)
 
     def cancel(self, reason: str | None = None) -> int:
         """Cancel every call in flight, and every call that joins later.
@@ -58,9 +64,11 @@ class Scope:
             How many calls it ended.
 
         """
-        self._cancelled = True
-        self._reason = reason
-        return sum(call.cancel(reason) for call in list(self._calls))
+        with self._lock:
+            self._cancelled = True
+            self._reason = reason
+            calls = list(self._calls)
+        return sum(call.cancel(reason) for call in calls)
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from turnout.arguments import require_method, require_seconds
 from turnout.handlers import H, Handler
 from turnout.relay.deciding import decide
 
@@ -82,9 +83,12 @@ class Filters:
             timeout: seconds to decide; None for any time.
 
         Raises:
-            ValueError: the method has a filter already.
+            TypeError: the method is no name.
+            ValueError: the method has a filter already, or the timeout is negative.
 
         """
+        require_method("filter", method)
+        require_seconds("timeout", timeout)
 
         def take(function: H) -> H:
             if method in self._by_method:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
+from turnout.arguments import require_one_of, require_seconds
+from turnout.opening import ERAS
 from turnout.transports.base import is_target
 
 if TYPE_CHECKING:
@@ -66,6 +68,9 @@ class Upstream:
         shares_log: whether what a shared legacy server logs, which belongs to no client in particular, goes to all
             that share it, each at the level it set; it is dropped otherwise.
 
+    Raises:
+        ValueError: the era or the sharing is unknown, a duration is negative, or the pool is empty.
+
     """
 
     target: Target | Callable[[], Target] | Peer
@@ -81,6 +86,17 @@ class Upstream:
     input_timeout: float = 600.0
     restart: Restart | None = Restart()
     shares_log: bool = False
+
+    def __post_init__(self) -> None:
+        require_one_of("sharing", self.sharing, get_args(Sharing))
+        if self.era is not None:
+            require_one_of("era", self.era, ERAS)
+        if self.pool < 1:
+            raise ValueError(f"pool is at least 1, not {self.pool}")
+        for name in ("timeout", "max_timeout"):
+            require_seconds(name, getattr(self, name), above=True)
+        for name in ("open_timeout", "patience", "list_timeout", "input_timeout"):
+            require_seconds(name, getattr(self, name))
 
     @property
     def is_connected(self) -> bool:

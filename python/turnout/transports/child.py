@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
+from turnout.arguments import require_seconds
 from turnout.transports.pipes import PipeReader, PipeWriter, widen
 from turnout.transports.process import ChildProcess
 from turnout.transports.stderr import LOGGER, StderrLines
@@ -83,8 +84,8 @@ def stdio(
     if isinstance(stderr, str) and stderr not in ("inherit", "discard"):
         raise ValueError(f"stderr is a callback, a logger, 'inherit' or 'discard', not {stderr!r}")
     timeouts = (close_timeout, terminate_timeout, settle_timeout)
-    if min(timeouts) < 0:
-        raise ValueError("timeouts are seconds, none of them negative")
+    for timeout in timeouts:
+        require_seconds("a timeout", timeout)
     return StdioTarget((command, *args), env, cwd, stderr, name, timeouts)
 
 

@@ -11,6 +11,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from turnout.arguments import require_port, require_seconds
 from turnout.raised import EXITS, tell
 from turnout.transports.accepting import Acceptor
 from turnout.transports.unread import UnreadBytes
@@ -56,9 +57,11 @@ def tcp(host: str, port: int, *, close_timeout: float = CLOSE_TIMEOUT) -> TcpTar
         close_timeout: seconds for the peer to take what was written, at close.
 
     Raises:
-        ValueError: the timeout is negative.
+        TypeError: the port is no integer.
+        ValueError: the port is out of range, or the timeout negative.
 
     """
+    require_port(port, least=1)
     return TcpTarget(host, port, _seconds(close_timeout))
 
 
@@ -91,9 +94,11 @@ def listen_tcp(host: str, port: int, *, close_timeout: float = CLOSE_TIMEOUT) ->
         close_timeout: seconds for a peer to take what was written, at the close of its connection.
 
     Raises:
-        ValueError: the timeout is negative.
+        TypeError: the port is no integer.
+        ValueError: the port is out of range, or the timeout negative.
 
     """
+    require_port(port, least=0)
     return TcpListener(host, port, _seconds(close_timeout))
 
 
@@ -472,8 +477,7 @@ class TcpListener(StreamListener):
 
 
 def _seconds(timeout: float) -> float:
-    if timeout < 0:
-        raise ValueError("close_timeout is in seconds and not negative")
+    require_seconds("close_timeout", timeout)
     return timeout
 
 

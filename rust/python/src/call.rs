@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, OnceLock};
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::exceptions::asyncio::InvalidStateError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString};
 use turnout_core::flight::{CancelledBy, Outcome};
 use turnout_core::record;
@@ -287,9 +287,7 @@ impl Call {
 
     /// Calls `callback(progress)` for every update from now on.
     fn on_progress(&self, callback: Bound<'_, PyAny>) -> PyResult<()> {
-        if !callback.is_callable() {
-            return Err(PyTypeError::new_err("a progress callback must be callable"));
-        }
+        check_callback(&callback)?;
         let mut state = lock(&self.state);
         if state.ended.is_none() || state.going_on {
             state.followers.push(Follower::Callback(callback.unbind()));
@@ -336,4 +334,14 @@ impl Call {
         let state = record.outcome().map_or("in flight", Outcome::name);
         format!("<Call {} {:?} {state}>", record.number, &*record.method)
     }
+}
+
+/// Refuses a progress callback that cannot be called, or that is async: nothing would run its coroutines.
+pub fn check_callback(callback: &Bound<'_, PyAny>) -> PyResult<()> {
+    static CHECK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = callback.py();
+    let check = CHECK.get_or_try_init(py, || {
+        py.import("turnout.arguments")?.getattr("require_progress_callback").map(Bound::unbind)
+    })?;
+    check.bind(py).call1((callback,)).map(drop)
 }

@@ -1,13 +1,16 @@
 //! Time for the core: nanoseconds of a monotonic clock, or whatever a test says it is.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyEllipsis;
 use turnout_core::record::Time;
+use turnout_core::sync::lock;
+
+use crate::home::Home;
 
 /// The instant from which times are counted, and what a wall clock said then, in seconds.
 static START: OnceLock<(Instant, f64)> = OnceLock::new();
@@ -26,6 +29,8 @@ const FIRST: Time = 1_000_000_000;
 #[pyclass(frozen, module = "turnout._native")]
 pub struct Clock {
     manual: Option<AtomicU64>,
+    /// Loops whose connections look at their deadlines when a manual clock is moved.
+    homes: Mutex<Vec<Weak<Home>>>,
 }
 
 impl Clock {
@@ -36,6 +41,15 @@ impl Clock {
 
     pub const fn is_manual(&self) -> bool {
         self.manual.is_some()
+    }
+
+    /// Has a connection in this loop look at its deadlines whenever the clock is moved; no timer does it there.
+    pub fn moves(&self, home: &Arc<Home>) {
+        if self.is_manual() {
+            let mut homes = lock(&self.homes);
+            homes.retain(|home| home.strong_count() > 0);
+            homes.push(Arc::downgrade(home));
+        }
     }
 
     pub fn now(&self) -> Time {
@@ -95,7 +109,7 @@ impl Clock {
     #[pyo3(signature = (*, manual = false))]
     fn new(manual: bool) -> Self {
         start();
-        Self { manual: manual.then(|| AtomicU64::new(FIRST)) }
+        Self { manual: manual.then(|| AtomicU64::new(FIRST)), homes: Mutex::default() }
     }
 
     /// Seconds since an arbitrary moment.
@@ -103,11 +117,16 @@ impl Clock {
         self.now() as f64 / 1e9
     }
 
-    /// Moves a manual clock on.
-    fn advance(&self, seconds: f64) -> PyResult<()> {
+    /// Moves a manual clock on; deadlines that pass by it fire on the next turn of their loops.
+    fn advance(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
         match &self.manual {
             Some(time) if seconds >= 0.0 => {
                 time.fetch_add((seconds * 1e9) as Time, Ordering::Relaxed);
+                let homes: Vec<_> = lock(&self.homes).iter().filter_map(Weak::upgrade).collect();
+                for home in homes {
+                    // A loop that is closed fires nothing any more.
+                    let _ = home.soon(py, &home.expire);
+                }
                 Ok(())
             }
             Some(_) => Err(PyValueError::new_err("time does not run backwards")),

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, intern};
@@ -235,6 +235,7 @@ impl Connection {
         let shared = &slf.get().shared;
         Connection::remember(slf)?;
         let home = Home::new(slf, event_loop)?;
+<<<<<<< HEAD
         *lock(&shared.home) = Some(Arc::new(home));
         let delay = match (delay_answers, &unread) {
             (false, _) => Delay::None,
@@ -243,6 +244,12 @@ impl Connection {
         };
         *lock(&shared.writer) = Some(Writer { write, takes_views, unread });
         lock(&shared.core).delay_answers(shared.now(), delay);
+=======
+        let home = Arc::new(home);
+        shared.clock.get().moves(&home);
+        *lock(&shared.home) = Some(home);
+        *lock(&shared.writer) = Some(Writer { write, takes_views });
+>>>>>>> f2da654 (api: refuse mistakes where they are made, and fire deadlines of manual clocks)
         // What was sent before there was a loop left this standing.
         shared.wake_up.arrive();
         shared.schedule_flush(slf.py())
@@ -374,13 +381,15 @@ impl Connection {
     /// Which notifications are handed over: these methods, or all for None; and whether late answers and late
     /// progress are.
     #[pyo3(signature = (methods, *, late = true))]
-    fn observe(&self, methods: Option<HashSet<String>>, late: bool) {
+    fn observe(&self, methods: Option<&Bound<'_, PyAny>>, late: bool) -> PyResult<()> {
+        let methods = methods.map(any_of).transpose()?;
         self.shared.shows_late.store(late, Ordering::Relaxed);
         let built_in = ["notifications/cancelled", "notifications/progress"];
         let shows =
             methods.as_ref().is_some_and(|methods| built_in.iter().any(|name| methods.contains(*name)));
         *lock(&self.shared.observed) = methods;
         lock(&self.shared.core).shows_everything = shows;
+        Ok(())
     }
 
     /// Calls `follower(records)` for requests that ended: cancelled ones, where `wanted()` says so, or all of them.
@@ -495,4 +504,14 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+/// The methods in any iterable of strings; a string by itself is taken for a mistake.
+fn any_of(methods: &Bound<'_, PyAny>) -> PyResult<HashSet<String>> {
+    if methods.is_instance_of::<PyString>() {
+        return Err(PyTypeError::new_err(
+            "observe takes several methods: observe([\"notifications/message\"])",
+        ));
+    }
+    methods.try_iter()?.map(|method| method?.extract()).collect()
 }

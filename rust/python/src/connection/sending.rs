@@ -13,7 +13,7 @@ use turnout_core::sync::lock;
 use turnout_core::{encode, envelope, id};
 
 use super::Connection;
-use crate::call::Call;
+use crate::call::{Call, check_callback};
 use crate::clock::Patience;
 use crate::deliver::Handle;
 use crate::untracked::untracked;
@@ -60,6 +60,9 @@ impl Connection {
         }
         let augmented = member(intern!(py, "task"))?.is_some();
         let id = options.request_id.map(json::request_id).transpose()?;
+        if let Some(callback) = &options.on_progress {
+            check_callback(callback.bind(py))?;
+        }
 
         let call = untracked(py, Call::new(Arc::clone(shared), options.on_progress))?;
         let owner = Some(Owner::Host(Handle(call.clone_ref(py))));
