@@ -101,6 +101,9 @@ class Looking:
     def started(self, call: turnout.Call) -> None:
         """Nothing is to be done at the start."""
 
+    def refused(self, event: turnout.Refused) -> None:
+        """Nothing is to be done; these servers write messages only."""
+
     def progressed(self, call: turnout.Call, update: turnout.Progress) -> None:
         """Draw; half-way, act."""
         self._bar.update(update)

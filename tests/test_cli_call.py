@@ -20,7 +20,7 @@ from turnout.cli.call import LAST_LINES
 
 HERE = pathlib.Path(__file__).parent
 SERVER = [sys.executable, str(HERE / "cli_server.py")]
-TURNOUT = [sys.executable, "-m", "turnout.cli"]
+TURNOUT = [sys.executable, "-m", "turnout"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm", "COLUMNS": "100"}
 LIMIT = 30
 
@@ -134,9 +134,9 @@ def test_a_server_command_may_hold_options_of_ours_and_dashes():
 
 def test_a_silent_server_is_exit_3():
     """The idle timeout, with its evidence."""
-    done = run("silent", "--timeout", "0.1", "--late", "0")
+    done = run("silent", "--timeout", "2", "--late", "0")
     assert done.returncode == 3
-    assert "Timed out after 0.1" in done.stderr
+    assert "Timed out after 2." in done.stderr
     assert "the server was told" in done.stderr
 
 
@@ -330,3 +330,116 @@ def test_the_installed_command_says_its_version_and_exit_codes():
         assert code in text
     done = subprocess.run(TURNOUT, capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert done.returncode == 2
+
+
+# ---- mistakes and odd places ----
+
+
+@pytest.mark.parametrize("option", ["--timeout", "--max-timeout", "--late"])
+def test_use_a_duration_that_is_no_number_is_refused(option):
+    done = run("steps", "steps=1", option, "nan")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "'nan' is not a number of seconds" in done.stderr
+
+
+def test_use_an_integer_of_thousands_of_digits_is_no_traceback():
+    done = run("steps", "steps=1", "n=" + "9" * 5000)
+    assert "Traceback" not in done.stderr
+
+
+def test_use_half_a_character_in_an_argument_is_no_traceback():
+    done = run("steps", "steps=1", os.fsdecode(b"who=\xed\xa0"))
+    assert "Traceback" not in done.stderr
+
+
+def test_use_help_has_no_stray_characters():
+    done = subprocess.run(
+        [*TURNOUT, "call", "--help"], capture_output=True, text=True, env=ENVIRONMENT, check=True
+    )
+    assert "\\b" not in done.stdout
+    assert "\n    turnout call tools/list -- python server.py\n" in done.stdout
+
+
+def test_use_the_c_locale_gets_what_it_can_show():
+    environment = {**ENVIRONMENT, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [
+        *TURNOUT,
+        "call",
+        "steps",
+        '{"steps": 1, "who": "\\u00e9"}',
+        "--",
+        SERVER[0],
+        "-X",
+        "utf8",
+        SERVER[1],
+    ]
+    done = subprocess.run(command, capture_output=True, env=environment, timeout=LIMIT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["arguments"]["who"] == "\xe9"
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
+def test_use_a_full_disk_is_one_line_and_an_exit_code():
+    command = [*TURNOUT, "call", "steps", "steps=1", "--", *SERVER]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, check=False
+        )
+    assert done.returncode == 5
+    assert done.stderr == "turnout: cannot write the output: No space left on device\n"
+
+
+@pytest.mark.parametrize("era", ["auto", "legacy", "modern"])
+def test_use_a_server_that_never_opens_is_given_up_after_the_timeout(era):
+    silent = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    done = run("steps", "--timeout", "0.3", "--era", era, server=silent)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+
+
+NOISY = "print('starting up', flush=True); print('ready', flush=True); import sys; sys.stdin.readline()"
+
+
+def test_use_what_a_server_prints_between_messages_is_told_when_the_call_fails():
+    done = run("steps", "--era", "legacy", server=[sys.executable, "-c", NOISY])
+    assert done.returncode == 4
+    assert "turnout: 2 lines on the server's stdout was no message; the first: 11 bytes" in done.stderr
+
+
+def test_use_verbose_tells_of_each_line_that_is_no_message():
+    done = run("steps", "--era", "legacy", "-v", server=[sys.executable, "-c", NOISY])
+    assert done.stderr.count("the server wrote a line that is no message") == 2
+
+
+def test_use_a_fault_of_ours_is_one_line_and_a_traceback_where_asked_for():
+    program = (
+        "import sys, turnout.cli.commands as c\n"
+        "def fail(*a, **k): raise ZeroDivisionError('odd \\x1b[31m')\n"
+        "c.commands.main = fail\n"
+        "sys.exit(c.run())"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert done.returncode == 5
+    assert done.stderr.startswith("turnout: ZeroDivisionError: odd \\x1b[31m (")
+    asked = {**ENVIRONMENT, "TURNOUT_TRACEBACK": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=asked, check=False)
+    assert "Traceback (most recent call last)" in done.stderr
+
+
+def test_use_ctrl_c_while_the_command_line_is_imported_is_no_traceback():
+    program = (
+        "import sys, turnout\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'turnout.cli.commands': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "from turnout.cli import main\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "turnout: stopped\n")

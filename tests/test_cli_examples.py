@@ -61,7 +61,7 @@ def test_in_process():
 @pytest.mark.parametrize("era", ["legacy", "modern", "auto"])
 def test_a_server_of_our_own_under_turnout_call(era):
     server = ["--", sys.executable, str(EXAMPLES / "server.py")]
-    done = run("-m", "turnout.cli", "call", "--json", "--progress", "--era", era, "count", "to=2", *server)
+    done = run("-m", "turnout", "call", "--json", "--progress", "--era", era, "count", "to=2", *server)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["content"][0]["text"] == "counted to 2"
     assert done.stderr == "progress 1/2 counted to 1\nprogress 2/2 counted to 2\n"
@@ -72,7 +72,7 @@ def test_a_server_of_our_own_under_turnout_call(era):
 def test_the_official_sdk_under_turnout_call(sdk, tool, code, era):
     arguments = ["text=hello"] if tool == "echo" else ["seconds=0.01"] if tool == "crash" else []
     server = ["--", sys.executable, str(EXAMPLES / "crunch_server.py")]
-    done = run("-m", "turnout.cli", "call", "--era", era, tool, *arguments, *server)
+    done = run("-m", "turnout", "call", "--era", era, tool, *arguments, *server)
     assert done.returncode == code, done.stderr
 
 

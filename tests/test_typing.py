@@ -33,7 +33,11 @@ async def handle(request: turnout.Request) -> None:
 def checked(path: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--python-version", "3.10"]
     return subprocess.run(
-        [*command, "--config-file", "", path.name], capture_output=True, text=True, cwd=path.parent, check=False
+        [*command, "--config-file", "", path.name],
+        capture_output=True,
+        text=True,
+        cwd=path.parent,
+        check=False,
     )
 
 

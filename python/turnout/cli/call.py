@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
 import sys
@@ -16,11 +17,13 @@ from rich.console import Console
 from turnout.cli.arguments import ArgumentsError, request
 from turnout.cli.exits import Exit, exit_code
 from turnout.cli.session import Ended, Job, perform
-from turnout.cli.show import ProgressBar, record_table, result_text
+from turnout.cli.show import ProgressBar, encodable, record_table, result_text
 from turnout.records import escaped
 from turnout.transports import stdio
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import turnout
     from turnout.opening import Era
 
@@ -53,6 +56,20 @@ class CallCommand(click.Command):
         return [*super().collect_usage_pieces(ctx), "-- COMMAND [ARGS]..."]
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds, 0 or more."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what is no number, which no comparison does."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return number
+
+
 @click.command(cls=CallCommand, epilog=EPILOG)
 @click.argument("method")
 @click.argument("params", nargs=-1)
@@ -61,20 +78,20 @@ class CallCommand(click.Command):
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     default=60.0,
     show_default=True,
-    help="Seconds without progress after which the call is given up; 0 waits for ever.",
+    help="Seconds for the server to open, and without progress, after which the call is given up; 0 waits for ever.",
 )
 @click.option(
     "--max-timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     default=0.0,
     help="Seconds in all, progress or not; 0, the default, is no limit.",
 )
 @click.option(
     "--late",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     default=1.0,
     show_default=True,
     help="Seconds to wait for a late answer after a cancel or a timeout.",
@@ -106,7 +123,7 @@ def call(
     with_record: bool,
     verbose: bool,
 ) -> None:
-    r"""Start an MCP server, call it, show its progress, print the result.
+    """Start an MCP server, call it, show its progress, print the result.
 
     METHOD is a method such as tools/list, or, without a slash, the name of a tool. PARAMS are
     key=value pairs or one JSON object: the params of the method, or the arguments of the tool. A value
@@ -120,7 +137,7 @@ def call(
       turnout call tools/list -- python server.py
       turnout call crunch steps=5 -- python server.py
       turnout call resources/read '{"uri": "file:///etc/hosts"}' -- npx -y some-server
-    """
+    """  # noqa: D301 - click wants the character itself
     command: list[str] = ctx.meta["turnout.command"]
     if not command:
         raise click.UsageError("say after -- which command starts the server: turnout call METHOD -- COMMAND")
@@ -133,7 +150,7 @@ def call(
         console.width = FILE_WIDTH
     report = Report(console, as_json=as_json, with_record=with_record, verbose=verbose)
     shown = progress if progress is not None else console.is_terminal and not as_json
-    watcher = Looking(ProgressBar(console, escaped(method, 40)) if shown else None)
+    watcher = Looking(ProgressBar(console, escaped(method, 40)) if shown else None, report.refused)
     job = Job(
         target=stdio(*command, stderr=report.server_line),
         method=name,
@@ -142,6 +159,7 @@ def call(
         timeout=timeout or None,
         max_timeout=max_timeout or None,
         late=late,
+        open_timeout=timeout or None,
     )
     ended = asyncio.run(interruptible(job, watcher))
     ctx.exit(report.finish(ended, watcher.interrupted))
@@ -152,11 +170,13 @@ class Looking:
 
     Args:
         bar: None draws nothing.
+        refused: told of what the server writes that is no message.
 
     """
 
-    def __init__(self, bar: ProgressBar | None) -> None:
+    def __init__(self, bar: ProgressBar | None, refused: Callable[[turnout.Refused], None]) -> None:
         self.bar = bar
+        self.refused = refused
         self.interrupted: Exit | None = None
         self._call: turnout.Call | None = None
         self._task: asyncio.Task[Ended] | None = None
@@ -215,6 +235,8 @@ class Report:
         self._with_record = with_record
         self._verbose = verbose
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._refused = 0
+        self._first_refused = ""
 
     def server_line(self, line: str) -> None:
         """Take a line of the server's stderr."""
@@ -223,6 +245,14 @@ class Report:
         else:
             self._lines.append(line)
 
+    def refused(self, event: turnout.Refused) -> None:
+        """Take note of a line on the server's stdout that is no message."""
+        what = f"{event.length} bytes, at byte {event.offset}: {event.message}"
+        if self._verbose:
+            self._say(f"turnout: the server wrote a line that is no message ({what})", style="yellow")
+        self._first_refused = self._first_refused or what
+        self._refused += 1
+
     def finish(self, ended: Ended, interrupted: Exit | None) -> Exit:
         """Print, and give the exit code."""
         code = exit_code(ended)
@@ -230,9 +260,8 @@ class Report:
             # Also where the result was faster than the signal.
             try:
                 self._print_result(ended.result)
-            except BrokenPipeError:
-                # Whoever read it is gone; the flush at exit must not complain once more.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            except OSError as error:
+                self._output_lost(error)
                 code = Exit.OTHER
             if self._with_record:
                 self._print_record(ended)
@@ -240,6 +269,10 @@ class Report:
         if code is Exit.LOST:
             for line in self._lines:
                 self._say(line, style="dim")
+        if self._refused and not self._verbose:
+            count = "one line" if self._refused == 1 else f"{self._refused} lines"
+            text = f"turnout: {count} on the server's stdout was no message; the first: {self._first_refused}"
+            self._say(text, style="yellow")
         self._print_record(ended)
         return interrupted if interrupted is not None else code
 
@@ -248,7 +281,13 @@ class Report:
         if sys.stdout.isatty() and not self._as_json:
             Console().print_json(text, ensure_ascii=False)
         else:
-            click.echo(text)
+            print(encodable(text, sys.stdout.encoding), flush=True)  # noqa: T201 - click's echo loses characters
+
+    def _output_lost(self, error: OSError) -> None:
+        """Write no more to stdout, the flush at exit included; say why, unless whoever read it is gone."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            self._say(f"turnout: cannot write the output: {error.strerror or error}", style="red")
 
     def _print_record(self, ended: Ended) -> None:
         if self._as_json:

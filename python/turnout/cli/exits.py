@@ -42,7 +42,7 @@ def exit_code(ended: Ended) -> Exit:
         return Exit.ERROR if is_error_result(ended.result) else Exit.RESULT
     if isinstance(error, (errors.RemoteError, errors.InvalidResponse)):
         return Exit.ERROR
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError):
         return Exit.TIMED_OUT
     if isinstance(error, (OSError, errors.OpeningFailed)):
         return Exit.LOST

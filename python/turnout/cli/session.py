@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +30,7 @@ class Job:
         timeout: seconds without progress; None waits for ever.
         max_timeout: seconds in all; None is no limit.
         late: seconds to wait for a late answer after a cancel or a timeout.
+        open_timeout: seconds until the server is started and opened; None waits for ever.
 
     """
 
@@ -39,6 +41,7 @@ class Job:
     timeout: float | None = None
     max_timeout: float | None = None
     late: float = 0.0
+    open_timeout: float | None = 60.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,9 @@ class Watcher(Protocol):
     def progressed(self, call: turnout.Call, update: turnout.Progress) -> None:
         """The server reported."""
 
+    def refused(self, event: turnout.Refused) -> None:
+        """The server wrote something that is no message."""
+
 
 async def perform(job: Job, watcher: Watcher) -> Ended:
     """Start and open the server, call, look on, and close it again.
@@ -69,14 +75,16 @@ async def perform(job: Job, watcher: Watcher) -> Ended:
     """
     try:
         async with turnout.Router(timeout=job.timeout, max_timeout=job.max_timeout) as router:
-            peer = await router.connect(job.target, era=job.era)
             late = asyncio.Event()
 
-            @peer.on_event
+            @router.on_event
             def heard(event: object) -> None:
                 if isinstance(event, turnout.LateResponse):
                     late.set()
+                elif isinstance(event, turnout.Refused):
+                    watcher.refused(event)
 
+            peer = await _connect(router, job)
             call = peer.send(job.method, job.params)
             watcher.started(call)
             ended = await _follow(call, watcher)
@@ -88,6 +96,15 @@ async def perform(job: Job, watcher: Watcher) -> Ended:
     except (turnout.Error, OSError) as error:
         # Nothing was sent: the server did not start, could not be opened, or the request was refused here.
         return Ended(record=getattr(error, "record", None), error=error)
+
+
+async def _connect(router: turnout.Router, job: Job) -> turnout.Peer:
+    bound = job.open_timeout
+    connecting = router.connect(job.target, era=job.era, open_timeout=math.inf if bound is None else bound)
+    try:
+        return await asyncio.wait_for(connecting, bound)
+    except asyncio.TimeoutError:
+        raise turnout.OpeningFailed(f"the server did not open within {bound:g} s") from TimeoutError()
 
 
 async def _follow(call: turnout.Call, watcher: Watcher) -> Ended:

@@ -89,6 +89,21 @@ def result_text(result: Any, *, compact: bool) -> str:
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def encodable(text: str, encoding: str) -> str:
+    """JSON in the characters of an encoding: where it lacks one, all but ASCII is escaped."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "".join(each if each.isascii() else ascii_json(each) for each in text)
+    return text
+
+
+def ascii_json(character: str) -> str:
+    """Spell one character as JSON does: by UTF-16 units, two of them where it takes two."""
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
 def sentence(record: turnout.Record) -> str:
     """What happened, in one sentence."""
     took = "" if record.duration is None else f" after {record.duration:.2f} s"
