@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from turnout.arguments import is_async
 from turnout.errors import RequestError
-from turnout.handlers import for_a_thread, is_async
+from turnout.handlers import for_a_thread
 from turnout.raised import EXITS
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import orjson
 
 from turnout import opening
+from turnout.arguments import is_async
 from turnout.errors import RequestError
-from turnout.handlers import H, Handler, for_a_thread, is_async, members_of
+from turnout.handlers import H, Handler, for_a_thread, members_of
 from turnout.relay.deciding import decide
 from turnout.relay.names import COMPLETE, COMPLETED, KINDS
 from turnout.relay.subscriptions import LISTEN

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from turnout.transports.unread import UnreadBytes
+
+if sys.platform != "win32":
+    import fcntl
 
 if TYPE_CHECKING:
     import asyncio

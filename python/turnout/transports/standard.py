@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import sys
 import threading
 from typing import TYPE_CHECKING, TextIO
 
 from turnout.transports.pipes import PipeReader, PipeWriter
+
+if sys.platform != "win32":
+    import fcntl
 
 if TYPE_CHECKING:
     from turnout.transports.base import Link

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import stat
 import sys
-import termios
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
 
 _REQUEST_BYTES = 4
 

@@ -235,8 +235,9 @@ impl Connection {
         let shared = &slf.get().shared;
         Connection::remember(slf)?;
         let home = Home::new(slf, event_loop)?;
-<<<<<<< HEAD
-        *lock(&shared.home) = Some(Arc::new(home));
+        let home = Arc::new(home);
+        shared.clock.get().moves(&home);
+        *lock(&shared.home) = Some(home);
         let delay = match (delay_answers, &unread) {
             (false, _) => Delay::None,
             (true, Some(_)) => Delay::UntilRead,
@@ -244,12 +245,6 @@ impl Connection {
         };
         *lock(&shared.writer) = Some(Writer { write, takes_views, unread });
         lock(&shared.core).delay_answers(shared.now(), delay);
-=======
-        let home = Arc::new(home);
-        shared.clock.get().moves(&home);
-        *lock(&shared.home) = Some(home);
-        *lock(&shared.writer) = Some(Writer { write, takes_views });
->>>>>>> f2da654 (api: refuse mistakes where they are made, and fire deadlines of manual clocks)
         // What was sent before there was a loop left this standing.
         shared.wake_up.arrive();
         shared.schedule_flush(slf.py())
