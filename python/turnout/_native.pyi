@@ -227,7 +227,10 @@ class Record:
     def cancel_reason(self) -> str | None: ...
     @property
     def task(self) -> str | None:
-        """The id of the task that it became (TSK-60); None where it became none, or the id is beyond `max_id_bytes`."""
+        """The id of the task that it became (TSK-60), or that a relay passed it on about.
+
+        None where there is none, or the id is beyond `max_id_bytes`.
+        """
     @property
     def cancel_written(self) -> bool:
         """Whether the peer was told."""

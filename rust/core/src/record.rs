@@ -362,7 +362,7 @@ impl Record {
         self.more.get().and_then(|more| more.reason.get()).map(|reason| &**reason)
     }
 
-    /// The id of the task that it became.
+    /// The id of the task that it became, or that it was passed on about.
     pub fn task(&self) -> Option<&str> {
         self.more.get().and_then(|more| more.task.get()).map(|task| &**task)
     }

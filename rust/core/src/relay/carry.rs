@@ -8,6 +8,7 @@ use crate::relay::exchange::Key;
 use crate::relay::fault::Fault;
 use crate::relay::member::Member;
 use crate::relay::round::{Far, Round, Told};
+use crate::relay::tasks::is_about_tasks;
 use crate::relay::way::{Way, owner_of};
 use crate::relay::{Events, Line, Relay, Routed, add};
 use crate::sync::{Ordering, lock};
@@ -150,7 +151,10 @@ impl<L: Line> Relay<L> {
             }
             Event::Settled { record, end, answer, .. } => {
                 let Some(leg) = owner_of(event) else { return };
-                if let (Some(task), End::Result(_)) = (record.task(), end) {
+                // What a request about a task names was made by another one.
+                if let (Some(task), End::Result(_)) = (record.task(), end)
+                    && !is_about_tasks(record.method.as_bytes())
+                {
                     let forgotten = dest.side.note_task(task, source);
                     self.counts.tasks_forgotten.fetch_add(u64::from(forgotten), Ordering::Relaxed);
                 }

@@ -107,11 +107,12 @@ impl<L: Line> Relay<L> {
         let Some((principal, place)) = shared(dest, source) else { return Ok(None) };
         let result = envelope::find_member(frame, "result").unwrap_or_default();
         if about_task {
-            let task = envelope::find_member(result.of(frame), "taskId");
-            let is_its_own = task.is_none_or(|task| {
-                id_of(task.of(result.of(frame))).is_some_and(|task| place.holds_task(&task, principal.number))
-            });
-            return if is_its_own { Ok(None) } else { Err(Fault::UnknownTask) };
+            // While it was under way, the task may have become another's: see `Place::claim_task`.
+            let task = record.task().filter(|task| place.holds_task(task, principal.number));
+            let told =
+                envelope::find_member(result.of(frame), "taskId").map(|told| told.of(result.of(frame)));
+            let is_asked = task.is_some() && told.is_none_or(|told| id_of(told).as_deref() == task);
+            return if is_asked { Ok(None) } else { Err(Fault::UnknownTask) };
         }
         let Some(state) = envelope::find_member(result.of(frame), "requestState") else { return Ok(None) };
         let state = Span { start: result.start + state.start, end: result.start + state.end };
@@ -122,6 +123,18 @@ impl<L: Line> Relay<L> {
         let answered =
             AnswerFrame { frame: Span::new(0, sealed.len()), id, subscription_id, result_type, ..*answered };
         Ok(Some((sealed, answered)))
+    }
+
+    /// The task that a checked request is about, to be written down: its answer is checked by it.
+    pub(super) fn asked_about(
+        (source, dest): (&Side, &Side),
+        record: &Record,
+        (frame, envelope): (&[u8], &Envelope),
+    ) -> Option<String> {
+        if !is_about_tasks(record.method.as_bytes()) {
+            return None;
+        }
+        shared(source, dest).and_then(|_| id_of(envelope.task_id.of(frame)))
     }
 
     /// Whether a notification that came on a client's listen may reach it: not where it tells of another's task.

@@ -124,6 +124,10 @@ impl<L: Line> Relay<L> {
                 if let Some(nth) = nth {
                     leg.note_round(nth);
                 }
+                let about = (&source.side, &dest.side);
+                if let Some(task) = Self::asked_about(about, record, (frame, envelope)) {
+                    leg.note_task(&task);
+                }
                 record.join(leg);
             }
             Err(error) => {
