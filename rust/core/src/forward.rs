@@ -101,7 +101,10 @@ impl<H: Host> Connection<H> {
         if !self.has_room_for_answer(frame.len()) {
             return self.overflow(now, number);
         }
+        // As many as may be asked at once: whoever makes tasks without end has no progress of the rest.
+        let open = self.inbound.len().saturating_sub(self.arrivals.live());
         let goes_on = answered.as_task
+            && open < self.limits.max_inbound
             && self.arrivals.find(number).is_some_and(|(slot, _)| {
                 self.inbound.get(slot).is_some_and(|entry| entry.augmented && entry.record.wants_progress)
             });

@@ -131,6 +131,10 @@ impl<H: Host> Connection<H> {
         if stays && let Some(task) = task {
             let about = if self.rules.has_result_type() { envelope.result } else { envelope.task };
             let ttl = self.time_to_live(about.of(frame)).unwrap_or(Time::MAX);
+            // An id that was given before means this task from now on, and nobody can end the other one by it.
+            if let Some(older) = self.tasks.get(task.of(frame)).copied() {
+                self.end_task(older, batch);
+            }
             self.keep_for_task(now, slot, number, task.of(frame).into(), ttl);
         } else {
             self.note_task_state(now, envelope.result.of(frame), batch);

@@ -1,6 +1,6 @@
 //! One batch carried over: for each run of events with one destination, that destination is locked once.
 
-use crate::event::{Batch, End, Event};
+use crate::event::{Batch, Event};
 use crate::flight::CancelledBy;
 use crate::record::Time;
 use crate::relay::admission::Admission;
@@ -8,7 +8,6 @@ use crate::relay::exchange::Key;
 use crate::relay::fault::Fault;
 use crate::relay::member::Member;
 use crate::relay::round::{Far, Round, Told};
-use crate::relay::tasks::is_about_tasks;
 use crate::relay::way::{Way, owner_of};
 use crate::relay::{Events, Line, Relay, Routed, add};
 use crate::sync::{Ordering, lock};
@@ -49,6 +48,7 @@ impl<L: Line> Relay<L> {
         };
         self.admission.leave(batch.events.iter().filter(ended).count());
         let Some(member) = self.member(source) else { return };
+        self.note_tasks(&member, &batch.events);
         let mut left: Vec<usize> = Vec::new();
         let mut at = 0;
         while at < batch.events.len() {
@@ -151,13 +151,6 @@ impl<L: Line> Relay<L> {
             }
             Event::Settled { record, end, answer, .. } => {
                 let Some(leg) = owner_of(event) else { return };
-                // What a request about a task names was made by another one.
-                if let (Some(task), End::Result(_)) = (record.task(), end)
-                    && !is_about_tasks(record.method.as_bytes())
-                {
-                    let forgotten = dest.side.note_task(task, source);
-                    self.counts.tasks_forgotten.fetch_add(u64::from(forgotten), Ordering::Relaxed);
-                }
                 self.settle(round, (source, dest), to, leg, (record, *end, answer.as_ref()), made);
             }
             Event::Progress { update, frame, token, .. } => {

@@ -8,18 +8,21 @@
 use std::sync::Arc;
 
 use crate::envelope::{self, Envelope, RefusalReason, ScanLimits};
-use crate::event::AnswerFrame;
+use crate::event::{AnswerFrame, End, Event};
 use crate::record::Record;
 use crate::relay::fault::Fault;
 use crate::relay::kept;
 use crate::relay::member::{Member, Side};
 use crate::relay::place::Place;
 use crate::relay::principal::Principal;
+use crate::relay::round::Told;
 use crate::relay::tasks::{id_of, is_about_tasks};
+use crate::relay::way::owner_of;
 use crate::relay::{Line, Relay};
 use crate::rules::method;
 use crate::span::Span;
 use crate::splice::splice;
+use crate::sync::Ordering;
 
 /// The principal that asks, or is told, and the place of a server that it shares with others.
 fn shared<'a>(client: &'a Side, server: &'a Side) -> Option<(&'a Principal, &'a Arc<Place>)> {
@@ -137,12 +140,35 @@ impl<L: Line> Relay<L> {
         shared(source, dest).and_then(|_| id_of(envelope.task_id.of(frame)))
     }
 
+    /// Takes note of whom a server made tasks for, before anyone hears of them.
+    pub(super) fn note_tasks(&self, source: &Member<L>, events: &[Told<L>]) {
+        let Side::Upstream { place, .. } = &source.side else { return };
+        for event in events {
+            let (Event::Settled { record, .. } | Event::LateResponse { record, .. }) = event else {
+                continue;
+            };
+            let Some(task) = record.task() else { continue };
+            // What a request about a task names was made by another one.
+            if is_about_tasks(record.method.as_bytes()) {
+                continue;
+            }
+            match (event, owner_of(event).and_then(|leg| self.member(leg.line))) {
+                (Event::Settled { end: End::Result(_), .. }, Some(client)) => {
+                    let forgotten = client.side.note_task(task, source);
+                    self.counts.tasks_forgotten.fetch_add(u64::from(forgotten), Ordering::Relaxed);
+                }
+                // Its client gave up on it, or is gone.
+                _ => place.contest_task(task),
+            }
+        }
+    }
+
     /// Whether a notification that came on a client's listen may reach it: not where it tells of another's task.
     pub(super) fn may_hear(source: &Member<L>, dest: &Member<L>, frame: &[u8], envelope: &Envelope) -> bool {
         let Some((principal, place)) = shared(&dest.side, &source.side) else { return true };
         match &*envelope.method_name(frame) {
             b"notifications/tasks" | b"notifications/tasks/status" => id_of(envelope.task_id.of(frame))
-                .is_some_and(|task| place.holds_task(&task, principal.number)),
+                .is_some_and(|task| place.told_of_task(&task, source.key) == Some(principal.number)),
             _ => true,
         }
     }

@@ -31,7 +31,7 @@ impl<L: Line> Relay<L> {
             }
             Side::Upstream { place, .. } if name == method::TASK_STATUS.as_bytes() => {
                 let task = id_of(envelope.task_id.of(frame));
-                let holder = task.and_then(|task| place.holder_of(&task));
+                let holder = task.and_then(|task| place.told_of_task(&task, source.key));
                 self.clients_at(place, |principal| place.is_exclusive || Some(principal) == holder)
             }
             // No attribution: nobody can say whose it is.

@@ -1,9 +1,9 @@
 //! Whose a task is: the principal's whose request made it. Ids pass as they are; a place remembers who holds which.
 //!
 //! A server mints ids for itself, so two may mint the same one: for a client of both that id leads nowhere, rather
-//! than to a guess. One connection that gives an id to two principals breaks the protocol (TSK-10), and neither has
-//! the task from then on. A connection that took another one's place may begin again with its ids: then the newer task
-//! is the one that the id means, and whoever had the older one has it no more.
+//! than to a guess. A server that gives an id to two principals breaks the protocol (TSK-10), and neither has the task
+//! from then on; but a connection that took another one's place may begin again with its ids, and then the newer task
+//! is the one that the id means. A connection that is no more the one at its place gives nobody a task.
 
 use std::sync::Arc;
 
@@ -35,24 +35,34 @@ pub(super) struct Holder {
 
 impl Place {
     /// Gives a task that the connection `made_by` made to a principal; None where that has it already, or cannot have
-    /// it.
+    /// it. Whoever else was given a task of that id has it no more.
     pub(super) fn claim_task(&self, id: &str, by: By, made_by: Key) -> Option<Arc<str>> {
+        let stands = self.key();
         let mut tasks = lock(&self.tasks);
         if let Some(holder) = tasks.get_mut(id) {
-            let is_newer = made_by != holder.made_by && self.key() == Some(made_by);
-            if holder.by.0 == by.0 {
-                holder.made_by = if is_newer { made_by } else { holder.made_by };
-                holder.is_contested &= !is_newer;
-                return None;
-            }
+            let is_newer = made_by != holder.made_by && stands == Some(made_by);
+            let is_its_own = holder.by.0 == by.0;
             if !is_newer {
-                holder.is_contested |= made_by == holder.made_by;
+                holder.is_contested |= !is_its_own;
                 return None;
             }
+            if is_its_own {
+                (holder.made_by, holder.is_contested) = (made_by, false);
+                return None;
+            }
+        } else if stands.is_some_and(|key| key != made_by) {
+            return None;
         }
         let id: Arc<str> = id.into();
         tasks.insert(Arc::clone(&id), Holder { by, made_by, is_contested: false });
         Some(id)
+    }
+
+    /// Takes note that a task was made for somebody who cannot have it any more.
+    pub(super) fn contest_task(&self, id: &str) {
+        if let Some(holder) = lock(&self.tasks).get_mut(id) {
+            holder.is_contested = true;
+        }
     }
 
     /// Forgets a task, unless somebody else holds it by now.
@@ -65,13 +75,15 @@ impl Place {
 
     /// Whether a principal has the task.
     pub(super) fn holds_task(&self, id: &str, principal: u64) -> bool {
-        self.holder_of(id) == Some(principal)
+        let tasks = lock(&self.tasks);
+        tasks.get(id).is_some_and(|holder| !holder.is_contested && holder.by.0 == principal)
     }
 
-    /// The principal that has the task.
-    pub(super) fn holder_of(&self, id: &str) -> Option<u64> {
+    /// The principal that a connection may tell of the task: a former one may mean another task by the id.
+    pub(super) fn told_of_task(&self, id: &str, by: Key) -> Option<u64> {
         let tasks = lock(&self.tasks);
-        tasks.get(id).filter(|holder| !holder.is_contested).map(|holder| holder.by.0)
+        let holder = tasks.get(id).filter(|holder| !holder.is_contested)?;
+        (holder.made_by == by || self.key() == Some(by)).then_some(holder.by.0)
     }
 }
 

@@ -4,11 +4,17 @@ use std::collections::HashMap;
 
 use crate::world::{between, id_of};
 
+/// What guesses carry in place of an owner: nobody is ever to read it.
+pub const FORGED: &str = "forged";
+
 /// A request as the one who asked sees it.
 pub struct Asked {
     pub owner: String,
     pub id: String,
     pub token: Option<String>,
+    pub is_listen: bool,
+    /// Whether it became a task of 2025-11-25, whose progress goes on.
+    pub is_task: bool,
     pub may_be_cancelled: bool,
     pub terminals: usize,
     pub progress: i64,
@@ -16,8 +22,14 @@ pub struct Asked {
 
 /// A request as the one who answers sees it.
 pub struct Seen {
+    /// Who asked; empty for the relay itself.
     pub owner: String,
     pub token: Option<String>,
+    pub method: String,
+    /// The task that it is about, and the one that its answer may make.
+    pub about: Option<String>,
+    pub wants_task: bool,
+    pub state: Option<String>,
     pub cancelled: bool,
     pub answered: bool,
     pub progress: i64,
@@ -26,58 +38,103 @@ pub struct Seen {
 /// Either end asks and answers; which of it is allowed is the schedule's business.
 #[derive(Default)]
 pub struct Party {
+    /// On whose behalf a client asks, as it stands in payloads.
+    pub principal: String,
     pub asked: Vec<Asked>,
     /// Errors of the relay's own, by id: they do not say which of several requests under one id they answer.
     pub unowned: HashMap<String, usize>,
     pub seen: HashMap<String, Seen>,
+    /// Request states that it was given.
+    pub states: Vec<String>,
+    /// What it read that was another's (invariant 2).
+    pub crossings: Vec<String>,
 }
 
 impl Party {
-    /// Takes one line that came to the end of number `end`.
-    pub fn hear(&mut self, end: usize, line: &str, known: &[&str]) {
-        if line.contains("\"method\":\"tools/call\"") {
-            self.hear_request(line);
-        } else if line.contains("notifications/cancelled") {
-            let id = between(line, "\"requestId\":", &[',', '}']).unwrap();
-            let seen = self.seen.get_mut(id);
-            let seen = seen.unwrap_or_else(|| panic!("invariant 3: a cancel without its request: {line}"));
-            assert!(!std::mem::replace(&mut seen.cancelled, true), "invariant 3: cancelled twice: {line}");
-        } else if line.contains("notifications/progress") {
-            self.hear_progress(end, line);
-        } else {
-            self.hear_answer(end, line, known);
+    /// Takes one line that came to an end, and gives the id of a request that came with it.
+    pub fn hear(&mut self, line: &str, known: &[&str]) -> Option<String> {
+        if line.contains(FORGED) {
+            self.crossings.push(format!("a guess arrived: {line}"));
+            return None;
         }
+        // Servers say whose the task is that they tell of.
+        let of = between(line, "\"of\":\"", &['"']);
+        if of.is_some_and(|of| !self.principal.is_empty() && of != self.principal) {
+            self.crossings.push(format!("another's task: {line}"));
+        }
+        if let Some(state) = between(line, "\"requestState\":\"", &['"'])
+            && !self.principal.is_empty()
+        {
+            self.states.push(state.to_owned());
+        }
+        if line.contains("notifications/cancelled") {
+            self.hear_cancel(line);
+        } else if line.contains("notifications/progress") {
+            self.hear_progress(line);
+        } else if line.contains("\"method\":\"notifications/") {
+            // Of a task: judged above.
+            assert!(of.is_some(), "a notification of nobody's: {line}");
+        } else if line.contains("\"method\":") {
+            return Some(self.hear_request(line));
+        } else {
+            self.hear_answer(line, known);
+        }
+        None
     }
 
-    fn hear_request(&mut self, line: &str) {
+    fn hear_cancel(&mut self, line: &str) {
+        let id = between(line, "\"requestId\":", &[',', '}']).unwrap();
+        if self.asked.iter().any(|asked| asked.is_listen && asked.id == id) {
+            return;
+        }
+        let seen = self.seen.get_mut(id);
+        let seen = seen.unwrap_or_else(|| panic!("invariant 3: a cancel without its request: {line}"));
+        assert!(!std::mem::replace(&mut seen.cancelled, true), "invariant 3: cancelled twice: {line}");
+    }
+
+    fn hear_request(&mut self, line: &str) -> String {
         let id =
             between(line, "\"id\":", &[',', '}']).or_else(|| between(line, "\"id\" : ", &[' '])).unwrap();
         let id = id.trim().to_owned();
         let token = between(line, "\"progressToken\" : ", &[' ']).map(str::to_owned);
         assert!(token.as_ref().is_none_or(|token| *token == id), "the token is the id: {line}");
-        let owner = between(line, "\"owner\":\"", &['"']).unwrap().to_owned();
-        let seen = Seen { owner, token, cancelled: false, answered: false, progress: 0 };
-        assert!(self.seen.insert(id, seen).is_none(), "invariant 3: an id used twice: {line}");
+        let text = |before| between(line, before, &['"']).map(str::to_owned);
+        let seen = Seen {
+            owner: text("\"owner\":\"").unwrap_or_default(),
+            token,
+            method: text("\"method\":\"").unwrap(),
+            about: text("\"taskId\":\"").or_else(|| text("\"taskIds\":[\"")),
+            wants_task: line.contains("\"task\":{"),
+            state: text("\"requestState\":\""),
+            cancelled: false,
+            answered: false,
+            progress: 0,
+        };
+        assert!(self.seen.insert(id.clone(), seen).is_none(), "invariant 3: an id used twice: {line}");
+        id
     }
 
-    fn hear_progress(&mut self, end: usize, line: &str) {
+    fn hear_progress(&mut self, line: &str) {
         let owner = between(line, "\"message\":\"", &['"']).unwrap();
         let token = between(line, "\"progressToken\":", &[',']).unwrap();
-        let asked = self.asked.iter_mut().find(|asked| asked.owner == owner);
-        let asked = asked.unwrap_or_else(|| panic!("invariant 2: another's progress at {end}: {line}"));
-        assert_eq!(asked.terminals, 0, "progress after the terminal: {line}");
+        let Some(asked) = self.asked.iter_mut().find(|asked| asked.owner == owner) else {
+            return self.crossings.push(format!("another's progress: {line}"));
+        };
+        assert!(asked.terminals == 0 || asked.is_task, "progress after the terminal: {line}");
         assert_eq!(asked.token.as_deref(), Some(token), "invariant 5: the token's bytes");
         let progress = between(line, "\"progress\":", &[',']).unwrap().parse().unwrap();
         assert!(progress > asked.progress, "progress grows: {line}");
         asked.progress = progress;
     }
 
-    fn hear_answer(&mut self, end: usize, line: &str, known: &[&str]) {
+    fn hear_answer(&mut self, line: &str, known: &[&str]) {
         let id = id_of(line).unwrap();
         let Some(owner) = between(line, "\"owner\":\"", &['"']) else {
             // Nobody here cancels for others: the relay has reasons of its own, known ones, and no others.
             let reason = between(line, "\"reason\":\"", &['"']);
-            assert!(reason.is_some_and(|reason| known.contains(&reason)), "an answer of nobody's: {line}");
+            let ends_listen = line.contains("subscriptionId");
+            let is_known = ends_listen || reason.is_some_and(|reason| known.contains(&reason));
+            assert!(is_known, "an answer of nobody's: {line}");
             let mut alike: Vec<_> = self.asked.iter_mut().filter(|asked| asked.id == id).collect();
             if let [asked] = &mut alike[..] {
                 asked.terminals += 1;
@@ -86,10 +143,12 @@ impl Party {
             }
             return;
         };
-        let asked = self.asked.iter_mut().find(|asked| asked.owner == owner);
-        let asked = asked.unwrap_or_else(|| panic!("invariant 2: another's answer at {end}: {line}"));
+        let Some(asked) = self.asked.iter_mut().find(|asked| asked.owner == owner) else {
+            return self.crossings.push(format!("another's answer: {line}"));
+        };
         assert_eq!(asked.id, id, "invariant 5: the id's bytes");
         asked.terminals += 1;
+        asked.is_task = line.contains("\"task\":{");
     }
 
     /// The requests that this end has seen and neither answered nor lost, in order.
@@ -102,7 +161,7 @@ impl Party {
 
     /// Who sent the requests that this end has seen.
     pub fn owners(&self) -> impl Iterator<Item = &str> {
-        self.seen.values().map(|seen| &*seen.owner)
+        self.seen.values().map(|seen| &*seen.owner).filter(|owner| !owner.is_empty())
     }
 
     /// Every request that this end sent has its one terminal, unless it was cancelled or the end is gone.
@@ -125,7 +184,7 @@ impl Party {
 
 /// What waited for a congested upstream came out fairly: cancels first, then one request of each client in turn.
 pub fn judge_turns(lines: &[String]) {
-    let first = lines.iter().position(|line| line.contains("tools/call")).unwrap_or(lines.len());
+    let first = lines.iter().position(|line| line.contains("\"id\"")).unwrap_or(lines.len());
     let waited = &lines[first..];
     assert!(!waited.iter().any(|line| line.contains("notifications/cancelled")), "section 13: {lines:?}");
     let senders: Vec<&str> = waited.iter().filter_map(|line| between(line, "\"owner\":\"", &['-'])).collect();

@@ -2,17 +2,21 @@
 
 mod dice;
 mod judge;
+mod owned;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use turnout_core::event::Event;
 use turnout_core::limits::Limits;
-use turnout_core::relay::{Counts, Place};
+use turnout_core::record::{Direction, Record};
+use turnout_core::relay::{Counts, Goal, Place, Principal, Route, Routes};
 use turnout_core::rules::Revision;
 
 use crate::world::{IDLE, World};
 use dice::Dice;
 use judge::{Asked, Party, judge_turns};
+use owned::Made;
 
 pub struct Simulation {
     pub world: World,
@@ -25,7 +29,16 @@ pub struct Simulation {
     servers: Vec<usize>,
     places: Vec<Arc<Place>>,
     /// Which of the places each client holds.
-    held: Vec<usize>,
+    held: Vec<Vec<usize>>,
+    /// Principals that the host keeps, whether they have a connection or not.
+    principals: Vec<Arc<Principal>>,
+    revision: Revision,
+    made: Made,
+    /// Requests about something that a server made that reached their server.
+    pub reached: u64,
+    pub crossings: Vec<String>,
+    /// At which place each server stands, or stood.
+    stood: HashMap<usize, usize>,
     /// Connections that were retired, with the requests that had gone to each: there must not be more.
     leaving: Vec<(usize, u64)>,
     /// The last request that was asked before admission was closed.
@@ -42,6 +55,7 @@ impl Simulation {
     pub fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let mut known = vec!["timeout", "upstream_closed", "no_attribution"];
+        known.extend(["unknown_task", "ambiguous_task", "input_expired"]);
         let most = if dice.one_in(4) { 3 + dice.roll(6) as u64 } else { u64::MAX };
         let mut limits = Limits::default();
         if dice.one_in(4) {
@@ -59,40 +73,102 @@ impl Simulation {
         if dice.one_in(3) {
             limits.max_progress_rate = 1 + dice.roll(4);
         }
-        let mut world = World::bounded(&["one", "two"], most);
-        let (mut clients, mut held, mut parties) = (Vec::new(), Vec::new(), Vec::new());
-        // The second upstream is never asked; the first is shared by all, pooled, or a client's own.
+        // The first upstream is shared by all, pooled, or a client's own; the second, where there is one, is shared, and
+        // takes what bears a name of its own.
+        let two = dice.one_in(2);
+        let world = if two {
+            let route = ("tools/call".into(), "b".into());
+            let goal = Goal::Upstream(1);
+            let routes = [Route { method: route.0, prefix: route.1, strips: false, goal }];
+            World::of(&["one", "two"], Routes::new(routes, Goal::Upstream(0)).unwrap(), most)
+        } else {
+            World::bounded(&["one"], most)
+        };
+        let revision = if dice.one_in(3) { Revision::V2026_07_28 } else { Revision::V2025_11_25 };
+        let principals = (0..dice.roll(3)).map(|_| world.relay.principal()).collect();
         let mut places: Vec<_> = (0..=dice.roll(2)).map(|_| Arc::new(Place::shared(0))).collect();
         let pool = places.len();
-        for _ in 0..=dice.roll(4) {
-            let place = if dice.one_in(4) { places.len() } else { dice.roll(pool) };
-            if place == places.len() {
-                places.push(Arc::new(Place::private(0)));
-            }
-            clients.push(world.client_at(&[&places[place]], Revision::V2025_11_25, limits));
-            held.push(place);
-            parties.push(Party::default());
+        if two {
+            places.push(Arc::clone(&world.shared[1]));
         }
-        let mut servers = Vec::new();
-        for place in &places {
-            servers.push(world.server_of(place, Revision::V2025_11_25, limits));
-            parties.push(Party::default());
-        }
-        Self {
+        let made = Made::new(dice.one_in(4));
+        let mut simulation = Self {
             world,
             dice,
             limits,
             most,
-            parties,
-            clients,
-            servers,
+            parties: Vec::new(),
+            clients: Vec::new(),
+            servers: Vec::new(),
             places,
-            held,
+            held: Vec::new(),
+            principals,
+            revision,
+            made,
+            reached: 0,
+            crossings: Vec::new(),
+            stood: HashMap::new(),
             leaving: Vec::new(),
             closed_at: None,
             known,
             serial: 0,
+        };
+        for _ in 0..=simulation.dice.roll(4) {
+            let mut place = simulation.dice.roll(pool);
+            if simulation.dice.one_in(4) {
+                place = simulation.places.len();
+                simulation.places.push(Arc::new(Place::private(0)));
+            }
+            simulation.join(place, two.then_some(pool));
         }
+        for place in 0..simulation.places.len() {
+            let server = simulation.serve(place);
+            simulation.servers.push(server);
+        }
+        simulation
+    }
+
+    /// A client comes, which holds a place of the first upstream, and one of the second if there is one.
+    fn join(&mut self, place: usize, second: Option<usize>) {
+        let pick = self.dice.roll(self.principals.len() + 2);
+        let kept = self.principals.get(pick).cloned();
+        let principal = match kept {
+            Some(_) => format!("p{pick}"),
+            None => format!("c{}", self.world.ends.len()),
+        };
+        let kept = kept.unwrap_or_else(|| self.world.relay.principal());
+        let held: Vec<usize> = [Some(place), second].into_iter().flatten().collect();
+        let places: Vec<_> = held.iter().map(|place| &self.places[*place]).collect();
+        self.clients.push(self.world.client_for(&kept, &places, self.revision, self.limits));
+        self.held.push(held);
+        self.parties.push(Party { principal, ..Party::default() });
+    }
+
+    /// Another client comes, to a place that takes any number of them.
+    fn come(&mut self) {
+        let at = self.dice.roll(self.clients.len());
+        let place = self.held[at][0];
+        if !self.places[place].is_private {
+            self.join(place, self.held[at].get(1).copied());
+        }
+    }
+
+    fn is_modern(&self) -> bool {
+        self.revision.is_modern()
+    }
+
+    /// Whether a client has a server that may ask it.
+    fn has_own_server(&self, client: usize) -> bool {
+        let at = self.clients.iter().position(|end| *end == client);
+        at.is_some_and(|at| self.held[at].iter().any(|place| self.places[*place].is_private))
+    }
+
+    /// A server's connection comes to a place.
+    fn serve(&mut self, place: usize) -> usize {
+        let server = self.world.server_of(&self.places[place], self.revision, self.limits);
+        self.parties.push(Party::default());
+        self.stood.insert(server, place);
+        server
     }
 
     fn ask(&mut self, end: usize) {
@@ -113,20 +189,50 @@ impl Simulation {
         let meta = token
             .as_ref()
             .map_or(String::new(), |token| format!(",\"_meta\":{{ \"progressToken\" : {token} }}"));
+        let (method, more) = self.wanted(end);
         let line = match self.dice.roll(3) {
             0 => format!(
-                r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"owner":"{owner}","n":1.50{meta}}}}}"#
+                r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{"owner":"{owner}","n":1.50{more}{meta}}}}}"#
             ),
             1 => format!(
-                r#"{{"params":{{"owner":"{owner}"{meta}}},"method":"tools/call","id":{id},"jsonrpc":"2.0"}}"#
+                r#"{{"params":{{"owner":"{owner}"{meta}{more}}},"method":"{method}","id":{id},"jsonrpc":"2.0"}}"#
             ),
             _ => format!(
-                r#"{{"method":"tools/call", "id" : {id} ,"params":{{"owner":"{owner}"{meta}}},"jsonrpc":"2.0"}}"#
+                r#"{{"method":"{method}", "id" : {id} ,"params":{{"owner":"{owner}"{more}{meta}}},"jsonrpc":"2.0"}}"#
             ),
         };
         self.world.write(end, &line);
-        let asked = Asked { owner, id, token, may_be_cancelled: false, terminals: 0, progress: -1 };
+        let is_listen = method == "subscriptions/listen";
+        let asked = Asked {
+            owner,
+            id,
+            token,
+            is_listen,
+            is_task: false,
+            may_be_cancelled: false,
+            terminals: 0,
+            progress: -1,
+        };
         self.parties[end].asked.push(asked);
+    }
+
+    /// What an end asks for: its method, and members of its params.
+    fn wanted(&mut self, end: usize) -> (&'static str, String) {
+        let call = "tools/call";
+        if self.stood.contains_key(&end) {
+            return (call, String::new());
+        }
+        let name = *self.dice.of(&["a", "b", "other"]);
+        match self.dice.roll(6) {
+            0 => self.ask_about_task(),
+            1 if !self.is_modern() => (call, format!(r#","name":"{name}","task":{{}}"#)),
+            1 | 2 if self.is_modern() => {
+                let state = self.pick_state(end);
+                let state = state.map_or(String::new(), |state| format!(r#","requestState":"{state}""#));
+                (call, format!(r#","name":"{name}"{state}"#))
+            }
+            _ => (call, format!(r#","name":"{name}""#)),
+        }
     }
 
     fn cancel(&mut self, end: usize) {
@@ -183,8 +289,10 @@ impl Simulation {
             )
         } else {
             let pad = "x".repeat(if step == 5 { 1100 } else { 0 });
+            let made = self.stood.get(&end).copied().and_then(|place| self.make(end, place, id));
+            let made = made.map_or(String::new(), |made| format!(",{made}"));
             format!(
-                r#"{{"result":{{"owner":"{owner}","pad":"{pad}","big":9007199254740993}},"id":{id},"jsonrpc":"2.0"}}"#
+                r#"{{"result":{{"owner":"{owner}","pad":"{pad}","big":9007199254740993{made}}},"id":{id},"jsonrpc":"2.0"}}"#
             )
         };
         self.world.write(end, &line);
@@ -198,7 +306,10 @@ impl Simulation {
     }
 
     fn hear_line(&mut self, end: usize, line: &str) {
-        self.parties[end].hear(end, line, &self.known);
+        let asked = self.parties[end].hear(line, &self.known);
+        if let (Some(id), Some(place)) = (asked, self.stood.get(&end).copied()) {
+            self.judge_request(end, place, &id);
+        }
     }
 
     fn hear_all(&mut self) {
@@ -211,8 +322,7 @@ impl Simulation {
     fn open(&mut self, place: usize) {
         let there = Arc::clone(&self.places[place]);
         if there.client().is_none_or(|client| self.world.relay.line(client).is_some()) {
-            self.servers[place] = self.world.server_of(&there, Revision::V2025_11_25, self.limits);
-            self.parties.push(Party::default());
+            self.servers[place] = self.serve(place);
         }
     }
 
@@ -269,7 +379,7 @@ impl Simulation {
         self.world.congest(server, true);
         for at in 0..self.clients.len() {
             let client = self.clients[at];
-            if self.held[at] != place || !self.world.ends[client].alive {
+            if !self.held[at].contains(&place) || !self.world.ends[client].alive {
                 continue;
             }
             for _ in 0..self.dice.roll(5) {
@@ -298,7 +408,7 @@ impl Simulation {
             server = self.dice.of(&self.leaving).0;
         }
         let end = if self.dice.one_in(2) { client } else { server };
-        match self.dice.roll(25) {
+        match self.dice.roll(28) {
             0..=4 if self.world.ends[client].alive => self.ask(client),
             5 | 6 if self.world.ends[client].alive => self.cancel(client),
             7..=11 if self.world.ends[server].alive => self.work(server, false),
@@ -328,8 +438,11 @@ impl Simulation {
             },
             22 if self.dice.one_in(8) => self.world.lose(client),
             22 if self.dice.one_in(40) => self.close(),
-            23 if self.world.ends[server].alive => self.ask(server),
+            23 if self.world.ends[server].alive && !self.is_modern() => self.ask(server),
             24 if self.dice.one_in(2) => self.stall(place),
+            25 if self.world.ends[server].alive => self.tell(server),
+            26 if self.world.ends[end].alive => self.guess(end, end == client),
+            27 if self.dice.one_in(4) && self.clients.len() < 8 => self.come(),
             _ if self.world.ends[client].alive => self.work(client, false),
             _ => {}
         }
@@ -342,8 +455,9 @@ impl Simulation {
             entries.into_iter().find(|(name, _)| *name == table).unwrap().1
         };
         for (end, each) in self.world.ends.iter().enumerate() {
+            // Those that were answered with a task go on, as many again.
             let asked = count(end, "inbound");
-            assert!(asked <= self.limits.max_inbound, "invariant 6: {asked} requests of {end}");
+            assert!(asked <= 2 * self.limits.max_inbound, "invariant 6: {asked} requests of {end}");
             // An answer that is no longer than the error in its place may go beyond, by a little.
             let waiting = each.wire.0.lock().unwrap().output_len();
             let (queued, short) = (self.limits.max_queued_bytes, 64 << 10);
@@ -373,6 +487,7 @@ impl Simulation {
                 }
             }
         }
+        self.end_tasks();
         self.world.settle();
         self.hear_all();
         for _ in 0..3 {
@@ -382,12 +497,18 @@ impl Simulation {
         }
         self.hear_all();
         for (end, party) in self.parties.iter().enumerate() {
+            self.crossings.extend(party.crossings.iter().cloned());
             // One that asks beyond its limits and does not read may not even be told so.
             let told = self.world.ends[end].wire.0.lock().unwrap().counters.replies_dropped == 0;
             party.settle_accounts(end, self.world.ends[end].alive && told);
         }
         for (old, sent) in &self.leaving {
-            assert_eq!(self.requests_to(*old), *sent, "U1: a request landed in a drained table");
+            // Of its own the relay only ends tasks that came too late; a connection that is gone may not have read it.
+            let its_own =
+                self.parties[*old].seen.values().filter(|seen| seen.owner.is_empty()).count() as u64;
+            let further = self.requests_to(*old) - sent;
+            let alive = self.world.ends[*old].alive;
+            assert!(further <= its_own || !alive, "U1: a request landed in a drained table");
         }
         if let Some(last) = self.closed_at {
             let parties = self.servers.iter().chain(self.leaving.iter().map(|(old, _)| old));
@@ -396,14 +517,20 @@ impl Simulation {
                 assert!(serial <= last, "U1: {owner} was passed on behind the close of admission");
             }
         }
-        let host = |event: &Event<_>| matches!(event, Event::Request { .. } | Event::Settled { .. });
+        // A task that came too late for its request is cancelled by the relay itself.
+        let host = |event: &Event<_>| match event {
+            Event::Request { .. } => true,
+            Event::Settled { record, .. } => &*record.method != "tasks/cancel",
+            _ => false,
+        };
         assert!(!self.world.left.iter().any(host), "nothing of an exchange is the host's");
         assert_eq!(self.world.relay.in_flight(), 0, "invariant 4: nothing counts as in flight");
         assert_eq!(self.world.entries(), 0, "invariant 4: tables are empty");
         let taken: u64 =
             self.world.ends.iter().map(|end| end.wire.0.lock().unwrap().counters.requests_in).sum();
+        let taken_in = |record: &&Arc<Record>| record.direction == Direction::Inbound;
         assert_eq!(
-            self.world.finished.len() as u64,
+            self.world.finished.iter().filter(taken_in).count() as u64,
             taken,
             "invariant 4: every request has one record, which ended"
         );
@@ -411,8 +538,15 @@ impl Simulation {
     }
 }
 
+/// What came of one schedule.
+pub struct Outcome {
+    pub counts: Counts,
+    pub reached: u64,
+    pub crossings: Vec<String>,
+}
+
 /// One schedule from its beginning to its end.
-pub fn run(seed: u64) -> Counts {
+pub fn run(seed: u64) -> Outcome {
     let mut simulation = Simulation::new(seed);
     for step in 0..40 + simulation.dice.roll(80) {
         simulation.step();
@@ -422,5 +556,6 @@ pub fn run(seed: u64) -> Counts {
     }
     simulation.measure();
     simulation.finish();
-    simulation.world.relay.counts
+    let Simulation { world, reached, crossings, .. } = simulation;
+    Outcome { counts: world.relay.counts, reached, crossings }
 }

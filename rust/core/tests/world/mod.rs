@@ -84,7 +84,7 @@ impl World {
         Self::of(upstreams, routes, u64::MAX)
     }
 
-    fn of(upstreams: &[&str], routes: Routes, max_in_flight: u64) -> Self {
+    pub fn of(upstreams: &[&str], routes: Routes, max_in_flight: u64) -> Self {
         let shared = (0..upstreams.len()).map(|position| Arc::new(Place::shared(position))).collect();
         let upstreams = upstreams.iter().map(|name| Upstream {
             name: (*name).into(),
