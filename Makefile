@@ -7,7 +7,7 @@ CARGO ?= cargo
 # A stable toolchain takes the flags of sanitizers and coverage only so.
 UNSTABLE := RUSTC_BOOTSTRAP=1
 
-.PHONY: help demo test test-python test-rust test-versions test-sdk test-interop test-interop-progress bench lint build fuzz loom states sanitize clean
+.PHONY: help demo test test-python test-rust test-versions test-sdk test-interop test-interop-progress bench lint build fuzz loom states simulate sanitize clean
 
 help:
 	@echo "make demo           real servers: a result, a cancel, a timeout, a crash"
@@ -21,6 +21,7 @@ help:
 	@echo "make fuzz           coverage-guided fuzzing, FUZZ_SECONDS a target"
 	@echo "make loom           the model checker on the tables and the wake-up"
 	@echo "make states         the state machines over the public API, longer and elsewhere each time"
+	@echo "make simulate       the relay under RELAY_SCHEDULES seeded schedules (a million): nothing crosses"
 	@echo "make sanitize       the core's tests under the address and thread sanitizers"
 
 # ---- what is needed ----
@@ -118,6 +119,11 @@ loom: | need
 
 states: $(VENV)/.built
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_machine.py
+
+RELAY_SCHEDULES ?= 1000000
+
+simulate: | need
+	RELAY_SCHEDULES=$(RELAY_SCHEDULES) $(CARGO) test --quiet --release --package turnout-core --test relay_simulation -- --nocapture
 
 # Under the sanitizers a schedule costs ten times as much; what they look for does not need as many.
 FEWER := RELAY_SCHEDULES=2000 STRESS_ROUNDS=2000 PROPTEST_CASES=200

@@ -170,6 +170,37 @@ def test_s3_tsk_10_after_a_restart_a_repeated_id_is_the_newer_tasks(loop_kind, e
     run(loop_kind, main())
 
 
+def test_s3_tsk_10_a_connection_that_was_replaced_gives_nobody_a_task(loop_kind):
+    """Its successor may have given the id to somebody, who left since."""
+
+    async def main():
+        async with World() as world:
+            await world_of_one(world, "legacy")
+            client = await world.client()
+            begun, go_on = asyncio.Event(), asyncio.Event()
+
+            @world.servers.peers[0].on_request("tools/call")
+            async def call(request):
+                begun.set()
+                await go_on.wait()
+                return {"task": {"taskId": "late", "status": "working"}}
+
+            made = asyncio.ensure_future(make(client, "x", "late"))
+            await begun.wait()
+            place = world.relay.place(0, next(iter(world.relay.clients)))
+            before = place.peer
+            renewed = asyncio.ensure_future(world.relay.renew("a", drain=10.0))
+            await world.until(lambda: place.peer is not before)
+            await make(client, "x", "new")
+            go_on.set()
+            assert (await made)["task"]["taskId"] == "late"
+            await renewed
+            assert await fault(client, "tasks/get", taskId="late") == UNKNOWN
+            assert await whose(client, "new") == "a"
+
+    run(loop_kind, main())
+
+
 def test_s3_tsk_54_an_identity_keeps_to_one_connection_of_a_pool(loop_kind):
     async def main():
         async with World() as world:

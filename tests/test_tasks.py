@@ -42,6 +42,24 @@ def test_prg_18_prg_19_tsk_14_the_token_outlives_the_answer_until_a_terminal_sta
     assert wire.at_rest
 
 
+@pytest.mark.parametrize(("revision", "answer"), [(LEGACY[-1], created), (MODERN, extension)])
+def test_tsk_10_an_id_that_is_given_again_ends_the_older_task(revision, answer):
+    """Nobody could end it by its id any more, and a hostile server would pile up such."""
+    wire = Wire(revision, "client")
+    calls = []
+    for number in range(1, 6):
+        call = wire.call(params=TASK)
+        call.on_progress(lambda _, number=number: calls.append(number))
+        wire.take(answer(call.id))
+        assert outcome(call) == "result"
+    assert wire.connection.entries()["tokens"] == 1
+    for number in range(1, 6):
+        wire.take(progress(number, 1))
+    assert calls == ([5] if revision == LEGACY[-1] else [])
+    wire.take(notification("notifications/tasks/status", {"taskId": "t1", "status": "completed"}))
+    assert wire.at_rest
+
+
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
 @pytest.mark.parametrize("source", ["notification", "tasks/get"])
 @pytest.mark.parametrize(("revision", "answer", "told"), [

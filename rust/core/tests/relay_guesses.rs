@@ -9,7 +9,7 @@ use std::sync::Arc;
 use turnout_core::limits::Limits;
 use turnout_core::relay::Place;
 use turnout_core::rules::Revision;
-use world::{CALL, World, id_of, progress, result};
+use world::{CALL, IDLE, World, id_of, progress, result};
 
 const NOBODY: [&str; 0] = [];
 
@@ -189,7 +189,8 @@ fn about(method: &str, task: &str) -> String {
 fn reaches(world: &mut World, client: usize, server: usize, task: &str) -> bool {
     world.write(client, &about("get", task));
     world.settle();
-    let reached = world.lines(server);
+    let mut reached = world.lines(server);
+    reached.retain(|line| line.contains("tasks/get"));
     let refused = world.lines(client);
     if let [line] = &reached[..] {
         world.write(server, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, id_of(line).unwrap()));
@@ -237,12 +238,24 @@ fn s3_tsk_10_the_connection_that_stands_says_whose_a_repeated_id_is() {
     assert!(reaches(&mut world, owner, new, "1"), "a server may know its tasks after a restart");
     make(&mut world, other, new, "1");
     assert!(!reaches(&mut world, owner, new, "1") && reaches(&mut world, other, new, "1"));
-    // What the retired one still says takes nothing from anyone.
+    world.lose(owner);
+    assert!(reaches(&mut world, other, new, "1"), "what was taken from the one who left is not given back");
+}
+
+#[test]
+fn s3_tsk_10_a_connection_that_was_replaced_gives_nobody_a_task() {
+    let mut world = World::new(&["one"]);
+    let (owner, other) = (world.client(), world.client());
+    let old = world.server(0);
+    ask_for_task(&mut world, owner, old);
+    world.relay.retire(world.ends[old].key);
+    let new = world.server(0);
+    make(&mut world, other, new, "1");
+    assert!(reaches(&mut world, other, new, "1"));
+    // It repeats an id of its successor's: nobody can say whose is meant.
     give_task(&mut world, old, "1");
     world.lines(owner);
-    assert!(!reaches(&mut world, owner, new, "1") && reaches(&mut world, other, new, "1"));
-    world.lose(owner);
-    assert!(reaches(&mut world, other, new, "1"));
+    assert!(!reaches(&mut world, owner, new, "1") && !reaches(&mut world, other, new, "1"));
 }
 
 #[test]
@@ -267,6 +280,27 @@ fn s3_a_question_that_was_under_way_is_not_answered_with_anothers_task() {
     world.settle();
     let lines = world.lines(owner);
     assert!(lines[0].contains("unknown_task") && !lines[0].contains("other"), "{lines:?}");
+}
+
+#[test]
+fn s3_a_task_that_nobody_can_have_takes_its_id_from_whoever_has() {
+    for leaves in [false, true] {
+        let mut world = World::new(&["one"]);
+        let (owner, other, server) = (world.client(), world.client(), world.server(0));
+        make(&mut world, owner, server, "T");
+        ask_for_task(&mut world, other, server);
+        if leaves {
+            world.take(other, 0);
+            world.relay.leave(world.ends[other].key);
+        } else {
+            world.now += 100 * IDLE;
+            world.expire();
+            world.settle();
+            world.lines(other);
+        }
+        give_task(&mut world, server, "T");
+        assert!(!reaches(&mut world, owner, server, "T"), "leaves: {leaves}");
+    }
 }
 
 #[test]

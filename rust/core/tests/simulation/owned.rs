@@ -111,7 +111,8 @@ impl Simulation {
             self.made.states.insert((place, state.clone()), principal);
             return Some(format!(r#""resultType":"input_required","requestState":"{state}""#));
         }
-        if !wants_task && !(self.is_modern() && self.dice.one_in(3)) {
+        let may_make = wants_task || (self.is_modern() && self.dice.one_in(3));
+        if !may_make {
             return None;
         }
         let task =
