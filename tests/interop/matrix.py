@@ -7,6 +7,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 NODE = HERE / "node_modules"
+BUILT = HERE / ".build"
 
 
 def _python(folder: str, program: str) -> list[str]:
@@ -20,6 +21,8 @@ CLIENTS = {
     "ts-v1": ["node", str(HERE / "clients/typescript.mjs"), "v1"],
     "ts-v2-auto": ["node", str(HERE / "clients/typescript.mjs"), "v2-auto"],
     "ts-v2-legacy": ["node", str(HERE / "clients/typescript.mjs"), "v2-legacy"],
+    "go-auto": [str(BUILT / "client"), "auto"],
+    "go-legacy": [str(BUILT / "client"), "legacy"],
 }
 """Each takes its plans, as JSON, and a server's command line after these arguments."""
 
@@ -28,6 +31,7 @@ SERVERS = {
     "official-legacy": [*_python("servers", "official.py"), "legacy"],
     "fastmcp": _python("servers", "fast.py"),
     "ts-v2": ["node", str(HERE / "servers/typescript.mjs")],
+    "go": [str(BUILT / "server")],
     "everything": ["node", str(NODE / "@modelcontextprotocol/server-everything/dist/index.js"), "stdio"],
 }
 
@@ -92,6 +96,7 @@ PLANS = {
     # FastMCP's server tells of lists only.
     "fastmcp": {**_OURS, "listen": {**_OURS["listen"], "hears": ["tools"]}},
     "ts-v2": _OURS,
+    "go": _OURS,
     "everything": _EVERYTHING,
 }
 """What a client does in each case; see `clients/cases.py`."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from compare import Difference, Place, Verdict, differences, judge, places
 from expected import EXPECTED
-from matrix import BRIDGE, CLIENTS, DIRECT, HERE, NODE, PLANS, RELAY, SERVERS, WAYS
+from matrix import BRIDGE, BUILT, CLIENTS, DIRECT, HERE, NODE, PLANS, RELAY, SERVERS, WAYS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -192,7 +192,7 @@ def show(verdict: Verdict, seen: dict[Place, Seen]) -> bool:
 
 
 def install() -> None:
-    """Fetch what the clients and servers in TypeScript need, as the lock file has it."""
+    """Fetch and build what the clients and servers in TypeScript and Go need, as their lock files have it."""
     if not shutil.which("node") or not shutil.which("npm"):
         sys.exit("Node.js 20 or later, with npm, is needed")
     stamp, lock = NODE / ".installed", HERE / "package-lock.json"
@@ -201,6 +201,14 @@ def install() -> None:
         quiet = ("--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error")
         subprocess.run(["npm", "ci", *quiet], cwd=HERE, check=True)
         stamp.touch()
+    if shutil.which("go"):
+        BUILT.mkdir(exist_ok=True)
+        subprocess.run(["go", "build", "-o", f"{BUILT}/", "./..."], cwd=HERE / "go", check=True)
+    else:
+        print("Go is missing: its client and its server are left out", flush=True)
+        for peers in (CLIENTS, SERVERS):
+            for name in [name for name in peers if name.startswith("go")]:
+                del peers[name]
 
 
 def chosen(names: Any, patterns: list[str]) -> list[str]:
@@ -214,9 +222,9 @@ def main() -> None:
         parser.add_argument(f"--{axis}", nargs="+", default=["*"], metavar="PATTERN")
     parser.add_argument("--jobs", type=int, default=1 + (os.cpu_count() or 1), help="clients at a time")
     options = parser.parse_args()
+    install()
     clients, servers = chosen(CLIENTS, options.clients), chosen(SERVERS, options.servers)
     ways = chosen(WAYS, options.ways)
-    install()
     began = time.monotonic()
     SEEN.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="interop-") as sockets:
