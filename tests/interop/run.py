@@ -1,6 +1,7 @@
 """Runs real clients before real servers, directly and through a relay, and compares: `make test-interop`.
 
-Everything is a process of its own, as users run it. What each client saw is left in `.seen/`.
+Everything is a process of its own, as users run it. What each client saw is left in a folder, with what the programs
+wrote to standard error.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from matrix import BRIDGE, BUILT, CLIENTS, DIRECT, HERE, NODE, PLANS, RELAY, SER
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-SEEN = HERE / ".seen"
 SECONDS = 120
 """Seconds for one client and all of its cases."""
 
@@ -54,14 +54,16 @@ class Matrix:
     """All runs, a few at a time.
 
     Args:
-        folder: for sockets and what is written to standard error.
+        folder: for what the programs write to standard error.
+        sockets: for the sockets, whose paths must be short.
         cases: patterns of the cases that are run.
         jobs: how many clients run at a time.
 
     """
 
-    def __init__(self, folder: Path, cases: list[str], jobs: int) -> None:
+    def __init__(self, folder: Path, sockets: Path, cases: list[str], jobs: int) -> None:
         self._folder = folder
+        self._sockets = sockets
         self._cases = cases
         self._jobs = asyncio.Semaphore(jobs)
         self.seen: dict[Place, Seen] = {}
@@ -88,7 +90,7 @@ class Matrix:
 
     async def _together(self, server: str, way: str, clients: list[Place]) -> None:
         """Clients of one relay, one after the other: what one does, another would hear."""
-        path = str(self._folder / f"{server}-{way}.sock")
+        path = str(self._sockets / f"{server}-{way}.sock")
         errors = self._folder / f"relay-{server}-{way}.txt"
         command = [*RELAY, *WAYS[way][1:], path, *SERVERS[server]]
         async with process(*command, errors=errors, stdin=subprocess.PIPE) as relay:
@@ -191,8 +193,13 @@ def show(verdict: Verdict, seen: dict[Place, Seen]) -> bool:
     return not (verdict.unexplained or verdict.stale or broken)
 
 
-def install() -> None:
-    """Fetch and build what the clients and servers in TypeScript and Go need, as their lock files have it."""
+def install(needed: set[str]) -> None:
+    """Fetch and build what clients and servers in TypeScript and Go need, as their lock files have it."""
+    if any(name.startswith("go") for name in needed):
+        BUILT.mkdir(exist_ok=True)
+        subprocess.run(["go", "build", "-o", f"{BUILT}/", "./..."], cwd=HERE / "go", check=True)
+    if not any(name.startswith(("ts-", "everything")) for name in needed):
+        return
     if not shutil.which("node") or not shutil.which("npm"):
         sys.exit("Node.js 20 or later, with npm, is needed")
     stamp, lock = NODE / ".installed", HERE / "package-lock.json"
@@ -201,19 +208,15 @@ def install() -> None:
         quiet = ("--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error")
         subprocess.run(["npm", "ci", *quiet], cwd=HERE, check=True)
         stamp.touch()
-    if shutil.which("go"):
-        BUILT.mkdir(exist_ok=True)
-        subprocess.run(["go", "build", "-o", f"{BUILT}/", "./..."], cwd=HERE / "go", check=True)
-    else:
-        print("Go is missing: its client and its server are left out", flush=True)
-        for peers in (CLIENTS, SERVERS):
-            for name in [name for name in peers if name.startswith("go")]:
-                del peers[name]
 
 
 def chosen(names: Any, patterns: list[str]) -> list[str]:
     """The names that a pattern fits."""
-    return [name for name in names if any(fnmatchcase(name, one) for one in patterns)]
+    found = [name for name in names if any(fnmatchcase(name, one) for one in patterns)]
+    if shutil.which("go") or not any(name.startswith("go") for name in found):
+        return found
+    print("Go is missing: its peers are left out", flush=True)
+    return [name for name in found if not name.startswith("go")]
 
 
 def main() -> None:
@@ -221,20 +224,19 @@ def main() -> None:
     for axis in ("clients", "servers", "ways", "cases"):
         parser.add_argument(f"--{axis}", nargs="+", default=["*"], metavar="PATTERN")
     parser.add_argument("--jobs", type=int, default=1 + (os.cpu_count() or 1), help="clients at a time")
+    parser.add_argument("--seen", type=Path, default=HERE / ".seen", help="a folder for what was seen")
     options = parser.parse_args()
-    install()
     clients, servers = chosen(CLIENTS, options.clients), chosen(SERVERS, options.servers)
     ways = chosen(WAYS, options.ways)
+    install({*clients, *servers})
     began = time.monotonic()
-    SEEN.mkdir(exist_ok=True)
+    shutil.rmtree(options.seen, ignore_errors=True)
+    options.seen.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="interop-") as sockets:
-        folder = Path(sockets)
-        matrix = Matrix(folder, options.cases, options.jobs)
+        matrix = Matrix(options.seen, Path(sockets), options.cases, options.jobs)
         asyncio.run(matrix.run(places(clients, servers, [DIRECT, *ways])))
-        for errors in folder.glob("*.txt"):
-            shutil.copy(errors, SEEN)
     told = [{"place": vars(place), "seen": seen} for place, seen in matrix.seen.items()]
-    (SEEN / "seen.json").write_text(json.dumps(told, indent=1, sort_keys=True), encoding="utf-8")
+    (options.seen / "seen.json").write_text(json.dumps(told, indent=1, sort_keys=True), encoding="utf-8")
     whole = options.cases == ["*"]
     verdict = judge(compare(matrix.seen), EXPECTED, places(clients, servers, ways) if whole else ())
     right = show(verdict, matrix.seen)

@@ -167,7 +167,7 @@ async def listen(client: Client, plan: dict[str, Any]) -> Any:
                 await seen(client.call(*plan["call"]))
     except Refused as refused:
         found["refused"] = refused.seen
-    return {**found, "heard": sorted(heard)}
+    return {**found, "heard": sorted(heard & wanted)}
 
 
 async def prompts(client: Client, plan: dict[str, Any]) -> Any:

@@ -143,14 +143,14 @@ const cases = {
         found.honored = await seen(client.subscribeResource({ uri: plan.uri }));
       }
     } catch (error) {
-      return { refused: refusal(error), heard };
+      return { refused: refusal(error), heard: [] };
     }
     found.result = await seen(call(plan.call));
     const until = Date.now() + 3000;
     while (!plan.hears.every((one) => heard.includes(one)) && Date.now() < until) await pause(20);
     if (plan.again) await seen(call(plan.call));
     await subscription?.close();
-    return { ...found, heard: [...new Set(heard)].sort() };
+    return { ...found, heard: plan.hears.filter((one) => heard.includes(one)).sort() };
   },
 
   async prompts(plan) {

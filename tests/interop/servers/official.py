@@ -7,7 +7,7 @@ import sys
 from typing import Annotated
 
 import anyio
-from mcp.server import MCPServer
+from mcp.server import MCPServer, NotificationOptions
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.resolve import Elicit, Resolve, Sample
 from mcp.server.runner import serve_loop
@@ -121,7 +121,7 @@ server._lowlevel_server.add_request_handler("resources/subscribe", SubscribeRequ
 async def run_legacy() -> None:
     old = server._lowlevel_server
     async with stdio_server() as (read, write), old.lifespan(old) as state:
-        options = old.create_initialization_options()
+        options = old.create_initialization_options(NotificationOptions(tools_changed=True))
         await serve_loop(old, read, write, lifespan_state=state, init_options=options)
 
 

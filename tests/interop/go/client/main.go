@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,6 +52,7 @@ type client struct {
 	action  string
 	asked   []any
 	heard   map[string]bool
+	acked   chan string
 	follow  map[any]func(*mcp.ProgressNotificationParams)
 }
 
@@ -264,8 +266,20 @@ func (c *client) listen(ctx context.Context, plan plan) any {
 	c.heard = map[string]bool{}
 	c.lock.Unlock()
 	found := object{}
-	// Tools are listened for when it connects, to a server of the newest revision.
+	// Tools are listened for when it connects, to a server of the newest revision. It does not wait for the
+	// server's acknowledgement, before which nothing is promised.
 	found["honored"] = seen(true, c.session.Subscribe(ctx, &mcp.SubscribeParams{URI: plan.URI}))
+	if c.session.InitializeResult().ProtocolVersion == modern {
+		late := time.After(3 * time.Second)
+		for waits := true; waits; {
+			select {
+			case filter := <-c.acked:
+				waits = !strings.Contains(filter, plan.URI)
+			case <-late:
+				waits = false
+			}
+		}
+	}
 	found["result"] = seen(c.call(ctx, plan.Call, nil))
 	all := func() bool {
 		c.lock.Lock()
@@ -280,7 +294,7 @@ func (c *client) listen(ctx context.Context, plan plan) any {
 	}
 	c.lock.Lock()
 	defer c.lock.Unlock()
-	found["heard"] = keys(c.heard)
+	found["heard"] = slices.DeleteFunc(keys(c.heard), func(one string) bool { return !slices.Contains(plan.Hears, one) })
 	return found
 }
 
@@ -348,7 +362,7 @@ func (c *client) run(name string, plan plan) (found any) {
 
 func main() {
 	mode, command := os.Args[1], os.Args[3:]
-	c := &client{action: "accept", heard: map[string]bool{}, follow: map[any]func(*mcp.ProgressNotificationParams){}}
+	c := &client{action: "accept", heard: map[string]bool{}, acked: make(chan string, 8), follow: map[any]func(*mcp.ProgressNotificationParams){}}
 	version := modern
 	if mode == "legacy" {
 		version = "2025-11-25"
@@ -358,6 +372,15 @@ func main() {
 	transport := &mcp.CommandTransport{Command: server}
 	var err error
 	made := mcp.NewClient(&mcp.Implementation{Name: "go", Version: "1"}, c.options())
+	made.AddReceivingMiddleware(func(next mcp.MethodHandler) mcp.MethodHandler {
+		return func(ctx context.Context, method string, request mcp.Request) (mcp.Result, error) {
+			if method == "notifications/subscriptions/acknowledged" {
+				filter, _ := json.Marshal(request.GetParams())
+				c.acked <- string(filter)
+			}
+			return next(ctx, method, request)
+		}
+	})
 	c.session, err = made.Connect(context.Background(), transport, &mcp.ClientSessionOptions{ProtocolVersion: version})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
