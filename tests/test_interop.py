@@ -51,18 +51,21 @@ def test_lists_of_other_lengths_are_one_difference():
 
 def test_a_difference_without_a_reason_is_told():
     one = Difference(HERE, "tools.list[0].ttlMs", "(absent)", "0")
-    told = judge([one], [Expected("tools.*.cacheScope", "*", "why")], [])
+    told = judge([one], [Expected(("tools.*.cacheScope",), ("*",), "why")], [])
     assert told.unexplained == [one]
     assert told.explained == []
-    other_value = Expected("tools.list[0].ttlMs", "1", "why")
+    other_value = Expected(("tools.list[0].ttlMs",), ("1",), "why")
     assert judge([one], [other_value], []).unexplained == [one]
-    other_place = Expected("tools.list[0].ttlMs", "0", "why", ways=("unix-*",))
+    other_place = Expected(("tools.list[0].ttlMs",), ("0",), "why", ways=("unix-*",))
     assert judge([one], [other_place], []).unexplained == [one]
 
 
 def test_a_difference_has_the_first_reason_that_covers_it():
     one = Difference(HERE, "tools.list[0].ttlMs", "(absent)", "0")
-    first, second = Expected("tools.list[0].ttlMs", "0", "first"), Expected("tools.*", "*", "second")
+    first, second = (
+        Expected(("tools.list[0].ttlMs",), ("0",), "first"),
+        Expected(("tools.*",), ("*",), "second"),
+    )
     told = judge([one], [first, second], [HERE])
     assert told.explained == [(one, first)]
     assert told.unexplained == []
@@ -71,7 +74,7 @@ def test_a_difference_has_the_first_reason_that_covers_it():
 
 def test_a_reason_that_a_place_does_not_show_is_stale():
     one = Difference(HERE, "opening.version", '"1"', '"2"')
-    expected = Expected("opening.version", '"2"', "why")
+    expected = Expected(("opening.version",), ('"2"',), "why")
     assert judge([one], [expected], [HERE]).stale == []
     assert judge([one], [expected], [HERE, THERE]).stale == [(expected, [THERE])]
     assert judge([], [expected], [HERE]).stale == [(expected, [HERE])]

@@ -51,8 +51,8 @@ class Expected:
     It is stale if one of the places it names does not show it.
 
     Args:
-        path: the case and where in it, as a pattern of `fnmatch`.
-        relayed: what is seen through the relay, as a pattern over JSON.
+        path: the case and where in it, as patterns of `fnmatch` in which brackets stand for themselves.
+        relayed: what is seen through the relay, as such patterns over JSON.
         reason: why.
         clients: patterns of clients.
         servers: patterns of servers.
@@ -60,8 +60,8 @@ class Expected:
 
     """
 
-    path: str
-    relayed: str
+    path: tuple[str, ...]
+    relayed: tuple[str, ...]
     reason: str
     clients: tuple[str, ...] = ("*",)
     servers: tuple[str, ...] = ("*",)
@@ -71,22 +71,22 @@ class Expected:
         """Whether this is the difference that is meant."""
         return (
             self.names(difference.place)
-            and _matches(difference.path, self.path)
-            and _matches(difference.relayed, self.relayed)
+            and _fits(difference.path, self.path)
+            and _fits(difference.relayed, self.relayed)
         )
 
     def names(self, place: Place) -> bool:
         """Whether the place is one of those named."""
         return (
-            any(fnmatchcase(place.client, one) for one in self.clients)
-            and any(fnmatchcase(place.server, one) for one in self.servers)
-            and any(fnmatchcase(place.way, one) for one in self.ways)
+            _fits(place.client, self.clients)
+            and _fits(place.server, self.servers)
+            and _fits(place.way, self.ways)
         )
 
 
-def _matches(text: str, pattern: str) -> bool:
-    # Brackets stand for themselves: paths and JSON are full of them.
-    return fnmatchcase(text, pattern.replace("[", "[[]"))
+def _fits(text: str, patterns: tuple[str, ...]) -> bool:
+    # Paths and JSON are full of brackets.
+    return any(fnmatchcase(text, one.replace("[", "[[]")) for one in patterns)
 
 
 def differences(place: Place, direct: Any, relayed: Any, path: str = "") -> Iterator[Difference]:

@@ -4,6 +4,193 @@
 show. The first entry that covers a difference counts.
 """
 
-from compare import Expected
+from compare import ABSENT, Expected
 
-EXPECTED: tuple[Expected, ...] = ()
+NEW_CLIENTS = ("official-auto", "fastmcp", "ts-v2-auto", "go-auto")
+OLD_CLIENTS = ("official-legacy", "ts-v1", "ts-v2-legacy", "go-legacy")
+OLD_SERVERS = ("official-legacy", "everything")
+BOTH_ERAS = ("official", "fastmcp", "ts-v2", "go")
+"""Servers of both eras: what clients share is of the newest revision, unless `era=` says otherwise."""
+
+SHARED = ("stdio-shared", "unix-shared")
+ALL_SHARED = (*SHARED, "unix-shared-legacy")
+
+# ---- a client of the newest revision before a server of the old ones ----
+
+TRANSLATED = (
+    Expected(
+        path=("opening.version",),
+        relayed=('"2026-07-28"',),
+        reason="The relay speaks the client's revision, whatever its server speaks; directly, the client falls back.",
+        clients=NEW_CLIENTS,
+        servers=OLD_SERVERS,
+    ),
+    Expected(
+        path=("*.resultType",),
+        relayed=('"complete"',),
+        reason="The newest revision demands it in every result; the server's own results have none.",
+        clients=("official-auto", "fastmcp", "go-auto"),  # the other one takes it out
+        servers=OLD_SERVERS,
+    ),
+    Expected(
+        path=("*.ttlMs", "*.cacheScope"),
+        relayed=("0", '"private"'),
+        reason="The newest revision demands both in lists and reads; what the relay makes up keeps nobody's answer.",
+        clients=NEW_CLIENTS,
+        servers=OLD_SERVERS,
+    ),
+    Expected(
+        path=("listen.honored.*",),
+        relayed=("true", '["mem://note"]', '["demo://resource/static/document/features.md"]'),
+        reason="A client of the newest revision listens, and is told what it will hear of; directly, it subscribes.",
+        clients=("official-auto", "fastmcp", "ts-v2-auto"),
+        servers=OLD_SERVERS,
+    ),
+    Expected(
+        path=("opening.capabilities.tasks", "tools.list.tools.*.execution"),
+        relayed=(ABSENT,),
+        reason="The tasks of 2025-11-25 are no part of the newest revision, which has an extension for them.",
+        clients=("official-auto", "fastmcp", "ts-v2-auto"),
+        servers=("everything",),
+    ),
+)
+
+# ---- a server of both eras that is opened in the other one than the client would ----
+
+NOT_MINE = (
+    Expected(
+        path=("*._meta",),
+        relayed=("{}",),
+        reason="The relay takes the newest revision's keys out for a client of an old one; what they stood in stays.",
+        clients=("official-legacy", "ts-v1", "ts-v2-legacy"),  # the other one takes it out
+        servers=BOTH_ERAS,
+        ways=SHARED,
+    ),
+    Expected(
+        path=("*.ttlMs", "*.cacheScope"),
+        relayed=(ABSENT, '""'),
+        reason="Go's server says both in every revision; the relay takes them out where they mean nothing.",
+        clients=("ts-v1", "ts-v2-legacy", "go-legacy"),  # the other one takes them out
+        servers=("go",),
+        ways=SHARED,
+    ),
+    Expected(
+        path=("opening.capabilities.*.listChanged",),
+        relayed=("true", "false", ABSENT),
+        reason="The server declares otherwise in each era, and its connection is of another one than the client's.",
+        clients=OLD_CLIENTS,
+        servers=("official", "fastmcp"),
+        ways=SHARED,
+    ),
+    Expected(
+        path=("opening.capabilities.extensions",),
+        relayed=('{"io.modelcontextprotocol/ui": {}}',),
+        reason="FastMCP declares it in the newest revision only, of which the shared connection is.",
+        clients=OLD_CLIENTS,
+        servers=("fastmcp",),
+        ways=SHARED,
+    ),
+    Expected(
+        path=("prompts.invalid.*", "prompts.unknown.*"),
+        relayed=("-32603", '"Internal server error"'),
+        reason="The SDK's server hides what is wrong in the newest revision, of which the shared connection is.",
+        clients=OLD_CLIENTS,
+        servers=("official",),
+        ways=SHARED,
+    ),
+    Expected(
+        path=("opening.capabilities.*", "listen.honored.toolsListChanged"),
+        relayed=("true", "false", ABSENT),
+        reason="`era=` has the server opened in an old revision, in which it declares otherwise.",
+        clients=NEW_CLIENTS,
+        servers=("official", "fastmcp"),
+        ways=("unix-shared-legacy",),
+    ),
+    Expected(
+        path=("listen.heard",),
+        relayed=('["mem://note"]',),
+        reason="In an old revision the SDK's server does not declare that it tells of tools: nobody can listen for it.",
+        clients=NEW_CLIENTS,
+        servers=("official",),
+        ways=("unix-shared-legacy",),
+    ),
+    Expected(
+        path=("listen",),
+        relayed=('{"heard": ["tools"]*',),
+        reason="FastMCP has no listen in the newest revision; opened in an old one, it tells of tools unasked.",
+        clients=("official-auto", "fastmcp", "ts-v2-auto"),
+        servers=("fastmcp",),
+        ways=("unix-shared-legacy",),
+    ),
+    Expected(
+        path=("prompts.invalid.*", "prompts.unknown.*"),
+        relayed=("0", '"Missing required arguments*', '"Unknown prompt*'),
+        reason="`era=` has the server opened in an old revision, in which it says what is wrong.",
+        clients=NEW_CLIENTS,
+        servers=("official",),
+        ways=("unix-shared-legacy",),
+    ),
+    Expected(
+        path=("*._meta", "*._meta.io.modelcontextprotocol/serverInfo"),
+        relayed=(ABSENT,),
+        reason="`era=` has the server opened in an old revision, in which results do not say whose they are.",
+        clients=NEW_CLIENTS,
+        servers=BOTH_ERAS,
+        ways=("unix-shared-legacy",),
+    ),
+    Expected(
+        path=("*.cacheScope",),
+        relayed=('"private"',),
+        reason="Go's server calls its lists public in every revision; in an old one that means nothing to the relay.",
+        clients=NEW_CLIENTS,
+        servers=("go",),
+        ways=("unix-shared-legacy",),
+    ),
+    Expected(
+        path=("listen.heard",),
+        relayed=("[]",),
+        reason="FastMCP tells of tools outside of any listen, which the newest revision forbids: nobody can be told.",
+        clients=("go-auto",),  # the others do not get that far
+        servers=("fastmcp",),
+        ways=("*-shared", "*-per-client"),
+    ),
+)
+
+# ---- what nobody could answer: a server that clients share does not know whom it asks ----
+
+REFUSED = (
+    '{"error": -32021, "message": "Client did not declare *',
+    '{"error": 0, "message": "multi-round-trip: fulfilling input request * client does not support elicitation"}',
+    '{"error": -32601, "message": "method not found: *',
+    '"Cannot request input * the client on this 2025-era connection did not declare the required capability"',
+    '"Error calling tool * this server is shared, so its requests belong to no client"',
+    "true",  # isError
+    "[]",  # nothing was asked
+)
+
+UNASKED = (
+    Expected(
+        path=("elicitation.*", "sampling.*"),
+        relayed=(*REFUSED, "*MCP error -32602: Tool trigger-*-request not found*"),
+        reason="A server of an old revision that clients share is opened without elicitation and sampling: it could"
+        " not say whom it asks. `per_client` has both.",
+        servers=OLD_SERVERS,
+        ways=ALL_SHARED,
+    ),
+    Expected(
+        path=("elicitation.*", "sampling.*"),
+        relayed=REFUSED,
+        reason="Likewise where `era=` has it opened in an old revision; in the newest one a result says what it needs.",
+        servers=BOTH_ERAS,
+        ways=("unix-shared-legacy",),
+    ),
+    Expected(
+        path=("tools.list.tools.trigger-*", "tools.list.tools.get-roots-list"),
+        relayed=(ABSENT,),
+        reason="The server offers these tools to clients only that declare elicitation, sampling or roots.",
+        servers=("everything",),
+        ways=ALL_SHARED,
+    ),
+)
+
+EXPECTED: tuple[Expected, ...] = (*TRANSLATED, *UNASKED, *NOT_MINE)

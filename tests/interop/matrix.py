@@ -54,7 +54,7 @@ _WAIT = {"call": ["wait", {"tag": "TAG"}], "state": "state", "next": _NEXT}
 _OURS = {
     "opening": {},
     "tools": {"call": ["echo", {"text": "hi"}], "fail": ["fail", {}], "invalid": ["echo", {"text": 7}]},
-    "progress": {"call": ["steps", {"count": 3}]},
+    "progress": {"call": ["steps", {"count": 3}], "sure": 3},
     "abort": _WAIT,
     "timeout": _WAIT,
     "elicitation": {"call": ["greet", {}]},
@@ -75,7 +75,8 @@ _EVERYTHING = {
         "fail": ["get-resource-reference", {"resourceType": "Text", "resourceId": -1}],
         "invalid": ["echo", {"message": 7}],
     },
-    "progress": {"call": ["trigger-long-running-operation", {"duration": 0.2, "steps": 4}]},
+    # Its last update shares a read with the answer, and many a client then loses it, relay or not.
+    "progress": {"call": ["trigger-long-running-operation", {"duration": 1, "steps": 4}], "sure": 3},
     "abort": _STILL,
     "timeout": _STILL,
     "elicitation": {"call": ["trigger-elicitation-request", {}]},

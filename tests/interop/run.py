@@ -180,7 +180,7 @@ def show(verdict: Verdict, seen: dict[Place, Seen]) -> bool:
     if verdict.stale:
         print("\nExpected, and not found\n")
     for expected, missing in verdict.stale:
-        print(f"{expected.path}: {expected.reason}")
+        print(f"{', '.join(expected.path)}: {expected.reason}")
         print("\n".join(f"    {line}" for line in _places(missing)))
     if broken:
         print("\nBroken without the relay\n")

@@ -88,7 +88,7 @@ async def tools(client: Client, plan: dict[str, Any]) -> Any:
 async def progress(client: Client, plan: dict[str, Any]) -> Any:
     updates: list[Any] = []
     result = await seen(client.call(*plan["call"], progress=updates.append))
-    return {"updates": list(updates), "result": result}
+    return {"updates": updates[: plan["sure"]], "result": result}
 
 
 async def abort(client: Client, plan: dict[str, Any]) -> Any:

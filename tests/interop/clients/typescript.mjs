@@ -44,7 +44,11 @@ observe('notifications/resources/updated', schemas.ResourceUpdatedNotificationSc
 
 // ---- what was seen ----
 
-const refusal = (error) => ({ error: error.code ?? error.name, message: error.message });
+// SDK v1 says the code in the message, too.
+const refusal = (error) => ({
+  error: error.code ?? error.name,
+  message: error.message.replace(/^MCP error -?\d+: /, ''),
+});
 
 async function seen(verb) {
   try {
@@ -103,7 +107,7 @@ const cases = {
     const updates = [];
     const onprogress = ({ progress, total, message }) => updates.push([progress, total ?? null, message ?? null]);
     const result = await seen(call(plan.call, { onprogress }));
-    return { updates: [...updates], result };
+    return { updates: updates.slice(0, plan.sure), result };
   },
 
   async abort(plan) {

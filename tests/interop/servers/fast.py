@@ -6,6 +6,9 @@ from fastmcp import Context, FastMCP
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel
 
+PAUSE = 0.2
+"""Seconds after an update: many a client loses one that shares a read with the answer."""
+
 server = FastMCP("fast", version="1", instructions="For the matrix.")
 states: dict[str, str] = {}
 
@@ -32,7 +35,7 @@ async def fail() -> str:
 async def steps(ctx: Context, count: int) -> str:
     for step in range(1, count + 1):
         await ctx.report_progress(step, count, f"step {step}")
-        await anyio.sleep(0.02)
+        await anyio.sleep(PAUSE)
     return "done"
 
 

@@ -17,6 +17,8 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel
 
 NOTE = "mem://note"
+PAUSE = 0.2
+"""Seconds after an update: many a client loses one that shares a read with the answer."""
 
 server = MCPServer("official", version="1", instructions="For the matrix.", log_level="CRITICAL")
 states: dict[str, str] = {}
@@ -40,7 +42,7 @@ async def fail() -> str:
 async def steps(ctx: Context, count: int) -> str:
     for step in range(1, count + 1):
         await ctx.report_progress(step, count, f"step {step}")
-        await anyio.sleep(0.02)
+        await anyio.sleep(PAUSE)
     return "done"
 
 

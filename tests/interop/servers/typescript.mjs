@@ -4,6 +4,7 @@ import { serveStdio } from '@modelcontextprotocol/server/stdio';
 import { z } from 'zod';
 
 const NOTE = 'mem://note';
+const PAUSE = 200; // milliseconds after an update: many a client loses one that shares a read with the answer
 const states = new Map();
 const text = (value) => ({ content: [{ type: 'text', text: value }] });
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -31,7 +32,7 @@ function make() {
   server.registerTool('steps', { inputSchema: z.object({ count: z.number() }) }, async ({ count }, ctx) => {
     for (let step = 1; step <= count; step++) {
       await progress(ctx, step, count, `step ${step}`);
-      await pause(20);
+      await pause(PAUSE);
     }
     return text('done');
   });

@@ -42,6 +42,7 @@ type plan struct {
 	State, URI                     string
 	Hears, Read                    []string
 	Again                          bool
+	Sure                           int
 }
 
 // ---- what the server asks, and what it tells ----
@@ -226,7 +227,7 @@ func (c *client) progress(ctx context.Context, plan plan) any {
 	}))
 	lock.Lock()
 	defer lock.Unlock()
-	return object{"updates": updates, "result": result}
+	return object{"updates": updates[:min(plan.Sure, len(updates))], "result": result}
 }
 
 func (c *client) abort(ctx context.Context, plan plan) any {

@@ -13,7 +13,10 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-const note = "mem://note"
+const (
+	note  = "mem://note"
+	pause = 200 * time.Millisecond // after an update: many a client loses one that shares a read with the answer
+)
 
 type none struct{}
 
@@ -61,7 +64,7 @@ func addTools(server *mcp.Server) {
 	mcp.AddTool(server, &mcp.Tool{Name: "steps"}, func(ctx context.Context, request *mcp.CallToolRequest, in count) (*mcp.CallToolResult, any, error) {
 		for step := 1; step <= in.Count; step++ {
 			progress(ctx, request, float64(step), float64(in.Count), fmt.Sprintf("step %d", step))
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(pause)
 		}
 		return text("done"), nil, nil
 	})
