@@ -13,6 +13,7 @@ from turnout.peer import Peer
 _T = TypeVar("_T")
 
 __all__ = [
+    "ERA_KEYS",
     "LIMITS",
     "Call",
     "Clock",
@@ -38,7 +39,11 @@ __all__ = [
     "Waiter",
     "build_info",
     "report",
+    "translated",
 ]
+
+ERA_KEYS: frozenset[str]
+"""The keys of a `_meta` that are the modern era's own: who asks or answers, under which revision."""
 
 LIMITS: Mapping[str, int]
 """Every limit of a connection: its name and its default."""
@@ -55,6 +60,20 @@ def report(error: BaseException, callback: object = None) -> None:
     Args:
         error: what was raised.
         callback: what raised it; None where that is not known.
+
+    """
+
+def translated(method: str, result: bytes, source: str, dest: str) -> bytes:
+    """Read a result of a server of one revision as a client of another one would have it.
+
+    Args:
+        method: the method of the request that it answers.
+        result: the result, as JSON.
+        source: the server's revision.
+        dest: the client's revision.
+
+    Raises:
+        ValueError: an unknown revision.
 
     """
 
@@ -692,6 +711,7 @@ class Connection:
         *,
         request_meta: Mapping[str, Any] | None = None,
         opened: bool = True,
+        era: Literal["host", "open", "settled"] = "host",
     ) -> None:
         """Set the negotiated revision and our role in it.
 
@@ -701,9 +721,28 @@ class Connection:
             request_meta: members for the `_meta` of every request; None for none.
             opened: False while the handshake of a legacy revision goes on: nothing but `ping` is asked before
                 `notifications/initialized` came, or before this is called again (PNG-13, PNG-14).
+            era: who says under which era the peer's requests are. `"host"`: whoever calls this, and what requests
+                say of it is not looked at. `"open"`: the peer, by its first request with the envelope of 2026-07-28,
+                or by `initialize`. `"settled"`: the peer did. Requests that do not fit are refused: -32022 for a
+                version that is not supported, -32602 for an envelope that is not there or not complete.
 
         Raises:
-            ValueError: an unknown revision or role.
+            ValueError: an unknown revision, role or era.
+
+        """
+    def ask_for_era(self) -> None:
+        """Leave it to the peer to say under which era its requests are, as `set_rules` does by `era="open"`.
+
+        Nothing happens where the peer has said so already, or the host said that it is of the modern one.
+        """
+    def settle_era(self, revision: str) -> bool:
+        """Settle the era of the peer's requests; False where it was settled to the other one.
+
+        Args:
+            revision: one of the five dates.
+
+        Raises:
+            ValueError: an unknown revision.
 
         """
     def declare_tasks(self, *, ours: set[str] | None = None, theirs: set[str] | None = None) -> None:

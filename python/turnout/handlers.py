@@ -73,6 +73,8 @@ class Handlers:
         self.incoming: dict[str, list[Filter]] = {}
         self.outgoing: dict[str, list[Filter]] = {}
         self.changed: Callable[[], None] = lambda: None
+        self.answers_openings = False
+        """Whether `initialize` and `server/discover` are answered, and so every request is to be of a known era."""
 
     def on_request(self, method: str, *, stops: bool = True) -> Callable[[H], H]:
         """Register the handler of a method; the latest one stands.

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from turnout._native import Connection
-from turnout.errors import CallTimedOut, InvalidResponse, OpeningFailed, RemoteError, RequestError
+from turnout.errors import CallTimedOut, InvalidResponse, OpeningFailed, RemoteError
 from turnout.handlers import members_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,11 @@ LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 MODERN = "2026-07-28"
 
 META = "io.modelcontextprotocol/"
+TASKS = f"{META}tasks"
+"""The extension that has the tasks of the modern era."""
 UNSUPPORTED_VERSION = -32022
+"""Natively answered where requests are looked at for their era; a client meets it when it opens a connection."""
+
 INVALID_PARAMS = -32602
 
 
@@ -46,12 +50,15 @@ class Identity:
         name: our name.
         version: our version; None for turnout's.
         capabilities: what we offer.
+        revision: the revision that a server is asked for which speaks both eras, one of 2025-11-25 or older; None for
+            the newest.
 
     """
 
     name: str
     version: str | None = None
     capabilities: dict[str, Any] = field(default_factory=dict)
+    revision: str | None = None
 
     @property
     def info(self) -> dict[str, str]:
@@ -70,6 +77,19 @@ def taken_as_tasks(capabilities: Any) -> set[str]:
     return methods | ({"tasks/cancel"} if "cancel" in tasks else set())
 
 
+def capabilities_in(revision: str, capabilities: dict[str, Any]) -> dict[str, Any]:
+    """Capabilities as a revision has them: each era has tasks of its own, and those of the other mean nothing in it
+    (TSX-58, TSX-61, TSX-62)."""
+    if revision == MODERN:
+        return {name: value for name, value in capabilities.items() if name != "tasks"}
+    extensions = capabilities.get("extensions")
+    if not isinstance(extensions, dict) or TASKS not in extensions:
+        return capabilities
+    left = {name: value for name, value in extensions.items() if name != TASKS}
+    capabilities = {name: value for name, value in capabilities.items() if name != "extensions"}
+    return {**capabilities, "extensions": left} if left else capabilities
+
+
 async def open_legacy(peer: Peer, identity: Identity, timeout: float) -> None:
     """Shake hands (lifecycle, 2024-11-05 to 2025-11-25).
 
@@ -82,20 +102,21 @@ async def open_legacy(peer: Peer, identity: Identity, timeout: float) -> None:
         OpeningFailed: the server chose a revision that we do not know, or answered with an error.
 
     """
-    peer.set_rules(LEGACY[0], "client", opened=False)
+    revision = identity.revision or LEGACY[0]
+    peer.set_rules(revision, "client", opened=False)
     params = {
-        "protocolVersion": LEGACY[0],
-        "capabilities": identity.capabilities,
+        "protocolVersion": revision,
+        "capabilities": capabilities_in(revision, identity.capabilities),
         "clientInfo": identity.info,
     }
     try:
         result = await peer.send("initialize", params, timeout=timeout, max_timeout=timeout, progress=False)
     except (RemoteError, InvalidResponse, CallTimedOut) as error:
         raise OpeningFailed(f"{peer.name} did not accept initialize: {error}") from error
-    revision = result.get("protocolVersion") if isinstance(result, dict) else None
-    if revision not in LEGACY:
-        raise OpeningFailed(f"{peer.name} speaks revision {revision!r}; known here: {', '.join(LEGACY)}")
-    peer.set_rules(revision, "client")
+    chosen = result.get("protocolVersion") if isinstance(result, dict) else None
+    if chosen not in LEGACY:
+        raise OpeningFailed(f"{peer.name} speaks revision {chosen!r}; known here: {', '.join(LEGACY)}")
+    peer.set_rules(chosen, "client")
     peer.server_info = result.get("serverInfo")
     peer.server_capabilities = members_of(result.get("capabilities"))
     peer.instructions = result.get("instructions")
@@ -120,7 +141,7 @@ async def open_modern(peer: Peer, identity: Identity, timeout: float) -> None:
     meta = {
         f"{META}protocolVersion": MODERN,
         f"{META}clientInfo": identity.info,
-        f"{META}clientCapabilities": identity.capabilities,
+        f"{META}clientCapabilities": capabilities_in(MODERN, identity.capabilities),
     }
     peer.set_rules(MODERN, "client", request_meta=meta)
     try:
@@ -139,7 +160,20 @@ async def open_peer(peer: Peer, identity: Identity, era: Era, timeout: float, pr
     """Open a connection in the given era, or in the one that a probe finds (TRS-15 to TRS-17).
 
     Whatever answers the probe with something that is no discovery is legacy: an error of any code, nonsense,
-    or silence. The probe is not cancelled (K5); an answer that comes too late is only recorded.
+    or silence. The probe is not cancelled (K5); an answer that comes too late is only recorded, but the server may
+    have taken it for the opening: then it says of the handshake that it speaks the modern revision, and is asked
+    once more.
+
+    Args:
+        peer: a connection that was not opened.
+        identity: who we are.
+        era: which one; `"auto"` to find out.
+        timeout: seconds for each answer.
+        probe_timeout: seconds for the answer to the probe.
+
+    Raises:
+        OpeningFailed: as for `open_legacy` and `open_modern`.
+
     """
     if era == "legacy":
         await open_legacy(peer, identity, timeout)
@@ -147,15 +181,35 @@ async def open_peer(peer: Peer, identity: Identity, era: Era, timeout: float, pr
     if era == "modern":
         await open_modern(peer, identity, timeout)
         return
+    if identity.revision is not None:
+        try:
+            await open_legacy(peer, identity, timeout)
+        except OpeningFailed as error:
+            if isinstance(error.__cause__, CallTimedOut):
+                raise
+            await open_modern(peer, identity, timeout)
+        return
     try:
         await open_modern(peer, identity, min(probe_timeout, timeout))
     except OpeningFailed:
-        await open_legacy(peer, identity, timeout)
+        try:
+            await open_legacy(peer, identity, timeout)
+        except OpeningFailed as error:
+            if not _is_modern(error.__cause__):
+                raise
+            await open_modern(peer, identity, timeout)
+
+
+def _is_modern(error: BaseException | None) -> bool:
+    """Whether a server refused the handshake because it speaks the modern revision with us."""
+    supported = members_of(getattr(error, "data", None)).get("supported")
+    is_refusal = isinstance(error, RemoteError) and error.code == UNSUPPORTED_VERSION
+    return is_refusal and isinstance(supported, list) and MODERN in supported
 
 
 def expect_opening(peer: Peer) -> None:
-    """Ask nothing but `ping` of a peer before it opened the connection (PNG-14)."""
-    peer.set_rules(LEGACY[0], "server", opened=False)
+    """Ask nothing but `ping` of a peer before it opened the connection, in whichever era (PNG-14)."""
+    peer.set_rules(LEGACY[0], "server", opened=False, era="open")
 
 
 class Opened:
@@ -173,37 +227,32 @@ class Opened:
         self._instructions = {} if instructions is None else {"instructions": instructions}
         if isinstance(target, Connection):
             expect_opening(target)
+        target.handlers.answers_openings = True
         target.on_request("initialize")(self._initialize)
         target.on_request("server/discover")(self._discover)
 
     async def _initialize(self, request: Request) -> dict[str, Any]:
-        params = request.params or {}
+        params = members_of(request.params)
         asked = params.get("protocolVersion")
         revision = asked if asked in LEGACY else LEGACY[0]
         # What comes with `notifications/initialized` opens it (PNG-14).
-        request.peer.set_rules(revision, "server", opened=False)
+        request.peer.set_rules(revision, "server", opened=False, era="settled")
         request.peer.declare_tasks(
             ours=taken_as_tasks(self._identity.capabilities),
             theirs=taken_as_tasks(params.get("capabilities")),
         )
         return {
             "protocolVersion": revision,
-            "capabilities": self._identity.capabilities,
+            "capabilities": capabilities_in(revision, self._identity.capabilities),
             "serverInfo": self._identity.info,
             **self._instructions,
         }
 
     async def _discover(self, request: Request) -> dict[str, Any]:
-        meta = (request.params or {}).get("_meta") or {}
-        asked = meta.get(f"{META}protocolVersion")
-        if asked != MODERN:
-            supported = {"supported": [MODERN], "requested": asked}
-            raise RequestError(UNSUPPORTED_VERSION, "Unsupported protocol version", supported)
-        request.peer.set_rules(MODERN, "server")
+        request.peer.settle_era(MODERN)
         return {
             "supportedVersions": [MODERN],
-            # The tasks of 2025-11-25 are not offered beside those of the extension (TSX-61).
-            "capabilities": {k: v for k, v in self._identity.capabilities.items() if k != "tasks"},
+            "capabilities": capabilities_in(MODERN, self._identity.capabilities),
             "_meta": {f"{META}serverInfo": self._identity.info},
             **self._instructions,
         }

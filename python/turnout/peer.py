@@ -250,6 +250,8 @@ class Peer(Connection):
     def _apply_handlers(self) -> None:
         """Tell the native part who handles what, and which messages anyone here wants to see."""
         layers = self._layers
+        if any(handlers.answers_openings for handlers in layers):
+            self.ask_for_era()
         known = {**self.router.handlers.requests, **self.handlers.requests}
         if self._relayed is not None:
             known = self._relayed.requests

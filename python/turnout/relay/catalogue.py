@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from turnout import opening
+from turnout._native import ERA_KEYS, translated
 from turnout.errors import Error, RemoteError, RequestError
 from turnout.handlers import members_of
 from turnout.relay.names import COMPLETED, KINDS
@@ -103,15 +104,8 @@ class Catalogue:
         [kind] = [kind for kind in KINDS if kind.list == request.method]
         upstream = self._relay.place_of(peer).upstream
         with self._relay.underway.during(request), reaching(upstream.label):
-            call = peer.send(
-                kind.list,
-                _without_token(members_of(request.params if params is None else params)),
-                timeout=upstream.timeout,
-                max_timeout=upstream.max_timeout,
-                progress=False,
-            )
-            request.adopt(call)
-            return _checked(await call, kind, upstream.label)
+            own = _without_token(members_of(request.params if params is None else params))
+            return await self._listed(request, kind, peer, own, upstream.max_timeout)
 
     def opened(self, place: Place) -> None:
         """Tell those whose list lacked an upstream that it is there now."""
@@ -150,15 +144,22 @@ class Catalogue:
         if peer.server_capabilities and kind.capability not in peer.server_capabilities:
             return None
         left = max(until - loop.time(), 0.001)
-        call = peer.send(
-            kind.list,
-            params,
-            timeout=upstream.timeout,
-            max_timeout=left if upstream.max_timeout is None else min(left, upstream.max_timeout),
-            progress=False,
-        )
+        most = left if upstream.max_timeout is None else min(left, upstream.max_timeout)
+        return await self._listed(request, kind, peer, params, most)
+
+    async def _listed(
+        self, request: Request, kind: Kind, peer: Peer, params: dict[str, Any], max_timeout: float | None
+    ) -> dict[str, Any]:
+        """One page of an upstream's list, as the client's revision has it."""
+        upstream, client = self._relay.place_of(peer).upstream, request.peer
+        if not opening.MODERN == peer.revision == client.revision and "_meta" in params:
+            # The envelope of an era never reaches the other: the connection adds its own.
+            params = {**params, "_meta": {k: v for k, v in params["_meta"].items() if k not in ERA_KEYS}}
+        call = peer.send(kind.list, params, timeout=upstream.timeout, max_timeout=max_timeout, progress=False)
         request.adopt(call)
-        return _checked(await call, kind, upstream.label)
+        raw = await call.raw()
+        result = orjson.loads(translated(kind.list, raw, peer.revision, client.revision))
+        return _checked(result, kind, upstream.label)
 
     def _merged(
         self, request: Request, kind: Kind, pages: dict[int, dict[str, Any] | Error | OSError | None]

@@ -39,18 +39,20 @@ class Openings:
 
         """
         relay, client, params = self._relay, request.peer, members_of(request.params)
-        offered = _identity(params.get("clientInfo"), params.get("capabilities"), relay.router.identity.name)
+        asked = params.get("protocolVersion")
+        wanted = asked if asked in opening.LEGACY else opening.LEGACY[0]
+        able = opening.capabilities_in(wanted, members_of(params.get("capabilities")))
+        offered = _identity(params.get("clientInfo"), able, relay.router.identity.name)
         # Nothing but `ping` is asked of it before it sent `notifications/initialized` (PNG-14).
         relay.clients[client].may_be_asked.clear()
-        opening.expect_opening(client)
-        peers = await self._opened(client, offered)
+        client.set_rules(wanted, "server", opened=False, era="settled")
+        peers = await self._opened(client, offered, wanted)
         first = peers[0]
         newest = opening.LEGACY[0] if first.revision == opening.MODERN else first.revision
-        asked = params.get("protocolVersion")
-        revision = asked if asked in opening.LEGACY and asked <= newest else newest
+        revision = min(wanted, newest)
         taken = (opening.taken_as_tasks(peer.server_capabilities) for peer in peers)
         client.declare_tasks(ours=set().union(*taken))
-        client.set_rules(revision, "server", opened=False)
+        client.set_rules(revision, "server", opened=False, era="settled")
         meta = meta_of(offered)
         if meta is not None and client.on_input_needed is None:
             client.on_input_needed = Rounds(relay, offered.capabilities).go_on
@@ -63,40 +65,32 @@ class Openings:
         }
 
     async def discover(self, request: Request) -> dict[str, Any]:
-        """Answer `server/discover`.
+        """Answer `server/discover`; the client is of the modern era when this succeeds, and may shake hands otherwise.
 
         Raises:
-            RequestError: the client is of another revision, or no upstream was there.
+            RequestError: no upstream was there.
 
         """
-        client, params = request.peer, members_of(request.params)
-        meta = members_of(params.get("_meta"))
-        asked = meta.get(f"{opening.META}protocolVersion")
-        if asked != opening.MODERN:
-            supported = {"supported": [opening.MODERN], "requested": asked}
-            raise RequestError(opening.UNSUPPORTED_VERSION, "Unsupported protocol version", supported)
-        client.set_rules(opening.MODERN, "server")
-        peers = await self._opened(client, identity_of(request, self._relay) or self._relay.router.identity)
+        client = request.peer
+        peers = await self._opened(client, said_in(request, self._relay), opening.MODERN)
+        client.settle_era(opening.MODERN)
         info = {f"{opening.META}serverInfo": self._info(client, peers)}
-        offer = self._offer(client, peers)
-        # Tasks of 2025-11-25 are no tasks of the extension: a modern client is not offered them (TSX-61).
-        offer["capabilities"] = {k: v for k, v in offer["capabilities"].items() if k != "tasks"}
-        return {"supportedVersions": [opening.MODERN], "_meta": info, **offer}
+        return {"supportedVersions": [opening.MODERN], "_meta": info, **self._offer(client, peers)}
 
     def _offer(self, client: Peer, peers: list[Peer]) -> dict[str, Any]:
         offered = together(peers)
         self._relay.plan_of(client).offer(offered["capabilities"])
+        offered["capabilities"] = opening.capabilities_in(client.revision, offered["capabilities"])
         return offered
 
-    async def _opened(self, client: Peer, identity: opening.Identity) -> list[Peer]:
+    async def _opened(self, client: Peer, identity: opening.Identity, revision: str) -> list[Peer]:
         """The connections that serve a client: all of them, or of several those that are there in time."""
         places = self._relay.places_of(client)
         if not places:
             data = {"reason": "no_route", "sent": False}
             raise RequestError(-32603, "no route leads this client to a server", data)
         for place in places:
-            if place.client is not None:
-                place.identity = identity
+            place.serve(identity, revision)
         waits = [place.wait() if len(places) == 1 else place.wait_briefly() for place in places]
         opened = await asyncio.gather(*waits, return_exceptions=True)
         peers = [peer for peer in opened if isinstance(peer, Connection)]
@@ -114,11 +108,9 @@ class Openings:
         return sole or self._relay.router.identity.info
 
 
-def identity_of(request: Request, relay: Relay) -> opening.Identity | None:
-    """Who a modern client says that it is, with each request; None for a legacy one."""
+def said_in(request: Request, relay: Relay) -> opening.Identity:
+    """Who a modern client says that it is, with each request."""
     meta = members_of(members_of(request.params).get("_meta"))
-    if meta.get(f"{opening.META}protocolVersion") != opening.MODERN:
-        return None
     info, able = meta.get(f"{opening.META}clientInfo"), meta.get(f"{opening.META}clientCapabilities")
     return _identity(info, able, relay.router.identity.name)
 
@@ -130,4 +122,4 @@ def _identity(info: Any, capabilities: Any, otherwise: str) -> opening.Identity:
     )
 
 
-__all__ = ["Openings", "identity_of"]
+__all__ = ["Openings", "said_in"]

@@ -12,6 +12,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from turnout import opening
+from turnout._native import translated
 from turnout.errors import Error, RemoteError, RequestError
 from turnout.handlers import members_of
 from turnout.relay.refusal import check, failed, refusal
@@ -36,12 +37,14 @@ class Parked:
     Args:
         place: where the server stands.
         call: the server's flight.
+        revision: the server's.
 
     """
 
-    def __init__(self, place: Place, call: Call) -> None:
+    def __init__(self, place: Place, call: Call, revision: str) -> None:
         self.place = place
         self.call = call
+        self.revision = revision
         self.request: Request | None = None
         """The client's request of the present round; None while it is away."""
         self.handle: str | None = None
@@ -151,7 +154,7 @@ class Parking:
         known = self._at_work.setdefault(peer, [])
         if taken is not None:
             request, call = taken
-            parked = Parked(place, call)
+            parked = Parked(place, call, peer.revision)
             parked.request = request
             known.append(parked)
             self._relay.underway.begin(parked, lambda: self._stop(parked))
@@ -254,15 +257,15 @@ def _state_of(request: Request) -> str:
 
 
 def _asked_of(request: Request) -> dict[str, Any]:
-    """The params of a server's request, without what belongs to its own round."""
-    params = dict(members_of(request.params))
-    params.pop("_meta", None)
-    return params
+    """The params of a server's request, without what belongs to its own round, or to its era only."""
+    own = ("_meta", "task", "elicitationId")
+    return {name: value for name, value in members_of(request.params).items() if name not in own}
 
 
 def _answer(request: Request, parked: Parked) -> None:
     try:
-        request.respond(parked.call.raw_result())
+        raw, source = parked.call.raw_result(), parked.revision
+        request.respond(translated(request.method, raw, source, request.peer.revision))
     except RemoteError as error:
         request.fail(error.code, error.message, error.data)
     except Error as error:

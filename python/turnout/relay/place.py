@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from turnout import _native, opening
@@ -41,6 +42,7 @@ class Place(_native.Place):
         self.upstream = relay.upstreams[position]
         shared = opening.Identity(relay.router.identity.name, relay.router.identity.version)
         self.identity = shared if client is None else relay.router.identity
+        self._serves: str | None = None
         self.peer: Peer | None = None
         self._starter: asyncio.Task[Peer] | None = None
         self._pause = 0.0
@@ -51,6 +53,19 @@ class Place(_native.Place):
     def is_there(self) -> bool:
         """Whether a connection stands there now."""
         return self.peer is not None and self.peer.is_open
+
+    def serve(self, identity: opening.Identity, revision: str) -> None:
+        """Say whom the next connection is for; a place that all clients share asks for no one's era.
+
+        Args:
+            identity: who the client says that it is, with what it offers.
+            revision: the revision that it speaks.
+
+        """
+        if self.upstream.sharing == "per_client":
+            self.identity = identity
+        if self.upstream.sharing == "per_client" or not self.is_there:
+            self._serves = revision
 
     async def start(self) -> Peer:
         """Make the connection, in one attempt, which keeps its distance from one that failed.
@@ -162,12 +177,19 @@ class Place(_native.Place):
                 era=self.upstream.era,
                 name=self.upstream.label,
                 open_timeout=self.upstream.open_timeout,
-                identity=self.identity,
+                identity=self._identity(),
             )
         self.peer = peer
         self.relay.opened(peer, self)
         router.spawn(self._watch(peer))
         return peer
+
+    def _identity(self) -> opening.Identity:
+        """Who we are: to a server that speaks both eras, of the era of the client that the connection is private to."""
+        if self.upstream.sharing not in ("per_client", "per_identity"):
+            return self.identity
+        serves = self._serves or (opening.MODERN if self.client is None else self.client.revision)
+        return replace(self.identity, revision=None if serves == opening.MODERN else serves)
 
     async def _watch(self, peer: Peer) -> None:
         """Restart what is lost: at once if it had worked, with a growing pause if it keeps failing."""

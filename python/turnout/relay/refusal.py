@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from turnout.errors import CallCancelled, Error, InvalidResponse, LimitExceeded, RequestError
+from turnout.handlers import members_of
 from turnout.opening import INVALID_PARAMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from turnout._native import Request
     from turnout.router import Router
 
 INTERNAL_ERROR = -32603
+METHOD_NOT_FOUND = -32601
+RESOURCE_NOT_FOUND = -32002
+"""Natively another one towards clients of 2026-07-28, which takes this code away (RID-23)."""
 
 
 MESSAGES = {
@@ -22,6 +27,16 @@ MESSAGES = {
     "invalid_answer": "the server's answer is not one the protocol has",
 }
 """What the native part says, too, of reasons that Python may meet."""
+
+
+NAMED = {
+    "tools/call": ("name", "Unknown tool"),
+    "prompts/get": ("name", "Unknown prompt"),
+    "resources/read": ("uri", "Resource not found"),
+    "resources/subscribe": ("uri", "Resource not found"),
+    "resources/unsubscribe": ("uri", "Resource not found"),
+}
+"""Where requests say what they are about, and what is said of one that nobody has."""
 
 
 def refusal(message: str, reason: str, upstream: str, *, sent: bool = True) -> RequestError:
@@ -41,6 +56,27 @@ def unknown_task() -> RequestError:
     """Say that a client has no task of that id; whether somebody else has is not told."""
     message = "no server is known to have made a task of this id for this client"
     return RequestError(INVALID_PARAMS, message, {"reason": "unknown_task", "sent": False})
+
+
+def unknown(request: Request, params: Any, router: Router) -> RequestError:
+    """Say of a request that no route takes that nobody here has what it names, or that there is no such method.
+
+    Args:
+        request: the request.
+        params: the params that no route takes.
+        router: whose limit bounds the name that is told back.
+
+    """
+    key, message = NAMED.get(request.method, (None, "Method not found"))
+    if key is None:
+        return RequestError(METHOD_NOT_FOUND, message, {"reason": "no_route", "sent": False})
+    said = members_of(params).get(key)
+    name = said.encode("utf-8", "replace")[: router.limit("max_text_bytes")] if isinstance(said, str) else b""
+    about = name.decode("utf-8", "ignore")
+    data = {"reason": "unknown_name", "sent": False}
+    if key == "uri":
+        return RequestError(RESOURCE_NOT_FOUND, message, {**data, "uri": about})
+    return RequestError(INVALID_PARAMS, f"{message}: {about}", data)
 
 
 def reason_of(error: Error | OSError) -> str:
@@ -112,4 +148,4 @@ def check(router: Router, limit: str, wanted: int, upstream: str | None = None) 
     raise RequestError(INTERNAL_ERROR, message, {**data, "sent": True, "upstream": upstream})
 
 
-__all__ = ["check", "failed", "reaching", "reason_of", "refusal", "unknown_task"]
+__all__ = ["check", "failed", "reaching", "reason_of", "refusal", "unknown", "unknown_task"]

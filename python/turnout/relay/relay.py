@@ -17,12 +17,12 @@ from turnout.relay.client import Client
 from turnout.relay.filters import Filters
 from turnout.relay.levels import Levels
 from turnout.relay.listens import Listens
-from turnout.relay.openings import Openings, identity_of
+from turnout.relay.openings import Openings, said_in
 from turnout.relay.parking import Parking
 from turnout.relay.places import Places
 from turnout.relay.policy import Policies
 from turnout.relay.principals import Principals
-from turnout.relay.refusal import reaching, unknown_task
+from turnout.relay.refusal import reaching, unknown, unknown_task
 from turnout.relay.rounds import NEEDED
 from turnout.relay.routes import Plans
 from turnout.relay.subscriptions import Session, Subscriptions, lists_of
@@ -133,7 +133,7 @@ class Relay(_native.Relay):
                 for a client that no route names, that shares with nobody, and whose tasks are lost with its connection.
 
         """
-        client.set_rules(opening.LEGACY[0], "server")
+        client.set_rules(opening.LEGACY[0], "server", era="open")
         plan = self._plans.of(identity)
         places = [self._places[position].give(client, identity) for position in plan.positions]
         self.clients[client] = Client(client, plan, places)
@@ -166,11 +166,10 @@ class Relay(_native.Relay):
         if position is None:
             if request.method.startswith("tasks/"):
                 raise unknown_task()
-            raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
+            raise unknown(request, request.params if params is None else params, self.router)
         place = self.place(position, request.peer)
-        if place.client is not None and place.peer is None and (said := identity_of(request, self)):
-            place.identity = said
-            request.peer.set_rules(opening.MODERN, "server")
+        if place.peer is None and request.peer.revision == opening.MODERN:
+            place.serve(said_in(request, self), opening.MODERN)
         limit = self._waits.exceeds(request, place)
         if limit is not None:
             self.refuse(request, position, limit)
@@ -337,7 +336,7 @@ class Relay(_native.Relay):
         uri = members_of(request.params).get("uri")
         leads = self.plan_of(request.peer).leads("resources/read", uri)
         if leads is None:
-            raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
+            raise unknown(request, request.params, self.router)
         position, name = leads
         return self.place(position, request.peer), name
 

@@ -7,6 +7,7 @@ request of its own (multi round-trip requests, 2026-07-28).
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -37,9 +38,7 @@ def meta_of(offered: opening.Identity) -> dict[str, Any] | None:
     return {
         f"{opening.META}protocolVersion": opening.MODERN,
         f"{opening.META}clientInfo": offered.info,
-        f"{opening.META}clientCapabilities": {
-            name: value for name, value in offered.capabilities.items() if name != "tasks"
-        },
+        f"{opening.META}clientCapabilities": opening.capabilities_in(opening.MODERN, offered.capabilities),
     }
 
 
@@ -122,7 +121,7 @@ class Rounds:
     async def _answer(self, request: Request, wanted: dict[str, Any], upstream: Upstream) -> bytes:
         call = request.send(
             wanted["method"],
-            wanted.get("params"),
+            _asked(wanted),
             timeout=None,
             max_timeout=upstream.input_timeout,
             progress=False,
@@ -138,6 +137,14 @@ class Rounds:
                 f"the server needs input, and the client answered {method} with an error: {error.message}"
             )
             raise refusal(message, "input_refused", upstream.label) from error
+
+
+def _asked(wanted: dict[str, Any]) -> Any:
+    """The params of what a server asks for, as a legacy client has them: an elicitation by URL has an id there."""
+    params = wanted.get("params")
+    if members_of(params).get("mode") == "url":
+        return {"elicitationId": secrets.token_urlsafe(16), **members_of(params)}
+    return params
 
 
 def _round(request: Request, inputs: dict[str, Any], answers: list[bytes], state: bytes | None) -> bytes:

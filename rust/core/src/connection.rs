@@ -197,7 +197,7 @@ pub struct Connection<H: Host> {
     /// Methods whose requests and notifications the host looks at before they are taken.
     pub held: HashSet<Box<str>, RandomState>,
     /// Members added to the `_meta` of every request: name and JSON.
-    request_meta: Vec<MetaMember>,
+    pub(crate) request_meta: Vec<MetaMember>,
     pub(crate) limits: Limits,
     pub(crate) scan_limits: ScanLimits,
     pub(crate) peer: Arc<Peer>,
@@ -386,7 +386,7 @@ impl<H: Host> Connection<H> {
 }
 
 /// Those of `members` that `meta` does not have, as they stand between braces.
-pub(crate) fn missing_members(members: &[MetaMember], meta: &[u8]) -> Vec<u8> {
+fn missing_members(members: &[MetaMember], meta: &[u8]) -> Vec<u8> {
     let mut extra = Vec::new();
     for (name, value) in members {
         if meta.is_empty() || envelope::find_member(meta, name).is_none() {

@@ -174,24 +174,16 @@ pub fn notification(out: &mut Vec<u8>, method: &str, params: &[u8]) {
 
 /// Writes a result under the peer's id, byte for byte (RID-06).
 pub fn result(out: &mut Vec<u8>, id: &[u8], result: &[u8]) {
+    result_with(out, id, |out| out.extend_from_slice(result));
+}
+
+/// Writes a result that somebody else writes, likewise.
+pub fn result_with(out: &mut Vec<u8>, id: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(HEAD);
     out.extend_from_slice(b"\"id\":");
     out.extend_from_slice(id);
     out.extend_from_slice(b",\"result\":");
-    out.extend_from_slice(result);
-    out.extend_from_slice(b"}\n");
-}
-
-/// Writes a result, an object that does not say its type, as one that is complete (RID-16).
-pub fn typed_result(out: &mut Vec<u8>, id: &[u8], bytes: &[u8]) {
-    out.extend_from_slice(HEAD);
-    out.extend_from_slice(b"\"id\":");
-    out.extend_from_slice(id);
-    out.extend_from_slice(b",\"result\":{\"resultType\":\"complete\"");
-    if bytes[1..].iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'}') {
-        out.push(b',');
-    }
-    out.extend_from_slice(&bytes[1..]);
+    write(out);
     out.extend_from_slice(b"}\n");
 }
 
@@ -209,6 +201,21 @@ pub fn error(out: &mut Vec<u8>, id: &[u8], code: i64, message: &str, data: &[u8]
         out.extend_from_slice(data);
     }
     out.extend_from_slice(b"}}\n");
+}
+
+/// The data of an error about a version: those that are supported, and the one that was asked for.
+pub fn versions(supported: impl Iterator<Item = &'static str>, requested: &str) -> Vec<u8> {
+    let mut out = b"{\"supported\":[".to_vec();
+    for (index, version) in supported.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        string(&mut out, version);
+    }
+    out.extend_from_slice(b"],\"requested\":");
+    string(&mut out, requested);
+    out.push(b'}');
+    out
 }
 
 /// Writes `notifications/cancelled` for our request `id` (CAN-03).
@@ -317,18 +324,6 @@ mod tests {
             float(&mut out, value);
             let text = std::str::from_utf8(&out).unwrap();
             assert_eq!(text.parse::<f64>().unwrap().to_bits(), value.to_bits(), "{text}");
-        }
-    }
-
-    #[test]
-    fn rid_16_every_modern_result_says_its_type() {
-        for (given, expected) in [
-            ("{}", r#"{"resultType":"complete"}"#),
-            (r#"{"a":1}"#, r#"{"resultType":"complete","a":1}"#),
-            ("{ }", r#"{"resultType":"complete" }"#),
-        ] {
-            let text = written(|out| typed_result(out, b"1", given.as_bytes()));
-            assert_eq!(text, format!(r#"{{"jsonrpc":"2.0","id":1,"result":{expected}}}"#));
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod batch;
 mod keys;
+mod members;
 mod reading;
 mod refusal;
 mod value;
@@ -9,6 +10,7 @@ mod value;
 use std::borrow::Cow;
 
 pub use self::batch::batch;
+pub(crate) use self::members::{Member, items, members};
 pub use self::reading::{scan, scan_utf8};
 pub use self::refusal::{Partial, Refusal, RefusalReason};
 pub(crate) use self::value::decode;
@@ -74,6 +76,12 @@ pub struct Envelope {
     pub result_type: Span,
     /// `_meta["io.modelcontextprotocol/subscriptionId"]` of a notification or a result.
     pub subscription_id: Span,
+    /// `_meta["io.modelcontextprotocol/protocolVersion"]`, any JSON value.
+    pub protocol_version: Span,
+    /// Whether `_meta` has a key of the modern era's own ([`crate::rules::ENVELOPE`]).
+    pub has_era_keys: bool,
+    /// Whether one of these is `io.modelcontextprotocol/clientCapabilities`, and its value an object.
+    pub has_capabilities: bool,
 }
 
 impl Envelope {

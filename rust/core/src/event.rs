@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::envelope::{Envelope, RefusalReason};
 use crate::flight::Outcome;
 use crate::record::{Progress, Record};
+use crate::rules::Revision;
 use crate::span::Span;
 
 /// What the host hangs on flights: its handle for a request we sent, and for one we handle.
@@ -40,6 +41,10 @@ pub struct AnswerFrame {
     pub frame: Span,
     /// `id`.
     pub id: Span,
+    /// The result, or the error.
+    pub payload: Span,
+    /// The revision that it is of.
+    pub revision: Revision,
     /// The subscription id in the result's `_meta`; empty for none.
     pub subscription_id: Span,
     /// `result.resultType`; empty for none.
@@ -89,6 +94,8 @@ pub enum Event<H: Host> {
         frame: Span,
         /// Where things stand in the frame.
         envelope: Envelope,
+        /// The revision that it is of.
+        revision: Revision,
     },
     /// A request of the peer's is over before it was answered, or its handler is to stop.
     Cancelled {

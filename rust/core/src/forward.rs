@@ -6,18 +6,19 @@
 
 use std::sync::Arc;
 
-use crate::connection::{Answered, Asked, Connection, MetaMember, Pending, SendError, missing_members};
+use crate::connection::{Answered, Asked, Connection, MetaMember, Pending, SendError};
 use crate::encode;
-use crate::envelope::{self, Envelope};
+use crate::envelope::Envelope;
 use crate::event::{AnswerFrame, Batch, Host};
 use crate::flight::{CancelledBy, Event as Happening, State};
 use crate::id;
 use crate::limits::{Exceeded, clip};
 use crate::output::Kind;
 use crate::record::{Progress, Record, Time};
-use crate::rules::method;
+use crate::rules::{Bridge, Revision};
 use crate::span::Span;
 use crate::splice::{Edit, splice};
+use crate::translate::Changes;
 
 /// A request of another peer's that goes on to this one.
 pub struct Forward<'a, C> {
@@ -29,6 +30,8 @@ pub struct Forward<'a, C> {
     pub method: &'a str,
     /// What the peer is not to see of `params.name`, the prefix that chose it, and what stands there instead.
     pub name: Edit<'a>,
+    /// The revision that it is of.
+    pub revision: Revision,
     /// Members for its `_meta`, in place of those that every request to this peer has; None for those.
     pub request_meta: Option<&'a [MetaMember]>,
     /// The host's handle for it.
@@ -44,7 +47,8 @@ pub struct Forward<'a, C> {
 impl<H: Host> Connection<H> {
     /// Registers a request and passes its frame on, under our number in place of its id and its token.
     pub fn forward(&mut self, now: Time, forward: Forward<'_, H::Call>) -> Result<Arc<Record>, SendError> {
-        let Forward { frame, envelope, method, name, request_meta, owner, lane, idle, max } = forward;
+        let Forward { frame, envelope, method, name, revision, request_meta, owner, lane, idle, max } =
+            forward;
         // Nothing overtakes what waits already.
         let waits = self.congested || !self.output.lanes.is_empty();
         if waits && !self.is_over() {
@@ -67,15 +71,18 @@ impl<H: Host> Connection<H> {
         let mut digits = itoa::Buffer::new();
         let number = digits.format(record.number).as_bytes();
         let token = if wants_progress { token } else { Span::default() };
-        let meta = envelope.meta.of(frame);
-        let extra =
-            request_meta.map_or_else(|| self.extra_meta(meta), |members| missing_members(members, meta));
         let edits = [(envelope.id, number), (token, number), name];
-        let write = |out: &mut Vec<u8>| {
-            if extra.is_empty() {
-                splice(out, frame, edits);
-            } else {
-                with_meta(out, frame, edits, &extra);
+        let changes = if self.rules.keeps_envelope_of(revision) {
+            None
+        } else {
+            let own = request_meta.unwrap_or(&self.request_meta);
+            Changes::of_request(frame, envelope, own)
+        };
+        let write = |out: &mut Vec<u8>| match &changes {
+            None => splice(out, frame, edits),
+            Some(changes) => {
+                changes.write(out, frame, edits);
+                out.push(b'\n');
             }
         };
         if waits {
@@ -113,8 +120,8 @@ impl<H: Host> Connection<H> {
             (false, true) => Happening::AnsweredWithTask,
             (false, false) => Happening::Answered,
         };
+        let bridge = Bridge::between(answered.revision, self.rules.revision);
         let untyped = !is_error && answered.result_type.is_empty() && self.rules.has_result_type();
-        let says_type = if untyped { complete(frame) } else { (Span::default(), &b""[..]) };
         let Ok(moved) = self.arrivals.claim_alone(number, event) else { return Answered::default() };
         let silent = moved.to == State::Declined;
         self.flush_pending(moved.slot);
@@ -122,8 +129,21 @@ impl<H: Host> Connection<H> {
         let Some(entry) = self.inbound.get(moved.slot) else { return Answered::default() };
         if !silent {
             let id = entry.record.wire_id();
-            let edits = [(answered.id, id), (answered.subscription_id, id), says_type];
-            let write = |out: &mut Vec<u8>| splice(out, frame, edits);
+            let subscription = Some(answered.subscription_id).filter(|_| bridge != Bridge::ToLegacy);
+            // What names a subscription does not reach a legacy side, which has none.
+            let edits = [(answered.id, id), (subscription.unwrap_or_default(), id)];
+            let mut changes = Changes::default();
+            if bridge != Bridge::Same || untyped {
+                changes.answer(frame, answered, is_error, &entry.record.method, bridge);
+            }
+            let write = |out: &mut Vec<u8>| {
+                if changes.is_empty() {
+                    splice(out, frame, edits);
+                } else {
+                    changes.write(out, frame, edits);
+                    out.push(b'\n');
+                }
+            };
             let waits = self.output.answer(now, about, || self.ids.hash(id), write);
             self.counters.answers_delayed += u64::from(waits);
             entry.record.note_written(now);
@@ -161,12 +181,21 @@ impl<H: Host> Connection<H> {
             self.counters.progress_dropped += 1;
             return false;
         }
+        let quiet = !self.rules.progress_has_message() && update.message.is_some();
+        let changes = quiet.then(|| Changes::of_progress(frame));
+        let write = |out: &mut Vec<u8>, token: Edit<'_>| match &changes {
+            None => splice(out, frame, [token]),
+            Some(changes) => {
+                changes.write(out, frame, [token]);
+                out.push(b'\n');
+            }
+        };
         let full = self.output.len() + frame.len() > self.limits.max_output_bytes;
         let said = entry.said.get_or_insert_default();
         let too_soon = said.pace.step(now, self.limits.max_progress_rate).err();
         if self.congested || full || too_soon.is_some() {
             let mut pending = Vec::new();
-            splice(&mut pending, frame, [(token, entry.record.wire_token())]);
+            write(&mut pending, (token, entry.record.wire_token()));
             if said.pending.replace(Pending::Frame(pending.into_boxed_slice())).is_some() {
                 self.counters.progress_coalesced += 1;
             } else if let Some(next) = too_soon
@@ -181,7 +210,7 @@ impl<H: Host> Connection<H> {
         // What waited for its time is older than this.
         self.counters.progress_coalesced += u64::from(said.pending.take().is_some());
         let edit = (token, entry.record.wire_token());
-        self.output.about(&mut said.about, Kind::Progress, |out| splice(out, frame, [edit]));
+        self.output.about(&mut said.about, Kind::Progress, |out| write(out, edit));
         self.counters.progress_out += 1;
         true
     }
@@ -254,50 +283,5 @@ impl<H: Host> Connection<H> {
             self.flush_pending(slot);
             self.remove_inbound(now, slot, number);
         }
-    }
-}
-
-/// What makes a legacy server's result one that says its type (RID-16); nothing where it is no object.
-fn complete(frame: &[u8]) -> Edit<'static> {
-    let result = envelope::find_member(frame, "result").unwrap_or_default();
-    match result.of(frame) {
-        [b'{', rest @ ..] => {
-            let brace = Span { start: result.start, end: result.start + 1 };
-            let is_empty = rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'}');
-            (brace, if is_empty { b"{\"resultType\":\"complete\"" } else { b"{\"resultType\":\"complete\"," })
-        }
-        _ => (Span::default(), b""),
-    }
-}
-
-/// Writes a request whose `_meta` lacks what this peer's revision asks for: the client's is of another era.
-fn with_meta<const N: usize>(out: &mut Vec<u8>, frame: &[u8], edits: [(Span, &[u8]); N], extra: &[u8]) {
-    let mut spliced = Vec::new();
-    splice(&mut spliced, frame, edits);
-    spliced.pop();
-    let line = &spliced[..];
-    let params = envelope::find_member(line, "params").unwrap_or_default();
-    let request = encode::Request {
-        method: method::PING,
-        params: params.of(line),
-        meta: envelope::find_member(params.of(line), "_meta").unwrap_or_default(),
-        extra_meta: extra,
-        progress_token: false,
-    };
-    // The params as `encode` extends them, in the place where they stood.
-    let mut extended = Vec::new();
-    encode::request(&mut extended, 0, &request);
-    extended.pop();
-    let within = envelope::find_member(&extended, "params").unwrap_or_default();
-    let params_of = within.of(&extended);
-    if params.is_empty() {
-        let brace = line.iter().rposition(|byte| *byte == b'}').unwrap_or(line.len());
-        out.extend_from_slice(&line[..brace]);
-        out.extend_from_slice(b",\"params\":");
-        out.extend_from_slice(params_of);
-        out.extend_from_slice(&line[brace..]);
-        out.push(b'\n');
-    } else {
-        splice(out, line, [(params, params_of)]);
     }
 }

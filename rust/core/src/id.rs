@@ -39,7 +39,7 @@ pub fn key(raw: &[u8]) -> IdKey<'_> {
 }
 
 /// A JSON integer within 64 bits; `-0` is not one, since its spelling would be lost.
-fn integer(raw: &[u8]) -> Option<i64> {
+pub(crate) fn integer(raw: &[u8]) -> Option<i64> {
     if raw == b"-0"
         || !raw.iter().enumerate().all(|(i, byte)| byte.is_ascii_digit() || i == 0 && *byte == b'-')
     {

@@ -33,5 +33,6 @@ mod spare;
 pub mod splice;
 pub mod sync;
 pub mod table;
+pub mod translate;
 pub mod wake;
 pub mod wheel;

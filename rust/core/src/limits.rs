@@ -87,7 +87,7 @@ limits! {
     max_pending_progress: 256, at most 1 << 20;
     /// Most progress updates passed on for one request in a second; beyond it the newest replaces the newest.
     max_progress_rate: 10_000, at most 1 << 30;
-    /// Longest progress message or cancel reason kept, in bytes.
+    /// Longest progress message or cancel reason kept, and longest name told back in an error, in bytes.
     max_text_bytes: 4096, at most 1 << 30;
     /// Most distinct method names remembered per connection.
     max_methods: 256, at most 1 << 20;

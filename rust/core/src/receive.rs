@@ -18,7 +18,7 @@ use crate::rules::method;
 use crate::span::Span;
 
 /// The span of `inner`, which stands in a frame, in the run that holds the frame.
-fn in_run(frame: Span, inner: Span) -> Span {
+pub(crate) fn in_run(frame: Span, inner: Span) -> Span {
     if inner.is_empty() {
         inner
     } else {

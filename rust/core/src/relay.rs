@@ -217,14 +217,14 @@ impl<L: Line> Relay<L> {
         let limits = {
             let mut client = lock(line.connection());
             client.takes_duplicates = true;
+            client.rules.ask_for_era();
             client.limits
         };
         let private: Vec<_> = places.iter().filter(|place| place.is_private).cloned().collect();
-        let (known, parks, asked_as) = (AtomicBool::new(false), AtomicBool::new(false), OnceLock::new());
+        let (parks, asked_as) = (AtomicBool::new(false), OnceLock::new());
         let side = Side::Client {
             routes,
             places: Held::new(places),
-            known,
             parks,
             asked_as,
             kept: Arc::new(Room::new(limits.max_kept_bytes)),

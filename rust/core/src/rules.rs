@@ -3,6 +3,12 @@
 //! House rule: no other file compares revisions. The connection asks a question, the answer is here. The six
 //! disagreements of the sources (K1 to K6) are decided here, once; [`Choices`] switches them.
 
+mod eras;
+mod opening;
+
+pub use eras::{Bridge, ENVELOPE, Required, drops_member_of_item, required};
+pub use opening::{Era, Misfit, Said, UNSUPPORTED_VERSION};
+
 /// A protocol revision, oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Revision {
@@ -210,6 +216,8 @@ pub struct Rules {
     pub choices: Choices,
     /// Whether the handshake of a legacy revision is over, or nobody said that there is one.
     pub opened: bool,
+    /// Who says under which era the peer's requests are.
+    pub era: Era,
     /// Which of the peer's requests we take as tasks.
     pub our_tasks: Tasks,
     /// Which of our requests the peer takes as tasks.
@@ -223,6 +231,7 @@ impl Default for Rules {
             role: Role::Either,
             choices: Choices::default(),
             opened: true,
+            era: Era::Host,
             our_tasks: Tasks::ALL,
             their_tasks: Tasks::ALL,
         }

@@ -6,20 +6,27 @@ use crate::span::Span;
 pub type Edit<'a> = (Span, &'a [u8]);
 
 /// Writes `frame` as one line with `edits` made, in whatever order the spans stand; they do not overlap.
+#[inline]
 pub fn splice<const N: usize>(out: &mut Vec<u8>, frame: &[u8], mut edits: [Edit<'_>; N]) {
+    edit(out, frame, &mut edits);
+    out.push(b'\n');
+}
+
+/// Writes `text` with `edits` made, likewise, as many as there are, and nothing behind it.
+#[inline]
+pub fn edit(out: &mut Vec<u8>, text: &[u8], edits: &mut [Edit<'_>]) {
     edits.sort_unstable_by_key(|(span, _)| span.start);
-    out.reserve(frame.len() + 32);
+    out.reserve(text.len() + 32);
     let mut from = 0;
-    for (span, bytes) in edits {
+    for (span, bytes) in &*edits {
         if span.is_empty() {
             continue;
         }
-        out.extend_from_slice(&frame[from..span.start as usize]);
+        out.extend_from_slice(&text[from..span.start as usize]);
         out.extend_from_slice(bytes);
         from = span.end as usize;
     }
-    out.extend_from_slice(&frame[from..]);
-    out.push(b'\n');
+    out.extend_from_slice(&text[from..]);
 }
 
 #[cfg(test)]

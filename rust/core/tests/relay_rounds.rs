@@ -82,7 +82,7 @@ fn r6_each_round_is_a_leg_of_the_one_exchange() {
     }
     world.write(server, &complete(3));
     world.settle();
-    assert_eq!(world.lines(client), [r#"{"jsonrpc":"2.0","id":"c","result":{"resultType":"complete"}}"#]);
+    assert_eq!(world.lines(client), [r#"{"jsonrpc":"2.0","id":"c","result":{}}"#]);
     let [record] = &world.finished[..] else { panic!("one record") };
     let legs: Vec<_> = record.legs().map(|leg| (leg.number, leg.round())).collect();
     assert_eq!(legs, [(1, 1), (2, 2), (3, 3)]);

@@ -23,7 +23,7 @@ use turnout_core::relay::Owner;
 use turnout_core::rules::Rules;
 use turnout_core::sync::lock;
 
-pub use self::rules::limits_from;
+pub use self::rules::{limits_from, revision_of};
 use self::sending::Options;
 use crate::call::Call;
 use crate::clock::{Clock, Patience, duration};
@@ -302,15 +302,26 @@ impl Connection {
     }
 
     /// Sets the negotiated revision, our role in it, and what every request's `_meta` carries.
-    #[pyo3(signature = (revision, role = "either", *, request_meta = None, opened = true))]
+    #[pyo3(signature = (revision, role = "either", *, request_meta = None, opened = true, era = "host"))]
     fn set_rules(
         &self,
         revision: &str,
         role: &str,
         request_meta: Option<&Bound<'_, PyDict>>,
         opened: bool,
+        era: &str,
     ) -> PyResult<()> {
-        self.take_rules(revision, role, request_meta, opened)
+        self.take_rules(revision, role, request_meta, opened, era)
+    }
+
+    /// Leaves it to the peer's requests to say of which era they are, where nobody said so.
+    fn ask_for_era(&self) {
+        lock(&self.shared.core).rules.ask_for_era();
+    }
+
+    /// Settles the era as the peer said it; False where it was settled to the other one.
+    fn settle_era(&self, revision: &str) -> PyResult<bool> {
+        Ok(lock(&self.shared.core).rules.settle(revision_of(revision)?))
     }
 
     /// Says which requests each side takes as tasks under 2025-11-25; None where that is not known.

@@ -209,7 +209,7 @@ fn requests_of(
 ) -> Vec<Option<Py<Request>>> {
     let mut requests = Vec::new();
     for event in &batch.events {
-        let Event::Request { record, frame, envelope } = event else { continue };
+        let Event::Request { record, frame, envelope, .. } = event else { continue };
         requests.push(request_of(slf, record, region, *frame, envelope));
     }
     requests

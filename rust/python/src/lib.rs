@@ -36,8 +36,12 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _native {
     use pyo3::prelude::*;
-    use pyo3::types::{PyDict, PyMappingProxy};
+    use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyMappingProxy};
     use turnout_core::limits::Limits;
+    use turnout_core::rules::ENVELOPE;
+    use turnout_core::translate;
+
+    use crate::connection::revision_of;
 
     #[pymodule_export]
     use crate::call::Call;
@@ -72,6 +76,7 @@ mod _native {
         for (name, value) in Limits::default().all() {
             limits.set_item(name, value)?;
         }
+        module.add("ERA_KEYS", PyFrozenSet::new(module.py(), ENVELOPE)?)?;
         module.add("LIMITS", PyMappingProxy::new(module.py(), limits.as_mapping()))?;
         crate::process::watch(module)
     }
@@ -82,6 +87,19 @@ mod _native {
     fn report(error: Bound<'_, PyAny>, callback: Option<Bound<'_, PyAny>>) {
         let py = error.py();
         crate::raised::report(py, None, PyErr::from_value(error), callback.as_ref());
+    }
+
+    /// A result of a server of one revision, as a client of another one reads it.
+    #[pyfunction]
+    fn translated<'py>(
+        py: Python<'py>,
+        method: &str,
+        result: &[u8],
+        source: &str,
+        dest: &str,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let (source, dest) = (revision_of(source)?, revision_of(dest)?);
+        Ok(PyBytes::new(py, &translate::translated(method, result, source, dest)))
     }
 
     /// What is running: version, build profile, and whether threads run at the same time.

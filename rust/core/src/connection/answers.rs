@@ -15,6 +15,7 @@ use crate::record::{Progress, Record, Time};
 use crate::rules::{Forbidden, Role, method};
 use crate::span::Span;
 use crate::table::Moved;
+use crate::translate::Changes;
 
 impl<H: Host> Connection<H> {
     /// Hangs the host's handle on a request of the peer's, so that its cancel can find it; false where it is over.
@@ -60,7 +61,7 @@ impl<H: Host> Connection<H> {
             Answer::Result(bytes) if self.note_task_made(number, bytes) => Answer::Task(bytes),
             answer => answer,
         };
-        let (answer, says_type) = self.typed(number, answer);
+        let (answer, lacks) = self.typed(number, answer);
         let event = match answer {
             Answer::Result(_) => Happening::Answered,
             Answer::Task(_) => Happening::AnsweredWithTask,
@@ -91,8 +92,12 @@ impl<H: Host> Connection<H> {
             let (about, id) = (self.progress_before_answer(moved), record.wire_id());
             let write = |out: &mut Vec<u8>| {
                 match answer {
-                    Answer::Result(bytes) if !says_type => encode::typed_result(out, id, bytes),
-                    Answer::Result(bytes) | Answer::Task(bytes) => encode::result(out, id, bytes),
+                    Answer::Result(bytes) | Answer::Task(bytes) => {
+                        encode::result_with(out, id, |out| match &lacks {
+                            None => out.extend_from_slice(bytes),
+                            Some(lacks) => lacks.write(out, bytes, []),
+                        });
+                    }
                     Answer::Error { code, message, data } => encode::error(out, id, code, message, data),
                 }
                 if ends_listen {
@@ -122,27 +127,35 @@ impl<H: Host> Connection<H> {
         (entry.map_or_else(About::default, Inbound::about), self.rules.role == Role::Server)
     }
 
-    /// The answer, and whether it says of what type it is, as far as the revision asks for that (RID-16). A type that
-    /// this request cannot have makes an error of it (MRT-02, TSX-07).
-    fn typed<'a>(&self, number: u64, answer: Answer<'a>) -> (Answer<'a>, bool) {
-        let Answer::Result(bytes) = answer else { return (answer, true) };
+    /// The answer, and what it lacks to be one of the revision's: a result says its type, and how long it may be kept
+    /// (RID-16); a type that this request cannot have makes an error of it (MRT-02, TSX-07).
+    fn typed<'a>(&self, number: u64, answer: Answer<'a>) -> (Answer<'a>, Option<Changes>) {
         if !self.rules.has_result_type() {
-            return (answer, true);
+            return (answer, None);
         }
-        let refused = |message| (Answer::Error { code: INTERNAL_ERROR, message, data: b"" }, true);
-        match bytes {
-            [b'{', ..] => {}
-            b"null" => return (Answer::Result(b"{}"), false),
+        let refused = |message| (Answer::Error { code: INTERNAL_ERROR, message, data: b"" }, None);
+        let bytes = match answer {
+            Answer::Result(bytes) => bytes,
+            Answer::Error { code, message, data } => {
+                let code = self.rules.error_code(code);
+                return (Answer::Error { code, message, data }, None);
+            }
+            answer @ Answer::Task(_) => return (answer, None),
+        };
+        let bytes = match bytes {
+            [b'{', ..] => bytes,
+            b"null" => b"{}",
             _ => return refused("a result is an object, which says its resultType"),
-        }
-        let Some(said) = envelope::find_member(bytes, "resultType") else { return (answer, false) };
+        };
         let entry = self.arrivals.find(number).and_then(|(slot, _)| self.inbound.get(slot));
         let method = entry.map_or("", |entry| &*entry.record.method);
-        let said = envelope::unescape(said.of(bytes)).unwrap_or_default();
-        if self.rules.may_end_with(method, &said) == Some(false) {
+        let mut lacks = Changes::default();
+        let said = lacks.complete(bytes, Span::new(0, bytes.len()), method);
+        let said = said.map(|said| envelope::unescape(said.of(bytes)).unwrap_or_default());
+        if said.is_some_and(|said| self.rules.may_end_with(method, &said) == Some(false)) {
             return refused("the result has a resultType that this request cannot have");
         }
-        (answer, true)
+        (Answer::Result(bytes), Some(lacks).filter(|lacks| !lacks.is_empty()))
     }
 
     pub(crate) fn has_room_for_answer(&self, size: usize) -> bool {

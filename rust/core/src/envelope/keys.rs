@@ -1,6 +1,7 @@
 //! The keys that mean something in an envelope, as their words.
 
 use super::value::unescape;
+use crate::rules::ENVELOPE;
 use crate::scan::{Key, Text, word};
 
 pub(super) const ERROR: u64 = word(b"error");
@@ -27,7 +28,10 @@ pub(super) const PROGRESS_TOKEN: u64 = 1;
 pub(super) const REQUEST_ID: u64 = 2;
 pub(super) const RESULT_TYPE: u64 = 3;
 pub(super) const SUBSCRIPTION: u64 = 4;
-pub(super) const REQUEST_STATE: u64 = 5;
+pub(super) const VERSION: u64 = 5;
+pub(super) const CAPABILITIES: u64 = 6;
+pub(super) const OTHER_OF_ERA: u64 = 7;
+pub(super) const REQUEST_STATE: u64 = 8;
 
 /// What a key is called here; 0 for one that is not known.
 #[inline]
@@ -51,7 +55,15 @@ fn looked_up(text: &[u8], key: Text) -> u64 {
         b"requestState" => REQUEST_STATE,
         b"resultType" => RESULT_TYPE,
         b"io.modelcontextprotocol/subscriptionId" => SUBSCRIPTION,
+        b"io.modelcontextprotocol/protocolVersion" => VERSION,
+        b"io.modelcontextprotocol/clientCapabilities" => CAPABILITIES,
+        _ if name.starts_with(b"io.modelcontextprotocol/") && is_of_era(name) => OTHER_OF_ERA,
         _ if name.len() <= 8 && !name.iter().any(u8::is_ascii_control) => word(name),
         _ => 0,
     }
+}
+
+/// Whether a key of `_meta` belongs to the modern era's envelope.
+fn is_of_era(name: &[u8]) -> bool {
+    ENVELOPE.iter().any(|key| key.as_bytes() == name)
 }

@@ -42,6 +42,9 @@ const NOTHING: Envelope = {
         request_state: NONE,
         result_type: NONE,
         subscription_id: NONE,
+        protocol_version: NONE,
+        has_era_keys: false,
+        has_capabilities: false,
     }
 };
 
@@ -293,8 +296,14 @@ impl Reading<'_> {
             };
             once(&mut seen, wanted, key, &mut self.fault);
             *place = if wanted == Wanted::Meta && scanner.peek() == Some(b'{') {
-                let subscription = &mut envelope.subscription_id;
-                meta(scanner, depth, &mut self.token_in_meta, subscription, &mut self.fault)?
+                let mut places = InMeta {
+                    token: &mut self.token_in_meta,
+                    subscription: &mut envelope.subscription_id,
+                    version: &mut envelope.protocol_version,
+                    has_era_keys: &mut envelope.has_era_keys,
+                    has_capabilities: &mut envelope.has_capabilities,
+                };
+                meta(scanner, depth, &mut places, &mut self.fault)?
             } else {
                 read_as(scanner, wanted, depth)?
             };
@@ -395,13 +404,21 @@ fn read_as(scanner: &mut Scanner<'_>, wanted: Wanted, depth: usize) -> Step<Span
     })
 }
 
-/// A `_meta` object: its progress token and its subscription id.
+/// Where it is noted what stands in a `_meta` object.
+struct InMeta<'a> {
+    token: &'a mut Span,
+    subscription: &'a mut Span,
+    version: &'a mut Span,
+    has_era_keys: &'a mut bool,
+    has_capabilities: &'a mut bool,
+}
+
+/// A `_meta` object: its progress token, its subscription id, and what tells the era of whoever sent it.
 #[inline(always)]
 fn meta(
     scanner: &mut Scanner<'_>,
     depth: usize,
-    token: &mut Span,
-    subscription: &mut Span,
+    found: &mut InMeta<'_>,
     fault: &mut Option<Fault>,
 ) -> Step<Span> {
     let depth = inside(scanner, depth)?;
@@ -410,9 +427,16 @@ fn meta(
     let mut more = scanner.enter();
     while more {
         let key = scanner.key()?;
-        let (place, wanted) = match name_of(scanner.text, key) {
-            keys::PROGRESS_TOKEN => (&mut *token, Wanted::Token),
-            keys::SUBSCRIPTION => (&mut *subscription, Wanted::Plain),
+        let name = name_of(scanner.text, key);
+        *found.has_era_keys |= matches!(name, keys::SUBSCRIPTION..=keys::OTHER_OF_ERA);
+        let (place, wanted) = match name {
+            keys::PROGRESS_TOKEN => (&mut *found.token, Wanted::Token),
+            keys::SUBSCRIPTION => (&mut *found.subscription, Wanted::Plain),
+            keys::VERSION => (&mut *found.version, Wanted::Any),
+            keys::CAPABILITIES => {
+                *found.has_capabilities |= scanner.peek() == Some(b'{');
+                (&mut other, Wanted::Any)
+            }
             _ => (&mut other, Wanted::Any),
         };
         once(&mut seen, wanted, key, fault);

@@ -9,7 +9,7 @@ use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::limits::{Exceeded, clip};
 use crate::record::{Beginning, Direction, Time};
-use crate::rules::method;
+use crate::rules::{Misfit, Said, method};
 use crate::span::Span;
 use crate::spare;
 
@@ -28,6 +28,12 @@ impl<H: Host> Connection<H> {
         }
         let id = envelope.id.of(frame);
         let name = envelope.method_name(frame);
+        if self.rules.asks_for_era()
+            && let Err(misfit) = self.take_era(frame, envelope, &name)
+        {
+            self.refuse_misfit(frame, envelope, misfit);
+            return;
+        }
         if *name == *method::PING.as_bytes() && self.rules.answers_ping() {
             self.counters.pings += 1;
             if self.may_reply() {
@@ -73,7 +79,40 @@ impl<H: Host> Connection<H> {
         self.inbound.put(minted.slot, entry);
         self.wait_to_be_entered(minted.number);
         self.counters.requests_in += 1;
-        batch.events.push(Event::Request { record, frame: at, envelope: *envelope });
+        let revision = self.rules.revision;
+        batch.events.push(Event::Request { record, frame: at, envelope: *envelope, revision });
+    }
+
+    /// Takes note of what a request says of its era.
+    fn take_era(&mut self, frame: &[u8], envelope: &Envelope, method: &[u8]) -> Result<(), Misfit> {
+        let version = envelope.protocol_version.of(frame);
+        let named = envelope::unescape(version);
+        let has_capabilities = envelope.has_capabilities;
+        let said = Said { method, version, named: named.as_deref(), has_capabilities };
+        if let Some(revision) = self.rules.judge(said)? {
+            self.rules.settle(revision);
+        }
+        Ok(())
+    }
+
+    /// Answers a request whose envelope is not what it has to be.
+    fn refuse_misfit(&mut self, frame: &[u8], envelope: &Envelope, misfit: Misfit) {
+        self.counters.violations += 1;
+        let params = envelope.params.of(frame);
+        let requested = match misfit {
+            Misfit::Handshake => {
+                envelope::find_member(params, "protocolVersion").map_or(&b""[..], |at| at.of(params))
+            }
+            _ => envelope.protocol_version.of(frame),
+        };
+        let requested = envelope::unescape(requested).unwrap_or_default();
+        let data = match misfit {
+            Misfit::Unsupported | Misfit::Handshake => {
+                encode::versions(self.rules.supported(), clip(&requested, self.limits.max_id_bytes))
+            }
+            _ => Vec::new(),
+        };
+        self.reject(envelope.id.of(frame), misfit.code(), misfit.message(), &data);
     }
 
     /// Cancels what a `notifications/cancelled` names (CAN-11 to CAN-30). Nothing in it can harm the connection.

@@ -9,12 +9,15 @@ use crate::event::{AnswerFrame, Batch, End, Event, Host};
 use crate::flight::{Event as Happening, Outcome, State};
 use crate::id;
 use crate::record::{Late, Time};
+use crate::rules::Revision;
 use crate::span::Span;
 
-fn answered(at: Span, envelope: &Envelope) -> AnswerFrame {
+fn answered(at: Span, envelope: &Envelope, revision: Revision) -> AnswerFrame {
     AnswerFrame {
         frame: at,
         id: envelope.id,
+        payload: if envelope.result.is_empty() { envelope.error } else { envelope.result },
+        revision,
         subscription_id: envelope.subscription_id,
         result_type: envelope.result_type,
         asks: false,
@@ -147,7 +150,7 @@ impl<H: Host> Connection<H> {
         let asks =
             self.rules.has_result_type() && *plain(envelope.result_type.of(frame)) == *b"\"input_required\"";
         let as_task = stays && self.rules.token_outlives_task_creation();
-        let answer = AnswerFrame { asks, as_task, ..answered(at, envelope) };
+        let answer = AnswerFrame { asks, as_task, ..answered(at, envelope, self.rules.revision) };
         self.settle(now, slot, number, end, Some(answer), batch);
     }
 
@@ -168,7 +171,7 @@ impl<H: Host> Connection<H> {
                 Some(fault) => End::Invalid(fault),
                 None => End::Error(in_run(at, envelope.error)),
             };
-            self.settle(now, slot, number, end, Some(answered(at, envelope)), batch);
+            self.settle(now, slot, number, end, Some(answered(at, envelope, self.rules.revision)), batch);
         }
     }
 

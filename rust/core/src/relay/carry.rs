@@ -2,6 +2,7 @@
 
 use crate::event::{Batch, Event};
 use crate::flight::CancelledBy;
+use crate::receive::in_run;
 use crate::record::Time;
 use crate::relay::admission::Admission;
 use crate::relay::exchange::Key;
@@ -66,17 +67,19 @@ impl<L: Line> Relay<L> {
                     }
                     self.deliver(round, &member, key, &batch.events[start..=at]);
                 }
-                (Way::Refuse(fault, position), Event::Request { record, .. }) => {
+                (Way::Refuse(fault, position), Event::Request { record, frame, envelope, .. }) => {
                     round.faults.push((record.number, fault, position));
+                    if let Some(name) = fault.name(envelope) {
+                        round.names.push(in_run(*frame, name));
+                    }
                 }
                 (Way::Spread, _) => {
                     self.spread(round, &member, event);
                     left.push(at);
                 }
                 (Way::Host, _) => {
-                    if let Event::Request { frame, envelope, .. } = event {
+                    if let Event::Request { .. } = event {
                         add(&self.counts.to_host);
-                        round.note_era(&member.side, envelope.meta.of(frame.of(round.region)));
                     }
                     left.push(at);
                 }
@@ -146,8 +149,8 @@ impl<L: Line> Relay<L> {
     ) {
         let (region, now) = (round.region, round.now);
         match event {
-            Event::Request { record, frame, envelope } => {
-                self.forward(round, source, dest, to, (record, frame.of(region), envelope));
+            Event::Request { record, frame, envelope, revision } => {
+                self.forward(round, source, dest, to, (record, frame.of(region), envelope, *revision));
             }
             Event::Settled { record, end, answer, .. } => {
                 let Some(leg) = owner_of(event) else { return };

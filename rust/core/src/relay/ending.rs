@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use crate::envelope;
 use crate::event::{AnswerFrame, Batch, End};
 use crate::flight::{CancelledBy, Outcome};
+use crate::limits::clip;
 use crate::record::Record;
 use crate::relay::exchange::{Leg, Owner};
 use crate::relay::fault::Fault;
 use crate::relay::member::Member;
 use crate::relay::round::{Far, Round};
 use crate::relay::{Events, Line, Relay, add};
-use crate::rules::{Revision, method};
+use crate::rules::method;
+use crate::span::Span;
 use crate::sync::lock;
 
 impl<L: Line> Relay<L> {
@@ -68,23 +71,25 @@ impl<L: Line> Relay<L> {
             round.routed.finished.extend(to.close_listen_of_peer(now, leg.number).finished);
             return;
         }
-        self.fail(round, to, leg.number, fault, record.written().is_some(), source.side.position());
+        let sent = record.written().is_some();
+        self.fail(round, to, leg.number, (fault, ""), sent, source.side.position());
     }
 
-    /// Answers a request on the relay's own account.
+    /// Answers a request on the relay's own account, about a text of its peer's if that is the fault.
     fn fail(
         &self,
         round: &mut Round<'_, L>,
         to: &mut Far<L>,
         number: u64,
-        fault: Fault,
+        (fault, about): (Fault, &str),
         sent: bool,
         position: Option<usize>,
     ) {
         let name =
             position.and_then(|position| self.upstreams.get(position)).map_or("", |upstream| &*upstream.name);
-        let data = fault.data(sent, name);
-        let answered = to.answer(round.now, number, fault.answer(&data));
+        let about = clip(about, to.limits.max_text_bytes);
+        let (message, data) = (fault.message_about(about), fault.data(sent, name, about));
+        let answered = to.answer(round.now, number, fault.answer(&message, &data));
         round.routed.finished.extend(answered.finished);
         if answered.written {
             add(match fault {
@@ -105,16 +110,13 @@ impl<L: Line> Relay<L> {
 
     /// Hangs the legs on the source's requests, and answers those that could not be passed on.
     pub(super) fn settle_up(&self, round: &mut Round<'_, L>, member: &Member<L>) {
-        if round.legs.is_empty() && round.faults.is_empty() && !round.is_modern {
+        if round.legs.is_empty() && round.faults.is_empty() {
             return;
         }
         let (legs, faults) = (std::mem::take(&mut round.legs), std::mem::take(&mut round.faults));
         let mut orphans = Vec::new();
         {
             let mut from = lock(member.line.connection());
-            if std::mem::take(&mut round.is_modern) {
-                from.rules.revision = Revision::V2026_07_28;
-            }
             for (number, leg) in legs {
                 if !from.attach(number, Owner::Leg(leg)) {
                     orphans.push(leg);
@@ -123,8 +125,12 @@ impl<L: Line> Relay<L> {
             if !faults.is_empty() {
                 round.touch(member);
             }
+            let mut names = std::mem::take(&mut round.names).into_iter();
             for (number, fault, position) in faults {
-                self.fail(round, &mut from, number, fault, false, position);
+                let name =
+                    if fault.is_about_a_name() { names.next().unwrap_or_default() } else { Span::default() };
+                let about = envelope::unescape(name.of(round.region)).unwrap_or_default();
+                self.fail(round, &mut from, number, (fault, &about), false, position);
             }
         }
         for leg in orphans {

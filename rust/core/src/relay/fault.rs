@@ -3,13 +3,31 @@
 //! Codes are -32603 with the cause in the data, since 2026-07-28 reserves what lies nearer; `sent` says whether
 //! the server may have seen the request: false means that trying again is safe. The relay never does.
 
+use std::borrow::Cow;
+
 use crate::connection::{Answer, INTERNAL_ERROR, INVALID_PARAMS, SendError};
 use crate::encode;
+use crate::envelope::Envelope;
 use crate::flight::Outcome;
 use crate::limits::Exceeded;
+use crate::span::Span;
 
 /// JSON-RPC: no such method.
 pub const METHOD_NOT_FOUND: i64 = -32601;
+
+/// Up to 2025-11-25: there is no such resource. Later revisions call it `INVALID_PARAMS`, which the connection sees to.
+const RESOURCE_NOT_FOUND: i64 = -32002;
+
+/// What a name may be of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `tools/call`.
+    Tool,
+    /// `prompts/get`.
+    Prompt,
+    /// `resources/read`.
+    Resource,
+}
 
 /// See the module's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +58,8 @@ pub enum Fault {
     AmbiguousTask,
     /// No route takes the method.
     NoRoute,
+    /// No route takes the name: nobody here has such a thing, or not for this client.
+    Unknown(Kind),
     /// A server asks, but nobody can say which client it means (R3).
     NoAttribution,
     /// The revision in force does not allow it.
@@ -62,6 +82,7 @@ impl Fault {
             Fault::UnknownState => "input_expired",
             Fault::AmbiguousTask => "ambiguous_task",
             Fault::NoRoute => "no_route",
+            Fault::Unknown(_) => "unknown_name",
             Fault::NoAttribution => "no_attribution",
             Fault::NotAllowed(_) => "not_allowed",
         }
@@ -87,6 +108,9 @@ impl Fault {
             }
             Fault::AmbiguousTask => "several servers made a task of this id: nobody can say whose is meant",
             Fault::NoRoute => "Method not found",
+            Fault::Unknown(Kind::Tool) => "Unknown tool",
+            Fault::Unknown(Kind::Prompt) => "Unknown prompt",
+            Fault::Unknown(Kind::Resource) => "Resource not found",
             Fault::NoAttribution => {
                 "Method not found: this server is shared, so its requests belong to no client"
             }
@@ -96,8 +120,35 @@ impl Fault {
     const fn code(self) -> i64 {
         match self {
             Fault::NoRoute | Fault::NoAttribution => METHOD_NOT_FOUND,
-            Fault::UnknownTask | Fault::UnknownState | Fault::AmbiguousTask => INVALID_PARAMS,
+            Fault::UnknownTask
+            | Fault::UnknownState
+            | Fault::AmbiguousTask
+            | Fault::Unknown(Kind::Tool | Kind::Prompt) => INVALID_PARAMS,
+            Fault::Unknown(Kind::Resource) => RESOURCE_NOT_FOUND,
             _ => INTERNAL_ERROR,
+        }
+    }
+
+    /// What comes of a request that no route takes: of one about a name, that nobody knows the name.
+    pub(super) fn nowhere(frame: &[u8], envelope: &Envelope) -> Fault {
+        match &*envelope.method_name(frame) {
+            b"tools/call" => Fault::Unknown(Kind::Tool),
+            b"prompts/get" => Fault::Unknown(Kind::Prompt),
+            b"resources/read" => Fault::Unknown(Kind::Resource),
+            _ => Fault::NoRoute,
+        }
+    }
+
+    pub(super) const fn is_about_a_name(self) -> bool {
+        matches!(self, Fault::Unknown(_))
+    }
+
+    /// Where the name stands that nobody knows, if that is the fault.
+    pub(super) const fn name(self, envelope: &Envelope) -> Option<Span> {
+        match self {
+            Fault::Unknown(Kind::Tool | Kind::Prompt) => Some(envelope.name),
+            Fault::Unknown(Kind::Resource) => Some(envelope.uri),
+            _ => None,
         }
     }
 
@@ -121,8 +172,16 @@ impl Fault {
         }
     }
 
-    /// The error's data.
-    pub fn data(self, sent: bool, upstream: &str) -> Vec<u8> {
+    /// The error's sentence about `name`, a text of the peer's.
+    pub(super) fn message_about(self, name: &str) -> Cow<'static, str> {
+        match self {
+            Fault::Unknown(Kind::Tool | Kind::Prompt) => Cow::Owned(format!("{}: {name}", self.message())),
+            _ => Cow::Borrowed(self.message()),
+        }
+    }
+
+    /// The error's data; `about` is what it is about, a text of the peer's.
+    pub fn data(self, sent: bool, upstream: &str, about: &str) -> Vec<u8> {
         let mut data = Vec::with_capacity(80);
         data.extend_from_slice(b"{\"reason\":");
         encode::string(&mut data, self.reason());
@@ -136,13 +195,17 @@ impl Fault {
             data.extend_from_slice(b",\"upstream\":");
             encode::string(&mut data, upstream);
         }
+        if self == Fault::Unknown(Kind::Resource) {
+            data.extend_from_slice(b",\"uri\":");
+            encode::string(&mut data, about);
+        }
         data.push(b'}');
         data
     }
 
-    /// The whole error, over `data` from [`Fault::data`].
-    pub const fn answer(self, data: &[u8]) -> Answer<'_> {
-        Answer::Error { code: self.code(), message: self.message(), data }
+    /// The whole error, over what [`Fault::message_about`] and [`Fault::data`] say.
+    pub const fn answer<'a>(self, message: &'a str, data: &'a [u8]) -> Answer<'a> {
+        Answer::Error { code: self.code(), message, data }
     }
 }
 
@@ -155,7 +218,9 @@ mod tests {
     const EXCEEDED: Exceeded = Exceeded { limit: "max_x", value: 1 };
 
     fn said(fault: Fault) -> (&'static str, i64) {
-        let Answer::Error { code, message, .. } = fault.answer(b"") else { panic!("an error") };
+        let Answer::Error { code, message, .. } = fault.answer(fault.message(), b"") else {
+            panic!("an error")
+        };
         assert!(!message.is_empty());
         (fault.reason(), code)
     }
@@ -192,16 +257,28 @@ mod tests {
         assert_eq!(said(Fault::UnknownTask), ("unknown_task", INVALID_PARAMS));
         assert_eq!(said(Fault::UnknownState), ("input_expired", INVALID_PARAMS));
         assert_eq!(said(Fault::AmbiguousTask), ("ambiguous_task", INVALID_PARAMS));
+        for (kind, code) in [
+            (Kind::Tool, INVALID_PARAMS),
+            (Kind::Prompt, INVALID_PARAMS),
+            (Kind::Resource, RESOURCE_NOT_FOUND),
+        ] {
+            assert_eq!(said(Fault::Unknown(kind)), ("unknown_name", code));
+        }
         assert_eq!(said(Fault::NotBridged), ("not_bridged", INTERNAL_ERROR));
     }
 
     #[test]
     fn the_data_says_what_is_known() {
-        let data = |fault: Fault, sent, upstream| String::from_utf8(fault.data(sent, upstream)).unwrap();
+        let data =
+            |fault: Fault, sent, upstream| String::from_utf8(fault.data(sent, upstream, "x\"")).unwrap();
         assert_eq!(data(Fault::Closed, true, ""), r#"{"reason":"closed","sent":true}"#);
         assert_eq!(
             data(Fault::Overloaded(EXCEEDED), false, "a\"b"),
             r#"{"reason":"overloaded","limit":"max_x","value":1,"sent":false,"upstream":"a\"b"}"#
+        );
+        assert_eq!(
+            data(Fault::Unknown(Kind::Resource), false, ""),
+            r#"{"reason":"unknown_name","sent":false,"uri":"x\""}"#
         );
     }
 }

@@ -16,8 +16,6 @@ pub(super) enum Side {
         routes: Arc<Routes>,
         /// Where the upstreams stand that its routes lead to.
         places: Held,
-        /// Whether its first request told the client's era: nothing else need, since a modern client is stateless.
-        known: AtomicBool,
         /// Whether exchanges of it were parked, which it comes back for.
         parks: AtomicBool,
         /// What a modern server is told of a legacy client that can be asked; nothing for every other.

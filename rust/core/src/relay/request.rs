@@ -14,8 +14,9 @@ use crate::relay::member::{Member, Side};
 use crate::relay::round::{Far, Round};
 use crate::relay::route::{Goal, Matched};
 use crate::relay::{Line, Relay, Routed, add};
+use crate::rules::Revision;
 use crate::span::Span;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, lock};
 
 impl<L: Line> Relay<L> {
     /// Passes a request on that the host had a look at; what cannot be passed on is answered.
@@ -37,7 +38,9 @@ impl<L: Line> Relay<L> {
         };
         let mut round = Round::new(self, frame, now);
         round.kept = kept;
-        let event = Event::Request { record: Arc::clone(record), frame: Span::new(0, frame.len()), envelope };
+        let revision = lock(member.line.connection()).rules.revision;
+        let frame = Span::new(0, frame.len());
+        let event = Event::Request { record: Arc::clone(record), frame, envelope, revision };
         self.deliver(&mut round, &member, to, &[event]);
         self.settle_up(&mut round, &member);
         self.go_on(round)
@@ -76,7 +79,7 @@ impl<L: Line> Relay<L> {
         source: &Member<L>,
         dest: &Member<L>,
         to: &mut Far<L>,
-        (record, frame, envelope): (&Arc<Record>, &[u8], &Envelope),
+        (record, frame, envelope, revision): (&Arc<Record>, &[u8], &Envelope, Revision),
     ) {
         if record.outcome().is_some() {
             return add(&self.counts.cancelled_unsent);
@@ -91,7 +94,6 @@ impl<L: Line> Relay<L> {
         if let Err(fault) = self.admit(record, &dest.side, nth.is_some()) {
             return round.faults.push((record.number, fault, dest.side.position()));
         }
-        round.note_era(&source.side, envelope.meta.of(frame));
         let matched = match &source.side {
             Side::Client { routes, .. } => Some(routes.find(frame, envelope)),
             Side::Upstream { .. } => None,
@@ -111,6 +113,7 @@ impl<L: Line> Relay<L> {
             envelope,
             method: &record.method,
             name: matched.as_ref().map_or((Span::default(), b""), Matched::edit),
+            revision,
             request_meta: asked_as.map(|members| &**members),
             owner,
             lane: source.key.to_word(),

@@ -4,23 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::connection::Connection;
-use crate::envelope;
 use crate::event::Event;
 use crate::record::Time;
 use crate::relay::exchange::{Key, Leg, Relaying};
 use crate::relay::fault::Fault;
 use crate::relay::kept::Kept;
-use crate::relay::member::{Member, Side};
+use crate::relay::member::Member;
 use crate::relay::{Events, Line, Relay, Routed};
-use crate::rules::Revision;
+use crate::span::Span;
 use crate::sync::Ordering;
-
-/// Whether a request's `_meta` says that its client speaks the modern revision.
-fn says_modern(meta: &[u8]) -> bool {
-    let version = envelope::find_member(meta, "io.modelcontextprotocol/protocolVersion");
-    let version = version.and_then(|span| envelope::unescape(span.of(meta)));
-    version.and_then(|name| Revision::named(&name)).is_some_and(Revision::is_modern)
-}
 
 pub(super) type Told<L> = Event<Relaying<<L as Line>::Host>>;
 pub(super) type Far<L> = Connection<Relaying<<L as Line>::Host>>;
@@ -39,8 +31,8 @@ pub(super) struct Round<'a, L: Line> {
     pub(super) legs: Vec<(u64, Leg)>,
     /// The source's requests that the relay answers: number, why, and for which upstream.
     pub(super) faults: Vec<(u64, Fault, Option<usize>)>,
-    /// The source's first request says that it is of the modern era.
-    pub(super) is_modern: bool,
+    /// Where the names stand, in `region`, that faults are about, in the faults' order.
+    pub(super) names: Vec<Span>,
     /// Requests passed on, and answers passed back, that were not added to the relay's counts yet.
     pub(super) forwarded: u64,
     pub(super) answered: u64,
@@ -58,20 +50,10 @@ impl<'a, L: Line> Round<'a, L> {
             follow: VecDeque::new(),
             legs: Vec::new(),
             faults: Vec::new(),
-            is_modern: false,
+            names: Vec::new(),
             forwarded: 0,
             answered: 0,
             kept: None,
-        }
-    }
-
-    /// Takes note of what a client's first request says of its era; `meta` is the request's `_meta`.
-    pub(super) fn note_era(&mut self, source: &Side, meta: &[u8]) {
-        if let Side::Client { known, .. } = source
-            && !known.load(Ordering::Relaxed)
-            && !known.swap(true, Ordering::Relaxed)
-        {
-            self.is_modern = says_modern(meta);
         }
     }
 

@@ -65,7 +65,7 @@ impl<L: Line> Relay<L> {
                     }
                     _ if self.is_watched(&envelope.method_name(frame.of(region))) => Way::Host,
                     Err(fault) => Way::Refuse(fault, None),
-                    Ok(Goal::Nowhere) => Way::Refuse(Fault::NoRoute, None),
+                    Ok(Goal::Nowhere) => Way::Refuse(Fault::nowhere(frame.of(region), envelope), None),
                     Ok(Goal::Upstream(position)) => match places.at(position).and_then(|place| place.key()) {
                         Some(key) => Way::To(key),
                         None if self.upstreams.get(position).is_some_and(|upstream| upstream.waits) => {

@@ -6,7 +6,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use turnout_core::limits::{Limits, NotALimit};
-use turnout_core::rules::{Choices, Revision, Role, Tasks};
+use turnout_core::rules::{Choices, Era, Revision, Role, Tasks};
 use turnout_core::sync::lock;
 
 use super::Connection;
@@ -28,6 +28,12 @@ pub fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
     Ok(limits)
 }
 
+/// The revision of that date.
+pub fn revision_of(name: &str) -> PyResult<Revision> {
+    Revision::named(name)
+        .ok_or_else(|| PyValueError::new_err(format!("{name:?} is no revision this version knows")))
+}
+
 impl Connection {
     pub(super) fn take_rules(
         &self,
@@ -35,10 +41,19 @@ impl Connection {
         role: &str,
         request_meta: Option<&Bound<'_, PyDict>>,
         opened: bool,
+        era: &str,
     ) -> PyResult<()> {
-        let revision = Revision::named(revision).ok_or_else(|| {
-            PyValueError::new_err(format!("{revision:?} is no revision this version knows"))
-        })?;
+        let revision = revision_of(revision)?;
+        let era = match era {
+            "host" => Era::Host,
+            "open" => Era::Open,
+            "settled" => Era::Settled,
+            _ => {
+                return Err(PyValueError::new_err(format!(
+                    "{era:?} is not how an era is told: host, open or settled"
+                )));
+            }
+        };
         let role = match role {
             "either" => Role::Either,
             "client" => Role::Client,
@@ -54,6 +69,7 @@ impl Connection {
         core.rules.revision = revision;
         core.rules.role = role;
         core.rules.opened = opened;
+        core.rules.era = era;
         core.set_request_meta(members);
         Ok(())
     }

@@ -1,0 +1,298 @@
+//! Messages on their way from one era to the other: members put in and taken out, as the tables of `rules` have it;
+//! every other byte stays as it was.
+
+use std::borrow::Cow;
+
+use crate::connection::MetaMember;
+use crate::encode;
+use crate::envelope::{self, Envelope, items, members};
+use crate::event::AnswerFrame;
+use crate::id;
+use crate::rules::{Bridge, ENVELOPE, Required, Revision, drops_member_of_item, required};
+use crate::span::Span;
+use crate::splice::{Edit, edit};
+
+/// What changes in a text: spans of it, none over another, and what takes their places.
+#[derive(Default)]
+pub(crate) struct Changes(Vec<(Span, Cow<'static, [u8]>)>);
+
+impl Changes {
+    /// Writes `text`, changed, with some edits more.
+    pub fn write<const N: usize>(&self, out: &mut Vec<u8>, text: &[u8], more: [Edit<'_>; N]) {
+        let mut edits: Vec<Edit<'_>> = Vec::with_capacity(self.0.len() + N);
+        edits.extend(self.0.iter().map(|(span, bytes)| (*span, &**bytes)));
+        edits.extend(more);
+        edit(out, text, &mut edits);
+    }
+
+    fn put(&mut self, span: Span, bytes: impl Into<Cow<'static, [u8]>>) {
+        self.0.push((span, bytes.into()));
+    }
+
+    /// Takes members out of the object at `object`, each with a comma that is then too much; true where some stay.
+    fn take_out(
+        &mut self,
+        text: &[u8],
+        object: Span,
+        mut is_unwanted: impl FnMut(&mut Self, envelope::Member) -> bool,
+    ) -> bool {
+        let (mut first_gone, mut behind, mut some_stay) = (None, 0, false);
+        for member in members(text, object) {
+            let whole = member.whole();
+            if !is_unwanted(self, member) {
+                if let Some(start) = first_gone.take() {
+                    self.put(Span { start, end: whole.start }, &b""[..]);
+                }
+                some_stay = true;
+            } else if some_stay {
+                self.put(Span { start: behind, end: whole.end }, &b""[..]);
+            } else {
+                first_gone.get_or_insert(whole.start);
+            }
+            behind = whole.end;
+        }
+        if let Some(start) = first_gone {
+            self.put(Span { start, end: behind }, &b""[..]);
+        }
+        some_stay
+    }
+
+    /// Puts `added`, members as they stand between braces, to the front of the object at `object`.
+    fn put_first(&mut self, object: Span, added: &[u8], others_follow: bool) {
+        let comma = if others_follow { &b","[..] } else { b"" };
+        let brace = Span { start: object.start, end: object.start + 1 };
+        self.put(brace, [b"{", added, comma].concat());
+    }
+
+    /// What a result needs on a side of the other era.
+    fn result(&mut self, text: &[u8], result: Span, method: &str, bridge: Bridge) {
+        if !result.of(text).starts_with(b"{") {
+            return;
+        }
+        let own = required(method);
+        let is_own = |name: &str| own.iter().any(|(own, _)| *own == name);
+        let names = ["resultType", "ttlMs", "cacheScope", "_meta", "tools", "structuredContent"];
+        match bridge {
+            Bridge::Same => {}
+            Bridge::ToModern => {
+                // What a legacy server calls so is none of this: it has another meaning, or was not meant for us.
+                let others = self.take_out(text, result, |changes, member| {
+                    match member.name_in(text, &names) {
+                        Some("tools") => changes.items(text, member.value, method, bridge),
+                        Some(name) => return is_own(name),
+                        None => {}
+                    }
+                    false
+                });
+                self.put_first(result, &written(own.iter()), others);
+            }
+            Bridge::ToLegacy => {
+                self.take_out(text, result, |changes, member| {
+                    match member.name_in(text, &names) {
+                        Some("_meta") => drop(changes.envelope(text, member.value)),
+                        Some("tools") => changes.items(text, member.value, method, bridge),
+                        Some("structuredContent") => {
+                            return method == "tools/call" && !member.value.of(text).starts_with(b"{");
+                        }
+                        Some(name) => return is_own(name),
+                        None => {}
+                    }
+                    false
+                });
+            }
+        }
+    }
+
+    /// Gives a result what it lacks of the members that every modern one has; what it says of them stands. Gives where
+    /// it says its type.
+    pub fn complete(&mut self, text: &[u8], result: Span, method: &str) -> Option<Span> {
+        let own = required(method);
+        let (mut said, mut result_type, mut others) = ([false; 3], None, false);
+        for member in members(text, result) {
+            others = true;
+            for (said, (name, _)) in said.iter_mut().zip(own) {
+                *said |= member.name_in(text, &[name]).is_some();
+            }
+            if result_type.is_none() && member.name_in(text, &["resultType"]).is_some() {
+                result_type = Some(member.value);
+            }
+        }
+        if result_type.is_some_and(|said| is_interim(said.of(text))) {
+            // Only what is complete may be kept.
+            return result_type;
+        }
+        let lacks = written(own.iter().zip(said).filter(|(_, said)| !said).map(|(own, _)| own));
+        if result.of(text).starts_with(b"{") && !lacks.is_empty() {
+            self.put_first(result, &lacks, others);
+        }
+        result_type
+    }
+
+    /// Whether there is nothing to change.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What the items of a list need on a side of the other era.
+    fn items(&mut self, text: &[u8], list: Span, method: &str, bridge: Bridge) {
+        if method != "tools/list" {
+            return;
+        }
+        let names = ["execution", "inputSchema", "outputSchema"];
+        for tool in items(text, list) {
+            self.take_out(text, tool, |changes, member| {
+                let Some(name) = member.name_in(text, &names) else { return false };
+                if drops_member_of_item(bridge, method, name, || is_object_schema(text, member.value)) {
+                    return true;
+                }
+                if bridge == Bridge::ToLegacy {
+                    changes.schema(text, member.value);
+                }
+                false
+            });
+        }
+    }
+
+    /// Spells the schemas of properties as objects: 2025-11-25 knows no others, and `true` and `false` have such.
+    fn schema(&mut self, text: &[u8], schema: Span) {
+        for properties in members(text, schema).filter(|at| at.name_in(text, &["properties"]).is_some()) {
+            for property in members(text, properties.value) {
+                match property.value.of(text) {
+                    b"true" => self.put(property.value, &b"{}"[..]),
+                    b"false" => self.put(property.value, &b"{\"not\":{}}"[..]),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Takes the modern era's own keys out of a `_meta`; true where others stay.
+    fn envelope(&mut self, text: &[u8], meta: Span) -> bool {
+        self.take_out(text, meta, |_, member| member.name_in(text, ENVELOPE).is_some())
+    }
+
+    /// What the `_meta` of a request needs on its way to another side, if anything: none of the era's own keys of
+    /// whoever sent it, and the members of ours that it lacks.
+    pub fn of_request(text: &[u8], envelope: &Envelope, ours: &[MetaMember]) -> Option<Self> {
+        if ours.is_empty() && !envelope.has_era_keys {
+            return None;
+        }
+        let meta = envelope.meta.of(text);
+        let mut own = Vec::new();
+        for (name, value) in ours {
+            if meta.is_empty() || ENVELOPE.contains(&&**name) || envelope::find_member(meta, name).is_none() {
+                member(&mut own, name, value);
+            }
+        }
+        let mut changes = Self::default();
+        if !meta.is_empty() {
+            let others = changes.envelope(text, envelope.meta);
+            if !own.is_empty() {
+                changes.put_first(envelope.meta, &own, others);
+            }
+        } else if !own.is_empty() {
+            changes.meta(text, envelope.params, &own);
+        }
+        Some(changes)
+    }
+
+    /// Gives a request a `_meta`.
+    fn meta(&mut self, text: &[u8], params: Span, own: &[u8]) {
+        match params.of(text) {
+            [b'{', ..] => {
+                let mut others = false;
+                for member in members(text, params) {
+                    others = true;
+                    if member.name_in(text, &["_meta"]).is_some() {
+                        // It is there, but no object: nothing that could be kept.
+                        return self.put(member.value, [b"{", own, b"}"].concat());
+                    }
+                }
+                self.put_first(params, &[b"\"_meta\":{", own, b"}"].concat(), others);
+            }
+            [] => {
+                let brace = text.iter().rposition(|byte| *byte == b'}').unwrap_or(text.len());
+                self.put(Span::new(brace, brace + 1), [b",\"params\":{\"_meta\":{", own, b"}}}"].concat());
+            }
+            // Params by position have no place for it.
+            _ => {}
+        }
+    }
+
+    /// What progress needs on a side whose revision has no messages in it (PRG-06).
+    pub fn of_progress(text: &[u8]) -> Self {
+        let mut changes = Self::default();
+        for params in members(text, Span::new(0, text.len())) {
+            if params.name_in(text, &["params"]).is_some() {
+                changes
+                    .take_out(text, params.value, |_, member| member.name_in(text, &["message"]).is_some());
+            }
+        }
+        changes
+    }
+
+    /// What an answer needs on a side of the other era, or on one of the same era that it was not complete for.
+    pub fn answer(
+        &mut self,
+        text: &[u8],
+        answer: &AnswerFrame,
+        is_error: bool,
+        method: &str,
+        bridge: Bridge,
+    ) {
+        match (is_error, bridge) {
+            (true, _) => self.error(text, answer.payload, bridge),
+            (false, Bridge::Same) => drop(self.complete(text, answer.payload, method)),
+            (false, _) => self.result(text, answer.payload, method, bridge),
+        }
+    }
+
+    /// What an error is called on a side of the other era.
+    fn error(&mut self, text: &[u8], error: Span, bridge: Bridge) {
+        for code in members(text, error).filter(|at| at.name_in(text, &["code"]).is_some()) {
+            let said = id::integer(code.value.of(text));
+            if let Some(said) = said
+                && bridge.error_code(said) != said
+            {
+                self.put(code.value, bridge.error_code(said).to_string().into_bytes());
+            }
+        }
+    }
+}
+
+/// A result of a server of one revision, as a client of another one reads it.
+pub fn translated(method: &str, result: &[u8], from: Revision, to: Revision) -> Vec<u8> {
+    let mut changes = Changes::default();
+    changes.result(result, Span::new(0, result.len()), method, Bridge::between(from, to));
+    let mut out = Vec::new();
+    changes.write(&mut out, result, []);
+    out
+}
+
+/// Whether a `resultType` is one of those that end nothing.
+fn is_interim(result_type: &[u8]) -> bool {
+    envelope::unescape(result_type).is_none_or(|said| said != "complete")
+}
+
+/// Whether a JSON schema says that it is one of an object.
+fn is_object_schema(text: &[u8], schema: Span) -> bool {
+    let mut types = members(text, schema).filter(|member| member.name_in(text, &["type"]).is_some());
+    types.any(|said| envelope::unescape(said.value.of(text)).as_deref() == Some("object"))
+}
+
+/// Members as they stand between braces.
+fn written<'a>(members: impl Iterator<Item = &'a Required>) -> Vec<u8> {
+    let mut written = Vec::new();
+    members.for_each(|(name, value)| member(&mut written, name, value.as_bytes()));
+    written
+}
+
+/// Writes one more member.
+fn member(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    if !out.is_empty() {
+        out.push(b',');
+    }
+    encode::string(out, name);
+    out.push(b':');
+    out.extend_from_slice(value);
+}
