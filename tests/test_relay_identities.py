@@ -86,8 +86,11 @@ def test_a_client_sees_nothing_of_what_its_routes_do_not_lead_to(loop_kind, era)
                 ["one_tool"],
                 ["one_tool", "two_tool"],
             ]
-            with pytest.raises(turnout.RemoteError, match="Method not found"):
+            with pytest.raises(turnout.RemoteError, match="Unknown tool: two_tool") as caught:
                 await ada.send("tools/call", {"name": "two_tool"})
+            with pytest.raises(turnout.RemoteError, match="Unknown tool: no_tool") as nobodys:
+                await ada.send("tools/call", {"name": "no_tool"})
+            assert (caught.value.code, caught.value.data) == (nobodys.value.code, nobodys.value.data)
             await world.quiet()
 
     run(loop_kind, main())

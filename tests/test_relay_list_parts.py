@@ -41,7 +41,10 @@ def test_a_merged_list_is_kept_as_long_as_its_most_careful_part(parts, life, sco
 
     async def main():
         async with World() as world:
-            upstreams = [world.server(name, prepare(part)) for name, part in zip("ab", parts, strict=True)]
+            upstreams = [
+                world.server(name, prepare(part), era="modern")
+                for name, part in zip("ab", parts, strict=True)
+            ]
             world.build(*upstreams, routes=PREFIXED)
             listed = await (await world.client("modern")).send("tools/list")
             assert (listed["ttlMs"], listed["cacheScope"]) == (life, scope)

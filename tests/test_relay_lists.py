@@ -181,7 +181,8 @@ def test_rid_16_a_modern_client_that_lists_before_it_says_anything_else_is_told_
         async with World() as world:
             world.build(world.server("a", tools("x")), world.server("b", tools("y")), routes=PREFIXED)
             client = await world.raw()
-            meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
+            prefix = "io.modelcontextprotocol"
+            meta = {f"{prefix}/protocolVersion": "2026-07-28", f"{prefix}/clientCapabilities": {}}
             client.transport.write(wire.request(1, "tools/list", {"_meta": meta}))
             await client.until(lambda: client.lines)
             listed = json.loads(client.lines[0])["result"]
@@ -375,8 +376,8 @@ def test_a_modern_list_says_how_long_it_may_be_kept(loop_kind):
     async def main():
         async with World() as world:
             world.build(
-                world.server("a", tools("x", ttlMs=500, cacheScope="public")),
-                world.server("b", tools("y", ttlMs=90, cacheScope="private")),
+                world.server("a", tools("x", ttlMs=500, cacheScope="public"), era="modern"),
+                world.server("b", tools("y", ttlMs=90, cacheScope="private"), era="modern"),
                 routes=PREFIXED,
             )
             listed = await (await world.client("modern")).send("tools/list")

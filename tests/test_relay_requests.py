@@ -242,7 +242,7 @@ def test_routes_by_the_name_of_the_tool(loop_kind):
             assert (await client.send("tools/call", {"name": "b_x"}))["name"] == "b_x"
             with pytest.raises(turnout.RemoteError) as caught:
                 await client.send("tools/call", {"name": "c_x"})
-            assert caught.value.code == -32601
+            assert (caught.value.code, caught.value.message) == (-32602, "Unknown tool: c_x")
 
     run(loop_kind, main())
 

@@ -78,8 +78,7 @@ def taken_as_tasks(capabilities: Any) -> set[str]:
 
 
 def capabilities_in(revision: str, capabilities: dict[str, Any]) -> dict[str, Any]:
-    """Capabilities as a revision has them: each era has tasks of its own, and those of the other mean nothing in it
-    (TSX-58, TSX-61, TSX-62)."""
+    """Capabilities as a revision has them: each era has its own tasks, the other's mean nothing (TSX-58, TSX-61)."""
     if revision == MODERN:
         return {name: value for name, value in capabilities.items() if name != "tasks"}
     extensions = capabilities.get("extensions")
@@ -126,6 +125,28 @@ async def open_legacy(peer: Peer, identity: Identity, timeout: float) -> None:
     peer.notify("notifications/initialized")
 
 
+def envelope_of(identity: Identity) -> dict[str, Any]:
+    """What the `_meta` of each request to a modern server says of us."""
+    return {
+        f"{META}protocolVersion": MODERN,
+        f"{META}clientInfo": identity.info,
+        f"{META}clientCapabilities": capabilities_in(MODERN, identity.capabilities),
+    }
+
+
+def mark_requests(peer: Peer, identity: Identity, log_level: str | None = None) -> None:
+    """Mark every request from now on, as a modern server asks for it.
+
+    Args:
+        peer: the server's connection.
+        identity: who we are to it.
+        log_level: how much the server is to log for each of them; None for nothing.
+
+    """
+    level = {} if log_level is None else {f"{META}logLevel": log_level}
+    peer.set_rules(MODERN, "client", request_meta={**envelope_of(identity), **level})
+
+
 async def open_modern(peer: Peer, identity: Identity, timeout: float) -> None:
     """Ask what the server is, and mark every request from now on (2026-07-28).
 
@@ -138,12 +159,7 @@ async def open_modern(peer: Peer, identity: Identity, timeout: float) -> None:
         OpeningFailed: the server does not speak the revision, or did not answer in time.
 
     """
-    meta = {
-        f"{META}protocolVersion": MODERN,
-        f"{META}clientInfo": identity.info,
-        f"{META}clientCapabilities": capabilities_in(MODERN, identity.capabilities),
-    }
-    peer.set_rules(MODERN, "client", request_meta=meta)
+    mark_requests(peer, identity)
     try:
         result = await peer.send("server/discover", {}, timeout=timeout, max_timeout=timeout, progress=False)
     except (RemoteError, InvalidResponse, CallTimedOut) as error:

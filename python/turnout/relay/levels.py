@@ -1,4 +1,4 @@
-"""Log levels of legacy clients (`logging/setLevel`) on upstreams that several of them share."""
+"""Log levels of legacy clients (`logging/setLevel`) on upstreams that several of them share, or of the other era."""
 
 from __future__ import annotations
 
@@ -56,8 +56,11 @@ class Levels:
         client, relay = request.peer, self._relay
         places = relay.places_of(client)
         if len(places) == 1 and places[0].is_private:
-            await relay.forward(request, places[0].upstream.label)
-            return None
+            with reaching(places[0].upstream.label):
+                peer = await places[0].wait()
+            if peer.revision != opening.MODERN:
+                await relay.forward(request, places[0].upstream.label)
+                return None
         self._by_client[client] = LEVELS.index(level)
         for place in places:
             if place.is_private or place.upstream.shares_log:
@@ -67,9 +70,9 @@ class Levels:
         return {}
 
     def opened(self, peer: Peer, place: Place) -> None:
-        """Set the level of a new connection of a shared upstream."""
+        """Set the level of a new connection, as far as clients asked for one."""
         level = self._of(place)
-        if place.upstream.shares_log and level is not None:
+        if (place.upstream.shares_log or place.is_private) and level is not None:
             self._relay.attempt(self._set(place, peer, level))
 
     def forget(self, client: Peer) -> None:
@@ -92,7 +95,12 @@ class Levels:
         return LEVELS[min(asked)] if asked else None
 
     async def _set(self, place: Place, peer: Peer, level: str | None) -> None:
-        if level is None or peer.revision == opening.MODERN or "logging" not in peer.server_capabilities:
+        if level is None or "logging" not in peer.server_capabilities:
+            return
+        if peer.revision == opening.MODERN:
+            # Each request says how much of the log it wants; to a shared server nobody's does.
+            if place.is_private:
+                opening.mark_requests(peer, place.identity, level)
             return
         if not place.is_private and peer not in self._followed:
             self._followed.add(peer)

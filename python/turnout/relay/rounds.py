@@ -35,11 +35,7 @@ def meta_of(offered: opening.Identity) -> dict[str, Any] | None:
     """What a modern server is told of a legacy client that can be asked; None for a client that cannot."""
     if not any(name in offered.capabilities for name in NEEDED.values()):
         return None
-    return {
-        f"{opening.META}protocolVersion": opening.MODERN,
-        f"{opening.META}clientInfo": offered.info,
-        f"{opening.META}clientCapabilities": opening.capabilities_in(opening.MODERN, offered.capabilities),
-    }
+    return opening.envelope_of(offered)
 
 
 class Rounds:

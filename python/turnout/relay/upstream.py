@@ -55,7 +55,9 @@ class Upstream:
             opened like a shared one. A task, or a request state, that a shared or pooled server gives out is good
             for the client that got it, and for its identity.
         pool: connections of a pooled upstream.
-        era: as for `Router.connect`, None for no opening; a property of this upstream, never taken from a client.
+        era: as for `Router.connect`, None for no opening. With `"auto"` a connection that is shared or pooled is of the
+            era that a probe finds. One that is private to a client or an identity is of the era and the revision of
+            the client that it is made for, if the server speaks that, too: so nothing of that client's is lost.
         timeout: seconds without an answer or progress after which a request is cancelled and answered with an
             error; None for never.
         max_timeout: likewise, whatever the progress.

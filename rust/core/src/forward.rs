@@ -32,7 +32,7 @@ pub struct Forward<'a, C> {
     pub name: Edit<'a>,
     /// The revision that it is of.
     pub revision: Revision,
-    /// Members for its `_meta`, in place of those that every request to this peer has; None for those.
+    /// Members for its `_meta`, before those that every request to this peer has; None for those alone.
     pub request_meta: Option<&'a [MetaMember]>,
     /// The host's handle for it.
     pub owner: C,
@@ -75,8 +75,7 @@ impl<H: Host> Connection<H> {
         let changes = if self.rules.keeps_envelope_of(revision) {
             None
         } else {
-            let own = request_meta.unwrap_or(&self.request_meta);
-            Changes::of_request(frame, envelope, own)
+            Changes::of_request(frame, envelope, [request_meta.unwrap_or_default(), &self.request_meta])
         };
         let write = |out: &mut Vec<u8>| match &changes {
             None => splice(out, frame, edits),

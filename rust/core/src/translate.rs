@@ -172,17 +172,20 @@ impl Changes {
     }
 
     /// What the `_meta` of a request needs on its way to another side, if anything: none of the era's own keys of
-    /// whoever sent it, and the members of ours that it lacks.
-    pub fn of_request(text: &[u8], envelope: &Envelope, ours: &[MetaMember]) -> Option<Self> {
-        if ours.is_empty() && !envelope.has_era_keys {
+    /// whoever sent it, and the members of ours that it lacks; of two of one name, the first of `ours`.
+    pub fn of_request(text: &[u8], envelope: &Envelope, ours: [&[MetaMember]; 2]) -> Option<Self> {
+        if ours.iter().all(|members| members.is_empty()) && !envelope.has_era_keys {
             return None;
         }
         let meta = envelope.meta.of(text);
+        let is_theirs = |name: &str| {
+            !meta.is_empty() && !ENVELOPE.contains(&name) && envelope::find_member(meta, name).is_some()
+        };
+        let is_first = |name: &str| !ours[0].iter().any(|(first, _)| **first == *name);
         let mut own = Vec::new();
-        for (name, value) in ours {
-            if meta.is_empty() || ENVELOPE.contains(&&**name) || envelope::find_member(meta, name).is_none() {
-                member(&mut own, name, value);
-            }
+        let others = ours[1].iter().filter(|(name, _)| is_first(name));
+        for (name, value) in ours[0].iter().chain(others).filter(|(name, _)| !is_theirs(name)) {
+            member(&mut own, name, value);
         }
         let mut changes = Self::default();
         if !meta.is_empty() {

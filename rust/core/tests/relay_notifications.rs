@@ -75,7 +75,7 @@ fn section_10_notifications_go_where_they_belong() {
 }
 
 #[test]
-fn sub_01_a_change_is_told_to_no_modern_client_but_to_a_modern_server() {
+fn sub_01_a_change_is_told_to_no_modern_client_and_what_an_era_does_not_have_to_nobody_of_it() {
     let mut world = World::new(&["one"]);
     let (modern, limits) = (Revision::V2026_07_28, Limits::default());
     let place = Arc::new(Place::private(0));
@@ -83,6 +83,7 @@ fn sub_01_a_change_is_told_to_no_modern_client_but_to_a_modern_server() {
     let (shared, own) = (world.server(0), world.server_of(&place, modern, limits));
     world.write(shared, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
     world.write(legacy, r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#);
+    world.write(legacy, r#"{"jsonrpc":"2.0","method":"notifications/of/an/extension"}"#);
     // Whom it does not know of, the relay neither cancels nor reports on.
     world.write(legacy, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":99}}"#);
     world.write(
@@ -92,7 +93,7 @@ fn sub_01_a_change_is_told_to_no_modern_client_but_to_a_modern_server() {
     world.settle();
     assert_eq!(world.lines(client), Vec::<String>::new());
     let lines = world.lines(own);
-    assert!(lines.len() == 1 && lines[0].contains("roots/list_changed"), "{lines:?}");
+    assert!(lines.len() == 1 && lines[0].contains("of/an/extension"), "{lines:?}");
 }
 
 #[test]

@@ -32,6 +32,27 @@ fn the_four_kinds_of_message() {
     }
 }
 
+#[test]
+fn e5_what_tells_the_era_of_whoever_sent_it() {
+    let read = |meta: &str| {
+        let frame = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"_meta":{meta}}}}}"#);
+        let envelope = taken(&frame);
+        let version = String::from_utf8(envelope.protocol_version.of(frame.as_bytes()).to_vec()).unwrap();
+        (version, envelope.has_era_keys, envelope.has_capabilities)
+    };
+    let of = |version: &str, keys, capable| (version.to_owned(), keys, capable);
+    let prefix = "io.modelcontextprotocol";
+    assert_eq!(read("{}"), of("", false, false));
+    assert_eq!(read(r#"{"progressToken":1,"io.modelcontextprotocol/mine":1}"#), of("", false, false));
+    assert_eq!(read(&format!(r#"{{"{prefix}/protocolVersion": "x" }}"#)), of("\"x\"", true, false));
+    assert_eq!(read(&format!(r#"{{"{prefix}\/protocol\u0056ersion":[1]}}"#)), of("[1]", true, false));
+    assert_eq!(read(&format!(r#"{{"{prefix}/clientCapabilities":{{"a":1}}}}"#)), of("", true, true));
+    assert_eq!(read(&format!(r#"{{"{prefix}/clientCapabilities":[]}}"#)), of("", true, false));
+    for name in ["clientInfo", "logLevel", "serverInfo", "subscriptionId"] {
+        assert_eq!(read(&format!(r#"{{"{prefix}/{name}":1}}"#)), of("", true, false), "{name}");
+    }
+}
+
 /// RID-02.
 #[test]
 fn ids_are_kept_exact_and_never_rounded() {
