@@ -122,9 +122,9 @@ impl<L: Line> Relay<L> {
         let text = self.seal.seal(principal.number, place.position, state.of(frame));
         let sealed = respliced(frame, state, text.as_bytes());
         let (sealed, envelope) = sealed.ok_or(Fault::InvalidAnswer("the answer is too long"))?;
-        let Envelope { id, subscription_id, result_type, .. } = envelope;
-        let answered =
-            AnswerFrame { frame: Span::new(0, sealed.len()), id, subscription_id, result_type, ..*answered };
+        let Envelope { id, subscription_id, result_type, result: payload, .. } = envelope;
+        let frame = Span::new(0, sealed.len());
+        let answered = AnswerFrame { frame, id, payload, subscription_id, result_type, ..*answered };
         Ok(Some((sealed, answered)))
     }
 
