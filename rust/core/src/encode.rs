@@ -2,9 +2,10 @@
 
 use std::io::Write;
 
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, is_surrogate};
 use crate::record::Progress;
 use crate::rules::method;
+use crate::scan::marks;
 use crate::span::Span;
 
 const HEAD: &[u8] = b"{\"jsonrpc\":\"2.0\",";
@@ -26,35 +27,99 @@ pub struct Request<'a> {
 
 /// Writes `text` as a JSON string.
 pub fn string(out: &mut Vec<u8>, text: &str) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
-    let mut plain = 0;
-    let bytes = text.as_bytes();
-    // Most texts need no escape, and many bytes are looked at in one step where none ends it.
-    let special = |byte: u8| u8::from(byte < b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
-    if bytes.iter().fold(0, |found, &byte| found | special(byte)) == 0 {
-        out.extend_from_slice(bytes);
-        out.push(b'"');
+    inside(out, text);
+    out.push(b'"');
+}
+
+/// Writes what stands between the quotes of a JSON string.
+#[inline]
+fn inside(out: &mut Vec<u8>, text: &str) {
+    let mut rest = text.as_bytes();
+    if is_plain(rest) {
+        out.extend_from_slice(rest);
         return;
     }
-    for (i, &byte) in bytes.iter().enumerate() {
-        let escape = match byte {
-            b'"' => b"\\\"",
-            b'\\' => b"\\\\",
-            b'\n' => b"\\n",
-            b'\r' => b"\\r",
-            b'\t' => b"\\t",
-            0..=0x1f => b"\\u",
-            _ => continue,
-        };
-        out.extend_from_slice(&bytes[plain..i]);
-        out.extend_from_slice(escape);
-        if escape == b"\\u" {
-            out.extend_from_slice(&[b'0', b'0', HEX[(byte >> 4) as usize], HEX[(byte & 15) as usize]]);
+    out.reserve(rest.len() + rest.len() / 4);
+    while let Some(block) = rest.first_chunk::<16>() {
+        // Written whole, and taken back from the first byte on that is none of a plain string's.
+        out.extend_from_slice(block);
+        let plain = marks(block).trailing_zeros() as usize;
+        if plain >= 16 {
+            rest = &rest[16..];
+        } else {
+            out.truncate(out.len() - 16 + plain);
+            escape(out, rest[plain]);
+            rest = &rest[plain + 1..];
         }
-        plain = i + 1;
     }
-    out.extend_from_slice(&bytes[plain..]);
+    for &byte in rest {
+        if is_special(byte) {
+            escape(out, byte);
+        } else {
+            out.push(byte);
+        }
+    }
+}
+
+const fn is_special(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
+}
+
+/// Whether a text needs no escape, as most do; many bytes are looked at in one step.
+#[inline]
+fn is_plain(text: &[u8]) -> bool {
+    if let (Some(first), Some(last), ..=16) = (text.first_chunk(), text.last_chunk(), text.len()) {
+        return specials(u64::from_le_bytes(*first)) | specials(u64::from_le_bytes(*last)) == 0;
+    }
+    if let (Some(first), Some(last), ..=8) = (text.first_chunk(), text.last_chunk(), text.len()) {
+        let word = u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last));
+        return specials(word) == 0;
+    }
+    text.iter().fold(0, |found, &byte| found | u8::from(is_special(byte))) == 0
+}
+
+/// Nothing where none of eight bytes needs an escape.
+const fn specials(word: u64) -> u64 {
+    const fn all(byte: u8) -> u64 {
+        u64::from_le_bytes([byte; 8])
+    }
+    /// Marks bytes below `limit`, at most 128; those above the first may be marked wrongly.
+    const fn below(word: u64, limit: u8) -> u64 {
+        word.wrapping_sub(all(limit)) & !word & all(0x80)
+    }
+    below(word, b' ') | below(word ^ all(b'"'), 1) | below(word ^ all(b'\\'), 1)
+}
+
+/// Writes a byte that stands in no JSON string as it is.
+fn escape(out: &mut Vec<u8>, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let letter = match byte {
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        b'"' | b'\\' => byte,
+        _ => {
+            let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digits[0], digits[1]]);
+            return;
+        }
+    };
+    out.extend_from_slice(&[b'\\', letter]);
+}
+
+/// Writes text with lone surrogates, given in generalized UTF-8 (WTF-8), as a JSON string; each surrogate as an escape.
+///
+/// What is neither becomes U+FFFD.
+pub fn string_with_surrogates(out: &mut Vec<u8>, mut text: &[u8]) {
+    out.push(b'"');
+    while let Some(at) = (0..text.len()).find(|at| is_surrogate(&text[*at..])) {
+        inside(out, &String::from_utf8_lossy(&text[..at]));
+        let unit = 0xd000 | u16::from(text[at + 1] & 0x3f) << 6 | u16::from(text[at + 2] & 0x3f);
+        let _ = write!(out, "\\u{unit:04x}");
+        text = &text[at + 3..];
+    }
+    inside(out, &String::from_utf8_lossy(text));
     out.push(b'"');
 }
 
@@ -216,6 +281,16 @@ pub fn versions(supported: impl Iterator<Item = &'static str>, requested: &str) 
     string(&mut out, requested);
     out.push(b'}');
     out
+}
+
+/// Writes an error, whose object is given as one line of JSON, under the peer's id, byte for byte (RID-06).
+pub fn error_object(out: &mut Vec<u8>, id: &[u8], object: &[u8]) {
+    out.extend_from_slice(HEAD);
+    out.extend_from_slice(b"\"id\":");
+    out.extend_from_slice(id);
+    out.extend_from_slice(b",\"error\":");
+    out.extend_from_slice(object);
+    out.extend_from_slice(b"}\n");
 }
 
 /// Writes `notifications/cancelled` for our request `id` (CAN-03).

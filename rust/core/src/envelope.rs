@@ -13,8 +13,7 @@ pub use self::batch::batch;
 pub(crate) use self::members::{Member, items, members};
 pub use self::reading::{scan, scan_utf8};
 pub use self::refusal::{Partial, Refusal, RefusalReason};
-pub(crate) use self::value::decode;
-pub(crate) use self::value::sole_member;
+pub(crate) use self::value::{Unescaped, decode, is_surrogate, sole_member, unescaped};
 pub use self::value::{check_value, error_fault, find_member, unescape};
 use crate::span::Span;
 

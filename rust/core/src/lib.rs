@@ -23,6 +23,7 @@ pub mod limits;
 mod methods;
 pub mod output;
 pub mod pace;
+pub mod reader;
 mod receive;
 pub mod record;
 pub mod relay;

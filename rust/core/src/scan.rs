@@ -13,7 +13,8 @@ mod scalars;
 mod strings;
 
 use marks::Marks;
-use scalars::behind_scalar;
+pub(crate) use marks::marks;
+pub(crate) use scalars::behind_scalar;
 use strings::long_string;
 
 use crate::envelope::RefusalReason;
@@ -33,10 +34,10 @@ impl Fault {
     }
 }
 
-type Checked<T> = Result<T, Fault>;
+pub(crate) type Checked<T> = Result<T, Fault>;
 
 /// Deepest nesting the bit stack holds.
-pub(crate) const DEEPEST: usize = 128;
+pub const DEEPEST: usize = 128;
 
 /// Bytes from which on blocks pay: they look at 64 bytes where a small container ends after a few.
 #[cfg(target_arch = "x86_64")]
@@ -154,7 +155,7 @@ impl<'a> Scanner<'a> {
 
     /// The closing quote of a string without escapes; the scanner stands on its opening quote.
     #[inline(always)]
-    fn plain_end(&mut self) -> Option<usize> {
+    pub fn plain_end(&mut self) -> Option<usize> {
         if self.marks.next(self.text) != Some(self.at) {
             self.marks = Marks::from(self.text, self.at + 1);
         }
@@ -191,12 +192,19 @@ impl<'a> Scanner<'a> {
             self.at = key.span.end as usize;
             key
         };
+        self.colon()?;
+        Ok(Key { text: key, word })
+    }
+
+    /// The colon behind a key; the scanner is left on the value.
+    #[inline(always)]
+    pub fn colon(&mut self) -> Checked<()> {
         // Compact JSON: a colon and the value.
-        if let Some(&[b':', next]) = text.get(self.at..).and_then(<[u8]>::first_chunk)
+        if let Some(&[b':', next]) = self.text.get(self.at..).and_then(<[u8]>::first_chunk)
             && next > b' '
         {
             self.at += 1;
-            return Ok(Key { text: key, word });
+            return Ok(());
         }
         self.space();
         if self.peek() != Some(b':') {
@@ -204,7 +212,7 @@ impl<'a> Scanner<'a> {
         }
         self.at += 1;
         self.space();
-        Ok(Key { text: key, word })
+        Ok(())
     }
 
     #[inline]

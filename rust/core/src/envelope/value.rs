@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Partial, Refusal, RefusalReason, ScanLimits};
-use crate::scan::Scanner;
+use crate::scan::{Checked, Fault, Scanner, marks};
 use crate::span::Span;
 
 /// Checks that `text` is one JSON value.
@@ -94,51 +94,109 @@ pub fn unescape(string: &[u8]) -> Option<Cow<'_, str>> {
 
 /// As [`unescape`], and whether the text is all that the string says: a lone surrogate is lost.
 pub(crate) fn decode(string: &[u8]) -> Option<(Cow<'_, str>, bool)> {
-    let mut rest = std::str::from_utf8(string.strip_prefix(b"\"")?.strip_suffix(b"\"")?).ok()?;
-    if !rest.contains('\\') {
-        return Some((Cow::Borrowed(rest), true));
+    let inside = string.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if !inside.contains(&b'\\') {
+        return std::str::from_utf8(inside).ok().map(|text| (Cow::Borrowed(text), true));
     }
-    let mut text = String::with_capacity(rest.len());
-    let mut whole = true;
-    while let Some(at) = rest.find('\\') {
-        text.push_str(&rest[..at]);
-        let escape = *rest.as_bytes().get(at + 1)?;
-        rest = rest.get(at + 2..)?;
-        text.push(match escape {
-            b'"' | b'\\' | b'/' => char::from(escape),
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
-            b'u' => {
-                let high = code_unit(rest)?;
-                rest = &rest[4..];
-                let low = rest.strip_prefix("\\u").and_then(code_unit);
-                let pair = low.map(|low| char::decode_utf16([high, low]).next());
-                match (char::from_u32(u32::from(high)), pair) {
-                    (Some(letter), _) => letter,
-                    (None, Some(Some(Ok(letter)))) => {
-                        rest = &rest[6..];
-                        letter
-                    }
-                    _ => {
-                        whole = false;
-                        char::REPLACEMENT_CHARACTER
-                    }
-                }
+    let Unescaped { mut text, whole, .. } = unescaped(&string[1..]).ok()?;
+    if !whole {
+        for at in 0..text.len().saturating_sub(2) {
+            if is_surrogate(&text[at..]) {
+                // As long as the surrogate: nothing moves.
+                char::REPLACEMENT_CHARACTER.encode_utf8(&mut text[at..at + 3]);
             }
-            _ => return None,
-        });
+        }
     }
-    text.push_str(rest);
-    Some((Cow::Owned(text), whole))
+    String::from_utf8(text).ok().map(|text| (Cow::Owned(text), whole))
 }
 
-/// The four hexadecimal digits that `text` starts with.
-fn code_unit(text: &str) -> Option<u16> {
-    let digits = text.get(..4)?;
-    digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
+/// Whether generalized UTF-8 (WTF-8) begins with a surrogate, which UTF-8 does not have.
+pub(crate) fn is_surrogate(bytes: &[u8]) -> bool {
+    matches!(bytes, [0xed, 0xa0..=0xbf, 0x80..=0xbf, ..])
+}
+
+/// A string without its escapes.
+pub(crate) struct Unescaped {
+    /// UTF-8, but for lone surrogates, which stand there as generalized UTF-8 (WTF-8) has them.
+    pub text: Vec<u8>,
+    /// Whether it is UTF-8.
+    pub whole: bool,
+    /// Where the closing quote stood.
+    pub end: usize,
+}
+
+/// Takes the escapes out of a string; `string` begins behind its opening quote, and goes on behind the closing one.
+pub(crate) fn unescaped(string: &[u8]) -> Checked<Unescaped> {
+    let (mut text, mut whole) = (Vec::with_capacity(64), true);
+    let mut at = 0;
+    loop {
+        // A block is copied whole, and taken back from its first mark on.
+        while let Some(block) = string.get(at..).and_then(<[u8]>::first_chunk::<16>) {
+            text.extend_from_slice(block);
+            let plain = marks(block).trailing_zeros() as usize;
+            if plain >= 16 {
+                at += 16;
+            } else {
+                text.truncate(text.len() - 16 + plain);
+                at += plain;
+                break;
+            }
+        }
+        match string.get(at) {
+            Some(b'"') => return Ok(Unescaped { text, whole, end: at }),
+            Some(b'\\') => {}
+            Some(..b' ') => return Err(Fault::at(RefusalReason::ControlCharacter, at)),
+            Some(&byte) => {
+                text.push(byte);
+                at += 1;
+                continue;
+            }
+            None => return Err(Fault::at(RefusalReason::UnexpectedEnd, at)),
+        }
+        let malformed = Fault::at(RefusalReason::BadEscape, at);
+        let Some(&escape) = string.get(at + 1) else { return Err(malformed) };
+        at += 2;
+        text.push(match escape {
+            b'"' | b'\\' | b'/' => escape,
+            b'b' => 8,
+            b'f' => 12,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'u' => {
+                let unit = code_unit(string, at).ok_or(malformed)?;
+                at += 4;
+                let low = if string[at..].starts_with(b"\\u") { code_unit(string, at + 2) } else { None };
+                let pair = low.and_then(|low| char::decode_utf16([unit, low]).next()?.ok());
+                if let Some(letter) = char::from_u32(u32::from(unit)) {
+                    push(&mut text, letter);
+                } else if let Some(letter) = pair {
+                    at += 6;
+                    push(&mut text, letter);
+                } else {
+                    whole = false;
+                    text.extend_from_slice(&[
+                        0xed,
+                        0x80 | (unit >> 6) as u8 & 0x3f,
+                        0x80 | unit as u8 & 0x3f,
+                    ]);
+                }
+                continue;
+            }
+            _ => return Err(malformed),
+        });
+    }
+}
+
+fn push(text: &mut Vec<u8>, letter: char) {
+    text.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+}
+
+/// The four hexadecimal digits that stand `at` a place.
+fn code_unit(string: &[u8], at: usize) -> Option<u16> {
+    let digits = string.get(at..at + 4)?;
+    let digits = digits.iter().all(u8::is_ascii_hexdigit).then(|| std::str::from_utf8(digits).ok())??;
+    u16::from_str_radix(digits, 16).ok()
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ pub(super) fn plain_run(text: &[u8], at: usize) -> usize {
 /// A bit for each byte of `block` that is not plain, the first byte lowest.
 #[cfg(target_arch = "x86_64")]
 #[inline]
-pub(super) fn marks(block: &[u8; 16]) -> u32 {
+pub(crate) fn marks(block: &[u8; 16]) -> u32 {
     // SAFETY: SSE2 is part of every x86-64 processor and of this target's baseline.
     unsafe { sse2::marks(block) }
 }
@@ -162,7 +162,7 @@ pub(super) fn plain_run(text: &[u8], mut at: usize) -> usize {
 
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
-pub(super) fn marks(block: &[u8; 16]) -> u32 {
+pub(crate) fn marks(block: &[u8; 16]) -> u32 {
     let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
     block.iter().enumerate().fold(0, |marks, (place, byte)| marks | u32::from(special(byte)) << place)
 }

@@ -5,7 +5,7 @@ use crate::envelope::RefusalReason;
 
 /// The place behind what is neither a string nor a container.
 #[inline(never)]
-pub(super) fn behind_scalar(text: &[u8], at: usize) -> Checked<usize> {
+pub(crate) fn behind_scalar(text: &[u8], at: usize) -> Checked<usize> {
     match text.get(at) {
         Some(b'-' | b'0'..=b'9') => behind_number(text, at),
         Some(b't') => behind_literal(text, at, b"true"),
