@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import orjson
 import pytest
 
 import turnout
@@ -103,7 +102,7 @@ def test_u5_max_queued_bytes_below_at_and_above(loop_kind, over):
 def test_u5_what_waits_for_an_upstream_that_is_not_there_is_bounded_likewise(loop_kind, limit, over):
     async def main():
         params = call(who="0")
-        size = len(orjson.dumps(params))
+        size = len(turnout.json.dumps(params))
         count, most = (3 + over, 3) if limit == "max_queued_requests" else (3, 3 * size - over)
         async with World(limits={limit: most}) as world:
             started, may_start = asyncio.Event(), asyncio.Event()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 
-import orjson
 import pytest
 
 import turnout
@@ -225,7 +224,7 @@ def test_r6_inputs_that_are_no_object_are_refused(loop_kind, inputs):
 def test_r6_max_kept_bytes_below_at_and_above(loop_kind, over):
     async def main():
         params = {"name": "echo", "arguments": {"x": "x" * 100}}
-        size = len(orjson.dumps({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params}))
+        size = len(turnout.json.dumps({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params}))
         async with World(limits={"max_kept_bytes": 2 * size - over}) as world:
             world.build(world.upstream(era="modern"))
             needs(world, {"method": "roots/list"}, times=2)

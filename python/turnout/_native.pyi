@@ -77,6 +77,29 @@ def translated(method: str, result: bytes, source: str, dest: str) -> bytes:
 
     """
 
+def loads(data: bytes | bytearray | memoryview | str, /) -> Any:
+    """Read one JSON value; `turnout.json` says as what.
+
+    Args:
+        data: UTF-8, or a str.
+
+    Raises:
+        DecodeError: it is no JSON, or nests deeper than 128 levels.
+        TypeError: it is neither bytes nor a str.
+
+    """
+
+def dumps(value: object, /) -> bytes:
+    """Write a value as one line of JSON, compact; `turnout.json` says what is written.
+
+    Args:
+        value: of the types that are written; raw JSON is none of them.
+
+    Raises:
+        EncodeError: JSON has nothing for it, or it nests deeper than 128 levels.
+
+    """
+
 def build_info() -> dict[str, Any]:
     """What is running: `version`, `profile` (`"release"` or `"debug"`), `free_threaded` (no interpreter lock)."""
 
@@ -451,11 +474,22 @@ class Request:
         """Answer with a result; False where the request is over, and then nothing is written (CAN-13).
 
         Args:
-            result: anything orjson encodes, or bytes that are JSON.
+            result: anything `turnout.json` writes, or bytes that are JSON.
+
+        Raises:
+            EncodeError: the result is neither; nothing is written, and the request can still be answered.
+            ValueError: the bytes are no JSON, likewise.
 
         """
     def fail(self, code: int, message: str, data: object = None) -> bool:
-        """Answer with an error, likewise."""
+        """Answer with an error, likewise.
+
+        Args:
+            code: any int.
+            message: one sentence for the peer.
+            data: as the result of `respond`; None for none.
+
+        """
     def notify(self, method: str, params: object = None) -> bool:
         """Send a notification on this `subscriptions/listen`, marked with its id (SUB-06); False at its end.
 
@@ -488,6 +522,7 @@ class Request:
             round: which of those requests this is, from 1; None where there is only one.
 
         """
+    def _refuse(self, error: BaseException) -> bool: ...
     def _begin(self) -> bool: ...
     def _over(self) -> None: ...
     @property
@@ -609,7 +644,7 @@ class Connection:
 
         Args:
             method: the method.
-            params: anything orjson encodes to an object or an array, bytes that are JSON, or None.
+            params: what `turnout.json` writes as an object or an array, bytes that are JSON, or None.
             timeout: seconds without an answer or progress after which the call ends; None for never, left
                 out for the connection's default (TMO-03, TMO-08).
             max_timeout: seconds after which it ends whatever the progress, likewise (TMO-09).
@@ -625,7 +660,8 @@ class Connection:
             ConnectionClosed: the connection is over.
             LimitExceeded: `max_outbound` or `max_output_bytes` is reached.
             NotAllowed: the revision in force forbids it, or the token is in use.
-            TypeError: `params` cannot be encoded, or `request_id` is neither int nor str.
+            EncodeError: `params` cannot be written.
+            TypeError: they are no object and no array, or `request_id` is neither int nor str.
             ValueError: a request with this id is in flight.
 
         """

@@ -34,9 +34,11 @@ class RequestError(Error):
     """Raised by a handler to answer with this error.
 
     Args:
-        code: JSON-RPC error code; -32000 to -32099 are the protocol's.
+        code: JSON-RPC error code, any int; -32000 to -32099 are the protocol's.
         message: one sentence for the peer.
-        data: anything orjson can encode, or None to leave it out.
+        data: anything `turnout.json` writes, or None to leave it out.
+
+    Where one of the three is none that can be sent, the request is answered with an internal error, and the log says why.
 
     """
 
@@ -126,6 +128,25 @@ class OpeningFailed(Error):
 
 class RequestCancelled(Error):
     """Raised by `Request.raise_if_cancelled` in a handler that polls."""
+
+
+class EncodeError(Error, TypeError):
+    """A value is none that JSON has, or none that `turnout.json` writes; nothing was sent."""
+
+
+class DecodeError(Error, ValueError):
+    """A text is no JSON.
+
+    Attributes:
+        reason: which rule it breaks, in one stable word.
+        offset: at which byte.
+
+    """
+
+    def __init__(self, reason: str, offset: int) -> None:
+        super().__init__(f"this is no JSON from byte {offset} on ({reason})")
+        self.reason = reason
+        self.offset = offset
 
 
 def call_ended(outcome: str, record: Record, error: Any, fault: str | None) -> Error:

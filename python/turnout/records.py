@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections import deque
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
-import orjson
+from turnout import json
 
 from turnout._native import report
 
@@ -54,13 +55,22 @@ def log_cancel(record: Record) -> None:
 
 def to_json(record: Record) -> bytes:
     """One record as one line of JSON, with a newline."""
-    return orjson.dumps(record.as_dict(), default=_plain, option=orjson.OPT_APPEND_NEWLINE)
+    return json.dumps(spelled(record)) + b"\n"
 
 
-def _plain(value: object) -> object:
+def spelled(record: Record) -> dict[str, Any]:
+    """The fields of a record as JSON has them: ids that are no 64-bit integers as text, no number that is not finite."""
+    return {name: _spelled(value) for name, value in record.as_dict().items()}
+
+
+def _spelled(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("ascii", "backslashreplace")
-    raise TypeError(type(value).__name__)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _spelled(member) for key, member in value.items()}
+    return [_spelled(item) for item in value] if isinstance(value, list) else value
 
 
 def in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:

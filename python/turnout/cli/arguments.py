@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
+
+from turnout import json
+from turnout.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,11 +71,12 @@ def json_object(text: str) -> dict[str, Any]:
 
     """
     try:
-        decoded = json.loads(text, parse_constant=_refuse)
-    except json.JSONDecodeError as error:
-        raise ArgumentsError(f"PARAMS is no JSON: {error.msg} at column {error.pos + 1}") from error
-    except (ValueError, RecursionError) as error:
-        raise ArgumentsError(f"PARAMS is no JSON: {error}") from error
+        decoded = json.loads(text)
+    except DecodeError as error:
+        before = text.encode("utf-8", "replace")[: error.offset]
+        column = len(before.decode("utf-8", "ignore")) + 1
+        reason = error.reason.replace("_", " ")
+        raise ArgumentsError(f"PARAMS is no JSON: {reason} at column {column}") from error
     if not isinstance(decoded, dict):
         raise ArgumentsError("PARAMS must be a JSON object")
     return decoded
@@ -82,10 +85,6 @@ def json_object(text: str) -> dict[str, Any]:
 def value_of(text: str) -> Any:
     """A value: JSON where it parses, the text itself where it does not."""
     try:
-        return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+        return json.loads(text)
+    except DecodeError:
         return text
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import os
 import signal
@@ -17,8 +16,8 @@ from rich.console import Console
 from turnout.cli.arguments import ArgumentsError, request
 from turnout.cli.exits import Exit, exit_code
 from turnout.cli.session import Ended, Job, perform
-from turnout.cli.show import ProgressBar, encodable, record_table, result_text
-from turnout.records import escaped
+from turnout.cli.show import ProgressBar, encodable, highlighted, record_table, result_text
+from turnout.records import escaped, spelled
 from turnout.transports import stdio
 
 if TYPE_CHECKING:
@@ -279,7 +278,7 @@ class Report:
     def _print_result(self, result: Any) -> None:
         text = result_text(result, compact=self._as_json)
         if sys.stdout.isatty() and not self._as_json:
-            Console().print_json(text, ensure_ascii=False)
+            Console().print(highlighted(text), soft_wrap=True)
         else:
             print(encodable(text, sys.stdout.encoding), flush=True)  # noqa: T201 - click's echo loses characters
 
@@ -291,8 +290,8 @@ class Report:
 
     def _print_record(self, ended: Ended) -> None:
         if self._as_json:
-            record = None if ended.record is None else ended.record.as_dict()
-            click.echo(json.dumps({"error": _error(ended.error), "record": record}, default=str), err=True)
+            record = None if ended.record is None else spelled(ended.record)
+            click.echo(result_text({"error": _error(ended.error), "record": record}, compact=True), err=True)
             return
         if ended.error is not None:
             self._say(f"turnout: {describe(ended.error)}", style="red")

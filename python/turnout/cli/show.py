@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
+from rich.highlighter import JSONHighlighter
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from turnout import json
 from turnout.records import escaped
 
 if TYPE_CHECKING:
@@ -82,10 +83,7 @@ class ProgressBar:
 
 def result_text(result: Any, *, compact: bool) -> str:
     """A result as JSON that does nothing to a terminal."""
-    if compact:
-        text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
-    else:
-        text = json.dumps(result, ensure_ascii=False, indent=2)
+    text = json.dumps(result).decode() if compact else _indented(result)
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -102,6 +100,24 @@ def ascii_json(character: str) -> str:
     """Spell one character as JSON does: by UTF-16 units, two of them where it takes two."""
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
+def _indented(value: Any, margin: str = "\n") -> str:
+    inner = margin + "  "
+    if isinstance(value, dict) and value:
+        members = (f"{_indented(key)}: {_indented(member, inner)}" for key, member in value.items())
+        return f"{{{inner}{f',{inner}'.join(members)}{margin}}}"
+    if isinstance(value, list) and value:
+        items = (_indented(item, inner) for item in value)
+        return f"[{inner}{f',{inner}'.join(items)}{margin}]"
+    return json.dumps(value).decode()
+
+
+def highlighted(text: str) -> Text:
+    """JSON for a terminal, coloured and otherwise as it is: nothing reads it and writes it anew."""
+    shown = JSONHighlighter()(text)
+    shown.no_wrap, shown.overflow = True, None
+    return shown
 
 
 def sentence(record: turnout.Record) -> str:

@@ -165,7 +165,7 @@ impl Call {
     ) -> PyErr {
         let build = || -> PyResult<PyErr> {
             let record = untracked(py, self.record(py)?)?.into_bound(py).into_any();
-            let error = error.map(|raw| json::loads(py, raw.bind(py))).transpose()?;
+            let error = error.map(|raw| json::loads(py, raw.bind(py).as_bytes())).transpose()?;
             Ok(errors::call_ended(py, outcome.name(), record, error, fault))
         };
         build().unwrap_or_else(|error| error)
@@ -208,7 +208,7 @@ impl Call {
     /// The decoded result, or the exception of any other end.
     pub fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let raw = self.raw_result(py)?;
-        json::loads(py, &raw)
+        json::loads(py, raw.cast::<PyBytes>()?.as_bytes())
     }
 
     /// The result's JSON, or the exception of any other end.

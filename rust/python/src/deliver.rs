@@ -57,7 +57,7 @@ impl Notification {
     /// The decoded params, or None.
     #[getter]
     fn params<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.raw.as_ref().map(|raw| json::loads(py, raw.bind(py).as_any())).transpose()
+        self.raw.as_ref().map(|raw| json::loads(py, raw.bind(py).as_bytes())).transpose()
     }
 
     /// The JSON of the params, or None.

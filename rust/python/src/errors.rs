@@ -31,6 +31,18 @@ pub fn not_sent(py: Python<'_>, error: SendError) -> PyErr {
     }
 }
 
+/// The exception for a value that JSON does not have.
+#[cold]
+pub fn unwritable(py: Python<'_>, message: &str) -> PyErr {
+    raised(py, "EncodeError", (message,))
+}
+
+/// The exception for a text that is no JSON.
+#[cold]
+pub fn unreadable(py: Python<'_>, reason: &str, offset: usize) -> PyErr {
+    raised(py, "DecodeError", (reason, offset))
+}
+
 /// The exception for a connection that is over.
 pub fn closed(py: Python<'_>) -> PyErr {
     raised(py, "ConnectionClosed", ("the connection is closed",))

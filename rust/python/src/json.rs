@@ -1,24 +1,42 @@
-//! Payloads: orjson's both ways, called only when somebody looks at them.
+//! Payloads: JSON as Python objects and back, made only when somebody looks at them.
+
+mod reading;
+mod writing;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyBytes, PyInt, PyString};
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyInt, PyMemoryView, PyString};
 use turnout_core::id::IdKey;
 use turnout_core::{envelope, id};
 
-static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static LOADS_ALL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+pub use self::reading::read as loads;
+pub use self::writing::write;
+use crate::errors;
+
+/// JSON of the caller's: raw, or written of a value.
+pub enum Json<'py> {
+    /// Bytes that were JSON already.
+    Raw(Bound<'py, PyBytes>),
+    /// What the writer made.
+    Written(Vec<u8>),
+}
+
+impl Json<'_> {
+    /// One line of JSON.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Raw(raw) => raw.as_bytes(),
+            Self::Written(written) => written,
+        }
+    }
+}
 
 /// `value` as one line of JSON; bytes are taken as JSON already.
-pub fn dumps<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    let py = value.py();
-    if let Ok(raw) = value.cast::<PyBytes>() {
-        return checked(raw).cloned();
+pub fn dumps<'py>(value: &Bound<'py, PyAny>) -> PyResult<Json<'py>> {
+    match value.cast::<PyBytes>() {
+        Ok(raw) => checked(raw).map(|raw| Json::Raw(raw.clone())),
+        Err(_) => write(value).map(Json::Written),
     }
-    let dumps = DUMPS.get_or_try_init(py, || py.import("orjson")?.getattr("dumps").map(Bound::unbind))?;
-    Ok(dumps.bind(py).call1((value,))?.cast_into::<PyBytes>()?)
 }
 
 /// Raw JSON of the caller's: refused where it would break the frame around it.
@@ -34,7 +52,7 @@ fn checked<'a, 'py>(raw: &'a Bound<'py, PyBytes>) -> PyResult<&'a Bound<'py, PyB
 }
 
 /// `params` of a request or notification as JSON: an object, an array, or nothing.
-pub fn params<'py>(value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+pub fn params<'py>(value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Json<'py>>> {
     let Some(value) = value else { return Ok(None) };
     let json = dumps(value)?;
     match json.as_bytes().first() {
@@ -46,21 +64,32 @@ pub fn params<'py>(value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Bound<'
     }
 }
 
-/// JSON, which the core has checked, as Python objects.
-///
-/// Peers cut texts in the middle of a surrogate pair, and write half of it: orjson refuses that, Python's own
-/// reader has it in a str.
-pub fn loads<'py>(py: Python<'py>, json: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let loads = LOADS.get_or_try_init(py, || py.import("orjson")?.getattr("loads").map(Bound::unbind))?;
-    loads.bind(py).call1((json,)).or_else(|_| {
-        let loads =
-            LOADS_ALL.get_or_try_init(py, || py.import("json")?.getattr("loads").map(Bound::unbind))?;
-        loads.bind(py).call1((json,))
-    })
+/// `turnout.json.loads`.
+#[pyfunction(name = "loads")]
+pub fn loads_any<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = data.py();
+    if let Ok(bytes) = data.cast::<PyBytes>() {
+        return loads(py, bytes.as_bytes());
+    }
+    if let Ok(text) = data.cast::<PyString>() {
+        let text = text.to_str().map_err(|_| errors::unreadable(py, envelope::RefusalReason::InvalidUtf8.name(), 0))?;
+        return loads(py, text.as_bytes());
+    }
+    if data.is_instance_of::<PyByteArray>() || data.is_instance_of::<PyMemoryView>() {
+        let bytes = py.get_type::<PyBytes>().call1((data,))?;
+        return loads(py, bytes.cast::<PyBytes>()?.as_bytes());
+    }
+    Err(PyTypeError::new_err(format!("JSON is bytes or a str, not {}", data.get_type().name()?)))
+}
+
+/// `turnout.json.dumps`.
+#[pyfunction(name = "dumps")]
+pub fn dumps_any<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    write(value).map(|written| PyBytes::new(value.py(), &written))
 }
 
 /// A request id of the caller's, a str or an int, as JSON.
-pub fn request_id<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+pub fn request_id<'py>(value: &Bound<'py, PyAny>) -> PyResult<Json<'py>> {
     if value.is_instance_of::<PyBool>()
         || !(value.is_instance_of::<PyInt>() || value.is_instance_of::<PyString>())
     {

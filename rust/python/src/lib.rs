@@ -5,6 +5,7 @@
 #![allow(clippy::needless_pass_by_value, clippy::unused_self, clippy::too_many_arguments)]
 #![allow(clippy::similar_names)] // `slf` beside `self`
 
+mod answer;
 mod call;
 mod clock;
 mod connection;
@@ -55,6 +56,8 @@ mod _native {
     use crate::flights::Flights;
     #[pymodule_export]
     use crate::input::Input;
+    #[pymodule_export]
+    use crate::json::{dumps_any, loads_any};
     #[pymodule_export]
     use crate::progress::{Progress, ProgressIterator};
     #[pymodule_export]

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-import pydantic_core
 from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, REQUEST_TIMEOUT
 
@@ -20,6 +19,7 @@ from turnout.errors import (
     RemoteError,
 )
 from turnout.mcp.errors import Lost, TimedOut
+from turnout.mcp.native.values import to_json
 from turnout.mcp.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -107,8 +107,7 @@ class Calls:
         try:
             return send(method, params or None, **options)
         except TypeError:
-            # What orjson does not take (an integer beyond 64 bits, a type of pydantic's) its own encoder may.
-            return send(method, pydantic_core.to_json(params), **options)
+            return send(method, to_json(params), **options)
 
     def _progress_of(self, waiting: Waiting) -> Callable[[Progress], None]:
         def take(update: Progress) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
-import pydantic_core
 from mcp.shared import dispatcher as sdk
 from mcp.shared.dispatcher import run_notify_intercept
 from mcp.shared.exceptions import MCPError
@@ -25,6 +24,7 @@ from turnout.mcp.native.calls import Calls
 from turnout.mcp.native.handlers import DUPLEX, Handlers
 from turnout.mcp.native.inbox import Inbox
 from turnout.mcp.native.observers import Observers
+from turnout.mcp.native.values import to_json
 from turnout.room import Room
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
             try:
                 self.peer.notify(method, params)
             except TypeError:
-                self.peer.notify(method, pydantic_core.to_json(params))
+                self.peer.notify(method, to_json(params))
         except ConnectionClosed:
             logger.debug("dropped %s: dispatcher closed", method)
 

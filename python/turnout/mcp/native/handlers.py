@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
-import pydantic_core
 from mcp.shared.exceptions import MCPError
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
 from mcp.shared.transport_context import TransportContext
 from mcp_types import CONNECTION_CLOSED, INVALID_PARAMS, ErrorData
 
+from turnout import json
 from turnout.mcp.context import Context
+from turnout.mcp.native.values import to_json
 
 if TYPE_CHECKING:
     import asyncio
@@ -112,7 +113,7 @@ class Handlers:
         try:
             request.respond(result)
         except TypeError:
-            request.respond(pydantic_core.to_json(result))
+            request.respond(to_json(result))
 
     def _answer_failure(self, request: Request, raised: Exception) -> None:
         error = handler_exception_to_error_data(raised)
@@ -124,7 +125,7 @@ class Handlers:
         try:
             request.fail(error.code, error.message, error.data)
         except TypeError:
-            request.fail(error.code, error.message, pydantic_core.to_json(error.data))
+            request.fail(error.code, error.message, to_json(error.data))
 
     def report(self, params: Mapping[str, Any]) -> None:
         """Take progress that was written by hand: sent if a request that is handled has its token (PRG-10)."""
@@ -153,4 +154,5 @@ def _plain_id(request_id: int | str | bytes) -> int | str:
     if not isinstance(request_id, bytes):
         return request_id
     text = request_id.decode("utf-8", "replace")
-    return int(text) if text.lstrip("-").isdigit() else text
+    value = json.loads(request_id)
+    return value if isinstance(value, int) else text
