@@ -8,8 +8,7 @@ import inspect
 import logging
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import orjson
-
+from turnout import json
 from turnout._native import Connection, Kept, Notification, Request
 from turnout.errors import RequestCancelled, RequestError
 from turnout.handlers import DROP, Handler, Handlers
@@ -198,7 +197,7 @@ class Peer(Connection):
         elif isinstance(error, RequestCancelled):
             request.stopped()
         elif isinstance(error, RequestError):
-            request.fail(error.code, error.message, error.data)
+            request._refuse(error)  # noqa: SLF001
         elif isinstance(error, EXITS):
             request.fail(INTERNAL_ERROR, "the server is stopping")
             raise error
@@ -285,21 +284,21 @@ class Peer(Connection):
         return params
 
     def _filter_incoming(self, method: str, raw: bytes | None) -> object:
-        """Ask the filters: None lets a frame pass, bytes replace its params, a tuple refuses it."""
-        before = None if raw is None else orjson.loads(raw)
-        params = before
+        """Ask the filters: None lets a frame pass, bytes replace its params, an error refuses it."""
         chosen: Filter | None = None
         try:
+            before = None if raw is None else json.loads(raw)
+            params = before
             for chosen in self._filters("incoming", method):
                 params = _filtered(chosen, method, params)
                 if params is DROP:
-                    return (INTERNAL_ERROR, "a filter refused the message", None)
-            return None if params is before else orjson.dumps(params)
+                    return RequestError(INTERNAL_ERROR, "a filter refused the message")
+            return None if params is before else json.dumps(params)
         except RequestError as error:
-            return (error.code, error.message, None if error.data is None else orjson.dumps(error.data))
+            return error
         except BaseException as error:  # noqa: BLE001
             tell(self._loop, error, chosen)
-            return (INTERNAL_ERROR, "Internal error", None)
+            return RequestError(INTERNAL_ERROR, "Internal error")
 
     def _filters(self, direction: str, method: str) -> list[Filter]:
         layers = [getattr(handlers, direction) for handlers in self._layers]
@@ -376,6 +375,11 @@ class Peer(Connection):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _cannot_send(method: str, fault: BaseException) -> None:
+    """Say why the error that was raised for a request is none that can be sent; the native part calls it."""
+    log.error("the error raised for %s cannot be sent as it is", escaped(method), exc_info=fault)
 
 
 def _filtered(chosen: Filter, method: str, params: Any) -> Any:

@@ -8,9 +8,7 @@ import binascii
 import logging
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from turnout import opening
+from turnout import json, opening
 from turnout._native import ERA_KEYS, translated
 from turnout.errors import Error, RemoteError, RequestError
 from turnout.handlers import members_of
@@ -255,13 +253,13 @@ def together(peers: list[Peer]) -> dict[str, Any]:
 
 
 def _encoded(further: dict[str, str]) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps(further)).decode()
+    return base64.urlsafe_b64encode(json.dumps(further)).decode()
 
 
 def _decoded(cursor: Any) -> dict[str, str]:
     """What a cursor of ours says; nothing where it is none."""
     try:
-        further = orjson.loads(base64.b64decode(cursor, altchars=b"-_", validate=True))
+        further = json.loads(base64.b64decode(cursor, altchars=b"-_", validate=True))
     except (TypeError, ValueError, binascii.Error):
         return {}
     is_ours = isinstance(further, dict) and all(isinstance(at, str) for at in further.values())

@@ -35,7 +35,7 @@ class Answer:
     """A filter's verdict: the request is answered here.
 
     Args:
-        result: anything orjson encodes, or bytes that are JSON.
+        result: anything `turnout.json` writes, or bytes that are JSON.
 
     """
 

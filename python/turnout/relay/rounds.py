@@ -10,9 +10,7 @@ import asyncio
 import secrets
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from turnout import opening
+from turnout import json, opening
 from turnout.errors import CallTimedOut, Error, RemoteError
 from turnout.handlers import members_of
 from turnout.relay.refusal import check, refusal
@@ -78,7 +76,7 @@ class Rounds:
     ) -> None:
         place = self._relay.place_of(upstream)
         label = place.upstream.label
-        inputs = members_of(orjson.loads(result)).get("inputRequests")
+        inputs = members_of(json.loads(result)).get("inputRequests")
         inputs = {} if inputs is None else inputs
         check(self._relay.router, "max_rounds", kept.rounds + 1, label)
         if not isinstance(inputs, dict):
@@ -148,7 +146,7 @@ def _round(request: Request, inputs: dict[str, Any], answers: list[bytes], state
     members = []
     if inputs:
         said = b",".join(
-            orjson.dumps(key) + b":" + answer for key, answer in zip(inputs, answers, strict=True)
+            json.dumps(key) + b":" + answer for key, answer in zip(inputs, answers, strict=True)
         )
         members.append(b'"inputResponses":{' + said + b"}")
     if state is not None:

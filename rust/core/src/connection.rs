@@ -157,6 +157,8 @@ pub enum Answer<'a> {
         /// Its data as one line of JSON; empty for none.
         data: &'a [u8],
     },
+    /// An error, as one line of JSON: the whole object.
+    ErrorObject(&'a [u8]),
 }
 
 /// What became of an answer.

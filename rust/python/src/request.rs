@@ -2,15 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
-use turnout_core::connection::{Answer, INTERNAL_ERROR, Reported};
+use turnout_core::connection::{Answer, Reported};
 use turnout_core::flight::CancelledBy;
 use turnout_core::record::{self, Cleanup};
 use turnout_core::sync::lock;
-use turnout_core::table;
 
 use crate::call::Call;
 use crate::connection::Connection;
@@ -18,7 +16,7 @@ use crate::record::Record;
 use crate::shared::Shared;
 use crate::waiter::{Source, Waiter};
 use crate::wakeup::{Asleep, Wakeup};
-use crate::{errors, json};
+use crate::{answer, errors, json};
 
 #[derive(Default)]
 struct State {
@@ -101,7 +99,12 @@ impl Request {
     }
 
     /// The handler is over: nothing needs to keep it any more.
-    pub fn over(&self) {
+    ///
+    /// Whatever became of the handler, the request is answered: here where nothing did so before.
+    pub fn over(&self, py: Python<'_>) {
+        if !lock(&self.state).ended {
+            self.break_off(py);
+        }
         let (task, cancelled) = {
             let mut state = lock(&self.state);
             state.ended = true;
@@ -213,8 +216,7 @@ impl Request {
 
     /// Answers a request for which nothing could be started.
     pub fn break_off(&self, py: Python<'_>) {
-        let (code, message) = (INTERNAL_ERROR, "Internal error");
-        let answered = self.answer(py, Answer::Error { code, message, data: b"" }, Cleanup::Raised);
+        let answered = self.answer(py, Answer::ErrorObject(answer::INTERNAL_ERROR), Cleanup::Raised);
         self.shared().report_failed(py, answered, None);
     }
 
@@ -263,7 +265,7 @@ impl Request {
         if let Some(params) = &lock(&self.state).params {
             return Ok(Some(params.bind(py).clone()));
         }
-        let params = json::loads(py, raw.bind(py).as_any())?;
+        let params = json::loads(py, raw.bind(py).as_bytes())?;
         lock(&self.state).params = Some(params.clone().unbind());
         Ok(Some(params))
     }
@@ -337,6 +339,9 @@ impl Request {
 
     /// Answers with a result.
     pub fn respond(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if lock(&self.state).ended {
+            return Ok(false);
+        }
         let json = json::dumps(result)?;
         self.answer(py, Answer::Result(json.as_bytes()), Cleanup::FinishedAnyway)
     }
@@ -346,16 +351,18 @@ impl Request {
     fn fail(
         &self,
         py: Python<'_>,
-        code: i64,
-        message: &str,
+        code: &Bound<'_, PyAny>,
+        message: &Bound<'_, PyAny>,
         data: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        if code.unsigned_abs() > table::MAX_NUMBER {
-            return Err(PyValueError::new_err("an error code must be exact as a double"));
-        }
-        let data = data.map(json::dumps).transpose()?;
-        let data = data.as_ref().map_or(&b""[..], |data| data.as_bytes());
-        self.answer(py, Answer::Error { code, message, data }, Cleanup::Raised)
+        let object = answer::error_object(code, message, data)?;
+        self.answer(py, Answer::ErrorObject(&object), Cleanup::Raised)
+    }
+
+    /// Answers with the error that a handler raised, a `RequestError`; with an internal error where it cannot be sent.
+    fn _refuse(&self, py: Python<'_>, error: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let object = answer::of_error(self.method.bind(py), error);
+        self.answer(py, Answer::ErrorObject(&object), Cleanup::Raised)
     }
 
     /// The task that the request was answered with is over: its progress token is retired.
@@ -417,8 +424,8 @@ impl Request {
     }
 
     /// The handler is over.
-    fn _over(&self) {
-        self.over();
+    fn _over(&self, py: Python<'_>) {
+        self.over(py);
     }
 
     /// The task that handles it, which a cancel stops.

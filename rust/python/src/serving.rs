@@ -118,7 +118,7 @@ impl Serving {
             Err(error) => Err(error),
         };
         let ended = ended.or_else(|error| self.failed(py, error));
-        self.request.get().over();
+        self.request.get().over(py);
         ended.map(|()| None)
     }
 
@@ -196,7 +196,7 @@ impl Serving {
         if lock(&self.coroutine).is_none() {
             // Thrown in before the first step: the handler never ran.
             let failed = self.failed(py, PyErr::from_value(error.clone()));
-            self.request.get().over();
+            self.request.get().over(py);
             failed?;
             return Err(PyErr::from_value(error));
         }

@@ -65,10 +65,10 @@ impl<H: Host> Connection<H> {
         let event = match answer {
             Answer::Result(_) => Happening::Answered,
             Answer::Task(_) => Happening::AnsweredWithTask,
-            Answer::Error { .. } => Happening::Failed,
+            Answer::Error { .. } | Answer::ErrorObject(_) => Happening::Failed,
         };
         let size = match answer {
-            Answer::Result(bytes) | Answer::Task(bytes) => bytes.len(),
+            Answer::Result(bytes) | Answer::Task(bytes) | Answer::ErrorObject(bytes) => bytes.len(),
             Answer::Error { message, data, .. } => message.len() + data.len(),
         };
         if !self.has_room_for_answer(size) {
@@ -99,6 +99,7 @@ impl<H: Host> Connection<H> {
                         });
                     }
                     Answer::Error { code, message, data } => encode::error(out, id, code, message, data),
+                    Answer::ErrorObject(object) => encode::error_object(out, id, object),
                 }
                 if ends_listen {
                     encode::cancelled_raw(out, id, None);
@@ -347,5 +348,12 @@ impl<H: Host> Connection<H> {
             return;
         }
         encode::error(self.output.frame(), id, code, message, data);
+    }
+
+    /// As [`Connection::reject`], with the whole error object as one line of JSON.
+    pub fn reject_with(&mut self, id: &[u8], object: &[u8]) {
+        if self.may_reply() {
+            encode::error_object(self.output.frame(), id, object);
+        }
     }
 }

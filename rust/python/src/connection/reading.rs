@@ -2,8 +2,7 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
-use turnout_core::connection::INTERNAL_ERROR;
+use pyo3::types::{PyBytes, PyList, PyString};
 use turnout_core::encode;
 use turnout_core::envelope::{Envelope, Kind};
 use turnout_core::event::{Batch, Look};
@@ -14,6 +13,7 @@ use turnout_core::span::Span;
 use turnout_core::sync::lock;
 
 use super::Connection;
+use crate::answer;
 use crate::deliver::{Python_, Sink, deliver};
 use crate::raised;
 use crate::shared::Core;
@@ -24,8 +24,8 @@ enum Verdict {
     Pass,
     /// It goes on with other params.
     Rewrite(Vec<u8>),
-    /// Code, message and data of the error that a request is answered with.
-    Refuse(i64, String, Option<Vec<u8>>),
+    /// The error object that a request is answered with.
+    Refuse(Vec<u8>),
 }
 
 /// How the core takes a frame that was looked at.
@@ -107,7 +107,7 @@ impl Connection {
         let shared = &slf.get().shared;
         let verdict = Self::ask_filters(slf, frame, envelope).unwrap_or_else(|error| {
             shared.report_error(slf.py(), error);
-            Verdict::Refuse(INTERNAL_ERROR, "Internal error".to_owned(), None)
+            Verdict::Refuse(answer::INTERNAL_ERROR.to_vec())
         });
         match verdict {
             Verdict::Pass => Self::take_one(slf, frame, take, wake, sink),
@@ -115,9 +115,8 @@ impl Connection {
                 let rewritten = encode::with_params(frame, envelope, &params);
                 Self::take_one(slf, &rewritten, take, wake, sink);
             }
-            Verdict::Refuse(code, message, data) if envelope.kind == Kind::Request => {
-                let data = data.unwrap_or_default();
-                lock(&shared.core).reject(envelope.id.of(frame), code, &message, &data);
+            Verdict::Refuse(error) if envelope.kind == Kind::Request => {
+                lock(&shared.core).reject_with(envelope.id.of(frame), &error);
             }
             Verdict::Refuse(..) => {}
         }
@@ -128,14 +127,14 @@ impl Connection {
         let name = envelope.method_name(frame);
         let method = String::from_utf8_lossy(&name);
         let params = (!envelope.params.is_empty()).then(|| PyBytes::new(py, envelope.params.of(frame)));
-        let verdict = slf.call_method1(intern!(py, "_filter_incoming"), (&*method, params))?;
+        let method = PyString::new(py, &method);
+        let verdict = slf.call_method1(intern!(py, "_filter_incoming"), (&method, params))?;
         if verdict.is_none() {
             Ok(Verdict::Pass)
         } else if let Ok(params) = verdict.cast::<PyBytes>() {
             Ok(Verdict::Rewrite(params.as_bytes().to_vec()))
         } else {
-            let (code, message, data) = verdict.extract()?;
-            Ok(Verdict::Refuse(code, message, data))
+            Ok(Verdict::Refuse(answer::of_error(&method, &verdict)))
         }
     }
 
