@@ -363,7 +363,8 @@ def test_what_contains_itself_is_refused():
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 1_000_000, '{"a":' * 1_000_000, "[" * 1_000_000 + "]" * 1_000_000, '"' + "\\" * 999_999],
+    "text",
+    ["[" * 1_000_000, '{"a":' * 1_000_000, "[" * 1_000_000 + "]" * 1_000_000, '"' + "\\" * 999_999],
     ids=range(4),
 )
 def test_bombs_are_refused(text):

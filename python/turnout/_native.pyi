@@ -127,6 +127,8 @@ class Clock:
 class Progress:
     """One progress update (progress, all revisions)."""
 
+    def __new__(cls, progress: float, total: float | None = None, message: str | None = None) -> Self: ...
+
     @property
     def progress(self) -> float:
         """How far the work is; grows with every update (PRG-07)."""
@@ -137,6 +139,7 @@ class Progress:
     def message(self) -> str | None:
         """What the peer says about it, or None (2025-03-26 and later)."""
     __match_args__: Final = ("progress", "total", "message")
+    def __getnewargs__(self) -> tuple[float, float | None, str | None]: ...
     def __eq__(self, other: object, /) -> bool: ...
     __hash__: None  # type: ignore[assignment]
 
@@ -309,6 +312,8 @@ class Record:
         """
     def as_dict(self) -> dict[str, Any]:
         """Every field by its name, made of plain values."""
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, memo: object, /) -> Self: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
 

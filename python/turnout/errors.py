@@ -9,10 +9,11 @@ if TYPE_CHECKING:
 
 
 class Error(Exception):
-    """Anything turnout raises.
+    """Anything turnout raises; it can be copied and pickled.
 
     Attributes:
-        record: the evidence of the request concerned; None where there was none.
+        record: the evidence of the request concerned; None where there was none. What is pickled is a
+            `turnout.records.SavedRecord` of it.
 
     """
 
@@ -24,6 +25,16 @@ class Error(Exception):
 
     def __str__(self) -> str:
         return self._describe()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Whatever arguments a class takes: those of its own are not asked for again.
+        return _made_again, (type(self), self.args), self.__dict__.copy()
+
+
+def _made_again(kind: type[Error], args: tuple[Any, ...]) -> Error:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
 
 
 def _what(record: Record) -> str:
@@ -43,10 +54,20 @@ class RequestError(Error):
     """
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
-        super().__init__(f"{message} ({code})")
+        super().__init__(code, message, data)
         self.code = code
         self.message = message
         self.data = data
+
+    def _describe(self) -> str:
+        return f"{self.message} ({_spelled(self.code)})"
+
+
+def _spelled(code: Any) -> str:
+    try:
+        return str(code)
+    except ValueError:
+        return "a code of too many digits"
 
 
 class RemoteError(RequestError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
 import math
 from collections import deque
@@ -13,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
 from turnout import json
+from turnout._native import Progress
 
 from turnout._native import report
 
@@ -71,6 +73,40 @@ def _spelled(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _spelled(member) for key, member in value.items()}
     return [_spelled(item) for item in value] if isinstance(value, list) else value
+
+
+class SavedRecord:
+    """A `turnout.Record` that was pickled: the same fields by the same names, as they stood then.
+
+    Args:
+        fields: what `Record.as_dict` gives.
+
+    """
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._fields = fields
+
+    def __getattr__(self, name: str) -> Any:
+        fields: dict[str, Any] = self.__dict__.get("_fields", {})
+        if name not in fields:
+            raise AttributeError(f"a record has no {name}")
+        value = fields[name]
+        if name == "legs":
+            return [SavedRecord(leg) for leg in value]
+        return Progress(**value) if name == "progress" and value is not None else value
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every field by its name, made of plain values."""
+        return copy.deepcopy(self._fields)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SavedRecord) and other._fields == self._fields
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        state = self.outcome or "in flight"
+        return f"<SavedRecord {self.direction} {self.id!r} {self.method!r} with {self.peer!r}: {state}>"
 
 
 def in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:

@@ -33,6 +33,16 @@ impl From<&record::Progress> for Progress {
 
 #[pymethods]
 impl Progress {
+    #[new]
+    #[pyo3(signature = (progress, total = None, message = None))]
+    fn new(progress: f64, total: Option<f64>, message: Option<String>) -> Self {
+        Self { progress, total, message }
+    }
+
+    fn __getnewargs__(&self) -> (f64, Option<f64>, Option<&str>) {
+        (self.progress, self.total, self.message.as_deref())
+    }
+
     #[classattr]
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("progress", "total", "message");

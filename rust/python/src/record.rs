@@ -220,6 +220,21 @@ impl Record {
         Ok(fields)
     }
 
+    /// It is evidence, which nobody changes: a copy is itself.
+    fn __copy__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __deepcopy__(slf: Py<Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
+        slf
+    }
+
+    /// Pickled as a `SavedRecord` of what it says now.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyDict>,))> {
+        let class = slf.py().import("turnout.records")?.getattr("SavedRecord")?;
+        Ok((class, (Self::as_dict(slf)?,)))
+    }
+
     fn __repr__(&self) -> String {
         let record = &self.inner;
         let state = record.outcome().map_or("in flight", Outcome::name);
