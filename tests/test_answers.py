@@ -191,6 +191,8 @@ def test_j1_a_handler_whose_own_class_fails_is_answered(on_loop, threaded):
     """Whatever making an answer of it comes to: the request does not stay in flight."""
 
     async def main():
+        # The loop is told of what was raised last.
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         async with turnout.Router() as router:
             client, server = await pair(router)
 
@@ -211,10 +213,7 @@ def test_j1_a_handler_whose_own_class_fails_is_answered(on_loop, threaded):
             assert error_of(caught) == INTERNAL
             await ended(client, server)
 
-    try:
-        on_loop(main())
-    except BaseException as error:  # noqa: B036 - the loop is told of it
-        assert "ZeroDivisionError" in repr(error)
+    on_loop(main())
 
 
 def test_j1_what_fail_and_respond_refuse_can_still_be_answered():
@@ -305,7 +304,8 @@ def test_j2_a_filter_that_raises_an_odd_error_fails_its_own_message_only(on_loop
 
             @peer.filter_incoming("m")
             def look(method, params):
-                raise NOT_SENT[what]()
+                error = NOT_SENT[what]()
+                raise error
 
             link.transport.write(
                 b'{"jsonrpc":"2.0","id":1,"method":"m"}\n{"jsonrpc":"2.0","method":"m"}\n'
@@ -373,10 +373,12 @@ def test_j1_a_relays_policy_that_raises_an_odd_error_is_answered(on_loop, caplog
             relay = world.build()
 
             async def in_task(request):
-                raise NOT_SENT[what]()
+                error = NOT_SENT[what]()
+                raise error
 
             def in_thread(request):
-                raise NOT_SENT[what]()
+                error = NOT_SENT[what]()
+                raise error
 
             relay.filter("tools/call")(in_thread if threaded else in_task)
             client = await world.client()

@@ -38,8 +38,13 @@ __all__ = [
     "Unmatched",
     "Waiter",
     "build_info",
+    "dumps",
+    "items",
+    "loads",
+    "members",
     "report",
     "translated",
+    "with_member",
 ]
 
 ERA_KEYS: frozenset[str]
@@ -100,6 +105,33 @@ def dumps(value: object, /) -> bytes:
 
     """
 
+def members(object: bytes, /) -> list[tuple[str, bytes]] | None:  # noqa: A002
+    """The members of an object in their order, each with its value's JSON as it stands; one that comes twice, twice.
+
+    Args:
+        object: JSON that came from a peer, or was checked otherwise.
+
+    Returns:
+        None where it is no object.
+
+    """
+
+def items(array: bytes, /) -> list[bytes] | None:
+    """The items of an array, each as it stands; None where it is no array. The argument as for `members`."""
+
+def with_member(object: bytes, key: str, value: bytes, /) -> bytes:  # noqa: A002
+    """An object with another value of a member that it has; every other byte stays.
+
+    Args:
+        object: as for `members`.
+        key: the member.
+        value: its new value, as JSON.
+
+    Raises:
+        ValueError: the object has no such member, or several.
+
+    """
+
 def build_info() -> dict[str, Any]:
     """What is running: `version`, `profile` (`"release"` or `"debug"`), `free_threaded` (no interpreter lock)."""
 
@@ -128,7 +160,6 @@ class Progress:
     """One progress update (progress, all revisions)."""
 
     def __new__(cls, progress: float, total: float | None = None, message: str | None = None) -> Self: ...
-
     @property
     def progress(self) -> float:
         """How far the work is; grows with every update (PRG-07)."""

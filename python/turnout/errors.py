@@ -49,7 +49,7 @@ class RequestError(Error):
         message: one sentence for the peer.
         data: anything `turnout.json` writes, or None to leave it out.
 
-    Where one of the three is none that can be sent, the request is answered with an internal error, and the log says why.
+    Where one of them cannot be sent, the request is answered with an internal error, and the log says why.
 
     """
 

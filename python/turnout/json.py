@@ -1,9 +1,9 @@
-"""JSON as Python objects and back: one reader and one writer for all of turnout, exact both ways.
+r"""JSON as Python objects and back: one reader and one writer for all of turnout, exact both ways.
 
 | JSON | Python |
 |---|---|
 | an object, an array | `dict`, `list`; of a key that comes twice, the last one |
-| a string | `str`; half of a surrogate pair (`"\\ud83d"`) is that one code point, and is written as the same escape |
+| a string | `str`; half of a surrogate pair (`"\ud83d"`) is that one code point, and is written as the same escape |
 | an integer | `int`, up to `MAX_INT_DIGITS` digits |
 | a number with a fraction or an exponent | the nearest `float` |
 | `1e999`, and an integer of more digits | `HugeNumber`, a `float` that is infinite and keeps its text |
@@ -18,22 +18,24 @@ that are no `str`, and what nests deeper than 128 levels.
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from turnout._native import dumps, loads
+from turnout._native import dumps, items, loads, members, with_member
 from turnout.errors import DecodeError, EncodeError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from typing_extensions import Self
 
 MAX_INT_DIGITS = 10_000
 """Digits of the longest integer that is read as an `int`, and written from one.
 
-Conversions take time that grows faster than the digits: Python refuses more than 4,300 of them by itself, turnout converts
-some more in pieces. Beyond this the text is kept, and nothing is converted.
+Conversions take time that grows faster than the digits: Python refuses more than 4,300 of them by itself, turnout
+converts some more in pieces. Beyond this the text is kept, and nothing is converted.
 """
 
 _SURE_DIGITS = 600
@@ -84,6 +86,17 @@ class HugeNumber(float):
     def __reduce__(self) -> tuple[type[Self], tuple[str]]:
         return type(self), (self._text,)
 
+
+def joined(members: Mapping[str, bytes]) -> bytes:
+    """An object of members whose values are JSON, each of which stays as it is: what `members` takes apart.
+
+    Args:
+        members: the values by their keys.
+
+    """
+    return b"{%b}" % b",".join(b"%b:%b" % (dumps(key), value) for key, value in members.items())
+
+
 def _integer(digits: str) -> int | HugeNumber:
     """The integer that `digits` spell, a sign included; the native part calls it for long ones."""
     if len(digits.lstrip("-")) > MAX_INT_DIGITS:
@@ -119,7 +132,7 @@ def _split(number: int) -> str:
 
 def _plain(value: object) -> Any:
     """What is written in place of a value that is of none of Python's plain types; the native part calls it."""
-    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+    if isinstance(value, (dt.date, dt.time)):
         return value.isoformat()
     if isinstance(value, uuid.UUID):
         return str(value)
@@ -129,4 +142,15 @@ def _plain(value: object) -> Any:
     raise EncodeError(f"JSON has nothing for a value of the type {type(value).__qualname__}")
 
 
-__all__ = ["MAX_INT_DIGITS", "DecodeError", "EncodeError", "HugeNumber", "dumps", "loads"]
+__all__ = [
+    "MAX_INT_DIGITS",
+    "DecodeError",
+    "EncodeError",
+    "HugeNumber",
+    "dumps",
+    "items",
+    "joined",
+    "loads",
+    "members",
+    "with_member",
+]

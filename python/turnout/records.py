@@ -14,9 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
 from turnout import json
-from turnout._native import Progress
-
-from turnout._native import report
+from turnout._native import Progress, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -61,7 +59,7 @@ def to_json(record: Record) -> bytes:
 
 
 def spelled(record: Record) -> dict[str, Any]:
-    """The fields of a record as JSON has them: ids that are no 64-bit integers as text, no number that is not finite."""
+    """The fields of a record as JSON has them: ids of other kinds as text, and no number that is not finite."""
     return {name: _spelled(value) for name, value in record.as_dict().items()}
 
 

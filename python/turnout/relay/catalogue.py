@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from turnout import json, opening
 from turnout._native import ERA_KEYS, translated
 from turnout.errors import Error, RemoteError, RequestError
-from turnout.handlers import members_of
+from turnout.relay.listing import Listing, members_of, name_of, renamed
 from turnout.relay.names import COMPLETED, KINDS
 from turnout.relay.refusal import reaching, reason_of
 
@@ -55,8 +55,8 @@ class Catalogue:
             RequestError: it refers to nothing that a route leads to.
 
         """
-        params = members_of(request.params)
-        ref = members_of(params.get("ref"))
+        ref = json.loads(members_of(request.raw_params).get("ref", b"null"))
+        ref = ref if isinstance(ref, dict) else {}
         kind = ref.get("type")
         if not isinstance(kind, str) or kind not in COMPLETED:
             raise RequestError(opening.INVALID_PARAMS, f"a completion refers to {' or '.join(COMPLETED)}")
@@ -65,11 +65,11 @@ class Catalogue:
         if leads is None:
             raise RequestError(opening.INVALID_PARAMS, f"no server has what the completion's {key} refers to")
         position, name = leads
-        changed = None if name == ref[key] else {**params, "ref": {**ref, key: name}}
+        changed = None if name == ref[key] else _completing(request.raw_params, key, name)
         await self._relay.forward(request, self._relay.upstreams[position].label, changed)
 
-    async def answer(self, request: Request) -> dict[str, Any] | None:
-        """Answer a request for a merged list.
+    async def answer(self, request: Request) -> bytes | None:
+        """Answer a request for a merged list: its items are the servers' own bytes, but for names that are others here.
 
         Raises:
             RequestError: the cursor is none of ours, or no upstream answered.
@@ -79,15 +79,15 @@ class Catalogue:
             self._relay.refuse(request)
             return None
         [kind] = [kind for kind in KINDS if kind.list == request.method]
-        params = _without_token(members_of(request.params))
-        cursors = self._cursors(request.peer, params.pop("cursor", None), kind)
+        params = _without_token(request.raw_params)
+        cursors = self._cursors(request.peer, json.loads(params.pop("cursor", b"null")), kind)
         with self._relay.underway.during(request):
             pages = await asyncio.gather(
                 *(self._page(request, kind, position, params, cursor) for position, cursor in cursors.items())
             )
         return self._merged(request, kind, dict(zip(cursors, pages, strict=True)))
 
-    async def pass_on(self, request: Request, peer: Peer, params: Any) -> dict[str, Any]:
+    async def pass_on(self, request: Request, peer: Peer, params: Any) -> bytes:
         """Ask the one upstream that a list leads to, on the client's behalf; gives what it answers.
 
         Args:
@@ -101,9 +101,12 @@ class Catalogue:
         """
         [kind] = [kind for kind in KINDS if kind.list == request.method]
         upstream = self._relay.place_of(peer).upstream
+        raw = request.raw_params
+        if params is not None:
+            raw = params if isinstance(params, bytes) else json.dumps(params)
         with self._relay.underway.during(request), reaching(upstream.label):
-            own = _without_token(members_of(request.params if params is None else params))
-            return await self._listed(request, kind, peer, own, upstream.max_timeout)
+            own = _without_token(raw)
+            return (await self._listed(request, kind, peer, own, upstream.max_timeout)).joined(kind)
 
     def opened(self, place: Place) -> None:
         """Tell those whose list lacked an upstream that it is there now."""
@@ -117,11 +120,11 @@ class Catalogue:
         self._partial = {at: missing for at, missing in self._partial.items() if at[0] is not client}
 
     async def _page(
-        self, request: Request, kind: Kind, position: int, params: dict[str, Any], cursor: str | None
-    ) -> dict[str, Any] | Error | OSError | None:
+        self, request: Request, kind: Kind, position: int, params: dict[str, bytes], cursor: str | None
+    ) -> Listing | Error | OSError | None:
         """One page of one upstream; the error that was met instead; None where it has nothing of the kind."""
         if cursor is not None:
-            params = {**params, "cursor": cursor}
+            params = {**params, "cursor": json.dumps(cursor)}
         try:
             return await self._ask(request, kind, position, params)
         except (OSError, Error) as error:
@@ -132,8 +135,8 @@ class Catalogue:
             return error
 
     async def _ask(
-        self, request: Request, kind: Kind, position: int, params: dict[str, Any]
-    ) -> dict[str, Any] | None:
+        self, request: Request, kind: Kind, position: int, params: dict[str, bytes]
+    ) -> Listing | None:
         place = self._relay.place(position, request.peer)
         upstream = place.upstream
         loop = asyncio.get_running_loop()
@@ -146,41 +149,43 @@ class Catalogue:
         return await self._listed(request, kind, peer, params, most)
 
     async def _listed(
-        self, request: Request, kind: Kind, peer: Peer, params: dict[str, Any], max_timeout: float | None
-    ) -> dict[str, Any]:
+        self, request: Request, kind: Kind, peer: Peer, params: dict[str, bytes], max_timeout: float | None
+    ) -> Listing:
         """One page of an upstream's list, as the client's revision has it."""
         upstream, client = self._relay.place_of(peer).upstream, request.peer
         if not opening.MODERN == peer.revision == client.revision and "_meta" in params:
             # The envelope of an era never reaches the other: the connection adds its own.
-            params = {**params, "_meta": {k: v for k, v in params["_meta"].items() if k not in ERA_KEYS}}
-        call = peer.send(kind.list, params, timeout=upstream.timeout, max_timeout=max_timeout, progress=False)
+            meta = {key: value for key, value in members_of(params["_meta"]).items() if key not in ERA_KEYS}
+            params = {**params, "_meta": json.joined(meta)}
+        call = peer.send(
+            kind.list, json.joined(params), timeout=upstream.timeout, max_timeout=max_timeout, progress=False
+        )
         request.adopt(call)
         raw = await call.raw()
-        result = orjson.loads(translated(kind.list, raw, peer.revision, client.revision))
-        return _checked(result, kind, upstream.label)
+        return _checked(translated(kind.list, raw, peer.revision, client.revision), kind, upstream.label)
 
     def _merged(
-        self, request: Request, kind: Kind, pages: dict[int, dict[str, Any] | Error | OSError | None]
-    ) -> dict[str, Any]:
+        self, request: Request, kind: Kind, pages: dict[int, Listing | Error | OSError | None]
+    ) -> bytes:
         client = request.peer
-        listed = {position: page for position, page in pages.items() if isinstance(page, dict)}
+        listed = {position: page for position, page in pages.items() if isinstance(page, Listing)}
         failed = {position: page for position, page in pages.items() if isinstance(page, (Error, OSError))}
-        if failed and not any(page is None or isinstance(page, dict) for page in pages.values()):
+        if failed and not any(page is None or isinstance(page, Listing) for page in pages.values()):
             raise self._refusal(request, failed)
         names = self._relay.plan_of(client).names[kind.use]
-        items: dict[str, Any] = {}
+        items: dict[str, bytes] = {}
         for position, page in listed.items():
-            for item in page[kind.member]:
-                name = item.get(kind.key) if isinstance(item, dict) else None
-                if isinstance(name, str):
+            for item in page.items:
+                name = name_of(item, kind)
+                if name is not None:
                     for called in names.of(position, name):
-                        items.setdefault(called, {**item, kind.key: called})
-        result: dict[str, Any] = {kind.member: list(items.values())}
-        further = {
-            self._relay.upstreams[position].label: page["nextCursor"]
+                        items.setdefault(called, item if called == name else renamed(item, kind, called))
+        result: dict[str, Any] = {}
+        cursors = {
+            self._relay.upstreams[position].label: page.says("nextCursor")
             for position, page in listed.items()
-            if isinstance(page.get("nextCursor"), str)
         }
+        further = {label: cursor for label, cursor in cursors.items() if isinstance(cursor, str)}
         if further:
             result["nextCursor"] = _encoded(further)
         if failed:
@@ -193,7 +198,8 @@ class Catalogue:
             }
         if client.revision == opening.MODERN:
             result.update(_freshness(list(listed.values()), is_whole=not failed))
-        return result
+        rest = {name: json.dumps(value) for name, value in result.items()}
+        return Listing(list(items.values()), rest).joined(kind)
 
     def _refusal(self, request: Request, failed: dict[int, Error | OSError]) -> RequestError:
         errors = list(failed.values())
@@ -216,24 +222,34 @@ class Catalogue:
         return {labels[label]: at for label, at in further.items()}
 
 
-def _without_token(params: dict[str, Any]) -> dict[str, Any]:
-    """Params of a client's without its progress token, which is none of ours."""
-    if "_meta" not in params:
-        return dict(params)
-    meta = members_of(params["_meta"])
-    return {**params, "_meta": {key: at for key, at in meta.items() if key != "progressToken"}}
+def _without_token(raw: bytes | None) -> dict[str, bytes]:
+    """The members of a client's params without its progress token, which is none of ours."""
+    params = members_of(raw)
+    if "_meta" in params:
+        meta = members_of(params["_meta"])
+        meta.pop("progressToken", None)
+        params["_meta"] = json.joined(meta)
+    return params
 
 
-def _checked(result: Any, kind: Kind, upstream: str) -> dict[str, Any]:
+def _checked(result: bytes, kind: Kind, upstream: str) -> Listing:
     """A list as a server answered it.
 
     Raises:
         RequestError: it is none.
 
     """
-    if not isinstance(result, dict) or not isinstance(result.get(kind.member), list):
+    listing = Listing.of(result, kind)
+    if listing is None:
         raise RequestError(INTERNAL_ERROR, f"{upstream} answered {kind.list} with no list")
-    return result
+    return listing
+
+
+def _completing(params: bytes | None, key: str, name: str) -> bytes:
+    """The params of a completion that refers to something by another name."""
+    params = params or b"{}"
+    ref = json.with_member(members_of(params)["ref"], key, json.dumps(name))
+    return json.with_member(params, "ref", ref)
 
 
 def together(peers: list[Peer]) -> dict[str, Any]:
@@ -266,11 +282,11 @@ def _decoded(cursor: Any) -> dict[str, str]:
     return further if is_ours else {}
 
 
-def _freshness(pages: list[dict[str, Any]], *, is_whole: bool) -> dict[str, Any]:
+def _freshness(pages: list[Listing], *, is_whole: bool) -> dict[str, Any]:
     """How long a merged list may be kept, and by whom: as its most careful part says (2026-07-28)."""
-    lives = [page.get("ttlMs") for page in pages]
+    lives = [page.says("ttlMs") for page in pages]
     known = [life for life in lives if isinstance(life, int)]
-    is_public = bool(pages) and all(page.get("cacheScope") == "public" for page in pages)
+    is_public = bool(pages) and all(page.says("cacheScope") == "public" for page in pages)
     return {
         "ttlMs": min(known) if is_whole and known and len(known) == len(lives) else 0,
         "cacheScope": "public" if is_public else "private",

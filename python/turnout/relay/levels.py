@@ -115,7 +115,7 @@ class Levels:
         for client, least in list(self._by_client.items()):
             if LEVELS.index(level) >= least and self._relay.holds(client, place):
                 with contextlib.suppress(Error):
-                    client.notify(MESSAGE, params)
+                    client.notify(MESSAGE, notification.raw_params)
 
 
 __all__ = ["LEVELS", "Levels"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from turnout import opening
+from turnout import json, opening
 from turnout.errors import Error, RemoteError, RequestError
 from turnout.handlers import members_of
 from turnout.relay.refusal import check
@@ -35,7 +35,7 @@ class Listen:
     def __init__(self, request: Request) -> None:
         self._request = request
         self.client = request.peer
-        self._before: dict[tuple[str, str], Any] | None = {}
+        self._before: dict[tuple[str, bytes], Any] | None = {}
 
     def acknowledge(self, agreed: dict[str, Any]) -> None:
         """Say what the client will hear of, and then what happened meanwhile (SUB-02, SUB-03)."""
@@ -49,7 +49,7 @@ class Listen:
         if self._before is None:
             self._notify(method, params)
         else:
-            self._before[method, (params or {}).get("uri", "")] = params
+            self._before[method, dict(json.members(params or b"") or ()).get("uri", b"")] = params
 
     def _notify(self, method: str, params: Any) -> None:
         with contextlib.suppress(Error):

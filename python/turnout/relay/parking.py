@@ -11,7 +11,7 @@ import asyncio
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from turnout import opening
+from turnout import json, opening
 from turnout._native import translated
 from turnout.errors import Error, RemoteError, RequestError
 from turnout.handlers import members_of
@@ -127,7 +127,8 @@ class Parking:
                 {"reason": "input_expired"},
             )
         self._come_back(parked, request)
-        responses = members_of(members_of(request.params).get("inputResponses"))
+        said = dict(json.members(request.raw_params or b"") or ()).get("inputResponses", b"")
+        responses = dict(json.members(said) or ())
         for key, (_, answer) in list(parked.asked.items()):
             if key in responses and not answer.done():
                 answer.set_result(responses[key])
@@ -180,15 +181,17 @@ class Parking:
         loop = asyncio.get_running_loop()
         reason = "the client did not come back with what the server asked for"
         parked.timer = loop.call_later(parked.place.upstream.input_timeout, self._give_up, parked, reason)
+        inputs = {
+            key: json.joined({"method": json.dumps(one.method), "params": _asked_of(one)})
+            for key, (one, _) in asked.items()
+        }
         result = {
-            "resultType": "input_required",
-            "inputRequests": {
-                key: {"method": one.method, "params": _asked_of(one)} for key, (one, _) in asked.items()
-            },
-            "requestState": parked.handle,
+            "resultType": b'"input_required"',
+            "inputRequests": json.joined(inputs),
+            "requestState": json.dumps(parked.handle),
         }
         parked.away.set()
-        if not request.respond(result):
+        if not request.respond(json.joined(result)):
             self._give_up(parked, "the client cancelled its request")
 
     def _come_back(self, parked: Parked, request: Request) -> None:
@@ -256,10 +259,11 @@ def _state_of(request: Request) -> str:
     return state if isinstance(state, str) else ""
 
 
-def _asked_of(request: Request) -> dict[str, Any]:
+def _asked_of(request: Request) -> bytes:
     """The params of a server's request, without what belongs to its own round, or to its era only."""
+    params = dict(json.members(request.raw_params or b"") or ())
     own = ("_meta", "task", "elicitationId")
-    return {name: value for name, value in members_of(request.params).items() if name not in own}
+    return json.joined({name: value for name, value in params.items() if name not in own})
 
 
 def _answer(request: Request, parked: Parked) -> None:
@@ -267,7 +271,7 @@ def _answer(request: Request, parked: Parked) -> None:
         raw, source = parked.call.raw_result(), parked.revision
         request.respond(translated(request.method, raw, source, request.peer.revision))
     except RemoteError as error:
-        request.fail(error.code, error.message, error.data)
+        request._refuse(error)  # noqa: SLF001
     except Error as error:
         refused = failed(error, parked.label)
         request.fail(refused.code, refused.message, refused.data)

@@ -6,13 +6,12 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import orjson
-
-from turnout import opening
+from turnout import json, opening
 from turnout.arguments import is_async
 from turnout.errors import RequestError
 from turnout.handlers import H, Handler, for_a_thread, members_of
 from turnout.relay.deciding import decide
+from turnout.relay.listing import Listing, name_of
 from turnout.relay.names import COMPLETE, COMPLETED, KINDS
 from turnout.relay.subscriptions import LISTEN
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from turnout._native import Request
-    from turnout.relay.names import Kind
     from turnout.relay.relay import Relay
 
 log = logging.getLogger("turnout")
@@ -131,30 +129,28 @@ class Policies:
 
         return Handler(use, is_async=True, stops=answers.stops)
 
-    async def shown(self, request: Request, result: Any) -> Any:
+    async def shown(self, request: Request, result: Any) -> bytes:
         """What is left of a list for the client that asked for it.
 
         Args:
             request: the request that the list answers.
-            result: the list, as the protocol has it.
+            result: the list, as the protocol has it: a dict, or bytes that are JSON.
 
         Raises:
             RequestError: it was not decided in time.
 
         """
         kind = _LISTS[request.method]
-        listed = orjson.loads(result) if isinstance(result, bytes) else result
-        items = listed.get(kind.member)
-        names = [_name_of(kind, item) for item in items]
+        listing = Listing.of(result if isinstance(result, bytes) else json.dumps(result), kind)
+        if listing is None:
+            raise TypeError(f"{request.method} is answered with an object that has {kind.member}, a list")
+        names = [name_of(item, kind) for item in listing.items]
         allowed = await self.allowed(kind.capability, request, [name for name in names if name is not None])
-        left = {
-            **listed,
-            kind.member: [item for item, name in zip(items, names, strict=True) if name in allowed],
-        }
-        if "cacheScope" in left:
+        left = [item for item, name in zip(listing.items, names, strict=True) if name in allowed]
+        if "cacheScope" in listing.rest:
             # What one client is shown is no word to another.
-            left["cacheScope"] = "private"
-        return left
+            listing.rest["cacheScope"] = b'"private"'
+        return Listing(left, listing.rest).joined(kind)
 
     async def allowed(self, offer: str, request: Request, names: Sequence[str]) -> set[str]:
         """Those of some names that a request may use; all of them where no policy decides.
@@ -245,12 +241,6 @@ def _used(method: str, params: dict[str, Any]) -> tuple[str, list[Any]] | None:
         return "resources", wanted if isinstance(wanted, list) else [wanted]
     offer, key = _USES[method]
     return offer, [params.get(key)]
-
-
-def _name_of(kind: Kind, item: Any) -> str | None:
-    """What an item of a list is called by; None for one that nobody can use."""
-    name = item.get(kind.key) if isinstance(item, dict) else None
-    return name if isinstance(name, str) else None
 
 
 __all__ = ["Policies"]

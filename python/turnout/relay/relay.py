@@ -9,7 +9,7 @@ import secrets
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from turnout import _native, opening
+from turnout import _native, json, opening
 from turnout.errors import Error, RequestError
 from turnout.handlers import Handler, Handlers, members_of
 from turnout.relay.catalogue import Catalogue
@@ -314,7 +314,7 @@ class Relay(_native.Relay):
         with reaching(place.upstream.label):
             peer = await place.wait()
             if place.is_private and peer.revision != opening.MODERN:
-                await self.forward(request, place.upstream.label, {**members_of(request.params), "uri": name})
+                await self.forward(request, place.upstream.label, _naming(request, name))
                 return None
             called = members_of(request.params).get("uri")
             await self.subscriptions.add(place, peer, name, Session(request.peer), called)
@@ -326,7 +326,7 @@ class Relay(_native.Relay):
             with reaching(place.upstream.label):
                 peer = await place.wait()
             if peer.revision != opening.MODERN:
-                await self.forward(request, place.upstream.label, {**members_of(request.params), "uri": name})
+                await self.forward(request, place.upstream.label, _naming(request, name))
                 return None
         self.subscriptions.remove(place, name, Session(request.peer))
         return {}
@@ -426,6 +426,11 @@ class Relay(_native.Relay):
             if upstream.label == name:
                 return position
         raise ValueError(f"there is no upstream named {name!r}")
+
+
+def _naming(request: Request, uri: str) -> bytes:
+    """The params of a request about a resource, under the URI that its server has for it."""
+    return json.with_member(request.raw_params or b"{}", "uri", json.dumps(uri))
 
 
 __all__ = ["Relay"]

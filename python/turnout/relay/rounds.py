@@ -76,14 +76,15 @@ class Rounds:
     ) -> None:
         place = self._relay.place_of(upstream)
         label = place.upstream.label
-        inputs = members_of(json.loads(result)).get("inputRequests")
-        inputs = {} if inputs is None else inputs
+        asked = dict(json.members(result) or ()).get("inputRequests", b"null")
+        members = [] if asked == b"null" else json.members(asked)
         check(self._relay.router, "max_rounds", kept.rounds + 1, label)
-        if not isinstance(inputs, dict):
+        if members is None:
             raise refusal("the server's inputRequests are no object", "invalid_answer", label)
+        inputs = dict(members)
         check(self._relay.router, "max_inputs", len(inputs), label)
         for wanted in inputs.values():
-            self._check(wanted, label)
+            self._check(json.loads(wanted), label)
         # A server without a question only wants to be asked again: not at once.
         waits = [self._answer(request, wanted, place.upstream) for wanted in inputs.values()]
         asking = asyncio.gather(*(waits or [asyncio.sleep(min(0.05 * 2 ** min(kept.rounds, 7), 5.0), b"")]))
@@ -99,7 +100,8 @@ class Rounds:
             except (OSError, Error):
                 message = "the server could not be started, reached or opened"
                 raise refusal(message, "upstream_closed", label) from None
-            self._relay.pass_on(request, peer, _round(request, inputs, answers, state), kept)
+            said = dict(zip(inputs, answers, strict=False))
+            self._relay.pass_on(request, peer, _round(request, said, state), kept)
 
     def _check(self, wanted: Any, label: str) -> None:
         method = members_of(wanted).get("method")
@@ -107,15 +109,20 @@ class Rounds:
         if not isinstance(able, dict):
             message = f"the server asks for {method}, which this client did not offer"
             raise refusal(message, "not_bridged", label)
-        mode = members_of(wanted.get("params")).get("mode", "form")
+        params = wanted.get("params", {})
+        if not isinstance(params, (dict, type(None))):
+            raise refusal(f"the params of the server's {method} are no object", "invalid_answer", label)
+        mode = members_of(params).get("mode", "form")
         if method == "elicitation/create" and mode != "form" and mode not in able:
             message = f"the server asks for an elicitation by {mode}, which this client did not offer"
             raise refusal(message, "not_bridged", label)
 
-    async def _answer(self, request: Request, wanted: dict[str, Any], upstream: Upstream) -> bytes:
+    async def _answer(self, request: Request, wanted: bytes, upstream: Upstream) -> bytes:
+        members = dict(json.members(wanted) or ())
+        method, params = json.loads(members["method"]), members.get("params", b"null")
         call = request.send(
-            wanted["method"],
-            _asked(wanted),
+            method,
+            _asked(None if params == b"null" else params),
             timeout=None,
             max_timeout=upstream.input_timeout,
             progress=False,
@@ -126,29 +133,25 @@ class Rounds:
             message = "the client did not answer what the server needs in time"
             raise refusal(message, "input_expired", upstream.label) from error
         except RemoteError as error:
-            method = wanted["method"]
             message = (
                 f"the server needs input, and the client answered {method} with an error: {error.message}"
             )
             raise refusal(message, "input_refused", upstream.label) from error
 
 
-def _asked(wanted: dict[str, Any]) -> Any:
+def _asked(params: bytes | None) -> bytes | None:
     """The params of what a server asks for, as a legacy client has them: an elicitation by URL has an id there."""
-    params = wanted.get("params")
-    if members_of(params).get("mode") == "url":
-        return {"elicitationId": secrets.token_urlsafe(16), **members_of(params)}
+    members = {} if params is None else dict(json.members(params) or ())
+    if json.loads(members.get("mode", b"null")) == "url":
+        return json.joined({"elicitationId": json.dumps(secrets.token_urlsafe(16)), **members})
     return params
 
 
-def _round(request: Request, inputs: dict[str, Any], answers: list[bytes], state: bytes | None) -> bytes:
-    """The params of the next round: the client's own, with what it was asked for."""
+def _round(request: Request, said: dict[str, bytes], state: bytes | None) -> bytes:
+    """The params of the next round: the client's own, with what it said to what it was asked for."""
     members = []
-    if inputs:
-        said = b",".join(
-            json.dumps(key) + b":" + answer for key, answer in zip(inputs, answers, strict=True)
-        )
-        members.append(b'"inputResponses":{' + said + b"}")
+    if said:
+        members.append(b'"inputResponses":' + json.joined(said))
     if state is not None:
         members.append(b'"requestState":' + state)
     return _with(request.raw_params or b"{}", members)

@@ -13,7 +13,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from turnout import opening
+from turnout import json, opening
 from turnout.errors import Error, PeerLost, RemoteError
 from turnout.handlers import members_of
 from turnout.relay.refusal import check, refusal
@@ -225,17 +225,17 @@ class Subscriptions:
         peer.on_notification(ACKNOWLEDGED)(lambda notification: self._acknowledge(peer, notification))
 
     def _take(self, place: Place, notification: Notification) -> None:
-        method, params = notification.method, dict(members_of(notification.params))
+        method, params = notification.method, dict(json.members(notification.raw_params or b"") or ())
         # The subscription's id is one of ours; each subscriber has its own, or none.
         params.pop("_meta", None)
-        change = params.get("uri") if method == UPDATED else method
+        change = json.loads(params.get("uri", b"null")) if method == UPDATED else method
         is_legacy = notification.call is None
         for subscriber, wish in tuple(self._wanted.get(place, {}).get(str(change), {}).items()):
             # What a legacy upstream says of its lists reaches legacy clients without Python.
             if method == UPDATED:
-                subscriber.tell(method, {**params, "uri": wish.called})
+                subscriber.tell(method, json.joined({**params, "uri": json.dumps(wish.called)}))
             elif not (is_legacy and isinstance(subscriber, Session)):
-                subscriber.tell(method, params or None)
+                subscriber.tell(method, json.joined(params) if params else None)
 
     def _ask(self, peer: Peer, change: str) -> asyncio.Future[None]:
         """Ask the upstream for a change, once however many want it."""

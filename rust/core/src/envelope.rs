@@ -10,7 +10,7 @@ mod value;
 use std::borrow::Cow;
 
 pub use self::batch::batch;
-pub(crate) use self::members::{Member, items, members};
+pub use self::members::{Member, items, members};
 pub use self::reading::{scan, scan_utf8};
 pub use self::refusal::{Partial, Refusal, RefusalReason};
 pub(crate) use self::value::{Unescaped, decode, is_surrogate, sole_member, unescaped};

@@ -77,9 +77,7 @@ impl<'a> Reader<'a> {
     pub fn value(&mut self) -> Result<Piece<'a>, Unreadable> {
         let start = self.scanner.at;
         let piece = match self.scanner.peek() {
-            Some(b'"') => {
-                Piece::Text(self.characters()?)
-            }
+            Some(b'"') => Piece::Text(self.characters()?),
             Some(bracket @ (b'{' | b'[')) => {
                 if self.depth == DEEPEST {
                     return Err(Unreadable { reason: RefusalReason::TooDeep, offset: start });
@@ -140,7 +138,7 @@ impl<'a> Reader<'a> {
             Some(byte) if byte == close => {
                 self.scanner.at += 1;
                 self.depth = self.depth.saturating_sub(1);
-                return Ok(false);
+                Ok(false)
             }
             Some(b',') if !is_first => {
                 self.scanner.at += 1;
@@ -169,8 +167,9 @@ impl<'a> Reader<'a> {
         if !whole {
             return Ok(Characters::Surrogates(text));
         }
-        let text = String::from_utf8(text)
-            .map_err(|fault| Fault::at(RefusalReason::InvalidUtf8, start + fault.utf8_error().valid_up_to()))?;
+        let text = String::from_utf8(text).map_err(|fault| {
+            Fault::at(RefusalReason::InvalidUtf8, start + fault.utf8_error().valid_up_to())
+        })?;
         Ok(Characters::Text(text))
     }
 }

@@ -46,7 +46,8 @@ pub fn of_error(method: &Bound<'_, PyString>, error: &Bound<'_, PyAny>) -> Vec<u
         error_object(&code, &message, data.as_ref())
     };
     object().unwrap_or_else(|fault| {
-        let told = py.import("turnout.peer").and_then(|peer| peer.call_method1("_cannot_send", (method, fault)));
+        let told =
+            py.import("turnout.peer").and_then(|peer| peer.call_method1("_cannot_send", (method, fault)));
         if let Err(error) = told {
             error.write_unraisable(py, None);
         }

@@ -7,6 +7,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyInt, PyMemoryView, PyString};
 use turnout_core::id::IdKey;
+use turnout_core::span::Span;
 use turnout_core::{envelope, id};
 
 pub use self::reading::read as loads;
@@ -66,13 +67,16 @@ pub fn params<'py>(value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Json<'p
 
 /// `turnout.json.loads`.
 #[pyfunction(name = "loads")]
+#[pyo3(signature = (data, /))]
 pub fn loads_any<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = data.py();
     if let Ok(bytes) = data.cast::<PyBytes>() {
         return loads(py, bytes.as_bytes());
     }
     if let Ok(text) = data.cast::<PyString>() {
-        let text = text.to_str().map_err(|_| errors::unreadable(py, envelope::RefusalReason::InvalidUtf8.name(), 0))?;
+        let text = text
+            .to_str()
+            .map_err(|_| errors::unreadable(py, envelope::RefusalReason::InvalidUtf8.name(), 0))?;
         return loads(py, text.as_bytes());
     }
     if data.is_instance_of::<PyByteArray>() || data.is_instance_of::<PyMemoryView>() {
@@ -84,8 +88,56 @@ pub fn loads_any<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 
 /// `turnout.json.dumps`.
 #[pyfunction(name = "dumps")]
+#[pyo3(signature = (value, /))]
 pub fn dumps_any<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     write(value).map(|written| PyBytes::new(value.py(), &written))
+}
+
+/// The container that a text is, without white space around it; None where it is another value.
+fn container(bytes: &[u8], bracket: u8) -> Option<Span> {
+    let start = bytes.iter().position(|byte| !byte.is_ascii_whitespace())?;
+    (bytes[start] == bracket).then(|| Span::new(start, bytes.len()))
+}
+
+/// `turnout.json.members`.
+#[pyfunction]
+#[pyo3(signature = (object, /))]
+pub fn members<'py>(
+    object: &Bound<'py, PyBytes>,
+) -> PyResult<Option<Vec<(Bound<'py, PyAny>, Bound<'py, PyBytes>)>>> {
+    let (py, bytes) = (object.py(), object.as_bytes());
+    let Some(span) = container(bytes, b'{') else { return Ok(None) };
+    let taken = |member: envelope::Member| {
+        Ok((loads(py, member.key().of(bytes))?, PyBytes::new(py, member.value.of(bytes))))
+    };
+    envelope::members(bytes, span).map(taken).collect::<PyResult<_>>().map(Some)
+}
+
+/// `turnout.json.items`.
+#[pyfunction]
+#[pyo3(signature = (array, /))]
+pub fn items<'py>(array: &Bound<'py, PyBytes>) -> Option<Vec<Bound<'py, PyBytes>>> {
+    let (py, bytes) = (array.py(), array.as_bytes());
+    let span = container(bytes, b'[')?;
+    Some(envelope::items(bytes, span).map(|item| PyBytes::new(py, item.of(bytes))).collect())
+}
+
+/// `turnout.json.with_member`.
+#[pyfunction]
+#[pyo3(signature = (object, key, value, /))]
+pub fn with_member<'py>(
+    object: &Bound<'py, PyBytes>,
+    key: &str,
+    value: &Bound<'py, PyBytes>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let bytes = object.as_bytes();
+    let span = container(bytes, b'{').unwrap_or_default();
+    let mut meant = envelope::members(bytes, span).filter(|member| member.name_in(bytes, &[key]).is_some());
+    let (Some(member), None) = (meant.next(), meant.next()) else {
+        return Err(PyValueError::new_err(format!("the object does not have one member {key:?}")));
+    };
+    let (start, end) = (member.value.start as usize, member.value.end as usize);
+    Ok(PyBytes::new(object.py(), &[&bytes[..start], value.as_bytes(), &bytes[end..]].concat()))
 }
 
 /// A request id of the caller's, a str or an int, as JSON.

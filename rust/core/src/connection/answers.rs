@@ -90,6 +90,7 @@ impl<H: Host> Connection<H> {
                 event == Happening::Answered && self.rules.ends_listen_with_cancelled(&record.method);
             self.counters.cancels_out += u64::from(ends_listen);
             let (about, id) = (self.progress_before_answer(moved), record.wire_id());
+            let recoded = if let Answer::ErrorObject(object) = answer { self.recoded(object) } else { None };
             let write = |out: &mut Vec<u8>| {
                 match answer {
                     Answer::Result(bytes) | Answer::Task(bytes) => {
@@ -99,7 +100,9 @@ impl<H: Host> Connection<H> {
                         });
                     }
                     Answer::Error { code, message, data } => encode::error(out, id, code, message, data),
-                    Answer::ErrorObject(object) => encode::error_object(out, id, object),
+                    Answer::ErrorObject(object) => {
+                        encode::error_object(out, id, recoded.as_deref().unwrap_or(object));
+                    }
                 }
                 if ends_listen {
                     encode::cancelled_raw(out, id, None);
@@ -141,7 +144,7 @@ impl<H: Host> Connection<H> {
                 let code = self.rules.error_code(code);
                 return (Answer::Error { code, message, data }, None);
             }
-            answer @ Answer::Task(_) => return (answer, None),
+            answer @ (Answer::Task(_) | Answer::ErrorObject(_)) => return (answer, None),
         };
         let bytes = match bytes {
             [b'{', ..] => bytes,
@@ -157,6 +160,16 @@ impl<H: Host> Connection<H> {
             return refused("the result has a resultType that this request cannot have");
         }
         (Answer::Result(bytes), Some(lacks).filter(|lacks| !lacks.is_empty()))
+    }
+
+    /// The error object with the code that the revision has for what it says; None where that is its own.
+    fn recoded(&self, object: &[u8]) -> Option<Vec<u8>> {
+        let span = envelope::find_member(object, "code")?;
+        let code: i64 = std::str::from_utf8(span.of(object)).ok()?.parse().ok()?;
+        let ours =
+            Some(self.rules.error_code(code)).filter(|ours| self.rules.has_result_type() && *ours != code)?;
+        let (before, behind) = (&object[..span.start as usize], &object[span.end as usize..]);
+        Some([before, itoa::Buffer::new().format(ours).as_bytes(), behind].concat())
     }
 
     pub(crate) fn has_room_for_answer(&self, size: usize) -> bool {

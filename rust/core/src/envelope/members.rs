@@ -7,13 +7,18 @@ use crate::span::Span;
 
 /// One member of an object; spans are relative to the text that the object stands in.
 #[derive(Clone, Copy)]
-pub(crate) struct Member {
+pub struct Member {
     key: Text,
     /// Its value.
     pub value: Span,
 }
 
 impl Member {
+    /// Its key, quotes included.
+    pub const fn key(self) -> Span {
+        self.key.span
+    }
+
     /// From the key's first byte to the value's last.
     pub const fn whole(self) -> Span {
         Span { start: self.key.span.start, end: self.value.end }
@@ -31,7 +36,7 @@ impl Member {
 }
 
 /// The members of the object that stands at `object` in `text`; none where it is no object.
-pub(crate) fn members(text: &[u8], object: Span) -> impl Iterator<Item = Member> {
+pub fn members(text: &[u8], object: Span) -> impl Iterator<Item = Member> {
     let mut inside = Inside::of(text, object, b'{');
     std::iter::from_fn(move || {
         inside.step(b'}')?;
@@ -42,7 +47,7 @@ pub(crate) fn members(text: &[u8], object: Span) -> impl Iterator<Item = Member>
 }
 
 /// The items of the array that stands at `array` in `text`; none where it is no array.
-pub(crate) fn items(text: &[u8], array: Span) -> impl Iterator<Item = Span> {
+pub fn items(text: &[u8], array: Span) -> impl Iterator<Item = Span> {
     let mut inside = Inside::of(text, array, b'[');
     std::iter::from_fn(move || {
         inside.step(b']')?;

@@ -132,9 +132,7 @@ fn integer(out: &mut Vec<u8>, number: i64) {
 
 /// Writes a number as the shortest text that reads as it; None where it is not finite.
 fn float(out: &mut Vec<u8>, number: f64) -> Option<()> {
-    number
-        .is_finite()
-        .then(|| out.extend_from_slice(zmij::Buffer::new().format_finite(number).as_bytes()))
+    number.is_finite().then(|| out.extend_from_slice(zmij::Buffer::new().format_finite(number).as_bytes()))
 }
 
 fn boolean(out: &mut Vec<u8>, value: bool) {
