@@ -78,12 +78,19 @@ def control(number, params):
     answer(number, "\x9b31m \u202e \x1b ä")
 
 
-TOOLS = {tool.__name__: tool for tool in (steps, wait, fail, refuse, crash, silent, control)}
+def odd(number, params):
+    """Legal JSON that Python's own reader and writer do not have; what it was given, too."""
+    given = json.dumps(params["arguments"])
+    values = f'[1e999,{"7" * 5000},"cut \\ud83d",1E5]'
+    print(f'{{"jsonrpc":"2.0","id":{number},"result":{{"values":{values},"given":{given}}}}}', flush=True)
+
+
+TOOLS = {tool.__name__: tool for tool in (steps, wait, fail, refuse, crash, silent, control, odd)}
 
 
 def main():
     for line in sys.stdin:
-        message = json.loads(line)
+        message = json.loads(line, parse_int=lambda digits: int(digits) if len(digits) < 600 else digits)
         number, method, params = message.get("id"), message.get("method"), message.get("params", {})
         if method == "server/discover" and ERA == "modern":
             write({"id": number, "result": {"supportedVersions": ["2026-07-28"], "capabilities": {}}})

@@ -346,6 +346,19 @@ def test_use_a_duration_that_is_no_number_is_refused(option):
 def test_use_an_integer_of_thousands_of_digits_is_no_traceback():
     done = run("steps", "steps=1", "n=" + "9" * 5000)
     assert "Traceback" not in done.stderr
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["indented", "compact"])
+def test_j6_values_of_every_kind_are_sent_and_printed_exactly(options):
+    done = run("odd", "n=" + "9" * 5000, os.fsdecode(b"who=\xed\xa0"), *options)
+    assert done.returncode == 0, done.stderr
+    bare = "".join(done.stdout.split())
+    assert f'"values":[1e999,{"7" * 5000},"cut\\ud83d",1e+5]' in bare.replace("1E5", "1e+5").replace(
+        "100000.0", "1e+5"
+    )
+    given = turnout.json.loads(done.stdout)["given"]
+    assert given == {"n": "9" * 5000, "who": "\udced\udca0"}
 
 
 def test_use_half_a_character_in_an_argument_is_no_traceback():
