@@ -99,12 +99,13 @@ fn container(bytes: &[u8], bracket: u8) -> Option<Span> {
     (bytes[start] == bracket).then(|| Span::new(start, bytes.len()))
 }
 
+/// A key, and its value's JSON.
+type Member<'py> = (Bound<'py, PyAny>, Bound<'py, PyBytes>);
+
 /// `turnout.json.members`.
 #[pyfunction]
 #[pyo3(signature = (object, /))]
-pub fn members<'py>(
-    object: &Bound<'py, PyBytes>,
-) -> PyResult<Option<Vec<(Bound<'py, PyAny>, Bound<'py, PyBytes>)>>> {
+pub fn members<'py>(object: &Bound<'py, PyBytes>) -> PyResult<Option<Vec<Member<'py>>>> {
     let (py, bytes) = (object.py(), object.as_bytes());
     let Some(span) = container(bytes, b'{') else { return Ok(None) };
     let taken = |member: envelope::Member| {

@@ -160,12 +160,11 @@ fn any(out: &mut Vec<u8>, value: &Bound<'_, PyAny>, depth: usize) -> PyResult<()
     }
     if let Ok(number) = value.cast::<PyInt>() {
         // The number that it is, whatever a class derived from int makes of itself.
-        match number.extract::<i64>() {
-            Ok(number) => integer(out, number),
-            Err(_) => {
-                let digits = DIGITS.import(py, "turnout.json", "_digits")?.call1((number,))?;
-                out.extend_from_slice(digits.cast::<PyString>()?.to_str()?.as_bytes());
-            }
+        if let Ok(number) = number.extract::<i64>() {
+            integer(out, number);
+        } else {
+            let digits = DIGITS.import(py, "turnout.json", "_digits")?.call1((number,))?;
+            out.extend_from_slice(digits.cast::<PyString>()?.to_str()?.as_bytes());
         }
         return Ok(());
     }
