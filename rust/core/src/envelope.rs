@@ -3,6 +3,7 @@
 mod batch;
 mod keys;
 mod members;
+mod places;
 mod reading;
 mod refusal;
 mod value;
@@ -13,8 +14,9 @@ pub use self::batch::batch;
 pub use self::members::{Member, items, members};
 pub use self::reading::{scan, scan_utf8};
 pub use self::refusal::{Partial, Refusal, RefusalReason};
-pub(crate) use self::value::{Unescaped, decode, is_surrogate, sole_member, unescaped};
+pub(crate) use self::value::{Unescaped, decode, is_surrogate, unescaped};
 pub use self::value::{check_value, error_fault, find_member, unescape};
+use crate::scan::Fault;
 use crate::span::Span;
 
 /// What a frame is, by its envelope keys.
@@ -49,7 +51,10 @@ pub struct Envelope {
     pub error: Span,
     /// `params._meta`, or `result._meta`.
     pub meta: Span,
-    /// `params._meta.progressToken` of a request, `params.progressToken` of a notification.
+    /// The same, where something in it means nothing there: what is no token, the token of a notification or a result,
+    /// the subscription id of a request.
+    pub foreign_meta: Span,
+    /// `params._meta.progressToken` of a request, `params.progressToken` of a notification; empty where it is no token.
     pub progress_token: Span,
     /// `params.requestId`.
     pub request_id: Span,
@@ -73,7 +78,7 @@ pub struct Envelope {
     pub request_state: Span,
     /// `result.resultType`.
     pub result_type: Span,
-    /// `_meta["io.modelcontextprotocol/subscriptionId"]` of a notification or a result.
+    /// What stands under `io.modelcontextprotocol/subscriptionId` in `_meta`, an id or not.
     pub subscription_id: Span,
     /// `_meta["io.modelcontextprotocol/protocolVersion"]`, any JSON value.
     pub protocol_version: Span,
@@ -81,6 +86,11 @@ pub struct Envelope {
     pub has_era_keys: bool,
     /// Whether one of these is `io.modelcontextprotocol/clientCapabilities`, and its value an object.
     pub has_capabilities: bool,
+    /// What stands under `io.modelcontextprotocol/related-task` in `_meta`: an object that names a task.
+    pub related_task: Span,
+    /// Keys of params, or of a result, that are not spelled once and plainly, but are payload as far as the frame tells:
+    /// see [`Envelope::names_clash`] and [`result_clash`].
+    clashes: u32,
 }
 
 impl Envelope {
@@ -94,6 +104,36 @@ impl Envelope {
         let quoted = [b"\"", raw, b"\""].concat();
         Cow::Owned(unescape(&quoted).unwrap_or_default().into_owned().into_bytes())
     }
+
+    /// Whether some key of params, or of a result, is not spelled once and plainly that is read of some method.
+    #[inline]
+    pub const fn has_clashes(&self) -> bool {
+        self.clashes != 0
+    }
+
+    /// Whether two readers may find different names in its params, or different URIs. In those of a method that has
+    /// neither they are payload, until a route goes by them.
+    pub const fn names_clash(&self) -> bool {
+        self.clashes & (places::params::NAME | places::params::URI) != 0
+    }
+}
+
+/// Why a result is refused as an answer to a request of that method, if it is: two readers would find something
+/// different under a key that is read of it.
+pub fn result_clash(frame: &[u8], envelope: &Envelope, method: &str) -> Option<Refusal> {
+    let keys = envelope.clashes & places::of_result(method.as_bytes());
+    let refused_for = places::refuse::<false>(frame, envelope.result, keys).err();
+    refused_for.map(|fault| refused(envelope, fault))
+}
+
+/// Likewise of an error.
+pub fn error_clash(frame: &[u8], envelope: &Envelope) -> Option<Refusal> {
+    let fault = places::error::PLACE.clash(frame, envelope.error, places::ALL)?;
+    Some(refused(envelope, fault))
+}
+
+fn refused(envelope: &Envelope, fault: Fault) -> Refusal {
+    Refusal { reason: fault.reason, offset: fault.offset as usize, partial: Partial::from(envelope) }
 }
 
 /// The limits of one scan.

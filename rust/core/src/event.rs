@@ -47,12 +47,31 @@ pub struct AnswerFrame {
     pub revision: Revision,
     /// The subscription id in the result's `_meta`; empty for none.
     pub subscription_id: Span,
+    /// [`Envelope::foreign_meta`].
+    pub foreign_meta: Span,
     /// `result.resultType`; empty for none.
     pub result_type: Span,
     /// Whether the server needs input before it answers (2026-07-28).
     pub asks: bool,
     /// Whether the call goes on as a task (2025-11-25).
     pub as_task: bool,
+}
+
+impl AnswerFrame {
+    /// The frame that stands at `frame`, from a side of that revision.
+    pub fn of(frame: Span, envelope: &Envelope, revision: Revision) -> Self {
+        Self {
+            frame,
+            id: envelope.id,
+            payload: if envelope.result.is_empty() { envelope.error } else { envelope.result },
+            revision,
+            subscription_id: envelope.subscription_id,
+            foreign_meta: envelope.foreign_meta,
+            result_type: envelope.result_type,
+            asks: false,
+            as_task: false,
+        }
+    }
 }
 
 /// One thing that happened.
@@ -80,6 +99,8 @@ pub enum Event<H: Host> {
         frame: Span,
         /// Where the token stands in the frame.
         token: Span,
+        /// Where its `_meta` does, if that has a token or a subscription id, which mean nothing there.
+        foreign_meta: Span,
     },
     /// The task that a call of ours was answered with is over, and with it the call's progress token.
     TaskOver {

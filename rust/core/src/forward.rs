@@ -3,6 +3,29 @@
 //! What a relay asks of a connection that `send`, `answer` and `progress` do not do: the frame exists already,
 //! and only our number or the peer's own id and token take the places of what stood there (section 14 of the
 //! relay's rules). The flights are decided as ever, each by its own table.
+//!
+//! No peer's ids mean anything beyond it, and what looks like one of ours to some reader (`7.0` to one that reads numbers
+//! as doubles) would name another client's request. So nothing that stands under the key of an id or a token goes on as
+//! it came, in either direction:
+//!
+//! | place | what goes on |
+//! |---|---|
+//! | `id` of a request | our number |
+//! | `id` of an answer | the id that the peer asked under, byte for byte; an answer to nothing of ours goes nowhere |
+//! | `params._meta.progressToken` of a request | our number for a token; anything else is left out (PRG-02) |
+//! | `_meta.progressToken` of a notification or a result | left out: it means nothing there |
+//! | `params.progressToken` of `notifications/progress` | the peer's own token; progress of nothing of ours goes nowhere |
+//! | `params.requestId` of `notifications/cancelled` | the other side's id; a cancel of nothing in flight goes nowhere |
+//! | `_meta` `subscriptionId` of a notification | the id of the peer's listen; one of no open listen takes it nowhere |
+//! | `_meta` `subscriptionId` of a result | the id that the peer asked under |
+//! | `_meta` `subscriptionId` of a request, or of progress | left out: it means nothing there |
+//!
+//! Ids of tasks, and what servers call elicitations, are the server's own on either side and pass as they are; whose
+//! tasks they are, `relay::ownership` knows. Under any other method `progressToken` and `requestId` in `params` itself
+//! are payload: no reader matches them with a request.
+//!
+//! Keys are found as they are spelled: a frame in which one of these stands twice, or otherwise, was refused before
+//! (`envelope::places`).
 
 use std::sync::Arc;
 
@@ -11,7 +34,6 @@ use crate::encode;
 use crate::envelope::Envelope;
 use crate::event::{AnswerFrame, Batch, Host};
 use crate::flight::{CancelledBy, Event as Happening, State};
-use crate::id;
 use crate::limits::{Exceeded, clip};
 use crate::output::Kind;
 use crate::record::{Progress, Record, Time};
@@ -54,9 +76,7 @@ impl<H: Host> Connection<H> {
         if waits && !self.is_over() {
             self.output.lanes.room(lane, frame.len(), &self.limits).map_err(SendError::Exceeded)?;
         }
-        let token = envelope.progress_token;
-        // What is no token stays what it is: nothing that we would match comes back for it.
-        let wants_progress = id::is_token(token.of(frame));
+        let wants_progress = !envelope.progress_token.is_empty();
         let asked = Asked {
             method,
             size: frame.len(),
@@ -70,13 +90,10 @@ impl<H: Host> Connection<H> {
         let record = self.admit(now, asked, b"")?;
         let mut digits = itoa::Buffer::new();
         let number = digits.format(record.number).as_bytes();
-        let token = if wants_progress { token } else { Span::default() };
-        let edits = [(envelope.id, number), (token, number), name];
-        let changes = if self.rules.keeps_envelope_of(revision) {
-            None
-        } else {
-            Changes::of_request(frame, envelope, [request_meta.unwrap_or_default(), &self.request_meta])
-        };
+        let edits = [(envelope.id, number), (envelope.progress_token, number), name];
+        let ours = [request_meta.unwrap_or_default(), &self.request_meta];
+        let ours = Some(ours).filter(|_| !self.rules.keeps_envelope_of(revision));
+        let changes = Changes::of_request(frame, envelope, ours);
         let write = |out: &mut Vec<u8>| match &changes {
             None => splice(out, frame, edits),
             Some(changes) => {
@@ -135,6 +152,9 @@ impl<H: Host> Connection<H> {
             if bridge != Bridge::Same || untyped {
                 changes.answer(frame, answered, is_error, &entry.record.method, bridge);
             }
+            if bridge == Bridge::Same && !answered.foreign_meta.is_empty() {
+                changes.token(frame, answered.foreign_meta);
+            }
             let write = |out: &mut Vec<u8>| {
                 if changes.is_empty() {
                     splice(out, frame, edits);
@@ -162,12 +182,13 @@ impl<H: Host> Connection<H> {
         Answered { written: !silent, finished: None }
     }
 
-    /// Passes progress on under the peer's own token; false where it is over or the peer wants none.
+    /// Passes progress on under the peer's own token, which stands at `token`; false where it is over or the peer wants
+    /// none. What stands at `foreign_meta` says something under a key that means nothing there.
     pub fn progress_with(
         &mut self,
         number: u64,
         frame: &[u8],
-        token: Span,
+        (token, foreign_meta): (Span, Span),
         update: &Progress,
         now: Time,
     ) -> bool {
@@ -181,7 +202,8 @@ impl<H: Host> Connection<H> {
             return false;
         }
         let quiet = !self.rules.progress_has_message() && update.message.is_some();
-        let changes = quiet.then(|| Changes::of_progress(frame));
+        let changed = quiet || !foreign_meta.is_empty();
+        let changes = changed.then(|| Changes::of_progress(frame, foreign_meta, quiet));
         let write = |out: &mut Vec<u8>, token: Edit<'_>| match &changes {
             None => splice(out, frame, [token]),
             Some(changes) => {
@@ -214,8 +236,13 @@ impl<H: Host> Connection<H> {
         true
     }
 
-    /// Passes a notification on as it is, but for its subscription id where `number` names the peer's listen.
-    pub fn notify_with(&mut self, frame: &[u8], subscription: Option<(u64, Span)>) -> Result<(), SendError> {
+    /// Passes a notification on as it is, but for its subscription id where `listen` is the number of the peer's listen.
+    pub fn notify_with(
+        &mut self,
+        frame: &[u8],
+        envelope: &Envelope,
+        listen: Option<u64>,
+    ) -> Result<(), SendError> {
         if self.is_over() {
             return Err(SendError::Closed);
         }
@@ -223,17 +250,22 @@ impl<H: Host> Connection<H> {
             let (limit, value) = ("max_output_bytes", self.limits.max_output_bytes);
             return Err(SendError::Exceeded(Exceeded { limit, value }));
         }
-        let Some((number, span)) = subscription else {
-            splice(self.output.frame(), frame, []);
+        let mut changes = Changes::default();
+        changes.token(frame, envelope.foreign_meta);
+        let write = |out: &mut Vec<u8>, edit: Edit<'_>| {
+            changes.write(out, frame, [edit]);
+            out.push(b'\n');
+        };
+        let Some(number) = listen else {
+            write(self.output.frame(), (Span::default(), b""));
             return Ok(());
         };
         // Nothing after the end of its listen (race 13).
         let Some((slot, State::Running)) = self.arrivals.find(number) else { return Err(SendError::Closed) };
         let Some(entry) = self.inbound.get_mut(slot) else { return Err(SendError::Closed) };
-        let edit = (span, entry.record.wire_id());
-        self.output.about(&mut entry.said.get_or_insert_default().about, Kind::Notification, |out| {
-            splice(out, frame, [edit]);
-        });
+        let edit = (envelope.subscription_id, entry.record.wire_id());
+        let about = &mut entry.said.get_or_insert_default().about;
+        self.output.about(about, Kind::Notification, |out| write(out, edit));
         Ok(())
     }
 

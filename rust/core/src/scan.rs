@@ -126,7 +126,12 @@ fn behind_container(text: &[u8], at: usize, marks: &mut Marks, depth: usize) -> 
 
 impl<'a> Scanner<'a> {
     pub fn new(text: &'a [u8]) -> Self {
-        Self { text, at: 0, marks: Marks::from(text, 0) }
+        Self::at(text, 0)
+    }
+
+    /// A scanner that stands at `at`.
+    pub fn at(text: &'a [u8], at: usize) -> Self {
+        Self { text, at, marks: Marks::from(text, at) }
     }
 
     #[inline(always)]

@@ -12,6 +12,10 @@ use crate::rules::{Bridge, ENVELOPE, Required, Revision, drops_member_of_item, r
 use crate::span::Span;
 use crate::splice::{Edit, edit};
 
+/// A token means something in the `_meta` of a request only, and a subscription's id nowhere else than there.
+const TOKEN: &[&str] = &["progressToken"];
+const SUBSCRIPTION: &[&str] = &["io.modelcontextprotocol/subscriptionId"];
+
 /// What changes in a text: spans of it, none over another, and what takes their places.
 #[derive(Default)]
 pub(crate) struct Changes(Vec<(Span, Cow<'static, [u8]>)>);
@@ -78,6 +82,7 @@ impl Changes {
                 // What a legacy server calls so is none of this: it has another meaning, or was not meant for us.
                 let others = self.take_out(text, result, |changes, member| {
                     match member.name_in(text, &names) {
+                        Some("_meta") => changes.token(text, member.value),
                         Some("tools") => changes.items(text, member.value, method, bridge),
                         Some(name) => return is_own(name),
                         None => {}
@@ -89,7 +94,7 @@ impl Changes {
             Bridge::ToLegacy => {
                 self.take_out(text, result, |changes, member| {
                     match member.name_in(text, &names) {
-                        Some("_meta") => drop(changes.envelope(text, member.value)),
+                        Some("_meta") => drop(changes.leave_out(text, member.value, [ENVELOPE, TOKEN])),
                         Some("tools") => changes.items(text, member.value, method, bridge),
                         Some("structuredContent") => {
                             return method == "tools/call" && !member.value.of(text).starts_with(b"{");
@@ -166,15 +171,31 @@ impl Changes {
         }
     }
 
-    /// Takes the modern era's own keys out of a `_meta`; true where others stay.
-    fn envelope(&mut self, text: &[u8], meta: Span) -> bool {
-        self.take_out(text, meta, |_, member| member.name_in(text, ENVELOPE).is_some())
+    /// Takes members of these names out of a `_meta`; true where others stay.
+    fn leave_out(&mut self, text: &[u8], meta: Span, names: [&[&str]; 2]) -> bool {
+        let is_named = |member: envelope::Member| names.iter().any(|all| member.name_in(text, all).is_some());
+        self.take_out(text, meta, |_, member| is_named(member))
     }
 
-    /// What the `_meta` of a request needs on its way to another side, if anything: none of the era's own keys of
-    /// whoever sent it, and the members of ours that it lacks; of two of one name, the first of `ours`.
-    pub fn of_request(text: &[u8], envelope: &Envelope, ours: [&[MetaMember]; 2]) -> Option<Self> {
-        if ours.iter().all(|members| members.is_empty()) && !envelope.has_era_keys {
+    /// Takes the progress token out of the `_meta` of a notification or a result.
+    pub fn token(&mut self, text: &[u8], meta: Span) {
+        self.leave_out(text, meta, [TOKEN, &[]]);
+    }
+
+    /// What the `_meta` of a request needs on its way to another side, if anything: nothing that means nothing there,
+    /// none of the era's own keys of whoever sent it, and the members of ours that it lacks; of two of one name, the
+    /// first of `ours`. Without `ours` it keeps its envelope.
+    pub fn of_request(text: &[u8], envelope: &Envelope, ours: Option<[&[MetaMember]; 2]>) -> Option<Self> {
+        let is_foreign = !envelope.foreign_meta.is_empty();
+        let token = if envelope.progress_token.is_empty() { TOKEN } else { &[] };
+        let Some(ours) = ours else {
+            return is_foreign.then(|| {
+                let mut changes = Self::default();
+                changes.leave_out(text, envelope.foreign_meta, [SUBSCRIPTION, token]);
+                changes
+            });
+        };
+        if ours.iter().all(|members| members.is_empty()) && !envelope.has_era_keys && !is_foreign {
             return None;
         }
         let meta = envelope.meta.of(text);
@@ -189,7 +210,7 @@ impl Changes {
         }
         let mut changes = Self::default();
         if !meta.is_empty() {
-            let others = changes.envelope(text, envelope.meta);
+            let others = changes.leave_out(text, envelope.meta, [ENVELOPE, token]);
             if !own.is_empty() {
                 changes.put_first(envelope.meta, &own, others);
             }
@@ -222,9 +243,14 @@ impl Changes {
         }
     }
 
-    /// What progress needs on a side whose revision has no messages in it (PRG-06).
-    pub fn of_progress(text: &[u8]) -> Self {
+    /// What progress needs on another side: nothing in its `_meta` that means nothing there, and no message where the
+    /// revision has none (PRG-06).
+    pub fn of_progress(text: &[u8], foreign_meta: Span, is_quiet: bool) -> Self {
         let mut changes = Self::default();
+        changes.leave_out(text, foreign_meta, [SUBSCRIPTION, TOKEN]);
+        if !is_quiet {
+            return changes;
+        }
         for params in members(text, Span::new(0, text.len())) {
             if params.name_in(text, &["params"]).is_some() {
                 changes

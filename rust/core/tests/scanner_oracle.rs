@@ -1,9 +1,9 @@
 //! The scanner against a second opinion: `serde_json` on what is JSON, and the rules said once more, plainly, on
 //! what is a message, which rules it breaks, and where everything in it stands.
 //!
-//! Where the two differ on purpose: nesting beyond `max_depth` is refused, and keys of the envelope that stand
-//! there twice are (`serde_json` leaves both to its caller). Lone surrogates in strings are taken by both, as long
-//! as `serde_json` is not asked to decode them.
+//! Where the two differ on purpose: nesting beyond `max_depth` is refused, and keys that are read where they stand
+//! twice or are spelled in another way (`serde_json` leaves both to its caller). Lone surrogates in strings are taken
+//! by both, as long as `serde_json` is not asked to decode them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -43,10 +43,9 @@ impl<'a> Members<'a> {
         serde_json::from_str(value).ok()
     }
 
-    /// The values under `key`, however it is spelt.
+    /// The values under `key`, spelled plainly.
     fn all(&self, key: &str) -> Vec<&'a str> {
-        let named =
-            |name: &RawValue| serde_json::from_str::<String>(name.get()).is_ok_and(|name| name == key);
+        let named = |name: &RawValue| is_plain(name.get(), key);
         self.0.iter().filter(|(name, _)| named(name)).map(|(_, value)| value.get()).collect()
     }
 
@@ -54,10 +53,72 @@ impl<'a> Members<'a> {
         self.all(key).pop()
     }
 
-    fn has_twice(&self, key: &str) -> bool {
-        self.all(key).len() > 1
+    /// Every member that some reader finds under `key`.
+    fn taken_for(&self, key: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let members = self.0.iter().map(|(name, value)| (name.get(), value.get()));
+        members.filter(move |(name, _)| folded(name) == key.to_ascii_lowercase())
+    }
+
+    /// What is wrong with the spelling of `key`.
+    fn clash(&self, key: &str) -> Option<RefusalReason> {
+        let mut names = self.taken_for(key).map(|(name, _)| name);
+        if names.next().is_some_and(|name| !is_plain(name, key)) {
+            return Some(RefusalReason::KeySpelling);
+        }
+        names.next().map(|_| RefusalReason::DuplicateKey)
     }
 }
+
+fn is_plain(raw: &str, key: &str) -> bool {
+    raw[1..raw.len() - 1].replace("\\/", "/") == key
+}
+
+/// A key as the most generous reader takes it.
+fn folded(raw: &str) -> String {
+    // A lone surrogate is no letter of any key of ours.
+    let decoded = unescape(raw.as_bytes()).unwrap();
+    let end = decoded.find('\0').unwrap_or(decoded.len());
+    let letters = decoded[..end].chars().map(|letter| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        '\u{131}' | '\u{130}' => 'i',
+        _ => letter.to_ascii_lowercase(),
+    });
+    letters.collect()
+}
+
+/// What is read of the params of a method, beside `_meta`.
+fn read_of(method: &str) -> &'static [&'static str] {
+    match method {
+        "tools/call" => &["name", "arguments", "task", "requestState", "inputResponses"],
+        "prompts/get" => &["name", "arguments", "requestState", "inputResponses"],
+        "resources/read" => &["uri", "requestState", "inputResponses"],
+        "resources/subscribe" | "resources/unsubscribe" | "notifications/resources/updated" => &["uri"],
+        "tools/list" | "prompts/list" | "resources/list" | "resources/templates/list" | "tasks/list" => {
+            &["cursor"]
+        }
+        "completion/complete" => &["ref"],
+        "sampling/createMessage" | "elicitation/create" => &["task"],
+        "tasks/get" | "tasks/result" | "tasks/cancel" => &["taskId"],
+        "tasks/update" => &["taskId", "inputResponses"],
+        "subscriptions/listen" | "notifications/subscriptions/acknowledged" => &["notifications"],
+        "logging/setLevel" | "notifications/message" => &["level"],
+        "notifications/cancelled" => &["requestId", "reason"],
+        "notifications/progress" => &["progressToken", "progress", "total", "message"],
+        "notifications/tasks" | "notifications/tasks/status" => &["taskId", "status", "ttl", "ttlMs"],
+        _ => &[],
+    }
+}
+
+const READ_OF_META: [&str; 7] = [
+    "progressToken",
+    "io.modelcontextprotocol/subscriptionId",
+    "io.modelcontextprotocol/protocolVersion",
+    "io.modelcontextprotocol/clientInfo",
+    "io.modelcontextprotocol/clientCapabilities",
+    "io.modelcontextprotocol/logLevel",
+    "io.modelcontextprotocol/related-task",
+];
 
 /// How deep a text nests that is known to be JSON.
 fn depth(json: &str) -> usize {
@@ -99,18 +160,38 @@ fn faults(message: &Members<'_>, limits: &ScanLimits) -> BTreeSet<&'static str> 
         }
     };
     let first = |key| message.all(key).first().copied();
-    for key in ["jsonrpc", "id", "method", "params", "result", "error"] {
-        blame(message.has_twice(key), RefusalReason::DuplicateKey);
-    }
-    let read = |value: Option<&'_ str>| value.is_some_and(|value| value.starts_with('{'));
-    for (about, keys) in
-        [(first("params"), &["_meta", "progressToken", "requestId"][..]), (first("result"), &["_meta"][..])]
-    {
-        let Some(about) = about.filter(|about| read(Some(about))) else { continue };
-        let about = Members::of(about).unwrap();
-        blame(keys.iter().any(|key| about.has_twice(key)), RefusalReason::DuplicateKey);
-        for meta in about.all("_meta").into_iter().filter(|meta| read(Some(meta))) {
-            blame(Members::of(meta).unwrap().has_twice("progressToken"), RefusalReason::DuplicateKey);
+    let mut clash = |object: &Members<'_>, keys: &[&str]| {
+        keys.iter().filter_map(|key| object.clash(key)).for_each(|reason| blame(true, reason));
+    };
+    clash(message, &["jsonrpc", "id", "method", "params", "result", "error"]);
+    let name = first("method").and_then(|method| unescape(method.as_bytes())).unwrap_or_default();
+    for (about, keys) in [(first("params"), read_of(&name)), (first("result"), &["resultType"][..])] {
+        let Some(about) = about.and_then(Members::of) else { continue };
+        clash(&about, keys);
+        clash(&about, &["_meta"]);
+        for meta in about.taken_for("_meta").filter_map(|(_, meta)| Members::of(meta)) {
+            clash(&meta, &READ_OF_META);
+            if let Some(task) = meta.taken_for(READ_OF_META[6]).last().and_then(|(_, task)| Members::of(task))
+            {
+                clash(&task, &["taskId", "status", "ttl"]);
+            }
+        }
+        let within = match keys {
+            ["ref"] => ("ref", &["type", "name", "uri"][..]),
+            ["notifications"] => (
+                "notifications",
+                &[
+                    "taskIds",
+                    "resourceSubscriptions",
+                    "toolsListChanged",
+                    "promptsListChanged",
+                    "resourcesListChanged",
+                ][..],
+            ),
+            _ => continue,
+        };
+        if let Some(inner) = about.all(within.0).into_iter().find_map(Members::of) {
+            clash(&inner, within.1);
         }
     }
     let version = first("jsonrpc").map(serde_json::from_str::<String>);
@@ -130,6 +211,7 @@ fn faults(message: &Members<'_>, limits: &ScanLimits) -> BTreeSet<&'static str> 
         blame(result.is_some() && error.is_none() && !has_id, RefusalReason::NoId);
         blame(!has_outcome && id.is_some(), RefusalReason::NeitherResultNorError);
         blame(!has_outcome && id.is_none(), RefusalReason::NothingKnown);
+        blame(has_outcome && first("params").is_some(), RefusalReason::ParamsAndOutcome);
     }
     faults
 }
@@ -165,7 +247,9 @@ fn check(frame: &[u8]) {
     };
     for (name, value) in &message.0 {
         if let Ok(name) = serde_json::from_str::<String>(name.get()) {
-            let first = message.all(&name)[0];
+            let named =
+                |other: &&RawValue| serde_json::from_str(other.get()).is_ok_and(|s: String| s == name);
+            let first = message.0.iter().find(|(other, _)| named(other)).unwrap().1.get();
             assert_eq!(find_member(frame, &name).map(|span| span.of(frame)), Some(first.as_bytes()));
         }
         if let Ok(text) = serde_json::from_str::<String>(value.get()) {
@@ -180,12 +264,17 @@ fn check(frame: &[u8]) {
         }
         Err(refusal) => {
             assert!(faults.contains(refusal.reason.name()), "{refusal:?}, not {faults:?}");
-            let id =
-                message.all("id").first().copied().filter(|id| is_id(id) && id.len() <= limits.max_id_bytes);
+            let good = |id: &&str| is_id(id) && id.len() <= limits.max_id_bytes;
+            let id = match message.all("id").first() {
+                Some(first) => Some(*first).filter(good),
+                // What is spelled in another way is what somebody waits for.
+                None => message.taken_for("id").map(|(_, id)| id).filter(good).last(),
+            };
             assert_eq!(refusal.partial.id.of(frame), id.unwrap_or_default().as_bytes());
-            let unreadable = id.is_none() && !message.all("id").is_empty();
-            assert_eq!(refusal.partial.has_method, !message.all("method").is_empty() && !unreadable);
-            let outcome = ["result", "error"].iter().any(|key| !message.all(key).is_empty());
+            let unreadable = id.is_none() && message.taken_for("id").next().is_some();
+            let has_method = message.taken_for("method").next().is_some();
+            assert_eq!(refusal.partial.has_method, has_method && !unreadable);
+            let outcome = ["result", "error"].iter().any(|key| message.taken_for(key).next().is_some());
             let meant = refusal.reason == RefusalReason::NeitherResultNorError;
             assert_eq!(refusal.partial.has_outcome, outcome || meant);
             assert!(refusal.partial.starts_as_message);
@@ -234,23 +323,28 @@ fn check_spans(frame: &[u8], message: &Members<'_>, envelope: &Envelope) {
     let empty = || Members(Vec::new());
     let params = message.last("params").and_then(Members::of).unwrap_or_else(empty);
     let result = message.last("result").and_then(Members::of).unwrap_or_else(empty);
-    // A message with both is read for both; the later one is told.
-    if params.0.is_empty() || result.0.is_empty() {
-        let either = |key| params.last(key).or_else(|| result.last(key));
-        let meta = either("_meta").filter(|meta| meta.starts_with('{'));
-        same("_meta", envelope.meta, meta);
-        same("task", envelope.task, either("task"));
-        same("taskId", envelope.task_id, either("taskId"));
-        let meta = meta.and_then(Members::of).unwrap_or_else(empty);
-        let subscription = meta.last("io.modelcontextprotocol/subscriptionId").filter(|id| is_id(id));
-        same("subscriptionId", envelope.subscription_id, subscription);
-        let token = match kind {
-            Kind::Request => meta.last("progressToken"),
-            Kind::Notification => params.last("progressToken"),
-            _ => None,
-        };
-        same("progressToken", envelope.progress_token, token.filter(|token| is_token(token)));
-    }
+    let either = |key| params.last(key).or_else(|| result.last(key));
+    let meta = either("_meta").filter(|meta| meta.starts_with('{'));
+    same("_meta", envelope.meta, meta);
+    same("task", envelope.task, either("task"));
+    same("taskId", envelope.task_id, either("taskId"));
+    let meta = meta.and_then(Members::of).unwrap_or_else(empty);
+    same("subscriptionId", envelope.subscription_id, meta.last("io.modelcontextprotocol/subscriptionId"));
+    same("related task", envelope.related_task, meta.last(READ_OF_META[6]));
+    let token = match kind {
+        Kind::Request => meta.last("progressToken"),
+        Kind::Notification => params.last("progressToken"),
+        _ => None,
+    };
+    same("progressToken", envelope.progress_token, token.filter(|token| is_token(token)));
+    let in_meta = meta.last("progressToken");
+    let is_foreign = match kind {
+        Kind::Request => {
+            !envelope.subscription_id.is_empty() || in_meta.is_some_and(|token| !is_token(token))
+        }
+        _ => in_meta.is_some(),
+    };
+    assert_eq!(envelope.foreign_meta, if is_foreign { envelope.meta } else { Span::default() });
     same("requestId", envelope.request_id, params.last("requestId").filter(|id| is_id(id)));
     same("reason", envelope.reason, params.last("reason"));
     same("progress", envelope.progress, params.last("progress"));
@@ -258,6 +352,7 @@ fn check_spans(frame: &[u8], message: &Members<'_>, envelope: &Envelope) {
     same("message", envelope.message, params.last("message"));
     same("name", envelope.name, params.last("name"));
     same("uri", envelope.uri, params.last("uri"));
+    same("requestState", envelope.request_state, params.last("requestState"));
     same("resultType", envelope.result_type, result.last("resultType"));
 }
 
@@ -300,7 +395,10 @@ fn members(value: impl Strategy<Value = String>) -> impl Strategy<Value = String
             "jsonrpc", "id", "method", "params", "result", "error", "_meta", "progressToken", "requestId",
             "reason", "progress", "total", "message", "name", "uri", "task", "taskId", "resultType",
             "io.modelcontextprotocol/subscriptionId", "\\u0069d", "m\\u0065thod", "_\\u006deta",
-            "progress\\u0054oken", "io.modelcontextprotocol\\/subscriptionId", "\\ud800",
+            "progress\\u0054oken", "io.modelcontextprotocol\\/subscriptionId", "\\ud800", "cursor", "ref", "arguments", "notifications", "taskIds", "taskIDs",
+            "io.modelcontextprotocol/related-task",
+            "requestState", "type", "status", "ID", "Method", "re\u{17f}ult", "ta\u{17f}\u{212a}Id", "\u{131}d", "NAME",
+            "uri\\u0000x", "io.modelcontextprotocol/ProtocolVersion", "RequestID", "_META",
         ]).prop_map(str::to_owned),
         1 => "[a-z_]{0,3}",
     ];
@@ -310,11 +408,27 @@ fn members(value: impl Strategy<Value = String>) -> impl Strategy<Value = String
     })
 }
 
+const METHODS: &[&str] = &[
+    "tools/call",
+    "prompts\\/get",
+    "resources/read",
+    "completion/complete",
+    "subscriptions/listen",
+    "tools/list",
+    "tasks/get",
+    "notifications/progress",
+    "notifications/cancelled",
+    "notifications/tasks/status",
+    "custom/x",
+];
+
 fn message() -> impl Strategy<Value = String> {
     (
         proptest::option::weighted(0.9, Just(r#""jsonrpc":"2.0""#.to_owned())),
         proptest::option::of(value().prop_map(|id| format!(r#""id":{id}"#))),
-        proptest::option::of(Just(r#""method":"tools/call""#.to_owned())),
+        proptest::option::of(
+            proptest::sample::select(METHODS).prop_map(|name| format!(r#""method":"{name}""#)),
+        ),
         proptest::option::of(members(value()).prop_map(|params| format!(r#""params":{params}"#))),
         proptest::option::of(members(value()).prop_map(|result| format!(r#""result":{result}"#))),
         proptest::option::weighted(0.1, members(value()).prop_map(|rest| rest[1..rest.len() - 1].to_owned())),

@@ -149,21 +149,241 @@ fn a_cut_off_frame_does_not_answer_for_another_id() {
 fn no_escape_hides_a_member_and_none_of_ours_stands_there_twice() {
     for frame in [
         r#"{"jsonrpc":"2.0","id":1,"\u0069d":2,"method":"m"}"#,
-        r#"{"jsonrpc":"2.0","\u006a\u0073\u006frpc":"2.0","jsonrpc":"2.0","jsonrpc":"2.0","method":"m"}"#,
+        r#"{"jsonrpc":"2.0","\u006a\u0073onrpc":"2.0","method":"m"}"#,
         r#"{"jsonrpc":"2.0","method":"m","params":{},"param\u0073":[]}"#,
         r#"{"jsonrpc":"2.0","method":"m","params":{"_meta":1,"\u005fmeta":{}}}"#,
-        r#"{"jsonrpc":"2.0","method":"m","params":{"progressToken":1,"progress\u0054oken":2}}"#,
-        r#"{"jsonrpc":"2.0","method":"m","params":{"requestId":1,"request\u0049d":2}}"#,
+        r#"{"jsonrpc":"2.0","params":{"progressToken":1,"progress\u0054oken":2},"method":"notifications/progress"}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"request\u0049d":2}}"#,
         r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"progressToken":1,"progressToken":1}}}"#,
     ] {
         assert_eq!(refused(frame).reason, RefusalReason::DuplicateKey, "{frame}");
     }
-    let frame = r#"{"\u006asonrpc":"\u0032.0","\u0069d":1,"method":"notifications\/x"}"#;
+    let frame = r#"{"jsonrpc":"\u0032.0","id":1,"method":"notifications\/x"}"#;
     let envelope = taken(frame);
     assert_eq!(envelope.kind, Kind::Request);
     assert_eq!(&*envelope.method_name(frame.as_bytes()), b"notifications/x");
     // Payloads are not ours to judge.
     taken(r#"{"jsonrpc":"2.0","id":1,"result":{"a":1,"a":2,"id":1,"id":2},"x":1,"x":2}"#);
+}
+
+/// The spellings of a key that some readers take for it and others do not, each with why it is refused.
+fn spellings(key: &str) -> Vec<(String, RefusalReason)> {
+    let upper = key.to_uppercase();
+    let (first, rest) = key.split_at(1);
+    let mut all = vec![
+        format!("\\u{:04x}{rest}", first.as_bytes()[0]),
+        format!("{key}\\u0000"),
+        format!("{key}\\u0000x"),
+        key.replace('i', "\u{131}"),
+        key.replace('i', "\u{130}"),
+        key.replace(['s', 'S'], "\u{17f}"),
+        key.replace(['k', 'K'], "\u{212a}"),
+        key.replace('s', "\\u017F"),
+        upper.replace('S', "\u{17f}"),
+        upper,
+        key.to_lowercase(),
+        key[..1].to_uppercase() + rest,
+    ];
+    all.retain(|spelling| spelling != key);
+    all.into_iter().map(|spelling| (spelling, RefusalReason::KeySpelling)).collect()
+}
+
+#[track_caller]
+fn clashes(frame: &str, reason: RefusalReason) {
+    let refusal = refused(frame);
+    assert_eq!(refusal.reason, reason, "{frame}");
+    assert_eq!(frame.as_bytes()[refusal.offset], b'"', "a key: {frame}");
+}
+
+/// Any object in which `key` stands, beside whatever else.
+fn check_place(key: &str, frame: impl Fn(&str) -> String) {
+    taken(&frame(&format!(r#""{key}":"x""#)));
+    clashes(&frame(&format!(r#""{key}":"x","{key}":"x""#)), RefusalReason::DuplicateKey);
+    for (spelling, reason) in spellings(key) {
+        clashes(&frame(&format!(r#""{spelling}":"x""#)), reason);
+        clashes(&frame(&format!(r#""x":1,"{spelling}":"x","{key}":"x""#)), reason);
+        clashes(&frame(&format!(r#""{key}":"x","{spelling}":"x""#)), RefusalReason::DuplicateKey);
+    }
+}
+
+#[test]
+fn s2_what_is_read_of_params_stands_there_once_and_plainly() {
+    for (method, keys) in [
+        ("tools/call", &["_meta", "name", "arguments", "task", "requestState", "inputResponses"][..]),
+        ("prompts/get", &["_meta", "name", "arguments", "requestState", "inputResponses"]),
+        ("resources/read", &["_meta", "uri", "requestState", "inputResponses"]),
+        ("resources/subscribe", &["_meta", "uri"]),
+        ("resources/unsubscribe", &["_meta", "uri"]),
+        ("tools/list", &["_meta", "cursor"]),
+        ("prompts/list", &["_meta", "cursor"]),
+        ("resources/list", &["_meta", "cursor"]),
+        ("resources/templates/list", &["_meta", "cursor"]),
+        ("tasks/list", &["_meta", "cursor"]),
+        ("completion/complete", &["_meta", "ref"]),
+        ("sampling/createMessage", &["_meta", "task"]),
+        ("elicitation/create", &["_meta", "task"]),
+        ("tasks/get", &["_meta", "taskId"]),
+        ("tasks/result", &["_meta", "taskId"]),
+        ("tasks/cancel", &["_meta", "taskId"]),
+        ("tasks/update", &["_meta", "taskId", "inputResponses"]),
+        ("subscriptions/listen", &["_meta", "notifications"]),
+        ("logging/setLevel", &["_meta", "level"]),
+        ("custom/x", &["_meta"]),
+    ] {
+        for key in keys {
+            check_place(key, |members| {
+                format!(r#"{{"jsonrpc":"2.0","id":7,"method":"{method}","params":{{{members}}}}}"#)
+            });
+            check_place(key, |members| {
+                format!(r#"{{"params":{{{members}}},"method":"{method}","id":7,"jsonrpc":"2.0"}}"#)
+            });
+        }
+    }
+    for (method, keys) in [
+        ("notifications/cancelled", &["_meta", "requestId", "reason"][..]),
+        ("notifications/progress", &["_meta", "progressToken", "progress", "total", "message"]),
+        ("notifications/tasks", &["_meta", "taskId", "status"]),
+        ("notifications/tasks/status", &["_meta", "taskId", "status"]),
+        ("notifications/resources/updated", &["_meta", "uri"]),
+        ("notifications/message", &["_meta", "level"]),
+        ("notifications/subscriptions/acknowledged", &["_meta", "notifications"]),
+        ("notifications/x", &["_meta"]),
+    ] {
+        for key in keys {
+            check_place(key, |members| {
+                format!(r#"{{"jsonrpc":"2.0","params":{{{members}}},"method":"{method}"}}"#)
+            });
+        }
+    }
+    for key in
+        ["taskIds", "resourceSubscriptions", "toolsListChanged", "promptsListChanged", "resourcesListChanged"]
+    {
+        check_place(key, |members| {
+            format!(
+                r#"{{"jsonrpc":"2.0","id":7,"params":{{"notifications":{{{members}}}}},"method":"subscriptions/listen"}}"#
+            )
+        });
+    }
+    for key in ["taskId", "status", "ttl"] {
+        check_place(key, |members| {
+            format!(
+                r#"{{"jsonrpc":"2.0","id":7,"params":{{"_meta":{{"io.modelcontextprotocol/related-task":{{{members}}}}}}},"method":"x"}}"#
+            )
+        });
+    }
+    for key in ["type", "name", "uri"] {
+        check_place(key, |members| {
+            format!(
+                r#"{{"jsonrpc":"2.0","id":7,"params":{{"x":{{}},"ref":{{{members}}}}},"method":"completion/complete"}}"#
+            )
+        });
+    }
+}
+
+#[test]
+fn s2_what_is_read_of_meta_stands_there_once_and_plainly() {
+    const NAMES: [&str; 6] =
+        ["subscriptionId", "protocolVersion", "clientInfo", "clientCapabilities", "logLevel", "related-task"];
+    let names = NAMES.map(|name| format!("io.modelcontextprotocol/{name}"));
+    for key in names.iter().map(String::as_str).chain(["progressToken"]) {
+        for (before, behind) in [
+            (r#"{"jsonrpc":"2.0","id":7,"method":"custom/x","params":{"a":[],"_meta":{"#, "}}}"),
+            (r#"{"jsonrpc":"2.0","method":"notifications/x","params":{"_meta":{"#, "}}}"),
+            (r#"{"jsonrpc":"2.0","result":{"_meta":{"#, r#"},"content":[]},"id":7}"#),
+        ] {
+            check_place(key, |members| format!("{before}{members}{behind}"));
+            // PHP escapes the slash.
+            let slashed = key.replace('/', "\\/");
+            taken(&format!(r#"{before}"{slashed}":1{behind}"#));
+            clashes(&format!(r#"{before}"{slashed}":1,"{key}":1{behind}"#), RefusalReason::DuplicateKey);
+        }
+    }
+}
+
+#[test]
+fn s2_what_is_read_of_every_result_stands_there_once_and_plainly() {
+    for key in ["_meta", "resultType"] {
+        check_place(key, |members| format!(r#"{{"jsonrpc":"2.0","id":7,"result":{{{members}}}}}"#));
+    }
+}
+
+#[test]
+fn s2_members_stand_there_once_and_plainly_and_a_request_is_told_under_its_id() {
+    for key in ["jsonrpc", "id", "method", "params", "result", "error"] {
+        for (spelling, _) in spellings(key) {
+            for frame in [
+                format!(r#"{{"jsonrpc":"2.0","id":7,"method":"m","{spelling}":{{}}}}"#),
+                format!(r#"{{"{spelling}":9,"jsonrpc":"2.0","id":7,"method":"m"}}"#),
+            ] {
+                let refusal = refused(&frame);
+                assert!(
+                    matches!(refusal.reason, RefusalReason::KeySpelling | RefusalReason::DuplicateKey),
+                    "{frame}: {refusal}"
+                );
+                assert_eq!(refusal.partial.id.of(frame.as_bytes()), b"7", "{frame}");
+                assert!(refusal.partial.has_method, "{frame}");
+            }
+        }
+    }
+    // By itself, too: it is a notification to one reader, and a request to another.
+    let frame = r#"{"jsonrpc":"2.0","method":"x","ID":7}"#;
+    let refusal = refused(frame);
+    assert_eq!((refusal.reason, refusal.offset), (RefusalReason::KeySpelling, 30));
+    assert_eq!(refusal.partial.id.of(frame.as_bytes()), b"7");
+    // An answer, whose call is to end.
+    for frame in [
+        r#"{"jsonrpc":"2.0","ID":7,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"Result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"ID":8,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","ID":8,"id":7,"ERROR":{}}"#,
+    ] {
+        let partial = refused(frame).partial;
+        assert_eq!((partial.id.of(frame.as_bytes()), partial.has_outcome), (&b"7"[..], true), "{frame}");
+    }
+    // One that cannot be an id leaves a request that nobody can tell.
+    let partial = refused(r#"{"jsonrpc":"2.0","method":"x","ID":true}"#).partial;
+    assert!(partial.id.is_empty() && !partial.has_method);
+    // What is cut off behind its digits may go on.
+    assert!(refused(r#"{"jsonrpc":"2.0","method":"x","ID":7"#).partial.id.is_empty());
+}
+
+#[test]
+fn s2_payload_is_not_looked_at() {
+    let odd = r#"{"ID":1,"id":2,"id":3,"Name":"x","name":"y","_META":{"ProgressToken":7},"requestId":1,"requestID":2}"#;
+    for frame in [
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"x","arguments":{odd},"x":{odd}}}}}"#
+        ),
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"_meta":{{"vendor":{odd},"Vendor":1,"vendor":2}}}}}}"#
+        ),
+        format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"structuredContent":{odd},"content":[{odd}],"x":1,"X":2}}}}"#),
+        format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":1,"message":"m","data":{odd}}}}}"#),
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"custom/x","params":{}}}"#, odd.replace("_META", "x")),
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}}"#, odd.replace("_META", "x")),
+        // Of another method's these are.
+        r#"{"jsonrpc":"2.0","id":1,"method":"custom/x","params":{"ref":{"Name":1,"name":2},"Cursor":1,"uri":1,"URI":2}}"#.to_owned(),
+        r#"{"jsonrpc":"2.0","method":"notifications/x","params":{"requestId":1,"RequestId":2,"progressToken":1,"progressToken":2}}"#.to_owned(),
+        // What a result is read for depends on its request.
+        r#"{"jsonrpc":"2.0","id":1,"result":{"Task":{},"taskId":1,"TaskID":2,"status":1,"status":2}}"#.to_owned(),
+        // Letters that no reader folds, and keys that only begin like ours.
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","îd":1,"idx":2,"i":3,"":4,"\u0000id":5,"ｉｄ":6,"i\ud800d":7}"#.to_owned(),
+    ] {
+        taken(&frame);
+    }
+}
+
+/// RID-01.
+#[test]
+fn s2_an_answer_has_no_params_whose_meta_could_be_taken_for_the_results() {
+    for outcome in
+        [r#""result":{"_meta":{"io.modelcontextprotocol/subscriptionId":9}}"#, r#""error":{"code":1}"#]
+    {
+        let frame = format!(r#"{{"jsonrpc":"2.0","id":7,{outcome},"params":{{"_meta":{{}}}}}}"#);
+        let refusal = refused(&frame);
+        assert_eq!(refusal.reason, RefusalReason::ParamsAndOutcome);
+        assert!(refusal.partial.has_outcome && refusal.partial.id.of(frame.as_bytes()) == b"7");
+    }
 }
 
 /// PRG-02.

@@ -1,7 +1,7 @@
 //! The scanner against `serde_json`: accept or refuse, and where things stand.
 //!
 //! The two differ on purpose in what is listed here, and in nothing else:
-//! - We refuse what is JSON but no message, or an envelope key that stands twice.
+//! - We refuse what is JSON but no message, and keys that are read where they stand twice or are spelled in another way.
 //! - We nest 128 deep; `serde_json` stops one level earlier, and its word does not count beyond 126.
 //! - We check UTF-8 everywhere; the oracle, only in what it decodes.
 
@@ -39,8 +39,16 @@ fn inside(data: &[u8], envelope: &Envelope, members: &Members<'_>) {
     match envelope.kind {
         Kind::Request => agrees("progressToken", envelope.progress_token, meta.get("progressToken")),
         Kind::Notification => {
-            agrees("progressToken", envelope.progress_token, params.get("progressToken"));
-            agrees("requestId", envelope.request_id, params.get("requestId"));
+            // Under other methods these are payload, and may stand there twice.
+            match &*envelope.method_name(data) {
+                b"notifications/progress" => {
+                    agrees("progressToken", envelope.progress_token, params.get("progressToken"));
+                }
+                b"notifications/cancelled" => {
+                    return agrees("requestId", envelope.request_id, params.get("requestId"));
+                }
+                _ => return,
+            }
             let told = [("progress", envelope.progress), ("total", envelope.total)];
             for (key, span) in told {
                 assert!(

@@ -1,12 +1,15 @@
 //! One forward pass over a frame: every byte checked, the envelope's places noted.
 //!
 //! A frame that is not JSON is refused where it breaks off. One that is JSON of the wrong shape is read to its
-//! end first, and refused for its first fault: whoever answers it then knows its id, wherever it stands.
+//! end first, and refused for its first fault: whoever answers it then knows its id, wherever it stands. So is one in
+//! which two readers would not find the same under a key that is read: see `places`. What is read of params depends
+//! on the method, which may stand behind them: what was met there is noted, and judged at the end.
 
 // Measured: what is inlined goes on in registers.
 #![allow(clippy::inline_always)]
 
 use super::keys::{self, name_of};
+use super::places::{self, Found, Place, members, params, result};
 use super::value::unescape;
 use super::{Envelope, Kind, Partial, Refusal, RefusalReason, ScanLimits};
 use crate::scan::{Fault, Key, Scanner};
@@ -29,6 +32,7 @@ const NOTHING: Envelope = {
         result: NONE,
         error: NONE,
         meta: NONE,
+        foreign_meta: NONE,
         progress_token: NONE,
         request_id: NONE,
         reason: NONE,
@@ -42,9 +46,11 @@ const NOTHING: Envelope = {
         request_state: NONE,
         result_type: NONE,
         subscription_id: NONE,
+        related_task: NONE,
         protocol_version: NONE,
         has_era_keys: false,
         has_capabilities: false,
+        clashes: 0,
     }
 };
 
@@ -55,17 +61,13 @@ struct Reading<'a> {
     /// The first fault of shape.
     fault: Option<Fault>,
     id_is_null: bool,
-    seen: u8,
+    seen: u32,
+    /// The members that some reader takes one for that is not there to the letter, and the id among them.
+    taken_for: u32,
+    id_taken_for: Span,
     token_of_notification: Span,
     token_in_meta: Span,
 }
-
-const JSONRPC: u8 = 1;
-const ID: u8 = 2;
-const METHOD: u8 = 4;
-const PARAMS: u8 = 8;
-const RESULT: u8 = 16;
-const ERROR: u8 = 32;
 
 /// Reads the envelope of one frame: one forward pass that validates every byte.
 #[inline]
@@ -124,21 +126,27 @@ fn read(frame: &[u8], limits: &ScanLimits, envelope: &mut Envelope) -> Result<()
         fault: None,
         id_is_null: false,
         seen: 0,
+        taken_for: 0,
+        id_taken_for: Span::default(),
         token_of_notification: Span::default(),
         token_in_meta: Span::default(),
     };
     match reading.message() {
         Ok(()) => Ok(()),
-        Err(fault) => Err(refusal(frame, reading.envelope.id, reading.seen, fault)),
+        Err(fault) => {
+            // Whoever wrote `ID` waits for an answer under it.
+            let id = if reading.seen & members::ID == 0 { reading.id_taken_for } else { reading.envelope.id };
+            Err(refusal(frame, id, reading.seen | reading.taken_for, fault))
+        }
     }
 }
 
 #[cold]
-fn refusal(frame: &[u8], id: Span, seen: u8, fault: Fault) -> Refusal {
+fn refusal(frame: &[u8], id: Span, seen: u32, fault: Fault) -> Refusal {
     let partial = Partial {
         id,
-        has_method: seen & METHOD != 0 && (seen & ID == 0 || !id.is_empty()),
-        has_outcome: seen & (RESULT | ERROR) != 0,
+        has_method: seen & members::METHOD != 0 && (seen & members::ID == 0 || !id.is_empty()),
+        has_outcome: seen & (members::RESULT | members::ERROR) != 0,
         starts_as_message: starts_as_message(frame),
     };
     Refusal { reason: fault.reason, offset: fault.offset as usize, partial }
@@ -183,29 +191,46 @@ impl Reading<'_> {
     #[inline(always)]
     fn member(&mut self, scanner: &mut Scanner<'_>, key: Key, depth: usize) -> Step<()> {
         match name_of(self.text, key) {
-            keys::JSONRPC if self.is_first(JSONRPC) => self.version(scanner, depth)?,
-            keys::ID if self.is_first(ID) => self.id(scanner, depth)?,
-            keys::METHOD if self.is_first(METHOD) => self.method(scanner, depth)?,
-            keys::PARAMS if self.is_first(PARAMS) => self.params(scanner, depth)?,
-            keys::RESULT if self.is_first(RESULT) => self.result(scanner, depth)?,
-            keys::ERROR if self.is_first(ERROR) => self.envelope.error = scanner.value(depth)?,
+            keys::JSONRPC if self.is_first(members::JSONRPC) => self.version(scanner, depth),
+            keys::ID if self.is_first(members::ID) => self.id(scanner, depth),
+            keys::METHOD if self.is_first(members::METHOD) => self.method(scanner, depth),
+            keys::PARAMS if self.is_first(members::PARAMS) => self.params(scanner, depth),
+            keys::RESULT if self.is_first(members::RESULT) => self.result(scanner, depth),
+            keys::ERROR if self.is_first(members::ERROR) => {
+                self.envelope.error = scanner.value(depth)?;
+                Ok(())
+            }
             name => {
-                // The second of two is not read: which one is meant is what nobody can know.
-                if keys::MEMBERS.contains(&name) {
-                    self.blame(RefusalReason::DuplicateKey, key.text.span.start as usize);
-                }
-                scanner.value(depth)?;
+                let value = scanner.value(depth)?;
+                self.note_other(name, key.text.span.start, value);
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// Notes a member, and says whether it is the first of its name; asked once, by the name that matched.
     #[inline(always)]
-    const fn is_first(&mut self, member: u8) -> bool {
+    const fn is_first(&mut self, member: u32) -> bool {
         let is_first = self.seen & member == 0;
         self.seen |= member;
         is_first
+    }
+
+    /// Takes note of a member that means nothing, or is the second of two, or stands for one of ours in another spelling:
+    /// the last two are not read, since which one is meant is what nobody can know.
+    #[inline(never)]
+    fn note_other(&mut self, name: u64, start: u32, value: Span) {
+        let member = members::PLACE.find(self.text, start, name).bit;
+        if member == 0 {
+            return;
+        }
+        self.blame(places::reason(self.seen & member != 0), start as usize);
+        self.taken_for |= member;
+        // The digits that a cut-off frame ends with may go on behind the cut.
+        let is_whole = (value.end as usize) < self.text.len() && value.len() <= self.limits.max_id_bytes;
+        if member == members::ID && is_whole && is_plain(value.of(self.text).first()) {
+            self.id_taken_for = value;
+        }
     }
 
     #[inline(always)]
@@ -274,53 +299,74 @@ impl Reading<'_> {
     fn body<const PARAMS: bool>(&mut self, scanner: &mut Scanner<'_>, depth: usize) -> Step<Span> {
         let depth = inside(scanner, depth)?;
         let start = scanner.at;
-        let (envelope, mut other, mut seen) = (&mut *self.envelope, Span::default(), 0);
+        let known: &Place = if PARAMS { &params::PLACE } else { &result::PLACE };
+        let (envelope, mut other) = (&mut *self.envelope, Span::default());
+        let (mut seen, mut clashes) = (0, 0);
         let mut more = scanner.enter();
         while more {
             let key = scanner.key()?;
-            let (place, wanted) = match name_of(self.text, key) {
-                keys::META => (&mut envelope.meta, Wanted::Meta),
-                keys::TASK => (&mut envelope.task, Wanted::Any),
-                keys::TASK_ID => (&mut envelope.task_id, Wanted::Any),
-                keys::RESULT_TYPE if !PARAMS => (&mut envelope.result_type, Wanted::Any),
-                keys::PROGRESS_TOKEN if PARAMS => (&mut self.token_of_notification, Wanted::Token),
-                keys::REQUEST_ID if PARAMS => (&mut envelope.request_id, Wanted::Id),
-                keys::REQUEST_STATE if PARAMS => (&mut envelope.request_state, Wanted::Any),
-                keys::PROGRESS if PARAMS => (&mut envelope.progress, Wanted::Any),
-                keys::TOTAL if PARAMS => (&mut envelope.total, Wanted::Any),
-                keys::MESSAGE if PARAMS => (&mut envelope.message, Wanted::Any),
-                keys::REASON if PARAMS => (&mut envelope.reason, Wanted::Any),
-                keys::NAME if PARAMS => (&mut envelope.name, Wanted::Any),
-                keys::URI if PARAMS => (&mut envelope.uri, Wanted::Any),
-                _ => (&mut other, Wanted::Any),
+            let (place, bit) = match name_of(self.text, key) {
+                keys::META => (&mut envelope.meta, params::META),
+                keys::TASK => (&mut envelope.task, params::TASK),
+                keys::TASK_ID => (&mut envelope.task_id, params::TASK_ID),
+                keys::RESULT_TYPE if !PARAMS => (&mut envelope.result_type, result::RESULT_TYPE),
+                keys::PROGRESS_TOKEN if PARAMS => (&mut self.token_of_notification, params::PROGRESS_TOKEN),
+                keys::REQUEST_ID if PARAMS => (&mut envelope.request_id, params::REQUEST_ID),
+                keys::PROGRESS if PARAMS => (&mut envelope.progress, params::PROGRESS),
+                keys::TOTAL if PARAMS => (&mut envelope.total, params::TOTAL),
+                keys::MESSAGE if PARAMS => (&mut envelope.message, params::MESSAGE),
+                keys::REASON if PARAMS => (&mut envelope.reason, params::REASON),
+                keys::NAME if PARAMS => (&mut envelope.name, params::NAME),
+                keys::URI if PARAMS => (&mut envelope.uri, params::URI),
+                keys::REQUEST_STATE if PARAMS => (&mut envelope.request_state, params::REQUEST_STATE),
+                keys::ARGUMENTS if PARAMS => (&mut other, params::ARGUMENTS),
+                name => {
+                    let Found { bit, is_plain } = known.find(self.text, key.text.span.start, name);
+                    clashes |= if is_plain { 0 } else { bit };
+                    (&mut other, bit)
+                }
             };
-            once(&mut seen, wanted, key, &mut self.fault);
-            *place = if wanted == Wanted::Meta && scanner.peek() == Some(b'{') {
+            clashes |= seen & bit;
+            seen |= bit;
+            let is_meta = bit == params::META;
+            *place = if is_meta && scanner.peek() == Some(b'{') {
                 let mut places = InMeta {
                     token: &mut self.token_in_meta,
                     subscription: &mut envelope.subscription_id,
+                    related_task: &mut envelope.related_task,
                     version: &mut envelope.protocol_version,
                     has_era_keys: &mut envelope.has_era_keys,
                     has_capabilities: &mut envelope.has_capabilities,
                 };
                 meta(scanner, depth, &mut places, &mut self.fault)?
             } else {
-                read_as(scanner, wanted, depth)?
+                let span = scanner.value(depth)?;
+                if is_meta { Span::default() } else { span }
             };
             more = scanner.has_more()?;
         }
-        Ok(Span::new(start, scanner.at))
+        let span = Span::new(start, scanner.at);
+        // Some of them are read further down, too.
+        if seen & places::deeper::<PARAMS>() != 0 {
+            clashes |= places::clashes_within::<PARAMS>(self.text, span);
+        }
+        if clashes != 0 {
+            envelope.clashes |= clashes;
+        }
+        Ok(span)
     }
 
     /// What the keys make of the message (RID-02, RID-03, RID-08, RID-09).
     fn judge(&mut self, start: usize) -> Step<()> {
+        use members::{ERROR, ID, JSONRPC, METHOD, PARAMS, RESULT};
+        const BOTH: u32 = RESULT | ERROR;
+        const ALL: u32 = BOTH | PARAMS;
         let refuse = |reason| Err(Fault::at(reason, start));
         if self.seen & JSONRPC == 0 {
             return refuse(RefusalReason::NotVersion2);
         }
-        let outcome = self.seen & (RESULT | ERROR);
         if self.seen & METHOD != 0 {
-            if outcome != 0 {
+            if self.seen & (RESULT | ERROR) != 0 {
                 return refuse(RefusalReason::MethodAndOutcome);
             }
             if self.id_is_null {
@@ -332,24 +378,55 @@ impl Reading<'_> {
                 (Kind::Request, self.token_in_meta)
             };
             let text = self.text;
+            let request_id = self.envelope.request_id;
+            if !request_id.is_empty() && !is_plain(request_id.of(text).first()) {
+                self.envelope.request_id = Span::default();
+            }
             let valid = !token.is_empty() && crate::id::is_token(token.of(text));
             self.envelope.progress_token = if valid { token } else { Span::default() };
             self.envelope.kind = kind;
-            return Ok(());
+            if !self.envelope.meta.is_empty() {
+                let is_foreign = match kind {
+                    Kind::Request => {
+                        token != self.envelope.progress_token || !self.envelope.subscription_id.is_empty()
+                    }
+                    _ => !self.token_in_meta.is_empty(),
+                };
+                self.envelope.foreign_meta = if is_foreign { self.envelope.meta } else { Span::default() };
+            }
+            return if self.envelope.clashes == 0 { Ok(()) } else { self.judge_params() };
         }
-        self.envelope.kind = match outcome {
-            0 if self.seen & ID == 0 => return refuse(RefusalReason::NothingKnown),
-            0 => {
+        self.envelope.kind = match self.seen & ALL {
+            RESULT if self.id_is_null || self.seen & ID == 0 => return refuse(RefusalReason::NoId),
+            RESULT => Kind::Result,
+            ERROR => Kind::Error,
+            0 | PARAMS if self.seen & ID == 0 => return refuse(RefusalReason::NothingKnown),
+            0 | PARAMS => {
                 // It can only be meant as an answer: let it be dealt with as one.
                 self.seen |= RESULT;
                 return refuse(RefusalReason::NeitherResultNorError);
             }
-            RESULT if self.id_is_null || self.seen & ID == 0 => return refuse(RefusalReason::NoId),
-            RESULT => Kind::Result,
-            ERROR => Kind::Error,
-            _ => return refuse(RefusalReason::ResultAndError),
+            BOTH | ALL => return refuse(RefusalReason::ResultAndError),
+            // What stands in the params would be taken for the result's.
+            _ => return refuse(RefusalReason::ParamsAndOutcome),
         };
-        Ok(())
+        if !self.token_in_meta.is_empty() {
+            self.envelope.foreign_meta = self.envelope.meta;
+        }
+        if self.envelope.clashes == 0 { Ok(()) } else { self.judge_result() }
+    }
+
+    #[cold]
+    fn judge_params(&self) -> Step<()> {
+        let keys = self.envelope.clashes & places::of_params(&self.envelope.method_name(self.text));
+        places::refuse::<true>(self.text, self.envelope.params, keys)
+    }
+
+    /// What is read of every result; the rest depends on the request that it answers.
+    #[cold]
+    fn judge_result(&self) -> Step<()> {
+        let keys = self.envelope.clashes & places::OF_EVERY_RESULT;
+        places::refuse::<false>(self.text, self.envelope.result, keys)
     }
 }
 
@@ -362,58 +439,23 @@ pub(super) fn inside(scanner: &Scanner<'_>, depth: usize) -> Step<usize> {
     }
 }
 
-/// What a member is taken as, where it has a meaning.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    /// Anything.
-    Any,
-    /// A string or a number.
-    Plain,
-    /// A string or a number, once.
-    Token,
-    /// A string or a number, once.
-    Id,
-    /// An object, once.
-    Meta,
-}
-
-/// Blames the second of two members that may stand once only.
-#[inline(always)]
-fn once(seen: &mut u8, wanted: Wanted, key: Key, fault: &mut Option<Fault>) {
-    let bit = match wanted {
-        Wanted::Any | Wanted::Plain => 0,
-        Wanted::Token => 1,
-        Wanted::Id => 2,
-        Wanted::Meta => 4,
-    };
-    if *seen & bit != 0 {
-        fault.get_or_insert(Fault::at(RefusalReason::DuplicateKey, key.text.span.start as usize));
-    }
-    *seen |= bit;
-}
-
-/// A member's value; the span of one that nothing can be meant by is left empty.
-#[inline(always)]
-fn read_as(scanner: &mut Scanner<'_>, wanted: Wanted, depth: usize) -> Step<Span> {
-    let is_plain = matches!(scanner.peek(), Some(b'"' | b'-' | b'0'..=b'9'));
-    let span = scanner.value(depth)?;
-    Ok(match wanted {
-        Wanted::Any => span,
-        Wanted::Plain | Wanted::Token | Wanted::Id if is_plain => span,
-        _ => Span::default(),
-    })
+/// Whether a value that begins so is a string or a number.
+fn is_plain(first: Option<&u8>) -> bool {
+    matches!(first, Some(b'"' | b'-' | b'0'..=b'9'))
 }
 
 /// Where it is noted what stands in a `_meta` object.
 struct InMeta<'a> {
     token: &'a mut Span,
     subscription: &'a mut Span,
+    related_task: &'a mut Span,
     version: &'a mut Span,
     has_era_keys: &'a mut bool,
     has_capabilities: &'a mut bool,
 }
 
-/// A `_meta` object: its progress token, its subscription id, and what tells the era of whoever sent it.
+/// A `_meta` object: what stands for its progress token, its subscription id and its task, whatever it is, and what
+/// tells the era of whoever sent it.
 #[inline(always)]
 fn meta(
     scanner: &mut Scanner<'_>,
@@ -421,29 +463,42 @@ fn meta(
     found: &mut InMeta<'_>,
     fault: &mut Option<Fault>,
 ) -> Step<Span> {
+    use places::meta;
     let depth = inside(scanner, depth)?;
     let start = scanner.at;
-    let (mut other, mut seen) = (Span::default(), 0);
+    let (mut other, mut seen, mut clashes) = (Span::default(), 0, 0);
     let mut more = scanner.enter();
     while more {
         let key = scanner.key()?;
-        let name = name_of(scanner.text, key);
-        *found.has_era_keys |= matches!(name, keys::SUBSCRIPTION..=keys::OTHER_OF_ERA);
-        let (place, wanted) = match name {
-            keys::PROGRESS_TOKEN => (&mut *found.token, Wanted::Token),
-            keys::SUBSCRIPTION => (&mut *found.subscription, Wanted::Plain),
-            keys::VERSION => (&mut *found.version, Wanted::Any),
+        let (place, bit) = match name_of(scanner.text, key) {
+            keys::PROGRESS_TOKEN => (&mut *found.token, meta::PROGRESS_TOKEN),
+            keys::SUBSCRIPTION => (&mut *found.subscription, meta::SUBSCRIPTION),
+            keys::VERSION => (&mut *found.version, meta::PROTOCOL_VERSION),
+            keys::CLIENT_INFO => (&mut other, meta::CLIENT_INFO),
             keys::CAPABILITIES => {
                 *found.has_capabilities |= scanner.peek() == Some(b'{');
-                (&mut other, Wanted::Any)
+                (&mut other, meta::CLIENT_CAPABILITIES)
             }
-            _ => (&mut other, Wanted::Any),
+            keys::RELATED_TASK => (&mut *found.related_task, meta::RELATED_TASK),
+            name => {
+                let Found { bit, is_plain } = meta::PLACE.find(scanner.text, key.text.span.start, name);
+                clashes |= if is_plain { 0 } else { bit };
+                (&mut other, bit)
+            }
         };
-        once(&mut seen, wanted, key, fault);
-        *place = read_as(scanner, wanted, depth)?;
+        clashes |= seen & bit;
+        seen |= bit;
+        *place = scanner.value(depth)?;
         more = scanner.has_more()?;
     }
-    Ok(Span::new(start, scanner.at))
+    let span = Span::new(start, scanner.at);
+    *found.has_era_keys |= seen & places::OF_ERA != 0;
+    if (clashes | seen & meta::RELATED_TASK) != 0
+        && let Some(clash) = places::clash_in_meta(scanner.text, span, *found.related_task)
+    {
+        fault.get_or_insert(clash);
+    }
+    Ok(span)
 }
 
 /// Whether the first byte that is not white space opens an object or an array.

@@ -45,7 +45,8 @@ reasons! {
     Batch, "batch", "the frame is a batch, which only revision 2025-03-26 has";
     EmptyBatch, "empty_batch", "the batch is empty";
     NotAMessage, "not_a_message", "the frame is JSON but not an object";
-    DuplicateKey, "duplicate_key", "a key of the envelope stands there twice";
+    DuplicateKey, "duplicate_key", "a key that is read stands there twice";
+    KeySpelling, "key_spelling", "a key that is read is spelled in another way, which some readers take for it and some do not";
     NotVersion2, "not_version_2", "jsonrpc is not \"2.0\"";
     NullId, "null_id", "the id of a request is null";
     NoId, "no_id", "the result has no id";
@@ -56,6 +57,7 @@ reasons! {
     ResultAndError, "result_and_error", "the response has both a result and an error";
     NeitherResultNorError, "no_result", "the response has neither a result nor an error";
     MethodAndOutcome, "method_and_result", "the message has both a method and a result or an error";
+    ParamsAndOutcome, "params_and_result", "the response has params, which only requests and notifications have";
     NothingKnown, "no_method", "the message has neither a method nor an id";
 }
 

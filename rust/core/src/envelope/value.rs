@@ -43,38 +43,6 @@ pub fn find_member(object: &[u8], key: &str) -> Option<Span> {
     None
 }
 
-/// As [`find_member`], where a member of that name is what every reader takes for it: none where another one has the
-/// same name, or one that differs by case only (some readers take the last, some do not look at case).
-pub(crate) fn sole_member(object: &[u8], key: &str) -> Result<Option<Span>, Ambiguous> {
-    let mut scanner = Scanner::new(object);
-    scanner.space();
-    if scanner.peek() != Some(b'{') {
-        return Ok(None);
-    }
-    let (mut found, mut alike) = (None, 0);
-    let mut more = scanner.enter();
-    while more {
-        let name = scanner.key().map_err(|_| Ambiguous)?.text;
-        let name = unescape(name.span.of(object)).unwrap_or_default();
-        let value = scanner.value(ScanLimits::default().max_depth).map_err(|_| Ambiguous)?;
-        alike += u32::from(folded(&name).eq(folded(key)));
-        if name == key {
-            found = Some(value);
-        }
-        more = scanner.has_more().map_err(|_| Ambiguous)?;
-    }
-    if alike > u32::from(found.is_some()) { Err(Ambiguous) } else { Ok(found) }
-}
-
-/// Readers do not agree on which member is meant.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Ambiguous;
-
-/// A name as a reader sees it that does not look at case: the long s is an s, too, and the sign of Kelvin a k.
-fn folded(name: &str) -> impl Iterator<Item = char> {
-    name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase)
-}
-
 /// What is wrong with an `error` member, if anything (RID-10, RID-11).
 pub fn error_fault(error: &[u8]) -> Option<&'static str> {
     let Some(code) = find_member(error, "code") else { return Some("the error has no code") };
@@ -197,30 +165,4 @@ fn code_unit(string: &[u8], at: usize) -> Option<u16> {
     let digits = string.get(at..at + 4)?;
     let digits = digits.iter().all(u8::is_ascii_hexdigit).then(|| std::str::from_utf8(digits).ok())??;
     u16::from_str_radix(digits, 16).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn s2_a_member_that_readers_may_take_for_two_is_none() {
-        let sole = |object: &str| {
-            sole_member(object.as_bytes(), "taskIds")
-                .map(|found| found.map(|at| at.of(object.as_bytes()).to_vec()))
-        };
-        assert_eq!(sole(r#"{"a":{"taskids":1},"taskIds":[2]}"#), Ok(Some(b"[2]".to_vec())));
-        assert_eq!(sole(r#"{"taskId":1}"#), Ok(None));
-        assert_eq!(sole("[1]"), Ok(None));
-        for twice in [
-            r#"{"taskIds":1,"taskIds":1}"#,
-            r#"{"taskIds":1,"taskids":1}"#,
-            r#"{"taskIds":1,"tas\u006bIds":1}"#,
-            "{\"taskIds\":1,\"ta\u{17f}kIds\":1}",
-            "{\"taskIds\":1,\"tas\u{212a}Ids\":1}",
-            r#"{"TaskIds":1}"#,
-        ] {
-            assert_eq!(sole(twice), Err(Ambiguous), "{twice}");
-        }
-    }
 }

@@ -74,6 +74,11 @@ impl<H: Host> Connection<H> {
             update,
             frame: at,
             token: envelope.progress_token,
+            foreign_meta: if envelope.subscription_id.is_empty() {
+                envelope.foreign_meta
+            } else {
+                envelope.meta
+            },
         });
     }
 
@@ -93,8 +98,11 @@ impl<H: Host> Connection<H> {
         let mut owner = None;
         if let Some(number) = self.number_of(envelope.subscription_id.of(frame))
             && let Some((slot, State::Sent)) = self.table.find(number)
+            && let Some(entry) = self.outbound.get(slot)
+            // Nothing else has a subscription, whatever its number is.
+            && *entry.record.method == *method::LISTEN
         {
-            owner = self.outbound.get(slot).and_then(|entry| entry.owner.clone());
+            owner.clone_from(&entry.owner);
             if *name == *method::ACKNOWLEDGED.as_bytes() {
                 self.disarm(slot);
             } else {

@@ -4,26 +4,12 @@ use std::sync::Arc;
 
 use super::{in_run, plain};
 use crate::connection::Connection;
-use crate::envelope::{self, Envelope};
+use crate::envelope::{self, Envelope, Refusal};
 use crate::event::{AnswerFrame, Batch, End, Event, Host};
 use crate::flight::{Event as Happening, Outcome, State};
 use crate::id;
 use crate::record::{Late, Time};
-use crate::rules::Revision;
 use crate::span::Span;
-
-fn answered(at: Span, envelope: &Envelope, revision: Revision) -> AnswerFrame {
-    AnswerFrame {
-        frame: at,
-        id: envelope.id,
-        payload: if envelope.result.is_empty() { envelope.error } else { envelope.result },
-        revision,
-        subscription_id: envelope.subscription_id,
-        result_type: envelope.result_type,
-        asks: false,
-        as_task: false,
-    }
-}
 
 impl<H: Host> Connection<H> {
     /// The slot and number of the call that an answer names, if the answer came in time.
@@ -97,6 +83,9 @@ impl<H: Host> Connection<H> {
         envelope: &Envelope,
         batch: &mut Batch<H>,
     ) {
+        if let Some(refusal) = self.clash_in_result(frame, envelope) {
+            return self.refuse(now, frame, at, &refusal, batch);
+        }
         let task = self.task_in(frame, envelope);
         // What a task was made of stays, to be cancelled by the task's id; so does its token, if the rules say so.
         let wanted = task.is_some() && {
@@ -150,7 +139,7 @@ impl<H: Host> Connection<H> {
         let asks =
             self.rules.has_result_type() && *plain(envelope.result_type.of(frame)) == *b"\"input_required\"";
         let as_task = stays && self.rules.token_outlives_task_creation();
-        let answer = AnswerFrame { asks, as_task, ..answered(at, envelope, self.rules.revision) };
+        let answer = AnswerFrame { asks, as_task, ..AnswerFrame::of(at, envelope, self.rules.revision) };
         self.settle(now, slot, number, end, Some(answer), batch);
     }
 
@@ -162,6 +151,9 @@ impl<H: Host> Connection<H> {
         envelope: &Envelope,
         batch: &mut Batch<H>,
     ) {
+        if let Some(refusal) = envelope::error_clash(frame, envelope) {
+            return self.refuse(now, frame, at, &refusal, batch);
+        }
         let late = (Happening::Failed, Late::Error, envelope.error);
         if let Some((slot, number)) = self.claim_answer(now, envelope.id, frame, at, late, batch) {
             if !self.task_cancels.is_empty() {
@@ -171,8 +163,24 @@ impl<H: Host> Connection<H> {
                 Some(fault) => End::Invalid(fault),
                 None => End::Error(in_run(at, envelope.error)),
             };
-            self.settle(now, slot, number, end, Some(answered(at, envelope, self.rules.revision)), batch);
+            self.settle(
+                now,
+                slot,
+                number,
+                end,
+                Some(AnswerFrame::of(at, envelope, self.rules.revision)),
+                batch,
+            );
         }
+    }
+
+    /// Why a result is refused that two readers would read differently, if it is: what is read depends on the request.
+    fn clash_in_result(&self, frame: &[u8], envelope: &Envelope) -> Option<Refusal> {
+        if !envelope.has_clashes() {
+            return None;
+        }
+        let (slot, _) = self.table.find(self.number_of(envelope.id.of(frame))?)?;
+        envelope::result_clash(frame, envelope, &self.outbound.get(slot)?.record.method)
     }
 
     /// The id of the task that a result announces, in either shape.

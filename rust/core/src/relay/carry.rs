@@ -156,9 +156,10 @@ impl<L: Line> Relay<L> {
                 let Some(leg) = owner_of(event) else { return };
                 self.settle(round, (source, dest), to, leg, (record, *end, answer.as_ref()), made);
             }
-            Event::Progress { update, frame, token, .. } => {
+            Event::Progress { update, frame, token, foreign_meta, .. } => {
                 let Some(leg) = owner_of(event) else { return };
-                let passed = to.progress_with(leg.number, frame.of(region), *token, update, now);
+                let places = (*token, *foreign_meta);
+                let passed = to.progress_with(leg.number, frame.of(region), places, update, now);
                 add(if passed { &self.counts.progress } else { &self.counts.too_late });
             }
             Event::Cancelled { record, .. } => {
@@ -173,9 +174,8 @@ impl<L: Line> Relay<L> {
             }
             Event::Notification { frame, envelope, .. } => {
                 let Some(leg) = owner_of(event) else { return };
-                let subscription = (leg.number, envelope.subscription_id);
                 let passed = Self::may_hear(source, dest, frame.of(region), envelope)
-                    && to.notify_with(frame.of(region), Some(subscription)).is_ok();
+                    && to.notify_with(frame.of(region), envelope, Some(leg.number)).is_ok();
                 add(if passed { &self.counts.notified } else { &self.counts.notifications_dropped });
             }
             Event::TaskOver { .. } => {

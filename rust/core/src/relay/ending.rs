@@ -35,8 +35,9 @@ impl<L: Line> Relay<L> {
                 if checked.is_ok() && (!answered.asks || to.rules.revision.is_modern()) {
                     let is_error = matches!(end, End::Error(_));
                     let sealed = checked.unwrap_or_default();
-                    let (frame, answered) =
-                        sealed.as_ref().map_or((frame, answered), |(frame, answered)| (&frame[..], answered));
+                    let (frame, answered) = sealed
+                        .as_deref()
+                        .map_or((frame, answered), |(frame, answered)| (&frame[..], answered));
                     let passed = to.answer_with(now, leg.number, frame, answered, is_error, made);
                     match (passed.written, &passed.finished) {
                         (true, _) => round.answered += 1,

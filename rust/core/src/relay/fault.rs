@@ -60,6 +60,10 @@ pub enum Fault {
     NoRoute,
     /// No route takes the name: nobody here has such a thing, or not for this client.
     Unknown(Kind),
+    /// A route goes by the name in the params, which some readers find elsewhere.
+    AmbiguousName,
+    /// What the host passes on is none of our messages, or one that two readers would read differently.
+    InvalidRequest(&'static str),
     /// A server asks, but nobody can say which client it means (R3).
     NoAttribution,
     /// The revision in force does not allow it.
@@ -83,6 +87,8 @@ impl Fault {
             Fault::AmbiguousTask => "ambiguous_task",
             Fault::NoRoute => "no_route",
             Fault::Unknown(_) => "unknown_name",
+            Fault::AmbiguousName => "ambiguous_name",
+            Fault::InvalidRequest(_) => "invalid_request",
             Fault::NoAttribution => "no_attribution",
             Fault::NotAllowed(_) => "not_allowed",
         }
@@ -98,7 +104,10 @@ impl Fault {
             Fault::Draining => "the relay takes no new requests, since it is closing",
             Fault::Overloaded(_) => "too much is in flight here; wait for requests to end",
             Fault::Cancelled => "the request was cancelled",
-            Fault::InvalidAnswer(fault) | Fault::NotAllowed(fault) => fault,
+            Fault::InvalidAnswer(fault) | Fault::NotAllowed(fault) | Fault::InvalidRequest(fault) => fault,
+            Fault::AmbiguousName => {
+                "the name in the params stands there twice, or is spelled in another way: some readers would find another"
+            }
             Fault::NotBridged => {
                 "the server asks for input, which a client of this revision cannot be asked for here"
             }
@@ -123,6 +132,7 @@ impl Fault {
             Fault::UnknownTask
             | Fault::UnknownState
             | Fault::AmbiguousTask
+            | Fault::AmbiguousName
             | Fault::Unknown(Kind::Tool | Kind::Prompt) => INVALID_PARAMS,
             Fault::Unknown(Kind::Resource) => RESOURCE_NOT_FOUND,
             _ => INTERNAL_ERROR,
@@ -264,6 +274,8 @@ mod tests {
         ] {
             assert_eq!(said(Fault::Unknown(kind)), ("unknown_name", code));
         }
+        assert_eq!(said(Fault::AmbiguousName), ("ambiguous_name", INVALID_PARAMS));
+        assert_eq!(said(Fault::InvalidRequest("x")), ("invalid_request", INTERNAL_ERROR));
         assert_eq!(said(Fault::NotBridged), ("not_bridged", INTERNAL_ERROR));
     }
 

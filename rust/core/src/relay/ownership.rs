@@ -34,17 +34,20 @@ fn shared<'a>(client: &'a Side, server: &'a Side) -> Option<(&'a Principal, &'a 
     }
 }
 
-/// The tasks that a listen wants to hear of; None where readers may find others there.
+/// The tasks that a listen wants to hear of; None where not all of them are ids.
 fn tasks_heard_of(params: &[u8]) -> Option<Vec<String>> {
-    let Some(wanted) = envelope::sole_member(params, "notifications").ok()? else { return Some(Vec::new()) };
-    let wanted = wanted.of(params);
-    let Some(tasks) = envelope::sole_member(wanted, "taskIds").ok()? else { return Some(Vec::new()) };
+    let wanted = envelope::find_member(params, "notifications").unwrap_or_default().of(params);
+    let Some(tasks) = envelope::find_member(wanted, "taskIds") else { return Some(Vec::new()) };
     let tasks = tasks.of(wanted);
     match envelope::batch(tasks, &ScanLimits::default()) {
         Ok(spans) => spans.into_iter().map(|span| id_of(span.of(tasks))).collect(),
         Err(refusal) => (refusal.reason == RefusalReason::EmptyBatch).then(Vec::new),
     }
 }
+
+/// A frame as the other side is to see it, where that is another one, and where things stand in it. Few are: it is
+/// kept out of the way of the rest.
+type Respliced<T> = Option<Box<(Vec<u8>, T)>>;
 
 /// A frame with other bytes at one place, and where things stand in it then.
 fn respliced(frame: &[u8], at: Span, bytes: &[u8]) -> Option<(Vec<u8>, Envelope)> {
@@ -66,9 +69,16 @@ impl<L: Line> Relay<L> {
         record: &Record,
         (frame, envelope): (&[u8], &Envelope),
         is_round: bool,
-    ) -> Result<Option<(Vec<u8>, Envelope)>, Fault> {
+    ) -> Result<Respliced<Envelope>, Fault> {
         let Some((principal, place)) = shared(source, dest) else { return Ok(None) };
         let method = &*record.method;
+        let related = envelope.related_task.of(frame);
+        if !related.is_empty() {
+            let task = envelope::find_member(related, "taskId").and_then(|task| id_of(task.of(related)));
+            if !task.is_some_and(|task| place.holds_task(&task, principal.number)) {
+                return Err(Fault::UnknownTask);
+            }
+        }
         if is_about_tasks(method.as_bytes()) {
             if method == method::TASKS_LIST {
                 // It would list everybody's.
@@ -91,7 +101,8 @@ impl<L: Line> Relay<L> {
         let sealed = envelope::unescape(envelope.request_state.of(frame));
         let state = sealed.and_then(|sealed| self.seal.open(principal.number, place.position, &sealed));
         let state = state.ok_or(Fault::UnknownState)?;
-        respliced(frame, envelope.request_state, &state).map(Some).ok_or(Fault::UnknownState)
+        let opened = respliced(frame, envelope.request_state, &state).ok_or(Fault::UnknownState)?;
+        Ok(Some(Box::new(opened)))
     }
 
     /// Checks what an answer names that goes to a client. Gives the answer as that client is to see it, where it is
@@ -102,7 +113,7 @@ impl<L: Line> Relay<L> {
         record: &Record,
         frame: &[u8],
         answered: &AnswerFrame,
-    ) -> Result<Option<(Vec<u8>, AnswerFrame)>, Fault> {
+    ) -> Result<Respliced<AnswerFrame>, Fault> {
         let about_task = is_about_tasks(record.method.as_bytes());
         if !answered.asks && !about_task {
             return Ok(None);
@@ -122,10 +133,9 @@ impl<L: Line> Relay<L> {
         let text = self.seal.seal(principal.number, place.position, state.of(frame));
         let sealed = respliced(frame, state, text.as_bytes());
         let (sealed, envelope) = sealed.ok_or(Fault::InvalidAnswer("the answer is too long"))?;
-        let Envelope { id, subscription_id, result_type, result: payload, .. } = envelope;
-        let frame = Span::new(0, sealed.len());
-        let answered = AnswerFrame { frame, id, payload, subscription_id, result_type, ..*answered };
-        Ok(Some((sealed, answered)))
+        let AnswerFrame { asks, as_task, revision, .. } = *answered;
+        let frame = AnswerFrame::of(Span::new(0, sealed.len()), &envelope, revision);
+        Ok(Some(Box::new((sealed, AnswerFrame { asks, as_task, ..frame }))))
     }
 
     /// The task that a checked request is about, to be written down: its answer is checked by it.

@@ -31,10 +31,13 @@ impl<L: Line> Relay<L> {
         kept: Option<Arc<Kept>>,
         now: Time,
     ) -> Routed<L> {
-        let (Some(member), Ok(envelope)) =
-            (self.member(source), envelope::scan(frame, &ScanLimits::default()))
-        else {
-            return Routed::default();
+        let Some(member) = self.member(source) else { return Routed::default() };
+        let envelope = match envelope::scan(frame, &ScanLimits::default()) {
+            Ok(envelope) => envelope,
+            Err(refusal) => {
+                let fault = Fault::InvalidRequest(refusal.reason.message());
+                return self.refuse(source, record, fault, None, now);
+            }
         };
         let mut round = Round::new(self, frame, now);
         round.kept = kept;
@@ -89,7 +92,7 @@ impl<L: Line> Relay<L> {
             Ok(opened) => opened,
             Err(fault) => return round.faults.push((record.number, fault, dest.side.position())),
         };
-        let (frame, envelope) = opened.as_ref().map_or((frame, envelope), |(frame, at)| (&frame[..], at));
+        let (frame, envelope) = opened.as_deref().map_or((frame, envelope), |(frame, at)| (&frame[..], at));
         let nth = round.kept.as_ref().map(|kept| kept.go_on() + 1);
         if let Err(fault) = self.admit(record, &dest.side, nth.is_some()) {
             return round.faults.push((record.number, fault, dest.side.position()));

@@ -129,6 +129,11 @@ impl Routes {
         self.methods.contains_key(method)
     }
 
+    /// Whether requests of a method are routed by their names, or their URIs.
+    pub fn goes_by_name(&self, method: &[u8]) -> bool {
+        self.methods.get(method).is_some_and(|method| !method.prefixes.is_empty())
+    }
+
     /// Where the request in `frame` goes.
     pub fn find<'a>(&self, frame: &'a [u8], envelope: &Envelope) -> Matched<'a> {
         let unchanged = |goal| Matched { goal, name: (Span::default(), Cow::Borrowed(&b""[..])) };

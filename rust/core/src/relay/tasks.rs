@@ -125,6 +125,9 @@ impl Side {
     pub(super) fn goal(&self, frame: &[u8], envelope: &Envelope) -> Result<Goal, Fault> {
         let Side::Client { routes, places, principal, .. } = self else { return Ok(Goal::Nowhere) };
         let method = envelope.method_name(frame);
+        if envelope.names_clash() && routes.goes_by_name(&method) {
+            return Err(Fault::AmbiguousName);
+        }
         if !places.are_several() || !is_about_tasks(&method) || routes.claims(&method) {
             return Ok(routes.find(frame, envelope).goal);
         }

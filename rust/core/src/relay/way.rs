@@ -77,12 +77,8 @@ impl<L: Line> Relay<L> {
             }
             // A listen of the host's own.
             (Event::Notification { owner: Some(_), .. }, _) => Way::Host,
-            // Of a listen that is over (race 13).
-            (Event::Notification { envelope, .. }, Side::Upstream { .. })
-                if !envelope.subscription_id.is_empty() =>
-            {
-                Way::Drop
-            }
+            // Of a listen that is over (race 13), or of none: clients have nothing to say on one.
+            (Event::Notification { envelope, .. }, _) if !envelope.subscription_id.is_empty() => Way::Drop,
             (Event::Notification { frame, envelope, .. }, _) => {
                 match &*envelope.method_name(frame.of(region)) {
                     b"notifications/cancelled" | b"notifications/progress" => Way::Host,
