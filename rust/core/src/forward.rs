@@ -202,8 +202,8 @@ impl<H: Host> Connection<H> {
             return false;
         }
         let quiet = !self.rules.progress_has_message() && update.message.is_some();
-        let changed = quiet || !foreign_meta.is_empty();
-        let changes = changed.then(|| Changes::of_progress(frame, foreign_meta, quiet));
+        let differs = quiet || !foreign_meta.is_empty();
+        let changes = differs.then(|| Changes::of_progress(frame, foreign_meta, quiet));
         let write = |out: &mut Vec<u8>, token: Edit<'_>| match &changes {
             None => splice(out, frame, [token]),
             Some(changes) => {
