@@ -86,12 +86,17 @@ fn e1_what_a_legacy_server_calls_as_the_other_era_does_is_no_word_of_that_era() 
     for (result, rest) in [
         (r#"{"ttlMs":-5}"#, ""),
         (r#"{"cacheScope":"public","ttlMs":99,"resultType":"input_required"}"#, ""),
-        (r#"{"ttl\u004ds":9,"tools":[]}"#, r#","tools":[]"#),
+        (r#"{"ttlMs":9 ,"tools":[]}"#, r#","tools":[]"#),
         (r#"{"tools":[],"ttlMs":9}"#, r#","tools":[]"#),
         (r#"{"ttlMs":9, "a":1, "cacheScope":"public","resultType":1,"b":2}"#, r#","a":1,"b":2"#),
     ] {
         let told = told("tools/list", LEGACY, MODERN, &format!(r#""result":{result}"#));
         assert_eq!(told, format!(r#""result":{{{ours}{rest}}}"#), "{result}");
+    }
+    // Beside what we put in, some readers would take this for the same.
+    for other in [r#"{"ttl\u004ds":9,"tools":[]}"#, r#"{"CacheScope":"public","tools":[]}"#] {
+        let refused = told("tools/list", LEGACY, MODERN, &format!(r#""result":{other}"#));
+        assert!(refused.starts_with(r#""error":{"code":-32603,"#), "{other}: {refused}");
     }
     let told = told("tools/call", LEGACY, MODERN, r#""result":{"resultType":"input_required","content":[]}"#);
     assert_eq!(told, r#""result":{"resultType":"complete","content":[]}"#);
