@@ -57,9 +57,9 @@ def test_a_wrong_declaration_is_told_at_once(loop_kind, upstreams, routes, messa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"era": "modren"}, "'modren' is no era of a"),
-        ({"list_timeout": 0}, "are seconds, more than 0"),
-        ({"patience": -1}, "are seconds, more than 0"),
+        ({"era": "modren"}, "era is one of 'auto', 'legacy', 'modern', not 'modren'"),
+        ({"list_timeout": 0}, "list_timeout must be more than 0 seconds"),
+        ({"patience": -1}, "patience must be more than 0 seconds"),
     ],
 )
 def test_a_wrong_upstream_is_told_at_once(loop_kind, options, message):

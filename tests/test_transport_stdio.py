@@ -176,7 +176,7 @@ def test_names_and_refused_arguments(loop_kind):
     assert stdio("/usr/bin/python3", "server.py", "--x").name == "python3 server.py --x"
     assert stdio("python", "server.py", name="files").name == "files"
     assert len(stdio("python", "x" * 500).name) == 80
-    with pytest.raises(ValueError, match="timeouts"):
+    with pytest.raises(ValueError, match="a timeout must be at least 0 seconds"):
         stdio("python", close_timeout=-1)
     with pytest.raises(ValueError, match="loudly"):
         stdio("python", stderr="loudly")  # type: ignore[arg-type]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from turnout import opening
 from turnout._native import Routes
 from turnout.relay.names import COMPLETE, COMPLETED, KINDS, Kind, Names
-from turnout.relay.upstream import EXCLUSIVE, Sharing
+from turnout.relay.upstream import EXCLUSIVE
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -174,15 +173,8 @@ def _positions(upstreams: Sequence[Upstream]) -> dict[str, int]:
     connections: dict[int, str] = {}
     for position, upstream in enumerate(upstreams):
         label = upstream.label
-        if upstream.sharing not in get_args(Sharing):
-            ways = ", ".join(get_args(Sharing))
-            raise ValueError(f"{upstream.sharing!r} is no way to share {label}: {ways}")
         if positions.setdefault(label, position) != position:
             raise ValueError(f"two upstreams are named {label!r}; give them names")
-        if upstream.era not in (None, *get_args(opening.Era)):
-            raise ValueError(f"{upstream.era!r} is no era of {label}: auto, legacy, modern or None")
-        if upstream.list_timeout <= 0 or upstream.patience <= 0 or upstream.open_timeout <= 0:
-            raise ValueError(f"list_timeout, patience and open_timeout of {label} are seconds, more than 0")
         if upstream.is_connected:
             # It is one, whatever it is called.
             other = connections.setdefault(id(upstream.target), label)

@@ -71,7 +71,7 @@ class Upstream:
             that share it, each at the level it set; it is dropped otherwise.
 
     Raises:
-        ValueError: the era or the sharing is unknown, a duration is negative, or the pool is empty.
+        ValueError: the era or the sharing is unknown, a duration is not more than 0, or the pool is empty.
 
     """
 
@@ -95,10 +95,8 @@ class Upstream:
             require_one_of("era", self.era, ERAS)
         if self.pool < 1:
             raise ValueError(f"pool is at least 1, not {self.pool}")
-        for name in ("timeout", "max_timeout"):
+        for name in ("timeout", "max_timeout", "open_timeout", "patience", "list_timeout", "input_timeout"):
             require_seconds(name, getattr(self, name), above=True)
-        for name in ("open_timeout", "patience", "list_timeout", "input_timeout"):
-            require_seconds(name, getattr(self, name))
 
     @property
     def is_connected(self) -> bool:
