@@ -110,7 +110,11 @@ impl Serving {
                 })
             }
             None if self.request.get().begin() => self.begin(py, drive),
-            None => return Ok(None),
+            None => {
+                // Cancelled before it ran: nothing would let go of it otherwise.
+                self.request.get().over(py);
+                return Ok(None);
+            }
         };
         let ended = match stepped {
             Ok(Stepped::Waits(awaited)) => return Ok(Some(awaited)),
