@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,6 +59,9 @@ def run(loop_kind: str, main: Coroutine[Any, Any, T]) -> tuple[T, list[BaseExcep
             try:
                 result = loop.run_until_complete(task)
                 # An exit that is still under way is one, too.
+                with contextlib.suppress(RuntimeError):
+                    # uvloop says that it was stopped where an exit came with the end of the test.
+                    loop.run_until_complete(asyncio.sleep(0))
                 loop.run_until_complete(asyncio.sleep(0))
                 break
             except EXITS as error:

@@ -72,7 +72,7 @@ class Looking(turnout.Connection):
 
     def _filter_incoming(self, method, raw):
         self.looked.append(method)
-        return (-5, "no", None) if method == "deny" else b'{"changed":true}'
+        return turnout.RequestError(-5, "no") if method == "deny" else b'{"changed":true}'
 
 
 @pytest.mark.parametrize("deny", ["deny", "de\\u006ey"])
