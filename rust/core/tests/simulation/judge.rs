@@ -187,7 +187,9 @@ pub fn judge_turns(lines: &[String]) {
     let first = lines.iter().position(|line| line.contains("\"id\"")).unwrap_or(lines.len());
     let waited = &lines[first..];
     assert!(!waited.iter().any(|line| line.contains("notifications/cancelled")), "section 13: {lines:?}");
-    let senders: Vec<&str> = waited.iter().filter_map(|line| between(line, "\"owner\":\"", &['-'])).collect();
+    // Answers to what the server asked wait in no queue.
+    let requests = waited.iter().filter(|line| line.contains("\"method\""));
+    let senders: Vec<&str> = requests.filter_map(|line| between(line, "\"owner\":\"", &['-'])).collect();
     let mut served = HashMap::<&str, usize>::new();
     for (at, sender) in senders.iter().enumerate() {
         let mine = *served.entry(sender).and_modify(|count| *count += 1).or_insert(1);
