@@ -304,6 +304,27 @@ fn s3_a_task_that_nobody_can_have_takes_its_id_from_whoever_has() {
 }
 
 #[test]
+fn s3_what_was_told_before_a_task_was_made_is_not_told_to_its_owner() {
+    let mut world = World::new(&["one"]);
+    let (gone, owner, server) = (world.client(), world.client(), world.server(0));
+    ask_for_task(&mut world, gone, server);
+    let first = world.ends[server].asked.pop().unwrap();
+    world.lose(gone);
+    ask_for_task(&mut world, owner, server);
+    let second = world.ends[server].asked.pop().unwrap();
+    // One read: the status is of the first one's task, by the id that the second one's has, too.
+    let made = |id: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"task":{{"taskId":"T"}}}}}}"#);
+    world.write(server, &made(&first));
+    world.write(server, &notification("tasks/status", r#""taskId":"T","status":"working","of":"gone""#));
+    world.write(server, &made(&second));
+    world.write(server, &notification("tasks/status", r#""taskId":"T","status":"working","of":"owner""#));
+    world.settle();
+    let lines = world.lines(owner);
+    assert!(lines.iter().any(|line| line.contains(r#""of":"owner""#)), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("gone")), "{lines:?}");
+}
+
+#[test]
 fn s3_no_server_that_clients_share_is_asked_for_all_their_tasks() {
     let mut world = World::new(&["one"]);
     let place = Arc::new(Place::exclusive(0));

@@ -49,12 +49,14 @@ impl<L: Line> Relay<L> {
         };
         self.admission.leave(batch.events.iter().filter(ended).count());
         let Some(member) = self.member(source) else { return };
-        self.note_tasks(&member, &batch.events);
         let mut left: Vec<usize> = Vec::new();
         let mut at = 0;
         while at < batch.events.len() {
             let event = &batch.events[at];
             let way = self.way(&member, event, round.region);
+            if !matches!(way, Way::To(_)) {
+                self.note_task(&member, None, event);
+            }
             match (way, event) {
                 (Way::To(key), _) => {
                     let start = at;
@@ -103,6 +105,7 @@ impl<L: Line> Relay<L> {
     pub(super) fn deliver(&self, round: &mut Round<'_, L>, source: &Member<L>, key: Key, events: &[Told<L>]) {
         let Some(member) = self.member(key) else {
             for event in events {
+                self.note_task(source, None, event);
                 if let Event::Request { record, .. } = event {
                     round.faults.push((record.number, Fault::UpstreamClosed, None));
                 }
@@ -154,6 +157,7 @@ impl<L: Line> Relay<L> {
             }
             Event::Settled { record, end, answer, .. } => {
                 let Some(leg) = owner_of(event) else { return };
+                self.note_task(source, Some(dest), event);
                 self.settle(round, (source, dest), to, leg, (record, *end, answer.as_ref()), made);
             }
             Event::Progress { update, frame, token, foreign_meta, .. } => {

@@ -17,7 +17,6 @@ use crate::relay::place::Place;
 use crate::relay::principal::Principal;
 use crate::relay::round::Told;
 use crate::relay::tasks::{id_of, is_about_tasks};
-use crate::relay::way::owner_of;
 use crate::relay::{Line, Relay};
 use crate::rules::method;
 use crate::span::Span;
@@ -150,26 +149,23 @@ impl<L: Line> Relay<L> {
         shared(source, dest).and_then(|_| id_of(envelope.task_id.of(frame)))
     }
 
-    /// Takes note of whom a server made tasks for, before anyone hears of them.
-    pub(super) fn note_tasks(&self, source: &Member<L>, events: &[Told<L>]) {
+    /// Takes note of whom a server made a task for: `client`, or nobody who can have it. It is called for each event in
+    /// its turn, since what came before a task tells of another one by the same id.
+    pub(super) fn note_task(&self, source: &Member<L>, client: Option<&Member<L>>, event: &Told<L>) {
+        let (Event::Settled { record, .. } | Event::LateResponse { record, .. }) = event else { return };
+        let Some(task) = record.task() else { return };
         let Side::Upstream { place, .. } = &source.side else { return };
-        for event in events {
-            let (Event::Settled { record, .. } | Event::LateResponse { record, .. }) = event else {
-                continue;
-            };
-            let Some(task) = record.task() else { continue };
-            // What a request about a task names was made by another one.
-            if is_about_tasks(record.method.as_bytes()) {
-                continue;
+        // What a request about a task names was made by another one.
+        if is_about_tasks(record.method.as_bytes()) {
+            return;
+        }
+        match (event, client) {
+            (Event::Settled { end: End::Result(_), .. }, Some(client)) => {
+                let forgotten = client.side.note_task(task, source);
+                self.counts.tasks_forgotten.fetch_add(u64::from(forgotten), Ordering::Relaxed);
             }
-            match (event, owner_of(event).and_then(|leg| self.member(leg.line))) {
-                (Event::Settled { end: End::Result(_), .. }, Some(client)) => {
-                    let forgotten = client.side.note_task(task, source);
-                    self.counts.tasks_forgotten.fetch_add(u64::from(forgotten), Ordering::Relaxed);
-                }
-                // Its client gave up on it, or is gone.
-                _ => place.contest_task(task),
-            }
+            // Its client gave up on it, or is gone.
+            _ => place.contest_task(task),
         }
     }
 

@@ -44,8 +44,9 @@ pub struct Party {
     /// Errors of the relay's own, by id: they do not say which of several requests under one id they answer.
     pub unowned: HashMap<String, usize>,
     pub seen: HashMap<String, Seen>,
-    /// Request states that it was given.
+    /// Request states, and tasks, that it was given.
     pub states: Vec<String>,
+    pub tasks: Vec<String>,
     /// What it read that was another's (invariant 2).
     pub crossings: Vec<String>,
 }
@@ -66,6 +67,11 @@ impl Party {
             && !self.principal.is_empty()
         {
             self.states.push(state.to_owned());
+        }
+        if let Some(task) = between(line, "\"taskId\":\"", &['"'])
+            && line.contains("\"result\"")
+        {
+            self.tasks.push(task.to_owned());
         }
         if line.contains("notifications/cancelled") {
             self.hear_cancel(line);
@@ -184,7 +190,8 @@ impl Party {
 
 /// What waited for a congested upstream came out fairly: cancels first, then one request of each client in turn.
 pub fn judge_turns(lines: &[String]) {
-    let first = lines.iter().position(|line| line.contains("\"id\"")).unwrap_or(lines.len());
+    let is_request = |line: &String| line.contains("\"id\"") && line.contains("\"method\"");
+    let first = lines.iter().position(is_request).unwrap_or(lines.len());
     let waited = &lines[first..];
     assert!(!waited.iter().any(|line| line.contains("notifications/cancelled")), "section 13: {lines:?}");
     // Answers to what the server asked wait in no queue.

@@ -172,6 +172,11 @@ impl Simulation {
     }
 
     fn ask(&mut self, end: usize) {
+        let (method, more) = self.wanted(end);
+        self.ask_for(end, method, &more);
+    }
+
+    pub fn ask_for(&mut self, end: usize, method: &str, more: &str) {
         self.serial += 1;
         let owner = format!("{end}-{}", self.serial);
         let id = if self.dice.one_in(3) {
@@ -189,7 +194,6 @@ impl Simulation {
         let meta = token
             .as_ref()
             .map_or(String::new(), |token| format!(",\"_meta\":{{ \"progressToken\" : {token} }}"));
-        let (method, more) = self.wanted(end);
         let line = match self.dice.roll(3) {
             0 => format!(
                 r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{"owner":"{owner}","n":1.50{more}{meta}}}}}"#
@@ -223,8 +227,11 @@ impl Simulation {
             return (call, String::new());
         }
         let name = *self.dice.of(&["a", "b", "other"]);
-        match self.dice.roll(6) {
-            0 => self.ask_about_task(),
+        // Who has a task asks about it more often than who does not.
+        let has_task = !self.parties[end].tasks.is_empty();
+        let kind = if has_task && self.dice.one_in(3) { 0 } else { self.dice.roll(6) };
+        match kind {
+            0 => self.ask_about_task(end),
             1 if !self.is_modern() => (call, format!(r#","name":"{name}","task":{{}}"#)),
             1 | 2 if self.is_modern() => {
                 let state = self.pick_state(end);
@@ -485,6 +492,16 @@ impl Simulation {
                 for id in self.parties[end].open() {
                     self.work_on(end, &id, true);
                 }
+            }
+            self.world.settle();
+            self.hear_all();
+            self.name_things();
+        }
+        self.world.settle();
+        self.hear_all();
+        for end in 0..self.world.ends.len() {
+            for id in self.parties[end].open() {
+                self.work_on(end, &id, true);
             }
         }
         self.end_tasks();

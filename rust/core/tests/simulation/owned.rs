@@ -40,16 +40,36 @@ impl Simulation {
     }
 
     /// What a client asks for instead of a tool's result: about a task, or to hear of one; method and params.
-    pub fn ask_about_task(&mut self) -> (&'static str, String) {
-        let known = !self.made.ids.is_empty() && !self.dice.one_in(6);
-        let id =
-            if known { self.dice.of(&self.made.ids).clone() } else { (*self.dice.of(&REPEATED)).to_owned() };
+    pub fn ask_about_task(&mut self, end: usize) -> (&'static str, String) {
+        let (own, all) = (&self.parties[end].tasks, &self.made.ids);
+        let id = match self.dice.roll(6) {
+            0..=2 if !own.is_empty() => self.dice.of(own).clone(),
+            3 | 4 if !all.is_empty() => self.dice.of(all).clone(),
+            _ => (*self.dice.of(&REPEATED)).to_owned(),
+        };
         match self.dice.roll(if self.is_modern() { 5 } else { 3 }) {
             0 => ("tasks/get", format!(r#","taskId":"{id}""#)),
             1 => ("tasks/cancel", format!(r#","taskId":"{id}""#)),
             2 if !self.is_modern() => ("tasks/result", format!(r#","taskId":"{id}""#)),
             2 => ("tasks/update", format!(r#","taskId":"{id}""#)),
             _ => ("subscriptions/listen", format!(r#","notifications":{{"taskIds":["{id}"]}}"#)),
+        }
+    }
+
+    /// When all is quiet every client names what was made, for it and for others.
+    pub fn name_things(&mut self) {
+        for end in self.clients.clone() {
+            if !self.world.ends[end].alive {
+                continue;
+            }
+            for _ in 0..2 {
+                let (method, more) = self.ask_about_task(end);
+                self.ask_for(end, method, &more);
+            }
+            if let Some(state) = self.pick_state(end) {
+                let name = *self.dice.of(&["a", "b"]);
+                self.ask_for(end, "tools/call", &format!(r#","name":"{name}","requestState":"{state}""#));
+            }
         }
     }
 
@@ -101,7 +121,8 @@ impl Simulation {
                 of.filter(|_| !principal.is_empty()).map_or(String::new(), |of| format!(r#","of":"{of}""#));
             return Some(format!(r#""taskId":"{task}","status":"working"{of}"#));
         }
-        if !is_call || principal.is_empty() {
+        // Nobody reads any more what a connection says that is gone.
+        if !is_call || principal.is_empty() || !self.world.ends[end].alive {
             return None;
         }
         self.made.serial += 1;
@@ -191,14 +212,11 @@ impl Simulation {
             2 => format!(
                 r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{guess},"progress":1000,"message":"{FORGED}"}}}}"#
             ),
-            _ => {
-                for asked in self.parties[end].asked.iter_mut().filter(|asked| asked.id == guess) {
-                    asked.may_be_cancelled = true;
-                }
-                format!(
-                    r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{guess},"reason":"{FORGED}"}}}}"#
-                )
-            }
+            // What it asked itself, it may cancel: that is no guess.
+            _ if self.parties[end].asked.iter().any(|asked| asked.id == guess) => return,
+            _ => format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{guess},"reason":"{FORGED}"}}}}"#
+            ),
         };
         self.world.write(end, &line);
     }
