@@ -21,7 +21,7 @@ pub struct Made {
     /// For whom each server made the task of that id last, and each place.
     of_server: HashMap<(usize, String), String>,
     of_place: HashMap<(usize, String), String>,
-    /// For whom each place made a state.
+    /// For whom each upstream made a state: connections of a pool are of one upstream, and its principal may meet any.
     states: HashMap<(usize, String), String>,
     serial: usize,
 }
@@ -100,7 +100,8 @@ impl Simulation {
             self.reached += 1;
         }
         if let Some(state) = &seen.state {
-            if self.made.states.get(&(place, state.clone())) != Some(&principal) {
+            let upstream = self.places[place].position;
+            if self.made.states.get(&(upstream, state.clone())) != Some(&principal) {
                 crossings.push(format!("{principal} comes back with {state}"));
             }
             self.reached += 1;
@@ -129,7 +130,7 @@ impl Simulation {
         let serial = self.made.serial;
         if self.is_modern() && self.dice.one_in(3) {
             let state = format!("state {place} {serial}");
-            self.made.states.insert((place, state.clone()), principal);
+            self.made.states.insert((self.places[place].position, state.clone()), principal);
             return Some(format!(r#""resultType":"input_required","requestState":"{state}""#));
         }
         let may_make = wants_task || (self.is_modern() && self.dice.one_in(3));
