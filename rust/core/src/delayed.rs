@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 use crate::record::Time;
 
-/// How often the transport is asked, in nanoseconds.
+/// How often the transport is asked at most, in nanoseconds; a host's timer may be coarser.
 const ASK_EVERY: Time = 250_000;
 /// Nanoseconds from a write of progress after which its answer leaves, read or not.
 const LONGEST: Time = 20_000_000;

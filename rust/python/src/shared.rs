@@ -34,6 +34,10 @@ use crate::writing::Writer;
 
 pub type Core = core::Connection<Relaying<Python_>>;
 
+/// Seconds below which a loop's timer means something else: asyncio's rounds up to this, and uvloop's down to none, so
+/// that it would fire on every turn.
+const FINEST: f64 = 0.001;
+
 /// What handles of calls and requests share with their connection.
 pub struct Shared {
     pub core: Mutex<Core>,
@@ -488,7 +492,7 @@ impl Shared {
         if let Some(stale) = stale {
             stale.bind(py).call_method0(intern!(py, "cancel"))?;
         }
-        let delay = next.saturating_sub(now) as f64 / 1e9;
+        let delay = (next.saturating_sub(now) as f64 / 1e9).max(FINEST);
         let handle = home.call_later.bind(py).call1((delay, &home.expire))?.unbind();
         lock(&self.timer).handle = Some(handle);
         Ok(())

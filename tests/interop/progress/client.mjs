@@ -69,6 +69,8 @@ await client.connect(transport);
 let delivered = 0;
 let disordered = 0;
 const milliseconds = [];
+// How long the calls took of which something was lost.
+const losses = [];
 for (let call = 0; call < Number(calls); call += 1) {
     let last = 0;
     const began = performance.now();
@@ -81,10 +83,14 @@ for (let call = 0; call < Number(calls); call += 1) {
     };
     // The first line takes the result's schema between the two.
     await client.callTool(...[{ name: 'steps', arguments: { updates: UPDATES } }, ...(line === 'v1' ? [undefined] : []), options]);
-    milliseconds.push(performance.now() - began);
+    const took = performance.now() - began;
+    milliseconds.push(took);
+    if (last < UPDATES) {
+        losses.push(Math.round(took * 10) / 10);
+    }
 }
 await client.close();
 milliseconds.sort((one, other) => one - other);
 const at = share => milliseconds[Math.min(milliseconds.length - 1, Math.floor(milliseconds.length * share))];
-console.log(JSON.stringify({ delivered, disordered, errors, expected: calls * UPDATES, p50: at(0.5), p99: at(0.99) }));
+console.log(JSON.stringify({ delivered, disordered, errors, expected: calls * UPDATES, p50: at(0.5), p99: at(0.99), losses }));
 process.exit(0);
