@@ -98,7 +98,7 @@ def main() -> None:
     )
     parser.add_argument("--updates", type=int, default=1000, help="in each case")
     options = parser.parse_args()
-    install()
+    install({"ts-client"})
     print("| client | server | channel | beside | answers wait | delivered | call p50, p99 (ms) |")
     print("|---|---|---|---|---|---|---|")
     lost = 0
