@@ -3,7 +3,17 @@
 mod connection;
 mod framing;
 mod scanner;
+// What the core's own tests have: clients and servers around a relay, and readers of all habits behind it.
+#[path = "../../core/tests/world/mod.rs"]
+mod world;
+#[path = "../../core/tests/zoo/mod.rs"]
+mod zoo;
 
 pub use connection::connection;
 pub use framing::framing;
 pub use scanner::scanner;
+
+/// Any bytes as what a hostile peer of a relay writes: the other side reads one message, whoever reads, or none.
+pub fn crossing(data: &[u8]) {
+    zoo::crossing::crossing(data);
+}

@@ -28,6 +28,11 @@ fn connection() {
     replay("connection", turnout_fuzz::connection);
 }
 
+#[test]
+fn crossing() {
+    replay("crossing", turnout_fuzz::crossing);
+}
+
 /// Not only what was found before: many scripts made here, the same ones every time.
 #[test]
 fn made_scripts() {
@@ -38,11 +43,15 @@ fn made_scripts() {
         state ^= state << 17;
         state
     };
-    for _ in 0..3000 {
+    for round in 0..3000 {
         let length = 2 + (next() % 200) as usize;
         let script: Vec<u8> = (0..length).map(|_| (next() >> 24) as u8).collect();
         turnout_fuzz::connection(&script);
         turnout_fuzz::framing(&script);
         turnout_fuzz::scanner(&script);
+        // A relay and all readers around it cost a hundred times as much.
+        if round % 10 == 0 {
+            turnout_fuzz::crossing(&script);
+        }
     }
 }
