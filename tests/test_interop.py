@@ -1,9 +1,15 @@
-"""The matrix of real clients by real servers: how it judges (`make test-interop`)."""
+"""The matrix of real clients by real servers: how it judges, and the two pairs of it that PyPI alone is enough for.
+
+All of it: `make test-interop`.
+"""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 INTEROP = Path(__file__).parent / "interop"
 sys.path.append(str(INTEROP))
@@ -72,3 +78,22 @@ def test_a_reason_that_a_place_does_not_show_is_stale():
     assert judge([one], [expected], [HERE]).stale == []
     assert judge([one], [expected], [HERE, THERE]).stale == [(expected, [THERE])]
     assert judge([], [expected], [HERE]).stale == [(expected, [HERE])]
+
+
+@pytest.mark.parametrize(
+    ("client", "way"), [("official-auto", "stdio-per-client"), ("fastmcp", "stdio-shared")]
+)
+def test_a_real_client_of_the_newest_revision_before_a_real_server_of_the_old_ones(client, way, tmp_path):
+    pytest.importorskip("mcp", reason="the official SDK is an optional extra")
+    if client == "fastmcp":
+        pytest.importorskip("fastmcp", reason="FastMCP is not installed: pip install --group fastmcp")
+    chosen = ("--clients", client, "--servers", "official-legacy", "--ways", way, "--seen", tmp_path)
+    ran = subprocess.run(
+        [sys.executable, INTEROP / "run.py", *chosen],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "2 runs" in ran.stdout
