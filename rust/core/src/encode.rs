@@ -7,6 +7,7 @@ use crate::record::Progress;
 use crate::rules::method;
 use crate::scan::marks;
 use crate::span::Span;
+use crate::text::Text;
 
 const HEAD: &[u8] = b"{\"jsonrpc\":\"2.0\",";
 
@@ -106,6 +107,14 @@ fn escape(out: &mut Vec<u8>, byte: u8) {
         }
     };
     out.extend_from_slice(&[b'\\', letter]);
+}
+
+/// Writes text as a JSON string.
+pub fn text(out: &mut Vec<u8>, text: &Text) {
+    match std::str::from_utf8(text) {
+        Ok(text) => string(out, text),
+        Err(_) => string_with_surrogates(out, text),
+    }
 }
 
 /// Writes text with lone surrogates, given in generalized UTF-8 (WTF-8), as a JSON string; each surrogate as an escape.
@@ -294,13 +303,13 @@ pub fn error_object(out: &mut Vec<u8>, id: &[u8], object: &[u8]) {
 }
 
 /// Writes `notifications/cancelled` for our request `id` (CAN-03).
-pub fn cancelled(out: &mut Vec<u8>, id: u64, reason: Option<&str>) {
+pub fn cancelled(out: &mut Vec<u8>, id: u64, reason: Option<&Text>) {
     let mut digits = itoa::Buffer::new();
     cancelled_raw(out, digits.format(id).as_bytes(), reason);
 }
 
 /// Writes `notifications/cancelled` for a request id as it stood on the wire.
-pub fn cancelled_raw(out: &mut Vec<u8>, id: &[u8], reason: Option<&str>) {
+pub fn cancelled_raw(out: &mut Vec<u8>, id: &[u8], reason: Option<&Text>) {
     out.extend_from_slice(HEAD);
     out.extend_from_slice(b"\"method\":\"");
     out.extend_from_slice(method::CANCELLED.as_bytes());
@@ -308,7 +317,7 @@ pub fn cancelled_raw(out: &mut Vec<u8>, id: &[u8], reason: Option<&str>) {
     out.extend_from_slice(id);
     if let Some(reason) = reason {
         out.extend_from_slice(b",\"reason\":");
-        string(out, reason);
+        text(out, reason);
     }
     out.extend_from_slice(b"}}\n");
 }
@@ -328,7 +337,7 @@ pub fn progress(out: &mut Vec<u8>, token: &[u8], update: &Progress, with_message
     }
     if let Some(message) = update.message.as_deref().filter(|_| with_message) {
         out.extend_from_slice(b",\"message\":");
-        string(out, message);
+        text(out, message);
     }
     out.extend_from_slice(b"}}\n");
 }
@@ -413,7 +422,7 @@ mod tests {
     #[test]
     fn can_03_a_cancel_names_the_id_and_may_say_why() {
         assert_eq!(
-            written(|out| cancelled(out, 12, Some("stop \"it\""))),
+            written(|out| cancelled(out, 12, Some(b"stop \"it\""))),
             r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":12,"reason":"stop \"it\""}}"#
         );
         assert_eq!(

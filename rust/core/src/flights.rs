@@ -15,9 +15,10 @@ use std::sync::Arc;
 use crate::counters::Counters;
 use crate::flight::{CancelledBy, Event, Outcome};
 use crate::ledger::Ledger;
-use crate::limits::{Exceeded, Limits, clip};
+use crate::limits::{Exceeded, Limits};
 use crate::methods::Methods;
 use crate::record::{Cleanup, Peer, Progress, Record, Time};
+use crate::text::{Text, clip};
 use shelf::{Entry, Shelf};
 
 /// How strictly a peer is held to the specification, where hosts differ.
@@ -109,7 +110,7 @@ impl<S> Flights<S> {
         self.ledger.keep(std::iter::once(Arc::clone(record)));
     }
 
-    fn clipped<'a>(&self, text: Option<&'a str>) -> Option<&'a str> {
+    fn clipped<'a>(&self, text: Option<&'a Text>) -> Option<&'a Text> {
         text.map(|text| clip(text, self.limits.max_text_bytes))
     }
 

@@ -34,12 +34,13 @@ use crate::encode;
 use crate::envelope::Envelope;
 use crate::event::{AnswerFrame, Batch, Host};
 use crate::flight::{CancelledBy, Event as Happening, State};
-use crate::limits::{Exceeded, clip};
+use crate::limits::Exceeded;
 use crate::output::Kind;
 use crate::record::{Progress, Record, Time};
 use crate::rules::{Bridge, Revision};
 use crate::span::Span;
 use crate::splice::{Edit, splice};
+use crate::text::{Text, clip};
 use crate::translate::Changes;
 
 /// A request of another peer's that goes on to this one.
@@ -274,7 +275,7 @@ impl<H: Host> Connection<H> {
         &mut self,
         now: Time,
         number: u64,
-        reason: Option<&str>,
+        reason: Option<&Text>,
         batch: &mut Batch<H>,
     ) -> bool {
         let Ok(moved) = self.arrivals.claim_alone(number, Happening::Cancel) else { return false };
@@ -298,7 +299,7 @@ impl<H: Host> Connection<H> {
     }
 
     /// Cancels every request that was passed on to this peer and has not ended.
-    pub fn cancel_legs(&mut self, now: Time, by: CancelledBy, reason: Option<&str>, batch: &mut Batch<H>) {
+    pub fn cancel_legs(&mut self, now: Time, by: CancelledBy, reason: Option<&Text>, batch: &mut Batch<H>) {
         let legs = self.outbound.iter().filter(|entry| entry.record.is_leg());
         let legs: Vec<u64> = legs.map(|entry| entry.record.number).collect();
         for number in legs {

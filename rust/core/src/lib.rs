@@ -34,6 +34,7 @@ mod spare;
 pub mod splice;
 pub mod sync;
 pub mod table;
+pub mod text;
 pub mod translate;
 pub mod wake;
 pub mod wheel;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::flight::{CancelledBy, Outcome};
 use crate::sync::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering, lock};
+use crate::text::Text;
 
 /// Nanoseconds of the host's monotonic clock.
 pub type Time = u64;
@@ -76,7 +77,7 @@ pub struct Progress {
     /// How far it will go, if the peer knows.
     pub total: Option<f64>,
     /// What the peer says about it.
-    pub message: Option<Arc<str>>,
+    pub message: Option<Arc<Text>>,
 }
 
 /// What only some flights have.
@@ -90,7 +91,7 @@ struct More {
     cancelled_by: AtomicU8,
     cancel_requested: AtomicU64,
     cancel_written: AtomicBool,
-    reason: OnceLock<Box<str>>,
+    reason: OnceLock<Box<Text>>,
     task: OnceLock<Box<str>>,
     late: AtomicU8,
     late_at: AtomicU64,
@@ -358,7 +359,7 @@ impl Record {
     }
 
     /// Why it was cancelled.
-    pub fn reason(&self) -> Option<&str> {
+    pub fn reason(&self) -> Option<&Text> {
         self.more.get().and_then(|more| more.reason.get()).map(|reason| &**reason)
     }
 
@@ -450,7 +451,7 @@ impl Record {
     }
 
     /// Writes down who asked for a cancel; the first one stands.
-    pub(crate) fn note_cancel(&self, by: CancelledBy, reason: Option<&str>, now: Time) {
+    pub(crate) fn note_cancel(&self, by: CancelledBy, reason: Option<&Text>, now: Time) {
         let more = self.more();
         if more.cancelled_by.compare_exchange(0, by as u8, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             more.cancel_requested.store(now, Ordering::Relaxed);

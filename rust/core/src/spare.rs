@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn a_record_takes_the_memory_of_one_that_nobody_holds_and_nothing_else_of_it() {
         let (old, held) = (begun(1, false), begun(2, false));
-        old.note_cancel(CancelledBy::Caller, Some("why"), 5);
+        old.note_cancel(CancelledBy::Caller, Some(b"why"), 5);
         old.note_progress(&Progress { progress: 1.0, total: None, message: None }, 5);
         old.note_written(6);
         old.note_outcome(Outcome::Cancelled, 7);

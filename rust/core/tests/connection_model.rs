@@ -97,7 +97,7 @@ proptest! {
                 Step::Fail(id) => take(&mut connection, now, &format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":1,"message":"m"}}}}"#), &mut batch),
                 Step::Broken(id) => take(&mut connection, now, &format!(r#"{{"jsonrpc":"2.0","id":{id}}}"#), &mut batch),
                 Step::Progress(id) => take(&mut connection, now, &format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{id},"progress":{now}}}}}"#), &mut batch),
-                Step::Cancel(id) => { connection.cancel(now, id, CancelledBy::Caller, Some("why"), &mut batch); }
+                Step::Cancel(id) => { connection.cancel(now, id, CancelledBy::Caller, Some(b"why"), &mut batch); }
                 Step::Ask(id) => take(&mut connection, now, &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"m","params":{{"_meta":{{"progressToken":{id}}}}}}}"#), &mut batch),
                 Step::PeerCancel(id) => take(&mut connection, now, &format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#), &mut batch),
                 Step::Respond(id) => {

@@ -77,8 +77,8 @@ fn x_08_every_end_of_ours_leaves_nothing_and_says_how_it_was() {
     for (id, outcome) in (1u64..).zip(ends) {
         flights.open(10, "a", None, false, 0).unwrap();
         flights.written(11, id.to_string().as_bytes());
-        assert!(flights.abandon(12, id.to_string().as_bytes(), outcome, Some("why")).is_some());
-        assert!(flights.abandon(13, id.to_string().as_bytes(), outcome, Some("again")).is_none());
+        assert!(flights.abandon(12, id.to_string().as_bytes(), outcome, Some(b"why")).is_some());
+        assert!(flights.abandon(13, id.to_string().as_bytes(), outcome, Some(b"again")).is_none());
         let record = last(&ledger);
         assert_eq!(record.outcome(), Some(outcome));
         assert_eq!((record.created, record.written(), record.ended()), (10, Some(11), Some(12)));
@@ -87,7 +87,7 @@ fn x_08_every_end_of_ours_leaves_nothing_and_says_how_it_was() {
     let records = ledger.records();
     assert_eq!(records[0].cancelled_by(), Some(CancelledBy::Caller));
     assert_eq!(records[1].cancelled_by(), Some(CancelledBy::Timeout));
-    assert_eq!(records[1].reason(), Some("why"));
+    assert_eq!(records[1].reason(), Some(&b"why"[..]));
     assert_eq!(records[2].cancelled_by(), None);
 }
 
@@ -197,12 +197,12 @@ fn can_13_a_cancelled_request_has_its_outcome_at_once_and_its_cleanup_when_the_h
     ] {
         let (mut flights, ledger) = flights(STRICT, Limits::default());
         flights.begin(1, b"1", "m", b"", 9).unwrap();
-        assert_eq!(flights.cancel(2, b"1", Some("why")).map(|(slot, _)| *slot), Some(9));
+        assert_eq!(flights.cancel(2, b"1", Some(b"why")).map(|(slot, _)| *slot), Some(9));
         let record = last(&ledger);
         assert_eq!(record.outcome(), Some(Outcome::Cancelled));
-        assert_eq!((record.cancelled_by(), record.reason()), (Some(CancelledBy::Peer), Some("why")));
+        assert_eq!((record.cancelled_by(), record.reason()), (Some(CancelledBy::Peer), Some(&b"why"[..])));
         assert_eq!(record.cleanup(), Some((Cleanup::StillRunning, None)));
-        assert!(flights.cancel(3, b"1", Some("again")).is_none(), "once");
+        assert!(flights.cancel(3, b"1", Some(b"again")).is_none(), "once");
         assert_eq!(flights.entries()[1], ("inbound", 1), "the handler is at work");
         assert!(!flights.report(4, b"1", |slot| *slot == 9, update(1.0)), "TRS-06");
         assert!(!flights.finish(5, b"1", |slot| *slot == 9, how).unwrap().1);
@@ -310,13 +310,13 @@ fn x_09_the_end_ends_each_request_once_in_order() {
 fn prg_05_what_a_handler_reports_is_in_its_record() {
     let (mut flights, ledger) = flights(STRICT, Limits { max_text_bytes: 4, ..Limits::default() });
     flights.begin(1, b"1", "m", b"\"t\"", 9).unwrap();
-    let told = Progress { message: Some("indexing".into()), ..update(1.0) };
+    let told = Progress { message: Some(b"indexing"[..].into()), ..update(1.0) };
     assert!(flights.report(2, b"1", |slot| *slot == 9, told));
     assert!(!flights.report(3, b"1", |slot| *slot == 9, update(1.0)));
     assert!(!flights.report(3, b"1", |slot| *slot == 9, update(f64::NAN)));
     assert!(!flights.report(3, b"1", |slot| *slot == 8, update(2.0)));
     flights.finish(4, b"1", |_| true, Handled::Result);
     assert_eq!(last(&ledger).progress_counts(), (1, 2));
-    assert_eq!(last(&ledger).progress().unwrap().message.as_deref(), Some("inde"));
+    assert_eq!(last(&ledger).progress().unwrap().message.as_deref(), Some(&b"inde"[..]));
     assert_eq!(flights.counters.progress_out, 1);
 }

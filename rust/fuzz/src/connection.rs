@@ -94,7 +94,7 @@ pub fn connection(data: &[u8]) {
                     model.calls.remove(&owner);
                 }
             }
-            2 => drop(core.cancel(now, number, CancelledBy::Caller, Some("stop"), &mut batch)),
+            2 => drop(core.cancel(now, number, CancelledBy::Caller, Some(b"stop"), &mut batch)),
             3 => {
                 if core.asks_for_unread(now) {
                     core.note_unread(now, Some(u64::from(with)));

@@ -14,6 +14,7 @@ use crate::progress::{Progress, ProgressIterator};
 use crate::raised;
 use crate::record::Record;
 use crate::shared::Shared;
+use crate::text::Text;
 use crate::untracked::untracked;
 use crate::waiter::{Source, Waiter, running_loop};
 use crate::wakeup::{Asleep, Wakeup};
@@ -151,7 +152,7 @@ impl Call {
     }
 
     /// Ends the call because nobody waits for it any more.
-    pub fn abandon(&self, py: Python<'_>, reason: &str) -> PyResult<bool> {
+    pub fn abandon(&self, py: Python<'_>, reason: &[u8]) -> PyResult<bool> {
         let number = self.evidence()?.number;
         self.shared.cancel(py, number, CancelledBy::Caller, Some(reason))
     }
@@ -190,9 +191,9 @@ impl Call {
 
     /// Ends the call and tells the peer.
     #[pyo3(signature = (reason = None))]
-    fn cancel(&self, py: Python<'_>, reason: Option<&str>) -> PyResult<bool> {
+    fn cancel(&self, py: Python<'_>, reason: Option<Text>) -> PyResult<bool> {
         let number = self.evidence()?.number;
-        self.shared.cancel(py, number, CancelledBy::Caller, reason)
+        self.shared.cancel(py, number, CancelledBy::Caller, reason.as_ref().map(|text| &*text.0))
     }
 
     /// True once the call has an outcome.

@@ -18,6 +18,7 @@ use crate::errors;
 use crate::follower::Follower;
 use crate::json::typed_id;
 use crate::record::Ledger;
+use crate::text::Text;
 
 type Slot = Py<PyAny>;
 type Core = core::Flights<Slot>;
@@ -166,18 +167,18 @@ impl Flights {
         token: &Bound<'_, PyAny>,
         progress: f64,
         total: Option<f64>,
-        message: Option<&str>,
+        message: Option<Text>,
     ) -> PyResult<Option<Slot>> {
         let mut spelled = Spelled::default();
         let token_raw = spelled.raw(token)?;
-        let update = Progress { progress, total, message: message.map(Into::into) };
+        let update = Progress { progress, total, message: message.map(|text| text.0) };
         let now = self.now();
         Ok(self.core().advance(now, token_raw, update).map(|slot| slot.clone_ref(token.py())))
     }
 
     /// Ends a request of ours from this side; False where it was over.
     #[pyo3(signature = (request_id, outcome, reason = None))]
-    fn abandon(&self, request_id: &Bound<'_, PyAny>, outcome: &str, reason: Option<&str>) -> PyResult<bool> {
+    fn abandon(&self, request_id: &Bound<'_, PyAny>, outcome: &str, reason: Option<Text>) -> PyResult<bool> {
         let outcome = match outcome {
             "cancelled" => Outcome::Cancelled,
             "max_timeout" => Outcome::MaxTimeout,
@@ -190,7 +191,7 @@ impl Flights {
         };
         let mut spelled = Spelled::default();
         let id = spelled.raw(request_id)?;
-        let ended = self.core().abandon(self.now(), id, outcome, reason);
+        let ended = self.core().abandon(self.now(), id, outcome, reason.as_ref().map(|text| &*text.0));
         Ok(self.ended(request_id.py(), ended).is_some())
     }
 
@@ -228,14 +229,15 @@ impl Flights {
 
     /// Takes a cancel of the peer's; gives the slot of the request whose handler is concerned, or None.
     #[pyo3(signature = (request_id, reason = None))]
-    fn cancel(&self, request_id: &Bound<'_, PyAny>, reason: Option<&str>) -> PyResult<Option<Slot>> {
+    fn cancel(&self, request_id: &Bound<'_, PyAny>, reason: Option<Text>) -> PyResult<Option<Slot>> {
         let py = request_id.py();
         let mut spelled = Spelled::default();
         let id = spelled.raw(request_id)?;
         let cancelled = {
             let now = self.now();
             let mut core = self.core();
-            core.cancel(now, id, reason).map(|(slot, record)| (slot.clone_ref(py), record))
+            core.cancel(now, id, reason.as_ref().map(|text| &*text.0))
+                .map(|(slot, record)| (slot.clone_ref(py), record))
         };
         let Some((slot, record)) = cancelled else { return Ok(None) };
         if record.outcome().is_some() {
@@ -252,11 +254,11 @@ impl Flights {
         slot: &Bound<'_, PyAny>,
         progress: f64,
         total: Option<f64>,
-        message: Option<&str>,
+        message: Option<Text>,
     ) -> PyResult<bool> {
         let mut spelled = Spelled::default();
         let id = spelled.raw(request_id)?;
-        let update = Progress { progress, total, message: message.map(Into::into) };
+        let update = Progress { progress, total, message: message.map(|text| text.0) };
         let now = self.now();
         Ok(self.core().report(now, id, |kept| kept.is(slot), update))
     }

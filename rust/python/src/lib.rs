@@ -26,6 +26,7 @@ mod request;
 mod routes;
 mod serving;
 mod shared;
+mod text;
 mod untracked;
 mod waiter;
 mod wakeup;

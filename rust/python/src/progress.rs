@@ -8,6 +8,7 @@ use turnout_core::record;
 use turnout_core::sync::lock;
 
 use crate::call::Call;
+use crate::text::Text;
 use crate::waiter::{Source, Waiter};
 use crate::wakeup::{Asleep, Wakeup};
 
@@ -21,12 +22,12 @@ pub struct Progress {
     /// How far it will go; None where the peer does not know.
     total: Option<f64>,
     /// What the peer says about it, or None.
-    message: Option<String>,
+    message: Option<Text>,
 }
 
 impl From<&record::Progress> for Progress {
     fn from(update: &record::Progress) -> Self {
-        let message = update.message.as_deref().map(str::to_owned);
+        let message = update.message.clone().map(Text);
         Self { progress: update.progress, total: update.total, message }
     }
 }
@@ -35,12 +36,12 @@ impl From<&record::Progress> for Progress {
 impl Progress {
     #[new]
     #[pyo3(signature = (progress, total = None, message = None))]
-    fn new(progress: f64, total: Option<f64>, message: Option<String>) -> Self {
+    fn new(progress: f64, total: Option<f64>, message: Option<Text>) -> Self {
         Self { progress, total, message }
     }
 
-    fn __getnewargs__(&self) -> (f64, Option<f64>, Option<&str>) {
-        (self.progress, self.total, self.message.as_deref())
+    fn __getnewargs__(&self) -> (f64, Option<f64>, Option<&Text>) {
+        (self.progress, self.total, self.message.as_ref())
     }
 
     #[classattr]
@@ -49,7 +50,8 @@ impl Progress {
 
     fn __repr__(&self) -> String {
         let total = self.total.map_or(String::new(), |total| format!(", total={total}"));
-        let message = self.message.as_ref().map_or(String::new(), |message| format!(", message={message:?}"));
+        let message =
+            self.message.as_ref().map_or(String::new(), |message| format!(", message={:?}", message.shown()));
         format!("Progress({}{total}{message})", self.progress)
     }
 }

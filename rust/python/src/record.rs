@@ -11,6 +11,7 @@ use turnout_core::record::{self, Direction, Late};
 use crate::clock::wall;
 use crate::json;
 use crate::progress::Progress;
+use crate::text::Text;
 
 /// The evidence of one request, while it runs and after its end.
 #[pyclass(frozen, module = "turnout", eq, hash, weakref)]
@@ -146,8 +147,8 @@ impl Record {
     }
 
     #[getter]
-    fn cancel_reason(&self) -> Option<&str> {
-        self.inner.reason()
+    fn cancel_reason(&self) -> Option<Text> {
+        self.inner.reason().map(Text::from)
     }
 
     #[getter]
@@ -212,7 +213,7 @@ impl Record {
             let plain = PyDict::new(slf.py());
             plain.set_item("progress", update.progress)?;
             plain.set_item("total", update.total)?;
-            plain.set_item("message", update.message.as_deref())?;
+            plain.set_item("message", update.message.clone().map(Text))?;
             fields.set_item("progress", plain)?;
         }
         let legs = slf.get().legs().into_iter().map(|leg| Self::as_dict(&Bound::new(slf.py(), leg)?));

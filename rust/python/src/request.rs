@@ -14,6 +14,7 @@ use crate::call::Call;
 use crate::connection::Connection;
 use crate::record::Record;
 use crate::shared::Shared;
+use crate::text::{Text, to_python};
 use crate::waiter::{Source, Waiter};
 use crate::wakeup::{Asleep, Wakeup};
 use crate::{answer, errors, json};
@@ -123,7 +124,7 @@ impl Request {
     /// Why the request was cancelled (None where no reason was given); None while it was not.
     pub fn cancel_reason<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         lock(&self.state).cancelled.then(|| match self.record.reason() {
-            Some(reason) => PyString::new(py, reason).into_any(),
+            Some(reason) => to_python(py, reason).into_any(),
             None => py.None().into_bound(py),
         })
     }
@@ -156,7 +157,7 @@ impl Request {
         if !lock(&self.state).ended {
             self.record.note_cleanup(Cleanup::StillRunning, None);
         }
-        let reason = self.record.reason().unwrap_or("the request it serves was cancelled");
+        let reason = self.record.reason().unwrap_or(b"the request it serves was cancelled");
         for child in children {
             self.shared().report_failed(py, child.get().abandon(py, reason), None);
         }
@@ -165,7 +166,11 @@ impl Request {
         }
         if let Some(callback) = callback {
             let callback = callback.bind(py);
-            self.shared().report_failed(py, callback.call1((self.record.reason(),)), Some(callback));
+            self.shared().report_failed(
+                py,
+                callback.call1((self.record.reason().map(Text::from),)),
+                Some(callback),
+            );
         }
         asleep
     }
@@ -176,11 +181,11 @@ impl Request {
         let elsewhere = if shared.event_loop_here(py).is_none() { shared.event_loop(py) } else { None };
         match elsewhere {
             Some(event_loop) => {
-                let arguments = (task.getattr(py, "cancel")?, self.record.reason());
+                let arguments = (task.getattr(py, "cancel")?, self.record.reason().map(Text::from));
                 event_loop.bind(py).call_method1(intern!(py, "call_soon_threadsafe"), arguments)?;
             }
             None => {
-                task.bind(py).call_method1(intern!(py, "cancel"), (self.record.reason(),))?;
+                task.bind(py).call_method1(intern!(py, "cancel"), (self.record.reason().map(Text::from),))?;
             }
         }
         Ok(())
@@ -211,7 +216,7 @@ impl Request {
             return Ok(());
         }
         drop(state);
-        call.get().abandon(py, "the request it serves was cancelled").map(drop)
+        call.get().abandon(py, b"the request it serves was cancelled").map(drop)
     }
 
     /// Answers a request for which nothing could be started.
@@ -304,7 +309,7 @@ impl Request {
             let mut state = lock(&self.state);
             if state.cancelled {
                 drop(state);
-                return callback.call1(py, (self.record.reason(),)).map(drop);
+                return callback.call1(py, (self.record.reason().map(Text::from),)).map(drop);
             }
             state.on_cancel.replace(callback)
         };
@@ -324,9 +329,9 @@ impl Request {
         py: Python<'_>,
         progress: f64,
         total: Option<f64>,
-        message: Option<&str>,
+        message: Option<Text>,
     ) -> PyResult<&'static str> {
-        let update = record::Progress { progress, total, message: message.map(Into::into) };
+        let update = record::Progress { progress, total, message: message.map(|text| text.0) };
         let reported = self.shared().report(py, self.record.number, &update)?;
         Ok(match reported {
             Reported::Sent => "sent",

@@ -351,7 +351,7 @@ impl Shared {
         py: Python<'_>,
         number: u64,
         by: CancelledBy,
-        reason: Option<&str>,
+        reason: Option<&[u8]>,
     ) -> PyResult<bool> {
         self.process.check()?;
         let now = self.now();

@@ -18,6 +18,7 @@ use crate::call::Call;
 use crate::progress::ProgressIterator;
 use crate::request::Request;
 use crate::shared::Shared;
+use crate::text::Text;
 use crate::untracked::untracked;
 use crate::wakeup::{Asleep, Wakeup};
 
@@ -251,10 +252,10 @@ impl Waiter {
         }
         if let Some(call) = this.source.flight() {
             let reason = match &msg {
-                Some(msg) => msg.str()?.to_string_lossy().into_owned(),
-                None => "the caller's task was cancelled".to_owned(),
+                Some(msg) => msg.str()?.extract::<Text>()?,
+                None => Text::from(b"the caller's task was cancelled".as_slice()),
             };
-            call.get().abandon(py, &reason)?;
+            call.get().abandon(py, &reason.0)?;
         }
         Ok(true)
     }

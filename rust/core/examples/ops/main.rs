@@ -220,7 +220,7 @@ fn operate(name: &str, count: usize) {
             let number = bench.send(0);
             let output = bench.connection.take_output(bench.now);
             recycle(output);
-            bench.connection.cancel(bench.now, number, CancelledBy::Caller, Some("why"), &mut bench.batch);
+            bench.connection.cancel(bench.now, number, CancelledBy::Caller, Some(b"why"), &mut bench.batch);
             bench.finish();
         }),
         "cancelled" => (0..count).for_each(|id| bench.stopped(id)),

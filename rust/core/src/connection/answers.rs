@@ -9,12 +9,13 @@ use crate::encode;
 use crate::envelope;
 use crate::event::Host;
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
-use crate::limits::{Exceeded, clip};
+use crate::limits::Exceeded;
 use crate::output::{About, Kind};
 use crate::record::{Progress, Record, Time};
 use crate::rules::{Forbidden, Role, method};
 use crate::span::Span;
 use crate::table::Moved;
+use crate::text::clip;
 use crate::translate::Changes;
 
 impl<H: Host> Connection<H> {
@@ -250,7 +251,7 @@ impl<H: Host> Connection<H> {
         };
         let Some(entry) = self.inbound.get(moved.slot) else { return Answered::default() };
         let record = Arc::clone(&entry.record);
-        record.note_cancel(CancelledBy::Overflow, Some("max_output_bytes"), now);
+        record.note_cancel(CancelledBy::Overflow, Some(b"max_output_bytes"), now);
         if self.output.len() <= self.limits.max_output_bytes + SLACK {
             let most = self.limits.max_output_bytes;
             let data =

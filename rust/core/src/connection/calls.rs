@@ -8,11 +8,12 @@ use crate::envelope;
 use crate::event::{Batch, End, Event, Host};
 use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
 use crate::id;
-use crate::limits::{Exceeded, clip};
+use crate::limits::Exceeded;
 use crate::record::{Beginning, Direction, Record, Time};
 use crate::rules::{CancelWay, method};
 use crate::spare;
 use crate::table::{Full, Moved};
+use crate::text::{Text, clip};
 
 impl<H: Host> Connection<H> {
     /// Registers a request, then writes it into the output (S2: an answer can never arrive unknown).
@@ -197,7 +198,7 @@ impl<H: Host> Connection<H> {
         now: Time,
         number: u64,
         by: CancelledBy,
-        reason: Option<&str>,
+        reason: Option<&Text>,
         batch: &mut Batch<H>,
     ) -> bool {
         match self.table.claim(number, Happening::Cancel) {
@@ -217,7 +218,7 @@ impl<H: Host> Connection<H> {
         number: u64,
         moved: Moved,
         by: CancelledBy,
-        reason: Option<&str>,
+        reason: Option<&Text>,
         batch: &mut Batch<H>,
     ) {
         let reason = reason.map(|reason| clip(reason, self.limits.max_text_bytes));
@@ -288,7 +289,7 @@ impl<H: Host> Connection<H> {
         now: Time,
         number: u64,
         by: CancelledBy,
-        reason: Option<&str>,
+        reason: Option<&Text>,
     ) -> bool {
         let Some((slot, _)) = self.table.find(number) else { return false };
         let Some(entry) = self.outbound.get_mut(slot) else { return false };

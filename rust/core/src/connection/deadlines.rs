@@ -139,7 +139,7 @@ impl<H: Host> Connection<H> {
                 _ => format!("timed out: no answer and no progress for {} s", entry.idle as f64 / 1e9),
             };
             if let Ok(moved) = self.table.claim(number, event) {
-                self.abandon(now, number, moved, CancelledBy::Timeout, Some(&reason), batch);
+                self.abandon(now, number, moved, CancelledBy::Timeout, Some(reason.as_bytes()), batch);
             }
         }
         self.paces.expire(now, &mut due);

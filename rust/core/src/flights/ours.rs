@@ -9,6 +9,7 @@ use crate::limits::Exceeded;
 use crate::record::{Beginning, Direction, Late, Progress, Time};
 use crate::spare;
 use crate::table::MAX_NUMBER;
+use crate::text::Text;
 
 impl<S> Flights<S> {
     /// Registers a request of ours, before it is written: under `id`, or under the next number that no request
@@ -141,7 +142,7 @@ impl<S> Flights<S> {
         now: Time,
         id: &[u8],
         outcome: Outcome,
-        reason: Option<&str>,
+        reason: Option<&Text>,
     ) -> Option<Ended<S>> {
         let (event, by) = match outcome {
             Outcome::MaxTimeout => (Event::MaxExpired, Some(CancelledBy::Timeout)),

@@ -8,6 +8,7 @@ use crate::flight::{CancelledBy, Event, State};
 use crate::limits::Exceeded;
 use crate::record::{Beginning, Cleanup, Direction, Progress, Record, Time};
 use crate::spare;
+use crate::text::Text;
 
 impl<S> Flights<S> {
     /// Registers a request of the peer's; `token` is empty where it wants no progress.
@@ -61,7 +62,7 @@ impl<S> Flights<S> {
     /// Takes a cancel of the peer's: the request whose handler is to stop or to be told (CAN-11 to CAN-16).
     ///
     /// It is not answered any more, and stays until its handler ends.
-    pub fn cancel(&mut self, now: Time, id: &[u8], reason: Option<&str>) -> Option<(&S, Arc<Record>)> {
+    pub fn cancel(&mut self, now: Time, id: &[u8], reason: Option<&Text>) -> Option<(&S, Arc<Record>)> {
         let event = if self.customs.declines_cancels { Event::CancelDeclined } else { Event::Cancel };
         let reason = self.clipped(reason);
         let place = self.theirs.newest(id);

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use crate::connection::Connection;
-use crate::envelope::{self, Envelope};
+use crate::envelope::Envelope;
 use crate::event::{Batch, Event, Host};
 use crate::flight::State;
 use crate::id;
-use crate::limits::clip;
 use crate::record::{Progress, Time};
 use crate::rules::method;
 use crate::span::Span;
+use crate::text;
 
 impl<H: Host> Connection<H> {
     /// Hands progress to the call whose token it names (PRG-07, PRG-10, PRG-22).
@@ -55,11 +55,11 @@ impl<H: Host> Connection<H> {
             record.note_dropped_progress();
             return;
         };
-        let message = envelope::unescape(envelope.message.of(frame));
+        let message = text::of(envelope.message.of(frame));
         let update = Progress {
             progress,
             total: id::number(envelope.total.of(frame)),
-            message: message.map(|text| clip(&text, self.limits.max_text_bytes).into()),
+            message: message.map(|text| text::clip(&text, self.limits.max_text_bytes).into()),
         };
         let owner = entry.owner.clone();
         if !record.note_progress(&update, now) && self.rules.choices.progress_must_increase {

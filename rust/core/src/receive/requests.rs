@@ -12,6 +12,7 @@ use crate::record::{Beginning, Direction, Time};
 use crate::rules::{Misfit, Said, method};
 use crate::span::Span;
 use crate::spare;
+use crate::text::{self, Text};
 
 impl<H: Host> Connection<H> {
     pub(super) fn take_request(
@@ -125,8 +126,8 @@ impl<H: Host> Connection<H> {
         batch: &mut Batch<H>,
     ) {
         let id = envelope.request_id.of(frame);
-        let reason = envelope::unescape(envelope.reason.of(frame));
-        let reason = reason.as_deref().map(|text| clip(text, self.limits.max_text_bytes));
+        let reason = text::of(envelope.reason.of(frame));
+        let reason = reason.as_deref().map(|text| text::clip(text, self.limits.max_text_bytes));
         if id.is_empty()
             || !(self.cancel_inbound(now, id, reason, batch) || self.end_listen(now, id, reason, batch))
         {
@@ -145,7 +146,7 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    fn cancel_inbound(&mut self, now: Time, id: &[u8], reason: Option<&str>, batch: &mut Batch<H>) -> bool {
+    fn cancel_inbound(&mut self, now: Time, id: &[u8], reason: Option<&Text>, batch: &mut Batch<H>) -> bool {
         let mut named = self.find_by_id(id);
         // Two requests under one id: nobody knows which one is meant, and the wrong one must not end.
         let (Some(slot), None) = (named.next(), named.next()) else { return false };
@@ -173,7 +174,7 @@ impl<H: Host> Connection<H> {
     }
 
     /// K1: a server ends our listen by a cancel; a result and a plain close are taken, too.
-    fn end_listen(&mut self, now: Time, id: &[u8], reason: Option<&str>, batch: &mut Batch<H>) -> bool {
+    fn end_listen(&mut self, now: Time, id: &[u8], reason: Option<&Text>, batch: &mut Batch<H>) -> bool {
         let Some(number) = self.number_of(id) else { return false };
         let Some((slot, state)) = self.table.find(number) else { return false };
         let Some(entry) = self.outbound.get(slot) else { return false };

@@ -6,11 +6,12 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::fast::FixedState;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 use turnout_core::envelope::RefusalReason;
 use turnout_core::reader::{Characters, Piece, Reader, Unreadable};
 
 use crate::errors;
+use crate::text::to_python;
 
 /// Keys that are remembered, at most; peers say the same few again and again.
 const KEYS: usize = 1024;
@@ -75,7 +76,7 @@ impl<'py> Reading<'_, 'py> {
                 Ok(value) if value.is_finite() => PyFloat::new(py, value).into_any(),
                 _ => huge(py, number)?,
             },
-            Piece::Text(characters) => text(py, characters)?.into_any(),
+            Piece::Text(characters) => text(py, characters).into_any(),
             Piece::Array => {
                 let first = self.items.len();
                 while self.reader.has_item().map_err(|fault| refused(py, fault))? {
@@ -87,7 +88,7 @@ impl<'py> Reading<'_, 'py> {
             Piece::Object => {
                 let object = PyDict::new(py);
                 while let Some(key) = self.reader.member().map_err(|fault| refused(py, fault))? {
-                    let key = self.key(key)?;
+                    let key = self.key(key);
                     let value = self.value()?;
                     object.set_item(key, value)?;
                 }
@@ -96,7 +97,7 @@ impl<'py> Reading<'_, 'py> {
         })
     }
 
-    fn key(&mut self, key: Characters<'_>) -> PyResult<Bound<'py, PyString>> {
+    fn key(&mut self, key: Characters<'_>) -> Bound<'py, PyString> {
         let py = self.py;
         let name = match key {
             Characters::Plain(name) if name.len() <= LONGEST_KEY => name,
@@ -108,23 +109,20 @@ impl<'py> Reading<'_, 'py> {
         if let Some(met) = met
             && met.bind(py).to_str().is_ok_and(|met| met == name)
         {
-            return Ok(met.bind(py).clone());
+            return met.bind(py).clone();
         }
         let made = PyString::new(py, name);
         *met = Some(made.clone().unbind());
-        Ok(made)
+        made
     }
 }
 
 #[inline]
-fn text<'py>(py: Python<'py>, characters: Characters<'_>) -> PyResult<Bound<'py, PyString>> {
+fn text<'py>(py: Python<'py>, characters: Characters<'_>) -> Bound<'py, PyString> {
     match characters {
-        Characters::Plain(text) => Ok(PyString::new(py, text)),
-        Characters::Text(text) => Ok(PyString::new(py, &text)),
-        Characters::Surrogates(bytes) => {
-            let bytes = PyBytes::new(py, &bytes);
-            PyString::from_encoded_object(&bytes, Some(c"utf-8"), Some(c"surrogatepass"))
-        }
+        Characters::Plain(text) => PyString::new(py, text),
+        Characters::Text(text) => PyString::new(py, &text),
+        Characters::Surrogates(text) => to_python(py, &text),
     }
 }
 
