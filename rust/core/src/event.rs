@@ -159,6 +159,8 @@ pub enum Event<H: Host> {
     Unmatched {
         /// Where its id stands in the run; empty for none.
         id: Span,
+        /// Where the id of the task that it announces stands in the run; empty for none.
+        task: Span,
     },
     /// A frame was refused; the connection goes on behind it.
     Refused {

@@ -304,6 +304,27 @@ fn s3_a_task_that_nobody_can_have_takes_its_id_from_whoever_has() {
 }
 
 #[test]
+fn s3_a_task_in_an_answer_to_nothing_takes_its_id_from_whoever_has() {
+    for id in ["1", "999"] {
+        let mut world = World::new(&["one"]);
+        let (other, owner, server) = (world.client(), world.client(), world.server(0));
+        ask_for_task(&mut world, other, server);
+        let first = world.ends[server].asked.pop().unwrap();
+        world.write(server, &format!(r#"{{"jsonrpc":"2.0","id":{first},"result":{{}}}}"#));
+        world.settle();
+        ask_for_task(&mut world, owner, server);
+        give_task(&mut world, server, "T");
+        assert!(reaches(&mut world, owner, server, "T"));
+        // The first one's request is answered once more, or a request that never was.
+        let id = if id == "1" { first.as_str() } else { id };
+        world
+            .write(server, &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"task":{{"taskId":"T"}}}}}}"#));
+        world.settle();
+        assert!(!reaches(&mut world, owner, server, "T"), "{id}");
+    }
+}
+
+#[test]
 fn s3_what_was_told_before_a_task_was_made_is_not_told_to_its_owner() {
     let mut world = World::new(&["one"]);
     let (gone, owner, server) = (world.client(), world.client(), world.server(0));

@@ -361,7 +361,7 @@ impl Delivery<'_, '_> {
             Event::LateProgress { record } => {
                 return self.sink.take(slf, Py::new(py, LateProgress { record })?.into_any());
             }
-            Event::Unmatched { id } => {
+            Event::Unmatched { id, .. } => {
                 let id = bytes_of(py, region, id);
                 return self.sink.take(slf, Py::new(py, Unmatched { id })?.into_any());
             }

@@ -43,7 +43,7 @@ impl<H: Host> Connection<H> {
             _ => {}
         }
         self.counters.unmatched_responses += 1;
-        batch.events.push(Event::Unmatched { id: in_run(at, id) });
+        batch.events.push(Event::Unmatched { id: in_run(at, id), task: Span::default() });
         None
     }
 
@@ -103,6 +103,11 @@ impl<H: Host> Connection<H> {
         let buried = self.counters.late_responses;
         let Some((slot, number)) = self.claim_answer(now, envelope.id, frame, at, late, batch) else {
             if let Some(task) = task
+                && let Some(Event::Unmatched { task: told, .. }) = batch.events.last_mut()
+            {
+                // Answered twice, or long forgotten: whose the task is, is not known any more.
+                *told = in_run(at, task);
+            } else if let Some(task) = task
                 && self.counters.late_responses > buried
             {
                 if let Some(Event::LateResponse { record, .. }) = batch.events.last() {

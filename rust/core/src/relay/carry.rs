@@ -56,6 +56,7 @@ impl<L: Line> Relay<L> {
             let way = self.way(&member, event, round.region);
             if !matches!(way, Way::To(_)) {
                 self.note_task(&member, None, event);
+                Self::note_unmatched_task(&member, round.region, event);
             }
             match (way, event) {
                 (Way::To(key), _) => {

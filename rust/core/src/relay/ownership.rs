@@ -169,6 +169,15 @@ impl<L: Line> Relay<L> {
         }
     }
 
+    /// Takes note of a task in an answer to nothing that was asked: nobody can have what its server means by the id.
+    pub(super) fn note_unmatched_task(source: &Member<L>, region: &[u8], event: &Told<L>) {
+        if let (Event::Unmatched { task, .. }, Side::Upstream { place, .. }) = (event, &source.side)
+            && let Some(task) = id_of(task.of(region))
+        {
+            place.contest_task(&task);
+        }
+    }
+
     /// Whether a notification that came on a client's listen may reach it: not where it tells of another's task.
     pub(super) fn may_hear(source: &Member<L>, dest: &Member<L>, frame: &[u8], envelope: &Envelope) -> bool {
         let Some((principal, place)) = shared(&dest.side, &source.side) else { return true };
