@@ -64,11 +64,14 @@ test-rust: | need
 	$(CARGO) test --quiet --package turnout-core
 	CARGO_TARGET_DIR=target/fuzz $(CARGO) test --quiet --manifest-path rust/fuzz/Cargo.toml --lib --tests
 
-test-python: $(VENV)/.built
+.PHONY: schemas
+schemas: $(VENV)/.tools
 	@$(BIN)/python tests/schemas.py || echo "turnout: the protocol's schemas could not be fetched; messages are not checked by them"
-	$(BIN)/python -m pytest
 
-test-versions: $(VENV)/.tools
+test-python: $(VENV)/.built schemas
+	$(BIN)/python -m pytest --numprocesses auto
+
+test-versions: schemas
 	@PYTHON=$(PYTHON) sh tests/versions.sh
 
 test-sdk: $(VENV)/.built
@@ -124,7 +127,7 @@ states: $(VENV)/.built
 RELAY_SCHEDULES ?= 1000000
 
 simulate: | need
-	RELAY_SCHEDULES=$(RELAY_SCHEDULES) $(CARGO) test --quiet --release --package turnout-core --test relay_simulation -- --nocapture
+	RELAY_SCHEDULES=$(RELAY_SCHEDULES) $(CARGO) test --quiet --release --package turnout-core --test core relay_simulation:: -- --nocapture
 
 # Under the sanitizers a schedule costs ten times as much; what they look for does not need as many.
 FEWER := RELAY_SCHEDULES=2000 STRESS_ROUNDS=2000 PROPTEST_CASES=200
@@ -138,7 +141,7 @@ sanitize: | need
 		$(CARGO) test --quiet --target $(HOST) --package turnout-core --lib --tests
 	$(FEWER) $(UNSTABLE) RUSTFLAGS="$(THREAD)" CARGO_TARGET_DIR=target/thread \
 		TSAN_OPTIONS="$(if $(RUST_SRC),,suppressions=$(CURDIR)/rust/core/tests/threads.supp)" \
-		$(CARGO) test --quiet --target $(HOST) $(THREAD_STD) --package turnout-core --test threads --test relay_threads
+		$(CARGO) test --quiet --target $(HOST) $(THREAD_STD) --package turnout-core --test core threads::
 	@echo "turnout: the address sanitizer found nothing in the core's tests;"
 	@echo "turnout: the thread sanitizer found nothing in its threads, the standard library $(if $(RUST_SRC),included,left out (rustup component add rust-src includes it))"
 

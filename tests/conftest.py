@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,22 +24,28 @@ def on_loop(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any
 
 
 def is_whole(config: pytest.Config) -> bool:
-    """True where nothing narrows the run down."""
+    """True where nothing narrows the run down, in the process that hears of every test."""
+    if hasattr(config, "workerinput"):
+        return False
     chosen = ("keyword", "markexpr", "deselect", "lf", "stepwise", "collectonly", "ignore", "ignore_glob")
     everything = config.args_source == pytest.Config.ArgsSource.TESTPATHS
     return everything and not any(getattr(config.option, name, None) for name in chosen)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """Note which tests ran to their end."""
-    report = yield
-    if report.when == "call" and report.passed:
-        name = getattr(item, "originalname", item.name)
-        item.config.stash.setdefault(RAN, set()).add(
-            f"{Path(item.path).relative_to(ledger.ROOT).as_posix()}::{name}"
-        )
-    return report
+def pytest_configure(config: pytest.Config) -> None:
+    """Note which tests ran to their end, in this process or in one of several."""
+    config.pluginmanager.register(Passed(config.stash.setdefault(RAN, set())))
+
+
+class Passed:
+    """Collects the names of tests that passed; with several processes it is the first that hears of all."""
+
+    def __init__(self, names: set[str]) -> None:
+        self._names = names
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" and report.passed:
+            self._names.add(report.nodeid.split("[", 1)[0])
 
 
 def _left_out(config: pytest.Config) -> list[str]:

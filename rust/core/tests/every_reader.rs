@@ -1,18 +1,13 @@
 //! Every reader sees the same message (S2), and nothing under an id's or a token's key crosses untranslated (S1): a
 //! zoo of simulated readers on the other side of a relay, hostile peers on this one.
 
-#![cfg(not(loom))]
-
-mod world;
-mod zoo;
-
 use std::cell::Cell;
 
+use crate::world::World;
+use crate::zoo::crossing::crossing;
+use crate::zoo::frames::{Dice, payload};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use world::World;
-use zoo::crossing::crossing;
-use zoo::frames::{Dice, payload};
 
 #[test]
 fn s2_every_reader_finds_our_ids_and_the_same_names_whatever_a_peer_writes() {

@@ -1,7 +1,5 @@
 //! The record of an exchange and the legs that are joined to it.
 
-#![cfg(not(loom))]
-
 use std::sync::Arc;
 
 use turnout_core::record::{Beginning, Direction, Peer, Record};

@@ -1,15 +1,11 @@
 //! What crosses a relay under the name of an id or a token, place by place and form by form, in both directions (S1).
 
-#![cfg(not(loom))]
-
-mod world;
-
 use std::sync::Arc;
 
+use crate::world::{IDLE, World, between, id_of, progress, result};
 use turnout_core::limits::Limits;
 use turnout_core::relay::{Goal, Place, Route, Routes};
 use turnout_core::rules::Revision;
-use world::{IDLE, World, between, id_of, progress, result};
 
 const MODERN: Revision = Revision::V2026_07_28;
 

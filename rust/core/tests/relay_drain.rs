@@ -1,17 +1,13 @@
 //! The end by degrees: admission closes at once, what is in flight may finish, what is left is cancelled and
 //! answered; and a drained connection never meets the next epoch's requests (U1).
 
-#![cfg(not(loom))]
-
-mod world;
-
 use std::sync::Barrier;
 
+use crate::world::World;
 use turnout_core::event::Event;
 use turnout_core::limits::Limits;
 use turnout_core::relay::{Goal, Routes};
 use turnout_core::rules::Revision;
-use world::World;
 
 fn ask(world: &mut World, client: usize, id: u64) {
     world.write(client, &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call"}}"#));

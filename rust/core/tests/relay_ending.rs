@@ -1,15 +1,11 @@
 //! How exchanges end by the relay's own word, and what ends between the two phases in which a batch is carried over.
 
-#![cfg(not(loom))]
-
-mod world;
-
+use crate::world::{CALL, CANCEL, World, asked};
 use turnout_core::event::Event;
 use turnout_core::flight::Outcome;
 use turnout_core::limits::Limits;
 use turnout_core::relay::Fault;
 use turnout_core::rules::Revision;
-use world::{CALL, CANCEL, World, asked};
 
 #[test]
 fn sub_14_a_listen_whose_server_is_lost_ends_with_an_error_and_not_like_one_that_was_closed() {

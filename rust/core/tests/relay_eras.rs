@@ -1,12 +1,8 @@
 //! Two sides of different eras, and tasks: what is bridged, and what is refused (section 15).
 
-#![cfg(not(loom))]
-
-mod world;
-
+use crate::world::{CALL, World, progress};
 use turnout_core::limits::Limits;
 use turnout_core::rules::Revision;
-use world::{CALL, World, progress};
 
 const MODERN: Revision = Revision::V2026_07_28;
 const LEGACY: Revision = Revision::V2025_11_25;

@@ -1,15 +1,11 @@
 //! Clients and servers that guess: ids, tokens, subscriptions and tasks of others, before a relay that they share.
 
-#![cfg(not(loom))]
-
-mod world;
-
 use std::sync::Arc;
 
+use crate::world::{CALL, IDLE, World, id_of, progress, result};
 use turnout_core::limits::Limits;
 use turnout_core::relay::Place;
 use turnout_core::rules::Revision;
-use world::{CALL, IDLE, World, id_of, progress, result};
 
 const NOBODY: [&str; 0] = [];
 

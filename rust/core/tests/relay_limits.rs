@@ -1,13 +1,9 @@
 //! The limits of a relay, each below, at and above: what is refused is told with the limit's name, and counted.
 //! Those of the queue before an upstream stand in `relay_queueing.rs`.
 
-#![cfg(not(loom))]
-
-mod world;
-
+use crate::world::{IDLE, World, between, id_of};
 use turnout_core::limits::Limits;
 use turnout_core::rules::Revision;
-use world::{IDLE, World, id_of};
 
 fn ask(world: &mut World, client: usize, id: u64) {
     world.write(
@@ -169,10 +165,7 @@ fn paced() -> (World, usize, usize) {
 fn heard(world: &mut World, client: usize) -> Vec<String> {
     world.flush(client);
     let lines = world.lines(client);
-    lines
-        .iter()
-        .map(|line| world::between(line, "\"progress\":", &['}']).unwrap_or("end").to_owned())
-        .collect()
+    lines.iter().map(|line| between(line, "\"progress\":", &['}']).unwrap_or("end").to_owned()).collect()
 }
 
 #[test]

@@ -1,15 +1,11 @@
 //! Notifications without a request, and those of a listen: who hears them, and until when (section 10).
 
-#![cfg(not(loom))]
-
-mod world;
-
 use std::sync::Arc;
 
+use crate::world::{World, between};
 use turnout_core::limits::Limits;
 use turnout_core::relay::Place;
 use turnout_core::rules::Revision;
-use world::{World, between};
 
 #[test]
 fn race_13_nothing_follows_the_end_of_a_listen_stream() {

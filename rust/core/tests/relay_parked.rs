@@ -1,17 +1,13 @@
 //! Exchanges in the host's hands: what it asked to see, and a flight that it took over while its server asks (R5).
 
-#![cfg(not(loom))]
-
-mod world;
-
 use std::sync::Arc;
 
+use crate::world::World;
 use turnout_core::event::{End, Event};
 use turnout_core::flight::{CancelledBy, Outcome};
 use turnout_core::limits::Limits;
 use turnout_core::relay::{Goal, Owner, PARKED, Place, Route, Routes};
 use turnout_core::rules::Revision;
-use world::World;
 
 fn call(id: u64, method: &str, state: &str) -> String {
     format!(

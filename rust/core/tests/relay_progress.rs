@@ -1,11 +1,7 @@
 //! Progress on its way through a relay: what does not grow, what comes late, and what is counted of it.
 
-#![cfg(not(loom))]
-
-mod world;
-
+use crate::world::{CANCEL, World, asked, between, progress, result};
 use turnout_core::counters::Counters;
-use world::{CANCEL, World, asked, between, progress, result};
 
 fn counters(world: &World, end: usize) -> Counters {
     world.ends[end].wire.0.lock().unwrap().counters

@@ -1,13 +1,9 @@
 //! An upstream that takes no more: its clients wait in turn, each within its bounds, and none leaves a trace it
 //! took back (section 13, S3, S4, U2, U5).
 
-#![cfg(not(loom))]
-
-mod world;
-
+use crate::world::{IDLE, World, between, id_of};
 use turnout_core::limits::Limits;
 use turnout_core::rules::Revision;
-use world::{IDLE, World, between, id_of};
 
 fn ask(world: &mut World, client: usize, id: u64) {
     world.write(

@@ -2,14 +2,10 @@
 //! side. Race 12 stands in `relay_reverse.rs`, 13 in `relay_notifications.rs`, 14 in `relay_limits.rs`; 15 and 16 belong
 //! to handlers and processes, not to the core.
 
-#![cfg(not(loom))]
-
-mod world;
-
+use crate::world::{CALL, CANCEL, IDLE, World, asked, id_of, progress, result};
 use turnout_core::event::Event;
 use turnout_core::flight::Outcome;
 use turnout_core::relay::{Goal, Routes};
-use world::{CALL, CANCEL, IDLE, World, asked, id_of, progress, result};
 
 #[test]
 fn invariant_5_only_ids_and_tokens_change_on_the_way() {

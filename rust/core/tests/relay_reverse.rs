@@ -1,13 +1,9 @@
 //! What servers ask: bound to the one client that it can be for, or refused (R2 to R4).
 
-#![cfg(not(loom))]
-
-mod world;
-
 use std::sync::Arc;
 
+use crate::world::{World, asked, id_of, result};
 use turnout_core::relay::Place;
-use world::{World, asked, id_of, result};
 
 #[test]
 fn race_12_a_reverse_answer_after_the_end_is_dropped() {

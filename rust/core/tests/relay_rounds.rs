@@ -1,16 +1,12 @@
 //! A modern server that asks for input, before a legacy client that can be asked (R6): the rounds of one exchange.
 
-#![cfg(not(loom))]
-
-mod world;
-
 use std::sync::Arc;
 
+use crate::world::World;
 use turnout_core::event::Event;
 use turnout_core::limits::Limits;
 use turnout_core::relay::{Kept, Leg, Owner};
 use turnout_core::rules::Revision;
-use world::World;
 
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 

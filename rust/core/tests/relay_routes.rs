@@ -1,12 +1,8 @@
 //! Where requests go: by their method and name, or to the host that asked to see them.
 
-#![cfg(not(loom))]
-
-mod world;
-
+use crate::world::World;
 use turnout_core::event::Event;
 use turnout_core::relay::{Goal, Route, Routes};
-use world::World;
 
 #[test]
 fn routes_choose_by_method_and_name() {

@@ -3,15 +3,10 @@
 //! Every payload says whose it is; what is read by anybody else is counted as a crossing. Run one schedule again with
 //! `RELAY_SEED=<seed>`; more of them with `RELAY_SCHEDULES=<count>`, or `make simulate`.
 
-#![cfg(not(loom))]
-
-mod simulation;
-mod world;
-
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use simulation::run;
+use crate::simulation::run;
 use turnout_core::sync::lock;
 
 #[test]

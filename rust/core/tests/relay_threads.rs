@@ -1,14 +1,10 @@
 //! The relay under real threads: no schedule is chosen here, the machine chooses.
 
-#![cfg(not(loom))]
-
-mod world;
-
 use std::sync::Barrier;
 
+use crate::world::World;
 use turnout_core::event::Batch;
 use turnout_core::flight::Outcome;
-use world::World;
 
 /// The end of a client against the carrying over of its requests, at the same moment: whatever got through is
 /// cancelled, whatever did not leaves no trace.

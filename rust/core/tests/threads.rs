@@ -1,8 +1,6 @@
 //! The table, the wake-up and a connection behind its lock under real threads: no schedule is chosen here, the
 //! machine chooses. `STRESS_ROUNDS` says how often; the sanitizers of `make sanitize` need fewer.
 
-#![cfg(not(loom))]
-
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;

@@ -1,0 +1,35 @@
+//! The core's tests from outside, in one program: it is linked once.
+
+#![cfg(not(loom))]
+
+mod connection_model;
+mod delayed_answers;
+mod every_reader;
+mod flights;
+mod flights_model;
+mod framing_splits;
+mod reader;
+mod records;
+mod relay_crossing;
+mod relay_drain;
+mod relay_ending;
+mod relay_eras;
+mod relay_guesses;
+mod relay_limits;
+mod relay_notifications;
+mod relay_parked;
+mod relay_progress;
+mod relay_queueing;
+mod relay_races;
+mod relay_reverse;
+mod relay_rounds;
+mod relay_routes;
+mod relay_simulation;
+mod relay_threads;
+mod scanner_differential;
+mod scanner_oracle;
+mod scanner_rules;
+mod simulation;
+mod threads;
+mod world;
+mod zoo;
