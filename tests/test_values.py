@@ -113,7 +113,8 @@ def test_what_is_no_json_is_refused(text):
         raise ValueError(constant)
 
     try:
-        expected = json.loads(text.encode(), parse_constant=refuse)
+        # Of bytes, Python's reader takes UTF-16 as well.
+        expected = json.loads(text.encode().decode(), parse_constant=refuse)
     except ValueError:
         with pytest.raises(turnout.DecodeError) as refused:
             loads(text)
@@ -162,6 +163,16 @@ def test_integers_are_exact_up_to_their_limit(digits, sign):
     assert number == int(f"{sign}7") * seventh
     assert dumps(number) == text.encode()
     assert dumps([number]) == f"[{text}]".encode()
+
+
+@pytest.mark.parametrize("digits", [601, MAX_INT_DIGITS - 1, MAX_INT_DIGITS])
+def test_the_largest_integer_that_is_read_is_written(digits):
+    for text in ("9" * digits, "-" + "9" * digits):
+        assert dumps(loads(text)) == text.encode()
+    if digits == MAX_INT_DIGITS:
+        for number in (10**MAX_INT_DIGITS, -(10**MAX_INT_DIGITS)):
+            with pytest.raises(turnout.EncodeError, match="10000 digits"):
+                dumps(number)
 
 
 @pytest.mark.parametrize("zeros", [601, 700, 5000, MAX_INT_DIGITS - 1])
@@ -214,6 +225,17 @@ def test_a_huge_number_is_made_of_nothing_else(text):
         HugeNumber(text)
 
 
+class Otherwise(HugeNumber):
+    """A number that says something else."""
+
+    text = '1,"injected":2'
+
+
+def test_what_is_written_of_a_huge_number_is_a_number():
+    with pytest.raises(turnout.EncodeError, match="no number"):
+        dumps([Otherwise("1e999")])
+
+
 def test_longer_integers_are_not_written_by_themselves():
     with pytest.raises(turnout.EncodeError, match="10000 digits"):
         dumps(10 ** (MAX_INT_DIGITS + 10))
@@ -242,6 +264,17 @@ class Level(enum.IntEnum):
 
 class Word(str, enum.Enum):
     YES = "yes"
+
+
+class Status(int, enum.Enum):
+    """Its members are numbers, whatever they are said to be worth."""
+
+    def __new__(cls, code, text):
+        member = int.__new__(cls, code)
+        member._value_ = (code, text)
+        return member
+
+    GONE = 410, "gone"
 
 
 class Millimetres(int):
@@ -286,6 +319,7 @@ NOON = dt.datetime(2026, 7, 28, 12, 0, 0, 250_000)  # noqa: DTZ001 - written wit
         ([True, False, None], "[true,false,null]"),
         (Colour.RED, '"red"'),
         ([Level.HIGH, Word.YES], '[3,"yes"]'),
+        ({"a": Status.GONE}, '{"a":410}'),
         ({Text("k"): Text("v"), Word.YES: 1}, '{"k":"v","yes":1}'),
         (Millimetres(4), "4"),
         (Millimetres(2**70), str(2**70)),

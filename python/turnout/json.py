@@ -9,16 +9,17 @@ r"""JSON as Python objects and back: one reader and one writer for all of turnou
 | `1e999`, and an integer of more digits | `HugeNumber`, a `float` that is infinite and keeps its text |
 | `true`, `false`, `null` | `True`, `False`, `None` |
 
-Written are these types and those derived from them, `tuple`, members of an `enum.Enum` by their value, instances of
-dataclasses by their fields (but for those whose name begins with an underscore), `datetime.datetime`, `date` and `time`
-in ISO 8601, and `uuid.UUID`. Everything else raises `EncodeError`: NaN and infinity too, which JSON does not have, keys
-that are no `str`, and what nests deeper than 128 levels.
+Written are these types and those derived from them, `tuple`, members of any other `enum.Enum` by their value,
+instances of dataclasses by their fields (but for those whose name begins with an underscore), `datetime.datetime`,
+`date` and `time` in ISO 8601, and `uuid.UUID`. Everything else raises `EncodeError`: NaN and infinity too, which JSON
+does not have, keys that are no `str`, and what nests deeper than 128 levels.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import enum
 import re
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,8 @@ _SURE_DIGITS = 600
 """Digits that Python converts under every setting of `sys.set_int_max_str_digits`."""
 
 _BITS_OF_A_DIGIT = 3.3219280948873626
+
+_FIRST_TOO_LONG = 10**MAX_INT_DIGITS
 
 _INFINITY = float("inf")
 
@@ -97,10 +100,17 @@ def joined(members: Mapping[str, bytes]) -> bytes:
     return b"{%b}" % b",".join(b"%b:%b" % (dumps(key), value) for key, value in members.items())
 
 
+def _huge(text: str) -> HugeNumber:
+    """Make the number of a text that was checked; the native part calls it, and a text may be full of them."""
+    number = float.__new__(HugeNumber, -_INFINITY if text.startswith("-") else _INFINITY)
+    number._text = text  # noqa: SLF001
+    return number
+
+
 def _integer(digits: str) -> int | HugeNumber:
     """The integer that `digits` spell, a sign included; the native part calls it for long ones."""
     if len(digits.lstrip("-")) > MAX_INT_DIGITS:
-        return HugeNumber(digits)
+        return _huge(digits)
     return -_joined(digits[1:]) if digits.startswith("-") else _joined(digits)
 
 
@@ -115,7 +125,7 @@ def _digits(number: int) -> str:
     """Spell an integer; the native part calls it for those beyond 64 bits."""
     # What a derived class makes of itself does not matter.
     number = int.__add__(number, 0)
-    if number.bit_length() > MAX_INT_DIGITS * _BITS_OF_A_DIGIT:
+    if not -_FIRST_TOO_LONG < number < _FIRST_TOO_LONG:
         raise EncodeError(
             f"an int of more than {MAX_INT_DIGITS} digits is not written; send a turnout.json.HugeNumber"
         )
@@ -132,6 +142,8 @@ def _split(number: int) -> str:
 
 def _plain(value: object) -> Any:
     """What is written in place of a value that is of none of Python's plain types; the native part calls it."""
+    if isinstance(value, enum.Enum):
+        return value.value
     if isinstance(value, (dt.date, dt.time)):
         return value.isoformat()
     if isinstance(value, uuid.UUID):

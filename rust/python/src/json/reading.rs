@@ -138,5 +138,5 @@ fn integer<'py>(py: Python<'py>, digits: &str) -> PyResult<Bound<'py, PyAny>> {
 
 #[cold]
 fn huge<'py>(py: Python<'py>, number: &str) -> PyResult<Bound<'py, PyAny>> {
-    HUGE.import(py, "turnout.json", "HugeNumber")?.call1((number,))
+    HUGE.import(py, "turnout.json", "_huge")?.call1((number,))
 }

@@ -8,11 +8,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use turnout_core::encode;
-use turnout_core::reader::DEEPEST;
+use turnout_core::reader::{DEEPEST, Piece, Reader};
 
 use crate::errors;
 
-static ENUM: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static HUGE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static DIGITS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static PLAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -151,10 +150,6 @@ fn any(out: &mut Vec<u8>, value: &Bound<'_, PyAny>, depth: usize) -> PyResult<()
         boolean(out, value.is_true());
         return Ok(());
     }
-    if !is_plain(value) && value.is_instance(ENUM.import(py, "enum", "Enum")?)? {
-        let depth = deeper(py, depth)?;
-        return any(out, &value.getattr("value")?, depth);
-    }
     if let Ok(text) = value.cast::<PyString>() {
         return string(out, text);
     }
@@ -173,7 +168,12 @@ fn any(out: &mut Vec<u8>, value: &Bound<'_, PyAny>, depth: usize) -> PyResult<()
             return Ok(());
         }
         if value.is_instance(HUGE.import(py, "turnout.json", "HugeNumber")?)? {
-            out.extend_from_slice(value.getattr("text")?.cast::<PyString>()?.to_str()?.as_bytes());
+            let text = value.getattr("text")?;
+            let text = text.cast::<PyString>()?.to_str()?;
+            if !is_number(text) {
+                return Err(errors::unwritable(py, "the text of a HugeNumber is no number of JSON's"));
+            }
+            out.extend_from_slice(text.as_bytes());
             return Ok(());
         }
         return Err(errors::unwritable(py, "JSON has no NaN and no infinity; send null or a string instead"));
@@ -209,13 +209,10 @@ fn any(out: &mut Vec<u8>, value: &Bound<'_, PyAny>, depth: usize) -> PyResult<()
     any(out, &PLAIN.import(py, "turnout.json", "_plain")?.call1((value,))?, depth)
 }
 
-/// Whether it is of one of Python's plain types itself: no member of an enumeration.
-fn is_plain(value: &Bound<'_, PyAny>) -> bool {
-    value.is_exact_instance_of::<PyString>()
-        || value.is_exact_instance_of::<PyInt>()
-        || value.is_exact_instance_of::<PyFloat>()
-        || value.is_exact_instance_of::<PyDict>()
-        || value.is_exact_instance_of::<PyList>()
+/// Whether a text, of whatever a derived class or its host made of it, is one number.
+fn is_number(text: &str) -> bool {
+    let mut reader = Reader::new(text);
+    matches!(reader.value(), Ok(Piece::Integer(number) | Piece::Decimal(number)) if number == text)
 }
 
 fn deeper(py: Python<'_>, depth: usize) -> PyResult<usize> {
