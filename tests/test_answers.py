@@ -43,6 +43,17 @@ class Word(str, enum.Enum):
     GONE = "gone"
 
 
+class Status(int, enum.Enum):
+    """Codes whose values are pairs."""
+
+    def __new__(cls, code, text):
+        member = int.__new__(cls, code)
+        member._value_ = (code, text)
+        return member
+
+    GONE = -32410, "gone"
+
+
 def ring():
     items = []
     items.append(items)
@@ -76,6 +87,7 @@ SENT = {
     "code of 5,000 digits": (10**5000, "no", None),
     "long integer as data": (-32000, "no", [10**5000, HugeNumber("1e999")]),
     "members of enumerations": (-32000, Word.GONE, Word.GONE),
+    "members of one with other values": (Status.GONE, "no", [Status.GONE]),
     "null inside": (-32000, "", [None]),
 }
 
@@ -336,6 +348,68 @@ def test_j2_what_a_filter_makes_of_params_must_be_json(changed):
 
     asyncio.run(main())
     assert [type(error) for error in told] == [turnout.EncodeError]
+
+
+@pytest.mark.parametrize("direction", ["incoming", "outgoing"])
+def test_j2_what_a_filter_returns_counts_also_where_it_is_the_same_object(on_loop, direction):
+    """What it took out inside must not get past it."""
+
+    async def main():
+        async with turnout.Router() as router:
+            client, server = await pair(router)
+            end = server if direction == "incoming" else client
+            seen = []
+
+            @getattr(end, f"filter_{direction}")("m")
+            def redact(method, params):
+                params.pop("secret", None)
+                return params
+
+            @getattr(end, f"filter_{direction}")("m")
+            def look(method, params):
+                seen.append(dict(params))
+
+            @server.on_request("m")
+            async def handle(request):
+                return request.params
+
+            assert await client.send("m", {"secret": 1, "open": 2}, progress=False) == {"open": 2}
+            assert await client.send("m", b'{"secret": 1, "open": 1E1}', progress=False) == {"open": 10.0}
+            assert seen == [{"open": 2}, {"open": 10.0}]
+
+    on_loop(main())
+
+
+def test_j2_a_filter_of_outgoing_messages_sees_raw_json_decoded(on_loop):
+    async def main():
+        async with turnout.Router() as router:
+            client, server = await pair(router)
+            seen, handled = [], []
+            client.filter_outgoing("m")(lambda method, params: seen.append(params))
+
+            @server.on_request("m")
+            async def handle(request):
+                handled.append(request.raw_params)
+                return {}
+
+            await client.send("m", b'{"a": 1E1}', progress=False)
+            await client.send("m", progress=False)
+            assert seen == [{"a": 10.0}, None]
+            assert handled == [b'{"a": 1E1}', None]
+
+    on_loop(main())
+
+
+def test_raw_json_may_have_white_space_around_it():
+    wire = Wire("2026-07-28", "server")
+    assert wire.ask(method="tools/list").respond(b'\t {"tools":[]} ') is True
+    (answer,) = wire.written()
+    assert answer["result"]["tools"] == []
+    assert answer["result"]["resultType"] == "complete"
+    wire = Wire()
+    wire.connection.send("m", b' {"a":[1]} ', progress=False)
+    wire.connection.notify("n", b" [1]")
+    assert [frame["params"] for frame in wire.written()] == [{"a": [1]}, [1]]
 
 
 def test_j2_what_a_filter_rewrites_keeps_the_values_that_it_leaves_alone(on_loop):

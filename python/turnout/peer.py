@@ -277,23 +277,31 @@ class Peer(Connection):
     # ---- filters ----
 
     def _filter_outgoing(self, method: str, params: Any) -> Any:
+        # Of JSON that nobody changes, every byte stays.
+        seen = json.loads(params) if isinstance(params, bytes) else params
+        changed = False
         for chosen in self._filters("outgoing", method):
-            params = _filtered(chosen, method, params)
-            if params is DROP:
+            said = chosen(method, seen)
+            if said is DROP:
                 raise RequestError(INTERNAL_ERROR, f"a filter stopped {method}")
-        return params
+            if said is not None:
+                seen, changed = said, True
+        return seen if changed else params
 
     def _filter_incoming(self, method: str, raw: bytes | None) -> object:
         """Ask the filters: None lets a frame pass, bytes replace its params, an error refuses it."""
         chosen: Filter | None = None
         try:
-            before = None if raw is None else json.loads(raw)
-            params = before
+            params = None if raw is None else json.loads(raw)
+            changed = False
             for chosen in self._filters("incoming", method):
-                params = _filtered(chosen, method, params)
-                if params is DROP:
+                said = chosen(method, params)
+                if said is DROP:
                     return RequestError(INTERNAL_ERROR, "a filter refused the message")
-            return None if params is before else json.dumps(params)
+                if said is not None:
+                    # Also where it is the same object: it may be changed inside.
+                    params, changed = said, True
+            return json.dumps(params) if changed else None
         except RequestError as error:
             return error
         except BaseException as error:  # noqa: BLE001
@@ -380,11 +388,6 @@ class Peer(Connection):
 def _cannot_send(method: str, fault: BaseException) -> None:
     """Say why the error that was raised for a request is none that can be sent; the native part calls it."""
     log.error("the error raised for %s cannot be sent as it is", escaped(method), exc_info=fault)
-
-
-def _filtered(chosen: Filter, method: str, params: Any) -> Any:
-    changed = chosen(method, params)
-    return params if changed is None else changed
 
 
 class _timeout:  # noqa: N801

@@ -26,7 +26,8 @@ impl Json<'_> {
     /// One line of JSON.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::Raw(raw) => raw.as_bytes(),
+            // What reads on looks at the first byte.
+            Self::Raw(raw) => raw.as_bytes().trim_ascii(),
             Self::Written(written) => written,
         }
     }
