@@ -134,7 +134,7 @@ def fails(error):
 
 
 @pytest.mark.parametrize("what", ERRORS)
-def test_j1_the_error_of_the_only_server_of_a_list_reaches_the_client_exactly(loop_kind, what):
+def test_j1_the_error_of_the_only_server_of_a_list_reaches_the_client_exactly(loop_kind, what, caplog):
     async def main():
         async with World() as world:
             world.build(world.server("a", fails(ERRORS[what])), routes=PREFIXED[:1])
@@ -148,6 +148,9 @@ def test_j1_the_error_of_the_only_server_of_a_list_reaches_the_client_exactly(lo
             await world.quiet()
 
     run(loop_kind, main())
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].isprintable(), "what a log takes"
+    assert len(caplog.messages[0]) < 300
 
 
 ELICIT = b'{"method":"elicitation/create","params":{"message":"Who?","requestedSchema":{"odd": %b}}}'
@@ -270,3 +273,82 @@ def test_members_are_taken_apart_and_put_together(loop_kind):
     assert turnout.json.items(b' [1 , {"a":2}]') == [b"1", b'{"a":2}']
     assert turnout.json.items(b"{}") is None
     assert turnout.json.joined({"a\ud83d": b"1E5", "b": b"[ ]"}) == b'{"a\\ud83d":1E5,"b":[ ]}'
+
+
+def says(instructions, info=b'{"name":"x","version":"1"}'):
+    """Prepares a server whose opening says this."""
+
+    def prepare(peer):
+        @peer.on_request("initialize")
+        async def answer(request):
+            return (
+                b'{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":%b,"instructions":%b}'
+                % (info, instructions)
+            )
+
+    return prepare
+
+
+@pytest.mark.parametrize("value", [b"5", b"1e999", b"true", b"[1]", b'{"a":1}', b"null"])
+def test_j4_what_one_server_says_of_itself_does_not_keep_clients_from_the_others(loop_kind, value):
+    async def main():
+        async with World() as world:
+            world.build(
+                world.server("a", says(value, value)), world.server("b", says(b'"read"')), routes=PREFIXED
+            )
+            client = await world.client()
+            assert client.instructions == "read"
+            assert client.server_info["name"] == "gateway"
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("value", [b"5", b"1e999", b"true", b"[1]", b'"x"'])
+def test_j4_a_server_without_a_name_of_its_own_is_told_of_under_the_relays(loop_kind, value):
+    async def main():
+        async with World() as world:
+            world.build(world.server("a", says(b"5", value)))
+            client = await world.client()
+            assert client.instructions is None
+            assert client.server_info["name"] == "gateway"
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("life", [b"true", b"-5", b"1.5", b"1e999", b'"5"', b"null", b"[]"])
+def test_e1_a_merged_list_is_kept_no_longer_than_its_parts_say(loop_kind, life):
+    async def main():
+        async with World() as world:
+            more = b',"resultType":"complete","cacheScope":"public","ttlMs":%b'
+            world.build(
+                world.server("a", lists([], more % life), era="modern"),
+                world.server("b", lists([], more % b"7"), era="modern"),
+                routes=PREFIXED,
+            )
+            client = await world.client(era="modern")
+            raw = await client.send("tools/list").raw()
+            assert dict(turnout.json.members(raw))["ttlMs"] == b"0"
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("method", [b"5", b'"ping"', b"null", b'"tools/call"'])
+def test_a_server_asks_a_client_for_nothing_but_input(loop_kind, method):
+    """Whatever the client says that it can do."""
+
+    async def main():
+        async with World() as world:
+            world.build(world.upstream(era="modern"))
+
+            @world.servers.on_request("tools/call")
+            async def call(request):
+                return b'{"resultType":"input_required","inputRequests":{"a":{"method":%b}}}' % method
+
+            world.clients.identity.capabilities[""] = {}
+            client = await world.client()
+            with pytest.raises(turnout.RemoteError) as caught:
+                await client.send("tools/call", {"name": "x"}, timeout=10)
+            assert caught.value.data["reason"] == "not_bridged"
+            await world.quiet()
+
+    run(loop_kind, main())

@@ -116,9 +116,7 @@ async def open_legacy(peer: Peer, identity: Identity, timeout: float) -> None:
     if chosen not in LEGACY:
         raise OpeningFailed(f"{peer.name} speaks revision {chosen!r}; known here: {', '.join(LEGACY)}")
     peer.set_rules(chosen, "client")
-    peer.server_info = result.get("serverInfo")
-    peer.server_capabilities = members_of(result.get("capabilities"))
-    peer.instructions = result.get("instructions")
+    _note_server(peer, result.get("serverInfo"), result)
     peer.declare_tasks(
         ours=taken_as_tasks(identity.capabilities), theirs=taken_as_tasks(peer.server_capabilities)
     )
@@ -167,9 +165,15 @@ async def open_modern(peer: Peer, identity: Identity, timeout: float) -> None:
     supported = result.get("supportedVersions") if isinstance(result, dict) else None
     if not isinstance(supported, list) or MODERN not in supported:
         raise OpeningFailed(f"{peer.name} supports {supported!r}, not {MODERN}")
-    peer.server_info = members_of(result.get("_meta")).get(f"{META}serverInfo")
+    _note_server(peer, members_of(result.get("_meta")).get(f"{META}serverInfo"), result)
+
+
+def _note_server(peer: Peer, info: Any, result: dict[str, Any]) -> None:
+    """Keep what a server said of itself; what is of another type than it should be says nothing."""
+    peer.server_info = info if isinstance(info, dict) else None
     peer.server_capabilities = members_of(result.get("capabilities"))
-    peer.instructions = result.get("instructions")
+    instructions = result.get("instructions")
+    peer.instructions = instructions if isinstance(instructions, str) else None
 
 
 async def open_peer(peer: Peer, identity: Identity, era: Era, timeout: float, probe_timeout: float) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from turnout import json, opening
 from turnout._native import ERA_KEYS, translated
 from turnout.errors import Error, RemoteError, RequestError
+from turnout.records import escaped
 from turnout.relay.listing import Listing, members_of, name_of, renamed
 from turnout.relay.names import COMPLETED, KINDS
 from turnout.relay.refusal import reaching, reason_of
@@ -131,7 +132,8 @@ class Catalogue:
             if isinstance(error, RemoteError) and error.code == METHOD_NOT_FOUND:
                 return None
             label = self._relay.upstreams[position].label
-            log.warning("%s: the part of the upstream %s is missing: %s", kind.list, label, error)
+            what = escaped(str(error))
+            log.warning("%s: the part of the upstream %s is missing: %s", kind.list, label, what)
             return error
 
     async def _ask(
@@ -285,7 +287,8 @@ def _decoded(cursor: Any) -> dict[str, str]:
 def _freshness(pages: list[Listing], *, is_whole: bool) -> dict[str, Any]:
     """How long a merged list may be kept, and by whom: as its most careful part says (2026-07-28)."""
     lives = [page.says("ttlMs") for page in pages]
-    known = [life for life in lives if isinstance(life, int)]
+    # True is an int to Python, and what a server says may be anything.
+    known = [life for life in lives if type(life) is int and life >= 0]
     is_public = bool(pages) and all(page.says("cacheScope") == "public" for page in pages)
     return {
         "ttlMs": min(known) if is_whole and known and len(known) == len(lives) else 0,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from turnout import _native, opening
 from turnout.errors import Error, OpeningFailed, PeerLost
+from turnout.records import escaped
 from turnout.relay.upstream import EXCLUSIVE, Restart
 from turnout.transports.base import is_target
 
@@ -222,7 +223,7 @@ class Place(_native.Place):
         except (OSError, Error) as error:
             self._fail()
             if not self._is_over:
-                log.warning("the upstream %s could not be opened: %s", label, error)
+                log.warning("the upstream %s could not be opened: %s", label, escaped(str(error)))
             if isinstance(error, OSError) and not isinstance(error, Error):
                 raise ConnectionError(
                     f"the upstream {label} could not be started or reached: {error}"

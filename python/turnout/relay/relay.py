@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from turnout import _native, json, opening
 from turnout.errors import Error, RequestError
 from turnout.handlers import Handler, Handlers, members_of
+from turnout.records import escaped
 from turnout.relay.catalogue import Catalogue
 from turnout.relay.client import Client
 from turnout.relay.filters import Filters
@@ -397,7 +398,7 @@ class Relay(_native.Relay):
             try:
                 await work
             except (OSError, Error) as error:
-                log.debug("the relay goes on without: %s", error)
+                log.debug("the relay goes on without: %s", escaped(str(error)))
 
         self.router.spawn(run())
 

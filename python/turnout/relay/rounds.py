@@ -105,7 +105,8 @@ class Rounds:
 
     def _check(self, wanted: Any, label: str) -> None:
         method = members_of(wanted).get("method")
-        able = self._capabilities.get(NEEDED.get(str(method), ""))
+        needed = NEEDED.get(method) if isinstance(method, str) else None
+        able = None if needed is None else self._capabilities.get(needed)
         if not isinstance(able, dict):
             message = f"the server asks for {method}, which this client did not offer"
             raise refusal(message, "not_bridged", label)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from turnout import json, opening
 from turnout.errors import Error, PeerLost, RemoteError
 from turnout.handlers import members_of
+from turnout.records import escaped
 from turnout.relay.refusal import check, refusal
 
 if TYPE_CHECKING:
@@ -288,7 +289,9 @@ class Subscriptions:
                 await asyncio.sleep(PAUSE)
         except RemoteError as error:
             if not _settle(asked, error):
-                log.warning("%s ended the subscription to %s: %s", peer.name, change, error)
+                log.warning(
+                    "%s ended the subscription to %s: %s", peer.name, escaped(change), escaped(str(error))
+                )
         except Error as error:
             _settle(asked, error)
         finally:
