@@ -1,4 +1,4 @@
-"""What tests share: both event loops, and the ledger of requirements at the end of a whole run."""
+"""What tests share: both event loops, nothing left in flight, and the ledger of requirements after a whole run."""
 
 from __future__ import annotations
 
@@ -6,13 +6,37 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import leaks
 import ledger
 from transport_link import run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
-RAN = pytest.StashKey[set]()
+FAILED = pytest.StashKey[bool]()
+
+ran: set[str] = set()
+"""The tests that ran to their end, in whatever process."""
+
+leaks.watch()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marks known."""
+    config.addinivalue_line(
+        "markers", "leaks(reason): it leaves something in flight, or looks at what is collected"
+    )
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test after which a connection of its is open, or anything in flight, or any table not empty."""
+    leaks.made.begin(notes=request.node.get_closest_marker("leaks") is None)
+    yield
+    left = leaks.made.left()
+    leaks.made.begin(notes=False)
+    if not request.node.stash.get(FAILED, False):
+        assert not left, "\n".join(left)
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -24,37 +48,37 @@ def on_loop(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any
 
 
 def is_whole(config: pytest.Config) -> bool:
-    """True where nothing narrows the run down, in the process that hears of every test."""
-    if hasattr(config, "workerinput"):
-        return False
+    """True where nothing narrows the run down."""
     chosen = ("keyword", "markexpr", "deselect", "lf", "stepwise", "collectonly", "ignore", "ignore_glob")
     everything = config.args_source == pytest.Config.ArgsSource.TESTPATHS
+    if hasattr(config, "workerinput"):
+        # One of several processes, which takes a part.
+        return False
     return everything and not any(getattr(config.option, name, None) for name in chosen)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Note which tests ran to their end, in this process or in one of several."""
-    config.pluginmanager.register(Passed(config.stash.setdefault(RAN, set())))
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Note which tests failed: what they leave is no news."""
+    report = yield
+    if report.when == "call" and not report.passed:
+        item.stash[FAILED] = True
+    return report
 
 
-class Passed:
-    """Collects the names of tests that passed; with several processes it is the first that hears of all."""
-
-    def __init__(self, names: set[str]) -> None:
-        self._names = names
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call" and report.passed:
-            self._names.add(report.nodeid.split("[", 1)[0])
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note which tests ran to their end; with pytest-xdist, the process that starts the others hears of theirs."""
+    if report.when == "call" and report.passed:
+        ran.add(report.nodeid.partition("[")[0])
 
 
-def _left_out(config: pytest.Config) -> list[str]:
-    return [*ledger.not_run(ledger.rows(), config.stash.get(RAN, set()))]
+def _left_out() -> list[str]:
+    return [*ledger.not_run(ledger.rows(), ran)]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail a whole run that left out a test which the ledger names."""
-    if is_whole(session.config) and session.exitstatus == pytest.ExitCode.OK and _left_out(session.config):
+    if is_whole(session.config) and session.exitstatus == pytest.ExitCode.OK and _left_out():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -63,5 +87,5 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if not is_whole(config):
         return
     terminalreporter.section("requirements, by group and state of their sides")
-    for line in (*ledger.summary(ledger.rows()), *_left_out(config)):
+    for line in (*ledger.summary(ledger.rows()), *_left_out()):
         terminalreporter.write_line(line)

@@ -180,7 +180,7 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *{arguments}]))
 def test_a_whole_run_fails_over_a_named_test_that_is_skipped(tmp_path, tests, arguments, code, says):
     folder = tmp_path / "tests"
     folder.mkdir()
-    for name in ("conftest.py", "ledger.py", "transport_link.py", "requirements.toml"):
+    for name in ("conftest.py", "leaks.py", "ledger.py", "transport_link.py", "requirements.toml"):
         (folder / name).write_bytes((ledger.TESTS / name).read_bytes())
     (folder / "test_it.py").write_text(
         "import pytest\ndef test_can_13_runs(): pass\n"
