@@ -24,14 +24,15 @@ leaks.watch()
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marks known."""
     config.addinivalue_line(
-        "markers", "leaks(reason): it leaves something in flight, or looks at what is collected"
+        "markers",
+        "unwatched(reason): what it leaves is not looked at, and nothing of it is kept till its end",
     )
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test after which a connection of its is open, or anything in flight, or any table not empty."""
-    leaks.made.begin(notes=request.node.get_closest_marker("leaks") is None)
+    leaks.made.begin(notes=request.node.get_closest_marker("unwatched") is None)
     yield
     left = leaks.made.left()
     leaks.made.begin(notes=False)

@@ -87,7 +87,7 @@ def _left_by(made: Any) -> Iterator[str]:
     if isinstance(made, _Connection):
         # Nobody has to end such a connection. What its end leaves, stays.
         made.end("closed")
-    elif not isinstance(made, turnout.Relay) and not _is_over(made):
+    elif isinstance(made, Peer) and not _is_over(made):
         yield "it was not closed"
     yield from _left_on(made)
 

@@ -86,6 +86,7 @@ def test_an_upstream_that_is_back_is_told_of_once():
     run(main())
 
 
+@pytest.mark.unwatched("it looks at what is collected")
 def test_x_08_a_client_that_leaves_with_a_list_that_lacks_a_part_leaves_nothing_behind(monkeypatch):
     # What is logged keeps the errors, and these keep its requests.
     monkeypatch.setattr(logging.getLogger("turnout"), "disabled", True)

@@ -385,6 +385,7 @@ def test_r5_max_inputs_below_at_and_above_while_a_client_is_away(loop_kind, over
     run(loop_kind, main())
 
 
+@pytest.mark.unwatched("it looks at what is collected")
 def test_r5_a_client_that_came_back_and_left_is_held_by_nobody(loop_kind):
     async def main():
         async with World() as world:
@@ -399,6 +400,7 @@ def test_r5_a_client_that_came_back_and_left_is_held_by_nobody(loop_kind):
     run(loop_kind, main())
 
 
+@pytest.mark.unwatched("it looks at what is collected")
 def test_r5_a_client_that_leaves_while_it_is_away_is_held_by_nobody(loop_kind):
     async def main():
         async with World() as world:

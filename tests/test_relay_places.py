@@ -198,6 +198,7 @@ def test_a_connection_that_is_gone_before_the_relay_starts_is_told_of():
     run(main())
 
 
+@pytest.mark.unwatched("it looks at what is collected")
 def test_x_08_a_connection_that_is_lost_leaves_nothing_behind():
     async def main():
         async with World() as world:

@@ -120,6 +120,7 @@ def test_a_pool_of_nothing_is_refused(loop_kind):
 
 
 @pytest.mark.parametrize("sharing", ["shared", "per_client", "per_identity", "pooled"])
+@pytest.mark.unwatched("it looks at what is collected")
 def test_a_client_that_left_is_held_by_nobody_nor_is_its_server(loop_kind, sharing):
     async def main():
         async with World() as world:

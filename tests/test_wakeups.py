@@ -58,7 +58,7 @@ def test_tasks_that_are_cancelled_together_are_woken_by_one_callback_in_order_an
         loop.close()
 
 
-@pytest.mark.leaks("its loop stops, and it looks at what is collected then")
+@pytest.mark.unwatched("its loop stops, and it looks at what is collected then")
 def test_who_was_never_woken_because_the_loop_stopped_is_collected():
     async def main():
         router = turnout.Router()
