@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LIMIT = 30
+LIMIT = 120
 """Seconds after which a test that hangs fails."""
 
 
