@@ -9,6 +9,7 @@ import pytest
 import turnout
 from relay_world import World
 from test_relay_lists import PREFIXED
+from test_relay_rounds import raw_legacy
 from test_relay_subscriptions import ACKNOWLEDGED, UPDATED, Watch, hears
 from transport_link import run
 from turnout.relay.subscriptions import Session
@@ -409,5 +410,36 @@ def test_the_end_of_one_listen_leaves_a_clients_others_alone_and_the_last_one_no
             await world.until(lambda: peer.in_flight[1] == 0)
             await asyncio.sleep(0)
             assert world.relay._listens._by_client == {}
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+@pytest.mark.parametrize("turns", range(7))
+def test_every_request_is_answered_of_a_client_that_takes_its_subscription_back_at_once(
+    loop_kind, era, turns
+):
+    """Before anything of it has begun, or while it begins."""
+
+    async def main():
+        async with World() as world:
+            Watch(world)
+            world.build(world.upstream(era=era))
+            link, line = await raw_legacy(world)
+            frames = [
+                b'{"jsonrpc":"2.0","id":%d,"method":"resources/%b","params":{"uri":"x"}}\n' % (number, what)
+                for number, what in enumerate([b"subscribe", b"unsubscribe"] * 2 + [b"subscribe"], 1)
+            ]
+            for frame in frames:
+                link.transport.write(frame)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            answers = sorted([await line(number) for number in range(1, 6)], key=lambda said: said["id"])
+            for answer in answers:
+                assert answer.get("result") == {} or answer["error"]["data"]["reason"] == "not_subscribed"
+            assert answers[-1]["result"] == {}
+            subscriptions, [at_relay] = world.relay.subscriptions, world.relay.clients
+            [place] = world.relay.places_of(at_relay)
+            await world.until(lambda: subscriptions.listens(place.peer) == (2 if era == "modern" else 0))
 
     run(loop_kind, main())

@@ -249,15 +249,17 @@ class Subscriptions:
             asked = self._asked[key] = asyncio.get_running_loop().create_future()
             if peer.revision == opening.MODERN:
                 self._listens[key] = self._relay.router.spawn(self._listen(peer, change, asked))
-                self._listens[key].add_done_callback(lambda listen: self._ended(key, listen))
+                self._listens[key].add_done_callback(lambda listen: self._ended(key, listen, asked))
             elif change in LISTS:
                 asked.set_result(None)
             else:
                 self._relay.router.spawn(self._subscribe(peer, change, asked))
         return asked
 
-    def _ended(self, key: tuple[Peer, str], listen: asyncio.Task[None]) -> None:
+    def _ended(self, key: tuple[Peer, str], listen: asyncio.Task[None], asked: asyncio.Future[None]) -> None:
         """Forget a listen that is over, so that it is asked for anew; another one may have taken its place."""
+        # Here, since one that is cancelled at once never begins.
+        _settle(asked, refusal("the subscription ended before it began", "not_subscribed", key[0].name))
         if self._listens.get(key) is listen:
             del self._listens[key]
             self._asked.pop(key, None)
@@ -294,8 +296,6 @@ class Subscriptions:
                 )
         except Error as error:
             _settle(asked, error)
-        finally:
-            asked.cancel()
 
     def _acknowledge(self, peer: Peer, notification: Notification) -> None:
         call = notification.call
