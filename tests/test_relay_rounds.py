@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 import pytest
@@ -416,6 +417,128 @@ def test_mrt_01_a_modern_client_is_left_to_its_own_rounds(loop_kind):
             assert asked["resultType"] == "input_required"
             retry = {"name": "echo", "inputResponses": {"in0": {}}, "requestState": asked["requestState"]}
             assert (await client.send("tools/call", retry))["state"] == STATE + "1"
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+def test_r6_what_a_client_is_asked_besides_ends_when_it_refuses_one(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build(world.upstream(era="modern"))
+            needs(world, ELICIT, {"method": "sampling/createMessage", "params": {}})
+            client = await legacy(world, {"elicitation": {}, "sampling": {}})
+            asked, told = asyncio.Event(), asyncio.Event()
+
+            @client.on_request("sampling/createMessage", stops=False)
+            async def think(request):
+                asked.set()
+                await request.wait_cancelled()
+                told.set()
+
+            @client.on_request("elicitation/create")
+            async def refuse(_):
+                await asked.wait()
+                raise turnout.RequestError(-1, "the user said no")
+
+            with pytest.raises(turnout.RemoteError, match="the user said no"):
+                await client.send("tools/call", {"name": "echo"})
+            await told.wait()
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+INITIALIZE = (
+    b'{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25",'
+    b'"capabilities":{"elicitation":{}},"clientInfo":{"name":"raw","version":"1"}}}\n'
+)
+INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n'
+
+
+async def raw_legacy(world, *, opens=True):
+    """A legacy client that writes and reads lines, and the lines that it read."""
+    link = await world.raw()
+
+    async def line(number):
+        await link.until(lambda: link.data.count(b"\n") > number)
+        return json.loads(link.data.splitlines()[number])
+
+    link.transport.write(INITIALIZE)
+    await line(0)
+    if opens:
+        link.transport.write(INITIALIZED)
+    return link, line
+
+
+@pytest.mark.parametrize(
+    "error", [b"{}", b'{"code":"1","message":"m"}', b'{"code":1e999,"message":"m"}', b"5"]
+)
+def test_r6_a_client_that_answers_with_no_answer_ends_its_request(loop_kind, caplog, error):
+    async def main():
+        async with World() as world:
+            world.build(world.upstream(era="modern"))
+            needs(world, ELICIT)
+            link, line = await raw_legacy(world)
+            link.transport.write(b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo"}}\n')
+            asked = await line(1)
+            assert asked["method"] == "elicitation/create"
+            link.transport.write(b'{"jsonrpc":"2.0","id":%d,"error":%b}\n' % (asked["id"], error))
+            answer = await line(2)
+            assert answer["id"] == 1
+            assert answer["error"]["data"]["reason"] == "input_refused"
+            await world.quiet()
+
+    run(loop_kind, main())
+    assert not caplog.records
+
+
+def test_r6_a_client_that_did_not_open_its_connection_is_not_asked(loop_kind, caplog):
+    async def main():
+        async with World() as world:
+            world.build(world.upstream(era="modern"))
+            needs(world, ELICIT)
+            link, line = await raw_legacy(world, opens=False)
+            link.transport.write(b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo"}}\n')
+            answer = await line(1)
+            assert answer["error"]["data"]["reason"] == "input_refused"
+            await world.quiet()
+
+    run(loop_kind, main())
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("sharing", ["shared", "per_client"])
+@pytest.mark.parametrize(
+    "own",
+    [{"inputResponses": {"in0": {"action": "decline"}}}, {"requestState": "mine"}],
+    ids=["said", "state"],
+)
+def test_r6_what_a_legacy_client_says_of_rounds_by_itself_stands_nowhere_twice(loop_kind, own, sharing):
+    """Two readers would take two answers of it."""
+
+    async def main():
+        async with World() as world:
+            world.build(world.upstream(era="modern", sharing=sharing))
+            raw = []
+
+            @world.servers.on_request("tools/call")
+            async def call(request):
+                raw.append(request.raw_params)
+                if len(raw) == 1:
+                    return {
+                        "resultType": "input_required",
+                        "requestState": "s",
+                        "inputRequests": {"in0": ELICIT},
+                    }
+                return {}
+
+            client = await legacy(world, {"elicitation": {}})
+            with contextlib.suppress(turnout.RemoteError):
+                await client.send("tools/call", {"name": "echo", **own})
+            for params in raw:
+                keys = [key for key, _ in turnout.json.members(params)]
+                assert len(keys) == len(set(keys)), keys
             await world.quiet()
 
     run(loop_kind, main())

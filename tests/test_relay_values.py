@@ -216,7 +216,7 @@ def test_j3_a_client_that_answers_with_an_odd_error_is_answered(loop_kind, what)
     run(loop_kind, main())
 
 
-@pytest.mark.parametrize("params", [b"5", b'"x"', b"[1]"])
+@pytest.mark.parametrize("params", [b"5", b'"x"', b"[1]", b'{"mode":{}}', b'{"mode":1e999}', b'{"mode":[1]}'])
 def test_j3_a_server_that_asks_with_params_that_are_none_is_refused(loop_kind, params):
     async def main():
         async with World() as world:

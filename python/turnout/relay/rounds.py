@@ -11,11 +11,13 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from turnout import json, opening
-from turnout.errors import CallTimedOut, Error, RemoteError
+from turnout.errors import CallTimedOut, Error, InvalidResponse, NotAllowed, RemoteError
 from turnout.handlers import members_of
 from turnout.relay.refusal import check, refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from turnout._native import Kept, Request
     from turnout.peer import Peer
     from turnout.relay.relay import Relay
@@ -86,8 +88,11 @@ class Rounds:
         for wanted in inputs.values():
             self._check(json.loads(wanted), label)
         # A server without a question only wants to be asked again: not at once.
-        waits = [self._answer(request, wanted, place.upstream) for wanted in inputs.values()]
-        asking = asyncio.gather(*(waits or [asyncio.sleep(min(0.05 * 2 ** min(kept.rounds, 7), 5.0), b"")]))
+        waits: list[Coroutine[Any, Any, bytes]] = [
+            self._answer(request, wanted, place.upstream) for wanted in inputs.values()
+        ] or [asyncio.sleep(min(0.05 * 2 ** min(kept.rounds, 7), 5.0), b"")]
+        tasks = [asyncio.ensure_future(wait) for wait in waits]
+        asking = asyncio.gather(*tasks)
         with self._relay.underway.during(request, asking.cancel):
             try:
                 answers = await asking
@@ -95,6 +100,10 @@ class Rounds:
                 if request.cancelled:
                     raise
                 raise refusal("the relay is closing", "closed", label) from None
+            finally:
+                # What else the client is asked is of no use where one answer is missing.
+                for task in tasks:
+                    task.cancel()
             try:
                 peer = await place.wait()
             except (OSError, Error):
@@ -114,6 +123,8 @@ class Rounds:
         if not isinstance(params, (dict, type(None))):
             raise refusal(f"the params of the server's {method} are no object", "invalid_answer", label)
         mode = members_of(params).get("mode", "form")
+        if not isinstance(mode, str):
+            raise refusal(f"the mode of the server's {method} is no text", "invalid_answer", label)
         if method == "elicitation/create" and mode != "form" and mode not in able:
             message = f"the server asks for an elicitation by {mode}, which this client did not offer"
             raise refusal(message, "not_bridged", label)
@@ -121,14 +132,14 @@ class Rounds:
     async def _answer(self, request: Request, wanted: bytes, upstream: Upstream) -> bytes:
         members = dict(json.members(wanted) or ())
         method, params = json.loads(members["method"]), members.get("params", b"null")
-        call = request.send(
-            method,
-            _asked(None if params == b"null" else params),
-            timeout=None,
-            max_timeout=upstream.input_timeout,
-            progress=False,
-        )
         try:
+            call = request.send(
+                method,
+                _asked(None if params == b"null" else params),
+                timeout=None,
+                max_timeout=upstream.input_timeout,
+                progress=False,
+            )
             return await call.raw()
         except CallTimedOut as error:
             message = "the client did not answer what the server needs in time"
@@ -137,6 +148,10 @@ class Rounds:
             message = (
                 f"the server needs input, and the client answered {method} with an error: {error.message}"
             )
+            raise refusal(message, "input_refused", upstream.label) from error
+        except (InvalidResponse, NotAllowed) as error:
+            # An answer that is none, or a client that has not opened its connection.
+            message = f"the server needs input, and the client could not be asked by {method}"
             raise refusal(message, "input_refused", upstream.label) from error
 
 
