@@ -56,6 +56,116 @@ def test_max_in_flight_below_at_and_above_for_all_clients_of_a_relay(loop_kind, 
     run(loop_kind, main())
 
 
+@sides
+@pytest.mark.parametrize("identity", [None, "somebody"])
+def test_s7_max_in_flight_share_below_at_and_above(loop_kind, over, identity):
+    async def main():
+        async with World() as world:
+            world.build(max_in_flight=8)
+            # Clients of one identity have one share; a client of which nothing is known has its own.
+            asking = [await world.client(identity=identity) for _ in range(1 if identity is None else 2)]
+            other = await world.client()
+            calls = [
+                asking[n % len(asking)].send("tools/call", call(wait=True)) for n in range(min(4 + over, 4))
+            ]
+            await world.until(lambda: world.relay.in_flight == len(calls))
+            if over > 0:
+                data = {"limit": "max_in_flight_share", "value": 4, **REFUSED, "upstream": "echo"}
+                assert await refused(asking[-1].send("tools/call", call(who="x"))) == data
+            assert world.relay.counters()["overloaded_share"] == max(over, 0)
+            assert (await other.send("tools/call", call(who="x")))["who"] == "x"
+            calls[0].cancel()
+            await world.until(lambda: world.relay.in_flight == len(calls) - 1)
+            assert (await asking[-1].send("tools/call", call(who="x")))["who"] == "x"
+
+    run(loop_kind, main())
+
+
+def test_s7_a_client_that_is_gone_leaves_its_principal_the_share_that_it_had(loop_kind):
+    async def main():
+        async with World() as world:
+            world.build(max_in_flight=8)
+            one, two = [await world.client(identity="somebody") for _ in range(2)]
+            held = [one.send("tools/call", call(wait=True)) for _ in range(4)]
+            await world.until(lambda: world.relay.in_flight == 4)
+            assert (await refused(two.send("tools/call", call())))["limit"] == "max_in_flight_share"
+            await one.close()
+            await world.until(lambda: len(world.relay.clients) == 1)
+            assert all(sent.done() for sent in held)
+            again = [two.send("tools/call", call(wait=True)) for _ in range(4)]
+            await world.until(lambda: world.relay.in_flight == 4)
+            for sent in again:
+                sent.cancel()
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+@sides
+def test_s7_max_upstream_window_below_at_and_above(loop_kind, over):
+    async def main():
+        async with World(limits={"max_upstream_window": 8}) as world:
+            world.build()
+            one, two = await world.client(), await world.client()
+            assert (await one.send("tools/call", call(who="x")))["who"] == "x"
+            flood = [one.send("tools/call", call(who=str(n), wait=True)) for n in range(4 + over)]
+            await world.until(lambda: world.relay.counters()["forwarded"] == 5 + over)
+            await world.until(lambda: world.handled == 4 + min(over, 0))
+            [upstream] = world.upstream_peers()
+            assert bool(upstream.pending_bytes) is (over > 0)
+            # Who else asks, is served at once, and what its answer shows lets the rest go on.
+            assert (await two.send("tools/call", call(who="y")))["who"] == "y"
+            await world.until(lambda: world.handled == 4 + over)
+            for sent in flood:
+                sent.cancel()
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
+def test_s7_race_03_what_waits_for_the_window_is_cancelled_without_a_trace_upstream(loop_kind):
+    async def main():
+        async with World(limits={"max_upstream_window": 4}) as world:
+            world.build()
+            client = await world.client()
+            assert (await client.send("tools/call", call(who="x")))["who"] == "x"
+            calls = [client.send("tools/call", call(who=str(n), wait=True)) for n in range(4)]
+            await world.until(lambda: world.relay.in_flight == 4)
+            await world.until(lambda: world.handled == 2)
+            calls[3].cancel()
+            calls[2].cancel()
+            await world.until(lambda: world.relay.in_flight == 2)
+            [server] = world.servers.peers
+            assert server.counters()["cancels_in"] == server.counters()["cancels_ignored"] == 0
+            for sent in calls[:2]:
+                sent.cancel()
+            await world.until(lambda: server.counters()["cancels_in"] == 2)
+            await world.quiet()
+            assert server.counters()["requests_in"] == 2 + 2
+
+    run(loop_kind, main())
+
+
+def test_s7_a_server_that_answers_nothing_is_sent_what_waits_in_time(loop_kind):
+    async def main():
+        clock = turnout.Clock(manual=True)
+        async with World(limits={"max_upstream_window": 4}, clock=clock) as world:
+            world.build()
+            client = await world.client()
+            calls = [client.send("tools/call", call(who=str(n), wait=True)) for n in range(6)]
+            await world.until(lambda: world.handled == 2)
+            [upstream] = world.upstream_peers()
+            for handled in (4, 6):
+                clock.advance(1)
+                upstream.expire()
+                await world.until(lambda handled=handled: world.handled == handled)
+            for sent in calls:
+                sent.cancel()
+            await world.quiet()
+
+    run(loop_kind, main())
+
+
 async def stalled(world, count):
     """Requests of one client that wait, with one of another's, for an upstream that takes no more; what is refused."""
     upstream = await world.gateway.connect(world.target(), era="legacy")

@@ -46,6 +46,8 @@ pub(crate) struct Outbound<C> {
     /// When [`Connection::pause`] stopped the idle clock; 0 while it runs.
     paused_at: Time,
     pub(crate) augmented: bool,
+    /// Its number in the window on what the peer was sent; 0 for a request that is not passed on, or waits.
+    pub(crate) sent: u64,
     /// Whether the peer is not told of its cancel.
     quiet: bool,
     pub(crate) custom_token: bool,
@@ -270,7 +272,7 @@ impl<H: Host> Connection<H> {
             wheel: Wheel::new(),
             due: Vec::new(),
             paces: Wheel::new(),
-            output: Output::default(),
+            output: Output::new(&limits),
             congested: false,
             pending: Vec::new(),
             asking: 0,

@@ -72,10 +72,10 @@ impl<H: Host> Connection<H> {
     pub fn forward(&mut self, now: Time, forward: Forward<'_, H::Call>) -> Result<Arc<Record>, SendError> {
         let Forward { frame, envelope, method, name, revision, request_meta, owner, lane, idle, max } =
             forward;
-        // Nothing overtakes what waits already.
-        let waits = self.congested || !self.output.lanes.is_empty();
+        let waits = self.output.lanes.holds(lane, now) || self.congested;
         if waits && !self.is_over() {
-            self.output.lanes.room(lane, frame.len(), &self.limits).map_err(SendError::Exceeded)?;
+            let room = self.limits.max_output_bytes.saturating_sub(self.output.len());
+            self.output.lanes.room(lane, frame.len(), room, &self.limits).map_err(SendError::Exceeded)?;
         }
         let wants_progress = !envelope.progress_token.is_empty();
         let asked = Asked {
@@ -88,7 +88,7 @@ impl<H: Host> Connection<H> {
             wants_progress,
             is_leg: true,
         };
-        let record = self.admit(now, asked, b"")?;
+        let (record, slot) = self.admit(now, asked, b"")?;
         let mut digits = itoa::Buffer::new();
         let number = digits.format(record.number).as_bytes();
         let edits = [(envelope.id, number), (envelope.progress_token, number), name];
@@ -108,6 +108,10 @@ impl<H: Host> Connection<H> {
             self.output.lanes.push(lane, record.number, out);
         } else {
             self.output.request(record.number, write);
+            let sent = self.output.lanes.send(lane, now);
+            if let Some(entry) = self.outbound.get_mut(slot) {
+                entry.sent = sent;
+            }
         }
         Ok(record)
     }

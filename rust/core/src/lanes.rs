@@ -1,4 +1,4 @@
-//! Requests that wait for a connection that takes no more, in a lane for each one who sent them.
+//! Requests that wait for a connection that takes no more, or has enough of one sender's, in a lane for each sender.
 //!
 //! The lanes take turns, one request a turn, so that whoever sends much waits for itself and for nobody else's
 //! sake. What waits can be taken back without a trace.
@@ -9,9 +9,10 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use crate::limits::{Exceeded, Limits};
+use crate::record::Time;
+use crate::window::Window;
 
 /// See the module's text.
-#[derive(Default)]
 pub struct Lanes {
     by_sender: HashMap<u64, Lane, RandomState>,
     /// Whose turn it is next; a ticket that its lane does not hold any more is void.
@@ -20,6 +21,10 @@ pub struct Lanes {
     /// Who sent a request that waits.
     sender_of: HashMap<u64, u64, RandomState>,
     bytes: usize,
+    /// What the other end was sent and is not seen to have taken up.
+    window: Window,
+    /// Whether nobody who waits may send more now, because of the window.
+    held: bool,
 }
 
 /// Requests of one sender: numbers, which rise, and frames.
@@ -30,10 +35,34 @@ struct Lane {
     bytes: usize,
 }
 
+impl Default for Lanes {
+    fn default() -> Self {
+        Self::new(&Limits::default())
+    }
+}
+
 impl Lanes {
+    /// No lanes yet, before a connection that `limits` hold for.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            by_sender: HashMap::default(),
+            turns: VecDeque::new(),
+            tickets: 0,
+            sender_of: HashMap::default(),
+            bytes: 0,
+            window: Window::new(limits.max_upstream_window),
+            held: false,
+        }
+    }
+
     /// Bytes waiting.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes held beside those.
+    pub fn overhead(&self) -> usize {
+        self.window.bytes()
     }
 
     /// True where nothing waits.
@@ -41,8 +70,68 @@ impl Lanes {
         self.by_sender.is_empty()
     }
 
-    /// Whether one more request of `size` bytes may wait in a lane.
-    pub fn room(&self, lane: u64, size: usize, limits: &Limits) -> Result<(), Exceeded> {
+    /// Bytes that wait for nothing but [`Lanes::take`]; 0 where what waits is held back.
+    pub fn ready(&self) -> usize {
+        if self.held { 0 } else { self.bytes }
+    }
+
+    fn is_held(&self) -> bool {
+        self.held && !self.is_empty()
+    }
+
+    /// Whether a request that somebody asks for has to wait, though the connection takes more: nothing overtakes what
+    /// waits, unless that is held back itself.
+    pub fn holds(&mut self, sender: u64, now: Time) -> bool {
+        self.window.note_asked(sender, now);
+        if !self.is_empty() && (!self.held || self.by_sender.contains_key(&sender)) {
+            return true;
+        }
+        !self.window.admits(sender)
+    }
+
+    /// Counts a request that is sent at once; gives its number in the window.
+    pub fn send(&mut self, sender: u64, now: Time) -> u64 {
+        self.window.send(sender, now)
+    }
+
+    /// Takes a sent request back that has not left; `sent` is its number in the window, 0 for none.
+    pub fn take_back(&mut self, sent: u64) {
+        if sent > 0 {
+            self.window.take_back(sent);
+            self.held = false;
+        }
+    }
+
+    /// Takes note that nobody waits for a request any more that has left.
+    pub fn give_up(&mut self, sent: u64, now: Time) {
+        if sent > 0 {
+            self.window.give_up(sent, now);
+        }
+    }
+
+    /// Takes note that the other end took a request up.
+    #[inline]
+    pub fn take_up(&mut self, sent: u64, now: Time) {
+        if sent > 0 {
+            self.window.take_up(sent, now);
+            self.held = false;
+        }
+    }
+
+    /// When [`Lanes::expire`] has something to do.
+    pub fn next_deadline(&self) -> Option<Time> {
+        if self.is_held() { self.window.next_deadline() } else { None }
+    }
+
+    /// Lets more be sent to an end that was silent for long.
+    pub fn expire(&mut self, now: Time) {
+        if self.is_held() && self.window.expire(now) {
+            self.held = false;
+        }
+    }
+
+    /// Whether one more request of `size` bytes may wait in a lane, of `room` bytes that are left for all lanes.
+    pub fn room(&self, lane: u64, size: usize, room: usize, limits: &Limits) -> Result<(), Exceeded> {
         let (requests, bytes) =
             self.by_sender.get(&lane).map_or((0, 0), |lane| (lane.waiting.len(), lane.bytes));
         if requests >= limits.max_queued_requests {
@@ -50,6 +139,10 @@ impl Lanes {
         }
         if bytes + size > limits.max_queued_bytes {
             return Err(Exceeded { limit: "max_queued_bytes", value: limits.max_queued_bytes });
+        }
+        // Nobody takes more than half of what the others leave.
+        if bytes + size > room {
+            return Err(Exceeded { limit: "max_output_bytes", value: limits.max_output_bytes });
         }
         Ok(())
     }
@@ -60,6 +153,8 @@ impl Lanes {
         let lane = self.by_sender.entry(key).or_insert_with(|| {
             self.tickets += 1;
             self.turns.push_back((key, self.tickets));
+            // Whoever waits for nobody may be let through.
+            self.held = false;
             Lane { ticket: self.tickets, ..Lane::default() }
         });
         lane.bytes += frame.len();
@@ -87,12 +182,21 @@ impl Lanes {
         true
     }
 
-    /// Moves requests to `out` until it holds `most` bytes, at least one; their numbers go to `taken`.
-    pub fn take(&mut self, out: &mut Vec<u8>, taken: &mut Vec<u64>, most: usize) {
+    /// Moves requests to `out` until it holds `most` bytes, at least one if any may leave; their numbers go to `taken`.
+    /// Gives the number in the window of the first one, which those of the others follow.
+    pub fn take(&mut self, out: &mut Vec<u8>, taken: &mut Vec<u64>, most: usize, now: Time) -> u64 {
+        let mut first = 0;
+        let mut passed_over = Vec::new();
+        self.window.catch_up();
+        self.held = true;
         while let Some((key, ticket)) = self.turns.pop_front() {
             let Some(lane) = self.by_sender.get_mut(&key).filter(|lane| lane.ticket == ticket) else {
                 continue;
             };
+            if !self.window.admits(key) {
+                passed_over.push((key, ticket));
+                continue;
+            }
             let Some((number, frame)) = lane.waiting.pop_front() else { continue };
             lane.bytes -= frame.len();
             self.bytes -= frame.len();
@@ -102,12 +206,19 @@ impl Lanes {
             } else {
                 self.turns.push_back((key, ticket));
             }
+            let sent = self.window.send(key, now);
+            first = if first == 0 { sent } else { first };
             out.extend_from_slice(&frame);
             taken.push(number);
             if out.len() >= most {
-                return;
+                self.held = false;
+                break;
             }
         }
+        for turn in passed_over.into_iter().rev() {
+            self.turns.push_front(turn);
+        }
+        first
     }
 }
 
@@ -117,7 +228,7 @@ mod tests {
 
     fn take(lanes: &mut Lanes, most: usize) -> String {
         let mut out = Vec::new();
-        lanes.take(&mut out, &mut Vec::new(), most);
+        lanes.take(&mut out, &mut Vec::new(), most, 0);
         String::from_utf8(out).unwrap()
     }
 
@@ -179,12 +290,12 @@ mod tests {
         let mut lanes = Lanes::default();
         let exceeded = |limit, value| Err(Exceeded { limit, value });
         push(&mut lanes, 1, 1);
-        assert_eq!(lanes.room(1, 4, &limits), Ok(()));
-        assert_eq!(lanes.room(1, 5, &limits), exceeded("max_queued_bytes", 6));
+        assert_eq!(lanes.room(1, 4, 100, &limits), Ok(()));
+        assert_eq!(lanes.room(1, 5, 100, &limits), exceeded("max_queued_bytes", 6));
         push(&mut lanes, 1, 2);
-        assert_eq!(lanes.room(1, 0, &limits), exceeded("max_queued_requests", 2));
-        assert_eq!(lanes.room(2, 6, &limits), Ok(()), "another sender's lane is its own");
+        assert_eq!(lanes.room(1, 0, 100, &limits), exceeded("max_queued_requests", 2));
+        assert_eq!(lanes.room(2, 6, 100, &limits), Ok(()), "another sender's lane is its own");
         lanes.retract(2);
-        assert_eq!(lanes.room(1, 4, &limits), Ok(()));
+        assert_eq!(lanes.room(1, 4, 100, &limits), Ok(()));
     }
 }

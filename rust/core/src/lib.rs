@@ -38,3 +38,4 @@ pub mod text;
 pub mod translate;
 pub mod wake;
 pub mod wheel;
+mod window;

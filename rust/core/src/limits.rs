@@ -71,6 +71,8 @@ limits! {
     max_queued_requests: 1 << 17, at most MAX_FLIGHTS;
     /// Most bytes of them.
     max_queued_bytes: 64 << 20, at most usize::MAX >> 1;
+    /// Most requests of clients that are passed on to one upstream ahead of what it is seen to take up.
+    max_upstream_window: MAX_FLIGHTS, at most MAX_FLIGHTS;
     /// Most resources and lists of one upstream that one client hears of through a relay.
     max_subscriptions: 1024, at most 1 << 20;
     /// Longest URI of a resource that somebody subscribes to through a relay, in bytes.

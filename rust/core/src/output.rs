@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use crate::delayed::{Delay, DelayedAnswers};
 use crate::lanes::Lanes;
+use crate::limits::Limits;
 use crate::record::Time;
 use crate::spare;
 
@@ -64,17 +65,28 @@ pub struct Taken {
     pub bytes: Vec<u8>,
     /// The numbers of our requests among them.
     pub requests: Vec<u64>,
+    /// From which of them on they had waited in lanes, and the number of the first of these in the window.
+    pub waited: (usize, u64),
 }
 
 impl Output {
+    /// Nothing yet, for a connection that `limits` hold for.
+    pub fn new(limits: &Limits) -> Self {
+        Self { lanes: Lanes::new(limits), ..Self::default() }
+    }
+
     /// Bytes waiting.
     pub fn len(&self) -> usize {
-        self.ready() + self.delayed.bytes()
+        self.written() + self.lanes.bytes() + self.delayed.bytes()
     }
 
     /// Bytes that wait for nothing but a take.
     pub fn ready(&self) -> usize {
-        self.cancels.len() + self.now.len() - self.hollow + self.lanes.bytes()
+        self.written() + self.lanes.ready()
+    }
+
+    fn written(&self) -> usize {
+        self.cancels.len() + self.now.len() - self.hollow
     }
 
     /// True where nothing waits.
@@ -84,7 +96,11 @@ impl Output {
 
     /// Bytes held, used or not.
     pub fn capacity(&self) -> usize {
-        self.cancels.capacity() + self.now.capacity() + self.delayed.capacity() + self.lanes.bytes()
+        self.cancels.capacity()
+            + self.now.capacity()
+            + self.delayed.capacity()
+            + self.lanes.bytes()
+            + self.lanes.overhead()
     }
 
     /// Where to write the next frame.
@@ -243,10 +259,12 @@ impl Output {
             ahead.append(&mut bytes);
             recycle(std::mem::replace(&mut bytes, ahead));
         }
-        self.lanes.take(&mut bytes, &mut requests, TURN);
+        let before = requests.len();
+        let first =
+            if self.lanes.is_empty() { 0 } else { self.lanes.take(&mut bytes, &mut requests, TURN, now) };
         self.delayed.note_take(bytes.len(), now);
         self.release(now);
-        Taken { bytes, requests }
+        Taken { bytes, requests, waited: (before, first) }
     }
 }
 

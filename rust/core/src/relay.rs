@@ -51,7 +51,7 @@ use crate::connection::{Connection, MetaMember};
 use crate::event::{Batch, Host};
 use crate::record::Record;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
-use admission::Admission;
+use admission::{Admission, Part};
 use kept::Room;
 use member::{Held, Member, Members, Side};
 use seal::Seal;
@@ -122,6 +122,8 @@ counts! {
     upstream_closed,
     /// Likewise, because of `max_in_flight`.
     overloaded_in_flight,
+    /// Likewise, because of what one client may take of that.
+    overloaded_share,
     /// Likewise, because the relay is closing.
     drained,
     /// Likewise, because too much of its client's waits for the upstream.
@@ -223,6 +225,7 @@ impl<L: Line> Relay<L> {
         let private: Vec<_> = places.iter().filter(|place| place.is_private).cloned().collect();
         let (parks, asked_as) = (AtomicBool::new(false), OnceLock::new());
         let side = Side::Client {
+            part: Part::new(Arc::clone(&principal)),
             routes,
             places: Held::new(places),
             parks,
@@ -274,8 +277,9 @@ impl<L: Line> Relay<L> {
     /// Lets a connection go that is over; what was in flight on it was routed by its end.
     pub fn leave(&self, key: Key) {
         let Some(member) = lock(&self.members).remove(key) else { return };
-        if let Side::Upstream { place, .. } = &member.side {
-            place.close(key);
+        match &member.side {
+            Side::Upstream { place, .. } => place.close(key),
+            Side::Client { part, .. } => part.leave(u64::MAX),
         }
     }
 

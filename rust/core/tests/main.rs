@@ -14,6 +14,7 @@ mod relay_crossing;
 mod relay_drain;
 mod relay_ending;
 mod relay_eras;
+mod relay_fairness;
 mod relay_guesses;
 mod relay_limits;
 mod relay_notifications;

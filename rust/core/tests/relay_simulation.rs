@@ -63,6 +63,7 @@ fn section_16_the_six_invariants_hold_under_any_schedule() {
         "upstream_closed",
         "unattributed",
         "overloaded_in_flight",
+        "overloaded_share",
         "overloaded_queue",
         "undelivered",
         "drained",

@@ -22,7 +22,7 @@ impl<H: Host> Connection<H> {
         let wants_progress = request.progress_token || !custom_token.is_empty();
         let (method, size) = (request.method, request.params.len());
         let asked = Asked { method, size, owner, idle, max, augmented, wants_progress, is_leg: false };
-        let record = self.admit(now, asked, custom_token)?;
+        let (record, _) = self.admit(now, asked, custom_token)?;
         self.output.request(record.number, |out| encode::request(out, record.number, &request));
         Ok(record)
     }
@@ -45,8 +45,8 @@ impl<H: Host> Connection<H> {
         let wants_progress = !custom_token.is_empty();
         let (method, size) = (request.method, request.params.len());
         let asked = Asked { method, size, owner, idle, max, augmented, wants_progress, is_leg: false };
-        let number = self.admit(now, asked, custom_token)?.number;
-        let slot = self.table.find(number).map_or(0, |(slot, _)| slot);
+        let (admitted, slot) = self.admit(now, asked, custom_token)?;
+        let number = admitted.number;
         let Some(entry) = self.outbound.get_mut(slot) else { return Err(SendError::Closed) };
         let record = spare::record(&Beginning {
             number,
@@ -92,13 +92,13 @@ impl<H: Host> Connection<H> {
         Some(Arc::clone(&entry.record))
     }
 
-    /// Registers a request of ours; the caller writes it before anything else.
+    /// Registers a request of ours, and gives its slot; the caller writes it before anything else.
     pub(crate) fn admit(
         &mut self,
         now: Time,
         asked: Asked<'_, H::Call>,
         custom_token: &[u8],
-    ) -> Result<Arc<Record>, SendError> {
+    ) -> Result<(Arc<Record>, usize), SendError> {
         if self.over {
             return Err(SendError::Closed);
         }
@@ -159,6 +159,7 @@ impl<H: Host> Connection<H> {
             max_at: if asked.max == 0 { Time::MAX } else { now.saturating_add(asked.max) },
             paused_at: 0,
             augmented,
+            sent: 0,
             quiet: false,
             custom_token: token.is_some(),
             task: None,
@@ -172,7 +173,7 @@ impl<H: Host> Connection<H> {
             self.tokens.insert(token.into_boxed_slice(), minted.number);
         }
         self.counters.requests_out += 1;
-        Ok(record)
+        Ok((record, minted.slot))
     }
 
     /// Writes a notification; `params` is one line of JSON, or empty.
@@ -228,15 +229,20 @@ impl<H: Host> Connection<H> {
         let (record, augmented, quiet) = (Arc::clone(&entry.record), entry.augmented, entry.quiet);
         record.note_cancel(by, reason, now);
         let owner = entry.owner.take();
+        let sent = entry.sent;
         if moved.from == State::Queued && self.output.retract(number) {
+            self.output.lanes.take_back(sent);
             self.release(moved.slot, number);
-        } else if !quiet && self.rules.cancel_way(&record.method, augmented) == CancelWay::Notify {
-            match record.wire_id() {
-                b"" => encode::cancelled(self.output.cancel(), number, reason),
-                id => encode::cancelled_raw(self.output.cancel(), id, reason),
+        } else {
+            self.output.lanes.give_up(sent, now);
+            if !quiet && self.rules.cancel_way(&record.method, augmented) == CancelWay::Notify {
+                match record.wire_id() {
+                    b"" => encode::cancelled(self.output.cancel(), number, reason),
+                    id => encode::cancelled_raw(self.output.cancel(), id, reason),
+                }
+                record.note_cancel_written();
+                self.counters.cancels_out += 1;
             }
-            record.note_cancel_written();
-            self.counters.cancels_out += 1;
         }
         let outcome = moved.to.outcome().unwrap_or(Outcome::Cancelled);
         Self::finish(&record, outcome, now, batch);

@@ -106,7 +106,8 @@ impl<H: Host> Connection<H> {
 
     /// When [`Connection::expire`] has something to do next.
     pub fn next_deadline(&self) -> Option<Time> {
-        [self.wheel.next(), self.paces.next(), self.output.next_release()].into_iter().flatten().min()
+        let releases = [self.output.next_release(), self.output.lanes.next_deadline()];
+        [self.wheel.next(), self.paces.next()].into_iter().chain(releases).flatten().min()
     }
 
     /// Ends every call whose deadline passed (TMO-04 to TMO-09), and lets what waited long enough leave.
@@ -147,6 +148,7 @@ impl<H: Host> Connection<H> {
             self.go_on_with_progress(place, now);
         }
         self.due = due;
+        self.output.lanes.expire(now);
     }
 
     /// Writes the progress of the request at `place`, which came too fast; its time has come.

@@ -35,11 +35,15 @@ impl<H: Host> Connection<H> {
         if !self.congested && !self.pending.is_empty() {
             self.set_congested(false);
         }
-        for number in taken.requests {
+        let (waited, first) = taken.waited;
+        for (at, number) in taken.requests.into_iter().enumerate() {
             if let Ok(moved) = self.table.claim(number, Happening::Written)
-                && let Some(entry) = self.outbound.get(moved.slot)
+                && let Some(entry) = self.outbound.get_mut(moved.slot)
             {
                 entry.record.note_written(now);
+                if at >= waited {
+                    entry.sent = first + (at - waited) as u64;
+                }
             }
         }
         self.counters.bytes_out += taken.bytes.len() as u64;
@@ -186,7 +190,7 @@ impl<H: Host> Connection<H> {
             }
             self.remove_inbound(now, slot, record.number);
         }
-        self.output.lanes = Lanes::default();
+        self.output.lanes = Lanes::new(&self.limits);
         self.output.release_all();
         // Calls that somebody still holds keep the connection; they keep no tables with it.
         self.outbound = Entries::default();
@@ -205,7 +209,9 @@ impl<H: Host> Connection<H> {
 
     /// Notes an answer that came after the end of its call, and frees the slot (S6).
     pub(crate) fn bury(&mut self, now: Time, slot: usize, number: u64, late: Late) -> Option<Arc<Record>> {
-        let record = Arc::clone(&self.outbound.get(slot)?.record);
+        let entry = self.outbound.get(slot)?;
+        self.output.lanes.take_up(entry.sent, now);
+        let record = Arc::clone(&entry.record);
         debug_assert_eq!(record.direction, Direction::Outbound);
         record.note_late(late, now);
         self.counters.late_responses += 1;

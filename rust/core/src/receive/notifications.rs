@@ -42,6 +42,7 @@ impl<H: Host> Connection<H> {
             return;
         };
         let Some(entry) = self.outbound.get(slot) else { return };
+        self.output.lanes.take_up(entry.sent, now);
         let record = Arc::clone(&entry.record);
         let open = state == State::Sent || state == State::Task && self.rules.token_outlives_task_creation();
         if !open {

@@ -58,6 +58,7 @@ impl<H: Host> Connection<H> {
         batch: &mut Batch<H>,
     ) {
         let Some(entry) = self.outbound.get_mut(slot) else { return };
+        self.output.lanes.take_up(entry.sent, now);
         let goes_on = matches!(self.table.find(number), Some((_, State::Task)));
         let owner = entry.owner.take();
         if goes_on {

@@ -43,11 +43,6 @@ impl<L: Line> Relay<L> {
     }
 
     fn carry(&self, round: &mut Round<'_, L>, source: Key, batch: &mut Events<L>) {
-        let ended = |event: &&Told<L>| match event {
-            Event::Settled { record, .. } => owner_of(event).is_some() && Admission::counts(record),
-            _ => false,
-        };
-        self.admission.leave(batch.events.iter().filter(ended).count());
         let Some(member) = self.member(source) else { return };
         let mut left: Vec<usize> = Vec::new();
         let mut at = 0;
@@ -81,6 +76,9 @@ impl<L: Line> Relay<L> {
                     left.push(at);
                 }
                 (Way::Host, _) => {
+                    if let Some(leg) = owner_of(event) {
+                        self.note_ended(self.member(leg.line).as_deref(), std::slice::from_ref(event));
+                    }
                     if let Event::Request { .. } = event {
                         add(&self.counts.to_host);
                     }
@@ -104,7 +102,9 @@ impl<L: Line> Relay<L> {
 
     /// Carries a run of events over to one connection.
     pub(super) fn deliver(&self, round: &mut Round<'_, L>, source: &Member<L>, key: Key, events: &[Told<L>]) {
-        let Some(member) = self.member(key) else {
+        let member = self.member(key);
+        self.note_ended(member.as_deref(), events);
+        let Some(member) = member else {
             for event in events {
                 self.note_task(source, None, event);
                 if let Event::Request { record, .. } = event {
@@ -140,6 +140,15 @@ impl<L: Line> Relay<L> {
         if !made.is_empty() {
             round.follow.push_back((key, made));
         }
+    }
+
+    /// Counts requests of a client's no longer that have ended.
+    fn note_ended(&self, client: Option<&Member<L>>, events: &[Told<L>]) {
+        let ended = events.iter().filter(|event| match event {
+            Event::Settled { record, .. } => owner_of(event).is_some() && Admission::counts(record),
+            _ => false,
+        });
+        self.admission.leave(ended.count(), client.and_then(|client| client.side.part()));
     }
 
     fn apply(

@@ -7,6 +7,7 @@ use crate::event::{AnswerFrame, Batch, End};
 use crate::flight::{CancelledBy, Outcome};
 use crate::limits::clip;
 use crate::record::Record;
+use crate::relay::admission;
 use crate::relay::exchange::{Leg, Owner};
 use crate::relay::fault::Fault;
 use crate::relay::member::Member;
@@ -99,6 +100,7 @@ impl<L: Line> Relay<L> {
                 Fault::Draining | Fault::Closed => &self.counts.drained,
                 Fault::Overloaded(exceeded) => match exceeded.limit {
                     "max_in_flight" => &self.counts.overloaded_in_flight,
+                    admission::SHARE => &self.counts.overloaded_share,
                     "max_queued_requests" | "max_queued_bytes" => &self.counts.overloaded_queue,
                     _ => &self.counts.overloaded,
                 },

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::connection::MetaMember;
+use crate::relay::admission::Part;
 use crate::relay::exchange::Key;
 use crate::relay::kept::Room;
 use crate::relay::place::Place;
@@ -13,6 +14,8 @@ use crate::sync::{AtomicBool, AtomicU64};
 /// What a connection is to the relay.
 pub(super) enum Side {
     Client {
+        /// What it has in flight.
+        part: Part,
         routes: Arc<Routes>,
         /// Where the upstreams stand that its routes lead to.
         places: Held,
@@ -77,6 +80,14 @@ impl Side {
             return principal.note_task(place, made_by.key, task, *max_tasks);
         }
         false
+    }
+
+    /// What it has in flight, where it is a client.
+    pub(super) fn part(&self) -> Option<&Part> {
+        match self {
+            Side::Client { part, .. } => Some(part),
+            Side::Upstream { .. } => None,
+        }
     }
 
     /// The position of the upstream whose connection this is.

@@ -59,8 +59,9 @@ impl<L: Line> Relay<L> {
 
     /// Takes note that the host took an exchange over: what its client comes back with is the host's, from now on.
     pub fn park(&self, client: Key) {
-        self.admission.leave(1);
-        if let Some(member) = self.member(client)
+        let member = self.member(client);
+        self.admission.leave(1, member.as_ref().and_then(|member| member.side.part()));
+        if let Some(member) = member
             && let Side::Client { parks, .. } = &member.side
         {
             parks.store(true, Ordering::Release);

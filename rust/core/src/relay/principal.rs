@@ -10,12 +10,14 @@ use crate::relay::exchange::Key;
 use crate::relay::member::Held;
 use crate::relay::place::Place;
 use crate::relay::{Line, Relay};
-use crate::sync::{Mutex, Ordering, lock};
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// See the module's text.
 pub struct Principal {
     /// No two principals of a relay have the same.
     pub(super) number: u64,
+    /// How many of its requests are in flight.
+    pub(super) in_flight: AtomicU64,
     tasks: Mutex<Tasks>,
 }
 
@@ -33,7 +35,7 @@ struct Task {
 
 impl Principal {
     pub(super) fn new(number: u64) -> Self {
-        Self { number, tasks: Mutex::new(Tasks::default()) }
+        Self { number, in_flight: AtomicU64::new(0), tasks: Mutex::new(Tasks::default()) }
     }
 
     /// How many tasks are remembered for it.

@@ -6,7 +6,7 @@ use crate::envelope::{self, Envelope, ScanLimits};
 use crate::event::Event;
 use crate::forward::Forward;
 use crate::record::{Record, Time};
-use crate::relay::admission::Admission;
+use crate::relay::admission::{Admission, Part};
 use crate::relay::exchange::{Key, Leg, Owner};
 use crate::relay::fault::Fault;
 use crate::relay::kept::Kept;
@@ -94,7 +94,8 @@ impl<L: Line> Relay<L> {
         };
         let (frame, envelope) = opened.as_deref().map_or((frame, envelope), |(frame, at)| (&frame[..], at));
         let nth = round.kept.as_ref().map(|kept| kept.go_on() + 1);
-        if let Err(fault) = self.admit(record, &dest.side, nth.is_some()) {
+        let asker = source.side.part();
+        if let Err(fault) = self.admit(record, asker, &dest.side, nth.is_some()) {
             return round.faults.push((record.number, fault, dest.side.position()));
         }
         let matched = match &source.side {
@@ -119,7 +120,7 @@ impl<L: Line> Relay<L> {
             revision,
             request_meta: asked_as.map(|members| &**members),
             owner,
-            lane: source.key.to_word(),
+            lane: asker.map_or_else(|| source.key.to_word(), |part| part.principal.number + 1),
             idle: upstream.map_or(0, |upstream| upstream.idle),
             max: upstream.map_or(0, |upstream| upstream.max),
         };
@@ -137,21 +138,21 @@ impl<L: Line> Relay<L> {
                 record.join(leg);
             }
             Err(error) => {
-                self.admission.leave(usize::from(Admission::counts(record)));
+                self.admission.leave(usize::from(Admission::counts(record)), asker);
                 round.faults.push((record.number, Fault::of_send(error), position));
             }
         }
     }
 
     /// Counts one more request in flight to a connection that is locked, if it may be: one that `goes_on` may.
-    fn admit(&self, record: &Record, dest: &Side, goes_on: bool) -> Result<(), Fault> {
+    fn admit(&self, record: &Record, asker: Option<&Part>, dest: &Side, goes_on: bool) -> Result<(), Fault> {
         match dest {
-            Side::Client { .. } => self.admission.enter_further(record),
+            Side::Client { .. } => self.admission.enter_further(record, None),
             Side::Upstream { is_retired, .. } if is_retired.load(Ordering::Relaxed) => {
                 return Err(Fault::UpstreamClosed);
             }
-            Side::Upstream { .. } if goes_on => self.admission.enter_further(record),
-            Side::Upstream { .. } => self.admission.enter(record)?,
+            Side::Upstream { .. } if goes_on => self.admission.enter_further(record, asker),
+            Side::Upstream { .. } => self.admission.enter(record, asker)?,
         }
         Ok(())
     }

@@ -188,16 +188,17 @@ impl Party {
     }
 }
 
-/// What waited for a congested upstream came out fairly: cancels first, then one request of each client in turn.
-pub fn judge_turns(lines: &[String]) {
+/// What waited for a congested upstream came out fairly: cancels first, then one request of each principal in turn.
+pub fn judge_turns(lines: &[String], principal_of: impl Fn(&str) -> String) {
     let is_request = |line: &String| line.contains("\"id\"") && line.contains("\"method\"");
     let first = lines.iter().position(is_request).unwrap_or(lines.len());
     let waited = &lines[first..];
     assert!(!waited.iter().any(|line| line.contains("notifications/cancelled")), "section 13: {lines:?}");
     // Answers to what the server asked wait in no queue.
     let requests = waited.iter().filter(|line| line.contains("\"method\""));
-    let senders: Vec<&str> = requests.filter_map(|line| between(line, "\"owner\":\"", &['-'])).collect();
-    let mut served = HashMap::<&str, usize>::new();
+    let owners = requests.filter_map(|line| between(line, "\"owner\":\"", &['-']));
+    let senders: Vec<String> = owners.map(principal_of).collect();
+    let mut served = HashMap::<&String, usize>::new();
     for (at, sender) in senders.iter().enumerate() {
         let mine = *served.entry(sender).and_modify(|count| *count += 1).or_insert(1);
         for other in &senders[at + 1..] {

@@ -56,7 +56,8 @@ impl Simulation {
         let mut dice = Dice(seed);
         let mut known = vec!["timeout", "upstream_closed", "no_attribution"];
         known.extend(["unknown_task", "ambiguous_task", "input_expired"]);
-        let most = if dice.one_in(4) { 3 + dice.roll(6) as u64 } else { u64::MAX };
+        // One client has no more than half of it.
+        let most = if dice.one_in(4) { 6 + dice.roll(12) as u64 } else { u64::MAX };
         let mut limits = Limits::default();
         if dice.one_in(4) {
             limits.max_queued_requests = 1 + dice.roll(3);
@@ -401,7 +402,7 @@ impl Simulation {
         self.world.congest(server, false);
         self.world.flush(server);
         let lines = self.world.lines(server);
-        judge_turns(&lines);
+        judge_turns(&lines, |owner| self.principal_of(owner));
         for line in lines {
             self.hear_line(server, &line);
         }

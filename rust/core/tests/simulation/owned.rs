@@ -34,7 +34,7 @@ impl Made {
 
 impl Simulation {
     /// The principal that an owner asks on behalf of.
-    fn principal_of(&self, owner: &str) -> String {
+    pub fn principal_of(&self, owner: &str) -> String {
         let end = owner.split('-').next().and_then(|end| end.parse::<usize>().ok());
         end.map_or(String::new(), |end| self.parties[end].principal.clone())
     }
