@@ -10,6 +10,8 @@ import pytest
 from child_process import python
 from limit_sides import sides
 from transport_link import FakeLink, run
+from turnout.escape import SHOWN
+from turnout.transports.stderr import LINES_A_TURN
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 
@@ -124,5 +126,76 @@ def test_a_stderr_callback_that_raises_is_reported_and_reading_goes_on(loop_kind
         await transport.close()
         loop.set_exception_handler(handler)
         assert [type(c) for c in complaints] == [ZeroDivisionError] * 2
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("ending", ["import sys\nsys.stdin.read()", "os._exit(0)"])
+def test_s9_a_flood_of_lines_costs_a_bounded_number_in_each_turn(loop_kind, ending):
+    """While the child lives and once it is gone; nothing is lost, and other peers are served between."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        link = FakeLink()
+        count, in_turn, most = 50_000, 0, 0
+        done = loop.create_future()
+        seen = 0
+
+        def line(text):
+            nonlocal in_turn, most, seen
+            assert text == ""
+            seen += 1
+            in_turn += 1
+            most = max(most, in_turn)
+            if seen == count:
+                done.set_result(None)
+
+        def next_turn():
+            nonlocal in_turn
+            in_turn = 0
+            if not done.done():
+                loop.call_soon(next_turn)
+
+        next_turn()
+        code = f"import os\nfor _ in range(50): os.write(2, b'\\n' * 1000)\nos.write(1, b'x')\n{ending}"
+        transport = await python(code, stderr=line).open(link)
+        await done
+        await transport.close()
+        assert (seen, most) == (count, LINES_A_TURN)
+
+    run(loop_kind, main())
+
+
+def test_s9_stderr_does_nothing_to_a_terminal_or_a_log(loop_kind):
+    async def main():
+        lines: list[str] = []
+        link = FakeLink()
+        code = (
+            "import os\nos.write(2, 'a\\x1b[2J\\x9b31m\\u202eb\\u2066c\\u2028d\\u200fe\\rf\\tg\\u3000h\\n'.encode())\n"
+        )
+        transport = await python(code, stderr=lines.append).open(link)
+        await link.until_lost()
+        assert lines == ["a\\x1b[2J\\x9b31m\\u202eb\\u2066c\\u2028d\\u200fe\\rf\tg\u3000h"]
+        await transport.close()
+
+    run(loop_kind, main())
+
+
+def test_l6_the_last_lines_are_known_before_they_were_handed_over(loop_kind):
+    async def main():
+        lines: list[str] = []
+        link = FakeLink()
+        code = "import os\nos.write(2, b'x\\n' * 1000 + b'one\\ntwo\\x1b\\n' + b'l' * 1000 + b'\\nend')\nos._exit(1)"
+        transport = await python(code, stderr=lines.append).open(link)
+        await link.until_lost()
+        assert transport.last_stderr == ("x", "one", "two\\x1b", "l" * SHOWN + "...", "end")
+        await transport.close()
+        while len(lines) < 1004:
+            await asyncio.sleep(0)
+        assert lines[-1] == transport.last_stderr[-1] == "end"
+        for stderr in ("inherit", "discard"):
+            transport = await python("", stderr=stderr).open(FakeLink())
+            assert transport.last_stderr == ()
+            await transport.close()
 
     run(loop_kind, main())

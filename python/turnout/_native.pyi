@@ -621,6 +621,13 @@ class Refused:
     @property
     def length(self) -> int:
         """Length of the frame, in bytes."""
+    @property
+    def noise(self) -> bytes:
+        """The first bytes, 120 at most, of a line that was not meant as a message, such as one of a log.
+
+        Empty for what starts as an object does, or as a batch of them, since that has somebody's payload, and for a
+        line beyond `max_frame_bytes`.
+        """
 
 @final
 class Input:
@@ -782,7 +789,7 @@ class Connection:
         role: Literal["either", "client", "server"] = "either",
         *,
         request_meta: Mapping[str, Any] | None = None,
-        opened: bool = True,
+        opened: bool | None = True,
         era: Literal["host", "open", "settled"] = "host",
     ) -> None:
         """Set the negotiated revision and our role in it.
@@ -792,7 +799,8 @@ class Connection:
             role: our part; `"either"` lets pass what only one may do.
             request_meta: members for the `_meta` of every request; None for none.
             opened: False while the handshake of a legacy revision goes on: nothing but `ping` is asked before
-                `notifications/initialized` came, or before this is called again (PNG-13, PNG-14).
+                `notifications/initialized` came, or before this is called again (PNG-13, PNG-14). None leaves it as
+                the peer's `initialize` and `notifications/initialized` made it.
             era: who says under which era the peer's requests are. `"host"`: whoever calls this, and what requests
                 say of it is not looked at. `"open"`: the peer, by its first request with the envelope of 2026-07-28,
                 or by `initialize`. `"settled"`: the peer did. Requests that do not fit are refused: -32022 for a
@@ -802,6 +810,9 @@ class Connection:
             ValueError: an unknown revision, role or era.
 
         """
+    @property
+    def is_opened(self) -> bool:
+        """False from the peer's `initialize` to its `notifications/initialized`, and where `set_rules` said so."""
     def ask_for_era(self) -> None:
         """Leave it to the peer to say under which era its requests are, as `set_rules` does by `era="open"`.
 

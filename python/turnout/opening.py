@@ -255,8 +255,8 @@ class Opened:
         params = members_of(request.params)
         asked = params.get("protocolVersion")
         revision = asked if asked in LEGACY else LEGACY[0]
-        # What comes with `notifications/initialized` opens it (PNG-14).
-        request.peer.set_rules(revision, "server", opened=False, era="settled")
+        # `notifications/initialized` opens it (PNG-14), which may have come already.
+        request.peer.set_rules(revision, "server", opened=None, era="settled")
         request.peer.declare_tasks(
             ours=taken_as_tasks(self._identity.capabilities),
             theirs=taken_as_tasks(params.get("capabilities")),

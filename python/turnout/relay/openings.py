@@ -43,16 +43,17 @@ class Openings:
         wanted = asked if asked in opening.LEGACY else opening.LEGACY[0]
         able = opening.capabilities_in(wanted, members_of(params.get("capabilities")))
         offered = _identity(params.get("clientInfo"), able, relay.router.identity.name)
-        # Nothing but `ping` is asked of it before it sent `notifications/initialized` (PNG-14).
-        relay.clients[client].may_be_asked.clear()
-        client.set_rules(wanted, "server", opened=False, era="settled")
+        # Nothing but `ping` is asked of it before it sent `notifications/initialized` (PNG-14), as it may have already.
+        if not client.is_opened:
+            relay.clients[client].may_be_asked.clear()
+        client.set_rules(wanted, "server", opened=None, era="settled")
         peers = await self._opened(client, offered, wanted)
         first = peers[0]
         newest = opening.LEGACY[0] if first.revision == opening.MODERN else first.revision
         revision = min(wanted, newest)
         taken = (opening.taken_as_tasks(peer.server_capabilities) for peer in peers)
         client.declare_tasks(ours=set().union(*taken))
-        client.set_rules(revision, "server", opened=False, era="settled")
+        client.set_rules(revision, "server", opened=None, era="settled")
         meta = meta_of(offered)
         if meta is not None and client.on_input_needed is None:
             client.on_input_needed = Rounds(relay, offered.capabilities).go_on

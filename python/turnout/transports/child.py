@@ -4,7 +4,10 @@ Two things end independently, in either order: the process, and the last write e
 channel is lost when both have, so that every byte was delivered and the exit code is known; where the
 second does not follow the first within `settle_timeout`, the channel is lost without it and whatever
 still runs is terminated. The child leads its own process group: a signal reaches what it started, and a
-Ctrl-C at our terminal does not reach it.
+Ctrl-C at our terminal does not reach it. Whichever way it ends, what is left of the group is ended, too: asked by
+SIGTERM, and forced by SIGKILL after `terminate_timeout`. Out of reach is what left the group by a session or group of
+its own, as daemons do; and where our own process is killed before it can act, what does not heed the end of its
+stdin.
 """
 
 from __future__ import annotations
@@ -58,7 +61,8 @@ def stdio(
     """A server to be started as a child process and spoken to over its stdin and stdout.
 
     Closing it closes its stdin, waits `close_timeout`, sends SIGTERM to its process group, waits
-    `terminate_timeout` and sends SIGKILL (stdio transport, "Shutdown"; TRS-10).
+    `terminate_timeout` and sends SIGKILL (stdio transport, "Shutdown"; TRS-10). However the server ends, what it left
+    behind in its process group is ended likewise; a process that started a group or session of its own is not.
 
     Args:
         command: a program, looked up in `PATH` when it has no slash.
@@ -186,6 +190,11 @@ class ChildTransport:
         """The child's process id, and that of its process group."""
         return self._process.pid
 
+    @property
+    def last_stderr(self) -> tuple[str, ...]:
+        """The last lines of its standard error, escaped and cut; none where that is inherited or discarded."""
+        return () if self._lines is None else self._lines.last
+
     def write(self, data: bytes | memoryview) -> None:
         """Write to the child's stdin."""
         self._writer.write(data)
@@ -196,8 +205,7 @@ class ChildTransport:
 
     def abort(self) -> None:
         """Kill the process group."""
-        if not self._process.exited.done():
-            self._process.signal_group(signal.SIGKILL)
+        self._process.signal_group(signal.SIGKILL)
         self._reader.stop()
         self._writer.abort()
         self._loop.call_soon(self._finish)
@@ -209,9 +217,11 @@ class ChildTransport:
         self._error = error
         self._settle()
 
-    def _exited(self, _: asyncio.Future[int]) -> None:
+    def _exited(self, _: asyncio.Future[int | None]) -> None:
         self._writer.abort()
         self._settle()
+        if self._lost.done():
+            self._end_group()
 
     def _stdin_broke(self, error: OSError) -> None:
         # Mostly the first sign of a crash; but a child that only closed its stdin is of no use either.
@@ -234,7 +244,6 @@ class ChildTransport:
         self._lost.set_result(None)
         if self._settling is not None:
             self._settling.cancel()
-        held_open = not self._output_over
         self._reader.stop()
         os.close(self._stdout)
         self._writer.abort()
@@ -245,9 +254,16 @@ class ChildTransport:
         exit_code = exited.result() if exited.done() else None
         # A broken stdin explains nothing that the end of the process does not explain better.
         error = None if exited.done() else self._error
-        if held_open and exited.done():
-            self._end(0)
+        if exited.done():
+            self._end_group()
         self._link.lost(error, exit_code=exit_code)
+
+    def _end_group(self) -> None:
+        """Reap the child and end what it left behind, unless somebody is at it."""
+        if self._ending is not None and not self._ending.done():
+            return
+        if self._process.end_group():
+            self._end(0)
 
     def _end(self, patience: float) -> asyncio.Task[None]:
         if self._ending is None:
@@ -256,9 +272,11 @@ class ChildTransport:
         return self._ending
 
     def _terminated(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() and not self._process.exited.done():
+        if task.cancelled():
             # The loop is going away, and nobody will ask again.
             self._process.signal_group(signal.SIGKILL)
+            if self._process.exited.done():
+                self._process.end_group()
 
     async def _terminate(self, patience: float) -> None:
         """Wait, ask, force: each bounded, for the process and then for what it left behind."""
@@ -271,7 +289,7 @@ class ChildTransport:
             self._process.signal_group(signal.SIGKILL)
             await self._wait_exit(REAP_TIMEOUT)
         await self._wait(self._lost, self._settle_timeout)
-        if not self._output_over:
+        if self._process.exited.done():
             await self._end_leftovers()
         if not self._lost.done():
             # The link must hear of it from the loop, not from inside this task.
@@ -279,9 +297,9 @@ class ChildTransport:
             await self._wait(self._lost, None)
 
     async def _end_leftovers(self) -> None:
-        """End what outlived the child in its group and holds its output open."""
+        """End what outlived the child in its group."""
         deadline = self._loop.time() + self._terminate_timeout
-        left = self._process.signal_group(signal.SIGTERM)
+        left = self._process.end_group()
         while left and self._loop.time() < deadline:
             await asyncio.sleep(POLL_INTERVAL)
             left = self._process.signal_group(0)

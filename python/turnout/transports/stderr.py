@@ -1,16 +1,18 @@
 """What a child process writes to its standard error: untrusted bytes made into lines for people.
 
 A server's stderr is nobody's protocol. It may hold a terminal's escape sequences, half a megabyte
-without a newline, or bytes that are no text, and it must neither stall the server nor fill our memory.
+without a newline, a million empty lines, or bytes that are no text, and it must neither stall the server nor the
+loop, nor fill our memory.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
+from collections import deque
 from typing import TYPE_CHECKING
 
+from turnout.escape import escaped_bytes
 from turnout.raised import tell
 
 if TYPE_CHECKING:
@@ -20,18 +22,16 @@ if TYPE_CHECKING:
 READ_BYTES = 64 * 1024
 """Bytes taken in one turn of the loop."""
 
+LINES_A_TURN = 128
+"""Lines handed over in one turn of the loop; meanwhile nothing more is read."""
+
 LAST_WORDS_BYTES = 1024 * 1024
 """Bytes still taken once the process is gone: more than its pipe can hold."""
 
+LAST_LINES = 5
+"""Lines that are kept for those who ask why a server is gone."""
+
 LOGGER = logging.getLogger("turnout.stdio.stderr")
-
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def printable(line: bytes) -> str:
-    """A line as text that does nothing to a terminal or a log: all but tabs and visible text escaped."""
-    text = line.decode("utf-8", "backslashreplace")
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class StderrLines:
@@ -52,25 +52,44 @@ class StderrLines:
         self._fd = fd
         self._sink = sink
         self._most = most
+        self._read = bytearray()
         self._partial = bytearray()
         self._dropped = 0
-        loop.add_reader(fd, self._ready)
+        self._last: deque[bytes] = deque(maxlen=LAST_LINES)
+        self._reading = False
+        self._scheduled = False
+        self._listen()
+
+    @property
+    def last(self) -> tuple[str, ...]:
+        """The last lines, those that wait to be handed over included, escaped and cut to what an error shows."""
+        waiting = bytes(self._partial + self._read).splitlines()[-LAST_LINES:]
+        return tuple(escaped_bytes(line) for line in [*self._last, *waiting][-LAST_LINES:])
 
     def close(self) -> None:
-        """Hand over what was written so far, then close the descriptor; idempotent."""
+        """Take what was written so far, and close the descriptor; idempotent.
+
+        Of what is left as many lines are handed over at once as in any turn, and the rest in those that follow.
+        """
         taken = 0
         while self._fd >= 0 and taken < LAST_WORDS_BYTES:
-            count = self._read()
+            count = self._take()
             if count <= 0:
                 break
             taken += count
         self._end()
 
     def _ready(self) -> None:
-        if self._read() == 0:
+        if self._take() == 0:
             self._end()
+        else:
+            self._hand_over()
 
-    def _read(self) -> int:
+    def _go_on(self) -> None:
+        self._scheduled = False
+        self._hand_over()
+
+    def _take(self) -> int:
         """Take one chunk: its length, 0 at the end, -1 when nothing is there."""
         try:
             chunk = os.read(self._fd, READ_BYTES)
@@ -78,38 +97,65 @@ class StderrLines:
             return -1
         except OSError:
             return 0
-        first, newline, rest = chunk.partition(b"\n")
-        self._keep(first)
-        if newline:
-            self._emit()
-            *lines, last = rest.split(b"\n")
-            for line in lines:
-                self._keep(line)
-                self._emit()
-            self._keep(last)
+        self._read += chunk
         return len(chunk)
 
-    def _keep(self, part: bytes) -> None:
+    def _hand_over(self) -> None:
+        """Hand over as many lines as belong in one turn; the rest wait, and what is not read yet in the pipe."""
+        if self._scheduled:
+            return
+        start = 0
+        for _ in range(LINES_A_TURN):
+            newline = self._read.find(b"\n", start)
+            if newline < 0:
+                self._keep(self._read[start:])
+                start = len(self._read)
+                break
+            self._keep(self._read[start:newline])
+            start = newline + 1
+            self._emit()
+        del self._read[:start]
+        if self._read:
+            self._scheduled = True
+            self._deafen()
+            self._loop.call_soon(self._go_on)
+        elif self._fd >= 0:
+            self._listen()
+        elif self._partial:
+            self._emit()
+
+    def _keep(self, part: bytearray) -> None:
         room = self._most - len(self._partial)
         self._partial += part[:room]
         self._dropped += max(0, len(part) - room)
 
     def _emit(self) -> None:
-        line = printable(bytes(self._partial).removesuffix(b"\r"))
+        line = bytes(self._partial).removesuffix(b"\r")
+        self._last.append(line)
+        text = escaped_bytes(line, None)
         if self._dropped:
-            line += f" [and {self._dropped} bytes more]"
+            text += f" [and {self._dropped} bytes more]"
         self._partial.clear()
         self._dropped = 0
         try:
-            self._sink(line)
+            self._sink(text)
         except BaseException as error:  # noqa: BLE001 - whatever the application raised
             tell(self._loop, error, self._sink)
+
+    def _listen(self) -> None:
+        if not self._reading:
+            self._reading = True
+            self._loop.add_reader(self._fd, self._ready)
+
+    def _deafen(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._fd)
 
     def _end(self) -> None:
         if self._fd < 0:
             return
-        self._loop.remove_reader(self._fd)
+        self._deafen()
         os.close(self._fd)
         self._fd = -1
-        if self._partial:
-            self._emit()
+        self._hand_over()

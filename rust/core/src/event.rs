@@ -170,6 +170,9 @@ pub enum Event<H: Host> {
         offset: usize,
         /// Length of the frame, in bytes.
         length: usize,
+        /// Where the first bytes stand in the run of what was not meant as a message: a line of a log, a header. Empty
+        /// for what may be a message, since that has somebody's payload.
+        noise: Span,
     },
 }
 

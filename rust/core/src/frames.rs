@@ -14,6 +14,9 @@ const REST: usize = 16 << 10;
 /// Most that a buffer keeps between reads, however well it was filled: as much as one read offers, and a line.
 const KEPT: usize = 512 << 10;
 
+/// The byte order mark in UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// What comes out of the buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
@@ -44,6 +47,8 @@ pub struct FrameBuffer {
     max_frame: usize,
     /// The rest of the present line is to be thrown away.
     skipping: bool,
+    /// What came is known to begin with a byte order mark, or not to.
+    begun: bool,
     ended: bool,
 }
 
@@ -53,7 +58,7 @@ impl FrameBuffer {
         // Spans have 32 bits; half of that leaves room for what is read behind the longest line.
         let most = u32::MAX as usize / 2;
         let max_frame = if max_frame < most { max_frame } else { most };
-        Self { data: Vec::new(), filled: 0, line: 0, searched: 0, max_frame, skipping: false, ended: false }
+        Self { data: Vec::new(), filled: 0, line: 0, searched: 0, max_frame, skipping: false, begun: false, ended: false }
     }
 
     /// Space to read into, at least that large. Call [`FrameBuffer::commit`] with what was read.
@@ -110,6 +115,9 @@ impl FrameBuffer {
 
     /// The next frame, or None until more bytes come.
     pub fn next_item(&mut self) -> Option<Item> {
+        if !self.begun {
+            self.skip_mark();
+        }
         loop {
             let Some(newline) = memchr::memchr(b'\n', &self.data[self.searched..self.filled]) else {
                 return self.rest();
@@ -126,6 +134,23 @@ impl FrameBuffer {
             if let Some(frame) = self.trimmed(start, end) {
                 return Some(Item::Frame(frame));
             }
+        }
+    }
+
+    /// Passes over a byte order mark before the first line, which some writers of UTF-8 put there.
+    #[cold]
+    fn skip_mark(&mut self) {
+        let read = &self.data[..self.filled];
+        if let Some(rest) = MARK.get(read.len()..)
+            && !rest.is_empty()
+            && MARK.starts_with(read)
+        {
+            return;
+        }
+        self.begun = true;
+        if read.starts_with(MARK) {
+            self.line = MARK.len();
+            self.searched = MARK.len();
         }
     }
 
@@ -274,6 +299,19 @@ mod tests {
     fn half_a_frame_then_the_end_is_truncated_and_a_whole_one_is_taken() {
         assert_eq!(frames(br#"{"a":"#, &[], 100), [Err(5)]);
         assert_eq!(frames(br#"{"a":1}"#, &[], 100), [Ok(br#"{"a":1}"#.to_vec())]);
+    }
+
+    #[test]
+    fn test_l4_a_byte_order_mark_before_the_first_frame_is_skipped_however_it_comes() {
+        let input = b"\xef\xbb\xbf{}\n\xef\xbb\xbf[1]\n";
+        let right = [Ok(b"{}".to_vec()), Ok(b"\xef\xbb\xbf[1]".to_vec())];
+        for cuts in [&[][..], &[1], &[2], &[3], &[1, 2, 3, 4], &[0, 0]] {
+            assert_eq!(frames(input, cuts, 8), right, "{cuts:?}");
+        }
+        assert_eq!(frames(b"\xef\xbb\xbf1234\n", &[], 4), [Ok(b"1234".to_vec())], "it is no part of the frame");
+        assert_eq!(frames(b"\xef\xbb", &[], 8), [Err(2)]);
+        assert_eq!(frames(b"\xef\n{}\n", &[], 8), [Ok(b"\xef".to_vec()), Ok(b"{}".to_vec())]);
+        assert_eq!(frames(b"\xef\xbb\xbf", &[], 8), []);
     }
 
     proptest! {

@@ -302,16 +302,22 @@ impl Connection {
     }
 
     /// Sets the negotiated revision, our role in it, and what every request's `_meta` carries.
-    #[pyo3(signature = (revision, role = "either", *, request_meta = None, opened = true, era = "host"))]
+    #[pyo3(signature = (revision, role = "either", *, request_meta = None, opened = Some(true), era = "host"))]
     fn set_rules(
         &self,
         revision: &str,
         role: &str,
         request_meta: Option<&Bound<'_, PyDict>>,
-        opened: bool,
+        opened: Option<bool>,
         era: &str,
     ) -> PyResult<()> {
         self.take_rules(revision, role, request_meta, opened, era)
+    }
+
+    /// False from the peer's `initialize` to its `notifications/initialized`, and where `set_rules` said so.
+    #[getter]
+    fn is_opened(&self) -> bool {
+        lock(&self.shared.core).rules.opened
     }
 
     /// Leaves it to the peer's requests to say of which era they are, where nobody said so.

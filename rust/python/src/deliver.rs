@@ -147,6 +147,8 @@ pub struct Refused {
     offset: usize,
     /// Length of the frame, in bytes.
     length: usize,
+    /// The first bytes of what was not meant as a message.
+    noise: Py<PyBytes>,
 }
 
 #[pymethods]
@@ -365,9 +367,9 @@ impl Delivery<'_, '_> {
                 let id = bytes_of(py, region, id);
                 return self.sink.take(slf, Py::new(py, Unmatched { id })?.into_any());
             }
-            Event::Refused { reason, offset, length } => {
-                let (name, message) = (reason.name(), reason.message());
-                let refused = Refused { reason: name, message, offset, length };
+            Event::Refused { reason, offset, length, noise } => {
+                let (name, message, noise) = (reason.name(), reason.message(), bytes_of(py, region, noise));
+                let refused = Refused { reason: name, message, offset, length, noise };
                 return self.sink.take(slf, Py::new(py, refused)?.into_any());
             }
         }

@@ -95,7 +95,7 @@ impl<H: Host> Connection<H> {
         if *name == *method::TASK_STATUS.as_bytes() || *name == *method::TASKS.as_bytes() {
             self.note_task_state(now, envelope.params.of(frame), batch);
         }
-        self.rules.opened |= *name == *method::INITIALIZED.as_bytes();
+        self.rules.note_opened(&name);
         let mut owner = None;
         if let Some(number) = self.number_of(envelope.subscription_id.of(frame))
             && let Some((slot, State::Sent)) = self.table.find(number)

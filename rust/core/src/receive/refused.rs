@@ -1,5 +1,6 @@
 //! Frames that are no message: what broke is told apart from noise, and only what was asked is answered.
 
+use super::in_run;
 use crate::connection::{Connection, INVALID_REQUEST, PARSE_ERROR};
 use crate::envelope::{self, Kind, Partial, Refusal, RefusalReason};
 use crate::event::{Batch, End, Event, Host};
@@ -7,6 +8,19 @@ use crate::flight::Event as Happening;
 use crate::record::Time;
 use crate::rules::Role;
 use crate::span::Span;
+
+/// Most bytes that are told of a line that is no message.
+const NOISE: usize = 120;
+
+/// Whether a line is neither the begin of an object nor of a batch of them: nobody's payload stands in it.
+fn is_noise(line: &[u8]) -> bool {
+    let mut solid = line.iter().filter(|byte| !byte.is_ascii_whitespace());
+    match solid.next() {
+        Some(b'{') => false,
+        Some(b'[') => !matches!(solid.next(), Some(b'{' | b'[')),
+        _ => true,
+    }
+}
 
 impl<H: Host> Connection<H> {
     /// Deals with a frame that was refused: fails the one call it answers, tells the peer if it asked.
@@ -33,7 +47,10 @@ impl<H: Host> Connection<H> {
             self.reject(id.of(frame), code, refusal.reason.message(), data.as_bytes());
         }
         let length = at.len();
-        batch.events.push(Event::Refused { reason: refusal.reason, offset: refusal.offset, length });
+        // Of a line that is too long only a copy of its head is left, not in the run.
+        let is_quoted = is_noise(frame) && refusal.reason != RefusalReason::Oversized;
+        let noise = if is_quoted { in_run(at, Span::new(0, NOISE.min(frame.len()))) } else { Span::default() };
+        batch.events.push(Event::Refused { reason: refusal.reason, offset: refusal.offset, length, noise });
     }
 
     /// Whether what was refused may have been a request, so that whoever sent it waits.
@@ -67,6 +84,7 @@ impl<H: Host> Connection<H> {
     /// Takes note of a last line that the end of the channel cut off.
     pub fn receive_truncated(&mut self, length: usize, batch: &mut Batch<H>) {
         self.counters.frames_refused += 1;
-        batch.events.push(Event::Refused { reason: RefusalReason::Truncated, offset: length, length });
+        let (reason, noise) = (RefusalReason::Truncated, Span::default());
+        batch.events.push(Event::Refused { reason, offset: length, length, noise });
     }
 }

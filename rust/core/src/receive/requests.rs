@@ -85,14 +85,16 @@ impl<H: Host> Connection<H> {
     }
 
     /// Takes note of what a request says of its era.
-    fn take_era(&mut self, frame: &[u8], envelope: &Envelope, method: &[u8]) -> Result<(), Misfit> {
+    fn take_era(&mut self, frame: &[u8], envelope: &Envelope, name: &[u8]) -> Result<(), Misfit> {
         let version = envelope.protocol_version.of(frame);
         let named = envelope::unescape(version);
         let has_capabilities = envelope.has_capabilities;
-        let said = Said { method, version, named: named.as_deref(), has_capabilities };
+        let said = Said { method: name, version, named: named.as_deref(), has_capabilities };
         if let Some(revision) = self.rules.judge(said)? {
             self.rules.settle(revision);
         }
+        // In the order of what was received: a client may send `initialized` in the same write.
+        self.rules.opened &= name != method::INITIALIZE.as_bytes();
         Ok(())
     }
 

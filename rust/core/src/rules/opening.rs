@@ -127,6 +127,12 @@ impl Rules {
         true
     }
 
+    /// Takes note of a notification that ends the handshake, where one was begun: before `initialize` it means nothing.
+    #[inline]
+    pub fn note_opened(&mut self, name: &[u8]) {
+        self.opened |= name == method::INITIALIZED.as_bytes() && self.era != Era::Open;
+    }
+
     /// The versions to choose from after a misfit, newest first.
     pub fn supported(&self) -> impl Iterator<Item = &'static str> {
         let is_modern = self.revision.is_modern();

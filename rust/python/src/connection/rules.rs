@@ -40,7 +40,7 @@ impl Connection {
         revision: &str,
         role: &str,
         request_meta: Option<&Bound<'_, PyDict>>,
-        opened: bool,
+        opened: Option<bool>,
         era: &str,
     ) -> PyResult<()> {
         let revision = revision_of(revision)?;
@@ -68,7 +68,7 @@ impl Connection {
         let mut core = lock(&self.shared.core);
         core.rules.revision = revision;
         core.rules.role = role;
-        core.rules.opened = opened;
+        core.rules.opened = opened.unwrap_or(core.rules.opened);
         core.rules.era = era;
         core.set_request_meta(members);
         Ok(())
