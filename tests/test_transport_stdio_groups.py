@@ -14,7 +14,9 @@ from child_process import gone, python, reaped
 from transport_link import FakeLink
 from turnout.transports import process
 
-STAYS = "[sys.executable, '-c', 'import time; time.sleep(600)'], stdin=nothing, stdout=nothing, stderr=nothing"
+STAYS = (
+    "[sys.executable, '-c', 'import time; time.sleep(600)'], stdin=nothing, stdout=nothing, stderr=nothing"
+)
 """A grandchild that holds no pipe of its parent's."""
 
 LEAVES = f"""
@@ -24,9 +26,11 @@ child = subprocess.Popen({STAYS})
 os.write(1, b'%d\\n' % child.pid)
 """
 
-STUBBORN = LEAVES.replace("'import time;", "'import signal, time; signal.signal(15, 1); print(flush=True);").replace(
-    "stdout=nothing", "stdout=subprocess.PIPE"
-).replace("os.write", "child.stdout.readline()\nos.write", 1)
+STUBBORN = (
+    LEAVES.replace("'import time;", "'import signal, time; signal.signal(15, 1); print(flush=True);")
+    .replace("stdout=nothing", "stdout=subprocess.PIPE")
+    .replace("os.write", "child.stdout.readline()\nos.write", 1)
+)
 """One that does not heed SIGTERM."""
 
 

@@ -170,9 +170,8 @@ def test_s9_stderr_does_nothing_to_a_terminal_or_a_log(loop_kind):
     async def main():
         lines: list[str] = []
         link = FakeLink()
-        code = (
-            "import os\nos.write(2, 'a\\x1b[2J\\x9b31m\\u202eb\\u2066c\\u2028d\\u200fe\\rf\\tg\\u3000h\\n'.encode())\n"
-        )
+        text = "a\\x1b[2J\\x9b31m\\u202eb\\u2066c\\u2028d\\u200fe\\rf\\tg\\u3000h\\n"
+        code = f"import os\nos.write(2, '{text}'.encode())"
         transport = await python(code, stderr=lines.append).open(link)
         await link.until_lost()
         assert lines == ["a\\x1b[2J\\x9b31m\\u202eb\\u2066c\\u2028d\\u200fe\\rf\tg\u3000h"]

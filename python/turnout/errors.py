@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from turnout.escape import escaped, quoted
+
 if TYPE_CHECKING:
     from turnout._native import Record
+
+
+MOST_SHOWN = 1000
+"""Characters of a peer's message that an error shows."""
+
+CONTENT_LENGTH = "content-length:"
+
+FRAMED_BY_LENGTH = (
+    "that is how the Language Server Protocol frames messages; those of MCP over stdio are one line of JSON each, "
+    "without a header"
+)
 
 
 class Error(Exception):
@@ -38,7 +51,7 @@ def _made_again(kind: type[Error], args: tuple[Any, ...]) -> Error:
 
 
 def _what(record: Record) -> str:
-    return f"{record.method} (request {record.id!r}, to {record.peer})"
+    return f"{escaped(record.method)} (request {quoted(record.id)}, to {escaped(record.peer)})"
 
 
 class RequestError(Error):
@@ -60,14 +73,15 @@ class RequestError(Error):
         self.data = data
 
     def _describe(self) -> str:
-        return f"{self.message} ({_spelled(self.code)})"
+        return f"{_text(self.message)} ({_text(self.code)})"
 
 
-def _spelled(code: Any) -> str:
+def _text(value: Any) -> str:
+    """What a peer, or a handler, gave for a text or a number, in one line."""
     try:
-        return str(code)
-    except ValueError:
-        return "a code of too many digits"
+        return escaped(str(value), MOST_SHOWN)
+    except Exception as error:  # noqa: BLE001 - such as an integer of too many digits
+        return f"{type(value).__name__} that cannot be shown: {escaped(str(error))}"
 
 
 class RemoteError(RequestError):
@@ -87,7 +101,7 @@ class CallCancelled(Error):
     def _describe(self) -> str:
         if self.record is None:
             return super()._describe()
-        reason = f": {self.record.cancel_reason}" if self.record.cancel_reason else ""
+        reason = f": {escaped(self.record.cancel_reason)}" if self.record.cancel_reason else ""
         return f"{_what(self.record)} was cancelled by {self.record.cancelled_by}{reason}"
 
 
@@ -100,7 +114,7 @@ class CallTimedOut(Error, TimeoutError):
     def _describe(self) -> str:
         if self.record is None:
             return super()._describe()
-        return f"{_what(self.record)} {self.record.cancel_reason or 'timed out'}"
+        return f"{_what(self.record)} {escaped(self.record.cancel_reason or 'timed out')}"
 
 
 class PeerLost(Error, ConnectionError):
@@ -144,7 +158,35 @@ class NotAllowed(Error):
 
 
 class OpeningFailed(Error):
-    """The peer was reached but could not be opened: no common revision, or an answer that is none."""
+    """The peer was reached but could not be opened: no common revision, an answer that is none, or it was lost.
+
+    Attributes:
+        exit_code: how the peer's process ended meanwhile, negative for a signal; None where it did not, where there is
+            none, or where that is not known.
+        noise: the first line that it wrote where messages belong and that is none, escaped and cut; None for none.
+        stderr: the last lines of its process's standard error, escaped and cut; none where that is inherited or
+            discarded, or there is no process.
+
+    """
+
+    exit_code: int | None = None
+    noise: str | None = None
+    stderr: tuple[str, ...] = ()
+
+    def _describe(self) -> str:
+        parts = [self.summary]
+        if self.noise is not None:
+            parts.append(f"it wrote a line that is no message: {self.noise}")
+            if self.noise.lower().startswith(CONTENT_LENGTH):
+                parts.append(FRAMED_BY_LENGTH)
+        if self.stderr:
+            parts.append(f"its last words on stderr: {' | '.join(self.stderr)}")
+        return "; ".join(parts)
+
+    @property
+    def summary(self) -> str:
+        """What failed, without what the peer wrote beside the protocol."""
+        return super()._describe()
 
 
 class RequestCancelled(Error):

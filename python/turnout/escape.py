@@ -9,7 +9,11 @@ from __future__ import annotations
 SHOWN = 200
 """Characters of a text that are shown where nobody says otherwise."""
 
-_SPACES = frozenset("\t\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000")
+_SPACES = frozenset("\t\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a") | {
+    "\u202f",
+    "\u205f",
+    "\u3000",
+}
 """Not printable to Python, and harmless."""
 
 
@@ -32,13 +36,13 @@ def escaped_bytes(data: bytes, limit: int | None = SHOWN) -> str:
     return escaped(data.decode("utf-8", "backslashreplace"), limit)
 
 
-def shown(value: object, limit: int = SHOWN) -> str:
-    """As `escaped`, of a value of any kind: a string as it is, everything else as Python spells it."""
+def quoted(value: object, limit: int = SHOWN) -> str:
+    """As `escaped`, of a value of any kind as Python spells it: a string in quotes."""
     try:
-        text = value if isinstance(value, str) else repr(value)
+        text = repr(value)
     except Exception as error:  # noqa: BLE001 - such as an integer of too many digits
         text = f"<{type(value).__name__}: {type(error).__name__}>"
     return escaped(text, limit)
 
 
-__all__ = ["SHOWN", "escaped", "escaped_bytes", "shown"]
+__all__ = ["SHOWN", "escaped", "escaped_bytes", "quoted"]

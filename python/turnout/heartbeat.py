@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from turnout.errors import CallTimedOut, Error, LimitExceeded, RemoteError
+from turnout.escape import escaped
 from turnout.opening import MODERN
-from turnout.records import escaped
 
 if TYPE_CHECKING:
     from turnout.peer import Peer

@@ -11,7 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from turnout._native import Connection
-from turnout.errors import CallTimedOut, InvalidResponse, OpeningFailed, RemoteError
+from turnout.errors import CallTimedOut, InvalidResponse, OpeningFailed, PeerLost, RemoteError
+from turnout.escape import escaped, quoted
 from turnout.handlers import members_of
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ async def open_legacy(peer: Peer, identity: Identity, timeout: float) -> None:
         timeout: seconds for the answer (TMO-02); `initialize` is never cancelled on the wire (CAN-10).
 
     Raises:
-        OpeningFailed: the server chose a revision that we do not know, or answered with an error.
+        OpeningFailed: the server chose a revision that we do not know, answered with an error, or was lost.
 
     """
     revision = identity.revision or LEGACY[0]
@@ -110,11 +111,13 @@ async def open_legacy(peer: Peer, identity: Identity, timeout: float) -> None:
     }
     try:
         result = await peer.send("initialize", params, timeout=timeout, max_timeout=timeout, progress=False)
-    except (RemoteError, InvalidResponse, CallTimedOut) as error:
-        raise OpeningFailed(f"{peer.name} did not accept initialize: {error}") from error
+    except (RemoteError, InvalidResponse, CallTimedOut, PeerLost) as error:
+        raise OpeningFailed(f"{escaped(peer.name)} did not accept initialize: {error}") from error
     chosen = result.get("protocolVersion") if isinstance(result, dict) else None
     if chosen not in LEGACY:
-        raise OpeningFailed(f"{peer.name} speaks revision {chosen!r}; known here: {', '.join(LEGACY)}")
+        raise OpeningFailed(
+            f"{escaped(peer.name)} speaks revision {quoted(chosen)}; known here: {', '.join(LEGACY)}"
+        )
     peer.set_rules(chosen, "client")
     _note_server(peer, result.get("serverInfo"), result)
     peer.declare_tasks(
@@ -154,17 +157,17 @@ async def open_modern(peer: Peer, identity: Identity, timeout: float) -> None:
         timeout: seconds for the answer.
 
     Raises:
-        OpeningFailed: the server does not speak the revision, or did not answer in time.
+        OpeningFailed: the server does not speak the revision, did not answer in time, or was lost.
 
     """
     mark_requests(peer, identity)
     try:
         result = await peer.send("server/discover", {}, timeout=timeout, max_timeout=timeout, progress=False)
-    except (RemoteError, InvalidResponse, CallTimedOut) as error:
-        raise OpeningFailed(f"{peer.name} did not answer server/discover: {error}") from error
+    except (RemoteError, InvalidResponse, CallTimedOut, PeerLost) as error:
+        raise OpeningFailed(f"{escaped(peer.name)} did not answer server/discover: {error}") from error
     supported = result.get("supportedVersions") if isinstance(result, dict) else None
     if not isinstance(supported, list) or MODERN not in supported:
-        raise OpeningFailed(f"{peer.name} supports {supported!r}, not {MODERN}")
+        raise OpeningFailed(f"{escaped(peer.name)} supports {quoted(supported)}, not {MODERN}")
     _note_server(peer, members_of(result.get("_meta")).get(f"{META}serverInfo"), result)
 
 
@@ -205,13 +208,15 @@ async def open_peer(peer: Peer, identity: Identity, era: Era, timeout: float, pr
         try:
             await open_legacy(peer, identity, timeout)
         except OpeningFailed as error:
-            if isinstance(error.__cause__, CallTimedOut):
+            if isinstance(error.__cause__, (CallTimedOut, PeerLost)):
                 raise
             await open_modern(peer, identity, timeout)
         return
     try:
         await open_modern(peer, identity, min(probe_timeout, timeout))
-    except OpeningFailed:
+    except OpeningFailed as error:
+        if isinstance(error.__cause__, PeerLost):
+            raise
         try:
             await open_legacy(peer, identity, timeout)
         except OpeningFailed as error:

@@ -9,12 +9,13 @@ import logging
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from turnout import json
-from turnout._native import Connection, Kept, Notification, Request
-from turnout.errors import RequestCancelled, RequestError
+from turnout._native import Connection, Kept, Notification, Refused, Request
+from turnout.errors import CONTENT_LENGTH, FRAMED_BY_LENGTH, RequestCancelled, RequestError
+from turnout.escape import escaped, escaped_bytes
 from turnout.handlers import DROP, Handler, Handlers
 from turnout.heartbeat import Heartbeat
 from turnout.raised import EXITS, tell
-from turnout.records import escaped, in_loop
+from turnout.records import in_loop
 from turnout.room import Room
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class Peer(Connection):
     Sending, cancelling and records are the native `Connection`'s; this class adds what needs asyncio.
 
     Attributes:
+        error: what broke the channel; None for an orderly end, or none yet.
+        exit_code: how its process ended, negative for a signal; None where there is none or that is not known.
+        noise: the first line that it wrote where messages belong and that is none, escaped and cut; None for none.
         dropped_notifications: how many times an async observer or listener was not called, because
             `max_inbound` of them were at work, or `max_inbound_bytes` of what they were told of.
 
@@ -69,6 +73,8 @@ class Peer(Connection):
         self.instructions: str | None = None
         self.on_input_needed: InputNeeded | None = None
         self.error: BaseException | None = None
+        self.exit_code: int | None = None
+        self.noise: str | None = None
         self.dropped_notifications = 0
         self._observing = Room(self)
         self._loop = asyncio.get_running_loop()
@@ -101,7 +107,7 @@ class Peer(Connection):
 
     def lost(self, error: BaseException | None, *, exit_code: int | None = None) -> None:
         """Take the end of the channel: everything in flight ends, once."""
-        self.error = error
+        self.error, self.exit_code = error, exit_code
         self.feed_end()
         self.end("peer_closed" if exit_code is None else "peer_exited", exit_code=exit_code)
         if error is None:
@@ -224,9 +230,23 @@ class Peer(Connection):
             self._call(observer, notification)
 
     def _tell(self, event: Event) -> None:
+        if isinstance(event, Refused) and event.noise and self.noise is None:
+            self._note_noise(event)
         for handlers in self._layers:
             for listener in tuple(handlers.listeners):
                 self._call(listener, event)
+
+    def _note_noise(self, event: Refused) -> None:
+        self.noise = escaped_bytes(event.noise)
+        level = logging.WARNING if self.transport == "stdio" else logging.INFO
+        hint = f"; {FRAMED_BY_LENGTH}" if self.noise.lower().startswith(CONTENT_LENGTH) else ""
+        log.log(level, "%s wrote a line that is no message: %s%s", escaped(self.name), self.noise, hint)
+
+    @property
+    def last_stderr(self) -> tuple[str, ...]:
+        """The last lines of its process's standard error, escaped and cut; none where they are not ours to read."""
+        lines: tuple[str, ...] = getattr(self._transport, "last_stderr", ())
+        return lines
 
     def _call(self, function: Callable[[Any], Any], argument: Notification | Event) -> None:
         """Call an observer; one that raises is the loop's to report and harms nobody else."""

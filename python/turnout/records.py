@@ -15,6 +15,7 @@ from weakref import WeakSet
 
 from turnout import json
 from turnout._native import Progress, report
+from turnout.escape import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -27,15 +28,6 @@ if TYPE_CHECKING:
 
 cancel_log = logging.getLogger("turnout.cancel")
 _logs_cancels = partial(cancel_log.isEnabledFor, logging.INFO)
-
-_LOGGED_REASON = 200
-"""Characters of a reason that reach a log line."""
-
-
-def escaped(text: str, limit: int = _LOGGED_REASON) -> str:
-    """Text of a peer's, made fit for one log line: bounded, control characters escaped."""
-    cut = text if len(text) <= limit else text[:limit] + "..."
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in cut)
 
 
 def log_cancel(record: Record) -> None:

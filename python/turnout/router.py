@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from turnout import opening
 from turnout._native import LIMITS, Clock, Connection, Ledger
 from turnout.arguments import require_one_of, require_seconds
-from turnout.errors import LimitExceeded
+from turnout.errors import LimitExceeded, OpeningFailed
 from turnout.handlers import Handlers
 from turnout.opening import ERAS
 from turnout.peer import Peer
@@ -159,7 +159,7 @@ class Router:
             TypeError: the target is none.
             ValueError: the era is unknown, or a timeout negative.
             OSError: the peer could not be started or reached.
-            OpeningFailed: it was reached but could not be opened.
+            OpeningFailed: it was reached but could not be opened, or was lost meanwhile.
 
         """
         if not is_target(target):
@@ -178,6 +178,10 @@ class Router:
             peer.use(await target.open(peer))
             if era is not None:
                 await opening.open_peer(peer, identity or self.identity, era, open_timeout, probe_timeout)
+        except OpeningFailed as error:
+            error.exit_code, error.noise, error.stderr = peer.exit_code, peer.noise, peer.last_stderr
+            await peer.close()
+            raise
         except BaseException:
             await peer.close()
             raise

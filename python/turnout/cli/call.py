@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from turnout import errors
 from turnout.cli.arguments import ArgumentsError, request
 from turnout.cli.exits import Exit, exit_code
 from turnout.cli.session import Ended, Job, perform
 from turnout.cli.show import ProgressBar, encodable, highlighted, record_table, result_text
-from turnout.records import escaped, spelled
+from turnout.escape import escaped, escaped_bytes
+from turnout.records import spelled
 from turnout.transports import stdio
 
 if TYPE_CHECKING:
@@ -246,7 +248,8 @@ class Report:
 
     def refused(self, event: turnout.Refused) -> None:
         """Take note of a line on the server's stdout that is no message."""
-        what = f"{event.length} bytes, at byte {event.offset}: {event.message}"
+        noise = f": {escaped_bytes(event.noise, 80)}" if event.noise else ""
+        what = f"{event.length} bytes, at byte {event.offset}: {event.message}{noise}"
         if self._verbose:
             self._say(f"turnout: the server wrote a line that is no message ({what})", style="yellow")
         self._first_refused = self._first_refused or what
@@ -308,6 +311,8 @@ def describe(error: BaseException) -> str:
     """One line about an error."""
     if isinstance(error, OSError) and error.filename is not None:
         text = f"cannot start {error.filename}: {error.strerror}"
+    elif isinstance(error, errors.OpeningFailed):
+        text = error.summary
     else:
         text = str(error) or type(error).__name__
     return escaped(text, LONGEST_LINE)

@@ -11,7 +11,7 @@ import click
 import turnout
 from turnout.cli.call import call
 from turnout.cli.exits import Exit
-from turnout.records import escaped
+from turnout.escape import escaped
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

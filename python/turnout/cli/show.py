@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from turnout import json
-from turnout.records import escaped
+from turnout.escape import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,6 +9,8 @@ import anyio
 from mcp.shared.exceptions import NoBackChannelError
 from mcp.shared.jsonrpc_dispatcher import TransportT
 
+from turnout.escape import escaped
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -108,7 +110,7 @@ class Context(Generic[TransportT]):
     ) -> None:
         """Send a notification that belongs to this request; dropped when the request is over."""
         if self.closed:
-            logger.debug("dropped %s: dispatch context closed", method)
+            logger.debug("dropped %s: dispatch context closed", escaped(method))
             return
         await self._dispatcher.notify(method, params, opts, _related_request_id=self.request_id)
 

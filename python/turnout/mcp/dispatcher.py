@@ -37,6 +37,7 @@ from mcp_types import (
 import turnout.mcp
 from turnout._native import Flights
 from turnout.errors import LimitExceeded
+from turnout.escape import escaped, quoted
 from turnout.mcp.context import Context
 from turnout.mcp.handling import Handling
 from turnout.mcp.inside import resync_tracer
@@ -211,7 +212,7 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
 
     async def _take_exception(self, error: Exception) -> None:
         if self.on_stream_exception is None:
-            logger.debug("transport yielded exception: %r", error)
+            logger.debug("transport yielded exception: %s", quoted(error))
             return
         try:
             await self.on_stream_exception(error)
@@ -222,7 +223,7 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
         key = None if request_id is None else self._key(request_id)
         waiting: Waiting | None = self._flights.claim(key, isinstance(end, ErrorData))
         if waiting is None:
-            logger.debug("dropping response for unknown/late request id %r", request_id)
+            logger.debug("dropping response for unknown/late request id %s", quoted(request_id))
         else:
             waiting.settle(end)
 
@@ -242,13 +243,13 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
         if self._is_consumed(intercept, method, params):
             return
         if not self._has_room():
-            logger.debug("dropped %s: max_inbound (%d) handlers are at work", method, self._most)
+            logger.debug("dropped %s: max_inbound (%d) handlers are at work", escaped(method), self._most)
             self.dropped_notifications += 1
             return
         try:
             transport = self._build_transport(metadata)
         except BaseException as error:
-            logger.exception("transport_builder raised; dropping notification %r", method)
+            logger.exception("transport_builder raised; dropping notification %s", quoted(method))
             _let_exit(error)
             return
         ctx = Context(self, transport, metadata, self._make_scope())
@@ -261,7 +262,7 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
             return run_notify_intercept(intercept, method, params)
         except BaseException as error:
             # What the SDK lets through would end the reading, and with it everything in flight.
-            logger.exception("notification intercept raised; passing %r through", method)
+            logger.exception("notification intercept raised; passing %s through", quoted(method))
             _let_exit(error)
             return False
 
@@ -302,7 +303,7 @@ class Dispatcher(Handling[TransportT], sdk.Dispatcher[TransportT], Generic[Trans
         try:
             transport = self._build_transport(metadata)
         except BaseException as error:
-            logger.exception("transport_builder raised; rejecting request %r", message.id)
+            logger.exception("transport_builder raised; rejecting request %s", quoted(message.id))
             self._refuse(message.id, INTERNAL_ERROR, "transport context unavailable", None, context)
             _let_exit(error)
             return None

@@ -19,6 +19,7 @@ from mcp_types import (
     JSONRPCResponse,
 )
 
+from turnout.escape import quoted
 from turnout.mcp.context import Context
 from turnout.mcp.sending import GONE, Sender
 
@@ -107,7 +108,7 @@ class Handling(Sender, Generic[TransportT]):
     ) -> None:
         """Answer a request that is not taken, unless `max_inbound` of such answers wait for the transport already."""
         if self._refusals >= self._most:
-            logger.debug("dropped the refusal of request %r: the transport is stuck", request_id)
+            logger.debug("dropped the refusal of request %s: the transport is stuck", quoted(request_id))
             self._counted["replies_dropped"] += 1
             return
         self._refusals += 1
@@ -192,7 +193,7 @@ class Handling(Sender, Generic[TransportT]):
             try:
                 await on_notify(ctx, method, params)
             except Exception:
-                logger.exception("notification handler for %r raised", method)
+                logger.exception("notification handler for %s raised", quoted(method))
 
     def may_report(
         self, ctx: Context[TransportT], progress: float, total: float | None, message: str | None
@@ -231,7 +232,7 @@ class Handling(Sender, Generic[TransportT]):
                 except Exception as raised:
                     error = handler_exception_to_error_data(raised)
                     if error is None:
-                        logger.exception("handler for %r raised", message.method)
+                        logger.exception("handler for %s raised", quoted(message.method))
                         error = ErrorData(code=0, message=str(raised))
                         failure = raised if self._raises else None
                     if not ctx.cancelled:
@@ -255,7 +256,7 @@ class Handling(Sender, Generic[TransportT]):
             self._answer_error(request_id, lost),
             shield=True,
             timeout=SHUTDOWN_WRITE_TIMEOUT,
-            what=f"shutdown error response for request {request_id!r}",
+            what=f"shutdown error response for request {quoted(request_id)}",
         )
 
     def _stop_handlers(self, tasks: TaskGroup) -> None:

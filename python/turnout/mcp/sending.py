@@ -21,6 +21,7 @@ from mcp_types import (
     JSONRPCRequest,
 )
 
+from turnout.escape import escaped, quoted
 from turnout.mcp import tracing
 from turnout.mcp.clock import Clock
 from turnout.mcp.errors import Lost, TimedOut
@@ -123,7 +124,7 @@ class Sender:
                     self._tell_of_cancel(key, request_id, str(expired), _related_request_id),
                     shield=False,
                     timeout=ABANDON_WRITE_TIMEOUT,
-                    what=f"courtesy cancel for timed-out request {request_id!r}",
+                    what=f"courtesy cancel for timed-out request {quoted(request_id)}",
                 )
             raise TimedOut(REQUEST_TIMEOUT, f"Request {method!r} timed out") from None
         except asyncio.CancelledError:
@@ -133,7 +134,7 @@ class Sender:
                     self._tell_of_cancel(key, request_id, "caller cancelled", _related_request_id),
                     shield=True,
                     timeout=ABANDON_WRITE_TIMEOUT,
-                    what=f"courtesy cancel for caller-cancelled request {request_id!r}",
+                    what=f"courtesy cancel for caller-cancelled request {quoted(request_id)}",
                 )
             raise
         except BaseException:
@@ -207,7 +208,7 @@ class Sender:
     ) -> bool:
         """Send a notification; False where it was dropped."""
         if self._closed:
-            logger.debug("dropped %s: dispatcher closed", method)
+            logger.debug("dropped %s: dispatcher closed", escaped(method))
             return False
         message = (
             JSONRPCNotification(jsonrpc="2.0", method=method)
@@ -218,7 +219,7 @@ class Sender:
         try:
             await self._writer.send(SessionMessage(message, plan_outbound(related, opts).metadata))
         except GONE:
-            logger.debug("dropped %s: write stream closed", method)
+            logger.debug("dropped %s: write stream closed", escaped(method))
             return False
         return True
 
@@ -233,7 +234,7 @@ class Sender:
         try:
             await self._writer.send(SessionMessage(message))
         except GONE:
-            logger.debug("dropped the answer to %r: write stream closed", request_id)
+            logger.debug("dropped the answer to %s: write stream closed", quoted(request_id))
 
     async def _answer_error(self, request_id: RequestId | None, error: ErrorData) -> None:
         await self._answer(request_id, JSONRPCError(jsonrpc="2.0", id=request_id, error=error))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from mcp.server.lowlevel import Server
 
+from turnout.escape import escaped
 from turnout.mcp.connecting import own_router
 from turnout.mcp.eras import Eras
 from turnout.mcp.library import check_library
 from turnout.mcp.native import NativeDispatcher, SessionPeer
-from turnout.records import escaped
 from turnout.transports import listen_tcp, listen_unix, own_stdio
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from turnout import json, opening
 from turnout._native import ERA_KEYS, translated
 from turnout.errors import Error, RemoteError, RequestError
-from turnout.records import escaped
+from turnout.escape import escaped
 from turnout.relay.listing import Listing, members_of, name_of, renamed
 from turnout.relay.names import COMPLETED, KINDS
 from turnout.relay.refusal import reaching, reason_of
@@ -132,8 +132,12 @@ class Catalogue:
             if isinstance(error, RemoteError) and error.code == METHOD_NOT_FOUND:
                 return None
             label = self._relay.upstreams[position].label
-            what = escaped(str(error))
-            log.warning("%s: the part of the upstream %s is missing: %s", kind.list, label, what)
+            log.warning(
+                "%s: the part of the upstream %s is missing: %s",
+                kind.list,
+                escaped(label),
+                escaped(str(error)),
+            )
             return error
 
     async def _ask(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from turnout import _native, opening
 from turnout.errors import Error, OpeningFailed, PeerLost
-from turnout.records import escaped
+from turnout.escape import escaped
 from turnout.relay.upstream import EXCLUSIVE, Restart
 from turnout.transports.base import is_target
 
@@ -223,7 +223,9 @@ class Place(_native.Place):
         except (OSError, Error) as error:
             self._fail()
             if not self._is_over:
-                log.warning("the upstream %s could not be opened: %s", label, escaped(str(error)))
+                log.warning(
+                    "the upstream %s could not be opened: %s", escaped(label), escaped(str(error), 2000)
+                )
             if isinstance(error, OSError) and not isinstance(error, Error):
                 raise ConnectionError(
                     f"the upstream {label} could not be started or reached: {error}"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from turnout import _native, json, opening
 from turnout.errors import Error, RequestError
+from turnout.escape import escaped
 from turnout.handlers import Handler, Handlers, members_of
-from turnout.records import escaped
 from turnout.relay.catalogue import Catalogue
 from turnout.relay.client import Client
 from turnout.relay.filters import Filters

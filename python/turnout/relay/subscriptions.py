@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from turnout import json, opening
 from turnout.errors import Error, PeerLost, RemoteError
+from turnout.escape import escaped
 from turnout.handlers import members_of
-from turnout.records import escaped
 from turnout.relay.refusal import check, refusal
 
 if TYPE_CHECKING:
@@ -292,7 +292,10 @@ class Subscriptions:
         except RemoteError as error:
             if not _settle(asked, error):
                 log.warning(
-                    "%s ended the subscription to %s: %s", peer.name, escaped(change), escaped(str(error))
+                    "%s ended the subscription to %s: %s",
+                    escaped(peer.name),
+                    escaped(str(change)),
+                    escaped(str(error)),
                 )
         except Error as error:
             _settle(asked, error)

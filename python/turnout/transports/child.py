@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from turnout.arguments import require_seconds
+from turnout.escape import escaped
 from turnout.transports.pipes import PipeReader, PipeWriter, widen
 from turnout.transports.process import ChildProcess
 from turnout.transports.stderr import LOGGER, StderrLines
@@ -150,7 +151,7 @@ class StdioTarget:
         if callable(self._stderr):
             return self._stderr
         logger = self._stderr if isinstance(self._stderr, logging.Logger) else LOGGER
-        name = self.name
+        name = escaped(self.name)
         return lambda line: logger.info("%s: %s", name, line)
 
 

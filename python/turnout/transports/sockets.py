@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from turnout.arguments import require_port, require_seconds
+from turnout.escape import escaped
 from turnout.raised import EXITS, tell
 from turnout.transports.accepting import Acceptor
 from turnout.transports.unread import UnreadBytes
@@ -327,7 +328,7 @@ class StreamListener:
             except BaseException as error:
                 # Whoever comes again and again fills no log: of those in a row the first is worth a warning.
                 level = logging.DEBUG if self._refuses else logging.WARNING
-                LOGGER.log(level, "a connection was refused: %s", error)
+                LOGGER.log(level, "a connection was refused: %s", escaped(str(error)))
                 self._refuses = True
                 raise
             self._refuses = False
@@ -362,7 +363,7 @@ class StreamListener:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.connect_accepted_socket(lambda: transport, connection)
         except OSError as error:
-            LOGGER.debug("%s: a connection ended as it was accepted: %s", self.name, error)
+            LOGGER.debug("%s: a connection ended as it was accepted: %s", self.name, escaped(str(error)))
             connection.close()
 
     def _descriptor_freed(self) -> None:

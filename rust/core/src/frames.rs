@@ -58,7 +58,16 @@ impl FrameBuffer {
         // Spans have 32 bits; half of that leaves room for what is read behind the longest line.
         let most = u32::MAX as usize / 2;
         let max_frame = if max_frame < most { max_frame } else { most };
-        Self { data: Vec::new(), filled: 0, line: 0, searched: 0, max_frame, skipping: false, begun: false, ended: false }
+        Self {
+            data: Vec::new(),
+            filled: 0,
+            line: 0,
+            searched: 0,
+            max_frame,
+            skipping: false,
+            begun: false,
+            ended: false,
+        }
     }
 
     /// Space to read into, at least that large. Call [`FrameBuffer::commit`] with what was read.
@@ -308,7 +317,11 @@ mod tests {
         for cuts in [&[][..], &[1], &[2], &[3], &[1, 2, 3, 4], &[0, 0]] {
             assert_eq!(frames(input, cuts, 8), right, "{cuts:?}");
         }
-        assert_eq!(frames(b"\xef\xbb\xbf1234\n", &[], 4), [Ok(b"1234".to_vec())], "it is no part of the frame");
+        assert_eq!(
+            frames(b"\xef\xbb\xbf1234\n", &[], 4),
+            [Ok(b"1234".to_vec())],
+            "it is no part of the frame"
+        );
         assert_eq!(frames(b"\xef\xbb", &[], 8), [Err(2)]);
         assert_eq!(frames(b"\xef\n{}\n", &[], 8), [Ok(b"\xef".to_vec()), Ok(b"{}".to_vec())]);
         assert_eq!(frames(b"\xef\xbb\xbf", &[], 8), []);

@@ -19,6 +19,7 @@ use crate::json;
 use crate::record::Record;
 use crate::request::Request;
 use crate::serving::Serving;
+use crate::text;
 use crate::untracked::untracked;
 use crate::wakeup::{Asleep, Wake};
 
@@ -132,7 +133,7 @@ pub struct Unmatched {
 #[pymethods]
 impl Unmatched {
     fn __repr__(&self, py: Python<'_>) -> String {
-        format!("<Unmatched response {}>", String::from_utf8_lossy(self.id.bind(py).as_bytes()))
+        format!("<Unmatched response {}>", text::shown(self.id.bind(py).as_bytes()))
     }
 }
 

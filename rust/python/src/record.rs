@@ -11,7 +11,7 @@ use turnout_core::record::{self, Direction, Late};
 use crate::clock::wall;
 use crate::json;
 use crate::progress::Progress;
-use crate::text::Text;
+use crate::text::{self, Text};
 
 /// The evidence of one request, while it runs and after its end.
 #[pyclass(frozen, module = "turnout", eq, hash, weakref)]
@@ -240,7 +240,7 @@ impl Record {
         let record = &self.inner;
         let state = record.outcome().map_or("in flight", Outcome::name);
         let by = record.cancelled_by().map_or(String::new(), |by| format!(" by {}", by.name()));
-        let id = String::from_utf8_lossy(&record.id()).into_owned();
+        let id = text::shown(&record.id());
         format!(
             "<Record {} {id} {:?} with {:?}: {state}{by}>",
             self.direction(),

@@ -14,7 +14,7 @@ use crate::call::Call;
 use crate::connection::Connection;
 use crate::record::Record;
 use crate::shared::Shared;
-use crate::text::{Text, to_python};
+use crate::text::{Text, shown, to_python};
 use crate::waiter::{Source, Waiter};
 use crate::wakeup::{Asleep, Wakeup};
 use crate::{answer, errors, json};
@@ -440,7 +440,7 @@ impl Request {
     }
 
     fn __repr__(&self) -> String {
-        let id = String::from_utf8_lossy(self.record.wire_id()).into_owned();
+        let id = shown(self.record.wire_id());
         format!("<Request {id} {:?} from {:?}>", &*self.record.method, self.record.peer.name)
     }
 }

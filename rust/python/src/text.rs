@@ -18,6 +18,19 @@ impl Text {
     }
 }
 
+/// Most characters of an id that a `repr` shows.
+const SHOWN: usize = 200;
+
+/// An id of a peer's as a `repr` shows it: what does something to a terminal or a log is escaped.
+pub fn shown(raw: &[u8]) -> String {
+    let text = String::from_utf8_lossy(raw);
+    let escaped = |character: char| match character {
+        '"' | '\'' | '\\' => character.to_string(),
+        _ => character.escape_debug().to_string(),
+    };
+    text.chars().take(SHOWN).map(escaped).collect()
+}
+
 impl From<&text::Text> for Text {
     fn from(text: &text::Text) -> Self {
         Self(text.into())

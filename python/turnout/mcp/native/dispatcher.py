@@ -17,6 +17,7 @@ from mcp_types import CONNECTION_CLOSED
 
 from turnout._native import Notification, Refused, Request
 from turnout.errors import ConnectionClosed
+from turnout.escape import escaped, quoted
 from turnout.mcp import tracing
 from turnout.mcp.context import Context
 from turnout.mcp.errors import Lost, TimedOut
@@ -154,7 +155,7 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
             except TypeError:
                 self.peer.notify(method, to_json(params))
         except ConnectionClosed:
-            logger.debug("dropped %s: dispatcher closed", method)
+            logger.debug("dropped %s: dispatcher closed", escaped(method))
 
     # ---- what comes in ----
 
@@ -205,7 +206,7 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
             if callback is not None:
                 self._observers.tell(callback, delivery)
         else:
-            logger.debug("dropping %r", delivery)
+            logger.debug("dropping %s", quoted(delivery))
 
     def _take_notification(self, notification: Notification) -> None:
         method = notification.method
@@ -214,7 +215,7 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
         except ValueError:
             params = ()
         if params is not None and type(params) is not dict:
-            logger.debug("dropped %r: its params are no object", method)
+            logger.debug("dropped %s: its params are no object", quoted(method))
             return
         if run_notify_intercept(self._intercept, method, params):
             return

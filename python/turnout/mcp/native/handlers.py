@@ -13,6 +13,7 @@ from mcp.shared.transport_context import TransportContext
 from mcp_types import CONNECTION_CLOSED, INVALID_PARAMS, ErrorData
 
 from turnout import json
+from turnout.escape import quoted
 from turnout.mcp.context import Context
 from turnout.mcp.native.values import to_json
 
@@ -118,7 +119,7 @@ class Handlers:
     def _answer_failure(self, request: Request, raised: Exception) -> None:
         error = handler_exception_to_error_data(raised)
         if error is None:
-            logger.error("handler for %r raised", request.method, exc_info=raised)
+            logger.error("handler for %s raised", quoted(request.method), exc_info=raised)
             error = ErrorData(code=0, message=str(raised))
             if self._failed is not None:
                 self._failed(raised)

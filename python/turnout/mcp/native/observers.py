@@ -7,6 +7,8 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
+from turnout.escape import quoted
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
@@ -73,7 +75,7 @@ class Observers:
             try:
                 await on_notify(ctx, method, params)
             except Exception:
-                logger.exception("notification handler for %r raised", method)
+                logger.exception("notification handler for %s raised", quoted(method))
 
     def tell(self, callback: Callable[[Exception], Awaitable[None]], refused: Refused) -> None:
         """Tell a callback of a frame that was refused, if there is room for it."""

@@ -49,7 +49,8 @@ impl<H: Host> Connection<H> {
         let length = at.len();
         // Of a line that is too long only a copy of its head is left, not in the run.
         let is_quoted = is_noise(frame) && refusal.reason != RefusalReason::Oversized;
-        let noise = if is_quoted { in_run(at, Span::new(0, NOISE.min(frame.len()))) } else { Span::default() };
+        let noise =
+            if is_quoted { in_run(at, Span::new(0, NOISE.min(frame.len()))) } else { Span::default() };
         batch.events.push(Event::Refused { reason: refusal.reason, offset: refusal.offset, length, noise });
     }
 
