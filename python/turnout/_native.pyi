@@ -789,7 +789,7 @@ class Connection:
         role: Literal["either", "client", "server"] = "either",
         *,
         request_meta: Mapping[str, Any] | None = None,
-        opened: bool | None = True,
+        opened: bool | None = ...,
         era: Literal["host", "open", "settled"] = "host",
     ) -> None:
         """Set the negotiated revision and our role in it.
@@ -799,8 +799,8 @@ class Connection:
             role: our part; `"either"` lets pass what only one may do.
             request_meta: members for the `_meta` of every request; None for none.
             opened: False while the handshake of a legacy revision goes on: nothing but `ping` is asked before
-                `notifications/initialized` came, or before this is called again (PNG-13, PNG-14). None leaves it as
-                the peer's `initialize` and `notifications/initialized` made it.
+                `notifications/initialized` came, or before this is called again (PNG-13, PNG-14). True, unless said
+                otherwise; None leaves it as the peer's `initialize` and `notifications/initialized` made it.
             era: who says under which era the peer's requests are. `"host"`: whoever calls this, and what requests
                 say of it is not looked at. `"open"`: the peer, by its first request with the envelope of 2026-07-28,
                 or by `initialize`. `"settled"`: the peer did. Requests that do not fit are refused: -32022 for a
