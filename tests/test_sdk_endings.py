@@ -519,3 +519,28 @@ def test_can_08_a_cancel_that_crosses_the_answer_is_not_told(on_loop):
             assert dispatcher.counters()["cancels_out"] == 0
 
     on_loop(main())
+
+
+class Speechless(Exception):
+    """An exception that cannot be asked what it says."""
+
+    def __str__(self):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("raised", [Speechless(), ValueError("cut \ud83d")], ids=["speechless", "surrogate"])
+def test_j1_what_a_handler_raises_is_answered_and_harms_nobody_else(on_loop, raised):
+    async def main():
+        async def handle(ctx, method, params):
+            if method == "tool":
+                raise raised
+            return {}
+
+        async with pair(handle) as (client, server):
+            with pytest.raises(MCPError) as caught:
+                await client.send_raw_request("tool", {})
+            assert caught.value.code == 0
+            assert await client.send_raw_request("other", {}) == {}
+            await emptied(server)
+
+    on_loop(main())

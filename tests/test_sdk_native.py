@@ -412,3 +412,60 @@ def test_prg_03_a_token_that_comes_twice_goes_on_serving_the_first(on_loop):
             assert said[1]["id"] == 1
 
     on_loop(main())
+
+
+class Speechless(Exception):
+    """An exception that cannot be asked what it says."""
+
+    def __str__(self):
+        raise ZeroDivisionError
+
+
+ODD = {
+    "speechless": lambda: Speechless(),
+    "surrogate": lambda: ValueError("cut \ud83d"),
+    "set as data": lambda: MCPError(0, "no", {1}),
+    "object as data": lambda: MCPError(0, "no", object()),
+    "not finite": lambda: MCPError(0, "no", [float("nan")]),
+    "surrogate as data": lambda: MCPError(0, "no", "cut \ud83d"),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_j1_what_a_handler_raises_is_answered(on_loop, what):
+    async def main():
+        async def handle(ctx, method, params):
+            if method == "tool":
+                raise ODD[what]
+            return {}
+
+        async with played(handle) as (_, other):
+            other.send(request(1, "tool"))
+            answer = await other.read()
+            assert answer["error"]["code"] == (-32603 if what == "object as data" else 0)
+            other.send(request(2, "other"))
+            assert (await other.read())["result"] == {}
+
+    on_loop(main())
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (b'{"code":-1,"message":"cut \\ud83d","data":["\\udc00",1e999]}', -1),
+        (b'{"code":99999999999999999999,"message":"no"}', 99999999999999999999),
+        (b'{"code":%b,"message":"no"}' % (b"9" * 10_001), -32603),
+    ],
+    ids=["surrogate", "beyond 64 bits", "10,001 digits"],
+)
+def test_j1_every_error_of_a_peer_is_one_of_the_sdks(on_loop, fault, code):
+    async def main():
+        async with played() as (dispatcher, other):
+            call = asyncio.ensure_future(dispatcher.send_raw_request("tool", {}))
+            sent = await other.read()
+            other.send(b'{"jsonrpc":"2.0","id":%d,"error":%b}\n' % (sent["id"], fault))
+            with pytest.raises(MCPError) as caught:
+                await call
+            assert caught.value.error.code == code
+
+    on_loop(main())

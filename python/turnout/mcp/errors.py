@@ -11,3 +11,11 @@ class Lost(MCPError):
 
 class TimedOut(MCPError):
     """The timeout passed before an answer came; likewise."""
+
+
+def said_by(raised: Exception) -> str:
+    """What an exception of a handler's says; the name of its class where even that raises."""
+    try:
+        return str(raised)
+    except Exception:  # noqa: BLE001
+        return type(raised).__name__

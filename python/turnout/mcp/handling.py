@@ -21,6 +21,7 @@ from mcp_types import (
 
 from turnout.escape import quoted
 from turnout.mcp.context import Context
+from turnout.mcp.errors import said_by
 from turnout.mcp.sending import GONE, Sender
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ class Handling(Sender, Generic[TransportT]):
                     error = handler_exception_to_error_data(raised)
                     if error is None:
                         logger.exception("handler for %s raised", quoted(message.method))
-                        error = ErrorData(code=0, message=str(raised))
+                        error = ErrorData(code=0, message=said_by(raised))
                         failure = raised if self._raises else None
                     if not ctx.cancelled:
                         answering = True

@@ -128,7 +128,9 @@ class Calls:
 def _of_the_sdk(error: Error, method: str) -> Exception:
     """What the SDK's callers expect in place of an error of ours."""
     if isinstance(error, RemoteError):
-        return MCPError(code=error.code, message=error.message, data=error.data)
+        # A code that no int holds is none that the SDK has.
+        code = error.code if isinstance(error.code, int) else INTERNAL_ERROR
+        return MCPError(code=code, message=error.message, data=error.data)
     if isinstance(error, CallTimedOut):
         return TimedOut(REQUEST_TIMEOUT, f"Request {method!r} timed out")
     if isinstance(error, PeerLost | CallCancelled):

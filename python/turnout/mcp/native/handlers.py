@@ -15,6 +15,7 @@ from mcp_types import CONNECTION_CLOSED, INVALID_PARAMS, ErrorData
 from turnout import json
 from turnout.escape import quoted
 from turnout.mcp.context import Context
+from turnout.mcp.errors import said_by
 from turnout.mcp.native.values import to_json
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Handlers:
         error = handler_exception_to_error_data(raised)
         if error is None:
             logger.error("handler for %s raised", quoted(request.method), exc_info=raised)
-            error = ErrorData(code=0, message=str(raised))
+            error = ErrorData(code=0, message=said_by(raised))
             if self._failed is not None:
                 self._failed(raised)
         try:
