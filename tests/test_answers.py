@@ -15,7 +15,7 @@ from relay_world import World
 from test_relay_requests import call
 from transport_link import FakeLink, pair
 from turnout.json import HugeNumber
-from wire import Wire
+from wire import Wire, cancelled
 
 INTERNAL = {"code": -32603, "message": "Internal error"}
 
@@ -173,6 +173,66 @@ def test_j1_an_error_that_json_has_is_sent_exactly(on_loop, caplog, what, kind):
 
     on_loop(main())
     assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_j1_a_handler_that_stops_for_the_cancel_of_another_request_is_answered(on_loop, kind):
+    async def main():
+        async with turnout.Router() as router:
+            client, server = await pair(router)
+            function, stops = raises(lambda: turnout.RequestCancelled("another one"))[kind]
+            server.on_request("tool", stops=stops)(function)
+            with pytest.raises(turnout.RemoteError, match="the handler was cancelled") as caught:
+                await client.send("tool", timeout=10)
+            assert caught.value.code == -32603
+            await ended(client, server)
+
+    on_loop(main())
+
+
+def test_j1_nobody_stops_at_a_cancel_that_did_not_come():
+    wire = Wire()
+    asked = wire.ask(1)
+    asked.stopped()
+    assert asked.respond({"still": "here"}) is True
+    assert wire.written()[0]["result"] == {"still": "here"}
+    asked = wire.ask(2)
+    wire.take(cancelled(2))
+    asked.stopped()
+    assert asked.respond({}) is False
+    assert asked.record.cleanup == "stopped"
+    assert wire.written() == []
+    assert wire.at_rest
+
+
+@pytest.mark.parametrize("kind", ["async", "after a turn"])
+@pytest.mark.parametrize("exit", [KeyboardInterrupt, SystemExit])
+def test_j1_an_exit_while_an_error_is_written_ends_the_loop_and_the_request_is_answered(on_loop, exit, kind):
+    class Exiting(turnout.RequestError):
+        @property
+        def data(self):
+            raise exit
+
+        @data.setter
+        def data(self, value):
+            pass
+
+    handled = []
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        router = turnout.Router()
+        client, server = await pair(router)
+        function, stops = raises(lambda: Exiting(-32000, "no"))[kind]
+        server.filter_incoming("tool")(lambda *_: handled.append(server))
+        server.on_request("tool", stops=stops)(function)
+        client.send("tool")
+        await asyncio.Event().wait()
+
+    with pytest.raises(exit):
+        on_loop(main())
+    [server] = handled
+    assert [record.outcome for record in server.router.records.query(direction="inbound")] == ["error"]
 
 
 @pytest.mark.parametrize("threaded", [False, True], ids=["async", "thread"])

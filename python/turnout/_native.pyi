@@ -549,7 +549,7 @@ class Request:
 
         """
     def stopped(self) -> None:
-        """Note that the handler stopped at its cancel."""
+        """Note that the handler stopped at its cancel; nothing happens where nobody cancelled it."""
     def adopt(self, call: Call, *, round: int | None = None) -> None:  # noqa: A002
         """Make a call on another connection a leg of this request: it ends with it, and its record is kept with it.
 

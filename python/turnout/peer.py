@@ -195,13 +195,12 @@ class Peer(Connection):
 
     def _failed(self, request: Request, error: BaseException) -> None:
         """Make an error for the peer, or a piece of evidence, of what a handler raised."""
-        if isinstance(error, asyncio.CancelledError):
+        if isinstance(error, (asyncio.CancelledError, RequestCancelled)):
             if request.cancelled:
                 request.stopped()
             else:
+                # By somebody else, or at the cancel of another request.
                 request.fail(INTERNAL_ERROR, "the handler was cancelled")
-        elif isinstance(error, RequestCancelled):
-            request.stopped()
         elif isinstance(error, RequestError):
             request._refuse(error)  # noqa: SLF001
         elif isinstance(error, EXITS):

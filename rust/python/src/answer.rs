@@ -4,7 +4,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyString};
 
-use crate::{errors, json};
+use crate::{errors, json, raised};
 
 /// The error object of a handler that failed in a way that is none of its peer's business.
 pub const INTERNAL_ERROR: &[u8] = br#"{"code":-32603,"message":"Internal error"}"#;
@@ -46,6 +46,10 @@ pub fn of_error(method: &Bound<'_, PyString>, error: &Bound<'_, PyAny>) -> Vec<u
         error_object(&code, &message, data.as_ref())
     };
     object().unwrap_or_else(|fault| {
+        if raised::is_exit(py, &fault) {
+            raised::report(py, None, fault, None);
+            return INTERNAL_ERROR.to_vec();
+        }
         let told =
             py.import("turnout.peer").and_then(|peer| peer.call_method1("_cannot_send", (method, fault)));
         if let Err(error) = told {

@@ -54,9 +54,13 @@ pub fn report(
     }
 }
 
+/// Whether it ends a program, wherever it is raised.
+pub fn is_exit(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
+}
+
 fn without_loop(py: Python<'_>, error: PyErr, callback: Option<&Bound<'_, PyAny>>) {
-    let is_exit = error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py);
-    let is_raised = is_exit
+    let is_raised = is_exit(py, &error)
         && EXIT.with_borrow_mut(|exit| {
             if let Exit::Awaited = exit {
                 *exit = Exit::Raised(error.clone_ref(py));

@@ -375,10 +375,13 @@ impl Request {
         self.shared().finish_task(self.record.number)
     }
 
-    /// Notes that the handler stopped at its cancel: nothing is answered.
+    /// Notes that the handler stopped at its cancel: nothing is answered. Where nobody cancelled it, it is still to be.
     pub fn stopped(&self) {
         let shared = self.shared();
         let mut state = lock(&self.state);
+        if !state.cancelled {
+            return;
+        }
         state.ended = true;
         drop(state);
         self.record.note_cleanup(Cleanup::Stopped, Some(shared.now()));
