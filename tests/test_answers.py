@@ -11,6 +11,7 @@ import math
 import pytest
 
 import turnout
+from raising import EXITS, run
 from relay_world import World
 from test_relay_requests import call
 from transport_link import FakeLink, pair
@@ -206,8 +207,11 @@ def test_j1_nobody_stops_at_a_cancel_that_did_not_come():
 
 
 @pytest.mark.parametrize("kind", ["async", "after a turn"])
-@pytest.mark.parametrize("exit", [KeyboardInterrupt, SystemExit])
-def test_j1_an_exit_while_an_error_is_written_ends_the_loop_and_the_request_is_answered(on_loop, exit, kind):
+@pytest.mark.parametrize("exit", EXITS)
+@pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+def test_j1_an_exit_while_an_error_is_written_ends_the_loop_and_the_request_is_answered(
+    loop_kind, exit, kind
+):
     class Exiting(turnout.RequestError):
         @property
         def data(self):
@@ -217,22 +221,19 @@ def test_j1_an_exit_while_an_error_is_written_ends_the_loop_and_the_request_is_a
         def data(self, value):
             pass
 
-    handled = []
-
     async def main():
-        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-        router = turnout.Router()
-        client, server = await pair(router)
-        function, stops = raises(lambda: Exiting(-32000, "no"))[kind]
-        server.filter_incoming("tool")(lambda *_: handled.append(server))
-        server.on_request("tool", stops=stops)(function)
-        client.send("tool")
-        await asyncio.Event().wait()
+        async with turnout.Router() as router:
+            client, server = await pair(router)
+            function, stops = raises(lambda: Exiting(-32000, "no"))[kind]
+            server.on_request("tool", stops=stops)(function)
+            with pytest.raises(turnout.RemoteError) as caught:
+                await client.send("tool", timeout=10)
+            assert error_of(caught) == INTERNAL
+            await ended(client, server)
 
-    with pytest.raises(exit):
-        on_loop(main())
-    [server] = handled
-    assert [record.outcome for record in server.router.records.query(direction="inbound")] == ["error"]
+    _, told, exits = run(loop_kind, main())
+    assert told == []
+    assert [type(error) for error in exits] == [exit]
 
 
 @pytest.mark.parametrize("threaded", [False, True], ids=["async", "thread"])
