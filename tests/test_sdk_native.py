@@ -436,7 +436,8 @@ def test_j1_what_a_handler_raises_is_answered(on_loop, what):
     async def main():
         async def handle(ctx, method, params):
             if method == "tool":
-                raise ODD[what]
+                error = ODD[what]()
+                raise error
             return {}
 
         async with played(handle) as (_, other):
