@@ -528,7 +528,7 @@ class Speechless(Exception):
         raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("raised", [Speechless(), ValueError("cut \ud83d")], ids=["speechless", "surrogate"])
+@pytest.mark.parametrize("raised", [Speechless(), MCPError(0, "cut \ud83d")], ids=["speechless", "surrogate"])
 def test_j1_what_a_handler_raises_is_answered_and_harms_nobody_else(on_loop, raised):
     async def main():
         async def handle(ctx, method, params):

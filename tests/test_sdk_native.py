@@ -423,7 +423,7 @@ class Speechless(Exception):
 
 ODD = {
     "speechless": lambda: Speechless(),
-    "surrogate": lambda: ValueError("cut \ud83d"),
+    "surrogate": lambda: MCPError(0, "cut \ud83d"),
     "set as data": lambda: MCPError(0, "no", {1}),
     "object as data": lambda: MCPError(0, "no", object()),
     "not finite": lambda: MCPError(0, "no", [float("nan")]),
