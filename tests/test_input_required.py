@@ -56,6 +56,17 @@ def test_rid_16_what_cannot_say_its_type_is_no_result(value):
     assert legacy.written()[0]["result"] == value
 
 
+@pytest.mark.parametrize("kind", [5, None, True, [], {}, ["complete"]], ids=repr)
+@pytest.mark.parametrize("method", ["tools/list", "x/y"])
+def test_rid_16_a_type_that_is_no_text_is_none(method, kind):
+    wire = Wire(MODERN, "server")
+    wire.ask(1, method).respond({"resultType": kind})
+    (answer,) = wire.written()
+    assert answer["error"]["code"] == -32603
+    assert "resultType" in answer["error"]["message"]
+    assert wire.at_rest
+
+
 def test_rid_16_a_type_that_we_do_not_know_is_the_handlers_business():
     wire = Wire(MODERN, "server")
     wire.ask(1, "x/y").respond({"resultType": "of an extension"})
