@@ -393,8 +393,22 @@ def test_j2_a_filter_that_raises_an_odd_error_fails_its_own_message_only(on_loop
     assert "the error raised for m cannot be sent as it is" in caplog.messages
 
 
-@pytest.mark.parametrize("changed", [{"t": {1}}, {"t": math.nan}, {1: 1}], ids=range(3))
-def test_j2_what_a_filter_makes_of_params_must_be_json(changed):
+@pytest.mark.parametrize(
+    ("changed", "kind"),
+    [
+        ({"t": {1}}, turnout.EncodeError),
+        ({"t": math.nan}, turnout.EncodeError),
+        ({1: 1}, turnout.EncodeError),
+        (5, TypeError),
+        ("x", TypeError),
+        (True, TypeError),
+        (HugeNumber("1e999"), TypeError),
+        (b"{}", TypeError),
+    ],
+    ids=range(8),
+)
+def test_j2_what_a_filter_makes_of_params_must_be_params(changed, kind):
+    """Nobody tells the peer that its request is malformed, which it was not."""
     told = []
 
     async def main():
@@ -408,7 +422,7 @@ def test_j2_what_a_filter_makes_of_params_must_be_json(changed):
             assert peer.is_open
 
     asyncio.run(main())
-    assert [type(error) for error in told] == [turnout.EncodeError]
+    assert [type(error) for error in told] == [kind]
 
 
 @pytest.mark.parametrize("direction", ["incoming", "outgoing"])

@@ -320,6 +320,9 @@ class Peer(Connection):
                 if said is not None:
                     # Also where it is the same object: it may be changed inside.
                     params, changed = said, True
+            if changed and not isinstance(params, (dict, list, tuple)):
+                kind = type(params).__name__
+                raise TypeError(f"a filter returns params, which are a mapping or a sequence, not {kind}")  # noqa: TRY301
             return json.dumps(params) if changed else None
         except RequestError as error:
             return error
