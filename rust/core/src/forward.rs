@@ -91,7 +91,7 @@ impl<H: Host> Connection<H> {
         let (record, slot) = self.admit(now, asked, b"")?;
         let mut digits = itoa::Buffer::new();
         let number = digits.format(record.number).as_bytes();
-        let edits = [(envelope.id, number), (envelope.progress_token, number), name];
+        let edits = [name, (envelope.id, number), (envelope.progress_token, number)];
         let ours = [request_meta.unwrap_or_default(), &self.request_meta];
         let ours = Some(ours).filter(|_| !self.rules.keeps_envelope_of(revision));
         let changes = Changes::of_request(frame, envelope, ours);
@@ -152,7 +152,7 @@ impl<H: Host> Connection<H> {
             let id = entry.record.wire_id();
             let subscription = Some(answered.subscription_id).filter(|_| bridge != Bridge::ToLegacy);
             // What names a subscription does not reach a legacy side, which has none.
-            let edits = [(answered.id, id), (subscription.unwrap_or_default(), id)];
+            let edits = [(subscription.unwrap_or_default(), id), (answered.id, id)];
             let mut changes = Changes::default();
             if bridge != Bridge::Same || untyped {
                 changes.answer(frame, answered, is_error, &entry.record.method, bridge);

@@ -104,6 +104,7 @@ impl Output {
     }
 
     /// Where to write the next frame.
+    #[inline]
     pub fn frame(&mut self) -> &mut Vec<u8> {
         with_memory(&mut self.now)
     }
@@ -269,6 +270,7 @@ impl Output {
 }
 
 /// The buffer, with memory that was used before where it has none.
+#[inline]
 fn with_memory(buffer: &mut Vec<u8>) -> &mut Vec<u8> {
     if buffer.capacity() == 0 {
         *buffer = spare::take(&spare::WRITTEN);

@@ -5,20 +5,33 @@ use crate::span::Span;
 /// A span of a frame, and what takes its place. An empty span changes nothing.
 pub type Edit<'a> = (Span, &'a [u8]);
 
-/// Writes `frame` as one line with `edits` made, in whatever order the spans stand; they do not overlap.
+/// Writes `frame` as one line with a few `edits` made, in whatever order the spans stand; they do not overlap.
+///
+/// Measured: it costs least where empty ones come first, and the others as the spans mostly stand.
 #[inline]
 pub fn splice<const N: usize>(out: &mut Vec<u8>, frame: &[u8], mut edits: [Edit<'_>; N]) {
-    edit(out, frame, &mut edits);
+    for end in 1..N {
+        let mut at = end;
+        while at > 0 && edits[at].0.start < edits[at - 1].0.start {
+            edits.swap(at, at - 1);
+            at -= 1;
+        }
+    }
+    write(out, frame, &edits);
     out.push(b'\n');
 }
 
 /// Writes `text` with `edits` made, likewise, as many as there are, and nothing behind it.
-#[inline]
 pub fn edit(out: &mut Vec<u8>, text: &[u8], edits: &mut [Edit<'_>]) {
     edits.sort_unstable_by_key(|(span, _)| span.start);
+    write(out, text, edits);
+}
+
+/// Writes `text` with `edits` made that are in order.
+fn write(out: &mut Vec<u8>, text: &[u8], edits: &[Edit<'_>]) {
     out.reserve(text.len() + 32);
     let mut from = 0;
-    for (span, bytes) in &*edits {
+    for (span, bytes) in edits {
         if span.is_empty() {
             continue;
         }
