@@ -39,7 +39,7 @@ use crate::output::Kind;
 use crate::record::{Progress, Record, Time};
 use crate::rules::{Bridge, Revision};
 use crate::span::Span;
-use crate::splice::{Edit, splice};
+use crate::splice::Edit;
 use crate::text::{Text, clip};
 use crate::translate::Changes;
 
@@ -95,13 +95,7 @@ impl<H: Host> Connection<H> {
         let ours = [request_meta.unwrap_or_default(), &self.request_meta];
         let ours = Some(ours).filter(|_| !self.rules.keeps_envelope_of(revision));
         let changes = Changes::of_request(frame, envelope, ours);
-        let write = |out: &mut Vec<u8>| match &changes {
-            None => splice(out, frame, edits),
-            Some(changes) => {
-                changes.write(out, frame, edits);
-                out.push(b'\n');
-            }
-        };
+        let write = |out: &mut Vec<u8>| Changes::write_line(changes.as_ref(), out, frame, edits);
         if waits {
             let mut out = Vec::new();
             write(&mut out);
@@ -142,33 +136,20 @@ impl<H: Host> Connection<H> {
             (false, false) => Happening::Answered,
         };
         let bridge = Bridge::between(answered.revision, self.rules.revision);
-        let untyped = !is_error && answered.result_type.is_empty() && self.rules.has_result_type();
         let Ok(moved) = self.arrivals.claim_alone(number, event) else { return Answered::default() };
         let silent = moved.to == State::Declined;
         self.flush_pending(moved.slot);
-        let about = self.progress_before_answer(moved);
+        let progress = self.progress_before_answer(moved);
         let Some(entry) = self.inbound.get(moved.slot) else { return Answered::default() };
         if !silent {
             let id = entry.record.wire_id();
             let subscription = Some(answered.subscription_id).filter(|_| bridge != Bridge::ToLegacy);
             // What names a subscription does not reach a legacy side, which has none.
             let edits = [(subscription.unwrap_or_default(), id), (answered.id, id)];
-            let mut changes = Changes::default();
-            if bridge != Bridge::Same || untyped {
-                changes.answer(frame, answered, is_error, &entry.record.method, bridge);
-            }
-            if bridge == Bridge::Same && !answered.foreign_meta.is_empty() {
-                changes.token(frame, answered.foreign_meta);
-            }
-            let write = |out: &mut Vec<u8>| {
-                if changes.is_empty() {
-                    splice(out, frame, edits);
-                } else {
-                    changes.write(out, frame, edits);
-                    out.push(b'\n');
-                }
-            };
-            let waits = self.output.answer(now, about, || self.ids.hash(id), write);
+            let (about, is_typed) = ((&*entry.record.method, bridge), self.rules.has_result_type());
+            let changes = Changes::of_answer(frame, answered, is_error, about, is_typed);
+            let write = |out: &mut Vec<u8>| Changes::write_line(changes.as_ref(), out, frame, edits);
+            let waits = self.output.answer(now, progress, || self.ids.hash(id), write);
             self.counters.answers_delayed += u64::from(waits);
             entry.record.note_written(now);
         }
@@ -207,14 +188,9 @@ impl<H: Host> Connection<H> {
             return false;
         }
         let quiet = !self.rules.progress_has_message() && update.message.is_some();
-        let differs = quiet || !foreign_meta.is_empty();
-        let changes = differs.then(|| Changes::of_progress(frame, foreign_meta, quiet));
-        let write = |out: &mut Vec<u8>, token: Edit<'_>| match &changes {
-            None => splice(out, frame, [token]),
-            Some(changes) => {
-                changes.write(out, frame, [token]);
-                out.push(b'\n');
-            }
+        let changes = Changes::of_progress(frame, foreign_meta, quiet);
+        let write = |out: &mut Vec<u8>, token: Edit<'_>| {
+            Changes::write_line(changes.as_ref(), out, frame, [token]);
         };
         let full = self.output.len() + frame.len() > self.limits.max_output_bytes;
         let said = entry.said.get_or_insert_default();
@@ -255,11 +231,9 @@ impl<H: Host> Connection<H> {
             let (limit, value) = ("max_output_bytes", self.limits.max_output_bytes);
             return Err(SendError::Exceeded(Exceeded { limit, value }));
         }
-        let mut changes = Changes::default();
-        changes.token(frame, envelope.foreign_meta);
+        let changes = Changes::of_notification(frame, envelope.foreign_meta);
         let write = |out: &mut Vec<u8>, edit: Edit<'_>| {
-            changes.write(out, frame, [edit]);
-            out.push(b'\n');
+            Changes::write_line(changes.as_ref(), out, frame, [edit]);
         };
         let Some(number) = listen else {
             write(self.output.frame(), (Span::default(), b""));

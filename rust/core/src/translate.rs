@@ -10,7 +10,7 @@ use crate::event::AnswerFrame;
 use crate::id;
 use crate::rules::{Bridge, ENVELOPE, Required, Revision, drops_member_of_item, required};
 use crate::span::Span;
-use crate::splice::{Edit, edit};
+use crate::splice::{Edit, edit, splice};
 
 /// A token means something in the `_meta` of a request only, and a subscription's id nowhere else than there.
 const TOKEN: &[&str] = &["progressToken"];
@@ -27,6 +27,19 @@ impl Changes {
         edits.extend(self.0.iter().map(|(span, bytes)| (*span, &**bytes)));
         edits.extend(more);
         edit(out, text, &mut edits);
+    }
+
+    /// Writes `frame` as one line, with what changes in it, if anything, and some edits more.
+    #[inline]
+    pub fn write_line<const N: usize>(
+        changes: Option<&Self>,
+        out: &mut Vec<u8>,
+        frame: &[u8],
+        edits: [Edit<'_>; N],
+    ) {
+        let Some(changes) = changes else { return splice(out, frame, edits) };
+        changes.write(out, frame, edits);
+        out.push(b'\n');
     }
 
     fn put(&mut self, span: Span, bytes: impl Into<Cow<'static, [u8]>>) {
@@ -178,26 +191,31 @@ impl Changes {
     }
 
     /// Takes the progress token out of the `_meta` of a notification or a result.
-    pub fn token(&mut self, text: &[u8], meta: Span) {
+    fn token(&mut self, text: &[u8], meta: Span) {
         self.leave_out(text, meta, [TOKEN, &[]]);
     }
 
     /// What the `_meta` of a request needs on its way to another side, if anything: nothing that means nothing there,
     /// none of the era's own keys of whoever sent it, and the members of ours that it lacks; of two of one name, the
     /// first of `ours`. Without `ours` it keeps its envelope.
+    #[inline]
     pub fn of_request(text: &[u8], envelope: &Envelope, ours: Option<[&[MetaMember]; 2]>) -> Option<Self> {
-        let is_foreign = !envelope.foreign_meta.is_empty();
-        let token = if envelope.progress_token.is_empty() { TOKEN } else { &[] };
-        let Some(ours) = ours else {
-            return is_foreign.then(|| {
-                let mut changes = Self::default();
-                changes.leave_out(text, envelope.foreign_meta, [SUBSCRIPTION, token]);
-                changes
-            });
-        };
-        if ours.iter().all(|members| members.is_empty()) && !envelope.has_era_keys && !is_foreign {
+        let changes_era =
+            |ours: [&[MetaMember]; 2]| envelope.has_era_keys || ours.iter().any(|members| !members.is_empty());
+        if envelope.foreign_meta.is_empty() && !ours.is_some_and(changes_era) {
             return None;
         }
+        Some(Self::in_request(text, envelope, ours))
+    }
+
+    #[inline(never)]
+    fn in_request(text: &[u8], envelope: &Envelope, ours: Option<[&[MetaMember]; 2]>) -> Self {
+        let mut changes = Self::default();
+        let token = if envelope.progress_token.is_empty() { TOKEN } else { &[] };
+        let Some(ours) = ours else {
+            changes.leave_out(text, envelope.foreign_meta, [SUBSCRIPTION, token]);
+            return changes;
+        };
         let meta = envelope.meta.of(text);
         let is_theirs = |name: &str| {
             !meta.is_empty() && !ENVELOPE.contains(&name) && envelope::find_member(meta, name).is_some()
@@ -208,7 +226,6 @@ impl Changes {
         for (name, value) in ours[0].iter().chain(others).filter(|(name, _)| !is_theirs(name)) {
             member(&mut own, name, value);
         }
-        let mut changes = Self::default();
         if !meta.is_empty() {
             let others = changes.leave_out(text, envelope.meta, [ENVELOPE, token]);
             if !own.is_empty() {
@@ -217,7 +234,7 @@ impl Changes {
         } else if !own.is_empty() {
             changes.meta(text, envelope.params, &own);
         }
-        Some(changes)
+        changes
     }
 
     /// Gives a request a `_meta`.
@@ -243,9 +260,15 @@ impl Changes {
         }
     }
 
-    /// What progress needs on another side: nothing in its `_meta` that means nothing there, and no message where the
-    /// revision has none (PRG-06).
-    pub fn of_progress(text: &[u8], foreign_meta: Span, is_quiet: bool) -> Self {
+    /// What progress needs on another side, if anything: nothing in its `_meta` that means nothing there, and no message
+    /// where the revision has none (PRG-06).
+    #[inline]
+    pub fn of_progress(text: &[u8], foreign_meta: Span, is_quiet: bool) -> Option<Self> {
+        (is_quiet || !foreign_meta.is_empty()).then(|| Self::in_progress(text, foreign_meta, is_quiet))
+    }
+
+    #[inline(never)]
+    fn in_progress(text: &[u8], foreign_meta: Span, is_quiet: bool) -> Self {
         let mut changes = Self::default();
         changes.leave_out(text, foreign_meta, [SUBSCRIPTION, TOKEN]);
         if !is_quiet {
@@ -260,20 +283,56 @@ impl Changes {
         changes
     }
 
-    /// What an answer needs on a side of the other era, or on one of the same era that it was not complete for.
-    pub fn answer(
-        &mut self,
+    /// What any other notification needs on another side, if anything: no token in its `_meta`.
+    #[inline]
+    pub fn of_notification(text: &[u8], foreign_meta: Span) -> Option<Self> {
+        (!foreign_meta.is_empty()).then(|| Self::without_token(text, foreign_meta))
+    }
+
+    #[inline(never)]
+    fn without_token(text: &[u8], foreign_meta: Span) -> Self {
+        let mut changes = Self::default();
+        changes.token(text, foreign_meta);
+        changes
+    }
+
+    /// What the answer to a request of this method needs on its way to another side, if anything: what the other era
+    /// has, the members that it lacks where `is_typed` says that it has to have them, no token in its `_meta`.
+    #[inline]
+    pub fn of_answer(
         text: &[u8],
         answer: &AnswerFrame,
         is_error: bool,
-        method: &str,
-        bridge: Bridge,
-    ) {
-        match (is_error, bridge) {
-            (true, _) => self.error(text, answer.payload, bridge),
-            (false, Bridge::Same) => drop(self.complete(text, answer.payload, method)),
-            (false, _) => self.result(text, answer.payload, method, bridge),
+        (method, bridge): (&str, Bridge),
+        is_typed: bool,
+    ) -> Option<Self> {
+        let is_untyped = is_typed && !is_error && answer.result_type.is_empty();
+        if bridge == Bridge::Same && !is_untyped && answer.foreign_meta.is_empty() {
+            return None;
         }
+        Some(Self::in_answer(text, answer, is_error, (method, bridge), is_untyped))
+    }
+
+    #[inline(never)]
+    fn in_answer(
+        text: &[u8],
+        answer: &AnswerFrame,
+        is_error: bool,
+        (method, bridge): (&str, Bridge),
+        is_untyped: bool,
+    ) -> Self {
+        let mut changes = Self::default();
+        match bridge {
+            Bridge::Same => {
+                if is_untyped {
+                    changes.complete(text, answer.payload, method);
+                }
+                changes.token(text, answer.foreign_meta);
+            }
+            _ if is_error => changes.error(text, answer.payload, bridge),
+            _ => changes.result(text, answer.payload, method, bridge),
+        }
+        changes
     }
 
     /// What an error is called on a side of the other era.

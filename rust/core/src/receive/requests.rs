@@ -87,9 +87,7 @@ impl<H: Host> Connection<H> {
     /// Takes note of what a request says of its era.
     fn take_era(&mut self, frame: &[u8], envelope: &Envelope, name: &[u8]) -> Result<(), Misfit> {
         let version = envelope.protocol_version.of(frame);
-        let named = envelope::unescape(version);
-        let has_capabilities = envelope.has_capabilities;
-        let said = Said { method: name, version, named: named.as_deref(), has_capabilities };
+        let said = Said { method: name, version, has_capabilities: envelope.has_capabilities };
         if let Some(revision) = self.rules.judge(said)? {
             self.rules.settle(revision);
         }

@@ -56,11 +56,11 @@ impl<L: Line> Relay<L> {
             match (way, event) {
                 (Way::To(key), _) => {
                     let start = at;
-                    while batch
-                        .events
-                        .get(at + 1)
-                        .is_some_and(|next| self.way(&member, next, round.region) == way)
-                    {
+                    let goes_there = |next: &Told<L>| match self.way(&member, next, round.region) {
+                        Way::To(next) => next == key,
+                        _ => false,
+                    };
+                    while batch.events.get(at + 1).is_some_and(goes_there) {
                         at += 1;
                     }
                     self.deliver(round, &member, key, &batch.events[start..=at]);

@@ -28,10 +28,9 @@ impl<L: Line> Relay<L> {
         (record, end, answer): (&Arc<Record>, End, Option<&AnswerFrame>),
         made: &mut Events<L>,
     ) {
-        let (region, now) = (round.region, round.now);
         let fault = match (end, answer) {
             (End::Result(_) | End::Error(_), Some(answered)) => {
-                let frame = answered.frame.of(region);
+                let frame = answered.frame.of(round.region);
                 let checked = self.checked_answer((&source.side, &dest.side), record, frame, answered);
                 if checked.is_ok() && (!answered.asks || to.rules.revision.is_modern()) {
                     let is_error = matches!(end, End::Error(_));
@@ -39,7 +38,7 @@ impl<L: Line> Relay<L> {
                     let (frame, answered) = sealed
                         .as_deref()
                         .map_or((frame, answered), |(frame, answered)| (&frame[..], answered));
-                    let passed = to.answer_with(now, leg.number, frame, answered, is_error, made);
+                    let passed = to.answer_with(round.now, leg.number, frame, answered, is_error, made);
                     match (passed.written, &passed.finished) {
                         (true, _) => round.answered += 1,
                         (false, Some(_)) => add(&self.counts.undelivered),
@@ -56,21 +55,32 @@ impl<L: Line> Relay<L> {
             }
             (End::Result(_) | End::Error(_), None) => Fault::InvalidAnswer("the answer is not there"),
             (End::Invalid(fault), _) => Fault::InvalidAnswer(fault),
-            (End::Local(Outcome::Cancelled), _) => {
-                match record.cancelled_by() {
-                    // A server cancels nothing but a listen (CAN-30).
-                    Some(CancelledBy::Peer) => {
-                        to.end_listen_of_peer(now, leg.number, record.reason(), made);
-                        return;
-                    }
-                    Some(CancelledBy::Shutdown) => Fault::Closed,
-                    _ => Fault::Cancelled,
+            (End::Local(Outcome::Cancelled), _) => match record.cancelled_by() {
+                // A server cancels nothing but a listen (CAN-30).
+                Some(CancelledBy::Peer) => {
+                    to.end_listen_of_peer(round.now, leg.number, record.reason(), made);
+                    return;
                 }
-            }
+                Some(CancelledBy::Shutdown) => Fault::Closed,
+                _ => Fault::Cancelled,
+            },
             (End::Local(outcome), _) => Fault::of_end(outcome),
         };
+        self.end_with(round, source, to, leg, (record, fault));
+    }
+
+    /// Ends an exchange whose far leg ended without an answer that could be passed on.
+    #[inline(never)]
+    fn end_with(
+        &self,
+        round: &mut Round<'_, L>,
+        source: &Member<L>,
+        to: &mut Far<L>,
+        leg: Leg,
+        (record, fault): (&Record, Fault),
+    ) {
         if fault == Fault::Closed && &*record.method == method::LISTEN {
-            round.routed.finished.extend(to.close_listen_of_peer(now, leg.number).finished);
+            round.routed.finished.extend(to.close_listen_of_peer(round.now, leg.number).finished);
             return;
         }
         let sent = record.written().is_some();

@@ -33,6 +33,14 @@ fn shared<'a>(client: &'a Side, server: &'a Side) -> Option<(&'a Principal, &'a 
     }
 }
 
+/// Whether a request names anything that a server may keep for one principal.
+fn names_something(method: &str, envelope: &Envelope) -> bool {
+    !envelope.related_task.is_empty()
+        || !envelope.request_state.is_empty()
+        || is_about_tasks(method.as_bytes())
+        || method == method::LISTEN
+}
+
 /// The tasks that a listen wants to hear of; None where not all of them are ids.
 fn tasks_heard_of(params: &[u8]) -> Option<Vec<String>> {
     let wanted = envelope::find_member(params, "notifications").unwrap_or_default().of(params);
@@ -69,7 +77,23 @@ impl<L: Line> Relay<L> {
         (frame, envelope): (&[u8], &Envelope),
         is_round: bool,
     ) -> Result<Respliced<Envelope>, Fault> {
-        let Some((principal, place)) = shared(source, dest) else { return Ok(None) };
+        match shared(source, dest) {
+            Some(about) if names_something(&record.method, envelope) => {
+                self.checked_names(about, record, (frame, envelope), is_round)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    // Few requests name something: what is done about them stays out of the way of the rest.
+    #[inline(never)]
+    fn checked_names(
+        &self,
+        (principal, place): (&Principal, &Arc<Place>),
+        record: &Record,
+        (frame, envelope): (&[u8], &Envelope),
+        is_round: bool,
+    ) -> Result<Respliced<Envelope>, Fault> {
         let method = &*record.method;
         let related = envelope.related_task.of(frame);
         if !related.is_empty() {
@@ -113,13 +137,24 @@ impl<L: Line> Relay<L> {
         frame: &[u8],
         answered: &AnswerFrame,
     ) -> Result<Respliced<AnswerFrame>, Fault> {
-        let about_task = is_about_tasks(record.method.as_bytes());
-        if !answered.asks && !about_task {
-            return Ok(None);
+        match shared(dest, source) {
+            Some(about) if answered.asks || is_about_tasks(record.method.as_bytes()) => {
+                self.checked_result(about, record, frame, answered)
+            }
+            _ => Ok(None),
         }
-        let Some((principal, place)) = shared(dest, source) else { return Ok(None) };
+    }
+
+    #[inline(never)]
+    fn checked_result(
+        &self,
+        (principal, place): (&Principal, &Arc<Place>),
+        record: &Record,
+        frame: &[u8],
+        answered: &AnswerFrame,
+    ) -> Result<Respliced<AnswerFrame>, Fault> {
         let result = envelope::find_member(frame, "result").unwrap_or_default();
-        if about_task {
+        if is_about_tasks(record.method.as_bytes()) {
             // While it was under way, the task may have become another's: see `Place::claim_task`.
             let task = record.task().filter(|task| place.holds_task(task, principal.number));
             let told =
@@ -179,6 +214,7 @@ impl<L: Line> Relay<L> {
     }
 
     /// Whether a notification that came on a client's listen may reach it: not where it tells of another's task.
+    #[inline(never)]
     pub(super) fn may_hear(source: &Member<L>, dest: &Member<L>, frame: &[u8], envelope: &Envelope) -> bool {
         let Some((principal, place)) = shared(&dest.side, &source.side) else { return true };
         match &*envelope.method_name(frame) {

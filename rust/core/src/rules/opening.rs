@@ -2,6 +2,7 @@
 
 use super::eras::is_removed;
 use super::{Revision, Role, Rules, method};
+use crate::envelope::unescape;
 
 /// Who says under which era the peer's requests are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +37,6 @@ pub struct Said<'a> {
     pub method: &'a [u8],
     /// The version in its envelope, raw; empty for none.
     pub version: &'a [u8],
-    /// The same, decoded, where it is a string.
-    pub named: Option<&'a str>,
     /// Whether the envelope says what the client can do.
     pub has_capabilities: bool,
 }
@@ -97,7 +96,8 @@ impl Rules {
         if said.version.is_empty() && !is_modern && !is_discovery {
             return Ok(None);
         }
-        let revision = Revision::named(said.named.ok_or(Misfit::NoVersion)?);
+        let version = unescape(said.version).ok_or(Misfit::NoVersion)?;
+        let revision = Revision::named(&version);
         let revision = revision.filter(|revision| revision.is_modern()).ok_or(Misfit::Unsupported)?;
         if !said.has_capabilities {
             return Err(Misfit::NoCapabilities);
@@ -150,8 +150,7 @@ mod tests {
     }
 
     fn said(method: &'static str, version: &'static str) -> Said<'static> {
-        let named = version.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        Said { method: method.as_bytes(), version: version.as_bytes(), named, has_capabilities: true }
+        Said { method: method.as_bytes(), version: version.as_bytes(), has_capabilities: true }
     }
 
     const MODERN: Revision = Revision::V2026_07_28;
