@@ -83,9 +83,9 @@ impl<H: Host> Connection<H> {
         if self.is_over() {
             return;
         }
-        // Looked at where it is: an envelope is too large to be moved.
-        match &envelope::scan(frame, &self.scan_limits) {
-            Ok(envelope) => self.take(now, frame, at, envelope, batch),
+        let mut envelope = Envelope::EMPTY;
+        match envelope::scan_into(frame, &self.scan_limits, &mut envelope) {
+            Ok(()) => self.take(now, frame, at, &envelope, batch),
             Err(refusal) if refusal.reason == RefusalReason::Batch && self.rules.takes_batches() => {
                 match envelope::batch(frame, &self.scan_limits) {
                     Ok(members) => {
@@ -96,13 +96,13 @@ impl<H: Host> Connection<H> {
                     Err(refusal) => self.refuse(now, frame, at, &refusal, batch),
                 }
             }
-            Err(refusal) => self.refuse(now, frame, at, refusal, batch),
+            Err(refusal) => self.refuse(now, frame, at, &refusal, batch),
         }
     }
 
     /// Takes one message of a batch (BAT-02, BAT-03).
     pub fn receive_member(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) {
-        match &envelope::scan(frame, &self.scan_limits) {
+        match envelope::scan(frame, &self.scan_limits) {
             Ok(envelope) if *envelope.method_name(frame) == *method::INITIALIZE.as_bytes() => {
                 self.counters.violations += 1;
                 if envelope.kind == Kind::Request {
@@ -114,8 +114,8 @@ impl<H: Host> Connection<H> {
                     );
                 }
             }
-            Ok(envelope) => self.take(now, frame, at, envelope, batch),
-            Err(refusal) => self.refuse(now, frame, at, refusal, batch),
+            Ok(envelope) => self.take(now, frame, at, &envelope, batch),
+            Err(refusal) => self.refuse(now, frame, at, &refusal, batch),
         }
     }
 

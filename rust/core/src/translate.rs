@@ -200,8 +200,9 @@ impl Changes {
     /// first of `ours`. Without `ours` it keeps its envelope.
     #[inline]
     pub fn of_request(text: &[u8], envelope: &Envelope, ours: Option<[&[MetaMember]; 2]>) -> Option<Self> {
-        let changes_era =
-            |ours: [&[MetaMember]; 2]| envelope.has_era_keys || ours.iter().any(|members| !members.is_empty());
+        let changes_era = |ours: [&[MetaMember]; 2]| {
+            envelope.has_era_keys || ours.iter().any(|members| !members.is_empty())
+        };
         if envelope.foreign_meta.is_empty() && !ours.is_some_and(changes_era) {
             return None;
         }

@@ -20,39 +20,41 @@ type Step<T> = Result<T, Fault>;
 /// Bytes of a frame up to which it pays to look first whether all of them are ASCII.
 const SMALL: usize = 1024;
 
-/// All of it is zero, which is written in place and not copied from somewhere; the kind is judged in the end.
-const NOTHING: Envelope = {
-    const NONE: Span = Span::new(0, 0);
-    Envelope {
-        kind: Kind::Request,
-        id: NONE,
-        method: NONE,
-        method_is_escaped: false,
-        params: NONE,
-        result: NONE,
-        error: NONE,
-        meta: NONE,
-        foreign_meta: NONE,
-        progress_token: NONE,
-        request_id: NONE,
-        reason: NONE,
-        progress: NONE,
-        total: NONE,
-        message: NONE,
-        name: NONE,
-        uri: NONE,
-        task: NONE,
-        task_id: NONE,
-        request_state: NONE,
-        result_type: NONE,
-        subscription_id: NONE,
-        related_task: NONE,
-        protocol_version: NONE,
-        has_era_keys: false,
-        has_capabilities: false,
-        clashes: 0,
-    }
-};
+impl Envelope {
+    /// All of it is zero, which is written in place and not copied from somewhere; the kind is judged in the end.
+    pub(crate) const EMPTY: Envelope = {
+        const NONE: Span = Span::new(0, 0);
+        Envelope {
+            kind: Kind::Request,
+            id: NONE,
+            method: NONE,
+            method_is_escaped: false,
+            params: NONE,
+            result: NONE,
+            error: NONE,
+            meta: NONE,
+            foreign_meta: NONE,
+            progress_token: NONE,
+            request_id: NONE,
+            reason: NONE,
+            progress: NONE,
+            total: NONE,
+            message: NONE,
+            name: NONE,
+            uri: NONE,
+            task: NONE,
+            task_id: NONE,
+            request_state: NONE,
+            result_type: NONE,
+            subscription_id: NONE,
+            related_task: NONE,
+            protocol_version: NONE,
+            has_era_keys: false,
+            has_capabilities: false,
+            clashes: 0,
+        }
+    };
+}
 
 struct Reading<'a> {
     text: &'a [u8],
@@ -72,12 +74,19 @@ struct Reading<'a> {
 /// Reads the envelope of one frame: one forward pass that validates every byte.
 #[inline]
 pub fn scan(frame: &[u8], limits: &ScanLimits) -> Result<Envelope, Refusal> {
+    let mut envelope = Envelope::EMPTY;
+    scan_into(frame, limits, &mut envelope).map(|()| envelope)
+}
+
+/// As [`scan`], into an envelope that is empty: it is too large to be handed from call to call.
+#[inline]
+pub(crate) fn scan_into(frame: &[u8], limits: &ScanLimits, envelope: &mut Envelope) -> Result<(), Refusal> {
     if !is_small_ascii(frame)
         && let Err(fault) = simdutf8::compat::from_utf8(frame)
     {
         return Err(not_utf8(frame, fault.valid_up_to(), limits));
     }
-    scan_utf8(frame, limits)
+    read(frame, limits, envelope)
 }
 
 /// Reads on up to the fault, to learn whose frame it is: an id behind it, or around it, is none to echo.
@@ -93,14 +102,8 @@ fn not_utf8(frame: &[u8], offset: usize, limits: &ScanLimits) -> Refusal {
 /// As [`scan`], for a frame that is known to be UTF-8.
 #[inline]
 pub fn scan_utf8(frame: &[u8], limits: &ScanLimits) -> Result<Envelope, Refusal> {
-    // Built where it is returned: it is too large to be copied.
-    let mut scanned = Ok(NOTHING);
-    if let Ok(envelope) = &mut scanned
-        && let Err(refusal) = read(frame, limits, envelope)
-    {
-        scanned = Err(refusal);
-    }
-    scanned
+    let mut envelope = Envelope::EMPTY;
+    read(frame, limits, &mut envelope).map(|()| envelope)
 }
 
 /// Measured: most small frames are ASCII, which is seen sooner than that they are UTF-8.
@@ -112,7 +115,7 @@ fn is_small_ascii(frame: &[u8]) -> bool {
     frame.as_chunks::<16>().0.iter().fold(u128::from_le_bytes(*last), any) & HIGH == 0
 }
 
-/// Reads into an envelope in which nothing is noted: it is too large to be handed from call to call.
+/// As [`scan_into`], for a frame that is known to be UTF-8.
 fn read(frame: &[u8], limits: &ScanLimits, envelope: &mut Envelope) -> Result<(), Refusal> {
     if u32::try_from(frame.len()).is_err() {
         // Spans have 32 bits.

@@ -96,6 +96,11 @@ impl Rules {
         if said.version.is_empty() && !is_modern && !is_discovery {
             return Ok(None);
         }
+        Self::judge_envelope(said, is_discovery)
+    }
+
+    /// As [`Rules::judge`], for a request that has an envelope, or has to.
+    fn judge_envelope(said: Said<'_>, is_discovery: bool) -> Result<Option<Revision>, Misfit> {
         let version = unescape(said.version).ok_or(Misfit::NoVersion)?;
         let revision = Revision::named(&version);
         let revision = revision.filter(|revision| revision.is_modern()).ok_or(Misfit::Unsupported)?;
