@@ -48,6 +48,7 @@ pub use seal::KEY_BYTES;
 pub use upstream::Upstream;
 
 use crate::connection::{Connection, MetaMember};
+use crate::envelope::Envelope;
 use crate::event::{Batch, Host};
 use crate::record::Record;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
@@ -194,12 +195,12 @@ impl<L: Line> Relay<L> {
         self.watches.store(!watched.is_empty(), Ordering::Release);
     }
 
-    pub(super) fn is_watched(&self, method: &[u8]) -> bool {
+    pub(super) fn is_watched(&self, frame: &[u8], envelope: &Envelope) -> bool {
         if !self.watches.load(Ordering::Acquire) {
             return false;
         }
         let watched = lock(&self.watched);
-        watched.contains(method) || watched.contains(&b"*"[..])
+        watched.contains(&*envelope.method_name(frame)) || watched.contains(&b"*"[..])
     }
 
     /// The upstreams, in the order that routes refer to.

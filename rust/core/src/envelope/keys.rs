@@ -39,15 +39,19 @@ pub(super) fn name_of(text: &[u8], key: Key) -> u64 {
 /// As [`name_of`], for a key that is long, stands at the very end, or holds an escape: only a slash may be escaped.
 #[inline(never)]
 fn looked_up(text: &[u8], key: Text) -> u64 {
-    let unslashed;
-    let name = if key.escaped {
-        unslashed = without_escaped_slashes(key.inside().of(text));
-        &*unslashed
-    } else {
-        key.inside().of(text)
-    };
+    let name = key.inside().of(text);
     match name {
-        _ if name.len() <= 8 && !key.escaped => word(name),
+        _ if key.escaped => unslashed(name),
+        _ if name.len() <= 8 => word(name),
+        _ => long(name),
+    }
+}
+
+// Measured: it is asked for nearly every long key, and only by those two.
+#[allow(clippy::inline_always)]
+#[inline(always)]
+fn long(name: &[u8]) -> u64 {
+    match name {
         b"progressToken" => PROGRESS_TOKEN,
         b"requestId" => REQUEST_ID,
         b"resultType" => RESULT_TYPE,
@@ -64,6 +68,6 @@ fn looked_up(text: &[u8], key: Text) -> u64 {
 
 /// Encoders that escape slashes write `io.modelcontextprotocol\\/subscriptionId`.
 #[cold]
-fn without_escaped_slashes(raw: &[u8]) -> Vec<u8> {
-    String::from_utf8_lossy(raw).replace("\\/", "/").into_bytes()
+fn unslashed(raw: &[u8]) -> u64 {
+    long(String::from_utf8_lossy(raw).replace("\\/", "/").as_bytes())
 }

@@ -178,7 +178,7 @@ impl<L: Line> Relay<L> {
         record: &Record,
         (frame, envelope): (&[u8], &Envelope),
     ) -> Option<String> {
-        if !is_about_tasks(record.method.as_bytes()) {
+        if envelope.task_id.is_empty() || !is_about_tasks(record.method.as_bytes()) {
             return None;
         }
         shared(source, dest).and_then(|_| id_of(envelope.task_id.of(frame)))

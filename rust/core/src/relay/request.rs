@@ -99,7 +99,7 @@ impl<L: Line> Relay<L> {
             return round.faults.push((record.number, fault, dest.side.position()));
         }
         let matched = match &source.side {
-            Side::Client { routes, .. } => Some(routes.find(frame, envelope)),
+            Side::Client { routes, .. } => routes.edit(frame, envelope),
             Side::Upstream { .. } => None,
         };
         let position = dest.side.position();

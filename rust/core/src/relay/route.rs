@@ -74,6 +74,8 @@ struct Method {
 pub struct Routes {
     methods: HashMap<Box<[u8]>, Method, RandomState>,
     fallback: Goal,
+    /// Whether one of them takes a prefix off.
+    strips: bool,
 }
 
 /// What a request's route says: where to, and what happens to its name.
@@ -95,6 +97,7 @@ impl Routes {
     /// Routes as declared; requests that none of them claims go to `fallback`.
     pub fn new(routes: impl IntoIterator<Item = Route>, fallback: Goal) -> Result<Self, Conflict> {
         let mut methods: HashMap<Box<[u8]>, Method, RandomState> = HashMap::default();
+        let mut strips = false;
         for route in routes {
             let method = methods.entry(route.method.as_bytes().into()).or_default();
             let conflict = Conflict { method: route.method.clone(), prefix: route.prefix.clone() };
@@ -107,10 +110,11 @@ impl Routes {
             if method.prefixes.iter().any(|(prefix, _)| *prefix == route.prefix) {
                 return Err(conflict);
             }
+            strips |= route.strips;
             method.prefixes.push((route.prefix, Named { goal: route.goal, strips: route.strips }));
             method.prefixes.sort_by_key(|(prefix, _)| usize::MAX - prefix.len());
         }
-        Ok(Self { methods, fallback })
+        Ok(Self { methods, fallback, strips })
     }
 
     /// The upstreams that they lead to, some more than once.
@@ -132,6 +136,11 @@ impl Routes {
     /// Whether requests of a method are routed by their names, or their URIs.
     pub fn goes_by_name(&self, method: &[u8]) -> bool {
         self.methods.get(method).is_some_and(|method| !method.prefixes.is_empty())
+    }
+
+    /// What is changed in the request in `frame` on its way, if anything: its name.
+    pub fn edit<'a>(&self, frame: &'a [u8], envelope: &Envelope) -> Option<Matched<'a>> {
+        self.strips.then(|| self.find(frame, envelope))
     }
 
     /// Where the request in `frame` goes.

@@ -63,7 +63,7 @@ impl<L: Line> Relay<L> {
                     _ if parks.load(Ordering::Acquire) && parked::comes_back(frame.of(region), envelope) => {
                         Way::Host
                     }
-                    _ if self.is_watched(&envelope.method_name(frame.of(region))) => Way::Host,
+                    _ if self.is_watched(frame.of(region), envelope) => Way::Host,
                     Err(fault) => Way::Refuse(fault, None),
                     Ok(Goal::Nowhere) => Way::Refuse(Fault::nowhere(frame.of(region), envelope), None),
                     Ok(Goal::Upstream(position)) => match places.at(position).and_then(|place| place.key()) {

@@ -100,6 +100,7 @@ impl Rules {
     }
 
     /// As [`Rules::judge`], for a request that has an envelope, or has to.
+    #[inline(never)]
     fn judge_envelope(said: Said<'_>, is_discovery: bool) -> Result<Option<Revision>, Misfit> {
         let version = unescape(said.version).ok_or(Misfit::NoVersion)?;
         let revision = Revision::named(&version);
