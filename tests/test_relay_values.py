@@ -352,3 +352,24 @@ def test_a_server_asks_a_client_for_nothing_but_input(loop_kind, method):
             await world.quiet()
 
     run(loop_kind, main())
+
+
+@pytest.mark.parametrize("tenants", [False, True])
+def test_e1_a_list_of_one_tenants_routes_is_not_shared_with_others(loop_kind, tenants):
+    """Its servers may say what they like: they do not know who else the relay serves, and what else it shows them."""
+
+    async def main():
+        async with World() as world:
+            more = b',"resultType":"complete","cacheScope":"public","ttlMs":7'
+            own = [turnout.Route("c", "tools/call", prefix="c_", strip=True, identity="one")]
+            world.build(
+                *(world.server(name, lists([], more), era="modern") for name in "abc"),
+                routes=[*PREFIXED, *(own if tenants else [])],
+            )
+            for identity in (None, "one", "other"):
+                client = await world.client(era="modern", identity=identity)
+                raw = await client.send("tools/list").raw()
+                scope = dict(turnout.json.members(raw))["cacheScope"]
+                assert scope == (b'"private"' if tenants else b'"public"')
+
+    run(loop_kind, main())

@@ -178,7 +178,8 @@ class Catalogue:
         failed = {position: page for position, page in pages.items() if isinstance(page, (Error, OSError))}
         if failed and not any(page is None or isinstance(page, Listing) for page in pages.values()):
             raise self._refusal(request, failed)
-        names = self._relay.plan_of(client).names[kind.use]
+        plan = self._relay.plan_of(client)
+        names = plan.names[kind.use]
         items: dict[str, bytes] = {}
         for position, page in listed.items():
             for item in page.items:
@@ -203,7 +204,9 @@ class Catalogue:
                 ]
             }
         if client.revision == opening.MODERN:
-            result.update(_freshness(list(listed.values()), is_whole=not failed))
+            result.update(
+                _freshness(list(listed.values()), is_whole=not failed, may_share=plan.is_everybodys)
+            )
         rest = {name: json.dumps(value) for name, value in result.items()}
         return Listing(list(items.values()), rest).joined(kind)
 
@@ -288,12 +291,19 @@ def _decoded(cursor: Any) -> dict[str, str]:
     return further if is_ours else {}
 
 
-def _freshness(pages: list[Listing], *, is_whole: bool) -> dict[str, Any]:
-    """How long a merged list may be kept, and by whom: as its most careful part says (2026-07-28)."""
+def _freshness(pages: list[Listing], *, is_whole: bool, may_share: bool) -> dict[str, Any]:
+    """How long a merged list may be kept, and by whom: as its most careful part says (2026-07-28).
+
+    Args:
+        pages: the parts.
+        is_whole: whether none is missing.
+        may_share: whether other clients have the same list.
+
+    """
     lives = [page.says("ttlMs") for page in pages]
     # True is an int to Python, and what a server says may be anything.
     known = [life for life in lives if type(life) is int and life >= 0]
-    is_public = bool(pages) and all(page.says("cacheScope") == "public" for page in pages)
+    is_public = may_share and bool(pages) and all(page.says("cacheScope") == "public" for page in pages)
     return {
         "ttlMs": min(known) if is_whole and known and len(known) == len(lives) else 0,
         "cacheScope": "public" if is_public else "private",

@@ -67,6 +67,7 @@ class Plan:
         kinds: what several upstreams list, and the relay merges.
         names: where the names of each kind lead, by the method that uses them.
         positions: the upstreams that requests may go to.
+        is_everybodys: whether no other client of the relay has another plan.
 
     Raises:
         ValueError: two routes claim the same requests.
@@ -100,6 +101,7 @@ class Plan:
         ):
             here.append(COMPLETE)
         self.here = frozenset(here) - claimed
+        self.is_everybodys = True
         known = {position for *_, position in declared}
         self.positions = sorted(known | ({fallback} if isinstance(fallback, int) else set()))
         answered = [(method, "", False, "host") for method in sorted(self.here)]
@@ -156,6 +158,7 @@ class Plans:
             others = everybodys if identity is not None else []
             others = [route for route in others if (route.method, route.prefix) not in claimed]
             self._plans[identity] = Plan([*own, *others], positions, local, fallback)
+            self._plans[identity].is_everybodys = len(by_identity) == 1
         if len(by_identity) == 1:
             # Handlers may send requests wherever there is an upstream.
             self._plans[None].positions = list(positions.values())
