@@ -329,3 +329,47 @@ fn race_14_an_upstream_that_reads_nothing_is_not_queued_for_without_end() {
     assert!(lines.len() > 50 && lines.iter().all(|line| line.contains(r#""reason":"overloaded""#)));
     assert!(lines[0].contains(r#""limit":"max_output_bytes","value":8192,"sent":false,"upstream":"one""#));
 }
+
+/// The token of a request that became a task lives as long as the task, whose end nobody may ever tell.
+#[test]
+fn max_inbound_bounds_the_tokens_that_a_clients_tasks_keep() {
+    for (made, kept) in [(2, 2), (3, 3), (5, 3)] {
+        let mut world = World::new(&["one"]);
+        let limits = Limits { max_inbound: 3, ..Limits::default() };
+        let client = world.client_of(Revision::V2025_11_25, limits);
+        let server = world.server(0);
+        for id in 1..=made {
+            let meta = format!(r#""_meta":{{"progressToken":"t{id}"}},"task":{{}}"#);
+            world.write(
+                client,
+                &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{{meta}}}}}"#),
+            );
+            world.settle();
+            assert_eq!(world.lines(server).len(), 1);
+            let task = format!(r#"{{"task":{{"taskId":"T{id}","status":"working"}}}}"#);
+            world.write(server, &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{task}}}"#));
+            world.settle();
+            let answers = world.lines(client);
+            assert!(answers.len() == 1 && answers[0].contains(&format!("T{id}")), "{answers:?}");
+        }
+        let heard = |world: &mut World, id| {
+            report(world, server, id, 1);
+            world.settle();
+            let lines = world.lines(client);
+            assert!(lines.iter().all(|line| line.contains(&format!(r#""progressToken":"t{id}""#))));
+            lines.len() == 1
+        };
+        // Whoever has as many has its answer all the same, and hears no more of that task.
+        assert_eq!((1..=made).filter(|id| heard(&mut world, *id)).count(), kept);
+        // A task that is over makes room for the token of another one.
+        let over = r#""taskId":"T1","status":"completed""#;
+        world.write(
+            server,
+            &format!(r#"{{"jsonrpc":"2.0","method":"notifications/tasks/status","params":{{{over}}}}}"#),
+        );
+        world.settle();
+        world.lines(client);
+        let inbound = world.ends[client].wire.0.lock().unwrap().entries()[1];
+        assert_eq!(inbound, ("inbound", kept - 1));
+    }
+}
