@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-SHOWN = ("turnout", "mcp", "fastmcp", "orjson", "uvloop")
+SHOWN = ("turnout", "mcp", "fastmcp", "orjson", "msgspec", "uvloop")
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,18 @@ def fleets(run: Run, loops: Sequence[str] = LOOPS) -> str:
     return markdown(["fleet", "measure", "loop", *(NAMES[name] for name in fleet.RELAYS)], rows)
 
 
+def codecs(run: Run) -> str:
+    """Readers and writers of JSON. Ratios above 1 are in turnout's favour."""
+    others = ("orjson", "msgspec", "json")
+    rows = []
+    for scenario in dict.fromkeys(sample.scenario for sample in run.samples):
+        figures = [run.figure(scenario, name, "") for name in ("turnout", *others)]
+        ratios = [_ratio(run.ratio(scenario, other, "turnout", "")) for other in others]
+        rows.append([scenario, *map(_cell, figures), *ratios])
+    head = ["us each", "turnout", *others]
+    return markdown([*head, *(f"to {other}" for other in others)], rows)
+
+
 def _cell(figure: Figure | None) -> str:
     if figure is None:
         return MISSING
