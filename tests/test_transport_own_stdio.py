@@ -53,7 +53,7 @@ def start(script):
 
 ECHO = """
 link.on_data = lambda: transport.write(bytes(link.data)) or link.data.clear()
-await link.until_lost()
+await link.until_eof()
 """
 
 
@@ -131,7 +131,7 @@ def test_a_client_that_is_done_asking_still_gets_what_was_written(loop_kind, tmp
 def test_no_input_at_all(loop_kind):
     """`/dev/null` as stdin is an end of file at once."""
     done = subprocess.run(
-        [sys.executable, "-c", code(loop_kind, "await link.until_lost()", after="print('done')")],
+        [sys.executable, "-c", code(loop_kind, "await link.until_eof()", after="print('done')")],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         env=environment(),

@@ -36,6 +36,7 @@ class FakeLink:
         self.data = bytearray()
         self.calls: list[tuple[str, int]] = []
         self.losses: list[tuple[BaseException | None, int | None]] = []
+        self.eofs = 0
         self.paused = 0
         self.resumed = 0
         self.in_task = False
@@ -60,6 +61,12 @@ class FakeLink:
     def limit(self, name: str) -> int:
         return self.limits.get(name, turnout.LIMITS[name])
 
+    def eof_received(self) -> None:
+        assert not self.losses, "one direction ends before all does"
+        self.in_task |= asyncio.current_task() is not None
+        self.eofs += 1
+        self._changed.set()
+
     def lost(self, error: BaseException | None, *, exit_code: int | None = None) -> None:
         self.in_task |= asyncio.current_task() is not None
         self.losses.append((error, exit_code))
@@ -79,6 +86,10 @@ class FakeLink:
         while not condition():
             self._changed.clear()
             await self._changed.wait()
+
+    async def until_eof(self) -> None:
+        """Wait until the other end writes no more, whether it may still read or not."""
+        await self.until(lambda: self.eofs or self.losses)
 
     async def until_lost(self) -> tuple[BaseException | None, int | None]:
         await self.until(lambda: self.losses)

@@ -777,6 +777,14 @@ class Connection:
         exit_code: int | None = None,
     ) -> None:
         """End everything in flight, each request once; nothing can be sent any more."""
+    def end_input(self) -> None:
+        """Take note that the peer writes no more, once all it wrote was fed.
+
+        Our requests end as `peer_closed`, and none can be sent; those of the peer may still be answered.
+        """
+    @property
+    def is_answered(self) -> bool:
+        """Whether no request of the peer's waits for an answer, listens aside, and all answers are written."""
     @property
     def is_over(self) -> bool:
         """Whether the channel ended or was closed."""

@@ -82,6 +82,7 @@ class Peer(Connection):
         self._heartbeat: Heartbeat | None = None
         self._lost = self._loop.create_future()
         self._closing: asyncio.Task[None] | None = None
+        self._eof_timer: asyncio.TimerHandle | None = None
         self.set_timeouts(router.timeout, router.max_timeout)
         router.records.hear(self)
         self._apply_handlers()
@@ -105,6 +106,40 @@ class Peer(Connection):
         """The value of a limit: the router's."""
         return self.router.limit(name)
 
+    def eof_received(self) -> None:
+        """Take note that the peer writes no more: what it asked is answered yet, within `eof_timeout`; then it is over.
+
+        Our own requests end at once: nobody answers them any more.
+        """
+        self.feed_end()
+        self.end_input()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        if self.is_over or self._transport is None:
+            return
+        transport, loop = self._transport, self._loop
+
+        def write(data: bytes) -> None:
+            transport.write(data)
+            loop.call_soon(self._end_if_answered)
+
+        # What it has read does not matter any more: no answer waits for that.
+        self.attach(loop, write, takes_views=getattr(transport, "takes_views", False))
+        self._eof_timer = loop.call_later(self.router.eof_timeout, self._end_unanswered)
+        loop.call_soon(self._end_if_answered)
+
+    def _end_if_answered(self) -> None:
+        if not self.is_over and self.is_answered:
+            self._end_unanswered()
+
+    def _end_unanswered(self) -> None:
+        if self._eof_timer is not None:
+            self._eof_timer.cancel()
+        if not self.is_over and self._transport is not None:
+            self.end("peer_closed")
+            self.flush()
+            self.router.spawn(self._transport.close())
+
     def lost(self, error: BaseException | None, *, exit_code: int | None = None) -> None:
         """Take the end of the channel: everything in flight ends, once."""
         self.error, self.exit_code = error, exit_code
@@ -119,6 +154,8 @@ class Peer(Connection):
         self.detach()
         if self._heartbeat is not None:
             self._heartbeat.stop()
+        if self._eof_timer is not None:
+            self._eof_timer.cancel()
         if not self._lost.done():
             self._lost.set_result(None)
         self.router.forget(self)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnout import opening
@@ -16,6 +15,7 @@ from turnout.opening import ERAS
 from turnout.peer import Peer
 from turnout.records import Records
 from turnout.relay import Relay, Upstream
+from turnout.threads import HandlerThreads
 from turnout.transports.accepting import most_descriptors
 from turnout.transports.base import is_target
 from turnout.transports.standard import OwnStdioTarget
@@ -40,7 +40,10 @@ class Router:
         timeout: seconds without an answer or progress after which a request ends; None for never. Each
             `send` can say otherwise (TMO-03, TMO-07).
         max_timeout: seconds after which it ends whatever the progress; None for never (TMO-09).
-        close_timeout: seconds that handlers have to stop when a connection is closed (X-09).
+        close_timeout: seconds that handlers have to stop when a connection is closed (X-09), plain functions when the
+            router is: one that goes on ends with the program.
+        eof_timeout: seconds that requests of a peer that writes no more have to be answered, before they are cancelled
+            (TRS-12): the end of our stdin, or of one direction of a socket.
         limits: limits by name, as in `turnout.LIMITS`; None for the defaults.
         records: how many finished records are kept.
         name: how we introduce ourselves to peers.
@@ -64,6 +67,7 @@ class Router:
         timeout: float | None = 60.0,
         max_timeout: float | None = 3600.0,
         close_timeout: float = 5.0,
+        eof_timeout: float = 1.0,
         limits: Mapping[str, int] | None = None,
         records: int = 10_000,
         name: str = "turnout",
@@ -76,12 +80,14 @@ class Router:
         require_seconds("timeout", timeout, above=True)
         require_seconds("max_timeout", max_timeout, above=True)
         require_seconds("close_timeout", close_timeout)
+        require_seconds("eof_timeout", eof_timeout)
         if limits is not None:
             # A connection knows the names and the ranges, and refuses the rest.
             Connection(limits=dict(limits))
         self.timeout = timeout
         self.max_timeout = max_timeout
         self.close_timeout = close_timeout
+        self.eof_timeout = eof_timeout
         self.limits = dict(limits) if limits is not None else None
         self.identity = opening.Identity(name, version, dict(capabilities or {}))
         self.delay_answers = delay_answers
@@ -100,7 +106,7 @@ class Router:
         self._peers: set[Peer] = set()
         self._listeners: list[Listener] = []
         self._kept: set[asyncio.Task[Any]] = set()
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: HandlerThreads | None = None
         self._closed = False
         self._process = os.getpid()
         self._relays: list[Relay] = []
@@ -128,10 +134,10 @@ class Router:
         return (self.limits or {}).get(name, LIMITS[name])
 
     @property
-    def threads(self) -> ThreadPoolExecutor:
+    def threads(self) -> HandlerThreads:
         """Where handlers that are plain functions run."""
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(thread_name_prefix="turnout")
+            self._threads = HandlerThreads()
         return self._threads
 
     async def connect(
@@ -260,7 +266,7 @@ class Router:
         await asyncio.gather(*(peer.close(drain=until - loop.time()) for peer in self.peers))
         self.records.close()
         if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            await self._threads.shut_down(self.close_timeout)
 
     async def __aenter__(self) -> Self:
         return self

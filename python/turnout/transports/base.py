@@ -7,6 +7,8 @@ The rules both sides rely on:
   call `write`, `close` or `abort` of the same transport before they return.
 - `lost` is called exactly once for every transport that was opened, whoever ended it: after all bytes
   that arrived, before `close()` returns, and in a later turn of the loop than `abort()`.
+- A peer that only writes no more may still read: `eof_received` says so, once, and the link closes the transport when
+  what was asked is answered. Where the system tells that the peer is gone altogether, `lost` says that at once.
 - While `close()` runs, bytes that still arrive are still handed up: a late answer is evidence.
 - `write` after the end is silently dropped. `pause_writing` may be called from inside `write`.
 - A transport may have a method `unread() -> int | None`: how many of the bytes that it was given its peer has not
@@ -57,6 +59,13 @@ class Link(Protocol):
 
     def limit(self, name: str) -> int:
         """The value of a limit, by its name in `turnout.LIMITS`."""
+        ...
+
+    def eof_received(self) -> None:
+        """Take note that the peer writes no more, after all bytes that arrived.
+
+        What it asked may still be answered; the link calls `close` when that is done, and `lost` follows.
+        """
         ...
 
     def lost(self, error: BaseException | None, *, exit_code: int | None = None) -> None:

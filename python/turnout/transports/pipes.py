@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from turnout.transports.unread import UnreadBytes
+from turnout.transports.unread import UnreadBytes, is_read
 
 if sys.platform != "win32":
     import fcntl
@@ -164,6 +164,10 @@ class PipeWriter:
             return 0
         unread = self._unread.count()
         return None if unread is None else unread + len(self._waiting)
+
+    def is_read(self) -> bool:
+        """Whether anybody may still read at the other end."""
+        return self._fd >= 0 and is_read(self._fd)
 
     def finish(self) -> None:
         """Close the descriptor as soon as everything has been written; idempotent."""

@@ -15,7 +15,7 @@ from turnout.arguments import require_port, require_seconds
 from turnout.escape import escaped
 from turnout.raised import EXITS, tell
 from turnout.transports.accepting import Acceptor
-from turnout.transports.unread import UnreadBytes
+from turnout.transports.unread import UnreadBytes, is_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -188,6 +188,7 @@ class StreamTransport(asyncio.BufferedProtocol):
         self._socket: asyncio.Transport | None = None
         self._unread: UnreadBytes | None = None
         self._patience: asyncio.TimerHandle | None = None
+        self._eof = False
         self._gone: asyncio.Future[None] = loop.create_future()
 
     # Called by the peer.
@@ -207,10 +208,13 @@ class StreamTransport(asyncio.BufferedProtocol):
     async def close(self) -> None:
         """Write what is left and an end of file, and read to the other end's."""
         if self._part() and self._socket is not None:
-            # Closing outright, with bytes unread, would reset the connection, and a reset takes what we
-            # wrote last (a cancel, it may be) from the other end's hands.
-            with contextlib.suppress(OSError):
-                self._socket.write_eof()
+            if self._eof:
+                self._socket.close()
+            else:
+                # Closing outright, with bytes unread, would reset the connection, and a reset takes what we
+                # wrote last (a cancel, it may be) from the other end's hands.
+                with contextlib.suppress(OSError):
+                    self._socket.write_eof()
         await asyncio.shield(self._gone)
 
     def abort(self) -> None:
@@ -256,7 +260,12 @@ class StreamTransport(asyncio.BufferedProtocol):
             self._link.received(nbytes)
 
     def eof_received(self) -> bool:
-        """The other end writes no more: the channel is over, though what we wrote is still sent."""
+        """The other end writes no more; unless it is closed altogether, it may read answers yet."""
+        self._eof = True
+        link, descriptor = self._link, self.descriptor
+        if link is not None and self._patience is None and descriptor >= 0 and is_read(descriptor):
+            link.eof_received()
+            return True
         self._tell(None)
         self._part()
         if self._socket is not None:

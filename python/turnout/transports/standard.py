@@ -32,7 +32,8 @@ def own_stdio(*, close_timeout: float = CLOSE_TIMEOUT) -> OwnStdioTarget:
     """Our own stdin and stdout, to serve the client that started this process.
 
     Everything printed while it is open goes to standard error; both streams are as before once it is
-    closed. The end of stdin is the end of the channel (stdio transport, "Shutdown"; TRS-12).
+    closed. The end of stdin ends the channel: what was asked before it gets `Router(eof_timeout=)` to be answered
+    (stdio transport, "Shutdown"; TRS-12).
 
     Args:
         close_timeout: seconds for the client to take what was written, at close.
@@ -124,7 +125,7 @@ class OwnStdioTransport:
         self._restored: asyncio.Future[None] = loop.create_future()
         self._patience: asyncio.TimerHandle | None = None
         self._writer = PipeWriter(loop, streams.stdout, link, self._ended)
-        self._reader = PipeReader(loop, streams.stdin, link, self._ended)
+        self._reader = PipeReader(loop, streams.stdin, link, self._stdin_ended)
         self._reader.start()
         self._writer.closed.add_done_callback(self._give_back)
 
@@ -150,6 +151,12 @@ class OwnStdioTransport:
         if self._patience is None:
             self._patience = self._loop.call_later(self._close_timeout, self._writer.abort)
             self._writer.finish()
+
+    def _stdin_ended(self, error: Exception | None) -> None:
+        if error is None and self._patience is None and not self._told and self._writer.is_read():
+            self._link.eof_received()
+        else:
+            self._ended(error)
 
     def _ended(self, error: Exception | None) -> None:
         # A client that is done asking may still read: what was written goes out.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import stat
 import sys
@@ -47,6 +48,14 @@ class UnreadBytes:
         except OSError:
             return None
         return int.from_bytes(told, sys.byteorder)
+
+
+def is_read(fd: int) -> bool:
+    """Whether anybody may still read what is written to a descriptor: True where the system cannot tell."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    gone = select.POLLERR | select.POLLHUP | select.POLLNVAL
+    return not any(events & gone for _, events in poll.poll(0))
 
 
 def _on_linux(request: int) -> int | None:

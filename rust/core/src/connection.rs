@@ -236,6 +236,10 @@ pub struct Connection<H: Host> {
     asking_since: Time,
     stood_still: Time,
     over: bool,
+    /// The peer writes no more: nothing that we ask it can be answered.
+    deaf: bool,
+    /// Most requests of the peer's that were in flight when those among them that nobody answers were counted last.
+    unanswerable: usize,
 }
 
 /// Answers up to this many bytes may use [`SLACK`]: an error in their place would not be shorter.
@@ -279,6 +283,8 @@ impl<H: Host> Connection<H> {
             asking_since: 0,
             stood_still: 0,
             over: false,
+            deaf: false,
+            unanswerable: 0,
         }
     }
 

@@ -273,6 +273,23 @@ impl Connection {
         })
     }
 
+    /// Takes note that the peer writes no more, once all it wrote was fed: our requests end as `peer_closed`.
+    fn end_input(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Connection::remember(slf)?;
+        let (py, shared) = (slf.py(), &slf.get().shared);
+        let now = shared.now();
+        raised::finish(|| {
+            shared.act(py, Wake::Soon, |core, batch| core.end_input(now, batch));
+            shared.schedule_flush(py)
+        })
+    }
+
+    /// Whether no request of the peer's waits for an answer, listens aside, and all answers are written.
+    #[getter]
+    fn is_answered(&self) -> bool {
+        lock(&self.shared.core).is_answered()
+    }
+
     /// The transport failed to write: what it was given may be lost.
     #[pyo3(name = "_broke")]
     fn broke(slf: &Bound<'_, Self>, _error: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -99,7 +99,7 @@ impl<H: Host> Connection<H> {
         asked: Asked<'_, H::Call>,
         custom_token: &[u8],
     ) -> Result<(Arc<Record>, usize), SendError> {
-        if self.over {
+        if self.over || self.deaf {
             return Err(SendError::Closed);
         }
         self.rules.may_request(asked.method).map_err(SendError::Forbidden)?;

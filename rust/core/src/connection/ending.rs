@@ -147,6 +147,57 @@ impl<H: Host> Connection<H> {
             Outcome::PeerSilent => (Happening::PeerSilent, CancelledBy::Disconnect),
             _ => (Happening::Closed, CancelledBy::Shutdown),
         };
+        self.end_ours(now, (event, outcome, exit_code), batch);
+        self.end_theirs(now, (event, outcome, exit_code), by, batch);
+        self.output.release_all();
+        // Calls that somebody still holds keep the connection; they keep no tables with it.
+        self.outbound = Entries::default();
+        self.inbound = Entries::default();
+        self.ids = Ids::new();
+        self.young = VecDeque::new();
+        self.named = HashMap::default();
+        self.tokens = HashMap::default();
+        self.tasks = HashMap::default();
+        self.task_cancels = HashMap::default();
+        self.made = HashMap::default();
+        self.wheel = Wheel::new();
+        self.paces = Wheel::new();
+        self.pending = Vec::new();
+    }
+
+    /// Takes note that the peer writes no more: our requests end, and none can be made; its own may still be answered.
+    pub fn end_input(&mut self, now: Time, batch: &mut Batch<H>) {
+        if self.over || std::mem::replace(&mut self.deaf, true) {
+            return;
+        }
+        self.end_ours(now, (Happening::PeerClosed, Outcome::PeerClosed, None), batch);
+        // What it may yet read waits for nothing.
+        self.output.set_delay(Delay::None, now);
+        self.output.release_all();
+        self.unanswerable = usize::MAX;
+    }
+
+    /// Whether nothing that the peer asked waits for an answer, and all answers are written. Listens do not count, which
+    /// are answered at their end only.
+    pub fn is_answered(&mut self) -> bool {
+        // Nothing comes any more, so that only their number has to be looked at until it may have become that of listens.
+        if self.arrivals.live() > self.unanswerable {
+            return false;
+        }
+        let entries = self.inbound.iter();
+        let is_owed = |entry: &&super::Inbound<H::Request>| !self.rules.is_open_ended(&entry.record.method);
+        let owed = entries.filter(is_owed).count();
+        self.unanswerable = self.arrivals.live() - owed.min(self.arrivals.live());
+        owed == 0 && self.output.len() == 0
+    }
+
+    /// Ends our requests.
+    fn end_ours(
+        &mut self,
+        now: Time,
+        (event, outcome, exit_code): (Happening, Outcome, Option<i32>),
+        batch: &mut Batch<H>,
+    ) {
         for slot in 0..self.outbound.slots() {
             let Some(entry) = self.outbound.get_mut(slot) else { continue };
             let record = Arc::clone(&entry.record);
@@ -169,6 +220,17 @@ impl<H: Host> Connection<H> {
                 self.release(slot, record.number);
             }
         }
+        self.output.lanes = Lanes::new(&self.limits);
+    }
+
+    /// Ends the peer's requests.
+    fn end_theirs(
+        &mut self,
+        now: Time,
+        (event, outcome, exit_code): (Happening, Outcome, Option<i32>),
+        by: CancelledBy,
+        batch: &mut Batch<H>,
+    ) {
         for slot in 0..self.inbound.slots() {
             let Some(entry) = self.inbound.get_mut(slot) else { continue };
             let record = Arc::clone(&entry.record);
@@ -190,21 +252,6 @@ impl<H: Host> Connection<H> {
             }
             self.remove_inbound(now, slot, record.number);
         }
-        self.output.lanes = Lanes::new(&self.limits);
-        self.output.release_all();
-        // Calls that somebody still holds keep the connection; they keep no tables with it.
-        self.outbound = Entries::default();
-        self.inbound = Entries::default();
-        self.ids = Ids::new();
-        self.young = VecDeque::new();
-        self.named = HashMap::default();
-        self.tokens = HashMap::default();
-        self.tasks = HashMap::default();
-        self.task_cancels = HashMap::default();
-        self.made = HashMap::default();
-        self.wheel = Wheel::new();
-        self.paces = Wheel::new();
-        self.pending = Vec::new();
     }
 
     /// Notes an answer that came after the end of its call, and frees the slot (S6).
