@@ -41,6 +41,7 @@ class Accepted:
 
     def __call__(self, transport, name):
         link = FakeLink()
+        link.transport = transport
         self.peers.append((link, transport, name))
         self._came.set()
         return link
@@ -57,6 +58,7 @@ def test_bytes_go_both_ways_into_the_link_input(loop_kind, listener):
         await listener.start(accepted)
         link = FakeLink()
         transport = await target_of(listener).open(link)
+        link.transport = transport
         there, their_transport, _ = await accepted.one()
         assert transport.kind == their_transport.kind == listener.kind
         transport.write(b"ask\n")
@@ -87,6 +89,7 @@ def test_a_close_delivers_what_was_written_though_much_is_unread(loop_kind, list
         await listener.start(accepted)
         link = FakeLink()
         transport = await target_of(listener).open(link)
+        link.transport = transport
         there, their_transport, _ = await accepted.one()
         their_transport.write(b"n" * 200_000)
         transport.write(b"m" * 200_000 + b"last\n")
@@ -139,6 +142,7 @@ def test_a_peer_that_never_reads_does_not_hold_up_close(loop_kind, listener):
         link = FakeLink()
         target = unix(name, close_timeout=0.05) if listener.kind == "unix" else tcp(*name, close_timeout=0.05)
         transport = await target.open(link)
+        link.transport = transport
         transport.write(b"x" * (16 * 1024 * 1024))
         started = loop.time()
         await transport.close()
@@ -157,6 +161,7 @@ def test_abort_ends_at_once(loop_kind, listener):
         await listener.start(accepted)
         link = FakeLink()
         transport = await target_of(listener).open(link)
+        link.transport = transport
         there, _, _ = await accepted.one()
         transport.abort()
         assert not link.losses
@@ -174,6 +179,7 @@ def test_abort_from_within_received(loop_kind, listener):
         await listener.start(accepted)
         link = FakeLink(size=8)
         transport = await target_of(listener).open(link)
+        link.transport = transport
         link.on_data = transport.abort
         _, their_transport, _ = await accepted.one()
         their_transport.write(b"x" * 100)
@@ -200,6 +206,7 @@ def test_accept_may_refuse(loop_kind, listener, caplog):
         await listener.start(accept)
         link = FakeLink()
         refused = await target_of(listener).open(link)
+        link.transport = refused
         await link.until_lost()
         refuse[0] = False
         transport = await target_of(listener).open(FakeLink())
@@ -223,6 +230,7 @@ def test_closing_the_listener_leaves_its_connections(loop_kind, listener):
         target = target_of(listener)
         link = FakeLink()
         transport = await target.open(link)
+        link.transport = transport
         there, _, _ = await accepted.one()
         await listener.close()
         transport.write(b"still here\n")

@@ -37,6 +37,8 @@ class FakeLink:
         self.calls: list[tuple[str, int]] = []
         self.losses: list[tuple[BaseException | None, int | None]] = []
         self.eofs = 0
+        self.transport: Any = None
+        """What is closed when the other end writes no more; None for a test that does so itself."""
         self.paused = 0
         self.resumed = 0
         self.in_task = False
@@ -65,6 +67,8 @@ class FakeLink:
         assert not self.losses, "one direction ends before all does"
         self.in_task |= asyncio.current_task() is not None
         self.eofs += 1
+        if self.transport is not None:
+            self.closing = asyncio.ensure_future(self.transport.close())
         self._changed.set()
 
     def lost(self, error: BaseException | None, *, exit_code: int | None = None) -> None:
