@@ -4,6 +4,7 @@
 
 mod connection_model;
 mod delayed_answers;
+mod end_of_input;
 mod every_reader;
 mod flights;
 mod flights_model;

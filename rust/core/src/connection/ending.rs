@@ -178,15 +178,18 @@ impl<H: Host> Connection<H> {
     }
 
     /// Whether nothing that the peer asked waits for an answer, and all answers are written. Listens do not count, which
-    /// are answered at their end only.
+    /// are answered at their end only, nor what was answered with a task.
     pub fn is_answered(&mut self) -> bool {
         // Nothing comes any more, so that only their number has to be looked at until it may have become that of listens.
         if self.arrivals.live() > self.unanswerable {
             return false;
         }
-        let entries = self.inbound.iter();
-        let is_owed = |entry: &&super::Inbound<H::Request>| !self.rules.is_open_ended(&entry.record.method);
-        let owed = entries.filter(is_owed).count();
+        let asked = self.inbound.iter().map(|entry| &entry.record);
+        let is_owed = |record: &&Arc<Record>| {
+            matches!(self.arrivals.find(record.number), Some((_, State::Running)))
+                && !self.rules.is_open_ended(&record.method)
+        };
+        let owed = asked.filter(is_owed).count();
         self.unanswerable = self.arrivals.live() - owed.min(self.arrivals.live());
         owed == 0 && self.output.len() == 0
     }
