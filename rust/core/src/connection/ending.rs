@@ -191,7 +191,7 @@ impl<H: Host> Connection<H> {
         };
         let owed = asked.filter(is_owed).count();
         self.unanswerable = self.arrivals.live() - owed.min(self.arrivals.live());
-        owed == 0 && self.output.len() == 0
+        owed == 0 && self.output.is_empty()
     }
 
     /// Ends our requests.
