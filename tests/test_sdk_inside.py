@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -137,3 +138,23 @@ def test_the_queues_of_this_anyio_are_known():
 )
 def test_queues_that_look_otherwise_are_left_alone(other):
     assert not _has_queues(other)
+
+
+def test_use_an_sdk_that_is_half_imported_is_told_from_one_of_another_version():
+    """Whoever is imported by the SDK, such as a plug-in, comes too early for turnout.mcp."""
+    program = (
+        "import sys, mcp, mcp.shared._otel\n"
+        "del mcp.shared._otel\n"
+        "sys.modules['mcp.shared._otel'] = None\n"
+        "mcp.__spec__._initializing = True\n"
+        "import turnout.mcp\n"
+        "try:\n"
+        "    turnout.mcp.connect_stdio\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("mcp is still being imported, and what it imports needs turnout.mcp"), (
+        done.stdout
+    )
+    assert "is installed" not in done.stdout

@@ -5,12 +5,26 @@ Versions under which it was there are `TESTED`; under another, what is missing i
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version
 
 from turnout.mcp.library import TESTED
 
 
+def _is_half_imported(module: str) -> bool:
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
+
+
 def _unknown(missing: str) -> ImportError:
+    half = [
+        name for name in sorted(sys.modules) if name.partition(".")[0] == "mcp" and _is_half_imported(name)
+    ]
+    if half:
+        return ImportError(
+            f"{half[0]} is still being imported, and what it imports needs turnout.mcp: import turnout.mcp after mcp"
+            f" ({missing})"
+        )
     return ImportError(
         f"{missing}; turnout.mcp is tested with mcp {', '.join(TESTED)}, and {version('mcp')} is installed"
     )
