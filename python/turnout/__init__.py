@@ -19,6 +19,7 @@ from turnout._native import (
     Request,
     Unmatched,
     build_info,
+    memory_usage,
 )
 from turnout.errors import (
     CallCancelled,
@@ -93,6 +94,7 @@ __all__ = [
     "listen_tcp",
     "listen_unix",
     "memory",
+    "memory_usage",
     "own_stdio",
     "serve_opening",
     "stdio",

@@ -42,7 +42,10 @@ __all__ = [
     "items",
     "loads",
     "members",
+    "memory_is_tight",
+    "memory_usage",
     "report",
+    "set_max_total_bytes",
     "translated",
     "with_member",
 ]
@@ -130,6 +133,20 @@ def with_member(object: bytes, key: str, value: bytes, /) -> bytes:  # noqa: A00
     Raises:
         ValueError: the object has no such member, or several.
 
+    """
+
+def set_max_total_bytes(most: int) -> None:
+    """Set how much all connections of the process may hold together."""
+
+def memory_is_tight() -> bool:
+    """Whether so much of it is held that no new connection is to be accepted."""
+
+def memory_usage() -> dict[str, int]:
+    """What all connections of this process hold together, whatever the router.
+
+    `max_total_bytes` is the limit that holds, `held_bytes` what they hold. `paused` connections are not read from now;
+    `evicted` were closed since they held the most at the limit, and `refused` counts what was not sent or answered
+    beyond it.
     """
 
 def build_info() -> dict[str, Any]:
@@ -279,6 +296,7 @@ class Record:
             "peer_exited",
             "peer_silent",
             "closed",
+            "evicted",
         ]
         | None
     ):
@@ -765,6 +783,15 @@ class Connection:
         """The transport is full: frames wait, progress is coalesced."""
     def resume_writing(self) -> None:
         """The transport takes more."""
+    def _set_reading(self, reads: bool) -> None: ...
+    def _expect_opening(self) -> None: ...
+    @property
+    def _account_state(self) -> Literal["open", "paused", "evicted"]: ...
+    def _follow_account(self) -> None: ...
+    def _overdue(self, _limit: str, _value: int) -> None: ...
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that count for this connection in `memory_usage()`, to 4 KiB."""
     def expire(self) -> None:
         """End every call whose deadline passed."""
     @property
@@ -772,7 +799,7 @@ class Connection:
         """Seconds until `expire` has something to do, or None."""
     def end(
         self,
-        outcome: Literal["closed", "peer_closed", "peer_exited", "peer_silent"] = "closed",
+        outcome: Literal["closed", "peer_closed", "peer_exited", "peer_silent", "evicted"] = "closed",
         *,
         exit_code: int | None = None,
     ) -> None:

@@ -118,7 +118,9 @@ class CallTimedOut(Error, TimeoutError):
 
 
 class PeerLost(Error, ConnectionError):
-    """The channel ended first; `record.outcome` is `peer_closed`, `peer_exited`, `peer_silent` or `closed`.
+    """The channel ended first, as `record.outcome` says.
+
+    It is `peer_closed`, `peer_exited`, `peer_silent`, `evicted` or `closed`.
 
     Attributes:
         exit_code: how the peer's process ended, negative for a signal; None where it is not known.

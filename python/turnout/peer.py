@@ -9,8 +9,8 @@ import logging
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from turnout import json
-from turnout._native import Connection, Kept, Notification, Refused, Request
-from turnout.errors import CONTENT_LENGTH, FRAMED_BY_LENGTH, RequestCancelled, RequestError
+from turnout._native import Connection, Kept, Notification, Refused, Request, memory_usage
+from turnout.errors import CONTENT_LENGTH, FRAMED_BY_LENGTH, LimitExceeded, RequestCancelled, RequestError
 from turnout.escape import escaped, escaped_bytes
 from turnout.handlers import DROP, Handler, Handlers
 from turnout.heartbeat import Heartbeat
@@ -80,6 +80,7 @@ class Peer(Connection):
         self._loop = asyncio.get_running_loop()
         self._transport: Transport | None = None
         self._heartbeat: Heartbeat | None = None
+        self._is_paused = False
         self._lost = self._loop.create_future()
         self._closing: asyncio.Task[None] | None = None
         self._eof_timer: asyncio.TimerHandle | None = None
@@ -142,7 +143,7 @@ class Peer(Connection):
 
     def lost(self, error: BaseException | None, *, exit_code: int | None = None) -> None:
         """Take the end of the channel: everything in flight ends, once."""
-        self.error, self.exit_code = error, exit_code
+        self.error, self.exit_code = self.error or error, exit_code
         self.feed_end()
         self.end("peer_closed" if exit_code is None else "peer_exited", exit_code=exit_code)
         if error is None:
@@ -431,7 +432,36 @@ class Peer(Connection):
         self.error = error
         self._break_off("peer_closed")
 
-    def _break_off(self, outcome: Literal["closed", "peer_closed", "peer_silent"]) -> None:
+    def _follow_account(self) -> None:
+        """Act on how much all connections hold, and this one of it; the native part calls it."""
+        state = self._account_state
+        if state == "evicted":
+            if not self.is_over:
+                held, most = self.held_bytes, memory_usage()["max_total_bytes"]
+                self.router.warn_of_end(
+                    self,
+                    f"max_total_bytes ({most}) is reached, and no connection holds more than its {held} bytes",
+                )
+                self.error = LimitExceeded("max_total_bytes", most)
+            self._break_off("evicted")
+            return
+        is_paused = state == "paused"
+        if is_paused == self._is_paused or self.is_over:
+            return
+        self._is_paused = is_paused
+        switch = getattr(self._transport, "pause_reading" if is_paused else "resume_reading", None)
+        if switch is not None:
+            switch()
+        self._set_reading(not is_paused)
+
+    def _overdue(self, _limit: str, _value: int) -> None:
+        """Close the connection, which was not opened or whose frame was not ended in time; the native part calls it."""
+        self.error = LimitExceeded(_limit, _value)
+        self.router.overdue_peers += 1
+        self.router.warn_of_end(self, f"{_limit} ({_value}) is reached")
+        self._break_off("peer_silent")
+
+    def _break_off(self, outcome: Literal["closed", "peer_closed", "peer_silent", "evicted"]) -> None:
         self.end(outcome)
         if self._transport is not None:
             self._transport.abort()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnout import opening
-from turnout._native import LIMITS, Clock, Connection, Ledger
+from turnout._native import LIMITS, Clock, Connection, Ledger, memory_is_tight, memory_usage
 from turnout.arguments import require_one_of, require_seconds
 from turnout.errors import LimitExceeded, OpeningFailed
+from turnout.escape import escaped
 from turnout.handlers import Handlers
+from turnout.machine_memory import NAME as MAX_TOTAL_BYTES
+from turnout.machine_memory import bound
 from turnout.opening import ERAS
 from turnout.peer import Peer
 from turnout.records import Records
@@ -29,6 +33,11 @@ if TYPE_CHECKING:
     from turnout.relay import Route
     from turnout.transports.base import Link, Listener, Target, Transport
 
+log = logging.getLogger("turnout")
+
+WARN_INTERVAL = 60.0
+"""Seconds in which the log warns but once that a router closed a connection."""
+
 T = TypeVar("T")
 P = TypeVar("P", bound=Peer)
 
@@ -44,7 +53,8 @@ class Router:
             router is: one that goes on ends with the program.
         eof_timeout: seconds that requests of a peer that writes no more have to be answered, before they are cancelled
             (TRS-12): the end of our stdin, or of one direction of a socket.
-        limits: limits by name, as in `turnout.LIMITS`; None for the defaults.
+        limits: limits by name, as in `turnout.LIMITS`; None for the defaults. `max_total_bytes` holds for all routers
+            of the process: the last one that names it sets it.
         records: how many finished records are kept.
         name: how we introduce ourselves to peers.
         version: our version, likewise.
@@ -57,7 +67,9 @@ class Router:
         clock: where time comes from; None for the machine's monotonic clock.
 
     Attributes:
-        refused_peers: how many came to listeners beyond the limit `max_peers`, and were turned away.
+        refused_peers: how many came to listeners beyond the limit `max_peers`, or while all connections of the process
+            held three quarters of `max_total_bytes`, and were turned away.
+        overdue_peers: how many were closed because they did not open the connection, or end a frame, in time.
 
     """
 
@@ -84,6 +96,7 @@ class Router:
         if limits is not None:
             # A connection knows the names and the ranges, and refuses the rest.
             Connection(limits=dict(limits))
+        bound.set((limits or {}).get(MAX_TOTAL_BYTES))
         self.timeout = timeout
         self.max_timeout = max_timeout
         self.close_timeout = close_timeout
@@ -103,6 +116,8 @@ class Router:
         self.filter_incoming = self.handlers.filter_incoming
         self.filter_outgoing = self.handlers.filter_outgoing
         self.refused_peers = 0
+        self.overdue_peers = 0
+        self._warned: float | None = None
         self._peers: set[Peer] = set()
         self._listeners: list[Listener] = []
         self._kept: set[asyncio.Task[Any]] = set()
@@ -303,16 +318,28 @@ class Router:
 
         Raises:
             LimitExceeded: there are `max_peers` already, or as many descriptors in use as the process may have but for
-                a reserve.
+                a reserve; or all connections of the process hold three quarters of `max_total_bytes`.
 
         """
         most, descriptors = self.limit("max_peers"), most_descriptors()
         if len(self._peers) >= most or getattr(transport, "descriptor", -1) >= descriptors:
             self.refused_peers += 1
             raise LimitExceeded("max_peers", min(most, descriptors))
+        if memory_is_tight():
+            self.refused_peers += 1
+            raise LimitExceeded(MAX_TOTAL_BYTES, memory_usage()[MAX_TOTAL_BYTES])
         peer = self.adopt(kind, name, transport.kind)
         peer.set_rules(opening.LEGACY[0], "server")
+        peer._expect_opening()  # noqa: SLF001
         return peer
+
+    def warn_of_end(self, peer: Peer, reason: str) -> None:
+        """Log why a connection was closed: a warning once a minute, so that whoever comes again fills no log."""
+        now = asyncio.get_running_loop().time()
+        rarely = self._warned is None or now - self._warned >= WARN_INTERVAL
+        if rarely:
+            self._warned = now
+        log.log(logging.WARNING if rarely else logging.DEBUG, "%s was closed: %s", escaped(peer.name), reason)
 
     def _expect_opening(self, peer: Peer) -> None:
         """A peer that came to us opens the connection, where openings are answered at all."""

@@ -134,6 +134,7 @@ def sentence(record: turnout.Record) -> str:
         "peer_closed": f"Lost{took}: the server closed the connection",
         "peer_exited": f"Lost{took}: the server exited{_exit_code(record.exit_code)}",
         "peer_silent": f"Lost{took}: the server left our pings without an answer",
+        "evicted": f"Lost{took}: the connection held more than all others, and all together too much",
         "closed": f"Given up{took}: the connection was closed on our side",
     }.get(record.outcome, f"Ended as {record.outcome}{took}")
     return "".join((what, _reason(record), _progress(record), _told(record), _late(record), "."))

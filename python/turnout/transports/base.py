@@ -15,6 +15,8 @@ The rules both sides rely on:
   read yet, those that wait in the transport included; None where the system cannot tell. An answer waits until the
   progress before it was read (`Router(delay_answers=...)`); without the method it waits as where nobody can tell, and
   only for a write of its own where the transport's `delays_answers` is false: its peer loses nothing then.
+- A transport may have methods `pause_reading()` and `resume_reading()`, idempotent: in between it reads nothing from
+  its peer, which holds too much here. One without them is read on, and closed sooner.
 - A transport whose `takes_views` is true is given large writes as a `memoryview`, which saves a copy. It may
   keep the view for as long as it likes: what it shows does not change.
 """

@@ -200,6 +200,14 @@ class ChildTransport:
         """Write to the child's stdin."""
         self._writer.write(data)
 
+    def pause_reading(self) -> None:
+        """Read nothing until `resume_reading`."""
+        self._reader.pause()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        self._reader.resume()
+
     async def close(self) -> None:
         """Close stdin, and see to it that the process ends."""
         await asyncio.shield(self._end(self._close_timeout))

@@ -66,6 +66,7 @@ class PipeReader:
         self._ended = ended
         self._reading = False
         self._polled = True
+        self._paused = False
 
     def start(self) -> None:
         """Begin to read."""
@@ -79,8 +80,21 @@ class PipeReader:
             self._polled = False
             self._loop.call_soon(self._ready)
 
+    def pause(self) -> None:
+        """Read nothing until `resume`; idempotent. What cannot be polled is read on."""
+        if self._reading and self._polled:
+            self.stop()
+            self._paused = True
+
+    def resume(self) -> None:
+        """Read on, unless it was stopped meanwhile; idempotent."""
+        if self._paused:
+            self._paused = False
+            self.start()
+
     def stop(self) -> None:
         """Read no more; idempotent."""
+        self._paused = False
         if self._reading:
             self._reading = False
             if self._polled:

@@ -205,6 +205,16 @@ class StreamTransport(asyncio.BufferedProtocol):
         unread = self._unread.count()
         return None if unread is None else unread + self._socket.get_write_buffer_size()
 
+    def pause_reading(self) -> None:
+        """Read nothing from the socket until `resume_reading`."""
+        if self._socket is not None and not self._socket.is_closing():
+            self._socket.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self._socket is not None and not self._socket.is_closing():
+            self._socket.resume_reading()
+
     async def close(self) -> None:
         """Write what is left and an end of file, and read to the other end's."""
         if self._part() and self._socket is not None:

@@ -137,6 +137,14 @@ class OwnStdioTransport:
         """Bytes that the client has not read; None where the system cannot tell."""
         return self._writer.unread()
 
+    def pause_reading(self) -> None:
+        """Read nothing until `resume_reading`."""
+        self._reader.pause()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        self._reader.resume()
+
     async def close(self) -> None:
         """Write what is left, then give the streams back."""
         self._flush()

@@ -4,6 +4,7 @@
 //! `lookup` (those by their ids), `deadlines`, `ending`, and `receive` for what comes in. None of them decides an
 //! outcome: they offer an event to the table, and act on it if they won.
 
+mod account;
 mod answers;
 mod calls;
 mod deadlines;
@@ -32,6 +33,9 @@ use crate::record::{Peer, Progress, Record, Time};
 use crate::rules::{Forbidden, Rules};
 use crate::table::Table;
 use crate::wheel::Wheel;
+use account::{Deadlines, Holdings};
+
+pub use account::Overdue;
 
 /// A request of ours.
 #[allow(clippy::struct_excessive_bools)] // each is a fact of its own
@@ -230,6 +234,8 @@ pub struct Connection<H: Host> {
     pub(crate) output: Output,
     pub(crate) congested: bool,
     pub(crate) pending: Vec<u64>,
+    pub(crate) holdings: Holdings,
+    deadlines: Deadlines,
     /// The idle clocks of all calls stop while the peer asks a person: how many such requests there are, since
     /// when, and how long the clock stood still before.
     asking: usize,
@@ -279,6 +285,8 @@ impl<H: Host> Connection<H> {
             output: Output::new(&limits),
             congested: false,
             pending: Vec::new(),
+            holdings: Holdings::default(),
+            deadlines: Deadlines::default(),
             asking: 0,
             asking_since: 0,
             stood_still: 0,
@@ -354,7 +362,7 @@ impl<H: Host> Connection<H> {
             + named(&self.tasks)
             + named(&self.made)
             + self.methods.bytes()
-            + self.inbound.iter().map(Inbound::pending_bytes).sum::<usize>()
+            + self.holdings.progress
     }
 
     /// Writes down the id of the task that a request became, given as its JSON string (TSK-60): whole, or not at all.
@@ -432,15 +440,6 @@ where
 }
 
 impl<R> Inbound<R> {
-    /// Bytes of the progress that waits.
-    fn pending_bytes(&self) -> usize {
-        match self.said.as_ref().and_then(|said| said.pending.as_ref()) {
-            None => 0,
-            Some(Pending::Frame(frame)) => frame.len(),
-            Some(Pending::Update(update)) => update.message.as_ref().map_or(0, |message| message.len()),
-        }
-    }
-
     /// What the output holds about it.
     pub(crate) fn about(&self) -> About {
         self.said.as_ref().map(|said| said.about).unwrap_or_default()

@@ -70,6 +70,11 @@ impl<T> Entries<T> {
         self.held[place].take()
     }
 
+    /// How many there were at once, at most.
+    pub(crate) const fn peak(&self) -> usize {
+        self.held.len()
+    }
+
     /// How many there are.
     pub(crate) const fn len(&self) -> usize {
         self.held.len() - self.free.len()

@@ -43,6 +43,8 @@ pub enum State {
     PeerSilent,
     /// We closed the connection.
     Closed,
+    /// We closed the connection, since it held the most when all together held too much.
+    Evicted,
 }
 
 /// What can happen to a flight.
@@ -73,12 +75,14 @@ pub enum Event {
     PeerSilent,
     /// We close.
     Closed,
+    /// We close, since the connection holds the most and all together hold too much.
+    Evicted,
     /// Nothing is left to wait for: the late answer came, or the task ended.
     Forget,
 }
 
-const EVENTS: usize = 13;
-const STATES: usize = 16;
+const EVENTS: usize = 14;
+const STATES: usize = 17;
 
 use Event as E;
 use State as S;
@@ -94,6 +98,7 @@ pub const RULES: &[(State, Event, State)] = &[
     (S::Queued, E::PeerExited, S::PeerExited),
     (S::Queued, E::PeerSilent, S::PeerSilent),
     (S::Queued, E::Closed, S::Closed),
+    (S::Queued, E::Evicted, S::Evicted),
     (S::Sent, E::Answered, S::Result),
     (S::Sent, E::AnsweredWithTask, S::Task),
     (S::Sent, E::Failed, S::Error),
@@ -104,6 +109,7 @@ pub const RULES: &[(State, Event, State)] = &[
     (S::Sent, E::PeerExited, S::PeerExited),
     (S::Sent, E::PeerSilent, S::PeerSilent),
     (S::Sent, E::Closed, S::Closed),
+    (S::Sent, E::Evicted, S::Evicted),
     // The peer's requests.
     (S::Running, E::Answered, S::Result),
     (S::Running, E::AnsweredWithTask, S::Task),
@@ -114,6 +120,7 @@ pub const RULES: &[(State, Event, State)] = &[
     (S::Running, E::PeerExited, S::PeerExited),
     (S::Running, E::PeerSilent, S::PeerSilent),
     (S::Running, E::Closed, S::Closed),
+    (S::Running, E::Evicted, S::Evicted),
     (S::Declining, E::Answered, S::Declined),
     (S::Declining, E::AnsweredWithTask, S::Declined),
     (S::Declining, E::Failed, S::Declined),
@@ -121,6 +128,7 @@ pub const RULES: &[(State, Event, State)] = &[
     (S::Declining, E::PeerExited, S::PeerExited),
     (S::Declining, E::PeerSilent, S::PeerSilent),
     (S::Declining, E::Closed, S::Closed),
+    (S::Declining, E::Evicted, S::Evicted),
     // What stays in its slot after the end, until there is nothing left to recognise.
     (S::Task, E::Forget, S::Free),
     (S::Result, E::Forget, S::Free),
@@ -133,6 +141,7 @@ pub const RULES: &[(State, Event, State)] = &[
     (S::PeerExited, E::Forget, S::Free),
     (S::PeerSilent, E::Forget, S::Free),
     (S::Closed, E::Forget, S::Free),
+    (S::Evicted, E::Forget, S::Free),
 ];
 
 const NO_RULE: u8 = u8::MAX;
@@ -167,6 +176,7 @@ const ALL: [State; STATES] = [
     S::PeerExited,
     S::PeerSilent,
     S::Closed,
+    S::Evicted,
 ];
 
 impl State {
@@ -205,6 +215,7 @@ impl State {
             S::PeerExited => Outcome::PeerExited,
             S::PeerSilent => Outcome::PeerSilent,
             S::Closed => Outcome::Closed,
+            S::Evicted => Outcome::Evicted,
         })
     }
 }
@@ -233,11 +244,13 @@ pub enum Outcome {
     PeerSilent,
     /// We closed the connection.
     Closed,
+    /// We closed the connection, since it held the most when all together held more than `max_total_bytes`.
+    Evicted,
 }
 
 impl Outcome {
     /// Every outcome, in the order of their numbers.
-    pub const ALL: [Outcome; 10] = [
+    pub const ALL: [Outcome; 11] = [
         Outcome::Result,
         Outcome::Error,
         Outcome::Cancelled,
@@ -248,6 +261,7 @@ impl Outcome {
         Outcome::PeerExited,
         Outcome::PeerSilent,
         Outcome::Closed,
+        Outcome::Evicted,
     ];
 
     /// The name used in records, exceptions, metrics and spans.
@@ -263,6 +277,7 @@ impl Outcome {
             Outcome::PeerExited => "peer_exited",
             Outcome::PeerSilent => "peer_silent",
             Outcome::Closed => "closed",
+            Outcome::Evicted => "evicted",
         }
     }
 

@@ -29,12 +29,12 @@
 
 use std::sync::Arc;
 
+use crate::budget::Account;
 use crate::connection::{Answered, Asked, Connection, MetaMember, Pending, SendError};
 use crate::encode;
 use crate::envelope::Envelope;
 use crate::event::{AnswerFrame, Batch, Host};
 use crate::flight::{CancelledBy, Event as Happening, State};
-use crate::limits::Exceeded;
 use crate::output::Kind;
 use crate::record::{Progress, Record, Time};
 use crate::rules::{Bridge, Revision};
@@ -61,6 +61,8 @@ pub struct Forward<'a, C> {
     pub owner: C,
     /// Who sent it: the requests of one sender wait for each other, not for those of others.
     pub lane: u64,
+    /// Who is charged for it while it waits.
+    pub payer: Option<&'a Arc<Account>>,
     /// Nanoseconds without answer or progress; 0 for never.
     pub idle: Time,
     /// Nanoseconds in all; 0 for never.
@@ -70,7 +72,7 @@ pub struct Forward<'a, C> {
 impl<H: Host> Connection<H> {
     /// Registers a request and passes its frame on, under our number in place of its id and its token.
     pub fn forward(&mut self, now: Time, forward: Forward<'_, H::Call>) -> Result<Arc<Record>, SendError> {
-        let Forward { frame, envelope, method, name, revision, request_meta, owner, lane, idle, max } =
+        let Forward { frame, envelope, method, name, revision, request_meta, owner, lane, payer, idle, max } =
             forward;
         let waits = self.output.lanes.holds(lane, now) || self.congested;
         if waits && !self.is_over() {
@@ -99,7 +101,7 @@ impl<H: Host> Connection<H> {
         if waits {
             let mut out = Vec::new();
             write(&mut out);
-            self.output.lanes.push(lane, record.number, out);
+            self.output.lanes.push(lane, record.number, out, payer);
         } else {
             self.output.request(record.number, write);
             let sent = self.output.lanes.send(lane, now);
@@ -120,8 +122,8 @@ impl<H: Host> Connection<H> {
         is_error: bool,
         batch: &mut Batch<H>,
     ) -> Answered {
-        if !self.has_room_for_answer(frame.len()) {
-            return self.overflow(now, number);
+        if let Some(exceeded) = self.no_room_for_answer(frame.len()) {
+            return self.overflow(now, number, exceeded);
         }
         // As many as may be asked at once: whoever makes tasks without end has no progress of the rest.
         let open = self.inbound.len().saturating_sub(self.arrivals.live());
@@ -179,6 +181,7 @@ impl<H: Host> Connection<H> {
         now: Time,
     ) -> bool {
         let Some((slot, State::Running | State::Task)) = self.arrivals.find(number) else { return false };
+        let keeps = self.keeps_progress(frame.len());
         let Some(entry) = self.inbound.get_mut(slot) else { return false };
         if !entry.record.wants_progress || self.rules.may_progress().is_err() {
             return false;
@@ -192,13 +195,19 @@ impl<H: Host> Connection<H> {
         let write = |out: &mut Vec<u8>, token: Edit<'_>| {
             Changes::write_line(changes.as_ref(), out, frame, [token]);
         };
-        let full = self.output.len() + frame.len() > self.limits.max_output_bytes;
+        let full = self.output.len() + frame.len() > self.limits.max_output_bytes || !keeps;
         let said = entry.said.get_or_insert_default();
         let too_soon = said.pace.step(now, self.limits.max_progress_rate).err();
         if self.congested || full || too_soon.is_some() {
+            if !keeps {
+                self.counters.progress_coalesced += 1;
+                return true;
+            }
             let mut pending = Vec::new();
             write(&mut pending, (token, entry.record.wire_token()));
-            if said.pending.replace(Pending::Frame(pending.into_boxed_slice())).is_some() {
+            self.holdings.progress += pending.len();
+            if let Some(before) = said.pending.replace(Pending::Frame(pending.into_boxed_slice())) {
+                self.holdings.progress -= before.bytes();
                 self.counters.progress_coalesced += 1;
             } else if let Some(next) = too_soon
                 && let Some(place) = self.inbound.place(slot)
@@ -210,7 +219,10 @@ impl<H: Host> Connection<H> {
             return true;
         }
         // What waited for its time is older than this.
-        self.counters.progress_coalesced += u64::from(said.pending.take().is_some());
+        if let Some(before) = said.pending.take() {
+            self.holdings.progress -= before.bytes();
+            self.counters.progress_coalesced += 1;
+        }
         let edit = (token, entry.record.wire_token());
         self.output.about(&mut said.about, Kind::Progress, |out| write(out, edit));
         self.counters.progress_out += 1;
@@ -227,9 +239,8 @@ impl<H: Host> Connection<H> {
         if self.is_over() {
             return Err(SendError::Closed);
         }
-        if self.output.len() + frame.len() > self.limits.max_output_bytes {
-            let (limit, value) = ("max_output_bytes", self.limits.max_output_bytes);
-            return Err(SendError::Exceeded(Exceeded { limit, value }));
+        if let Some(exceeded) = self.exceeded_by(frame.len()) {
+            return Err(SendError::Exceeded(exceeded));
         }
         let changes = Changes::of_notification(frame, envelope.foreign_meta);
         let write = |out: &mut Vec<u8>, edit: Edit<'_>| {

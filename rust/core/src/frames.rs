@@ -112,6 +112,16 @@ impl FrameBuffer {
         self.ended = true;
     }
 
+    /// Bytes read of a frame whose end is not there, once all others were handed out.
+    pub fn unfinished(&self) -> usize {
+        if self.skipping { 0 } else { self.filled - self.line }
+    }
+
+    /// Forgets all that was read, and gives its memory back.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.max_frame);
+    }
+
     /// Bytes held, used or not.
     pub fn capacity(&self) -> usize {
         self.data.capacity()

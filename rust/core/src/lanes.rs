@@ -4,10 +4,12 @@
 //! sake. What waits can be taken back without a trace.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
+use crate::budget::{Account, Charge};
 use crate::limits::{Exceeded, Limits};
 use crate::record::Time;
 use crate::window::Window;
@@ -27,13 +29,23 @@ pub struct Lanes {
     held: bool,
 }
 
-/// Requests of one sender: numbers, which rise, and frames.
+/// Requests of one sender, whose numbers rise.
 #[derive(Default)]
 struct Lane {
     ticket: u64,
-    waiting: VecDeque<(u64, Vec<u8>)>,
+    waiting: VecDeque<Waiting>,
     bytes: usize,
 }
+
+struct Waiting {
+    number: u64,
+    frame: Vec<u8>,
+    /// What it costs who sent it.
+    _charge: Option<Charge>,
+}
+
+/// Bytes that a request costs that waits, beside its frame.
+const COST: usize = 256;
 
 impl Default for Lanes {
     fn default() -> Self {
@@ -147,8 +159,8 @@ impl Lanes {
         Ok(())
     }
 
-    /// Lets request `number` wait in a lane.
-    pub fn push(&mut self, lane: u64, number: u64, frame: Vec<u8>) {
+    /// Lets request `number` wait in a lane; `payer` is charged for it.
+    pub fn push(&mut self, lane: u64, number: u64, frame: Vec<u8>, payer: Option<&Arc<Account>>) {
         let key = lane;
         let lane = self.by_sender.entry(key).or_insert_with(|| {
             self.tickets += 1;
@@ -159,7 +171,8 @@ impl Lanes {
         });
         lane.bytes += frame.len();
         self.bytes += frame.len();
-        lane.waiting.push_back((number, frame));
+        let charge = payer.map(|payer| Charge::new(payer, frame.len() + COST));
+        lane.waiting.push_back(Waiting { number, frame, _charge: charge });
         self.sender_of.insert(number, key);
     }
 
@@ -167,8 +180,10 @@ impl Lanes {
     pub fn retract(&mut self, number: u64) -> bool {
         let Some(key) = self.sender_of.remove(&number) else { return false };
         let Some(lane) = self.by_sender.get_mut(&key) else { return false };
-        let Ok(at) = lane.waiting.binary_search_by_key(&number, |(number, _)| *number) else { return false };
-        let size = lane.waiting.remove(at).map_or(0, |(_, frame)| frame.len());
+        let Ok(at) = lane.waiting.binary_search_by_key(&number, |waiting| waiting.number) else {
+            return false;
+        };
+        let size = lane.waiting.remove(at).map_or(0, |waiting| waiting.frame.len());
         lane.bytes -= size;
         self.bytes -= size;
         if lane.waiting.is_empty() {
@@ -197,7 +212,7 @@ impl Lanes {
                 passed_over.push((key, ticket));
                 continue;
             }
-            let Some((number, frame)) = lane.waiting.pop_front() else { continue };
+            let Some(Waiting { number, frame, .. }) = lane.waiting.pop_front() else { continue };
             lane.bytes -= frame.len();
             self.bytes -= frame.len();
             self.sender_of.remove(&number);
@@ -233,7 +248,7 @@ mod tests {
     }
 
     fn push(lanes: &mut Lanes, lane: u64, number: u64) {
-        lanes.push(lane, number, format!("{number};").into_bytes());
+        lanes.push(lane, number, format!("{number};").into_bytes(), None);
     }
 
     #[test]

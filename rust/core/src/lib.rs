@@ -4,6 +4,7 @@
 //! Data runs one way through the modules: `frames` cuts bytes into frames, `envelope` says what a frame is,
 //! `connection` matches it against the flights and tells what came of it.
 
+pub mod budget;
 pub mod connection;
 pub mod counters;
 pub mod delayed;

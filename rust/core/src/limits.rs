@@ -5,6 +5,9 @@ use std::fmt;
 use crate::scan::DEEPEST;
 use crate::table::MAX_FLIGHTS;
 
+/// A day, in milliseconds.
+const DAY: usize = 24 * 60 * 60 * 1_000;
+
 macro_rules! limits {
     ($($(#[$doc:meta])* $name:ident: $default:expr, at most $most:expr;)*) => {
         /// The limits of one connection, and of what is made of several.
@@ -101,6 +104,14 @@ limits! {
     max_stderr_bytes: 64 << 10, at most 1 << 30;
     /// Most connections of one router; who comes beyond is turned away.
     max_peers: 1 << 16, at most 1 << 30;
+    /// Most bytes that all connections of the process hold together; the default is less where a quarter of the memory is.
+    max_total_bytes: 1 << 30, at most usize::MAX >> 1;
+    /// Longest time that a peer which came to us may take to open the connection, in milliseconds.
+    max_opening_ms: 60_000, at most DAY;
+    /// Longest time that the rest of a frame may take, from its begin or the last 64 KiB of it, in milliseconds.
+    max_frame_ms: 60_000, at most DAY;
+    /// Longest time that a connection is not read from since all together hold too much, in milliseconds.
+    max_paused_ms: 10_000, at most DAY;
 }
 
 /// Why a limit was not set.

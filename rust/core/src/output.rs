@@ -94,6 +94,16 @@ impl Output {
         self.len() == 0
     }
 
+    /// Bytes held but for those in the lanes, which count for who sent them: what is on its way if the transport takes
+    /// it, and all of the memory if it does not.
+    pub fn held(&self, congested: bool) -> usize {
+        if congested {
+            self.cancels.capacity() + self.now.capacity() + self.delayed.capacity() + self.lanes.overhead()
+        } else {
+            self.written() + self.delayed.bytes()
+        }
+    }
+
     /// Bytes held, used or not.
     pub fn capacity(&self) -> usize {
         self.cancels.capacity()
@@ -330,7 +340,7 @@ mod tests {
     fn section_13_a_cancel_goes_ahead_of_what_waits() {
         let mut output = Output::default();
         output.request(2, |out| out.extend_from_slice(b"<2>"));
-        output.lanes.push(1, 3, b"<3>".to_vec());
+        output.lanes.push(1, 3, b"<3>".to_vec(), None);
         output.cancel().extend_from_slice(b"<cancel 1>");
         assert_eq!(output.len(), 16);
         let taken = output.take(0);
@@ -396,7 +406,7 @@ mod tests {
         output.about(&mut one, Kind::Progress, |out| out.extend_from_slice(b"<progress>"));
         output.retract_about(two);
         output.cancel().extend_from_slice(b"<cancel>");
-        output.lanes.push(1, 3, b"<passed on>".to_vec());
+        output.lanes.push(1, 3, b"<passed on>".to_vec(), None);
         assert!(answer(&mut output, HOUR, one, "<answer>"));
         assert_eq!(output.take(HOUR).bytes, b"<cancel><progress><passed on>");
         output.note_unread(Some(1), HOUR);

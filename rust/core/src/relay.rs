@@ -217,11 +217,11 @@ impl<L: Line> Relay<L> {
         places: Vec<Arc<Place>>,
         principal: Arc<Principal>,
     ) -> Key {
-        let limits = {
+        let (limits, account) = {
             let mut client = lock(line.connection());
             client.takes_duplicates = true;
             client.rules.ask_for_era();
-            client.limits
+            (client.limits, client.account().cloned())
         };
         let private: Vec<_> = places.iter().filter(|place| place.is_private).cloned().collect();
         let (parks, asked_as) = (AtomicBool::new(false), OnceLock::new());
@@ -231,11 +231,11 @@ impl<L: Line> Relay<L> {
             places: Held::new(places),
             parks,
             asked_as,
-            kept: Arc::new(Room::new(limits.max_kept_bytes)),
+            kept: Arc::new(Room::new(limits.max_kept_bytes, account.clone())),
             principal,
             max_tasks: limits.max_tasks,
         };
-        let key = lock(&self.members).insert(line, side);
+        let key = lock(&self.members).insert(line, side, account);
         for place in private {
             place.give_to(key);
         }
@@ -262,8 +262,13 @@ impl<L: Line> Relay<L> {
     /// As [`Relay::add_upstream`], but nothing is passed on before [`Relay::open_upstream`].
     pub fn reserve_upstream(&self, line: Arc<L>, place: Arc<Place>) -> Key {
         // What a server asks under an id twice is answered twice, like what a client does.
-        lock(line.connection()).takes_duplicates = true;
-        lock(&self.members).insert(line, Side::Upstream { place, is_retired: AtomicBool::new(false) })
+        let account = {
+            let mut upstream = lock(line.connection());
+            upstream.takes_duplicates = true;
+            upstream.account().cloned()
+        };
+        let side = Side::Upstream { place, is_retired: AtomicBool::new(false) };
+        lock(&self.members).insert(line, side, account)
     }
 
     /// Opens admission to an upstream's connection.

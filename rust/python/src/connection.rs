@@ -9,12 +9,14 @@ mod sending;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, intern};
+use turnout_core::budget::{Holder, State};
+use turnout_core::connection::Overdue;
 use turnout_core::delayed::Delay;
 use turnout_core::flight::Outcome;
 use turnout_core::output::recycle;
@@ -25,6 +27,7 @@ use turnout_core::sync::lock;
 
 pub use self::rules::{limits_from, revision_of};
 use self::sending::Options;
+use crate::budget;
 use crate::call::Call;
 use crate::clock::{Clock, Patience, duration};
 use crate::deliver::Handle;
@@ -70,8 +73,12 @@ impl Connection {
         let (clock, ledger) = (Clock::or_the_machines(py, clock)?, Ledger::or_one_of_its_own(py, ledger)?);
         let limits = limits_from(limits)?;
         let peer = record::Peer { name: name.into(), transport: transport.into() };
-        let core = Core::new(peer, limits, Rules::default(), Arc::clone(&ledger.get().inner));
+        let mut core = Core::new(peer, limits, Rules::default(), Arc::clone(&ledger.get().inner));
+        let account = budget::open();
+        core.set_account(Arc::clone(&account));
         let shared = Arc::new(Shared::new(core, clock, &limits));
+        let holder: Weak<dyn Holder> = Arc::downgrade(&shared) as Weak<dyn Holder>;
+        account.set_holder(holder);
         let input = Py::new(py, Input::new(limits.max_frame_bytes))?;
         Ok(Self { shared, input, ledger, collected: Mutex::new(None) })
     }
@@ -174,9 +181,47 @@ impl Connection {
         lock(&self.shared.core).set_congested(true);
     }
 
+    /// Says that the peer is read from, or is not.
+    fn _set_reading(&self, py: Python<'_>, reads: bool) -> PyResult<()> {
+        lock(&self.shared.core).set_reading(self.shared.now(), reads);
+        self.shared.schedule_flush(py)
+    }
+
+    /// Has the peer open the connection in time.
+    fn _expect_opening(&self, py: Python<'_>) -> PyResult<()> {
+        lock(&self.shared.core).expect_opening(self.shared.now());
+        self.shared.schedule_flush(py)
+    }
+
+    /// What becomes of the connection, as all hold too much: `open`, `paused` or `evicted`.
+    #[getter]
+    fn _account_state(&self) -> &'static str {
+        budget::name_of(self.state())
+    }
+
+    /// Bytes that are charged to it.
+    #[getter]
+    fn held_bytes(&self) -> usize {
+        lock(&self.shared.core).account().map_or(0, |account| account.held())
+    }
+
+    /// Acts on what becomes of the connection.
+    fn _follow_account(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if slf.get().state() == State::Evicted { Self::end(slf, "evicted", None) } else { Ok(()) }
+    }
+
+    /// Takes note that the peer took longer than a limit allows.
+    fn _overdue(slf: &Bound<'_, Self>, _limit: &str, _value: usize) -> PyResult<()> {
+        Self::end(slf, "peer_silent", None)
+    }
+
     /// The transport takes more.
     fn resume_writing(&self, py: Python<'_>) -> PyResult<()> {
-        lock(&self.shared.core).set_congested(false);
+        {
+            let mut core = lock(&self.shared.core);
+            core.set_congested(false);
+            core.note_transport(0);
+        }
         self.shared.schedule_flush(py)
     }
 
@@ -197,6 +242,7 @@ impl Connection {
         let wake = if in_callback { Wake::Here } else { Wake::Soon };
         raised::finish(|| {
             shared.act(py, wake, |core, batch| core.expire(now, batch));
+            Self::act_on_overdue(slf, now)?;
             if shared.home_here().is_some() {
                 return shared.flush(py);
             }
@@ -250,7 +296,8 @@ impl Connection {
         shared.schedule_flush(slf.py())
     }
 
-    /// Ends everything in flight: `outcome` is `peer_closed`, `peer_exited`, `peer_silent` or `closed`.
+    /// Ends everything in flight: `outcome` is `peer_closed`, `peer_exited`, `peer_silent`, `evicted` or
+    /// `closed`.
     #[pyo3(signature = (outcome = "closed", *, exit_code = None))]
     fn end(slf: &Bound<'_, Self>, outcome: &str, exit_code: Option<i32>) -> PyResult<()> {
         Connection::remember(slf)?;
@@ -259,6 +306,7 @@ impl Connection {
             "peer_closed" => Outcome::PeerClosed,
             "peer_exited" => Outcome::PeerExited,
             "peer_silent" => Outcome::PeerSilent,
+            "evicted" => Outcome::Evicted,
             "closed" => Outcome::Closed,
             _ => return Err(PyValueError::new_err(format!("{outcome:?} does not end a connection"))),
         };
@@ -301,6 +349,8 @@ impl Connection {
         let home = lock(&self.shared.home).take();
         let writer = lock(&self.shared.writer).take();
         drop((home, writer));
+        self.input.get().clear();
+        lock(&self.shared.core).drop_buffers();
         self.shared.follower.leave();
     }
 
@@ -497,6 +547,7 @@ impl Connection {
             visit.call(&home.flush)?;
             visit.call(&home.expire)?;
             visit.call(&home.wake)?;
+            visit.call(&home.account)?;
         }
         if let Ok(writer) = self.shared.writer.try_lock()
             && let Some(writer) = &*writer
@@ -525,6 +576,24 @@ impl Connection {
 }
 
 impl Connection {
+    fn state(&self) -> State {
+        lock(&self.shared.core).account().map_or(State::Open, |account| account.state())
+    }
+
+    /// Acts on what took too long.
+    fn act_on_overdue(slf: &Bound<'_, Self>, now: record::Time) -> PyResult<()> {
+        loop {
+            let overdue = lock(&slf.get().shared.core).take_overdue(now);
+            match overdue {
+                None => return Ok(()),
+                Some(Overdue::Reading) => budget::relieve(),
+                Some(Overdue::Opening(exceeded) | Overdue::Frame(exceeded)) => {
+                    slf.call_method1(intern!(slf.py(), "_overdue"), (exceeded.limit, exceeded.value))?;
+                }
+            }
+        }
+    }
+
     /// Lets what hangs on this connection find it again.
     fn remember(slf: &Bound<'_, Self>) -> PyResult<()> {
         if slf.get().shared.handle.get().is_none() {

@@ -16,6 +16,7 @@ pub struct Home {
     pub flush: Py<PyAny>,
     pub expire: Py<PyAny>,
     pub wake: Py<PyAny>,
+    pub account: Py<PyAny>,
     pub task_options: Py<PyDict>,
     /// A future that is done.
     pub done: Py<PyAny>,
@@ -36,6 +37,7 @@ impl Home {
             flush: connection.getattr("flush")?.unbind(),
             expire: connection.getattr("expire")?.unbind(),
             wake: connection.getattr("_wake")?.unbind(),
+            account: connection.getattr("_follow_account")?.unbind(),
             task_options: task_options(connection.py(), event_loop)?.unbind(),
             done: done.unbind(),
             thread: this_thread(),

@@ -102,6 +102,16 @@ impl Input {
         !meanwhile.is_empty()
     }
 
+    /// Lets go of what was read of an unfinished frame, unless it is in use.
+    pub fn clear(&self) {
+        let mut state = lock(&self.state);
+        if !state.exported
+            && let Some(frames) = &mut state.frames
+        {
+            frames.clear();
+        }
+    }
+
     pub fn bytes(&self) -> usize {
         let state = lock(&self.state);
         state.frames.as_ref().map_or(0, FrameBuffer::capacity) + state.meanwhile.capacity()

@@ -6,6 +6,7 @@
 #![allow(clippy::similar_names)] // `slf` beside `self`
 
 mod answer;
+mod budget;
 mod call;
 mod clock;
 mod connection;
@@ -45,6 +46,8 @@ mod _native {
 
     use crate::connection::revision_of;
 
+    #[pymodule_export]
+    use crate::budget::{memory_is_tight, memory_usage, set_max_total_bytes};
     #[pymodule_export]
     use crate::call::Call;
     #[pymodule_export]

@@ -19,6 +19,7 @@ use turnout_core::relay::{self, Kept, Key, Leg, Line, Owner, Relaying, Routed};
 use turnout_core::sync::lock;
 use turnout_core::wake::WakeUp;
 
+use crate::budget;
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::deliver::{Handle, Python_, Sink, deliver};
@@ -233,8 +234,10 @@ impl Shared {
             let mut core = lock(&self.core);
             let result = act(&mut core, &mut batch);
             core.settle_books(&mut batch);
+            self.settle_account(&mut core);
             result
         };
+        budget::settle();
         if let Some(connection) = self.connection(py) {
             deliver(&connection, &mut batch, b"", wake, &Sink::Handlers);
         }
@@ -374,6 +377,13 @@ impl Shared {
         self.schedule_flush(py)
     }
 
+    /// Charges what the connection holds now.
+    #[inline]
+    pub fn settle_account(&self, core: &mut Core) {
+        core.note_host(self.held_bytes.load(Ordering::Relaxed));
+        core.settle_account();
+    }
+
     /// Makes room for the params of a request; false where too much is held already.
     pub fn make_room(&self, bytes: usize) -> bool {
         let room = |held: usize| held.checked_add(bytes).filter(|held| *held <= self.max_inbound_bytes);
@@ -435,7 +445,12 @@ impl Shared {
     pub fn answer(&self, py: Python<'_>, number: u64, answer: Answer<'_>) -> PyResult<bool> {
         self.process.check()?;
         let now = self.now();
-        let answered = lock(&self.core).answer(now, number, answer);
+        let answered = {
+            let mut core = lock(&self.core);
+            let answered = core.answer(now, number, answer);
+            self.settle_account(&mut core);
+            answered
+        };
         raised::finish(|| {
             self.follower.tell(py, answered.finished, || self.event_loop(py));
             self.schedule_flush(py)?;
@@ -446,7 +461,12 @@ impl Shared {
     pub fn report(&self, py: Python<'_>, number: u64, update: &record::Progress) -> PyResult<Reported> {
         self.process.check()?;
         let now = self.now();
-        let reported = lock(&self.core).progress(now, number, update);
+        let reported = {
+            let mut core = lock(&self.core);
+            let reported = core.progress(now, number, update);
+            self.settle_account(&mut core);
+            reported
+        };
         let reported = reported.map_err(|forbidden| errors::not_allowed(py, forbidden.message()))?;
         if reported == Reported::Sent {
             self.schedule_flush(py)?;

@@ -9,6 +9,7 @@ use pyo3::{ffi, intern};
 use turnout_core::output::recycle;
 use turnout_core::sync::lock;
 
+use crate::budget;
 use crate::home::this_thread;
 use crate::raised;
 use crate::shared::Shared;
@@ -124,15 +125,24 @@ impl Shared {
             }
             let none = core.is_congested() || core.output_ready() == 0;
             let taken = if none { Vec::new() } else { core.take_output(now) };
+            self.settle_account(&mut core);
             (taken, !core.is_congested() && core.output_ready() > 0)
         };
         if taken.is_empty() {
             return Ok(Written { any: false, one: false, left });
         }
+        let size = taken.len();
         let one = taken.iter().position(|byte| *byte == b'\n') == Some(taken.len() - 1);
         if let Err(error) = writer.write(py, taken) {
             self.broke(py, error);
             return Ok(Written::default());
+        }
+        // What the transport did not take it holds for us.
+        if size >= LARGE {
+            let mut core = lock(&self.core);
+            if core.is_congested() {
+                core.note_transport(size);
+            }
         }
         Ok(Written { any: true, one, left })
     }
@@ -158,6 +168,7 @@ impl Shared {
             self.schedule_flush(py)?;
         }
         let next = lock(&self.core).next_deadline();
+        budget::settle();
         self.arm(py, next, self.now())
     }
 }

@@ -72,8 +72,8 @@ impl<H: Host> Connection<H> {
             Answer::Result(bytes) | Answer::Task(bytes) | Answer::ErrorObject(bytes) => bytes.len(),
             Answer::Error { message, data, .. } => message.len() + data.len(),
         };
-        if !self.has_room_for_answer(size) {
-            return self.overflow(now, number);
+        if let Some(exceeded) = self.no_room_for_answer(size) {
+            return self.overflow(now, number, exceeded);
         }
         let Ok(moved) = self.arrivals.claim_alone(number, event) else { return Answered::default() };
         let Some(entry) = self.inbound.get(moved.slot) else { return Answered::default() };
@@ -177,9 +177,12 @@ impl<H: Host> Connection<H> {
         Some([before, itoa::Buffer::new().format(ours).as_bytes(), behind].concat())
     }
 
-    pub(crate) fn has_room_for_answer(&self, size: usize) -> bool {
-        let most = self.limits.max_output_bytes + if size <= SHORT { SLACK } else { 0 };
-        self.output.len() + size <= most
+    /// Which limit an answer of so many bytes would exceed; one that is short may go a little beyond.
+    pub(crate) fn no_room_for_answer(&self, size: usize) -> Option<Exceeded> {
+        if size <= SHORT && self.output.len() + size <= self.limits.max_output_bytes + SLACK {
+            return None;
+        }
+        self.exceeded_by(size)
     }
 
     /// Writes down the task that a result announces (TSK-59); true where the request's token outlives it.
@@ -236,10 +239,10 @@ impl<H: Host> Connection<H> {
         if !entry.acknowledged {
             return Err(SendError::Forbidden(Forbidden::NotAcknowledged));
         }
-        if self.output.len() + params.len() > self.limits.max_output_bytes {
-            let (limit, value) = ("max_output_bytes", self.limits.max_output_bytes);
-            return Err(SendError::Exceeded(Exceeded { limit, value }));
+        if let Some(exceeded) = self.exceeded_by(params.len()) {
+            return Err(SendError::Exceeded(exceeded));
         }
+        let Some(entry) = self.inbound.get_mut(slot) else { return Ok(false) };
         let meta = envelope::find_member(params, "_meta").unwrap_or_default();
         let member = [b"\"io.modelcontextprotocol/subscriptionId\":", entry.record.wire_id()].concat();
         self.output.about(&mut entry.said.get_or_insert_default().about, Kind::Notification, |out| {
@@ -249,17 +252,16 @@ impl<H: Host> Connection<H> {
     }
 
     /// Fails the one request whose result does not fit into the output (G7).
-    pub(crate) fn overflow(&mut self, now: Time, number: u64) -> Answered {
+    pub(crate) fn overflow(&mut self, now: Time, number: u64, exceeded: Exceeded) -> Answered {
         let Ok(moved) = self.arrivals.claim_alone(number, Happening::Cancel) else {
             return Answered::default();
         };
         let Some(entry) = self.inbound.get(moved.slot) else { return Answered::default() };
         let record = Arc::clone(&entry.record);
-        record.note_cancel(CancelledBy::Overflow, Some(b"max_output_bytes"), now);
+        record.note_cancel(CancelledBy::Overflow, Some(exceeded.limit.as_bytes()), now);
         if self.output.len() <= self.limits.max_output_bytes + SLACK {
-            let most = self.limits.max_output_bytes;
-            let data =
-                format!("{{\"reason\":\"overloaded\",\"limit\":\"max_output_bytes\",\"value\":{most}}}");
+            let Exceeded { limit, value } = exceeded;
+            let data = format!("{{\"reason\":\"overloaded\",\"limit\":\"{limit}\",\"value\":{value}}}");
             let message = "the result does not fit into the output";
             let (about, id) = (self.progress_before_answer(moved), record.wire_id());
             let write = |out: &mut Vec<u8>| encode::error(out, id, INTERNAL_ERROR, message, data.as_bytes());
@@ -292,6 +294,7 @@ impl<H: Host> Connection<H> {
         }
         let _ = self.arrivals.claim_alone(number, Happening::Forget);
         let entry = self.inbound.take(slot)?;
+        self.holdings.progress -= entry.pending_bytes();
         if !self.made.is_empty()
             && let Some(task) = entry.record.task()
             && self.made.get(task.as_bytes()) == Some(&number)
@@ -321,6 +324,8 @@ impl<H: Host> Connection<H> {
         if !matches!(state, State::Running | State::Task) {
             return Ok(Reported::Over);
         }
+        let length = update.message.as_deref().map_or(0, |text| text.len().min(self.limits.max_text_bytes));
+        let keeps = self.keeps_progress(length);
         let Some(entry) = self.inbound.get_mut(slot) else { return Ok(Reported::Over) };
         if !entry.record.wants_progress {
             return Ok(Reported::NotWanted);
@@ -335,10 +340,16 @@ impl<H: Host> Connection<H> {
         if !entry.record.note_progress(&update, now) {
             return Ok(Reported::NotIncreasing);
         }
-        if self.congested || self.output.len() >= self.limits.max_output_bytes {
-            if entry.said.get_or_insert_default().pending.replace(Pending::Update(update)).is_none() {
-                self.wait_with_progress(number);
-                return Ok(Reported::Sent);
+        if self.congested || !keeps || self.output.len() >= self.limits.max_output_bytes {
+            if keeps {
+                let pending = Pending::Update(update);
+                self.holdings.progress += pending.bytes();
+                let before = entry.said.get_or_insert_default().pending.replace(pending);
+                let Some(before) = before else {
+                    self.wait_with_progress(number);
+                    return Ok(Reported::Sent);
+                };
+                self.holdings.progress -= before.bytes();
             }
             self.counters.progress_coalesced += 1;
             return Ok(Reported::Coalesced);
@@ -355,7 +366,7 @@ impl<H: Host> Connection<H> {
     /// Whether there is room for a word that nobody here waits for. A peer that asks and asks and never reads
     /// does not make the output grow without end.
     pub(crate) fn may_reply(&mut self) -> bool {
-        let room = self.output.len() < self.limits.max_output_bytes;
+        let room = self.output.len() < self.limits.max_output_bytes && !self.is_full();
         self.counters.replies_dropped += u64::from(!room);
         room
     }

@@ -114,8 +114,8 @@ impl<H: Host> Connection<H> {
         if self.table.live() >= self.limits.max_outbound {
             return Err(full("max_outbound", self.limits.max_outbound));
         }
-        if self.output.len() + asked.size > self.limits.max_output_bytes {
-            return Err(full("max_output_bytes", self.limits.max_output_bytes));
+        if let Some(exceeded) = self.exceeded_by(asked.size) {
+            return Err(SendError::Exceeded(exceeded));
         }
         let token = (!custom_token.is_empty()).then(|| id::key(custom_token).to_bytes());
         if let Some(token) = &token {
@@ -182,9 +182,8 @@ impl<H: Host> Connection<H> {
             return Err(SendError::Closed);
         }
         self.rules.may_notify(method).map_err(SendError::Forbidden)?;
-        if self.output.len() + params.len() > self.limits.max_output_bytes {
-            let (limit, value) = ("max_output_bytes", self.limits.max_output_bytes);
-            return Err(SendError::Exceeded(Exceeded { limit, value }));
+        if let Some(exceeded) = self.exceeded_by(params.len()) {
+            return Err(SendError::Exceeded(exceeded));
         }
         if method == method::TASK_STATUS {
             self.note_task_told(now, params);

@@ -106,8 +106,9 @@ impl<H: Host> Connection<H> {
 
     /// When [`Connection::expire`] has something to do next.
     pub fn next_deadline(&self) -> Option<Time> {
-        let releases = [self.output.next_release(), self.output.lanes.next_deadline()];
-        [self.wheel.next(), self.paces.next()].into_iter().chain(releases).flatten().min()
+        let waits = [self.output.next_release(), self.output.lanes.next_deadline()];
+        let deadlines = [self.wheel.next(), self.paces.next(), self.deadlines.next()];
+        deadlines.into_iter().chain(waits).flatten().min()
     }
 
     /// Ends every call whose deadline passed (TMO-04 to TMO-09), and lets what waited long enough leave.

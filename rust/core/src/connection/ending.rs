@@ -87,6 +87,7 @@ impl<H: Host> Connection<H> {
     pub(crate) fn flush_pending(&mut self, slot: usize) {
         let Some(entry) = self.inbound.get_mut(slot) else { return };
         let Some(pending) = entry.take_pending() else { return };
+        self.holdings.progress -= pending.bytes();
         let (with_message, token) = (self.rules.progress_has_message(), entry.record.wire_token());
         self.output.about(
             &mut entry.said.get_or_insert_default().about,
@@ -145,6 +146,7 @@ impl<H: Host> Connection<H> {
             Outcome::PeerClosed => (Happening::PeerClosed, CancelledBy::Disconnect),
             Outcome::PeerExited => (Happening::PeerExited, CancelledBy::Disconnect),
             Outcome::PeerSilent => (Happening::PeerSilent, CancelledBy::Disconnect),
+            Outcome::Evicted => (Happening::Evicted, CancelledBy::Overflow),
             _ => (Happening::Closed, CancelledBy::Shutdown),
         };
         self.end_ours(now, (event, outcome, exit_code), batch);
@@ -163,6 +165,7 @@ impl<H: Host> Connection<H> {
         self.wheel = Wheel::new();
         self.paces = Wheel::new();
         self.pending = Vec::new();
+        self.settle_account();
     }
 
     /// Takes note that the peer writes no more: our requests end, and none can be made; its own may still be answered.
@@ -234,6 +237,7 @@ impl<H: Host> Connection<H> {
         by: CancelledBy,
         batch: &mut Batch<H>,
     ) {
+        let reason = (outcome == Outcome::Evicted).then_some(&b"max_total_bytes is reached"[..]);
         for slot in 0..self.inbound.slots() {
             let Some(entry) = self.inbound.get_mut(slot) else { continue };
             let record = Arc::clone(&entry.record);
@@ -248,7 +252,7 @@ impl<H: Host> Connection<H> {
                     Self::finish(&record, outcome, now, batch);
                     batch.events.push(Event::Orphaned { owner, record });
                 } else {
-                    record.note_cancel(by, None, now);
+                    record.note_cancel(by, reason, now);
                     Self::finish(&record, outcome, now, batch);
                     batch.events.push(Event::Cancelled { owner, record, declined: false });
                 }

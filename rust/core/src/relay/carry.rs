@@ -125,6 +125,7 @@ impl<L: Line> Relay<L> {
                 self.apply(round, source, &member, &mut to, event, &mut made);
             }
             to.settle_books(&mut made);
+            to.settle_account();
         }
         let counted =
             [(&self.counts.forwarded, &mut round.forwarded), (&self.counts.answered, &mut round.answered)];

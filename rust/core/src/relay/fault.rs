@@ -165,7 +165,9 @@ impl Fault {
     pub(super) const fn of_end(outcome: Outcome) -> Fault {
         match outcome {
             Outcome::IdleTimeout | Outcome::MaxTimeout => Fault::Timeout,
-            Outcome::PeerClosed | Outcome::PeerExited | Outcome::PeerSilent => Fault::UpstreamClosed,
+            Outcome::PeerClosed | Outcome::PeerExited | Outcome::PeerSilent | Outcome::Evicted => {
+                Fault::UpstreamClosed
+            }
             Outcome::Closed => Fault::Closed,
             _ => Fault::Cancelled,
         }
@@ -240,7 +242,9 @@ mod tests {
         for outcome in Outcome::ALL {
             let reason = match outcome {
                 Outcome::IdleTimeout | Outcome::MaxTimeout => "timeout",
-                Outcome::PeerClosed | Outcome::PeerExited | Outcome::PeerSilent => "upstream_closed",
+                Outcome::PeerClosed | Outcome::PeerExited | Outcome::PeerSilent | Outcome::Evicted => {
+                    "upstream_closed"
+                }
                 Outcome::Closed => "closed",
                 Outcome::Cancelled | Outcome::Declined | Outcome::Result | Outcome::Error => "cancelled",
             };

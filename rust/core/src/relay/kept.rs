@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::budget::{Account, Charge};
 use crate::limits::Exceeded;
 use crate::relay::exchange::Owner;
 use crate::relay::member::Side;
@@ -19,6 +20,7 @@ pub struct Kept {
     pub frame: Box<[u8]>,
     rounds: AtomicU32,
     room: Arc<Room>,
+    _charge: Option<Charge>,
 }
 
 impl Kept {
@@ -44,11 +46,12 @@ impl Drop for Kept {
 pub(super) struct Room {
     most: u64,
     taken: AtomicU64,
+    account: Option<Arc<Account>>,
 }
 
 impl Room {
-    pub(super) fn new(most: usize) -> Self {
-        Self { most: most as u64, taken: AtomicU64::new(0) }
+    pub(super) fn new(most: usize, account: Option<Arc<Account>>) -> Self {
+        Self { most: most as u64, taken: AtomicU64::new(0), account }
     }
 
     /// Keeps a request, if there is room.
@@ -56,7 +59,12 @@ impl Room {
         let size = frame.len() as u64;
         let fits = |taken| Some(taken + size).filter(|taken| *taken <= self.most);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
-        Some(Arc::new(Kept { frame: frame.into(), rounds: AtomicU32::new(0), room: Arc::clone(self) }))
+        Some(Arc::new(Kept {
+            frame: frame.into(),
+            rounds: AtomicU32::new(0),
+            room: Arc::clone(self),
+            _charge: self.account.as_ref().map(|account| Charge::new(account, frame.len())),
+        }))
     }
 
     /// What is said of a request that was not kept.

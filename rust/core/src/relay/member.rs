@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::budget::Account;
 use crate::connection::MetaMember;
 use crate::relay::admission::Part;
 use crate::relay::exchange::Key;
@@ -103,6 +104,8 @@ pub(super) struct Member<L> {
     pub(super) key: Key,
     pub(super) line: Arc<L>,
     pub(super) side: Side,
+    /// What is held for it is charged to this.
+    pub(super) account: Option<Arc<Account>>,
     /// The last round that touched it, so that each is listed once a round.
     pub(super) round: AtomicU64,
 }
@@ -120,7 +123,7 @@ impl<L> Default for Members<L> {
 }
 
 impl<L> Members<L> {
-    pub(super) fn insert(&mut self, line: Arc<L>, side: Side) -> Key {
+    pub(super) fn insert(&mut self, line: Arc<L>, side: Side, account: Option<Arc<Account>>) -> Key {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push((0, None));
             self.slots.len() as u32 - 1
@@ -128,7 +131,7 @@ impl<L> Members<L> {
         let (epoch, member) = &mut self.slots[slot as usize];
         *epoch += 1;
         let key = Key { slot, epoch: *epoch };
-        *member = Some(Arc::new(Member { key, line, side, round: AtomicU64::new(0) }));
+        *member = Some(Arc::new(Member { key, line, side, account, round: AtomicU64::new(0) }));
         key
     }
 

@@ -121,6 +121,7 @@ impl<L: Line> Relay<L> {
             request_meta: asked_as.map(|members| &**members),
             owner,
             lane: asker.map_or_else(|| source.key.to_word(), |part| part.principal.number + 1),
+            payer: source.account.as_ref(),
             idle: upstream.map_or(0, |upstream| upstream.idle),
             max: upstream.map_or(0, |upstream| upstream.max),
         };

@@ -46,7 +46,11 @@ impl<L: Line> Relay<L> {
                 let mut to = lock(member.line.connection());
                 // A modern client hears of changes by its listens only, and those are the host's to serve (SUB-01).
                 let listens = to.rules.revision.is_modern() && matches!(member.side, Side::Client { .. });
-                !listens && to.rules.has_notification(name) && to.notify_with(frame, envelope, None).is_ok()
+                let passed = !listens
+                    && to.rules.has_notification(name)
+                    && to.notify_with(frame, envelope, None).is_ok();
+                to.settle_account();
+                passed
             };
             add(if passed { &self.counts.notified } else { &self.counts.notifications_dropped });
             if passed {

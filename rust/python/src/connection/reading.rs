@@ -14,6 +14,7 @@ use turnout_core::sync::lock;
 
 use super::Connection;
 use crate::answer;
+use crate::budget;
 use crate::deliver::{Python_, Sink, deliver};
 use crate::raised;
 use crate::shared::Core;
@@ -62,8 +63,11 @@ impl Connection {
                     }
                 }
                 core.settle_books(&mut batch);
+                core.note_unfinished(now, frames.unfinished(), frames.capacity());
+                this.shared.settle_account(&mut core);
             }
             deliver(slf, &mut batch, frames.region(), wake, sink);
+            budget::settle();
             this.shared.keep_batch(batch);
             if let Some(look) = &held {
                 Self::look(slf, looked_at.of(frames.region()), look, wake, sink);

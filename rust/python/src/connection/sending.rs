@@ -88,6 +88,7 @@ impl Connection {
                 }
                 call.get().registered(Arc::clone(record));
             }
+            shared.settle_account(&mut core);
             sent
         };
         sent.map_err(|error| errors::not_sent(py, error))?;
@@ -105,7 +106,13 @@ impl Connection {
         let filtered = shared.filter_outgoing(py, method, params)?;
         let json = json::params(filtered.as_ref().or(params))?;
         let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
-        let sent = lock(&shared.core).notify(shared.now(), method, bytes);
+        let now = shared.now();
+        let sent = {
+            let mut core = lock(&shared.core);
+            let sent = core.notify(now, method, bytes);
+            shared.settle_account(&mut core);
+            sent
+        };
         sent.map_err(|error| errors::not_sent(py, error))?;
         shared.schedule_flush(py)
     }
@@ -120,7 +127,12 @@ impl Connection {
         let (py, shared) = (slf.py(), &slf.get().shared);
         let json = json::params(params)?;
         let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
-        let sent = lock(&shared.core).notify_subscriber(number, method, bytes);
+        let sent = {
+            let mut core = lock(&shared.core);
+            let sent = core.notify_subscriber(number, method, bytes);
+            shared.settle_account(&mut core);
+            sent
+        };
         let sent = sent.map_err(|error| errors::not_sent(py, error))?;
         shared.schedule_flush(py)?;
         Ok(sent)
