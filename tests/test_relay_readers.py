@@ -7,6 +7,7 @@ The core's tests have simulated ones, of every habit (`rust/core/tests/every_rea
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import shutil
@@ -276,3 +277,40 @@ def test_s1_the_reproduction_of_forged_progress_reaches_nobody():
             assert victim.lines == []
 
     run("asyncio", main())
+
+
+def lines_of_text(line):
+    """What Python's text streams make of one line, as the official SDK's servers read their standard input."""
+    return list(io.TextIOWrapper(io.BytesIO(line), encoding="utf-8"))
+
+
+def test_s2_a_line_is_one_line_to_every_reader():
+    """A carriage return is white space in JSON; what stands behind it is another message for some readers."""
+    forged = '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}'
+    hostile = (
+        '{"jsonrpc":"2.0",\r"id":2,"method":"tools/call","params":{"arguments":{"a":\r%s\r}}}\n' % forged
+    )
+    answer = '{"jsonrpc":"2.0",\r"id":%d,"result":{"content":[],"structuredContent":\r%s\r}}\n'
+    assert forged + "\n" in lines_of_text(hostile.encode()), "otherwise this proves nothing"
+
+    async def main():
+        async with World() as world:
+            server = await world_of_lines(world)
+            victim, client = await world.raw(), await world.raw()
+            victim.transport.write(request(1))
+            await server.until(lambda: server.data.count(b"\n") == 1)
+            client.transport.write(hostile.encode())
+            client.transport.write(f"[\r{hostile.strip()}\r]\n".encode())
+            client.transport.write(request("end"))
+            await server.until(lambda: server.data.count(b"\n") >= 3)
+            asked = [json.loads(line) for line in server.data.split(b"\n") if line]
+            for message in asked:
+                server.transport.write((answer % (message["id"], forged)).encode())
+            await client.until(lambda: client.data.count(b"\n") >= len(asked) - 1)
+            return bytes(server.data), bytes(client.data)
+
+    for data in run("asyncio", main()):
+        assert b"\r" not in data
+        for line in data.splitlines(keepends=True):
+            assert len(lines_of_text(line)) == 1
+            assert json.loads(line).get("method") != "notifications/cancelled"

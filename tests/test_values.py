@@ -415,6 +415,15 @@ def test_what_is_read(data):
     assert loads(data) == {"a": 1}
 
 
+def test_s2_texts_of_the_hosts_may_have_line_ends_of_all_kinds():
+    assert loads('{\r\n"a" :\r[1,\r2]\r}\r\n') == {"a": [1, 2]}
+    assert turnout.json.members(b'{"a":\r1,\r"b":"\\r"}') == [("a", b"1"), ("b", rb'"\r"')]
+    assert turnout.json.items(b"[1,\r2\r]") == [b"1", b"2"]
+    assert turnout.json.with_member(b'{\r"a":1}', "a", b"2") == b'{ "a":2}'
+    with pytest.raises(turnout.DecodeError, match="control_character"):
+        loads('"\r"')
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

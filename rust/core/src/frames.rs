@@ -217,8 +217,14 @@ impl FrameBuffer {
         let (start, end) = (self.line, self.filled);
         self.line = end;
         let frame = self.trimmed(start, end)?;
+        self.flatten(frame);
         let complete = crate::envelope::check_value(frame.of(&self.data)).is_ok();
         Some(if complete { Item::Frame(frame) } else { Item::Truncated { length: frame.len() } })
+    }
+
+    /// Flattens a frame that was handed out, so that it is one line to every reader; true where it was not.
+    pub fn flatten(&mut self, frame: Span) -> bool {
+        crate::scan::flatten(&mut self.data[frame.start as usize..frame.end as usize])
     }
 
     /// Forgets every frame that was handed out. With `may_move`, gives back what one large frame took, or a burst that
@@ -291,6 +297,28 @@ mod tests {
     #[test]
     fn trs_02_blank_lines_and_carriage_returns_are_not_frames() {
         assert_eq!(frames(b"{}\r\n\n  \n[1]\n", &[], 100), [Ok(b"{}".to_vec()), Ok(b"[1]".to_vec())]);
+    }
+
+    #[test]
+    fn s2_a_flat_frame_is_one_line_and_says_the_same() {
+        let mut buffer = FrameBuffer::new(1000);
+        for (frame, flat, was_flat) in [
+            (r#"{"a":[1]}"#, r#"{"a":[1]}"#, true),
+            ("{\r\"a\"\r:\r[\r1\r,\r{\r}\r]\r}", "{ \"a\" : [ 1 , { } ] }", false),
+            // Behind what only looks like the end of a string.
+            ("[\"\\\"\\\\\",\r\"\\\\\\\"\",\r1]", r#"["\"\\", "\\\"", 1]"#, false),
+            // In a string it is an error, and stays one.
+            ("[\"\r\"]", "[\"\r\"]", true),
+            ("[\"\\\r\"]", "[\"\\\r\"]", true),
+        ] {
+            buffer.extend(&[frame.as_bytes(), b"\r\n"].concat());
+            let Some(Item::Frame(at)) = buffer.next_item() else { panic!("{frame}") };
+            assert_eq!(at.of(buffer.region()), frame.as_bytes(), "as it came");
+            assert_eq!((buffer.flatten(at), at.of(buffer.region())), (!was_flat, flat.as_bytes()));
+            assert!(!buffer.flatten(at));
+            buffer.consume(true);
+        }
+        assert_eq!(frames(b"[1,\r2]", &[], 100), [Ok(b"[1, 2]".to_vec())], "the last line, without an end");
     }
 
     #[test]

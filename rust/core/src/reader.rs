@@ -7,7 +7,7 @@
 #![allow(clippy::inline_always)]
 
 use crate::envelope::{RefusalReason, Unescaped, unescaped};
-pub use crate::scan::DEEPEST;
+pub use crate::scan::{DEEPEST, flatten};
 use crate::scan::{Fault, Scanner, behind_scalar};
 
 /// One piece: a whole scalar, or the start of a container.

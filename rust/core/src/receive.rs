@@ -11,8 +11,9 @@ mod results;
 use std::borrow::Cow;
 
 use crate::connection::{Connection, INVALID_REQUEST};
-use crate::envelope::{self, Envelope, Kind, RefusalReason};
+use crate::envelope::{self, Envelope, Kind, Refusal, RefusalReason};
 use crate::event::{Batch, Host, Look};
+use crate::frames::FrameBuffer;
 use crate::record::Time;
 use crate::rules::method;
 use crate::span::Span;
@@ -34,12 +35,19 @@ fn plain(raw: &[u8]) -> Cow<'_, [u8]> {
     envelope::unescape(raw).map_or(Cow::Borrowed(raw), |text| Cow::Owned(format!("\"{text}\"").into_bytes()))
 }
 
+/// Whether a frame was refused for a carriage return between two values: see [`flatten`](crate::scan::flatten).
+fn is_line_end(frame: &[u8], refusal: &Refusal) -> bool {
+    refusal.reason != RefusalReason::ControlCharacter && frame.get(refusal.offset) == Some(&b'\r')
+}
+
 impl<H: Host> Connection<H> {
     /// Takes one frame. `at` is where it stands in the run that the events' spans refer to.
     ///
     /// Leaves a message that the host wants to look at (`held`) untouched and says what it is; the host then says
     /// what to do by [`Connection::receive_looked_at`] or [`Connection::reject`], before it goes on with the next
     /// frame. A batch with such a message is taken member by member: see [`Look::Batch`].
+    ///
+    /// A frame with a carriage return between two values is refused: only [`Connection::receive_from`] can mend it.
     pub fn receive(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) -> Option<Look> {
         self.counters.frames_in += 1;
         self.counters.bytes_in += frame.len() as u64 + 1;
@@ -53,6 +61,41 @@ impl<H: Host> Connection<H> {
             return Some(look);
         }
         self.receive_looked_at(now, frame, at, batch);
+        None
+    }
+
+    /// Takes one frame that stands in a buffer, as [`Connection::receive`] does. One that is not flat is made so: what is
+    /// passed on, or kept, is one line to every reader.
+    pub fn receive_from(
+        &mut self,
+        now: Time,
+        frames: &mut FrameBuffer,
+        at: Span,
+        batch: &mut Batch<H>,
+    ) -> Option<Look> {
+        let frame = at.of(frames.region());
+        self.counters.frames_in += 1;
+        self.counters.bytes_in += frame.len() as u64 + 1;
+        if self.is_over() {
+            return None;
+        }
+        if !self.held.is_empty()
+            && let Some(look) = self.looks_at(frame)
+        {
+            return Some(look);
+        }
+        match envelope::scan(frame, &self.scan_limits) {
+            Ok(envelope) => self.take(now, frame, at, &envelope, batch),
+            Err(refusal) => {
+                if is_line_end(frame, &refusal) && frames.flatten(at) {
+                    let look = self.looks_at(at.of(frames.region()));
+                    if look.is_some() {
+                        return look;
+                    }
+                }
+                self.receive_looked_at(now, at.of(frames.region()), at, batch);
+            }
+        }
         None
     }
 

@@ -98,14 +98,36 @@ fn unexpected<T>(text: &[u8], at: usize, reason: RefusalReason) -> Checked<T> {
     Err(Fault::at(if at < text.len() { reason } else { RefusalReason::UnexpectedEnd }, at))
 }
 
-/// The place behind white space.
+/// The place behind white space, but for carriage returns: see [`flatten`].
 #[cold]
 #[inline(never)]
 fn behind_space(text: &[u8], mut at: usize) -> usize {
-    while let Some(b' ' | b'\t' | b'\n' | b'\r') = text.get(at) {
+    while let Some(b' ' | b'\t' | b'\n') = text.get(at) {
         at += 1;
     }
     at
+}
+
+/// Puts blanks in place of the carriage returns outside of strings; true where there were any.
+///
+/// To JSON both are white space, but a carriage return ends a line for some readers (Python's text streams, Node's
+/// `readline`), and what stands behind it is another message for them. So nothing is read here that has one.
+#[cold]
+pub fn flatten(text: &mut [u8]) -> bool {
+    let (mut in_string, mut is_escaped, mut were_any) = (false, false, false);
+    for byte in text {
+        match *byte {
+            _ if std::mem::take(&mut is_escaped) => {}
+            b'"' => in_string = !in_string,
+            b'\\' => is_escaped = in_string,
+            b'\r' if !in_string => {
+                *byte = b' ';
+                were_any = true;
+            }
+            _ => {}
+        }
+    }
+    were_any
 }
 
 /// The place behind an object or an array with all that is in it, at most `depth` deep; `at` is its bracket.

@@ -3,10 +3,13 @@
 mod reading;
 mod writing;
 
+use std::borrow::Cow;
+
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyInt, PyMemoryView, PyString};
 use turnout_core::id::IdKey;
+use turnout_core::reader::flatten;
 use turnout_core::span::Span;
 use turnout_core::{envelope, id};
 
@@ -66,23 +69,32 @@ pub fn params<'py>(value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Json<'p
     }
 }
 
+/// A text of the caller's without carriage returns between its values, which the core does not read.
+fn flat(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let mut bytes = Cow::Borrowed(bytes);
+    if bytes.contains(&b'\r') {
+        flatten(bytes.to_mut());
+    }
+    bytes
+}
+
 /// `turnout.json.loads`.
 #[pyfunction(name = "loads")]
 #[pyo3(signature = (data, /))]
 pub fn loads_any<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = data.py();
     if let Ok(bytes) = data.cast::<PyBytes>() {
-        return loads(py, bytes.as_bytes());
+        return loads(py, &flat(bytes.as_bytes()));
     }
     if let Ok(text) = data.cast::<PyString>() {
         let text = text
             .to_str()
             .map_err(|_| errors::unreadable(py, envelope::RefusalReason::InvalidUtf8.name(), 0))?;
-        return loads(py, text.as_bytes());
+        return loads(py, &flat(text.as_bytes()));
     }
     if data.is_instance_of::<PyByteArray>() || data.is_instance_of::<PyMemoryView>() {
         let bytes = py.get_type::<PyBytes>().call1((data,))?;
-        return loads(py, bytes.cast::<PyBytes>()?.as_bytes());
+        return loads(py, &flat(bytes.cast::<PyBytes>()?.as_bytes()));
     }
     Err(PyTypeError::new_err(format!("JSON is bytes or a str, not {}", data.get_type().name()?)))
 }
@@ -107,7 +119,7 @@ type Member<'py> = (Bound<'py, PyAny>, Bound<'py, PyBytes>);
 #[pyfunction]
 #[pyo3(signature = (object, /))]
 pub fn members<'py>(object: &Bound<'py, PyBytes>) -> PyResult<Option<Vec<Member<'py>>>> {
-    let (py, bytes) = (object.py(), object.as_bytes());
+    let (py, bytes) = (object.py(), &*flat(object.as_bytes()));
     let Some(span) = container(bytes, b'{') else { return Ok(None) };
     let taken = |member: envelope::Member| {
         Ok((loads(py, member.key().of(bytes))?, PyBytes::new(py, member.value.of(bytes))))
@@ -119,7 +131,7 @@ pub fn members<'py>(object: &Bound<'py, PyBytes>) -> PyResult<Option<Vec<Member<
 #[pyfunction]
 #[pyo3(signature = (array, /))]
 pub fn items<'py>(array: &Bound<'py, PyBytes>) -> Option<Vec<Bound<'py, PyBytes>>> {
-    let (py, bytes) = (array.py(), array.as_bytes());
+    let (py, bytes) = (array.py(), &*flat(array.as_bytes()));
     let span = container(bytes, b'[')?;
     Some(envelope::items(bytes, span).map(|item| PyBytes::new(py, item.of(bytes))).collect())
 }
@@ -132,7 +144,7 @@ pub fn with_member<'py>(
     key: &str,
     value: &Bound<'py, PyBytes>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let bytes = object.as_bytes();
+    let bytes = &*flat(object.as_bytes());
     let span = container(bytes, b'{').unwrap_or_default();
     let mut meant = envelope::members(bytes, span).filter(|member| member.name_in(bytes, &[key]).is_some());
     let (Some(member), None) = (meant.next(), meant.next()) else {

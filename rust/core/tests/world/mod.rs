@@ -209,7 +209,7 @@ impl World {
         let mut core = wire.0.lock().unwrap();
         while let Some(item) = frames.next_item() {
             if let Item::Frame(span) = item {
-                assert!(core.receive(self.now, span.of(frames.region()), span, &mut batch).is_none());
+                assert!(core.receive_from(self.now, frames, span, &mut batch).is_none());
             }
         }
         core.settle_books(&mut batch);

@@ -36,6 +36,7 @@ const SUBSCRIPTION: &str = "params._meta.io/subscriptionId";
 pub fn check(lines: &[String], asked: &[Asked]) -> usize {
     let (mut answered, mut numbers) = (Vec::new(), Vec::new());
     for line in lines {
+        assert!(!line.contains('\r'), "one line for all readers: {line:?}");
         let found = agreed(line, None);
         let (id, method) = (found.at("id"), found.at("method"));
         assert_eq!(found.at("jsonrpc"), Some("\"2.0\""), "{line}");

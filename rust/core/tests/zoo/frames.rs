@@ -128,9 +128,14 @@ fn object(dice: &mut Dice<'_>, names: &[&str], value: fn(&mut Dice<'_>, &str) ->
     let members = (0..dice.roll(5)).map(|_| {
         let name = dice.pick(names);
         let key = key(dice, name);
-        format!("\"{key}\":{}", value(dice, name))
+        format!("\"{key}\":{}{}", space(dice), value(dice, name))
     });
     format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+}
+
+/// White space: mostly none.
+fn space<'a>(dice: &mut Dice<'_>) -> &'a str {
+    dice.pick(&["", "", "", "", "", "", "", " ", "\t", "\r"])
 }
 
 fn inner(dice: &mut Dice<'_>, name: &str) -> String {
@@ -250,7 +255,7 @@ pub fn message(dice: &mut Dice<'_>, kind: &Kind<'_>) -> String {
             }),
             _ => payload(dice, 1),
         };
-        let member = format!("\"{}\":{value}", key(dice, name));
+        let member = format!("{}\"{}\":{value}", space(dice), key(dice, name));
         let at = dice.roll(members.len() + 1);
         members.insert(at, member);
     }

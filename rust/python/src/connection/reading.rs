@@ -50,7 +50,7 @@ impl Connection {
                 while let Some(item) = frames.next_item() {
                     match item {
                         Item::Frame(span) => {
-                            held = core.receive(now, span.of(frames.region()), span, &mut batch);
+                            held = core.receive_from(now, &mut frames, span, &mut batch);
                             if held.is_some() {
                                 looked_at = span;
                                 break;
