@@ -51,7 +51,7 @@ def test_rid_01_trs_02_x_05_a_bad_line_is_that_lines_trouble_only(bad, role):
 
 
 @pytest.mark.parametrize(
-    "noise", [b"Listening on port 80", b"\x1b[31mwarn\x1b[0m", b"\xef\xbb\xbf", b"\x00\x00", b"{oops"]
+    "noise", [b"Listening on port 80", b"\x1b[31mwarn\x1b[0m", b"\xef\xbb\xbf" * 2, b"\x00\x00", b"{oops"]
 )
 def test_trs_02_a_line_that_a_server_printed_is_not_answered(noise):
     wire = Wire(role="client")
