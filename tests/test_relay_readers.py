@@ -288,7 +288,7 @@ def test_s2_a_line_is_one_line_to_every_reader():
     """A carriage return is white space in JSON; what stands behind it is another message for some readers."""
     forged = '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}'
     hostile = (
-        '{"jsonrpc":"2.0",\r"id":2,"method":"tools/call","params":{"arguments":{"a":\r%s\r}}}\n' % forged
+        f'{{"jsonrpc":"2.0",\r"id":2,"method":"tools/call","params":{{"arguments":{{"a":\r{forged}\r}}}}}}\n'
     )
     answer = '{"jsonrpc":"2.0",\r"id":%d,"result":{"content":[],"structuredContent":\r%s\r}}\n'
     assert forged + "\n" in lines_of_text(hostile.encode()), "otherwise this proves nothing"

@@ -116,7 +116,8 @@ class Suite:
         path = os.pathsep.join((str(HERE), str(self.tests / "examples")))
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNDEFAULTENCODING": "1"}
         pytest = [self.python, "-m", "pytest", "-q", "-o", "log_cli=false", "--color=no", "-p", "plugin"]
-        command = [*pytest, "-c", self.tests / "pyproject.toml", "--ignore", IGNORED, "--outcomes", outcomes, *options, *files]
+        settings = ["-c", self.tests / "pyproject.toml", "--ignore", IGNORED]
+        command = [*pytest, *settings, "--outcomes", outcomes, *options, *files]
         with log.open("w", encoding="utf-8") as written:
             subprocess.run(
                 list(map(str, command)),
