@@ -298,8 +298,8 @@ impl Account {
         if bytes > 0 {
             let held = self.held.fetch_sub(bytes, Ordering::Relaxed) - bytes;
             self.budget.subtract(bytes);
-            // Another one is the largest now.
-            if held < self.paused_with.load(Ordering::Relaxed) / 2 {
+            // Another one is the largest now; or room was made, and it shows whether that was enough.
+            if held < self.paused_with.load(Ordering::Relaxed) / 2 || self.state() == State::Evicted {
                 self.budget.is_due.store(true, Ordering::Release);
             }
         }
@@ -334,9 +334,7 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         let held = self.held();
-        if held > 0 {
-            self.budget.subtract(held);
-        }
+        self.shrink(held);
         self.budget.leave(self.slot);
     }
 }
@@ -473,6 +471,22 @@ mod tests {
         world.close();
         assert_eq!(world.budget.held(), 5 * 119 + 55);
         assert_eq!(world.budget.usage()[3], ("evicted", 1));
+    }
+
+    #[test]
+    fn s6_what_others_take_after_one_was_closed_costs_the_next() {
+        let mut world = World::new(1_000, 4);
+        for (at, bytes) in [500, 400, 400].into_iter().enumerate() {
+            world.connections[at].0.grow(bytes);
+        }
+        world.settle();
+        assert_eq!(world.of(State::Evicted), [0]);
+        world.close();
+        // Less than there was at once, and more than there may be.
+        world.grow(3, 401);
+        assert_eq!(world.of(State::Evicted), [3]);
+        world.close();
+        assert_eq!((world.budget.held(), world.budget.is_full()), (800, false));
     }
 
     #[test]

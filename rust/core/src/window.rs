@@ -5,6 +5,7 @@
 //! held back here, in a lane of its own ([`crate::lanes`]):
 //! - Of the window nobody takes more than half of what the others leave, so that there is always room for who comes.
 //! - While one sender is alone, the window is as large as its limit, until thousands are known to wait.
+//! - So it is before a peer that has answered nothing yet.
 //! - As soon as another one asks, it is small, and grows only as far as that makes nobody wait: answers come as soon as
 //!   before. Before a peer that does one thing after the other it stays small; before one that does many at once, or
 //!   answers at once, it does not hold anybody up.
@@ -149,7 +150,9 @@ impl Window {
         let own =
             if self.last.0 == sender { self.last.1 } else { self.of.get(&sender).map_or(0, |own| *own) };
         // Half of what the others leave: as much as nobody has.
-        let has_share = own < SHARE || own < self.size.saturating_sub(self.total);
+        // Of a peer that never answered nobody knows that it does not work on all that it has.
+        let size = if self.newest == 0 { self.most } else { self.size };
+        let has_share = own < SHARE || own < size.saturating_sub(self.total);
         let admits = has_share && own < self.most.saturating_sub(self.total);
         self.was_full |= !admits;
         admits
@@ -495,9 +498,22 @@ mod tests {
     #[test]
     fn s7_many_senders_have_a_share_each() {
         let mut peer = Peer::new(1 << 20);
+        peer.pour(1, 1);
+        peer.answer(0);
         let poured: Vec<_> = (1..=100).map(|sender| peer.pour(sender, 1_000)).collect();
         assert_eq!(poured[0], 1_000, "it was alone");
         assert!(poured[1..].iter().all(|poured| *poured == SHARE), "{poured:?}");
+    }
+
+    #[test]
+    fn s7_a_peer_that_has_answered_nothing_is_sent_all() {
+        let mut peer = Peer::new(1 << 20);
+        for sender in 1..=10 {
+            assert_eq!(peer.pour(sender, 100), 100);
+        }
+        // The first answer tells what it is.
+        peer.answer(MILLISECOND);
+        assert_eq!(peer.pour(FLOOD, 100), 0);
     }
 
     #[test]
@@ -514,6 +530,8 @@ mod tests {
     #[test]
     fn s7_a_silent_peer_is_sent_more_each_time_after_twice_as_long() {
         let mut peer = Peer::new(1 << 20);
+        peer.pour(VICTIM, 1);
+        peer.answer(0);
         peer.pour(VICTIM, 1);
         assert_eq!(peer.pour(FLOOD, 100), 6);
         let mut waited = Vec::new();
