@@ -27,6 +27,14 @@ fn requests(world: &mut World, server: usize) -> Vec<(usize, u64)> {
     world.lines(server).iter().map(|line| of(line)).collect()
 }
 
+/// The server answers the one request that it has: what came before that tells nothing of it.
+fn answer_one(world: &mut World, server: usize) {
+    let [(_, id)] = requests(world, server)[..] else { panic!("there is one") };
+    world.write(server, &result(id));
+    world.read_all(server);
+    world.settle();
+}
+
 /// A server that has answered one request of each client; then a flood of one client's, and one of the other's.
 struct Flooded {
     world: World,
@@ -147,6 +155,8 @@ fn s7_progress_shows_that_a_server_took_up_what_it_was_sent() {
     let server = world.server(0);
     let (victim, flood) = (world.client(), world.client());
     ask(&mut world, victim, 1..=1);
+    answer_one(&mut world, server);
+    ask(&mut world, victim, 2..=2);
     requests(&mut world, server);
     for id in 1..=20 {
         world.write(flood, &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"_meta":{{"progressToken":{id}}},"by":9}}}}"#));
@@ -169,6 +179,8 @@ fn s7_clients_of_one_principal_have_one_share_of_the_window_and_of_what_is_in_fl
     let [one, two] =
         [(); 2].map(|()| world.client_for(&principal, &[], Revision::V2025_11_25, Limits::default()));
     ask(&mut world, other, 1..=1);
+    answer_one(&mut world, server);
+    ask(&mut world, other, 2..=2);
     ask(&mut world, one, 1..=6);
     ask(&mut world, two, 1..=30);
     assert_eq!(requests(&mut world, server).iter().filter(|(by, _)| *by != other).count(), 6);
