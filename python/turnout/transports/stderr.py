@@ -115,7 +115,9 @@ class StderrLines:
             start = newline + 1
             self._emit()
         del self._read[:start]
-        if self._read:
+        # A loop may call a reader in the turn in which it was added: after lines, that is for the next turn.
+        was_deaf = start > 0 and not self._reading and self._fd >= 0
+        if self._read or was_deaf:
             self._scheduled = True
             self._deafen()
             self._loop.call_soon(self._go_on)
