@@ -286,6 +286,28 @@ def test_s3_an_answer_about_another_task_than_ones_own_is_not_passed_on(loop_kin
     run(loop_kind, main())
 
 
+def test_s3_a_list_does_not_tell_of_a_task_that_became_anothers_while_it_was_asked_for(loop_kind):
+    async def main():
+        async with Played() as world:
+            await world.build().start()
+            owner, other = await world.client(), await world.client()
+            server = await world.server(0)
+            owner.say(request(1, "tools/call", {"task": {}}))
+            server.say(result((await server.hears_one())["id"], {"task": {"taskId": "t1"}}))
+            await owner.hears_one()
+            owner.say(request(2, "tasks/list"))
+            asked = await server.hears_one()
+            assert (asked["method"], asked["params"]) == ("tasks/get", {"taskId": "t1"})
+            other.say(request(1, "tools/call", {"task": {}}))
+            server.say(
+                result((await server.hears_one())["id"], {"task": {"taskId": "t1"}}),
+                result(asked["id"], {"taskId": "t1", "statusMessage": "whose?"}),
+            )
+            assert (await owner.hears_one())["result"] == {"tasks": []}
+
+    run(loop_kind, main())
+
+
 @pytest.mark.parametrize("spelled", ['"\\ud83d"', '"a\\ud83d"', "7", "null", '["t1"]', '{"taskId":"t1"}'])
 def test_s3_an_id_that_is_no_text_is_nobodys(loop_kind, spelled):
     """Two lone surrogates would read alike."""

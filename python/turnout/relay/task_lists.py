@@ -97,6 +97,9 @@ class TaskLists:
             return error
         if task.get("taskId") != task_id:
             return InvalidResponse("the server told of another task")
+        if not any(number == held for held, *_ in self._relay.tasks_of(request.peer, number, 1)):
+            # While it was asked for, its server gave the id to somebody else, too.
+            return None
         return {name: value for name, value in task.items() if name != "_meta"}
 
 
