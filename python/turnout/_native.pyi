@@ -1133,7 +1133,9 @@ class Kept:
 class Routes:
     """Where the requests of some clients go."""
 
-    def __new__(cls, routes: list[tuple[str, str, bool, int | str]], fallback: int | str) -> Self: ...
+    def __new__(
+        cls, routes: list[tuple[str, str, bool, int | str]], fallback: int | str, are_everybodys: bool
+    ) -> Self: ...
 
 @disjoint_base
 class Relay:

@@ -205,7 +205,11 @@ class Catalogue:
             }
         if client.revision == opening.MODERN:
             result.update(
-                _freshness(list(listed.values()), is_whole=not failed, may_share=plan.is_everybodys)
+                _freshness(
+                    list(listed.values()),
+                    is_whole=not failed,
+                    may_share=self._relay.is_everybodys(client, request.method, pages),
+                )
             )
         rest = {name: json.dumps(value) for name, value in result.items()}
         return Listing(list(items.values()), rest).joined(kind)

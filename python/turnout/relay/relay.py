@@ -107,6 +107,8 @@ class Relay(_native.Relay):
         self._waits = Waits(router)
         self.underway = Underway()
         self.is_closing = False
+        # The methods in which the host has a say.
+        self._watched: set[str] = set()
         self._places = [Places(self, position) for position in range(len(self.upstreams))]
         self._place_of: weakref.WeakKeyDictionary[Peer, Place] = weakref.WeakKeyDictionary()
 
@@ -196,6 +198,19 @@ class Relay(_native.Relay):
         """Where the requests of a client go."""
         return self.clients[client].plan
 
+    def is_everybodys(self, client: Peer, method: str, positions: Iterable[int]) -> bool:
+        """Whether every other client would be answered the same by these upstreams, as far as the relay knows.
+
+        Args:
+            client: the client.
+            method: the method of its request.
+            positions: where the upstreams stand that answer it.
+
+        """
+        if not self.plan_of(client).is_everybodys or not self._watched.isdisjoint((method, "*")):
+            return False
+        return not any(self.place(position, client).is_exclusive for position in positions)
+
     def places_of(self, client: Peer) -> list[Place]:
         """Where the upstreams stand that a client's routes lead to."""
         return list(self.clients[client].places.values())
@@ -273,7 +288,8 @@ class Relay(_native.Relay):
 
     def _apply_handlers(self) -> None:
         """Ask for the requests that somebody here wants to see, and tell every client who handles what."""
-        self.watch([*self._filters.methods, *self._policies.methods, *self.handlers.requests])
+        self._watched = {*self._filters.methods, *self._policies.methods, *self.handlers.requests}
+        self.watch(list(self._watched))
         for client in self.clients.values():
             self._apply_handlers_to(client)
 

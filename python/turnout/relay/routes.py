@@ -60,6 +60,7 @@ class Plan:
         positions: the upstreams by their names.
         local: the methods that handlers answer.
         fallback: the position of the upstream that takes what no route claims; `"nowhere"` for none.
+        is_everybodys: whether no other client of the relay has another plan.
 
     Attributes:
         routes: the routes as the native relay takes them.
@@ -75,7 +76,13 @@ class Plan:
     """
 
     def __init__(
-        self, routes: Sequence[Route], positions: dict[str, int], local: Sequence[str], fallback: int | str
+        self,
+        routes: Sequence[Route],
+        positions: dict[str, int],
+        local: Sequence[str],
+        fallback: int | str,
+        *,
+        is_everybodys: bool,
     ) -> None:
         declared: list[tuple[str, str, bool, int]] = []
         for route in routes:
@@ -101,11 +108,11 @@ class Plan:
         ):
             here.append(COMPLETE)
         self.here = frozenset(here) - claimed
-        self.is_everybodys = True
+        self.is_everybodys = is_everybodys
         known = {position for *_, position in declared}
         self.positions = sorted(known | ({fallback} if isinstance(fallback, int) else set()))
         answered = [(method, "", False, "host") for method in sorted(self.here)]
-        self.routes = Routes([*declared, *answered], fallback)
+        self.routes = Routes([*declared, *answered], fallback, is_everybodys)
 
     def leads(self, use: str, name: Any) -> tuple[int, str] | None:
         """Which upstream a name leads to where `use` uses it, and what that one calls it; None where no route says."""
@@ -157,8 +164,9 @@ class Plans:
             claimed = {(route.method, route.prefix) for route in own}
             others = everybodys if identity is not None else []
             others = [route for route in others if (route.method, route.prefix) not in claimed]
-            self._plans[identity] = Plan([*own, *others], positions, local, fallback)
-            self._plans[identity].is_everybodys = len(by_identity) == 1
+            self._plans[identity] = Plan(
+                [*own, *others], positions, local, fallback, is_everybodys=len(by_identity) == 1
+            )
         if len(by_identity) == 1:
             # Handlers may send requests wherever there is an upstream.
             self._plans[None].positions = list(positions.values())

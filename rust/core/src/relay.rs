@@ -196,11 +196,13 @@ impl<L: Line> Relay<L> {
     }
 
     pub(super) fn is_watched(&self, frame: &[u8], envelope: &Envelope) -> bool {
-        if !self.watches.load(Ordering::Acquire) {
-            return false;
-        }
+        self.watches.load(Ordering::Acquire) && self.watches_method(&envelope.method_name(frame))
+    }
+
+    /// Whether the host sees the requests of a method before they are passed on, and may have a say in them.
+    pub(super) fn watches_method(&self, method: &[u8]) -> bool {
         let watched = lock(&self.watched);
-        watched.contains(&*envelope.method_name(frame)) || watched.contains(&b"*"[..])
+        watched.contains(method) || watched.contains(&b"*"[..])
     }
 
     /// The upstreams, in the order that routes refer to.

@@ -6,7 +6,7 @@
 mod eras;
 mod opening;
 
-pub use eras::{Bridge, ENVELOPE, Required, drops_member_of_item, required};
+pub use eras::{Bridge, ENVELOPE, Required, drops_member_of_item, is_cacheable, required};
 pub use opening::{Era, Misfit, Said, UNSUPPORTED_VERSION};
 
 /// A protocol revision, oldest first.

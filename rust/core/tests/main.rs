@@ -11,6 +11,7 @@ mod flights_model;
 mod framing_splits;
 mod reader;
 mod records;
+mod relay_caching;
 mod relay_crossing;
 mod relay_drain;
 mod relay_ending;

@@ -32,9 +32,14 @@ impl<'py> FromPyObject<'_, 'py> for Given {
 
 #[pymethods]
 impl Routes {
-    /// Routes (method, prefix of the name, whether it is stripped, goal); `fallback` is the goal of all other requests.
+    /// Routes (method, prefix of the name, whether it is stripped, goal); `fallback` is the goal of all other requests,
+    /// `are_everybodys` says whether every client of the relay has these.
     #[new]
-    fn new(routes: Vec<(String, String, bool, Given)>, fallback: Given) -> PyResult<Self> {
+    fn new(
+        routes: Vec<(String, String, bool, Given)>,
+        fallback: Given,
+        are_everybodys: bool,
+    ) -> PyResult<Self> {
         let routes = routes.into_iter().map(|(method, prefix, strips, goal)| Route {
             method: method.into(),
             prefix: prefix.into(),
@@ -43,6 +48,7 @@ impl Routes {
         });
         let routes = core::Routes::new(routes, fallback.0)
             .map_err(|conflict| PyValueError::new_err(conflict.to_string()))?;
+        let routes = if are_everybodys { routes } else { routes.of_some() };
         Ok(Self { inner: Arc::new(routes) })
     }
 }

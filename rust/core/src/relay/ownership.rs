@@ -3,7 +3,7 @@
 //! Whatever a server keeps for one principal has a name that another may guess, or be told by that server: the id of a
 //! task, a request state. Here is the one place where such names are looked at, whoever chose the way: each request
 //! that goes to such a server, each answer and notification that comes from it. A server that serves one principal only
-//! is not shared, and nothing is looked at.
+//! is not shared, and nothing is looked at but who may keep its answers.
 
 use std::sync::Arc;
 
@@ -18,10 +18,17 @@ use crate::relay::principal::Principal;
 use crate::relay::round::Told;
 use crate::relay::tasks::{id_of, is_about_tasks};
 use crate::relay::{Line, Relay};
-use crate::rules::method;
+use crate::rules::{is_cacheable, method};
 use crate::span::Span;
 use crate::splice::splice;
 use crate::sync::Ordering;
+
+const TOO_LONG: &str = "the answer is too long";
+
+/// What a result says that only its client may keep: the value, and the member where it is the only one, or the first.
+const PRIVATE: &[u8] = b"\"private\"";
+const ALONE: &[u8] = b"{\"cacheScope\":\"private\"";
+const FIRST: &[u8] = b"{\"cacheScope\":\"private\",";
 
 /// The principal that asks, or is told, and the place of a server that it shares with others.
 fn shared<'a>(client: &'a Side, server: &'a Side) -> Option<(&'a Principal, &'a Arc<Place>)> {
@@ -141,8 +148,46 @@ impl<L: Line> Relay<L> {
             Some(about) if answered.asks || is_about_tasks(record.method.as_bytes()) => {
                 self.checked_result(about, record, frame, answered)
             }
+            _ if answered.revision.is_modern() && is_cacheable(&record.method) => {
+                self.kept_private((source, dest), record, frame, answered)
+            }
             _ => Ok(None),
         }
+    }
+
+    /// An answer that may be kept for its client only, where it depends on who asks: its server does not know what the
+    /// relay answers to others. None where it depends on nobody, or its server says so itself.
+    #[inline(never)]
+    fn kept_private(
+        &self,
+        (source, dest): (&Side, &Side),
+        record: &Record,
+        frame: &[u8],
+        answered: &AnswerFrame,
+    ) -> Result<Respliced<AnswerFrame>, Fault> {
+        let (Side::Client { routes, .. }, Side::Upstream { place, .. }) = (dest, source) else {
+            return Ok(None);
+        };
+        let is_watched = || self.watches_method(record.method.as_bytes());
+        let is_everybodys = routes.are_everybodys() && !place.is_exclusive && !is_watched();
+        let result = envelope::find_member(frame, "result").unwrap_or_default();
+        if is_everybodys || answered.asks || !result.of(frame).starts_with(b"{") {
+            return Ok(None);
+        }
+        let brace = Span { start: result.start, end: result.start + 1 };
+        let (at, said) = match envelope::find_member(result.of(frame), "cacheScope") {
+            Some(scope) => {
+                (Span { start: result.start + scope.start, end: result.start + scope.end }, PRIVATE)
+            }
+            None if envelope::members(frame, result).next().is_none() => (brace, ALONE),
+            None => (brace, FIRST),
+        };
+        if at.of(frame) == PRIVATE {
+            return Ok(None);
+        }
+        let made = respliced(frame, at, said).ok_or(Fault::InvalidAnswer(TOO_LONG))?;
+        let envelope = AnswerFrame::of(Span::new(0, made.0.len()), &made.1, answered.revision);
+        Ok(Some(Box::new((made.0, envelope))))
     }
 
     #[inline(never)]
@@ -166,7 +211,7 @@ impl<L: Line> Relay<L> {
         let state = Span { start: result.start + state.start, end: result.start + state.end };
         let text = self.seal.seal(principal.number, place.position, state.of(frame));
         let sealed = respliced(frame, state, text.as_bytes());
-        let (sealed, envelope) = sealed.ok_or(Fault::InvalidAnswer("the answer is too long"))?;
+        let (sealed, envelope) = sealed.ok_or(Fault::InvalidAnswer(TOO_LONG))?;
         let AnswerFrame { asks, as_task, revision, .. } = *answered;
         let frame = AnswerFrame::of(Span::new(0, sealed.len()), &envelope, revision);
         Ok(Some(Box::new((sealed, AnswerFrame { asks, as_task, ..frame }))))

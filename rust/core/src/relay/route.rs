@@ -76,6 +76,8 @@ pub struct Routes {
     fallback: Goal,
     /// Whether one of them takes a prefix off.
     strips: bool,
+    /// Whether every client of the relay has these.
+    are_everybodys: bool,
 }
 
 /// What a request's route says: where to, and what happens to its name.
@@ -114,7 +116,18 @@ impl Routes {
             method.prefixes.push((route.prefix, Named { goal: route.goal, strips: route.strips }));
             method.prefixes.sort_by_key(|(prefix, _)| usize::MAX - prefix.len());
         }
-        Ok(Self { methods, fallback, strips })
+        Ok(Self { methods, fallback, strips, are_everybodys: true })
+    }
+
+    /// The same for some clients only: others have other routes.
+    #[must_use]
+    pub fn of_some(self) -> Self {
+        Self { are_everybodys: false, ..self }
+    }
+
+    /// Whether every client of the relay has these.
+    pub const fn are_everybodys(&self) -> bool {
+        self.are_everybodys
     }
 
     /// The upstreams that they lead to, some more than once.

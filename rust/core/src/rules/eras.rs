@@ -50,15 +50,20 @@ const CACHEABLE: &[Required] =
 
 /// The members that every complete result of a request has from 2026-07-28 on (RID-16; caching, "Cacheable Results").
 pub fn required(method: &str) -> &'static [Required] {
-    match method {
+    if is_cacheable(method) { CACHEABLE } else { TYPED }
+}
+
+/// Whether a result of a request may be kept, and says by whom (caching, "Cacheable Results").
+pub fn is_cacheable(method: &str) -> bool {
+    matches!(
+        method,
         method::DISCOVER
-        | "tools/list"
-        | "prompts/list"
-        | "resources/list"
-        | "resources/templates/list"
-        | "resources/read" => CACHEABLE,
-        _ => TYPED,
-    }
+            | "tools/list"
+            | "prompts/list"
+            | "resources/list"
+            | "resources/templates/list"
+            | "resources/read"
+    )
 }
 
 impl Rules {
