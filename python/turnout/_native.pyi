@@ -46,6 +46,7 @@ __all__ = [
     "memory_usage",
     "report",
     "set_max_total_bytes",
+    "sole_member",
     "translated",
     "with_member",
 ]
@@ -121,6 +122,15 @@ def members(object: bytes, /) -> list[tuple[str, bytes]] | None:  # noqa: A002
 
 def items(array: bytes, /) -> list[bytes] | None:
     """The items of an array, each as it stands; None where it is no array. The argument as for `members`."""
+
+def sole_member(object: bytes, key: str, /) -> bytes | None:  # noqa: A002
+    """Find the value that every reader of an object finds under a key; None where some find another one, or none.
+
+    Args:
+        object: as for `members`.
+        key: the member.
+
+    """
 
 def with_member(object: bytes, key: str, value: bytes, /) -> bytes:  # noqa: A002
     """An object with another value of a member that it has; every other byte stays.

@@ -9,10 +9,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from turnout import json, opening
-from turnout._native import ERA_KEYS, translated
+from turnout._native import translated
 from turnout.errors import Error, RemoteError, RequestError
 from turnout.escape import escaped
 from turnout.relay.listing import Listing, members_of, name_of, renamed
+from turnout.relay.meta import going_on
 from turnout.relay.names import COMPLETED, KINDS
 from turnout.relay.refusal import reaching, reason_of
 
@@ -80,7 +81,7 @@ class Catalogue:
             self._relay.refuse(request)
             return None
         [kind] = [kind for kind in KINDS if kind.list == request.method]
-        params = _without_token(request.raw_params)
+        params = members_of(request.raw_params)
         cursors = self._cursors(request.peer, json.loads(params.pop("cursor", b"null")), kind)
         with self._relay.underway.during(request):
             pages = await asyncio.gather(
@@ -106,8 +107,8 @@ class Catalogue:
         if params is not None:
             raw = params if isinstance(params, bytes) else json.dumps(params)
         with self._relay.underway.during(request), reaching(upstream.label):
-            own = _without_token(raw)
-            return (await self._listed(request, kind, peer, own, upstream.max_timeout)).joined(kind)
+            listed = await self._listed(request, kind, peer, members_of(raw), upstream.max_timeout)
+        return listed.joined(kind)
 
     def opened(self, place: Place) -> None:
         """Tell those whose list lacked an upstream that it is there now."""
@@ -159,12 +160,13 @@ class Catalogue:
     ) -> Listing:
         """One page of an upstream's list, as the client's revision has it."""
         upstream, client = self._relay.place_of(peer).upstream, request.peer
-        if not opening.MODERN == peer.revision == client.revision and "_meta" in params:
-            # The envelope of an era never reaches the other: the connection adds its own.
-            meta = {key: value for key, value in members_of(params["_meta"]).items() if key not in ERA_KEYS}
-            params = {**params, "_meta": json.joined(meta)}
+        are_modern = opening.MODERN == peer.revision == client.revision
         call = peer.send(
-            kind.list, json.joined(params), timeout=upstream.timeout, max_timeout=max_timeout, progress=False
+            kind.list,
+            json.joined(going_on(params, keeps_envelope=are_modern)),
+            timeout=upstream.timeout,
+            max_timeout=max_timeout,
+            progress=False,
         )
         request.adopt(call)
         raw = await call.raw()
@@ -233,16 +235,6 @@ class Catalogue:
         if not further or not further.keys() <= labels.keys():
             raise RequestError(opening.INVALID_PARAMS, "Invalid cursor: list again from the start")
         return {labels[label]: at for label, at in further.items()}
-
-
-def _without_token(raw: bytes | None) -> dict[str, bytes]:
-    """The members of a client's params without its progress token, which is none of ours."""
-    params = members_of(raw)
-    if "_meta" in params:
-        meta = members_of(params["_meta"])
-        meta.pop("progressToken", None)
-        params["_meta"] = json.joined(meta)
-    return params
 
 
 def _checked(result: bytes, kind: Kind, upstream: str) -> Listing:

@@ -6,9 +6,10 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from turnout import opening
+from turnout import json, opening
 from turnout.errors import Error, RequestError
-from turnout.handlers import members_of
+from turnout.relay.listing import members_of
+from turnout.relay.meta import going_on
 from turnout.relay.refusal import reaching
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Levels:
             RequestError: there is no such level, or the server refused it.
 
         """
-        level = members_of(request.params).get("level")
+        level = json.loads(members_of(request.raw_params).get("level", b"null"))
         if level not in LEVELS:
             raise RequestError(
                 opening.INVALID_PARAMS, f"there is no such log level; there are {', '.join(LEVELS)}"
@@ -108,14 +109,14 @@ class Levels:
         await peer.send(SET_LEVEL, {"level": level}, progress=False)
 
     def _tell(self, place: Place, notification: Notification) -> None:
-        params = members_of(notification.params)
-        level = params.get("level")
+        params = going_on(members_of(notification.raw_params), keeps_envelope=False)
+        level = json.loads(params.get("level", b"null"))
         if level not in LEVELS:
             return
         for client, least in list(self._by_client.items()):
             if LEVELS.index(level) >= least and self._relay.holds(client, place):
                 with contextlib.suppress(Error):
-                    client.notify(MESSAGE, notification.raw_params)
+                    client.notify(MESSAGE, json.joined(params))
 
 
 __all__ = ["LEVELS", "Levels"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from turnout import json
+from turnout._native import sole_member
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -28,9 +29,9 @@ class Listing:
 
     @classmethod
     def of(cls, result: bytes, kind: Kind) -> Self | None:
-        """Take a result apart; None where it has no list of the kind."""
-        rest = members_of(result)
-        items = json.items(rest.pop(kind.member, b"null"))
+        """Take a result apart; None where it has no list of the kind, or where some readers find another one."""
+        items = json.items(sole_member(result, kind.member) or b"null")
+        rest = {name: value for name, value in members_of(result).items() if name != kind.member}
         return None if items is None else cls(items, rest)
 
     def says(self, key: str) -> Any:
@@ -49,11 +50,7 @@ def members_of(raw: bytes | None) -> dict[str, bytes]:
 
 def name_of(item: bytes, kind: Kind) -> str | None:
     """What an item is called; None where it is no object, or where two readers would find different names in it."""
-    members = json.members(item) or ()
-    values = [value for key, value in members if key.casefold() == kind.key.casefold()]
-    if len(values) != 1 or kind.key not in (key for key, _ in members):
-        return None
-    name = json.loads(values[0])
+    name = json.loads(sole_member(item, kind.key) or b"null")
     return name if isinstance(name, str) else None
 
 

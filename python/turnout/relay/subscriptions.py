@@ -230,8 +230,10 @@ class Subscriptions:
         # The subscription's id is one of ours; each subscriber has its own, or none.
         params.pop("_meta", None)
         change = json.loads(params.get("uri", b"null")) if method == UPDATED else method
+        if not isinstance(change, str):
+            return
         is_legacy = notification.call is None
-        for subscriber, wish in tuple(self._wanted.get(place, {}).get(str(change), {}).items()):
+        for subscriber, wish in tuple(self._wanted.get(place, {}).get(change, {}).items()):
             # What a legacy upstream says of its lists reaches legacy clients without Python.
             if method == UPDATED:
                 subscriber.tell(method, json.joined({**params, "uri": json.dumps(wish.called)}))

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 
 pub use self::batch::batch;
 pub use self::members::{Member, items, members};
+pub use self::places::sole_member;
 pub(crate) use self::reading::scan_into;
 pub use self::reading::{scan, scan_utf8};
 pub use self::refusal::{Partial, Refusal, RefusalReason};

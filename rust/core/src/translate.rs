@@ -81,8 +81,8 @@ impl Changes {
         self.put(brace, [b"{", added, comma].concat());
     }
 
-    /// What a result needs on a side of the other era.
-    fn result(&mut self, text: &[u8], result: Span, method: &str, bridge: Bridge) {
+    /// What a result needs on a side of the other era; `foreign` is what else leaves its `_meta`.
+    fn result(&mut self, text: &[u8], result: Span, (method, bridge): (&str, Bridge), foreign: [&[&str]; 2]) {
         if !result.of(text).starts_with(b"{") {
             return;
         }
@@ -90,12 +90,16 @@ impl Changes {
         let is_own = |name: &str| own.iter().any(|(own, _)| *own == name);
         let names = ["resultType", "ttlMs", "cacheScope", "_meta", "tools", "structuredContent"];
         match bridge {
-            Bridge::Same => {}
+            Bridge::Same => {
+                for meta in members(text, result).filter(|at| at.name_in(text, &["_meta"]).is_some()) {
+                    self.leave_out(text, meta.value, foreign);
+                }
+            }
             Bridge::ToModern => {
                 // What a legacy server calls so is none of this: it has another meaning, or was not meant for us.
                 let others = self.take_out(text, result, |changes, member| {
                     match member.name_in(text, &names) {
-                        Some("_meta") => changes.token(text, member.value),
+                        Some("_meta") => drop(changes.leave_out(text, member.value, foreign)),
                         Some("tools") => changes.items(text, member.value, method, bridge),
                         Some(name) => return is_own(name),
                         None => {}
@@ -331,7 +335,7 @@ impl Changes {
                 changes.token(text, answer.foreign_meta);
             }
             _ if is_error => changes.error(text, answer.payload, bridge),
-            _ => changes.result(text, answer.payload, method, bridge),
+            _ => changes.result(text, answer.payload, (method, bridge), [TOKEN, &[]]),
         }
         changes
     }
@@ -349,10 +353,12 @@ impl Changes {
     }
 }
 
-/// A result of a server of one revision, as a client of another one reads it.
+/// A result of a server of one revision, as a client of any revision reads it in an answer of ours: what names the
+/// server's tokens and subscriptions means nothing there.
 pub fn translated(method: &str, result: &[u8], from: Revision, to: Revision) -> Vec<u8> {
     let mut changes = Changes::default();
-    changes.result(result, Span::new(0, result.len()), method, Bridge::between(from, to));
+    let about = (method, Bridge::between(from, to));
+    changes.result(result, Span::new(0, result.len()), about, [TOKEN, SUBSCRIPTION]);
     let mut out = Vec::new();
     changes.write(&mut out, result, []);
     out

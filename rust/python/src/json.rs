@@ -136,6 +136,16 @@ pub fn items<'py>(array: &Bound<'py, PyBytes>) -> Option<Vec<Bound<'py, PyBytes>
     Some(envelope::items(bytes, span).map(|item| PyBytes::new(py, item.of(bytes))).collect())
 }
 
+/// The value that every reader of an object finds under a key; None where some find another one, or none.
+#[pyfunction]
+#[pyo3(signature = (object, key, /))]
+pub fn sole_member<'py>(object: &Bound<'py, PyBytes>, key: &str) -> Option<Bound<'py, PyBytes>> {
+    let bytes = &*flat(object.as_bytes());
+    let span = container(bytes, b'{')?;
+    let value = envelope::sole_member(bytes, span, key)?;
+    Some(PyBytes::new(object.py(), value.of(bytes)))
+}
+
 /// `turnout.json.with_member`.
 #[pyfunction]
 #[pyo3(signature = (object, key, value, /))]

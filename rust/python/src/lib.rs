@@ -61,7 +61,7 @@ mod _native {
     #[pymodule_export]
     use crate::input::Input;
     #[pymodule_export]
-    use crate::json::{dumps_any, items, loads_any, members, with_member};
+    use crate::json::{dumps_any, items, loads_any, members, sole_member, with_member};
     #[pymodule_export]
     use crate::progress::{Progress, ProgressIterator};
     #[pymodule_export]

@@ -10,6 +10,7 @@
 //! methods that the protocol does not have.
 
 use super::RefusalReason;
+use super::members::members;
 use super::value::{find_member, unescape};
 use crate::scan::{Fault, Scanner};
 use crate::span::Span;
@@ -196,8 +197,7 @@ impl Place {
         }
         // A key of any length may say one of ours, and then a NUL.
         let decoded = unescape(key.span.of(text)).unwrap_or_default();
-        let letters = || decoded.chars().take_while(|letter| *letter != '\0').map(folded);
-        self.first(|name| letters().eq(name.chars().map(folded)), raw)
+        self.first(|name| reads_as(&decoded, name), raw)
     }
 
     fn first(&self, matches: impl Fn(&str) -> bool, raw: &[u8]) -> Found {
@@ -241,6 +241,23 @@ impl Place {
 /// Whether a key is spelled as the protocol spells it, or with its slash escaped.
 fn is_plain(name: &[u8], raw: &[u8]) -> bool {
     raw == name || raw.contains(&b'\\') && String::from_utf8_lossy(raw).replace("\\/", "/").as_bytes() == name
+}
+
+/// Whether some reader takes a key for `name`.
+fn reads_as(key: &str, name: &str) -> bool {
+    let letters = key.chars().take_while(|letter| *letter != '\0').map(folded);
+    letters.eq(name.chars().map(folded))
+}
+
+/// The value that every reader of the object finds under `name`: of all its keys that one of them takes for that, there
+/// is one, and it is spelled plainly.
+pub fn sole_member(text: &[u8], object: Span, name: &str) -> Option<Span> {
+    let is_it = |key: &[u8]| unescape(key).is_some_and(|key| reads_as(&key, name));
+    let mut found = members(text, object).filter(|member| is_it(member.key().of(text)));
+    let (Some(member), None) = (found.next(), found.next()) else { return None };
+    let key = member.key();
+    let inside = Span { start: key.start + 1, end: key.end - 1 };
+    is_plain(name.as_bytes(), inside.of(text)).then_some(member.value)
 }
 
 /// What is said of a key that does not stand there once and plainly.
@@ -357,6 +374,23 @@ pub(super) fn of_result(method: &[u8]) -> u32 {
 mod tests {
     use super::*;
     use crate::rules::ENVELOPE;
+
+    #[test]
+    fn s2_a_member_that_readers_differ_on_is_none() {
+        let sole = |text: &str| {
+            let found = sole_member(text.as_bytes(), Span::new(0, text.len()), "uri");
+            found.map(|span| text[span.start as usize..span.end as usize].to_owned())
+        };
+        assert_eq!(sole(r#"{"a":{"uri":1}, "uri" : "x", "urix":2}"#).as_deref(), Some("\"x\""));
+        for key in ["uri", "URI", r"\u0075ri", "ur\u{131}", "UR\u{130}", r"uri\u0000", r"uri\u0000\ud800"] {
+            assert_eq!(sole(&format!(r#"{{"uri":1,"{key}":2}}"#)), None, "{key}");
+            let alone = sole(&format!(r#"{{"{key}":2}}"#));
+            assert_eq!(alone.as_deref(), Some("2").filter(|_| key == "uri"), "{key}");
+        }
+        for nothing in ["{}", "[]", "7", r#"{"other":1}"#] {
+            assert_eq!(sole(nothing), None);
+        }
+    }
 
     #[test]
     fn the_keys_of_an_era_are_those_that_the_rules_have() {
