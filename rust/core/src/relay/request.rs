@@ -12,7 +12,7 @@ use crate::relay::fault::Fault;
 use crate::relay::kept::Kept;
 use crate::relay::member::{Member, Side};
 use crate::relay::round::{Far, Round};
-use crate::relay::route::{Goal, Matched};
+use crate::relay::route::Goal;
 use crate::relay::{Line, Relay, Routed, add};
 use crate::rules::Revision;
 use crate::span::Span;
@@ -98,9 +98,9 @@ impl<L: Line> Relay<L> {
         if let Err(fault) = self.admit(record, asker, &dest.side, nth.is_some()) {
             return round.faults.push((record.number, fault, dest.side.position()));
         }
-        let matched = match &source.side {
-            Side::Client { routes, .. } => routes.edit(frame, envelope),
-            Side::Upstream { .. } => None,
+        let prefix = match &source.side {
+            Side::Client { routes, .. } => routes.stripped(frame, envelope),
+            Side::Upstream { .. } => Span::default(),
         };
         let position = dest.side.position();
         let upstream = position.and_then(|position| self.upstreams.get(position));
@@ -116,7 +116,7 @@ impl<L: Line> Relay<L> {
             frame,
             envelope,
             method: &record.method,
-            name: matched.as_ref().map_or((Span::default(), b""), Matched::edit),
+            name: (prefix, b""),
             revision,
             request_meta: asked_as.map(|members| &**members),
             owner,

@@ -1,15 +1,12 @@
 //! Where a client's requests go, declared as data and matched on the bytes of the frame.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use crate::encode;
 use crate::envelope::{self, Envelope};
 use crate::span::Span;
-use crate::splice::Edit;
 
 /// Where a request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,18 +78,11 @@ pub struct Routes {
 }
 
 /// What a request's route says: where to, and what happens to its name.
-pub struct Matched<'a> {
+pub struct Matched {
     /// Where to.
     pub goal: Goal,
-    /// The change of the name; an empty span for none.
-    pub name: (Span, Cow<'a, [u8]>),
-}
-
-impl Matched<'_> {
-    /// The change, as one writes it.
-    pub fn edit(&self) -> Edit<'_> {
-        (self.name.0, &self.name.1)
-    }
+    /// The prefix of the name that is taken off; an empty span for none.
+    pub prefix: Span,
 }
 
 impl Routes {
@@ -151,14 +141,14 @@ impl Routes {
         self.methods.get(method).is_some_and(|method| !method.prefixes.is_empty())
     }
 
-    /// What is changed in the request in `frame` on its way, if anything: its name.
-    pub fn edit<'a>(&self, frame: &'a [u8], envelope: &Envelope) -> Option<Matched<'a>> {
-        self.strips.then(|| self.find(frame, envelope))
+    /// What is taken off the name in the request in `frame` on its way; an empty span for nothing.
+    pub fn stripped(&self, frame: &[u8], envelope: &Envelope) -> Span {
+        if self.strips { self.find(frame, envelope).prefix } else { Span::default() }
     }
 
     /// Where the request in `frame` goes.
-    pub fn find<'a>(&self, frame: &'a [u8], envelope: &Envelope) -> Matched<'a> {
-        let unchanged = |goal| Matched { goal, name: (Span::default(), Cow::Borrowed(&b""[..])) };
+    pub fn find(&self, frame: &[u8], envelope: &Envelope) -> Matched {
+        let unchanged = |goal| Matched { goal, prefix: Span::default() };
         let Some(method) = self.methods.get(&*envelope.method_name(frame)) else {
             return unchanged(self.fallback);
         };
@@ -177,27 +167,41 @@ fn name_of(frame: &[u8], envelope: &Envelope) -> Span {
 }
 
 impl Method {
-    fn named<'a>(&self, frame: &'a [u8], name: Span) -> Option<Matched<'a>> {
-        let raw = name.of(frame);
-        let inside = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-        if !inside.contains(&b'\\') {
-            let (prefix, named) =
-                self.prefixes.iter().find(|(prefix, _)| inside.starts_with(prefix.as_bytes()))?;
-            let start = name.start + 1;
-            let span =
-                if named.strips { Span { start, end: start + prefix.len() as u32 } } else { Span::default() };
-            return Some(Matched { goal: named.goal, name: (span, Cow::Borrowed(b"")) });
-        }
-        // An escape must not hide a prefix.
-        let text = envelope::unescape(raw)?;
-        let (prefix, named) = self.prefixes.iter().find(|(prefix, _)| text.starts_with(&**prefix))?;
-        if !named.strips {
-            return Some(Matched { goal: named.goal, name: (Span::default(), Cow::Borrowed(b"")) });
-        }
-        let mut rest = Vec::new();
-        encode::string(&mut rest, &text[prefix.len()..]);
-        Some(Matched { goal: named.goal, name: (name, Cow::Owned(rest)) })
+    /// Where the request in `frame` goes by its name, which stands there with its quotes; the prefix that is taken off
+    /// is, and no other byte of the name is written anew: it may be one that no text holds.
+    fn named(&self, frame: &[u8], name: Span) -> Option<Matched> {
+        let inside = name.of(frame).strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        let (named, length) = if inside.contains(&b'\\') {
+            // An escape must not hide a prefix.
+            self.prefixes.iter().find_map(|(prefix, named)| Some((named, spelled(inside, prefix)?)))?
+        } else {
+            let found = self.prefixes.iter().find(|(prefix, _)| inside.starts_with(prefix.as_bytes()));
+            found.map(|(prefix, named)| (named, prefix.len()))?
+        };
+        let start = name.start + 1;
+        let prefix = Span { start, end: start + length as u32 };
+        Some(Matched { goal: named.goal, prefix: if named.strips { prefix } else { Span::default() } })
     }
+}
+
+/// How many bytes inside a string's quotes spell `prefix`, with whatever escapes; None where it begins with something
+/// else.
+fn spelled(inside: &[u8], prefix: &str) -> Option<usize> {
+    let mut at = 0;
+    for letter in prefix.chars() {
+        let length = match inside.get(at..)? {
+            [b'\\', b'u', ..] => 6 * letter.len_utf16(),
+            [b'\\', ..] => 2,
+            _ => letter.len_utf8(),
+        };
+        let quoted = [b"\"", inside.get(at..at + length)?, b"\""].concat();
+        let (said, is_whole) = envelope::decode(&quoted)?;
+        if !is_whole || !said.chars().eq([letter]) {
+            return None;
+        }
+        at += length;
+    }
+    Some(at)
 }
 
 #[cfg(test)]
@@ -213,7 +217,7 @@ mod tests {
         let envelope = envelope::scan(frame.as_bytes(), &ScanLimits::default()).unwrap();
         let matched = routes.find(frame.as_bytes(), &envelope);
         let mut out = Vec::new();
-        crate::splice::splice(&mut out, frame.as_bytes(), [matched.edit()]);
+        crate::splice::splice(&mut out, frame.as_bytes(), [(matched.prefix, b"")]);
         (matched.goal, String::from_utf8(out).unwrap())
     }
 
@@ -250,10 +254,37 @@ mod tests {
     #[test]
     fn an_escape_hides_no_prefix() {
         let routes = Routes::new([route("tools/call", "db_", true, 1)], Goal::Nowhere).unwrap();
-        assert_eq!(
-            found(&routes, &call(r"\u0064b_que\u0022ry")),
-            (Goal::Upstream(1), call(r#"que\"ry"#) + "\n")
+        for (name, rest) in
+            [(r"\u0064b_que\u0022ry", r"que\u0022ry"), (r"db\u005f\u0064b_", r"\u0064b_"), (r"\u0064b_", "")]
+        {
+            assert_eq!(found(&routes, &call(name)), (Goal::Upstream(1), call(rest) + "\n"));
+        }
+        assert_eq!(found(&routes, &call(r"\u0064b")).0, Goal::Nowhere);
+    }
+
+    #[test]
+    fn s2_a_name_that_no_text_holds_loses_its_prefix_and_no_other_byte() {
+        let prefixes = ["\u{fffd}", "a/", "\u{1f3b2}", "é", "\u{1f3b2}\u{1f3b2}"];
+        let routes = Routes::new(
+            prefixes.into_iter().enumerate().map(|(goal, prefix)| route("tools/call", prefix, true, goal)),
+            Goal::Nowhere,
         );
+        let routes = routes.unwrap();
+        for (name, goal, rest) in [
+            (r"a\/\ud83d", Some(1), r"\ud83d"),
+            (r"a/\udfb2\ud83c", Some(1), r"\udfb2\ud83c"),
+            (r"\ud83c\udfb2\ud83c", Some(2), r"\ud83c"),
+            ("\u{1f3b2}\\ud83c\\udfb2\\n", Some(4), "\\n"),
+            (r"\u00e9\udfb2", Some(3), r"\udfb2"),
+            (r"é\udfb2", Some(3), r"\udfb2"),
+            (r"\ufffd\ud800", Some(0), r"\ud800"),
+            (r"\ud83c\ud83c", None, r"\ud83c\ud83c"),
+            (r"\ud83c", None, r"\ud83c"),
+            (r"\ud83cx\udfb2", None, r"\ud83cx\udfb2"),
+        ] {
+            let expected = (goal.map_or(Goal::Nowhere, Goal::Upstream), call(rest) + "\n");
+            assert_eq!(found(&routes, &call(name)), expected, "{name}");
+        }
     }
 
     #[test]
