@@ -93,8 +93,8 @@ def test_r5_other_requests_pass_meanwhile(loop_kind):
             assert len({one["requestState"] for one in asked}) == 3
             assert (await client.send("other"))["fine"]
             for one in reversed(asked):
-                told = (await ask(client, **back(one, input1=one["requestState"])))["told"]
-                assert told == [one["requestState"]], "each answer reaches the flight that asked"
+                told = (await ask(client, **back(one, input1={"of": one["requestState"]})))["told"]
+                assert told == [{"of": one["requestState"]}], "each answer reaches the flight that asked"
             await world.quiet()
 
     run(loop_kind, main())

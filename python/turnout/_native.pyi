@@ -44,7 +44,10 @@ __all__ = [
     "members",
     "memory_is_tight",
     "memory_usage",
+    "next_round",
+    "params_for",
     "report",
+    "result_for",
     "set_max_total_bytes",
     "sole_member",
     "translated",
@@ -83,6 +86,46 @@ def translated(method: str, result: bytes, source: str, dest: str) -> bytes:
 
     Raises:
         ValueError: an unknown revision.
+
+    """
+
+def params_for(method: str, raw: bytes) -> bytes:
+    """Make params of JSON that stood inside another message, as what a server needs does (`inputRequests`).
+
+    What it says under the keys of an era, of a token, of a subscription or of a task is left out; every other byte
+    stays.
+
+    Args:
+        method: the method of the request.
+        raw: the JSON.
+
+    Raises:
+        ValueError: it is no object, or two readers would find different things in it; its text says why.
+
+    """
+
+def result_for(method: str, raw: bytes) -> bytes:
+    """Make the result of a request of JSON that stood inside another message, as `params_for` does.
+
+    Args:
+        method: the method of the request.
+        raw: the JSON.
+
+    Raises:
+        ValueError: as for `params_for`.
+
+    """
+
+def next_round(params: bytes | None, responses: bytes | None, state: bytes | None) -> bytes:
+    """Make the params of a request's next round: what they say of rounds themselves is left out.
+
+    Args:
+        params: the request's own, an object; None for none.
+        responses: the `inputResponses`, as JSON; None for none.
+        state: the `requestState`, likewise.
+
+    Raises:
+        ValueError: the params are no object.
 
     """
 

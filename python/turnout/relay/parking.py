@@ -12,7 +12,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from turnout import json, opening
-from turnout._native import translated
+from turnout._native import result_for, translated
 from turnout.errors import Error, RemoteError, RequestError
 from turnout.handlers import members_of
 from turnout.relay.refusal import check, failed, refusal
@@ -115,8 +115,12 @@ class Parking:
     async def resume(self, request: Request) -> None:
         """Tell the server what its client says, and let the client wait for what comes of it.
 
+        Where one of its answers cannot be passed on, the server is told none of them, and the client may come back
+        once more, by the same handle and in the same time.
+
         Raises:
-            RequestError: the exchange is not there any more, or was never this client's.
+            RequestError: the exchange is not there any more, or was never this client's; or one of the answers
+                cannot be passed on.
 
         """
         parked = self._of_client(request.peer).get(_state_of(request))
@@ -126,12 +130,12 @@ class Parking:
                 "there is nothing to continue: it ended, or waited too long; send the request anew",
                 {"reason": "input_expired"},
             )
+        told = _told(parked, request)
         self._come_back(parked, request)
-        said = dict(json.members(request.raw_params or b"") or ()).get("inputResponses", b"")
-        responses = dict(json.members(said) or ())
-        for key, (_, answer) in list(parked.asked.items()):
-            if key in responses and not answer.done():
-                answer.set_result(responses[key])
+        for key, result in told.items():
+            _, answer = parked.asked[key]
+            if not answer.done():
+                answer.set_result(result)
                 del parked.asked[key]
         if parked.call.done():
             self._finish(parked)
@@ -264,6 +268,26 @@ def _asked_of(request: Request) -> bytes:
     params = dict(json.members(request.raw_params or b"") or ())
     own = ("_meta", "task", "elicitationId")
     return json.joined({name: value for name, value in params.items() if name not in own})
+
+
+def _told(parked: Parked, request: Request) -> dict[str, bytes]:
+    """What the server is told of what a client comes back with: results of its requests, by what these are called.
+
+    Raises:
+        RequestError: one of them cannot be passed on.
+
+    """
+    said = dict(json.members(request.raw_params or b"") or ()).get("inputResponses", b"")
+    told = {}
+    for key, response in dict(json.members(said) or ()).items():
+        if key in parked.asked:
+            method = parked.asked[key][0].method
+            try:
+                told[key] = result_for(method, response)
+            except ValueError as error:
+                message = f"the answer to {key} ({method}) cannot be passed on: {error}"
+                raise RequestError(INVALID_PARAMS, message, {"reason": "invalid_input"}) from None
+    return told
 
 
 def _answer(request: Request, parked: Parked) -> None:

@@ -11,8 +11,8 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from turnout import json, opening
+from turnout._native import next_round, params_for, result_for
 from turnout.errors import CallTimedOut, Error, InvalidResponse, NotAllowed, RemoteError
-from turnout.handlers import members_of
 from turnout.relay.refusal import check, refusal
 
 if TYPE_CHECKING:
@@ -85,11 +85,10 @@ class Rounds:
             raise refusal("the server's inputRequests are no object", "invalid_answer", label)
         inputs = dict(members)
         check(self._relay.router, "max_inputs", len(inputs), label)
-        for wanted in inputs.values():
-            self._check(json.loads(wanted), label)
+        questions = [self._question(wanted, label) for wanted in inputs.values()]
         # A server without a question only wants to be asked again: not at once.
         waits: list[Coroutine[Any, Any, bytes]] = [
-            self._answer(request, wanted, place.upstream) for wanted in inputs.values()
+            self._answer(request, *question, place.upstream) for question in questions
         ] or [asyncio.sleep(min(0.05 * 2 ** min(kept.rounds, 7), 5.0), b"")]
         tasks = [asyncio.ensure_future(wait) for wait in waits]
         asking = asyncio.gather(*tasks)
@@ -109,38 +108,56 @@ class Rounds:
             except (OSError, Error):
                 message = "the server could not be started, reached or opened"
                 raise refusal(message, "upstream_closed", label) from None
-            said = dict(zip(inputs, answers, strict=False))
-            self._relay.pass_on(request, peer, _round(request, said, state), kept)
+            said = json.joined(dict(zip(inputs, answers, strict=False))) if inputs else None
+            try:
+                params = next_round(request.raw_params, said, state)
+            except ValueError:
+                message = "the server needs input, and the request's params are no object that could hold it"
+                raise refusal(message, "not_bridged", label) from None
+            self._relay.pass_on(request, peer, params, kept)
 
-    def _check(self, wanted: Any, label: str) -> None:
-        method = members_of(wanted).get("method")
-        needed = NEEDED.get(method) if isinstance(method, str) else None
-        able = None if needed is None else self._capabilities.get(needed)
-        if not isinstance(able, dict):
+    def _question(self, raw: bytes, label: str) -> tuple[str, bytes | None]:
+        """The method and the params of what the client is asked, as it may see them."""
+        wanted = dict(json.members(raw) or ())
+        method = json.loads(wanted.get("method", b"null"))
+        able = (
+            self._capabilities.get(NEEDED[method]) if isinstance(method, str) and method in NEEDED else None
+        )
+        if not isinstance(method, str) or not isinstance(able, dict):
             message = f"the server asks for {method}, which this client did not offer"
             raise refusal(message, "not_bridged", label)
-        params = wanted.get("params", {})
-        if not isinstance(params, (dict, type(None))):
-            raise refusal(f"the params of the server's {method} are no object", "invalid_answer", label)
-        mode = members_of(params).get("mode", "form")
+        params = wanted.get("params", b"null")
+        if params == b"null":
+            return method, None
+        try:
+            params = params_for(method, params)
+        except ValueError as error:
+            message = f"the params of the server's {method} cannot be passed on: {error}"
+            raise refusal(message, "invalid_answer", label) from None
+        if method != "elicitation/create":
+            return method, params
+        members = dict(json.members(params) or ())
+        mode = json.loads(members.get("mode", b'"form"'))
         if not isinstance(mode, str):
             raise refusal(f"the mode of the server's {method} is no text", "invalid_answer", label)
-        if method == "elicitation/create" and mode != "form" and mode not in able:
+        if mode != "form" and mode not in able:
             message = f"the server asks for an elicitation by {mode}, which this client did not offer"
             raise refusal(message, "not_bridged", label)
+        if mode == "url":
+            # It has an id for legacy clients only.
+            params = json.joined({**members, "elicitationId": json.dumps(secrets.token_urlsafe(16))})
+        return method, params
 
-    async def _answer(self, request: Request, wanted: bytes, upstream: Upstream) -> bytes:
-        members = dict(json.members(wanted) or ())
-        method, params = json.loads(members["method"]), members.get("params", b"null")
+    async def _answer(self, request: Request, method: str, params: bytes | None, upstream: Upstream) -> bytes:
         try:
             call = request.send(
                 method,
-                _asked(None if params == b"null" else params),
+                params,
                 timeout=None,
                 max_timeout=upstream.input_timeout,
                 progress=False,
             )
-            return await call.raw()
+            raw = await call.raw()
         except CallTimedOut as error:
             message = "the client did not answer what the server needs in time"
             raise refusal(message, "input_expired", upstream.label) from error
@@ -153,30 +170,11 @@ class Rounds:
             # An answer that is none, or a client that has not opened its connection.
             message = f"the server needs input, and the client could not be asked by {method}"
             raise refusal(message, "input_refused", upstream.label) from error
-
-
-def _asked(params: bytes | None) -> bytes | None:
-    """The params of what a server asks for, as a legacy client has them: an elicitation by URL has an id there."""
-    members = {} if params is None else dict(json.members(params) or ())
-    if json.loads(members.get("mode", b"null")) == "url":
-        return json.joined({"elicitationId": json.dumps(secrets.token_urlsafe(16)), **members})
-    return params
-
-
-def _round(request: Request, said: dict[str, bytes], state: bytes | None) -> bytes:
-    """The params of the next round: the client's own, with what it said to what it was asked for."""
-    members = []
-    if said:
-        members.append(b'"inputResponses":' + json.joined(said))
-    if state is not None:
-        members.append(b'"requestState":' + state)
-    return _with(request.raw_params or b"{}", members)
-
-
-def _with(params: bytes, members: list[bytes]) -> bytes:
-    """Params with members behind their own; every other byte stays."""
-    head = params.rstrip().removesuffix(b"}").rstrip()
-    return head + (b"" if head.endswith(b"{") or not members else b",") + b",".join(members) + b"}"
+        try:
+            return result_for(method, raw)
+        except ValueError as error:
+            message = f"the server needs input, and the client's answer to {method} is none: {error}"
+            raise refusal(message, "input_refused", upstream.label) from None
 
 
 __all__ = ["Rounds", "meta_of"]

@@ -22,6 +22,7 @@ pub mod lanes;
 pub mod ledger;
 pub mod limits;
 mod methods;
+pub mod nested;
 pub mod output;
 pub mod pace;
 pub mod reader;

@@ -47,7 +47,7 @@ impl Changes {
     }
 
     /// Takes members out of the object at `object`, each with a comma that is then too much; true where some stay.
-    fn take_out(
+    pub fn take_out(
         &mut self,
         text: &[u8],
         object: Span,
@@ -189,7 +189,7 @@ impl Changes {
     }
 
     /// Takes members of these names out of a `_meta`; true where others stay.
-    fn leave_out(&mut self, text: &[u8], meta: Span, names: [&[&str]; 2]) -> bool {
+    pub fn leave_out(&mut self, text: &[u8], meta: Span, names: [&[&str]; 2]) -> bool {
         let is_named = |member: envelope::Member| names.iter().any(|all| member.name_in(text, all).is_some());
         self.take_out(text, meta, |_, member| is_named(member))
     }

@@ -9,6 +9,7 @@ mod every_reader;
 mod flights;
 mod flights_model;
 mod framing_splits;
+mod nested;
 mod reader;
 mod records;
 mod relay_caching;

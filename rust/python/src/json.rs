@@ -70,7 +70,7 @@ pub fn params<'py>(value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Json<'p
 }
 
 /// A text of the caller's without carriage returns between its values, which the core does not read.
-fn flat(bytes: &[u8]) -> Cow<'_, [u8]> {
+pub fn flat(bytes: &[u8]) -> Cow<'_, [u8]> {
     let mut bytes = Cow::Borrowed(bytes);
     if bytes.contains(&b'\r') {
         flatten(bytes.to_mut());

@@ -38,13 +38,16 @@ use pyo3::prelude::*;
 /// The native part of turnout.
 #[pymodule(gil_used = false)]
 mod _native {
+    use pyo3::exceptions::PyValueError;
     use pyo3::prelude::*;
     use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyMappingProxy};
+    use turnout_core::envelope::{Refusal, RefusalReason};
     use turnout_core::limits::Limits;
     use turnout_core::rules::ENVELOPE;
-    use turnout_core::translate;
+    use turnout_core::{nested, translate};
 
     use crate::connection::revision_of;
+    use crate::json::flat;
 
     #[pymodule_export]
     use crate::budget::{memory_is_tight, memory_usage, set_max_total_bytes};
@@ -107,6 +110,41 @@ mod _native {
     ) -> PyResult<Bound<'py, PyBytes>> {
         let (source, dest) = (revision_of(source)?, revision_of(dest)?);
         Ok(PyBytes::new(py, &translate::translated(method, result, source, dest)))
+    }
+
+    /// Params for a request, made of JSON that stood inside another message.
+    #[pyfunction]
+    fn params_for<'py>(py: Python<'py>, method: &str, raw: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        let params = nested::params_for(method, &flat(raw)).map_err(|refusal| misread(&refusal))?;
+        Ok(PyBytes::new(py, &params))
+    }
+
+    /// The result of a request, likewise.
+    #[pyfunction]
+    fn result_for<'py>(py: Python<'py>, method: &str, raw: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        let result = nested::result_for(method, &flat(raw)).map_err(|refusal| misread(&refusal))?;
+        Ok(PyBytes::new(py, &result))
+    }
+
+    fn misread(refusal: &Refusal) -> PyErr {
+        PyValueError::new_err(match refusal.reason {
+            RefusalReason::NotAMessage => "it is no object",
+            reason => reason.message(),
+        })
+    }
+
+    /// The params of a request's next round.
+    #[pyfunction]
+    #[pyo3(signature = (params, responses, state))]
+    fn next_round<'py>(
+        py: Python<'py>,
+        params: Option<&[u8]>,
+        responses: Option<&[u8]>,
+        state: Option<&[u8]>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let params = nested::next_round(params.unwrap_or(b"{}"), responses, state)
+            .ok_or_else(|| PyValueError::new_err("the params are no object"))?;
+        Ok(PyBytes::new(py, &params))
     }
 
     /// What is running: version, build profile, and whether threads run at the same time.

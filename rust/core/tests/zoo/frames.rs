@@ -124,7 +124,7 @@ pub fn payload(dice: &mut Dice<'_>, depth: usize) -> String {
 }
 
 /// An object of up to four members, each with a value made for it.
-fn object(dice: &mut Dice<'_>, names: &[&str], value: fn(&mut Dice<'_>, &str) -> String) -> String {
+pub fn object(dice: &mut Dice<'_>, names: &[&str], value: fn(&mut Dice<'_>, &str) -> String) -> String {
     let members = (0..dice.roll(5)).map(|_| {
         let name = dice.pick(names);
         let key = key(dice, name);
@@ -138,7 +138,8 @@ fn space<'a>(dice: &mut Dice<'_>) -> &'a str {
     dice.pick(&["", "", "", "", "", "", "", " ", "\t", "\r"])
 }
 
-fn inner(dice: &mut Dice<'_>, name: &str) -> String {
+/// The value of a member of params, or of a result.
+pub fn inner(dice: &mut Dice<'_>, name: &str) -> String {
     match name {
         "_meta" => object(
             dice,
@@ -160,7 +161,7 @@ fn inner(dice: &mut Dice<'_>, name: &str) -> String {
     }
 }
 
-const PARAMS: &[&str] = &[
+pub const PARAMS: &[&str] = &[
     "_meta",
     "_meta",
     "name",
@@ -178,7 +179,7 @@ const PARAMS: &[&str] = &[
     "x",
 ];
 
-const RESULT: &[&str] = &[
+pub const RESULT: &[&str] = &[
     "_meta",
     "_meta",
     "task",

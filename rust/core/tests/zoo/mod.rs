@@ -202,6 +202,8 @@ fn paths_of(method: &str) -> Vec<&'static str> {
         "params._meta.io/related-task",
         "result._meta.progressToken",
         "result._meta.io/subscriptionId",
+        "result._meta.io/protocolVersion",
+        "result._meta.io/related-task",
         "result.resultType",
     ];
     paths.extend_from_slice(match method {
@@ -214,6 +216,7 @@ fn paths_of(method: &str) -> Vec<&'static str> {
         "tools/list" | "prompts/list" | "resources/list" => &["params.cursor"],
         "completion/complete" => &["params.ref.type", "params.ref.name", "params.ref.uri"],
         "tasks/get" | "tasks/result" | "tasks/cancel" => &["params.taskId"],
+        "sampling/createMessage" | "elicitation/create" => &["params.task"],
         "notifications/tasks/status" => &["params.taskId", "params.status"],
         "notifications/cancelled" => &["params.requestId"],
         "notifications/progress" => &["params.progressToken", "params.progress"],
@@ -234,6 +237,9 @@ fn paths_of_answer(method: &str) -> Vec<&'static str> {
             "result.status",
             "result.requestState",
         ],
+        "sampling/createMessage" | "elicitation/create" => {
+            &["result.task", "result.task.taskId", "result.taskId", "result.status"]
+        }
         "resources/read" => &["result.requestState", "result.cacheScope"],
         "tasks/get" => &["result.taskId", "result.status"],
         "tools/list" => &["result.cacheScope"],
