@@ -124,6 +124,43 @@ def test_section_15_a_modern_client_listens_to_a_legacy_server(loop_kind):
     run(loop_kind, main())
 
 
+@pytest.mark.parametrize("uri", ["lists", TOOLS])
+def test_s3_no_uri_of_a_client_is_taken_for_the_lists_of_others(loop_kind, uri):
+    async def main():
+        async with World() as world:
+            watch = Watch(world)
+            world.build(world.upstream(era="modern"))
+            one, two = await world.client(), await world.client()
+            log = [("listen", "toolsListChanged"), ("listen", uri)]
+            heard = hears(two)
+            await watch.until(*log[:1])
+            assert await one.send("resources/subscribe", {"uri": uri}) == {}
+            await watch.until(*log)
+            assert await one.send("resources/unsubscribe", {"uri": uri}) == {}
+            await watch.until(*log, ("ended", uri))
+            watch.tell("toolsListChanged", TOOLS)
+            assert (await heard.get()).method == TOOLS
+
+    run(loop_kind, main())
+
+
+@pytest.mark.parametrize("told", [5, None])
+def test_s3_what_changes_by_a_uri_that_is_no_text_is_told_to_nobody(loop_kind, told):
+    async def main():
+        async with World() as world:
+            Watch(world)
+            world.build()
+            client = await world.client("modern")
+            heard = hears(client)
+            await listens(client, heard, resourceSubscriptions=["5", "None", "x"])
+            [server] = world.servers.peers
+            server.notify(UPDATED, {"uri": told})
+            server.notify(UPDATED, {"uri": "x"})
+            assert (await heard.get()).params["uri"] == "x"
+
+    run(loop_kind, main())
+
+
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 def test_section_15_a_modern_client_may_listen_before_it_says_anything_else(loop_kind, era):
     async def main():

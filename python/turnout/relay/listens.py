@@ -13,7 +13,7 @@ from turnout import json, opening
 from turnout.errors import Error, RemoteError, RequestError
 from turnout.handlers import members_of
 from turnout.relay.refusal import check
-from turnout.relay.subscriptions import ACKNOWLEDGED, LISTS, lists_of
+from turnout.relay.subscriptions import ACKNOWLEDGED, LISTS, Resource, lists_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,7 +134,7 @@ class Listens:
         position, name = leads
         place = self._relay.place(position, request.peer)
         with _going_without():
-            await self._subscriptions.add(place, await place.wait(), name, listen, uri)
+            await self._subscriptions.add(place, await place.wait(), Resource(name), listen, uri)
             return True
         return False
 

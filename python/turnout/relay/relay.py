@@ -26,7 +26,7 @@ from turnout.relay.principals import Principals
 from turnout.relay.refusal import reaching, unknown, unknown_task
 from turnout.relay.rounds import NEEDED
 from turnout.relay.routes import Plans
-from turnout.relay.subscriptions import Session, Subscriptions, lists_of
+from turnout.relay.subscriptions import Resource, Session, Subscriptions, lists_of
 from turnout.relay.task_lists import TaskLists
 from turnout.relay.underway import Underway
 from turnout.relay.waits import Waits
@@ -334,7 +334,7 @@ class Relay(_native.Relay):
                 await self.forward(request, place.upstream.label, _naming(request, name))
                 return None
             called = members_of(request.params).get("uri")
-            await self.subscriptions.add(place, peer, name, Session(request.peer), called)
+            await self.subscriptions.add(place, peer, Resource(name), Session(request.peer), called)
         return {}
 
     async def _unsubscribe(self, request: Request) -> dict[str, Any] | None:
@@ -345,7 +345,7 @@ class Relay(_native.Relay):
             if peer.revision != opening.MODERN:
                 await self.forward(request, place.upstream.label, _naming(request, name))
                 return None
-        self.subscriptions.remove(place, name, Session(request.peer))
+        self.subscriptions.remove(place, Resource(name), Session(request.peer))
         return {}
 
     def _resource_of(self, request: Request) -> tuple[Place, str]:

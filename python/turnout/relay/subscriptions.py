@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from turnout import json, opening
 from turnout.errors import Error, PeerLost, RemoteError
@@ -45,6 +45,19 @@ LEAST_SWEPT = 256
 """Changes asked for up to which nobody looks for those of closed connections."""
 
 
+class Resource(NamedTuple):
+    """What changes, where it is a resource: no URI of a client's choice is taken for a list."""
+
+    uri: str
+
+    def __str__(self) -> str:
+        return self.uri
+
+
+Change: TypeAlias = "Resource | str"
+"""A resource, or the notification of a list's change."""
+
+
 class Subscriber(Protocol):
     """Who wants to hear of a change: a client, or one of its listens."""
 
@@ -72,8 +85,8 @@ class Session:
 class Wish:
     """What a subscriber wants to hear of."""
 
-    called: str
-    """What it calls the change: the names of resources may have a prefix for it."""
+    called: str = ""
+    """What it calls the resource: URIs may have a prefix for it."""
     waiting: int = 0
     """Its requests that wait for the upstream's answer."""
     stands: bool = False
@@ -100,12 +113,12 @@ class Subscriptions:
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
-        self._wanted: dict[Place, dict[str, dict[Subscriber, Wish]]] = {}
+        self._wanted: dict[Place, dict[Change, dict[Subscriber, Wish]]] = {}
         self._counts: dict[tuple[Place, Peer], int] = {}
-        self._asked: dict[tuple[Peer, str], asyncio.Future[None]] = {}
+        self._asked: dict[tuple[Peer, Change], asyncio.Future[None]] = {}
         # What was left when those of closed connections were swept out; they are again when it has doubled.
         self._swept = LEAST_SWEPT
-        self._listens: dict[tuple[Peer, str], asyncio.Task[None]] = {}
+        self._listens: dict[tuple[Peer, Change], asyncio.Task[None]] = {}
         self._acknowledged: dict[tuple[Peer, int | str], asyncio.Future[None]] = {}
 
     def opened(self, peer: Peer, place: Place) -> None:
@@ -123,14 +136,14 @@ class Subscriptions:
             self._listens.pop(key).cancel()
 
     async def add(
-        self, place: Place, peer: Peer, change: str, subscriber: Subscriber, called: str | None = None
+        self, place: Place, peer: Peer, change: Change, subscriber: Subscriber, called: str | None = None
     ) -> None:
         """Subscribe to a change; the first subscriber has the upstream asked.
 
         Args:
             place: where the upstream stands.
             peer: its connection.
-            change: the URI of a resource, or the notification of a list's change.
+            change: what it is about.
             subscriber: who is told.
             called: what the subscriber calls the resource; None for the same.
 
@@ -145,12 +158,13 @@ class Subscriptions:
         key = (place, subscriber.client)
         is_new = subscriber not in self._wanted.get(place, {}).get(change, {})
         if is_new:
-            check(self._relay.router, "max_uri_bytes", len(change.encode("utf-8", "surrogatepass")))
+            uri = change.uri if isinstance(change, Resource) else ""
+            check(self._relay.router, "max_uri_bytes", len(uri.encode("utf-8", "surrogatepass")))
             check(self._relay.router, "max_subscriptions", self._counts.get(key, 0) + 1)
         self._follow(peer, place)
         wishes = self._wanted.setdefault(place, {}).setdefault(change, {})
-        wish = wishes.setdefault(subscriber, Wish(change))
-        wish.called = called or change
+        wish = wishes.setdefault(subscriber, Wish())
+        wish.called = called or (change.uri if isinstance(change, Resource) else "")
         self._counts[key] = self._counts.get(key, 0) + is_new
         wish.waiting += 1
         try:
@@ -169,7 +183,7 @@ class Subscriptions:
         finally:
             wish.waiting -= 1
 
-    def remove(self, place: Place, change: str, subscriber: Subscriber) -> None:
+    def remove(self, place: Place, change: Change, subscriber: Subscriber) -> None:
         """Unsubscribe from a change; the last subscriber has the upstream told."""
         if not self._drop(place, change, subscriber):
             return
@@ -181,10 +195,10 @@ class Subscriptions:
         listen = self._listens.pop(_key(peer, change), None)
         if listen is not None:
             listen.cancel()
-        elif change not in LISTS and peer.is_open:
+        elif isinstance(change, Resource) and peer.is_open:
             with contextlib.suppress(Error):
                 # Whatever it answers: nobody hears of the resource any more.
-                peer.send("resources/unsubscribe", {"uri": change}, progress=False)
+                peer.send("resources/unsubscribe", {"uri": change.uri}, progress=False)
 
     def listens(self, peer: Peer) -> int:
         """How many listens are held open on a connection of an upstream."""
@@ -196,7 +210,7 @@ class Subscriptions:
             for change in [change for change, subscribers in changes.items() if subscriber in subscribers]:
                 self.remove(place, change, subscriber)
 
-    def _drop(self, place: Place, change: str, subscriber: Subscriber) -> bool:
+    def _drop(self, place: Place, change: Change, subscriber: Subscriber) -> bool:
         """Take one subscriber out; True where it was the last."""
         changes = self._wanted.get(place, {})
         subscribers = changes.get(change, {})
@@ -229,8 +243,9 @@ class Subscriptions:
         method, params = notification.method, dict(json.members(notification.raw_params or b"") or ())
         # The subscription's id is one of ours; each subscriber has its own, or none.
         params.pop("_meta", None)
-        change = json.loads(params.get("uri", b"null")) if method == UPDATED else method
-        if not isinstance(change, str):
+        uri = json.loads(params.get("uri", b"null"))
+        change = Resource(uri) if method == UPDATED else method
+        if method == UPDATED and not isinstance(uri, str):
             return
         is_legacy = notification.call is None
         for subscriber, wish in tuple(self._wanted.get(place, {}).get(change, {}).items()):
@@ -240,7 +255,7 @@ class Subscriptions:
             elif not (is_legacy and isinstance(subscriber, Session)):
                 subscriber.tell(method, json.joined(params) if params else None)
 
-    def _ask(self, peer: Peer, change: str) -> asyncio.Future[None]:
+    def _ask(self, peer: Peer, change: Change) -> asyncio.Future[None]:
         """Ask the upstream for a change, once however many want it."""
         key = _key(peer, change)
         asked = self._asked.get(key)
@@ -252,13 +267,15 @@ class Subscriptions:
             if peer.revision == opening.MODERN:
                 self._listens[key] = self._relay.router.spawn(self._listen(peer, change, asked))
                 self._listens[key].add_done_callback(lambda listen: self._ended(key, listen, asked))
-            elif change in LISTS:
-                asked.set_result(None)
-            else:
+            elif isinstance(change, Resource):
                 self._relay.router.spawn(self._subscribe(peer, change, asked))
+            else:
+                asked.set_result(None)
         return asked
 
-    def _ended(self, key: tuple[Peer, str], listen: asyncio.Task[None], asked: asyncio.Future[None]) -> None:
+    def _ended(
+        self, key: tuple[Peer, Change], listen: asyncio.Task[None], asked: asyncio.Future[None]
+    ) -> None:
         """Forget a listen that is over, so that it is asked for anew; another one may have taken its place."""
         # Here, since one that is cancelled at once never begins.
         _settle(asked, refusal("the subscription ended before it began", "not_subscribed", key[0].name))
@@ -266,9 +283,9 @@ class Subscriptions:
             del self._listens[key]
             self._asked.pop(key, None)
 
-    async def _subscribe(self, peer: Peer, change: str, asked: asyncio.Future[None]) -> None:
+    async def _subscribe(self, peer: Peer, change: Resource, asked: asyncio.Future[None]) -> None:
         try:
-            await peer.send("resources/subscribe", {"uri": change}, progress=False)
+            await peer.send("resources/subscribe", {"uri": change.uri}, progress=False)
         except Error as error:
             if self._asked.get(_key(peer, change)) is asked:
                 del self._asked[_key(peer, change)]
@@ -276,10 +293,12 @@ class Subscriptions:
         else:
             _settle(asked, None)
 
-    async def _listen(self, peer: Peer, change: str, asked: asyncio.Future[None]) -> None:
+    async def _listen(self, peer: Peer, change: Change, asked: asyncio.Future[None]) -> None:
         """Hold a listen open as long as the change is wanted."""
-        wanted: dict[str, Any] = {"resourceSubscriptions": [change]}
-        if change in LISTS:
+        wanted: dict[str, Any]
+        if isinstance(change, Resource):
+            wanted = {"resourceSubscriptions": [change.uri]}
+        else:
             wanted = {LISTS[method]: True for method in (change, *lists_of(peer.server_capabilities))}
         try:
             while peer.is_open:
@@ -314,9 +333,9 @@ class Subscriptions:
             call.cancel()
 
 
-def _key(peer: Peer, change: str) -> tuple[Peer, str]:
+def _key(peer: Peer, change: Change) -> tuple[Peer, Change]:
     """What is asked at once for a change: all lists together, each resource by itself."""
-    return (peer, "lists" if change in LISTS else change)
+    return (peer, change if isinstance(change, Resource) else "lists")
 
 
 def _declined(peer: Peer, how: str) -> Error:
@@ -335,4 +354,14 @@ def _settle(asked: asyncio.Future[None], error: Error | None) -> bool:
     return True
 
 
-__all__ = ["ACKNOWLEDGED", "LISTEN", "LISTS", "UPDATED", "Session", "Subscriber", "Subscriptions", "lists_of"]
+__all__ = [
+    "ACKNOWLEDGED",
+    "LISTEN",
+    "LISTS",
+    "UPDATED",
+    "Resource",
+    "Session",
+    "Subscriber",
+    "Subscriptions",
+    "lists_of",
+]
