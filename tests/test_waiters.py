@@ -46,6 +46,21 @@ def test_gather_gives_the_exceptions_of_waiters():
     run(test)
 
 
+@pytest.mark.parametrize("waiter", ["raw", "wait_ended", "progress"])
+def test_s4_who_gathers_waiters_is_ended_by_a_cancel(waiter):
+    async def test(client, server):
+        call = client.send("wait")
+        waits = call.progress().__anext__() if waiter == "progress" else getattr(call, waiter)()
+        gathered = asyncio.gather(waits, client.send("wait"))
+        await asyncio.sleep(0)
+        gathered.cancel("the user left")
+        with pytest.raises(asyncio.CancelledError):
+            await gathered
+        call.cancel()
+
+    run(test)
+
+
 def test_wait_tells_done_from_pending():
     async def test(client, server):
         quick, slow = client.send("echo", []), client.send("wait")

@@ -264,6 +264,12 @@ impl Waiter {
         lock(&self.state).cancelled.is_some()
     }
 
+    /// What `asyncio.gather` raises for one of its futures that was cancelled.
+    fn _make_cancelled_error(&self, py: Python<'_>) -> Py<PyAny> {
+        let error = self.cancellation(py).unwrap_or_else(|| CancelledError::new_err(()));
+        error.into_value(py).into_any()
+    }
+
     fn done(&self, py: Python<'_>) -> bool {
         self.cancelled() || self.source.is_ready(py)
     }
