@@ -219,3 +219,27 @@ def test_two_filters_of_one_method_are_refused(loop_kind):
                 relay.filter("tools/call")(lambda _: None)
 
     run(loop_kind, main())
+
+
+@pytest.mark.parametrize("kind", ["filter", "handler behind a filter"])
+def test_s5_a_function_that_looks_into_an_empty_iterator_is_answered(loop_kind, kind):
+    """asyncio takes no `StopIteration` for the end of a future: whoever waits for it would wait for ever."""
+
+    def looks(_):
+        return next(iter(()))
+
+    async def main():
+        async with World() as world:
+            relay = world.build()
+            if kind == "filter":
+                relay.filter("bad")(looks)
+            else:
+                relay.filter("bad")(lambda _: None)
+                relay.on_request("bad")(looks)
+            client = await world.client()
+            with pytest.raises(turnout.RemoteError, match="Internal error") as caught:
+                await client.send("bad", timeout=10)
+            assert caught.value.code == -32603
+            await world.quiet()
+
+    run(loop_kind, main())

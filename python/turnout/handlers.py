@@ -55,9 +55,10 @@ def for_a_thread(function: Callable[..., T]) -> Callable[..., T]:
     def work(*arguments: Any) -> T:
         try:
             return function(*arguments)
-        except Exception:
-            raise
         except BaseException as error:
+            # asyncio takes no `StopIteration` for the end of a future, and who waits would wait for ever.
+            if isinstance(error, Exception) and not isinstance(error, StopIteration):
+                raise
             raise RuntimeError(f"{type(error).__name__} was raised in a thread") from error
 
     return work
