@@ -142,7 +142,14 @@ impl Simulation {
         self.made.ids.push(task.clone());
         self.made.given.entry((place, task.clone())).or_default().insert(principal.clone());
         self.made.of_server.insert((end, task.clone()), principal.clone());
-        self.made.of_place.insert((place, task.clone()), principal);
+        // A connection that left its place may give out an id yet that the one there has given out by now: to whoever
+        // comes next the id means the newer one's task.
+        let of_place = self.made.of_place.entry((place, task.clone()));
+        if self.servers[place] == end {
+            of_place.insert_entry(principal);
+        } else {
+            of_place.or_insert(principal);
+        }
         Some(if self.is_modern() {
             format!(r#""resultType":"task","taskId":"{task}""#)
         } else {
