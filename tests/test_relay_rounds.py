@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 
 import pytest
@@ -506,39 +505,3 @@ def test_r6_a_client_that_did_not_open_its_connection_is_not_asked(loop_kind, ca
 
     run(loop_kind, main())
     assert not caplog.records
-
-
-@pytest.mark.parametrize("sharing", ["shared", "per_client"])
-@pytest.mark.parametrize(
-    "own",
-    [{"inputResponses": {"in0": {"action": "decline"}}}, {"requestState": "mine"}],
-    ids=["said", "state"],
-)
-def test_r6_what_a_legacy_client_says_of_rounds_by_itself_stands_nowhere_twice(loop_kind, own, sharing):
-    """Two readers would take two answers of it."""
-
-    async def main():
-        async with World() as world:
-            world.build(world.upstream(era="modern", sharing=sharing))
-            raw = []
-
-            @world.servers.on_request("tools/call")
-            async def call(request):
-                raw.append(request.raw_params)
-                if len(raw) == 1:
-                    return {
-                        "resultType": "input_required",
-                        "requestState": "s",
-                        "inputRequests": {"in0": ELICIT},
-                    }
-                return {}
-
-            client = await legacy(world, {"elicitation": {}})
-            with contextlib.suppress(turnout.RemoteError):
-                await client.send("tools/call", {"name": "echo", **own})
-            for params in raw:
-                keys = [key for key, _ in turnout.json.members(params)]
-                assert len(keys) == len(set(keys)), keys
-            await world.quiet()
-
-    run(loop_kind, main())
