@@ -8,7 +8,7 @@ import pytest
 
 import turnout
 from raising import EXCEPTIONS, EXITS, Bang, run
-from relay_by_hand import Played
+from relay_by_hand import Played, Target
 from relay_world import World
 from test_relay_requests import call
 from wire import request, result
@@ -100,3 +100,25 @@ def test_s4_what_is_carried_over_is_carried_over_whatever_a_callback_raises(loop
     is_exit = issubclass(raised, EXITS)
     assert exits == ([bang.error] if is_exit else [])
     assert told.count(bang.error) == (not is_exit)
+
+
+def test_s4_an_upstream_whose_target_raises_is_answered_for_to_everyone_who_waits_for_it(loop_kind, raised):
+    bang = Bang(raised)
+
+    async def main():
+        async with Played() as world:
+            world.build(turnout.Upstream(lambda: bang() or Target(world), name="one", era=None))
+            client = await world.client()
+            client.say(*(request(n, "a") for n in range(5)))
+            answers = await client.hears(5)
+            assert {answer["id"] for answer in answers} == set(range(5))
+            assert {answer["error"]["code"] for answer in answers} == {-32603}
+            client.say(request("again", "a"))
+            server = await world.server(0)
+            asked = await server.hears_one()
+            server.say(result(asked["id"], {"still": "here"}))
+            assert (await client.hears_one())["result"] == {"still": "here"}
+
+    _, _, exits = run(loop_kind, main())
+    assert bang.calls == 2
+    assert exits == ([bang.error] if issubclass(raised, EXITS) else [])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from turnout import _native, opening
 from turnout.errors import Error, OpeningFailed, PeerLost
 from turnout.escape import escaped
+from turnout.raised import EXITS
 from turnout.relay.upstream import EXCLUSIVE, Restart
 from turnout.transports.base import is_target
 
@@ -157,7 +158,11 @@ class Place(_native.Place):
         if self._starter is None:
             self._starter = self.relay.router.spawn(self._start())
             self._starter.add_done_callback(self._done)
-        return await asyncio.shield(self._starter)
+        try:
+            return await asyncio.shield(self._starter)
+        except EXITS:
+            # It ends the loop already, out of a task of its own: once, however many wait.
+            raise PeerLost(f"{self.upstream.label} is not there, since the program ends") from None
 
     def _done(self, _starter: asyncio.Task[Peer]) -> None:
         self._starter = None
@@ -220,6 +225,9 @@ class Place(_native.Place):
         label = self.upstream.label
         try:
             return await self._attempt()
+        except EXITS:
+            self._fail()
+            raise
         except (OSError, Error) as error:
             self._fail()
             if not self._is_over:
