@@ -102,6 +102,27 @@ def test_can_02_a_cancelled_task_cancels_its_call_and_says_why():
     run(test)
 
 
+def test_s4_a_task_cancelled_with_what_has_no_text_ends_its_call():
+    class Silent:
+        def __str__(self):
+            raise ValueError
+
+    async def test(client, server):
+        call = client.send("wait")
+
+        async def waits():
+            await call
+
+        task = asyncio.ensure_future(waits())
+        await asyncio.sleep(0)
+        assert task.cancel(Silent())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert call.record.cancel_reason == "the caller's task was cancelled"
+
+    run(test)
+
+
 def test_shield_leaves_the_call_alone():
     async def test(client, server):
         call = client.send("wait")

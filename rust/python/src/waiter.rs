@@ -251,10 +251,8 @@ impl Waiter {
             this.source.shared().wake_soon(py, wakeup);
         }
         if let Some(call) = this.source.flight() {
-            let reason = match &msg {
-                Some(msg) => msg.str()?.extract::<Text>()?,
-                None => Text::from(b"the caller's task was cancelled".as_slice()),
-            };
+            let given = msg.and_then(|msg| msg.str().ok()?.extract::<Text>().ok());
+            let reason = given.unwrap_or_else(|| Text::from(b"the caller's task was cancelled".as_slice()));
             call.get().abandon(py, &reason.0)?;
         }
         Ok(true)
