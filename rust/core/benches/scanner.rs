@@ -9,7 +9,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use turnout_core::envelope::{ScanLimits, scan};
+use turnout_core::wire::envelope::{ScanLimits, scan};
 
 const REQUEST: &str = concat!(
     r#"{"jsonrpc":"2.0","id":123456,"method":"tools/call","params":{"name":"search","#,

@@ -1,15 +1,21 @@
-//! One connection: everything in flight on it, in both directions, and the bytes on their way out.
+//! One connection: its flights in both directions, and its output.
 //!
-//! What it holds is here; what is done with it is beside it: `calls` (our requests), `answers` (the peer's),
-//! `lookup` (those by their ids), `deadlines`, `ending`, and `receive` for what comes in. None of them decides an
-//! outcome: they offer an event to the table, and act on it if they won.
+//! The state is in this file, the operations in its modules: `calls` (our requests), `answers` (the peer's),
+//! `lookup` (the peer's by id), `deadlines`, `shutdown`, `forward` (frames of a relay) and `receive` (incoming
+//! frames). None of them decides an outcome: each offers an event to the table, and acts if the event won.
 
 mod account;
 mod answers;
 mod calls;
 mod deadlines;
-mod ending;
+pub mod event;
+pub mod forward;
 mod lookup;
+pub mod output;
+pub mod rate_limit;
+pub(crate) mod receive;
+mod shutdown;
+pub mod translate;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,22 +23,22 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 
+use crate::connection::event::{Batch, Host};
+use crate::connection::output::{FrameChain, Output};
+use crate::connection::rate_limit::RateLimiter;
 use crate::counters::Counters;
-use crate::encode;
-use crate::entries::Entries;
-use crate::envelope::{self, ScanLimits};
-use crate::event::{Batch, Host};
-use crate::flight::{Outcome, State};
-use crate::ids::Ids;
-use crate::ledger::Ledger;
+use crate::flight::id_index::IdIndex;
+use crate::flight::interner::Interner;
+use crate::flight::ledger::Ledger;
+use crate::flight::record::{PeerInfo, ProgressUpdate, Record, Time};
+use crate::flight::sparse_map::SparseMap;
+use crate::flight::state::{FlightState, Outcome};
+use crate::flight::table::Table;
+use crate::flight::timer_wheel::TimerWheel;
 use crate::limits::{Exceeded, Limits};
-use crate::methods::Methods;
-use crate::output::{About, Output};
-use crate::pace::Pace;
-use crate::record::{Peer, Progress, Record, Time};
 use crate::rules::{Forbidden, Rules};
-use crate::table::Table;
-use crate::wheel::Wheel;
+use crate::wire::encode;
+use crate::wire::envelope::{self, ScanLimits};
 use account::{Deadlines, Holdings};
 
 pub use account::Overdue;
@@ -42,18 +48,18 @@ pub use account::Overdue;
 pub(crate) struct Outbound<C> {
     pub(crate) record: Arc<Record>,
     pub(crate) owner: Option<C>,
-    /// Nanoseconds without a sign of life after which it ends; 0 for never.
+    /// Idle timeout in nanoseconds: without answer or progress for that long it ends; 0 for never.
     idle: Time,
-    /// When the idle deadline passes, on the clock that stops while a person is asked.
+    /// The idle deadline, on the clock that stops during elicitations.
     idle_at: Time,
     max_at: Time,
     /// When [`Connection::pause`] stopped the idle clock; 0 while it runs.
     paused_at: Time,
     pub(crate) augmented: bool,
-    /// Its number in the window on what the peer was sent; 0 for a request that is not passed on, or waits.
+    /// Its number in the window of the fair queue; 0 for a request that is not forwarded, or waits.
     pub(crate) sent: u64,
-    /// Whether the peer is not told of its cancel.
-    quiet: bool,
+    /// Whether no cancel notification is written for it.
+    suppress_cancel: bool,
     pub(crate) custom_token: bool,
     /// The task it was answered with, as its JSON string, and whether its cancel was sent.
     pub(crate) task: Option<Box<[u8]>>,
@@ -62,7 +68,7 @@ pub(crate) struct Outbound<C> {
 
 impl<C> Outbound<C> {
     /// Whether its id or its token is the caller's choice.
-    fn has_own_words(&self) -> bool {
+    fn has_custom_ids(&self) -> bool {
         self.custom_token || !self.record.wire_id().is_empty()
     }
 }
@@ -72,40 +78,40 @@ impl<C> Outbound<C> {
 pub(crate) struct Inbound<R> {
     pub(crate) record: Arc<Record>,
     pub(crate) owner: Option<R>,
-    /// What was said about it before its end; most requests are only answered, and are small for it.
-    pub(crate) said: Option<Box<Said>>,
+    /// State for progress and notifications; boxed, because most requests have none.
+    pub(crate) outbound_state: Option<Box<OutboundState>>,
     pub(crate) declines: bool,
     pub(crate) augmented: bool,
-    /// Whether it stands in [`Connection::ids`].
+    /// Whether [`Connection::id_index`] has it.
     is_indexed: bool,
     /// Whether a listen was acknowledged (SUB-02).
     acknowledged: bool,
 }
 
-/// What was said about a request of the peer's before its end.
+/// What we wrote, or have pending, about a request of the peer's before its answer.
 #[derive(Default)]
-pub(crate) struct Said {
-    /// What the output holds about it.
-    pub(crate) about: About,
-    /// Progress that waits for the transport, or for its time; newer progress replaces it.
+pub(crate) struct OutboundState {
+    /// Its frames in the output.
+    pub(crate) frames: FrameChain,
+    /// Progress that waits for the transport or for the rate limit; newer progress replaces it.
     pub(crate) pending: Option<Pending>,
-    pub(crate) pace: Pace,
+    pub(crate) rate_limiter: RateLimiter,
 }
 
-/// Progress that waits: ours, or a whole frame that is passed on.
+/// Pending progress: ours, or a whole frame to forward.
 pub(crate) enum Pending {
-    Update(Progress),
+    Update(ProgressUpdate),
     Frame(Box<[u8]>),
 }
 
 /// A member of the `_meta` of our requests: its name, and its value as one line of JSON.
 pub type MetaMember = (Box<str>, Box<[u8]>);
 
-/// What the host says about a request of ours.
+/// A request of ours as the host sends it.
 pub struct Send<'a, C> {
     /// Method, params and metadata.
     pub request: encode::Request<'a>,
-    /// The host's handle for it.
+    /// The host's value for it, returned with its events.
     pub owner: Option<C>,
     /// Nanoseconds without answer or progress; 0 for never.
     pub idle: Time,
@@ -117,10 +123,10 @@ pub struct Send<'a, C> {
     pub custom_token: &'a [u8],
 }
 
-/// What is registered of a request of ours, whether we wrote it or pass it on.
-pub(crate) struct Asked<'a, C> {
+/// What is registered for a request of ours, written here or forwarded.
+pub(crate) struct Registration<'a, C> {
     pub(crate) method: &'a str,
-    /// Bytes that it adds to the output, about.
+    /// Bytes that it adds to the output, approximately.
     pub(crate) size: usize,
     pub(crate) owner: Option<C>,
     pub(crate) idle: Time,
@@ -181,7 +187,7 @@ pub struct Answered {
 pub enum Reported {
     /// It is on its way.
     Sent,
-    /// It waits for the transport, in place of an older one.
+    /// It waits for the transport, and replaces an older one.
     Coalesced,
     /// It did not grow, or is not a finite number (PRG-07).
     NotIncreasing,
@@ -191,113 +197,113 @@ pub enum Reported {
     Over,
 }
 
-/// See the module's text.
+/// Flights, output and timers of one connection. The host reads, writes and keeps the time.
 #[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub struct Connection<H: Host> {
-    /// What the revision demands.
+    /// The rules of the negotiated revision.
     pub rules: Rules,
     /// What this connection counts.
     pub counters: Counters,
     /// Whether two requests of the peer's may bear the same id; a relay answers both (race 9).
-    pub takes_duplicates: bool,
-    /// Whether the host wants to see `notifications/cancelled` and `notifications/progress`, too.
-    pub shows_everything: bool,
-    /// Methods whose requests and notifications the host looks at before they are taken.
-    pub held: HashSet<Box<str>, RandomState>,
+    pub allow_duplicate_ids: bool,
+    /// Whether `notifications/cancelled` and `notifications/progress` become events, too.
+    pub expose_protocol_notifications: bool,
+    /// Methods whose requests and notifications the host intercepts.
+    pub intercepted: HashSet<Box<str>, RandomState>,
     /// Members added to the `_meta` of every request: name and JSON.
     pub(crate) request_meta: Vec<MetaMember>,
     pub(crate) limits: Limits,
     pub(crate) scan_limits: ScanLimits,
-    pub(crate) peer: Arc<Peer>,
+    pub(crate) peer: Arc<PeerInfo>,
     ledger: Arc<Ledger>,
     pub(crate) table: Arc<Table>,
-    pub(crate) outbound: Entries<Outbound<H::Call>>,
+    pub(crate) outbound: SparseMap<Outbound<H::Call>>,
     pub(crate) arrivals: Table,
-    pub(crate) inbound: Entries<Inbound<H::Request>>,
-    /// Slots in `inbound` by the ids that the peer chose, and the requests that wait to be entered: see `lookup`.
-    pub(crate) ids: Ids,
-    young: VecDeque<u64>,
-    /// Numbers of our requests by ids and tokens of the caller's own, and by the ids of their tasks.
-    pub(crate) named: HashMap<Box<[u8]>, u64, RandomState>,
-    pub(crate) tokens: HashMap<Box<[u8]>, u64, RandomState>,
+    pub(crate) inbound: SparseMap<Inbound<H::Request>>,
+    /// Slots in `inbound` by the peer's ids, and the requests that are not indexed yet: see `lookup`.
+    pub(crate) id_index: IdIndex,
+    deferred: VecDeque<u64>,
+    /// Numbers of our requests by the ids and tokens that callers chose, and by the ids of their tasks.
+    pub(crate) custom_ids: HashMap<Box<[u8]>, u64, RandomState>,
+    pub(crate) custom_tokens: HashMap<Box<[u8]>, u64, RandomState>,
     pub(crate) tasks: HashMap<Box<[u8]>, u64, RandomState>,
     /// The tasks that `tasks/cancel` of ours are about, by the numbers of these.
-    pub(crate) task_cancels: HashMap<u64, Box<[u8]>, RandomState>,
+    pub(crate) pending_task_cancels: HashMap<u64, Box<[u8]>, RandomState>,
     /// Requests of the peer's that were answered with tasks, by the ids of these: their tokens live on (PRG-18).
-    made: HashMap<Box<[u8]>, u64, RandomState>,
-    pub(crate) methods: Methods,
-    /// When calls are looked at next, by their places in `outbound`.
-    wheel: Wheel,
-    due: Vec<usize>,
-    /// When progress that came too fast may be passed on, by their places in `inbound`.
-    pub(crate) paces: Wheel,
+    tasks_created: HashMap<Box<[u8]>, u64, RandomState>,
+    pub(crate) method_names: Interner,
+    /// The next deadline of each call, by index in `outbound`.
+    timers: TimerWheel,
+    expired: Vec<usize>,
+    /// When rate-limited progress may be written, by index in `inbound`.
+    pub(crate) progress_timers: TimerWheel,
     pub(crate) output: Output,
     pub(crate) congested: bool,
-    pub(crate) pending: Vec<u64>,
+    pub(crate) pending_progress: Vec<u64>,
     pub(crate) holdings: Holdings,
     deadlines: Deadlines,
-    /// The idle clocks of all calls stop while the peer asks a person: how many such requests there are, since
-    /// when, and how long the clock stood still before.
-    asking: usize,
-    asking_since: Time,
-    stood_still: Time,
+    /// The idle clocks of all calls stop during elicitations of the peer's: their number, the start of the pause,
+    /// and the total of earlier pauses.
+    elicitations: usize,
+    paused_since: Time,
+    paused_total: Time,
     over: bool,
-    /// The peer writes no more: nothing that we ask it can be answered.
-    deaf: bool,
-    /// Most requests of the peer's that were in flight when those among them that nobody answers were counted last.
+    /// Whether the peer's input has ended: our requests could not be answered.
+    input_ended: bool,
+    /// Requests of the peer's in flight that need no answer, as last counted.
     unanswerable: usize,
 }
 
-/// Answers up to this many bytes may use [`SLACK`]: an error in their place would not be shorter.
-const SHORT: usize = 1024;
+/// Answers up to this many bytes may use [`SHORT_ANSWER_SLACK`]: an error instead would not be shorter.
+const SHORT_ANSWER_BYTES: usize = 1024;
 /// Bytes beyond `max_output_bytes` that short answers may take.
-const SLACK: usize = 64 << 10;
+const SHORT_ANSWER_SLACK: usize = 64 << 10;
 
 impl<H: Host> Connection<H> {
     /// A connection to `peer`, whose finished records go to `ledger`.
-    pub fn new(peer: Peer, limits: Limits, rules: Rules, ledger: Arc<Ledger>) -> Self {
+    pub fn new(peer: PeerInfo, limits: Limits, rules: Rules, ledger: Arc<Ledger>) -> Self {
         Self {
             rules,
             counters: Counters::default(),
-            takes_duplicates: false,
-            shows_everything: false,
-            held: HashSet::default(),
+            allow_duplicate_ids: false,
+            expose_protocol_notifications: false,
+            intercepted: HashSet::default(),
             request_meta: Vec::new(),
             limits,
             scan_limits: ScanLimits { max_depth: limits.max_depth, max_id_bytes: limits.max_id_bytes },
             peer: Arc::new(peer),
             ledger,
             table: Arc::new(Table::new()),
-            outbound: Entries::default(),
+            outbound: SparseMap::default(),
             arrivals: Table::new(),
-            inbound: Entries::default(),
-            ids: Ids::new(),
-            young: VecDeque::new(),
-            named: HashMap::default(),
-            tokens: HashMap::default(),
+            inbound: SparseMap::default(),
+            id_index: IdIndex::new(),
+            deferred: VecDeque::new(),
+            custom_ids: HashMap::default(),
+            custom_tokens: HashMap::default(),
             tasks: HashMap::default(),
-            task_cancels: HashMap::default(),
-            made: HashMap::default(),
-            methods: Methods::default(),
-            wheel: Wheel::new(),
-            due: Vec::new(),
-            paces: Wheel::new(),
+            pending_task_cancels: HashMap::default(),
+            tasks_created: HashMap::default(),
+            method_names: Interner::default(),
+            timers: TimerWheel::new(),
+            expired: Vec::new(),
+            progress_timers: TimerWheel::new(),
             output: Output::new(&limits),
             congested: false,
-            pending: Vec::new(),
+            pending_progress: Vec::new(),
             holdings: Holdings::default(),
             deadlines: Deadlines::default(),
-            asking: 0,
-            asking_since: 0,
-            stood_still: 0,
+            elicitations: 0,
+            paused_since: 0,
+            paused_total: 0,
             over: false,
-            deaf: false,
+            input_ended: false,
             unanswerable: 0,
         }
     }
 
     /// The other end.
-    pub fn peer(&self) -> &Arc<Peer> {
+    pub fn peer(&self) -> &Arc<PeerInfo> {
         &self.peer
     }
 
@@ -326,24 +332,28 @@ impl<H: Host> Connection<H> {
         [
             ("outbound", self.table.live()),
             ("inbound", self.inbound.len()),
-            ("ids", self.ids.len() + self.young_in_flight()),
+            ("ids", self.id_index.len() + self.deferred_in_flight()),
             (
                 "tokens",
-                self.in_use(&self.named)
-                    + self.in_use(&self.tokens)
+                self.in_use(&self.custom_ids)
+                    + self.in_use(&self.custom_tokens)
                     + self.tasks.len()
-                    + self.task_cancels.len()
-                    + self.made.len(),
+                    + self.pending_task_cancels.len()
+                    + self.tasks_created.len(),
             ),
-            ("deadlines", self.wheel.len() + self.paces.len()),
+            ("deadlines", self.timers.len() + self.progress_timers.len()),
         ]
     }
 
-    /// How many of the caller's words stand for a request that is not over; the rest only recognise late answers,
-    /// and go with the slots of those requests.
+    /// How many custom ids or tokens belong to a request that is not over; the rest only recognise late answers,
+    /// and are dropped with the slots of those requests.
     fn in_use(&self, words: &HashMap<Box<[u8]>, u64, RandomState>) -> usize {
         let state = |number: &u64| self.table.find(*number).map(|(_, state)| state);
-        words.values().filter_map(state).filter(|state| state.is_live() || *state == State::Task).count()
+        words
+            .values()
+            .filter_map(state)
+            .filter(|state| state.is_live() || *state == FlightState::Task)
+            .count()
     }
 
     /// Bytes held by tables and buffers.
@@ -352,21 +362,21 @@ impl<H: Host> Connection<H> {
             + self.arrivals.capacity() * 8
             + self.outbound.bytes()
             + self.inbound.bytes()
-            + self.ids.bytes()
-            + self.wheel.bytes()
-            + self.paces.bytes()
-            + (self.young.capacity() + self.pending.capacity()) * 8
+            + self.id_index.bytes()
+            + self.timers.bytes()
+            + self.progress_timers.bytes()
+            + (self.deferred.capacity() + self.pending_progress.capacity()) * 8
             + self.output.capacity()
-            + named(&self.named)
-            + named(&self.tokens)
-            + named(&self.tasks)
-            + named(&self.made)
-            + self.methods.bytes()
+            + map_bytes(&self.custom_ids)
+            + map_bytes(&self.custom_tokens)
+            + map_bytes(&self.tasks)
+            + map_bytes(&self.tasks_created)
+            + self.method_names.bytes()
             + self.holdings.progress
     }
 
-    /// Writes down the id of the task that a request became, given as its JSON string (TSK-60): whole, or not at all.
-    /// A lone surrogate has no reading, and what it becomes might be another's.
+    /// Records the id of the task that a request became, from its JSON string (TSK-60): whole, or not at all. An
+    /// id with a lone surrogate is skipped, because its replacement could equal another id.
     pub(crate) fn note_task(&self, record: &Record, task: &[u8]) {
         if task.len() <= self.limits.max_id_bytes
             && let Some((task, true)) = envelope::decode(task)
@@ -382,10 +392,10 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// Moves what ended to the ledger; the host calls it once per batch, before it acts on the events.
-    pub fn settle_books(&self, batch: &mut Batch<H>) {
+    /// Moves finished records to the ledger; the host calls it once per batch, before it acts on the events.
+    pub fn record_finished(&self, batch: &mut Batch<H>) {
         if !batch.finished.is_empty() {
-            self.ledger.keep(batch.finished.iter().cloned());
+            self.ledger.append(batch.finished.iter().cloned());
         }
     }
 
@@ -397,13 +407,13 @@ impl<H: Host> Connection<H> {
             .collect();
     }
 
-    /// Those of the members that `meta`, the caller's own `_meta`, does not have: the caller's word stands.
+    /// The members that `meta`, the caller's own `_meta`, does not have: the caller's value wins.
     pub fn extra_meta(&self, meta: &[u8]) -> Vec<u8> {
         missing_members(&self.request_meta, meta)
     }
 }
 
-/// Those of `members` that `meta` does not have, as they stand between braces.
+/// The `members` that `meta` does not have, as JSON without braces.
 fn missing_members(members: &[MetaMember], meta: &[u8]) -> Vec<u8> {
     let mut extra = Vec::new();
     for (name, value) in members {
@@ -420,19 +430,19 @@ fn missing_members(members: &[MetaMember], meta: &[u8]) -> Vec<u8> {
 }
 
 /// How long a `tasks/cancel` of ours waits for its answer, in nanoseconds.
-const PATIENCE: Time = 60_000_000_000;
+const TASK_CANCEL_TIMEOUT: Time = 60_000_000_000;
 
 /// JSON-RPC: not JSON.
 pub const PARSE_ERROR: i64 = -32700;
 /// JSON-RPC: not a request.
 pub const INVALID_REQUEST: i64 = -32600;
-/// JSON-RPC: what was asked about does not exist, or is not as it has to be.
+/// JSON-RPC: the params name something unknown, or are malformed.
 pub const INVALID_PARAMS: i64 = -32602;
 /// JSON-RPC: a fault on our side.
 pub const INTERNAL_ERROR: i64 = -32603;
 
-/// Bytes of a table whose keys somebody chose.
-fn named<K, V>(table: &HashMap<K, V, RandomState>) -> usize
+/// Bytes of a table with keys chosen by a peer or a caller.
+fn map_bytes<K, V>(table: &HashMap<K, V, RandomState>) -> usize
 where
     K: AsRef<[u8]>,
 {
@@ -440,21 +450,21 @@ where
 }
 
 impl<R> Inbound<R> {
-    /// What the output holds about it.
-    pub(crate) fn about(&self) -> About {
-        self.said.as_ref().map(|said| said.about).unwrap_or_default()
+    /// Its frames in the output.
+    pub(crate) fn frame_chain(&self) -> FrameChain {
+        self.outbound_state.as_ref().map(|state| state.frames).unwrap_or_default()
     }
 
     /// The progress of it that waits.
-    pub(crate) fn take_pending(&mut self) -> Option<Pending> {
-        self.said.as_mut()?.pending.take()
+    pub(crate) fn remove_pending(&mut self) -> Option<Pending> {
+        self.outbound_state.as_mut()?.pending.take()
     }
 
     pub(crate) fn new(record: Arc<Record>, augmented: bool) -> Self {
         Self {
             record,
             owner: None,
-            said: None,
+            outbound_state: None,
             declines: false,
             augmented,
             is_indexed: false,

@@ -1,43 +1,43 @@
-//! The tables alone: what is in flight on a connection whose messages somebody else reads and writes.
+//! Flights without bytes: what is in flight on a connection whose messages the host reads and writes.
 //!
-//! No frames and no deadlines, otherwise the same as a connection: `flight` decides every end, each request has
-//! a record, what ended goes to the ledger, and everything a peer can grow has a limit. Ids and tokens are raw
-//! JSON, so that `7` and `"7"` are two; the token of a request of ours is its id. A slot is whatever the host
-//! hangs on a request: it is kept, handed back, and never looked at.
+//! No frames and no deadlines, otherwise the same as a connection: `flight` decides every end, each request has a
+//! record, finished records go to the ledger, and limits bound what a peer can grow. Ids and tokens are raw JSON,
+//! so `7` and `"7"` differ; the token of a request of ours is its id. An attachment is a value of the host's for
+//! a request: stored, returned, never read.
 
-mod ours;
-mod shelf;
-mod theirs;
+mod inbound;
+mod outbound;
+mod store;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::counters::Counters;
-use crate::flight::{CancelledBy, Event, Outcome};
-use crate::ledger::Ledger;
+use crate::flight::interner::Interner;
+use crate::flight::ledger::Ledger;
+use crate::flight::record::{Cleanup, PeerInfo, ProgressUpdate, Record, Time};
+use crate::flight::state::{CancelledBy, FlightEvent, Outcome};
 use crate::limits::{Exceeded, Limits};
-use crate::methods::Methods;
-use crate::record::{Cleanup, Peer, Progress, Record, Time};
-use crate::text::{Text, clip};
-use shelf::{Entry, Shelf};
+use crate::wire::text::{Text, clip};
+use store::{Entry, Store};
 
 /// How strictly a peer is held to the specification, where hosts differ.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::struct_excessive_bools)] // each is a choice of its own
-pub struct Customs {
+pub struct Strictness {
     /// Whether two requests of the peer's may bear the same id; the newest is the one it then names.
-    pub takes_duplicates: bool,
+    pub allow_duplicate_ids: bool,
     /// Whether progress that does not grow is dropped (PRG-07).
     pub progress_must_increase: bool,
     /// Whether progress may be NaN or infinite.
-    pub takes_any_number: bool,
+    pub allow_non_finite_progress: bool,
     /// Whether handlers are told of a cancel and never stopped (CAN-16).
-    pub declines_cancels: bool,
+    pub decline_cancels: bool,
 }
 
 /// Why a request was not registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum OpenError {
     /// The connection is over.
     Closed,
     /// A request with this id is in flight.
@@ -48,7 +48,7 @@ pub enum Refused {
 
 /// How a handler of ours ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handled {
+pub enum HandlerEnd {
     /// By a result.
     Result,
     /// By an error.
@@ -58,91 +58,91 @@ pub enum Handled {
 }
 
 /// A request that ended, or whose handler did.
-pub struct Ended<S> {
-    /// What the host hung on it.
-    pub slot: Option<S>,
+pub struct Ended<A> {
+    /// The host's value for it.
+    pub attachment: Option<A>,
     /// Its evidence.
     pub record: Arc<Record>,
 }
 
-/// See the module's text.
-pub struct Flights<S> {
-    /// What it counts; frames and bytes are somebody else's.
+/// Requests in flight, in both directions.
+pub struct Flights<A> {
+    /// Counters; those of frames and bytes stay 0.
     pub counters: Counters,
-    customs: Customs,
+    strictness: Strictness,
     limits: Limits,
-    peer: Arc<Peer>,
+    peer: Arc<PeerInfo>,
     ledger: Arc<Ledger>,
-    methods: Methods,
-    ours: Shelf<S>,
-    theirs: Shelf<S>,
-    /// Where requests of ours ended without an answer, and their numbers, oldest first.
+    method_names: Interner,
+    outbound: Store<A>,
+    inbound: Store<A>,
+    /// Indices and numbers of our requests that ended without an answer, oldest first.
     remembered: VecDeque<(usize, u64)>,
-    /// The number minted last, and how many requests there were of ours and of the peer's.
-    given: u64,
-    opened: u64,
-    arrived: u64,
+    /// The number minted last; requests of ours, and of the peer's, so far.
+    last_minted: u64,
+    outbound_count: u64,
+    inbound_count: u64,
     over: bool,
 }
 
-impl<S> Flights<S> {
+impl<A> Flights<A> {
     /// No flights yet with `peer`; finished records go to `ledger`.
-    pub fn new(peer: Peer, limits: Limits, customs: Customs, ledger: Arc<Ledger>) -> Self {
+    pub fn new(peer: PeerInfo, limits: Limits, strictness: Strictness, ledger: Arc<Ledger>) -> Self {
         Self {
             counters: Counters::default(),
-            customs,
+            strictness,
             limits,
             peer: Arc::new(peer),
             ledger,
-            methods: Methods::default(),
-            ours: Shelf::new(),
-            theirs: Shelf::new(),
+            method_names: Interner::default(),
+            outbound: Store::new(),
+            inbound: Store::new(),
             remembered: VecDeque::new(),
-            given: 0,
-            opened: 0,
-            arrived: 0,
+            last_minted: 0,
+            outbound_count: 0,
+            inbound_count: 0,
             over: false,
         }
     }
 
     fn end_record(&self, record: &Arc<Record>, outcome: Outcome, now: Time) {
         record.note_outcome(outcome, now);
-        self.ledger.keep(std::iter::once(Arc::clone(record)));
+        self.ledger.append(std::iter::once(Arc::clone(record)));
     }
 
     fn clipped<'a>(&self, text: Option<&'a Text>) -> Option<&'a Text> {
         text.map(|text| clip(text, self.limits.max_text_bytes))
     }
 
-    fn clipped_update(&self, update: Progress) -> Progress {
+    fn clipped_update(&self, update: ProgressUpdate) -> ProgressUpdate {
         let message = update.message.map(|text| match clip(&text, self.limits.max_text_bytes) {
             whole if whole.len() == text.len() => text,
             clipped => clipped.into(),
         });
-        Progress { message, ..update }
+        ProgressUpdate { message, ..update }
     }
 
-    fn check_id(&self, id: &[u8]) -> Result<(), Refused> {
+    fn check_id(&self, id: &[u8]) -> Result<(), OpenError> {
         let (limit, value) = ("max_id_bytes", self.limits.max_id_bytes);
-        if id.len() > value { Err(Refused::Exceeded(Exceeded { limit, value })) } else { Ok(()) }
+        if id.len() > value { Err(OpenError::Exceeded(Exceeded { limit, value })) } else { Ok(()) }
     }
 
-    /// Ends everything in flight, each request once; gives ours and theirs, oldest first. Those of the peer's stay
+    /// Ends everything in flight, each request once; returns ours and the peer's, oldest first. The peer's stay
     /// until their handlers end.
-    pub fn end(&mut self, now: Time, outcome: Outcome) -> (Vec<Ended<S>>, Vec<Arc<Record>>) {
+    pub fn end(&mut self, now: Time, outcome: Outcome) -> (Vec<Ended<A>>, Vec<Arc<Record>>) {
         if std::mem::replace(&mut self.over, true) {
             return (Vec::new(), Vec::new());
         }
         let (event, by) = match outcome {
-            Outcome::PeerClosed => (Event::PeerClosed, CancelledBy::Disconnect),
-            _ => (Event::Closed, CancelledBy::Shutdown),
+            Outcome::PeerClosed => (FlightEvent::PeerClosed, CancelledBy::Disconnect),
+            _ => (FlightEvent::Closed, CancelledBy::Shutdown),
         };
-        let ours = std::mem::replace(&mut self.ours, Shelf::new());
+        let ours = std::mem::replace(&mut self.outbound, Store::new());
         self.remembered = VecDeque::new();
         let mut ended = Vec::new();
         for mut entry in ours.entries.into_iter().flatten() {
             if entry.offer(event) {
-                ended.push(Ended { slot: entry.slot, record: entry.record });
+                ended.push(Ended { attachment: entry.attachment, record: entry.record });
             }
         }
         ended.sort_unstable_by_key(|ended| ended.record.number);
@@ -150,14 +150,14 @@ impl<S> Flights<S> {
             self.end_record(record, outcome, now);
         }
         let mut stopped = Vec::new();
-        for entry in self.theirs.entries.iter_mut().flatten() {
+        for entry in self.inbound.entries.iter_mut().flatten() {
             if entry.offer(event) {
                 entry.record.note_cancel(by, None, now);
                 entry.record.note_cleanup(Cleanup::StillRunning, None);
                 stopped.push(Arc::clone(&entry.record));
             }
         }
-        self.theirs.live = 0;
+        self.inbound.live = 0;
         stopped.sort_unstable_by_key(|record| record.number);
         for record in &stopped {
             self.end_record(record, outcome, now);
@@ -171,7 +171,7 @@ impl<S> Flights<S> {
     }
 
     /// The other end.
-    pub fn peer(&self) -> &Arc<Peer> {
+    pub fn peer(&self) -> &Arc<PeerInfo> {
         &self.peer
     }
 
@@ -182,36 +182,36 @@ impl<S> Flights<S> {
 
     /// Requests of ours, and of the peer's, in flight.
     pub fn in_flight(&self) -> (usize, usize) {
-        (self.ours.live, self.theirs.live)
+        (self.outbound.live, self.inbound.live)
     }
 
-    /// Gives back what hangs on every request, and lets the requests be.
-    pub fn give_back(&mut self) -> Vec<S> {
-        let both = self.ours.entries.iter_mut().chain(self.theirs.entries.iter_mut());
-        both.flatten().filter_map(|entry| entry.slot.take()).collect()
+    /// Removes and returns every attachment; the requests stay.
+    pub fn detach_all(&mut self) -> Vec<A> {
+        let both = self.outbound.entries.iter_mut().chain(self.inbound.entries.iter_mut());
+        both.flatten().filter_map(|entry| entry.attachment.take()).collect()
     }
 
-    /// What hangs on requests of ours, by their raw ids, oldest first.
-    pub fn outbound(&self) -> impl Iterator<Item = (&[u8], &S)> {
-        listed(self.ours.in_order())
+    /// The attachments of our requests by raw id, oldest first.
+    pub fn outbound(&self) -> impl Iterator<Item = (&[u8], &A)> {
+        attachments_by_id(self.outbound.in_order())
     }
 
-    /// What hangs on requests of the peer's whose handlers are at work, likewise.
-    pub fn inbound(&self) -> impl Iterator<Item = (&[u8], &S)> {
-        listed(self.theirs.in_order())
+    /// The attachments of the peer's requests whose handlers are running, by raw id, oldest first.
+    pub fn inbound(&self) -> impl Iterator<Item = (&[u8], &A)> {
+        attachments_by_id(self.inbound.in_order())
     }
 
     /// Entries in every table that a request can leave behind: all zero when nothing is in flight.
     pub fn entries(&self) -> [(&'static str, usize); 2] {
-        [("outbound", self.ours.live), ("inbound", self.theirs.ids.len())]
+        [("outbound", self.outbound.live), ("inbound", self.inbound.ids.len())]
     }
 
-    /// Bytes held by the tables; records and what hangs on them not counted.
+    /// Bytes held by the tables, without records and attachments.
     pub fn bytes(&self) -> usize {
-        self.ours.bytes() + self.theirs.bytes() + self.remembered.capacity() * size_of::<(usize, u64)>()
+        self.outbound.bytes() + self.inbound.bytes() + self.remembered.capacity() * size_of::<(usize, u64)>()
     }
 }
 
-fn listed<S>(entries: Vec<&Entry<S>>) -> impl Iterator<Item = (&[u8], &S)> {
-    entries.into_iter().filter_map(|entry| Some((entry.record.wire_id(), entry.slot.as_ref()?)))
+fn attachments_by_id<A>(entries: Vec<&Entry<A>>) -> impl Iterator<Item = (&[u8], &A)> {
+    entries.into_iter().filter_map(|entry| Some((entry.record.wire_id(), entry.attachment.as_ref()?)))
 }

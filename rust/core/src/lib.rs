@@ -1,43 +1,19 @@
 //! turnout's core: JSON-RPC frames of the Model Context Protocol and the requests in flight behind them.
 //!
-//! Bytes in, bytes and events out; time is an argument. No sockets, no clock, no Python, no async runtime.
-//! Data runs one way through the modules: `frames` cuts bytes into frames, `envelope` says what a frame is,
-//! `connection` matches it against the flights and tells what came of it.
+//! Bytes in, bytes and events out; time is an argument. No sockets, no clock, no Python, no async runtime. Data
+//! runs one way through the modules: `wire` cuts bytes into frames and finds their members, `flight` holds the
+//! state and the evidence of each request, `connection` matches frames against flights and collects events,
+//! `relay` routes those events between connections. `rules` alone compares protocol revisions.
 
-pub mod budget;
 pub mod connection;
 pub mod counters;
-pub mod delayed;
-pub mod encode;
-mod entries;
-pub mod envelope;
-pub mod event;
 pub mod flight;
 pub mod flights;
-pub mod forward;
-pub mod frames;
-pub mod id;
-mod ids;
-pub mod lanes;
-pub mod ledger;
 pub mod limits;
-mod methods;
+pub mod memory;
 pub mod nested;
-pub mod output;
-pub mod pace;
-pub mod reader;
-mod receive;
-pub mod record;
+pub mod notify;
 pub mod relay;
 pub mod rules;
-mod scan;
-pub mod span;
-mod spare;
-pub mod splice;
 pub mod sync;
-pub mod table;
-pub mod text;
-pub mod translate;
-pub mod wake;
-pub mod wheel;
-mod window;
+pub mod wire;

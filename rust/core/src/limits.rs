@@ -1,9 +1,9 @@
-//! Everything a peer can grow has a limit with a name, a default and an error that says which one it was.
+//! Limits: each state that a peer can grow is bounded by one, with a name, a default, a range and an error.
 
 use std::fmt;
 
-use crate::scan::DEEPEST;
-use crate::table::MAX_FLIGHTS;
+use crate::flight::table::MAX_FLIGHTS;
+use crate::wire::scan::DEEPEST;
 
 /// A day, in milliseconds.
 const DAY: usize = 24 * 60 * 60 * 1_000;
@@ -102,7 +102,7 @@ limits! {
     max_remembered: 256, at most MAX_FLIGHTS;
     /// Longest line of a child's standard error that is kept, in bytes.
     max_stderr_bytes: 64 << 10, at most 1 << 30;
-    /// Most connections of one router; who comes beyond is turned away.
+    /// Most connections of one router; further ones are refused.
     max_peers: 1 << 16, at most 1 << 30;
     /// Most bytes that all connections of the process hold together; the default is less where a quarter of the memory is.
     max_total_bytes: 1 << 30, at most usize::MAX >> 1;

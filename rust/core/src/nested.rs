@@ -6,11 +6,11 @@
 //! subscription or of a task was said to whoever it came from, and means nothing, or another's, where it goes: one side
 //! of every such way is modern and the other legacy.
 
-use crate::encode;
-use crate::envelope::{self, Envelope, Member, Refusal, RefusalReason, ScanLimits};
+use crate::connection::translate::Changes;
 use crate::rules::{ENVELOPE, method};
-use crate::span::Span;
-use crate::translate::Changes;
+use crate::wire::encode;
+use crate::wire::envelope::{self, Envelope, Member, Refusal, RefusalReason, ScanLimits};
+use crate::wire::span::Span;
 
 /// What else of a `_meta` belongs to the message that it came in.
 const OF_ONE_SIDE: &[&str] = &["progressToken", "io.modelcontextprotocol/related-task"];
@@ -56,9 +56,9 @@ fn scanned(head: &[u8], raw: &[u8], place: fn(&Envelope) -> Span) -> Result<(Vec
 /// The object without what belongs to where it came from, and without the members that are `unwanted`.
 fn without(object: &[u8], unwanted: impl Fn(Member) -> bool) -> Vec<u8> {
     let mut changes = Changes::default();
-    changes.take_out(object, Span::new(0, object.len()), |changes, member| {
+    changes.remove_members(object, Span::new(0, object.len()), |changes, member| {
         if member.name_in(object, &["_meta"]).is_some() {
-            changes.leave_out(object, member.value, [ENVELOPE, OF_ONE_SIDE]);
+            changes.remove_names(object, member.value, [ENVELOPE, OF_ONE_SIDE]);
         }
         unwanted(member)
     });
@@ -77,7 +77,7 @@ pub fn next_round(params: &[u8], responses: Option<&[u8]>, state: Option<&[u8]>)
         return None;
     }
     let mut changes = Changes::default();
-    let mut others = changes.take_out(params, Span::new(0, params.len()), |_, member| {
+    let mut others = changes.remove_members(params, Span::new(0, params.len()), |_, member| {
         member.name_in(params, &OF_ROUNDS).is_some()
     });
     let mut out = Vec::with_capacity(params.len());

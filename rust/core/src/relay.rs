@@ -1,87 +1,88 @@
-//! The relay: frames of one peer passed on to another, ids and tokens translated, inside the core.
+//! The relay: forwards frames between peers inside the core, with ids and tokens replaced.
 //!
-//! It is a layer above connections. Each connection decides its own flights by its own table; the relay only
-//! says that a flight here and a flight there are one exchange ([`Leg`]), and carries what happens to the one
-//! over to the other. The exchange's single outcome is that of the flight on the side that asked.
+//! It is a layer above connections. Each connection decides its own flights; the relay pairs a flight of one
+//! connection with a flight of another as one exchange ([`Leg`]), and applies the events of one to the other. The
+//! outcome of an exchange is that of the flight on the requesting side.
 //!
 //! Work is done in two phases, and no two connections are ever locked at once:
-//! - The host locks the source and lets it take its frames. What came of them is the batch of events, with
-//!   spans into the source's read region, which stays put until it is consumed.
-//! - [`Relay::route`] carries the batch over: for each run of events with the same destination it locks that
-//!   destination once. What the destination made of it (a cancel settles a flight, too) is carried on likewise.
+//! - The host locks the source and has it receive its frames. The result is a batch of events, with spans into
+//!   the source's read region, which stays valid until it is consumed.
+//! - [`Relay::route`] routes the batch: for each run of events with the same destination it locks that
+//!   destination once. Events that the destination emits in turn (a cancel settles a flight, too) are routed the
+//!   same way.
 //!
-//! Between the two phases anything may happen to either side. That needs no care: whatever comes later finds
-//! its flight over and loses.
+//! Between the two phases either side may change. That is safe: an event for a flight that has ended has no
+//! effect.
 
 mod admission;
-mod carry;
+mod batch;
+mod broadcast;
+mod disposition;
 mod drain;
 mod ending;
 mod exchange;
 mod fault;
-mod kept;
-mod member;
 mod ownership;
-mod parked;
-mod place;
+mod participant;
+mod pass;
 mod principal;
 mod request;
-mod round;
+mod retained;
 mod route;
 mod seal;
-mod spread;
-mod tasks;
+mod suspended;
+mod task_owners;
 mod upstream;
-mod way;
+mod upstream_slot;
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 pub use exchange::{Key, Leg, Owner, Relaying};
 pub use fault::{Fault, METHOD_NOT_FOUND};
-pub use kept::Kept;
-pub use parked::{AtWork, PARKED};
-pub use place::Place;
 pub use principal::Principal;
+pub use retained::RetainedRequest;
 pub use route::{Conflict, Goal, Matched, Route, Routes};
 pub use seal::KEY_BYTES;
+pub use suspended::{SUSPENDED_PREFIX, Suspendable};
 pub use upstream::Upstream;
+pub use upstream_slot::UpstreamSlot;
 
+use crate::connection::event::{Batch, Host};
 use crate::connection::{Connection, MetaMember};
-use crate::envelope::Envelope;
-use crate::event::{Batch, Host};
-use crate::record::Record;
+use crate::flight::record::Record;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
-use admission::{Admission, Part};
-use kept::Room;
-use member::{Held, Member, Members, Side};
+use crate::wire::envelope::Envelope;
+use admission::{Admission, ClientShare};
+use participant::{ClientUpstreams, Participant, ParticipantKind, Participants};
+use retained::ByteBudget;
 use seal::Seal;
 
-/// How the relay reaches a connection of the host's.
-pub trait Line {
+/// A connection of the host's, as the relay reaches it.
+pub trait Endpoint {
     /// The host.
     type Host: Host;
 
-    /// The connection, behind its own short lock.
+    /// The connection, behind its own lock, held briefly.
     fn connection(&self) -> &Mutex<Connection<Relaying<Self::Host>>>;
 }
 
-/// What happened on one connection of a relay.
-pub type Events<L> = Batch<Relaying<<L as Line>::Host>>;
+/// The events of one connection of a relay.
+pub type RelayBatch<L> = Batch<Relaying<<L as Endpoint>::Host>>;
 
-/// What routing a batch leaves for the host to do.
-pub struct Routed<L: Line> {
+/// The result of routing a batch: work that is left to the host.
+pub struct Routed<L: Endpoint> {
     /// Connections with something new to write, each once.
     pub touched: Vec<Arc<L>>,
     /// Records that ended on other connections than the source.
     pub finished: Vec<Arc<Record>>,
-    /// Events of other connections that are the host's: flights that it took over, or sent itself, ended there.
-    pub left: Vec<(Arc<L>, Events<L>)>,
+    /// Events of other connections for the host: ends of flights that it took over, or sent itself.
+    pub unrouted: Vec<(Arc<L>, RelayBatch<L>)>,
 }
 
-impl<L: Line> Default for Routed<L> {
+impl<L: Endpoint> Default for Routed<L> {
     fn default() -> Self {
-        Self { touched: Vec::new(), finished: Vec::new(), left: Vec::new() }
+        Self { touched: Vec::new(), finished: Vec::new(), unrouted: Vec::new() }
     }
 }
 
@@ -103,37 +104,37 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Requests passed on.
+    /// Requests forwarded.
     forwarded,
     /// Requests handed to the host: openings, filtered methods, and those whose upstream was not there.
     to_host,
-    /// Answers passed back.
+    /// Answers forwarded back.
     answered,
-    /// Progress passed back.
+    /// Progress forwarded back.
     progress,
-    /// Cancels passed on.
+    /// Cancels forwarded.
     cancelled,
-    /// Requests cancelled in the batch that brought them: nothing was passed on.
+    /// Requests cancelled in the batch that brought them: nothing was forwarded.
     cancelled_unsent,
     /// Answers and progress whose exchange was over on the side that asked.
     too_late,
     /// Requests answered with an error of the relay's own, because of a deadline.
     timed_out,
-    /// Likewise, because the upstream was lost or not there.
+    /// Requests answered with an error because the upstream was lost or not there.
     upstream_closed,
-    /// Likewise, because of `max_in_flight`.
+    /// Requests answered with an error because of `max_in_flight`.
     overloaded_in_flight,
     /// Likewise, because of what one client may take of that.
     overloaded_share,
-    /// Likewise, because the relay is closing.
+    /// Requests answered with an error because the relay is closing.
     drained,
-    /// Likewise, because too much of its client's waits for the upstream.
+    /// Requests answered with an error because too many of their client's wait for the upstream.
     overloaded_queue,
-    /// Likewise, because of another limit.
+    /// Requests answered with an error because of another limit.
     overloaded,
     /// Answers that did not fit into the output of a client that does not read; it got an error, if that did.
     undelivered,
-    /// Likewise, for every other reason.
+    /// Requests answered with an error for every other reason.
     refused,
     /// Requests of shared upstreams that were refused (R3).
     unattributed,
@@ -141,9 +142,9 @@ counts! {
     unowned,
     /// Tasks that their clients cannot name any more, since they made `max_tasks` others, or were away too long.
     tasks_forgotten,
-    /// Notifications passed on; each copy counts.
+    /// Notifications forwarded; each copy counts.
     notified,
-    /// Notifications that belong to nobody.
+    /// Notifications without a recipient.
     notifications_dropped,
 }
 
@@ -151,23 +152,23 @@ fn add(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// See the module's text.
-pub struct Relay<L: Line> {
+/// Participants, upstreams and limits of one relay.
+pub struct Relay<L: Endpoint> {
     /// What it counts.
     pub counts: Counts,
     upstreams: Box<[Upstream]>,
-    members: Mutex<Members<L>>,
+    participants: Mutex<Participants<L>>,
     admission: Admission,
     seal: Seal,
     /// Principals that there were.
     principals: AtomicU64,
-    rounds: AtomicU64,
-    /// Methods whose requests the host wants to see before they are passed on; `*` for all of them.
+    passes: AtomicU64,
+    /// Methods whose requests the host sees before they are forwarded; `*` for all of them.
     watched: Mutex<HashSet<Box<[u8]>>>,
     watches: AtomicBool,
 }
 
-impl<L: Line> Relay<L> {
+impl<L: Endpoint> Relay<L> {
     /// A relay to these upstreams, none of which has a connection yet; `max_in_flight` is the most requests of
     /// clients in flight to them, `key` what request states are sealed with, from the system's randomness.
     pub fn new(
@@ -178,17 +179,18 @@ impl<L: Line> Relay<L> {
         Self {
             counts: Counts::default(),
             upstreams: upstreams.into_iter().collect(),
-            members: Mutex::new(Members::default()),
+            participants: Mutex::new(Participants::default()),
             admission: Admission::new(max_in_flight),
             seal: Seal::new(key),
             principals: AtomicU64::new(0),
-            rounds: AtomicU64::new(0),
+            passes: AtomicU64::new(0),
             watched: Mutex::new(HashSet::new()),
             watches: AtomicBool::new(false),
         }
     }
 
-    /// Hands every request of these methods to the host from now on, which may pass it on; `*` stands for all methods.
+    /// Hands every request of these methods to the host from now on, which may forward it; `*` stands for all
+    /// methods.
     pub fn watch(&self, methods: impl IntoIterator<Item = Box<[u8]>>) {
         let mut watched = lock(&self.watched);
         *watched = methods.into_iter().collect();
@@ -210,108 +212,107 @@ impl<L: Line> Relay<L> {
         &self.upstreams
     }
 
-    /// Takes a client in, whose requests go by `routes`; `places` says where the upstreams stand that these lead to,
-    /// `principal` on whose behalf it asks.
+    /// Adds a client, whose requests follow `routes` to the upstreams in `slots`, on behalf of `principal`.
     pub fn add_client(
         &self,
-        line: Arc<L>,
+        endpoint: Arc<L>,
         routes: Arc<Routes>,
-        places: Vec<Arc<Place>>,
+        slots: Vec<Arc<UpstreamSlot>>,
         principal: Arc<Principal>,
     ) -> Key {
         let (limits, account) = {
-            let mut client = lock(line.connection());
-            client.takes_duplicates = true;
+            let mut client = lock(endpoint.connection());
+            client.allow_duplicate_ids = true;
             client.rules.ask_for_era();
             (client.limits, client.account().cloned())
         };
-        let private: Vec<_> = places.iter().filter(|place| place.is_private).cloned().collect();
-        let (parks, asked_as) = (AtomicBool::new(false), OnceLock::new());
-        let side = Side::Client {
-            part: Part::new(Arc::clone(&principal)),
+        let private: Vec<_> = slots.iter().filter(|slot| slot.is_dedicated).cloned().collect();
+        let (has_suspended, modern_meta) = (AtomicBool::new(false), OnceLock::new());
+        let kind = ParticipantKind::Client {
+            share: ClientShare::new(Arc::clone(&principal)),
             routes,
-            places: Held::new(places),
-            parks,
-            asked_as,
-            kept: Arc::new(Room::new(limits.max_kept_bytes, account.clone())),
+            upstreams: ClientUpstreams::new(slots),
+            has_suspended,
+            modern_meta,
+            retained: Arc::new(ByteBudget::new(limits.max_kept_bytes, account.clone())),
             principal,
             max_tasks: limits.max_tasks,
         };
-        let key = lock(&self.members).insert(line, side, account);
-        for place in private {
-            place.give_to(key);
+        let key = lock(&self.participants).insert(endpoint, kind, account);
+        for slot in private {
+            slot.set_client(key);
         }
         key
     }
 
-    /// Says that a legacy client can be asked for input, and as whom a modern server meets it: what its requests
-    /// have in their `_meta` there. The first word stands.
-    pub fn ask_client_as(&self, client: Key, members: impl IntoIterator<Item = MetaMember>) {
-        if let Some(member) = self.member(client)
-            && let Side::Client { asked_as, .. } = &member.side
+    /// Lets servers ask a legacy client for input; `members` go into the `_meta` of its requests to modern
+    /// servers. The first call wins.
+    pub fn enable_input_requests(&self, client: Key, members: impl IntoIterator<Item = MetaMember>) {
+        if let Some(participant) = self.participant(client)
+            && let ParticipantKind::Client { modern_meta, .. } = &participant.kind
         {
-            let _ = asked_as.set(members.into_iter().collect());
+            let _ = modern_meta.set(members.into_iter().collect());
         }
     }
 
-    /// Takes an upstream's connection in. A new epoch begins.
-    pub fn add_upstream(&self, line: Arc<L>, place: Arc<Place>) -> Key {
-        let key = self.reserve_upstream(line, place);
+    /// Adds a connection of an upstream, as the slot's new epoch.
+    pub fn add_upstream(&self, endpoint: Arc<L>, slot: Arc<UpstreamSlot>) -> Key {
+        let key = self.reserve_upstream(endpoint, slot);
         self.open_upstream(key);
         key
     }
 
-    /// As [`Relay::add_upstream`], but nothing is passed on before [`Relay::open_upstream`].
-    pub fn reserve_upstream(&self, line: Arc<L>, place: Arc<Place>) -> Key {
-        // What a server asks under an id twice is answered twice, like what a client does.
+    /// As [`Relay::add_upstream`], but nothing is forwarded before [`Relay::open_upstream`].
+    pub fn reserve_upstream(&self, endpoint: Arc<L>, slot: Arc<UpstreamSlot>) -> Key {
+        // Duplicate ids of a server's requests are each answered, as those of clients are.
         let account = {
-            let mut upstream = lock(line.connection());
-            upstream.takes_duplicates = true;
+            let mut upstream = lock(endpoint.connection());
+            upstream.allow_duplicate_ids = true;
             upstream.account().cloned()
         };
-        let side = Side::Upstream { place, is_retired: AtomicBool::new(false) };
-        lock(&self.members).insert(line, side, account)
+        let kind = ParticipantKind::Upstream { slot, is_retired: AtomicBool::new(false) };
+        lock(&self.participants).insert(endpoint, kind, account)
     }
 
     /// Opens admission to an upstream's connection.
     pub fn open_upstream(&self, key: Key) {
-        if let Some(member) = self.member(key)
-            && let Side::Upstream { place, .. } = &member.side
+        if let Some(participant) = self.participant(key)
+            && let ParticipantKind::Upstream { slot, .. } = &participant.kind
         {
-            place.open(key);
+            slot.open(key);
         }
     }
 
-    /// Lets a connection go that is over; what was in flight on it was routed by its end.
+    /// Removes a connection that is over; its flights were routed by its end.
     pub fn leave(&self, key: Key) {
-        let Some(member) = lock(&self.members).remove(key) else { return };
-        match &member.side {
-            Side::Upstream { place, .. } => place.close(key),
-            Side::Client { part, .. } => part.leave(u64::MAX),
+        let Some(participant) = lock(&self.participants).remove(key) else { return };
+        match &participant.kind {
+            ParticipantKind::Upstream { slot, .. } => slot.close(key),
+            ParticipantKind::Client { share, .. } => share.leave(u64::MAX),
         }
     }
 
     /// Closes admission to the connection of `key`, for good, where it is an upstream's that ended.
     fn close_ended(&self, key: Key) {
-        if let Some(member) = self.member(key)
-            && let Side::Upstream { place, .. } = &member.side
-            && lock(member.line.connection()).is_over()
+        if let Some(participant) = self.participant(key)
+            && let ParticipantKind::Upstream { slot, .. } = &participant.kind
+            && lock(participant.endpoint.connection()).is_over()
         {
-            place.close(key);
+            slot.close(key);
         }
     }
 
     /// How many connections it knows: of clients, and of upstreams, that are not let go.
     pub fn connections(&self) -> usize {
-        lock(&self.members).iter().count()
+        lock(&self.participants).iter().count()
     }
 
     /// The connection of `key`.
-    pub fn line(&self, key: Key) -> Option<Arc<L>> {
-        self.member(key).map(|member| Arc::clone(&member.line))
+    pub fn endpoint(&self, key: Key) -> Option<Arc<L>> {
+        self.participant(key).map(|participant| Arc::clone(&participant.endpoint))
     }
 
-    fn member(&self, key: Key) -> Option<Arc<Member<L>>> {
-        lock(&self.members).get(key).cloned()
+    fn participant(&self, key: Key) -> Option<Arc<Participant<L>>> {
+        lock(&self.participants).get(key).cloned()
     }
 }

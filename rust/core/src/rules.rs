@@ -1,13 +1,13 @@
-//! What the protocol revision changes, and the places where its text disagrees with itself.
+//! The rules of each protocol revision, and the points on which the specification contradicts itself.
 //!
-//! House rule: no other file compares revisions. The connection asks a question, the answer is here. The six
-//! disagreements of the sources (K1 to K6) are decided here, once; [`Choices`] switches them.
+//! No other file compares revisions: the connection asks a question, a method here answers. The six
+//! contradictions of the sources (K1 to K6) are decided here, once; [`Choices`] switches them.
 
-mod eras;
-mod opening;
+mod bridge;
+mod era;
 
-pub use eras::{Bridge, ENVELOPE, Required, drops_member_of_item, is_cacheable, required};
-pub use opening::{Era, Misfit, Said, UNSUPPORTED_VERSION};
+pub use bridge::{Bridge, ENVELOPE, RequiredMember, drops_member_of_item, is_cacheable, required};
+pub use era::{Era, EraClaim, EraError, UNSUPPORTED_VERSION};
 
 /// A protocol revision, oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,7 +46,7 @@ impl Revision {
     }
 
     /// The revision of that date.
-    pub fn named(name: &str) -> Option<Revision> {
+    pub fn parse(name: &str) -> Option<Revision> {
         Self::ALL.into_iter().find(|revision| revision.name() == name)
     }
 
@@ -56,10 +56,10 @@ impl Revision {
     }
 }
 
-/// The part we play on a connection.
+/// Our role on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Not settled: what only one role may do is let pass.
+    /// Unknown: what only one role may do is allowed.
     Either,
     /// We opened the connection and ask.
     Client,
@@ -108,27 +108,27 @@ impl Default for Choices {
     }
 }
 
-/// Which requests a side takes as tasks under 2025-11-25: what it declared under `capabilities.tasks`.
+/// Requests that a side accepts as tasks under 2025-11-25, as declared in `capabilities.tasks`.
 ///
 /// No other request becomes a task, whatever its `task` member says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // the protocol's own list
-pub struct Tasks {
+pub struct TaskSupport {
     /// `tools/call`.
     pub tools: bool,
     /// `sampling/createMessage`.
     pub sampling: bool,
     /// `elicitation/create`.
     pub elicitation: bool,
-    /// Whether `tasks/cancel` is taken.
+    /// Whether `tasks/cancel` is accepted.
     pub cancel: bool,
 }
 
-impl Tasks {
+impl TaskSupport {
     /// What is assumed of a side that was not asked.
-    pub const ALL: Tasks = Tasks { tools: true, sampling: true, elicitation: true, cancel: true };
+    pub const ALL: TaskSupport = TaskSupport { tools: true, sampling: true, elicitation: true, cancel: true };
 
-    fn takes(self, method: &str) -> Option<bool> {
+    fn accepts(self, method: &str) -> Option<bool> {
         Some(match method {
             "tools/call" => self.tools,
             "sampling/createMessage" => self.sampling,
@@ -138,9 +138,9 @@ impl Tasks {
     }
 }
 
-/// How a cancel of ours leaves.
+/// How a request of ours is cancelled at the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CancelWay {
+pub enum CancelMethod {
     /// By `notifications/cancelled`.
     Notify,
     /// Not at all: the request ends on our side only.
@@ -161,19 +161,19 @@ pub enum Forbidden {
     /// 2026-07-28: a server cancels nothing but a listen, and that by answering it (CAN-29, K1).
     ServerCancel,
     /// A cancel that no table knows of could name anything (CAN-05, CAN-07, CAN-08).
-    CancelByHand,
-    /// Progress likewise (PRG-10).
-    ProgressByHand,
+    ManualCancel,
+    /// Progress that names no request could name any (PRG-10).
+    ManualProgress,
     /// 2026-07-28: logs and progress belong to their own request, not to a subscription (PRG-24, PRG-25, SUB-17).
     NotOnListen,
     /// Up to 2025-11-25: only `ping` passes before the handshake is over (PNG-13, PNG-14).
-    NotOpened,
+    NotInitialized,
     /// 2025-11-25: the peer did not declare that it takes this request as a task (TSK-02, TSK-03).
     NoTask,
 }
 
 impl Forbidden {
-    /// One sentence for people.
+    /// One sentence, for people.
     pub const fn message(self) -> &'static str {
         match self {
             Forbidden::ServerRequest => {
@@ -186,16 +186,16 @@ impl Forbidden {
             Forbidden::ServerCancel => {
                 "a server cancels no request under revision 2026-07-28; it ends a listen by answering it"
             }
-            Forbidden::CancelByHand => {
+            Forbidden::ManualCancel => {
                 "a cancel is not sent by hand; call cancel() of the call, which knows whether it is in flight"
             }
-            Forbidden::ProgressByHand => {
+            Forbidden::ManualProgress => {
                 "progress is not sent by hand; call progress() of the request, which knows its token"
             }
             Forbidden::NotOnListen => {
                 "logs and progress are not sent on a subscription; they belong to the request that they are about"
             }
-            Forbidden::NotOpened => {
+            Forbidden::NotInitialized => {
                 "only ping passes before the handshake is over; wait until the peer has sent or taken notifications/initialized"
             }
             Forbidden::NoTask => {
@@ -212,16 +212,16 @@ pub struct Rules {
     pub revision: Revision,
     /// Our part.
     pub role: Role,
-    /// How disagreements are decided.
+    /// How contradictions of the specification are decided.
     pub choices: Choices,
-    /// Whether the handshake of a legacy revision is over, or nobody said that there is one.
-    pub opened: bool,
-    /// Who says under which era the peer's requests are.
+    /// Whether the handshake of a legacy revision is over, or none is required.
+    pub initialized: bool,
+    /// Where the era of the peer's requests is known from.
     pub era: Era,
     /// Which of the peer's requests we take as tasks.
-    pub our_tasks: Tasks,
+    pub our_tasks: TaskSupport,
     /// Which of our requests the peer takes as tasks.
-    pub their_tasks: Tasks,
+    pub their_tasks: TaskSupport,
 }
 
 impl Default for Rules {
@@ -230,10 +230,10 @@ impl Default for Rules {
             revision: Revision::V2025_11_25,
             role: Role::Either,
             choices: Choices::default(),
-            opened: true,
+            initialized: true,
             era: Era::Host,
-            our_tasks: Tasks::ALL,
-            their_tasks: Tasks::ALL,
+            our_tasks: TaskSupport::ALL,
+            their_tasks: TaskSupport::ALL,
         }
     }
 }
@@ -264,20 +264,20 @@ impl Rules {
         if self.revision.is_modern() {
             return if self.role == Role::Server { Err(Forbidden::ServerRequest) } else { Ok(()) };
         }
-        if self.opened || matches!(method, method::PING | method::INITIALIZE | method::DISCOVER) {
+        if self.initialized || matches!(method, method::PING | method::INITIALIZE | method::DISCOVER) {
             Ok(())
         } else {
-            Err(Forbidden::NotOpened)
+            Err(Forbidden::NotInitialized)
         }
     }
 
-    /// Is a request of the peer's taken? A modern client drops one without an answer (RID-14, TRS-07).
-    pub fn takes_requests(&self) -> bool {
+    /// Is a request of the peer's accepted? A modern client drops one without an answer (RID-14, TRS-07).
+    pub fn accepts_requests(&self) -> bool {
         !(self.revision.is_modern() && self.role == Role::Client)
     }
 
-    /// Is a response of the peer's taken? Modern clients send none (RID-15, TRS-08).
-    pub fn takes_responses(&self) -> bool {
+    /// Is a response of the peer's accepted? Modern clients send none (RID-15, TRS-08).
+    pub fn accepts_responses(&self) -> bool {
         !(self.revision.is_modern() && self.role == Role::Server)
     }
 
@@ -292,11 +292,11 @@ impl Rules {
     /// May we send this notification by hand?
     pub fn may_notify(&self, method: &str) -> Result<(), Forbidden> {
         match method {
-            method::PROGRESS => self.may_progress().and(Err(Forbidden::ProgressByHand)),
+            method::PROGRESS => self.may_progress().and(Err(Forbidden::ManualProgress)),
             method::CANCELLED if self.revision.is_modern() && self.role == Role::Server => {
                 Err(Forbidden::ServerCancel)
             }
-            method::CANCELLED => Err(Forbidden::CancelByHand),
+            method::CANCELLED => Err(Forbidden::ManualCancel),
             _ => Ok(()),
         }
     }
@@ -317,8 +317,8 @@ impl Rules {
             && method == method::LISTEN
     }
 
-    /// Is progress of the peer's taken (PRG-22)?
-    pub fn takes_progress(&self) -> bool {
+    /// Is progress of the peer's accepted (PRG-22)?
+    pub fn accepts_progress(&self) -> bool {
         !(self.revision.is_modern() && self.role == Role::Server)
     }
 
@@ -327,8 +327,8 @@ impl Rules {
         self.revision > Revision::V2024_11_05
     }
 
-    /// Are arrays of messages taken (BAT-02, BAT-05)?
-    pub fn takes_batches(&self) -> bool {
+    /// Are arrays of messages accepted (BAT-02, BAT-05)?
+    pub fn accepts_batches(&self) -> bool {
         self.revision == Revision::V2025_03_26
     }
 
@@ -369,7 +369,7 @@ impl Rules {
 
     /// Does a `task` member make a task of this request of ours (TSK-02, TSK-03)?
     pub fn may_augment(&self, method: &str) -> Result<bool, Forbidden> {
-        match self.their_tasks.takes(method) {
+        match self.their_tasks.accepts(method) {
             Some(true) => Ok(true),
             Some(false) if self.has_task_augmentation() => Err(Forbidden::NoTask),
             _ => Ok(false),
@@ -377,8 +377,8 @@ impl Rules {
     }
 
     /// Does a `task` member make a task of this request of the peer's (TSK-04)?
-    pub fn takes_task(&self, method: &str) -> bool {
-        self.our_tasks.takes(method) == Some(true)
+    pub fn accepts_task(&self, method: &str) -> bool {
+        self.our_tasks.accepts(method) == Some(true)
     }
 
     /// Does the peer take `tasks/cancel` (TSK-01)? Under the extension it always does.
@@ -387,12 +387,12 @@ impl Rules {
     }
 
     /// How a cancel of our request leaves (CAN-10, TSK-07, K5).
-    pub fn cancel_way(&self, method: &str, augmented: bool) -> CancelWay {
+    pub fn cancel_method(&self, method: &str, augmented: bool) -> CancelMethod {
         match method {
-            method::INITIALIZE => CancelWay::Silent,
-            method::DISCOVER if !self.choices.cancel_discover => CancelWay::Silent,
-            _ if augmented && self.has_task_augmentation() => CancelWay::Task,
-            _ => CancelWay::Notify,
+            method::INITIALIZE => CancelMethod::Silent,
+            method::DISCOVER if !self.choices.cancel_discover => CancelMethod::Silent,
+            _ if augmented && self.has_task_augmentation() => CancelMethod::Task,
+            _ => CancelMethod::Notify,
         }
     }
 
@@ -423,7 +423,10 @@ mod tests {
     #[test]
     fn can_10_initialize_is_never_cancelled() {
         for revision in Revision::ALL {
-            assert_eq!(rules(revision, Role::Client).cancel_way("initialize", false), CancelWay::Silent);
+            assert_eq!(
+                rules(revision, Role::Client).cancel_method("initialize", false),
+                CancelMethod::Silent
+            );
             assert!(!rules(revision, Role::Server).peer_may_cancel("initialize", false));
         }
     }
@@ -431,18 +434,18 @@ mod tests {
     #[test]
     fn k5_discover_is_not_cancelled_unless_chosen() {
         let mut rules = rules(Revision::V2026_07_28, Role::Client);
-        assert_eq!(rules.cancel_way("server/discover", false), CancelWay::Silent);
+        assert_eq!(rules.cancel_method("server/discover", false), CancelMethod::Silent);
         rules.choices.cancel_discover = true;
-        assert_eq!(rules.cancel_way("server/discover", false), CancelWay::Notify);
+        assert_eq!(rules.cancel_method("server/discover", false), CancelMethod::Notify);
     }
 
     #[test]
     fn tsk_07_task_augmentation_exists_in_one_revision() {
         for revision in Revision::ALL {
-            let way = rules(revision, Role::Client).cancel_way("tools/call", true);
+            let how = rules(revision, Role::Client).cancel_method("tools/call", true);
             let expected =
-                if revision == Revision::V2025_11_25 { CancelWay::Task } else { CancelWay::Notify };
-            assert_eq!(way, expected);
+                if revision == Revision::V2025_11_25 { CancelMethod::Task } else { CancelMethod::Notify };
+            assert_eq!(how, expected);
         }
     }
 
@@ -452,17 +455,17 @@ mod tests {
             rules(Revision::V2026_07_28, Role::Server).may_request("ping"),
             Err(Forbidden::ServerRequest)
         );
-        assert!(!rules(Revision::V2026_07_28, Role::Client).takes_requests());
+        assert!(!rules(Revision::V2026_07_28, Role::Client).accepts_requests());
         for revision in &Revision::ALL[..4] {
             assert_eq!(rules(*revision, Role::Server).may_request("roots/list"), Ok(()));
-            assert!(rules(*revision, Role::Client).takes_requests());
+            assert!(rules(*revision, Role::Client).accepts_requests());
         }
     }
 
     #[test]
     fn prg_22_modern_progress_flows_one_way() {
         assert_eq!(rules(Revision::V2026_07_28, Role::Client).may_progress(), Err(Forbidden::ClientProgress));
-        assert!(!rules(Revision::V2026_07_28, Role::Server).takes_progress());
+        assert!(!rules(Revision::V2026_07_28, Role::Server).accepts_progress());
         assert_eq!(rules(Revision::V2025_11_25, Role::Client).may_progress(), Ok(()));
     }
 

@@ -1,4 +1,4 @@
-//! The one door to shared memory: `std`, or `loom` when its model checker drives the tests.
+//! Atomics and locks: from `std`, or from `loom` where its model checker drives the tests.
 
 #[cfg(not(loom))]
 pub use std::sync::{
@@ -14,7 +14,7 @@ pub use loom::sync::{
 #[cfg(loom)]
 pub use std::sync::OnceLock;
 
-/// Locks, and goes on with the data of a holder that panicked: a bug in one call must not stop the rest.
+/// Locks, and ignores poisoning: a bug in one call must not stop the rest.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

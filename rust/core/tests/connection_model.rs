@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use turnout_core::connection::event::{Batch, Event, Host};
 use turnout_core::connection::{Answer, Connection, Send};
-use turnout_core::encode::Request;
-use turnout_core::event::{Batch, Event, Host};
-use turnout_core::flight::{CancelledBy, Outcome};
-use turnout_core::ledger::Ledger;
+use turnout_core::flight::ledger::Ledger;
+use turnout_core::flight::record::{PeerInfo, ProgressUpdate};
+use turnout_core::flight::state::{CancelledBy, Outcome};
 use turnout_core::limits::Limits;
-use turnout_core::record::{Peer, Progress};
 use turnout_core::rules::{Revision, Role, Rules};
-use turnout_core::span::Span;
+use turnout_core::wire::encode::Request;
+use turnout_core::wire::span::Span;
 
 struct Model;
 
@@ -59,7 +59,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn take(connection: &mut Connection<Model>, now: u64, frame: &str, batch: &mut Batch<Model>) {
+fn receive(connection: &mut Connection<Model>, now: u64, frame: &str, batch: &mut Batch<Model>) {
     connection.receive(now, frame.as_bytes(), Span::new(0, frame.len()), batch);
 }
 
@@ -71,7 +71,7 @@ proptest! {
     fn x_07_x_08_x_03_every_flight_ends_once_in_any_order(steps in prop::collection::vec(step(), 1..80)) {
         let rules = Rules { revision: Revision::V2025_11_25, role: Role::Either, ..Rules::default() };
         let ledger = Arc::new(Ledger::new(1000));
-        let peer = Peer { name: "peer".into(), transport: "model".into() };
+        let peer = PeerInfo { name: "peer".into(), transport: "model".into() };
         let mut connection: Connection<Model> = Connection::new(peer, Limits::default(), rules, ledger);
         let mut now = 1_000_000_000u64;
         let (mut sent, mut settled) = (Vec::new(), HashMap::<u64, u32>::new());
@@ -92,14 +92,14 @@ proptest! {
                         prop_assert!(connection.is_over());
                     }
                 }
-                Step::Written => written.extend(connection.take_output(now)),
-                Step::Answer(id) => take(&mut connection, now, &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#), &mut batch),
-                Step::Fail(id) => take(&mut connection, now, &format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":1,"message":"m"}}}}"#), &mut batch),
-                Step::Broken(id) => take(&mut connection, now, &format!(r#"{{"jsonrpc":"2.0","id":{id}}}"#), &mut batch),
-                Step::Progress(id) => take(&mut connection, now, &format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{id},"progress":{now}}}}}"#), &mut batch),
+                Step::Written => written.extend(connection.drain_output(now)),
+                Step::Answer(id) => receive(&mut connection, now, &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#), &mut batch),
+                Step::Fail(id) => receive(&mut connection, now, &format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":1,"message":"m"}}}}"#), &mut batch),
+                Step::Broken(id) => receive(&mut connection, now, &format!(r#"{{"jsonrpc":"2.0","id":{id}}}"#), &mut batch),
+                Step::Progress(id) => receive(&mut connection, now, &format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{id},"progress":{now}}}}}"#), &mut batch),
                 Step::Cancel(id) => { connection.cancel(now, id, CancelledBy::Caller, Some(b"why"), &mut batch); }
-                Step::Ask(id) => take(&mut connection, now, &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"m","params":{{"_meta":{{"progressToken":{id}}}}}}}"#), &mut batch),
-                Step::PeerCancel(id) => take(&mut connection, now, &format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#), &mut batch),
+                Step::Ask(id) => receive(&mut connection, now, &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"m","params":{{"_meta":{{"progressToken":{id}}}}}}}"#), &mut batch),
+                Step::PeerCancel(id) => receive(&mut connection, now, &format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#), &mut batch),
                 Step::Respond(id) => {
                     for number in handled.get(&id).into_iter().flatten() {
                         connection.answer(now, *number, Answer::Result(b"{}"));
@@ -107,7 +107,7 @@ proptest! {
                 }
                 Step::Report(id) => {
                     for number in handled.get(&id).into_iter().flatten() {
-                        let update = Progress { progress: now as f64, total: None, message: None };
+                        let update = ProgressUpdate { progress: now as f64, total: None, message: None };
                         let _ = connection.progress(now, *number, &update);
                     }
                 }

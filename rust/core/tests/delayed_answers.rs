@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use turnout_core::connection::event::{Batch, Event, Host};
+use turnout_core::connection::output::delayed::Delay;
 use turnout_core::connection::{Answer, Connection};
-use turnout_core::delayed::Delay;
-use turnout_core::event::{Batch, Event, Host};
-use turnout_core::flight::Outcome;
-use turnout_core::ledger::Ledger;
+use turnout_core::flight::ledger::Ledger;
+use turnout_core::flight::record::{PeerInfo, ProgressUpdate};
+use turnout_core::flight::state::Outcome;
 use turnout_core::limits::Limits;
-use turnout_core::record::{Peer, Progress};
 use turnout_core::rules::{Revision, Role, Rules};
-use turnout_core::span::Span;
+use turnout_core::wire::span::Span;
 
 const MILLISECOND: u64 = 1_000_000;
 
@@ -78,7 +78,7 @@ struct World {
 impl World {
     fn new(delay: Delay, overhead: u64) -> Self {
         let rules = Rules { revision: Revision::V2025_11_25, role: Role::Server, ..Rules::default() };
-        let peer = Peer { name: "client".into(), transport: "model".into() };
+        let peer = PeerInfo { name: "client".into(), transport: "model".into() };
         let mut core = Connection::new(peer, Limits::default(), rules, Arc::new(Ledger::new(10)));
         let now = 1_000 * MILLISECOND;
         core.delay_answers(now, delay);
@@ -124,7 +124,7 @@ impl World {
                 ));
             }
             Step::Report(which) => {
-                let update = Progress { progress: self.now as f64, total: None, message: None };
+                let update = ProgressUpdate { progress: self.now as f64, total: None, message: None };
                 let _ = self.core.progress(self.now, self.number(which), &update);
                 self.now += 1;
             }
@@ -164,7 +164,7 @@ impl World {
 
     /// What the host does once a turn.
     fn flush(&mut self) -> Result<(), TestCaseError> {
-        if self.core.asks_for_unread(self.now) {
+        if self.core.needs_unread(self.now) {
             prop_assert_eq!(self.delay, Delay::UntilRead);
             let unread = (self.handed.len() - self.read) as u64 * self.overhead;
             self.core.note_unread(self.now, Some(unread));
@@ -172,7 +172,7 @@ impl World {
         if self.congested {
             return Ok(());
         }
-        let taken = self.core.take_output(self.now);
+        let taken = self.core.drain_output(self.now);
         self.takes += 1;
         for line in taken.split_inclusive(|byte| *byte == b'\n') {
             self.handed.extend_from_slice(line);

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use turnout_core::connection::event::{Batch, End, Event, Host};
 use turnout_core::connection::{Answer, Connection, Send, SendError};
-use turnout_core::encode;
-use turnout_core::event::{Batch, End, Event, Host};
-use turnout_core::flight::Outcome;
-use turnout_core::ledger::Ledger;
+use turnout_core::flight::ledger::Ledger;
+use turnout_core::flight::record::PeerInfo;
+use turnout_core::flight::state::Outcome;
 use turnout_core::limits::Limits;
-use turnout_core::record::Peer;
 use turnout_core::rules::{Revision, Role, Rules};
-use turnout_core::span::Span;
+use turnout_core::wire::encode;
+use turnout_core::wire::span::Span;
 
 struct Nobody;
 
@@ -22,7 +22,7 @@ impl Host for Nobody {
 type Core = Connection<Nobody>;
 
 fn core() -> Core {
-    let peer = Peer { name: "p".into(), transport: "memory".into() };
+    let peer = PeerInfo { name: "p".into(), transport: "memory".into() };
     let rules = Rules { role: Role::Server, ..Rules::default() };
     Connection::new(peer, Limits::default(), rules, Arc::new(Ledger::new(10)))
 }
@@ -50,7 +50,7 @@ fn l1_ours_end_and_theirs_go_on() {
     let mut core = core();
     let (first, second) = (ask(&mut core, 1, "a"), ask(&mut core, 2, "b"));
     call(&mut core).expect("sent");
-    core.take_output(1);
+    core.drain_output(1);
     let mut batch = Batch::default();
     core.end_input(2, &mut batch);
     let ended =
@@ -65,7 +65,7 @@ fn l1_ours_end_and_theirs_go_on() {
         assert_eq!(core.in_flight(), (0, left));
     }
     assert!(!core.is_answered(), "it is not written yet");
-    let written = String::from_utf8(core.take_output(4)).expect("text");
+    let written = String::from_utf8(core.drain_output(4)).expect("text");
     assert_eq!(written.lines().count(), 2);
     assert!(core.is_answered());
     let mut batch = Batch::default();
@@ -84,7 +84,7 @@ fn l1_listens_and_tasks_are_not_waited_for() {
     core.end_input(2, &mut batch);
     assert!(!core.is_answered());
     assert!(core.answer(3, number, Answer::Task(b"{\"resultType\":\"task\",\"taskId\":\"t\"}")).written);
-    core.take_output(4);
+    core.drain_output(4);
     assert!(core.is_answered());
     core.end(5, Outcome::PeerClosed, None, &mut batch);
     assert_eq!(core.in_flight(), (0, 0));

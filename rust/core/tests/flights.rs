@@ -2,29 +2,29 @@
 
 use std::sync::Arc;
 
-use turnout_core::flight::{CancelledBy, Outcome};
-use turnout_core::flights::{Customs, Flights, Handled, Refused};
-use turnout_core::ledger::Ledger;
+use turnout_core::flight::ledger::Ledger;
+use turnout_core::flight::record::{Cleanup, Late, PeerInfo, ProgressUpdate, Record};
+use turnout_core::flight::state::{CancelledBy, Outcome};
+use turnout_core::flights::{Flights, HandlerEnd, OpenError, Strictness};
 use turnout_core::limits::{Exceeded, Limits};
-use turnout_core::record::{Cleanup, Late, Peer, Progress, Record};
 
-const STRICT: Customs = Customs {
-    takes_duplicates: false,
+const STRICT: Strictness = Strictness {
+    allow_duplicate_ids: false,
     progress_must_increase: true,
-    takes_any_number: false,
-    declines_cancels: false,
+    allow_non_finite_progress: false,
+    decline_cancels: false,
 };
 
-const LENIENT: Customs = Customs {
-    takes_duplicates: true,
+const LENIENT: Strictness = Strictness {
+    allow_duplicate_ids: true,
     progress_must_increase: false,
-    takes_any_number: true,
-    declines_cancels: false,
+    allow_non_finite_progress: true,
+    decline_cancels: false,
 };
 
-fn flights(customs: Customs, limits: Limits) -> (Flights<u32>, Arc<Ledger>) {
+fn flights(customs: Strictness, limits: Limits) -> (Flights<u32>, Arc<Ledger>) {
     let ledger = Arc::new(Ledger::new(100));
-    let peer = Peer { name: "peer".into(), transport: "streams".into() };
+    let peer = PeerInfo { name: "peer".into(), transport: "streams".into() };
     (Flights::new(peer, limits, customs, Arc::clone(&ledger)), ledger)
 }
 
@@ -36,12 +36,12 @@ fn is_empty(flights: &Flights<u32>) -> bool {
     flights.entries().iter().all(|(_, count)| *count == 0) && flights.in_flight() == (0, 0)
 }
 
-fn full(limit: &'static str, value: usize) -> Refused {
-    Refused::Exceeded(Exceeded { limit, value })
+fn full(limit: &'static str, value: usize) -> OpenError {
+    OpenError::Exceeded(Exceeded { limit, value })
 }
 
-fn update(progress: f64) -> Progress {
-    Progress { progress, total: None, message: None }
+fn update(progress: f64) -> ProgressUpdate {
+    ProgressUpdate { progress, total: None, message: None }
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn rid_04_ids_count_up_and_leave_out_what_a_caller_holds() {
     assert!(flights.open(1, "a", Some(b"3"), false, 2).is_ok());
     assert_eq!(flights.open(1, "a", None, false, 3), Ok(2));
     assert_eq!(flights.open(1, "a", None, false, 4), Ok(4));
-    assert_eq!(flights.open(1, "a", Some(b"4"), false, 5), Err(Refused::InFlight));
+    assert_eq!(flights.open(1, "a", Some(b"4"), false, 5), Err(OpenError::InFlight));
     assert!(flights.claim(2, b"3", false).is_some());
     assert!(flights.open(3, "a", Some(b"3"), false, 6).is_ok());
     assert_eq!(flights.outbound().map(|(id, slot)| (id.to_vec(), *slot)).collect::<Vec<_>>().len(), 4);
@@ -63,9 +63,9 @@ fn x_02_a_number_and_the_string_that_spells_it_are_two_requests() {
     flights.open(1, "a", Some(b"7"), true, 1).unwrap();
     flights.open(1, "b", Some(b"\"7\""), true, 2).unwrap();
     assert_eq!(flights.advance(2, b"\"7\"", update(1.0)), Some(&2));
-    assert_eq!(flights.claim(3, b"\"7\"", false).unwrap().slot, Some(2));
+    assert_eq!(flights.claim(3, b"\"7\"", false).unwrap().attachment, Some(2));
     assert_eq!(&*last(&ledger).id(), b"\"7\"");
-    assert_eq!(flights.claim(4, b"7", true).unwrap().slot, Some(1));
+    assert_eq!(flights.claim(4, b"7", true).unwrap().attachment, Some(1));
     assert_eq!(last(&ledger).outcome(), Some(Outcome::Error));
     assert!(is_empty(&flights));
 }
@@ -96,7 +96,7 @@ fn can_17_a_late_answer_goes_into_the_record_once() {
     let (mut flights, ledger) = flights(STRICT, Limits::default());
     flights.open(1, "a", None, true, 0).unwrap();
     flights.abandon(2, b"1", Outcome::Cancelled, None);
-    flights.told(b"1");
+    flights.note_cancel_written(b"1");
     assert_eq!(flights.advance(3, b"1", update(1.0)), None);
     assert!(flights.claim(4, b"1", true).is_none());
     assert!(flights.claim(5, b"1", true).is_none());
@@ -129,7 +129,7 @@ fn prg_07_progress_must_be_finite_and_grow_unless_the_customs_say_otherwise() {
     let numbers = [1.0, 2.0, 2.0, 1.5, f64::NAN, f64::INFINITY, 3.0];
     for (customs, taken, counted) in [
         (STRICT, vec![1.0, 2.0, 3.0], (3, 4)),
-        (Customs { progress_must_increase: false, ..STRICT }, vec![1.0, 2.0, 2.0, 1.5, 3.0], (5, 2)),
+        (Strictness { progress_must_increase: false, ..STRICT }, vec![1.0, 2.0, 2.0, 1.5, 3.0], (5, 2)),
     ] {
         let (mut flights, ledger) = flights(customs, Limits::default());
         flights.open(1, "a", None, true, 0).unwrap();
@@ -173,15 +173,15 @@ fn x_07_a_request_that_was_answered_was_written_whatever_the_transport_said() {
 fn x_08_every_end_of_a_handler_leaves_nothing_and_says_how_it_was() {
     let (mut flights, ledger) = flights(STRICT, Limits::default());
     for (how, outcome) in [
-        (Handled::Result, Outcome::Result),
-        (Handled::Error, Outcome::Error),
-        (Handled::Stopped, Outcome::Closed),
+        (HandlerEnd::Result, Outcome::Result),
+        (HandlerEnd::Error, Outcome::Error),
+        (HandlerEnd::Stopped, Outcome::Closed),
     ] {
         flights.begin(1, b"\"a\"", "m", b"", 9).unwrap();
         let (ended, now) = flights.finish(2, b"\"a\"", |slot| *slot == 9, how).unwrap();
-        assert_eq!((ended.slot, now), (Some(9), true));
+        assert_eq!((ended.attachment, now), (Some(9), true));
         assert_eq!(last(&ledger).outcome(), Some(outcome));
-        assert_eq!(last(&ledger).written().is_some(), how != Handled::Stopped);
+        assert_eq!(last(&ledger).written().is_some(), how != HandlerEnd::Stopped);
         assert!(flights.finish(3, b"\"a\"", |slot| *slot == 9, how).is_none());
         assert!(is_empty(&flights));
     }
@@ -191,9 +191,9 @@ fn x_08_every_end_of_a_handler_leaves_nothing_and_says_how_it_was() {
 #[test]
 fn can_13_a_cancelled_request_has_its_outcome_at_once_and_its_cleanup_when_the_handler_ends() {
     for (how, cleanup) in [
-        (Handled::Result, Cleanup::FinishedAnyway),
-        (Handled::Error, Cleanup::Raised),
-        (Handled::Stopped, Cleanup::Stopped),
+        (HandlerEnd::Result, Cleanup::FinishedAnyway),
+        (HandlerEnd::Error, Cleanup::Raised),
+        (HandlerEnd::Stopped, Cleanup::Stopped),
     ] {
         let (mut flights, ledger) = flights(STRICT, Limits::default());
         flights.begin(1, b"1", "m", b"", 9).unwrap();
@@ -215,8 +215,9 @@ fn can_13_a_cancelled_request_has_its_outcome_at_once_and_its_cleanup_when_the_h
 
 #[test]
 fn can_16_a_handler_that_declines_ends_declined_and_unanswered() {
-    for how in [Handled::Result, Handled::Error, Handled::Stopped] {
-        let (mut flights, ledger) = flights(Customs { declines_cancels: true, ..STRICT }, Limits::default());
+    for how in [HandlerEnd::Result, HandlerEnd::Error, HandlerEnd::Stopped] {
+        let (mut flights, ledger) =
+            flights(Strictness { decline_cancels: true, ..STRICT }, Limits::default());
         flights.begin(1, b"1", "m", b"", 9).unwrap();
         assert!(flights.cancel(2, b"1", None).is_some());
         assert!(ledger.records().is_empty());
@@ -232,7 +233,7 @@ fn can_16_a_handler_that_declines_ends_declined_and_unanswered() {
 fn can_15_a_cancel_that_comes_too_late_is_told_from_a_made_up_one() {
     let (mut flights, _) = flights(STRICT, Limits::default());
     flights.begin(1, b"1", "m", b"", 9).unwrap();
-    flights.finish(2, b"1", |_| true, Handled::Result);
+    flights.finish(2, b"1", |_| true, HandlerEnd::Result);
     assert!(flights.cancel(3, b"1", None).is_none());
     assert!(flights.cancel(3, b"2", None).is_none());
     assert_eq!((flights.counters.cancels_too_late, flights.counters.cancels_ignored), (1, 1));
@@ -242,7 +243,7 @@ fn can_15_a_cancel_that_comes_too_late_is_told_from_a_made_up_one() {
 fn rid_05_a_duplicate_id_is_refused_or_takes_over() {
     let (mut strict, _) = flights(STRICT, Limits::default());
     strict.begin(1, b"1", "m", b"", 1).unwrap();
-    assert_eq!(strict.begin(2, b"1", "m", b"", 2), Err(Refused::InFlight));
+    assert_eq!(strict.begin(2, b"1", "m", b"", 2), Err(OpenError::InFlight));
     assert_eq!(strict.counters.duplicate_ids, 1);
     // Once it was cancelled the peer may use the id again, whatever its handler does.
     strict.cancel(3, b"1", None);
@@ -251,11 +252,11 @@ fn rid_05_a_duplicate_id_is_refused_or_takes_over() {
     let (mut lenient, ledger) = flights(LENIENT, Limits::default());
     lenient.begin(1, b"1", "old", b"", 1).unwrap();
     lenient.begin(2, b"1", "new", b"", 2).unwrap();
-    assert_eq!(lenient.handling(b"1"), Some(&2));
+    assert_eq!(lenient.attachment_of(b"1"), Some(&2));
     assert_eq!(lenient.cancel(3, b"1", None).map(|(slot, _)| *slot), Some(2));
-    assert!(lenient.finish(4, b"1", |slot| *slot == 1, Handled::Result).is_some());
+    assert!(lenient.finish(4, b"1", |slot| *slot == 1, HandlerEnd::Result).is_some());
     assert_eq!((&*last(&ledger).method, last(&ledger).outcome()), ("old", Some(Outcome::Result)));
-    assert!(lenient.finish(5, b"1", |slot| *slot == 2, Handled::Stopped).is_some());
+    assert!(lenient.finish(5, b"1", |slot| *slot == 2, HandlerEnd::Stopped).is_some());
     assert!(is_empty(&lenient));
 }
 
@@ -272,10 +273,10 @@ fn what_a_peer_can_grow_has_a_limit_with_a_name() {
     flights.cancel(2, b"1", None);
     assert_eq!(flights.begin(3, b"3", "m", b"", 3), Err(full("max_inbound", 2)));
     assert_eq!(flights.counters.overloaded, 1);
-    flights.finish(4, b"1", |_| true, Handled::Stopped);
+    flights.finish(4, b"1", |_| true, HandlerEnd::Stopped);
     assert_eq!(flights.begin(5, b"\"much too long\"", "m", b"", 3), Err(full("max_id_bytes", 8)));
     flights.begin(5, b"3", "m", b"", 3).unwrap();
-    flights.finish(6, b"2", |_| true, Handled::Result);
+    flights.finish(6, b"2", |_| true, HandlerEnd::Result);
     assert_eq!(last(&ledger).wire_token(), b"");
 }
 
@@ -291,15 +292,15 @@ fn x_09_the_end_ends_each_request_once_in_order() {
         flights.abandon(2, b"2", Outcome::Cancelled, None);
         flights.begin(2, b"1", "m", b"", 9).unwrap();
         let (ours, theirs) = flights.end(3, outcome);
-        assert_eq!(ours.iter().map(|ended| ended.slot).collect::<Vec<_>>(), [Some(1), Some(2)]);
+        assert_eq!(ours.iter().map(|ended| ended.attachment).collect::<Vec<_>>(), [Some(1), Some(2)]);
         assert!(ours.iter().all(|ended| ended.record.outcome() == Some(outcome)));
         assert_eq!(theirs.len(), 1);
         assert_eq!((theirs[0].outcome(), theirs[0].cancelled_by()), (Some(outcome), Some(by)));
         let again = flights.end(4, Outcome::Closed);
         assert!(again.0.is_empty() && again.1.is_empty());
-        assert_eq!(flights.open(5, "a", None, false, 0), Err(Refused::Closed));
-        assert_eq!(flights.begin(5, b"2", "m", b"", 0), Err(Refused::Closed));
-        flights.finish(6, b"1", |_| true, Handled::Stopped);
+        assert_eq!(flights.open(5, "a", None, false, 0), Err(OpenError::Closed));
+        assert_eq!(flights.begin(5, b"2", "m", b"", 0), Err(OpenError::Closed));
+        flights.finish(6, b"1", |_| true, HandlerEnd::Stopped);
         assert_eq!(theirs[0].cleanup(), Some((Cleanup::Stopped, Some(6))));
         assert_eq!(ledger.records().len(), 4);
         assert!(is_empty(&flights));
@@ -310,12 +311,12 @@ fn x_09_the_end_ends_each_request_once_in_order() {
 fn prg_05_what_a_handler_reports_is_in_its_record() {
     let (mut flights, ledger) = flights(STRICT, Limits { max_text_bytes: 4, ..Limits::default() });
     flights.begin(1, b"1", "m", b"\"t\"", 9).unwrap();
-    let told = Progress { message: Some(b"indexing"[..].into()), ..update(1.0) };
+    let told = ProgressUpdate { message: Some(b"indexing"[..].into()), ..update(1.0) };
     assert!(flights.report(2, b"1", |slot| *slot == 9, told));
     assert!(!flights.report(3, b"1", |slot| *slot == 9, update(1.0)));
     assert!(!flights.report(3, b"1", |slot| *slot == 9, update(f64::NAN)));
     assert!(!flights.report(3, b"1", |slot| *slot == 8, update(2.0)));
-    flights.finish(4, b"1", |_| true, Handled::Result);
+    flights.finish(4, b"1", |_| true, HandlerEnd::Result);
     assert_eq!(last(&ledger).progress_counts(), (1, 2));
     assert_eq!(last(&ledger).progress().unwrap().message.as_deref(), Some(&b"inde"[..]));
     assert_eq!(flights.counters.progress_out, 1);

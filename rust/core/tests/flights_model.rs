@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use turnout_core::flight::Outcome;
-use turnout_core::flights::{Customs, Flights, Handled};
-use turnout_core::ledger::Ledger;
+use turnout_core::flight::ledger::Ledger;
+use turnout_core::flight::record::PeerInfo;
+use turnout_core::flight::state::Outcome;
+use turnout_core::flights::{Flights, HandlerEnd, Strictness};
 use turnout_core::limits::Limits;
-use turnout_core::record::Peer;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -46,11 +46,11 @@ type Theirs = (String, u32, bool);
 
 proptest! {
     #[test]
-    fn x_08_the_tables_are_two_lists(steps in steps(), takes_duplicates: bool, declines_cancels: bool) {
+    fn x_08_the_tables_are_two_lists(steps in steps(), allow_duplicate_ids: bool, decline_cancels: bool) {
         let ledger = Arc::new(Ledger::new(10_000));
-        let peer = Peer { name: "peer".into(), transport: "streams".into() };
-        let customs = Customs {
-            takes_duplicates, declines_cancels, progress_must_increase: true, takes_any_number: false,
+        let peer = PeerInfo { name: "peer".into(), transport: "streams".into() };
+        let customs = Strictness {
+            allow_duplicate_ids, decline_cancels, progress_must_increase: true, allow_non_finite_progress: false,
         };
         let mut flights = Flights::new(peer, Limits::default(), customs, Arc::clone(&ledger));
         let (mut ours, mut theirs): (Vec<(String, u32)>, Vec<Theirs>) = (Vec::new(), Vec::new());
@@ -75,7 +75,7 @@ proptest! {
                     let expected = at.map(|at| ours.remove(at).1);
                     ended += usize::from(expected.is_some());
                     let claimed = flights.claim(now, id(pick).as_bytes(), error);
-                    prop_assert_eq!(claimed.and_then(|claimed| claimed.slot), expected);
+                    prop_assert_eq!(claimed.and_then(|claimed| claimed.attachment), expected);
                 }
                 Step::Abandon(pick, how) => {
                     let how = [Outcome::Cancelled, Outcome::MaxTimeout, Outcome::PeerClosed][how as usize];
@@ -83,13 +83,13 @@ proptest! {
                     let expected = at.map(|at| ours.remove(at).1);
                     ended += usize::from(expected.is_some());
                     let abandoned = flights.abandon(now, id(pick).as_bytes(), how, None);
-                    prop_assert_eq!(abandoned.and_then(|abandoned| abandoned.slot), expected);
+                    prop_assert_eq!(abandoned.and_then(|abandoned| abandoned.attachment), expected);
                 }
                 Step::Begin(pick) => {
                     let live = |(other, _, cancelled): &Theirs| {
-                        *other == id(pick) && (!cancelled || declines_cancels)
+                        *other == id(pick) && (!cancelled || decline_cancels)
                     };
-                    let refused = over || !takes_duplicates && theirs.iter().any(live);
+                    let refused = over || !allow_duplicate_ids && theirs.iter().any(live);
                     prop_assert_eq!(flights.begin(now, id(pick).as_bytes(), "m", b"", slot).is_ok(), !refused);
                     if !refused {
                         theirs.push((id(pick), slot, false));
@@ -100,7 +100,7 @@ proptest! {
                     let hit = named.filter(|(_, _, cancelled)| !*cancelled && !over);
                     let expected = hit.map(|entry| {
                         entry.2 = true;
-                        ended += usize::from(!declines_cancels);
+                        ended += usize::from(!decline_cancels);
                         entry.1
                     });
                     let cancelled = flights.cancel(now, id(pick).as_bytes(), None);
@@ -108,11 +108,11 @@ proptest! {
                 }
                 Step::Finish(which, how) if !theirs.is_empty() => {
                     let (id, slot, cancelled) = theirs.remove(which.index(theirs.len()));
-                    let how = [Handled::Result, Handled::Error, Handled::Stopped][how as usize];
+                    let how = [HandlerEnd::Result, HandlerEnd::Error, HandlerEnd::Stopped][how as usize];
                     let finished = flights.finish(now, id.as_bytes(), |kept| *kept == slot, how);
                     let (finished, now_over) = finished.expect("it is at work");
-                    prop_assert_eq!(finished.slot, Some(slot));
-                    prop_assert_eq!(now_over, !over && (!cancelled || declines_cancels));
+                    prop_assert_eq!(finished.attachment, Some(slot));
+                    prop_assert_eq!(now_over, !over && (!cancelled || decline_cancels));
                     ended += usize::from(now_over);
                     prop_assert_eq!(finished.record.cleanup().is_some(), finished.record.cancelled_by().is_some());
                 }
@@ -121,15 +121,15 @@ proptest! {
                     if closes && !over {
                         over = true;
                         let (gone, stopped) = flights.end(now, Outcome::PeerClosed);
-                        let gone: Vec<_> = gone.into_iter().filter_map(|ended| ended.slot).collect();
+                        let gone: Vec<_> = gone.into_iter().filter_map(|ended| ended.attachment).collect();
                         ended += gone.len() + stopped.len();
                         prop_assert_eq!(gone, ours.drain(..).map(|(_, slot)| slot).collect::<Vec<_>>());
-                        let live = |(_, _, cancelled): &&Theirs| !cancelled || declines_cancels;
+                        let live = |(_, _, cancelled): &&Theirs| !cancelled || decline_cancels;
                         prop_assert_eq!(stopped.len(), theirs.iter().filter(live).count());
                     }
                 }
             }
-            let live = theirs.iter().filter(|(_, _, cancelled)| !over && (!cancelled || declines_cancels)).count();
+            let live = theirs.iter().filter(|(_, _, cancelled)| !over && (!cancelled || decline_cancels)).count();
             prop_assert_eq!(flights.in_flight(), (ours.len(), live));
             prop_assert_eq!(flights.entries(), [("outbound", ours.len()), ("inbound", theirs.len())]);
             prop_assert_eq!(ledger.records().len(), ended);

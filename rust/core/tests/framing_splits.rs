@@ -1,8 +1,8 @@
 //! Framing does not depend on how the bytes arrive, and does what splitting at newlines would.
 
 use proptest::prelude::*;
-use turnout_core::envelope::check_value;
-use turnout_core::frames::{FrameBuffer, Item};
+use turnout_core::wire::envelope::check_value;
+use turnout_core::wire::frames::{FrameBuffer, Item};
 
 /// An item with its bytes; the length of an oversized line depends on when it was noticed, its head does not.
 #[derive(Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ enum Taken {
     Truncated(usize),
 }
 
-fn take(buffer: &mut FrameBuffer, all: &mut Vec<Taken>) {
+fn drain(buffer: &mut FrameBuffer, all: &mut Vec<Taken>) {
     while let Some(item) = buffer.next_item() {
         all.push(match item {
             Item::Frame(span) => Taken::Frame(span.of(buffer.region()).to_vec()),
@@ -36,11 +36,11 @@ fn framed<'a>(max: usize, chunks: impl Iterator<Item = &'a [u8]>) -> Vec<Taken> 
             buffer.spare(chunk.len() + turn)[..chunk.len()].copy_from_slice(chunk);
             buffer.commit(chunk.len());
         }
-        take(&mut buffer, &mut all);
+        drain(&mut buffer, &mut all);
         buffer.consume(turn % 3 != 0);
     }
     buffer.end();
-    take(&mut buffer, &mut all);
+    drain(&mut buffer, &mut all);
     buffer.consume(true);
     assert!(buffer.region().is_empty());
     all
@@ -109,7 +109,7 @@ fn memory_stays_for_a_busy_peer_and_goes_back_after_a_large_frame() {
     let mut buffer = FrameBuffer::new(1 << 24);
     let mut read = |bytes: &[u8]| {
         buffer.extend(bytes);
-        take(&mut buffer, &mut Vec::new());
+        drain(&mut buffer, &mut Vec::new());
         buffer.consume(true);
         buffer.capacity()
     };
@@ -132,7 +132,7 @@ fn memory_goes_from_one_peer_to_the_next() {
         let place = space.as_ptr();
         buffer.commit(bytes.len());
         let mut items = Vec::new();
-        take(buffer, &mut items);
+        drain(buffer, &mut items);
         assert!(!items.is_empty());
         place
     };

@@ -7,8 +7,8 @@ use crate::zoo::agreed;
 use crate::zoo::frames::{Dice, PARAMS, RESULT, inner, object};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use turnout_core::envelope::RefusalReason;
 use turnout_core::nested::{next_round, params_for, result_for};
+use turnout_core::wire::envelope::RefusalReason;
 
 const METHODS: &[&str] = &["sampling/createMessage", "elicitation/create", "roots/list"];
 

@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 use serde_json::{Map, Value};
-use turnout_core::encode;
-use turnout_core::envelope::{RefusalReason, check_value};
-use turnout_core::reader::{Characters, DEEPEST, Piece, Reader, Unreadable};
+use turnout_core::wire::encode;
+use turnout_core::wire::envelope::{RefusalReason, check_value};
+use turnout_core::wire::reader::{Characters, DEEPEST, Piece, Reader, Unreadable};
 
 /// A text as the value that the reader's pieces make; numbers as they stand. None for text that no `String` holds.
 fn read(text: &str) -> Result<Option<Value>, Unreadable> {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use turnout_core::record::{Beginning, Direction, Peer, Record};
+use turnout_core::flight::record::{Direction, PeerInfo, Record, RecordInit};
 
 fn record(number: u64) -> Arc<Record> {
-    let peer = Peer { name: "peer".into(), transport: "memory".into() };
-    Arc::new(Record::new(&Beginning {
+    let peer = PeerInfo { name: "peer".into(), transport: "memory".into() };
+    Arc::new(Record::new(&RecordInit {
         number,
         direction: Direction::Outbound,
         peer: &Arc::new(peer),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::world::World;
 use turnout_core::limits::Limits;
-use turnout_core::relay::{Goal, Place, Routes};
+use turnout_core::relay::{Goal, Routes, UpstreamSlot};
 use turnout_core::rules::Revision;
 
 const MODERN: Revision = Revision::V2026_07_28;
@@ -25,9 +25,9 @@ enum By {
 fn told(method: &str, by: By, result: &str) -> String {
     let routes = Routes::new([], Goal::Upstream(0)).unwrap();
     let mut world = World::with(&["one"], if by == By::Routes { routes.of_some() } else { routes });
-    let place = Arc::new(if by == By::Server { Place::exclusive(0) } else { Place::shared(0) });
-    let client = world.client_at(&[&place], MODERN, Limits::default());
-    let server = world.server_of(&place, MODERN, Limits::default());
+    let slot = Arc::new(if by == By::Server { UpstreamSlot::exclusive(0) } else { UpstreamSlot::shared(0) });
+    let client = world.client_at(&[&slot], MODERN, Limits::default());
+    let server = world.server_of(&slot, MODERN, Limits::default());
     world.write(client, &format!(r#"{{"jsonrpc":"2.0","id":"a","method":"{method}"}}"#));
     world.settle();
     if by == By::Host {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::world::{IDLE, World, between, id_of, progress, result};
 use turnout_core::limits::Limits;
-use turnout_core::relay::{Goal, Place, Route, Routes};
+use turnout_core::relay::{Goal, Route, Routes, UpstreamSlot};
 use turnout_core::rules::Revision;
 
 const MODERN: Revision = Revision::V2026_07_28;
@@ -48,8 +48,8 @@ fn notification(method: &str, params: &str) -> String {
 /// A client, a server of its own, and another client that has nothing to do with them.
 fn private() -> (World, usize, usize, usize) {
     let mut world = World::new(&["one"]);
-    let place = Arc::new(Place::private(0));
-    let (client, server) = (world.client_with(&[&place]), world.server_at(&place));
+    let slot = Arc::new(UpstreamSlot::dedicated(0));
+    let (client, server) = (world.client_with(&[&slot]), world.server_at(&slot));
     let other = world.client();
     (world, client, server, other)
 }
@@ -420,7 +420,7 @@ fn s2_a_method_of_a_route_by_names_is_one_whose_names_are_read() {
     let route = |method: &str| Route {
         method: method.into(),
         prefix: "db_".into(),
-        strips: true,
+        strip_prefix: true,
         goal: Goal::Upstream(0),
     };
     let routes = [route("custom/x"), route("resources/x")];
@@ -450,11 +450,11 @@ fn s2_a_method_of_a_route_by_names_is_one_whose_names_are_read() {
 #[test]
 fn s2_what_the_host_passes_on_instead_is_judged_likewise() {
     let mut world = World::with(&["one"], Routes::new([], Goal::Host).unwrap());
-    let place = Arc::clone(&world.shared[0]);
-    let (client, server) = (world.client(), world.server_at(&place));
+    let slot = Arc::clone(&world.shared[0]);
+    let (client, server) = (world.client(), world.server_at(&slot));
     world.write(client, &request("7", "tools/call", r#"{"name":"a"}"#));
     world.settle();
-    let Some(turnout_core::event::Event::Request { record, .. }) = world.left.pop() else {
+    let Some(turnout_core::connection::event::Event::Request { record, .. }) = world.left.pop() else {
         panic!("a request")
     };
     let frame = request("0", "tools/call", r#"{"name":"a","name":"b"}"#);

@@ -4,7 +4,7 @@
 use std::sync::Barrier;
 
 use crate::world::World;
-use turnout_core::event::Event;
+use turnout_core::connection::event::Event;
 use turnout_core::limits::Limits;
 use turnout_core::relay::{Goal, Routes};
 use turnout_core::rules::Revision;
@@ -67,8 +67,8 @@ fn a_drain_takes_back_what_was_not_sent() {
 #[test]
 fn r2_a_draining_relay_lets_a_server_ask_for_what_it_needs_to_finish() {
     let mut world = World::new(&["one"]);
-    let place = std::sync::Arc::new(turnout_core::relay::Place::private(0));
-    let (client, server) = (world.client_with(&[&place]), world.server_at(&place));
+    let slot = std::sync::Arc::new(turnout_core::relay::UpstreamSlot::dedicated(0));
+    let (client, server) = (world.client_with(&[&slot]), world.server_at(&slot));
     ask(&mut world, client, 1);
     world.relay.close_admission();
     world.write(server, r#"{"jsonrpc":"2.0","id":"s","method":"sampling/createMessage"}"#);
@@ -113,7 +113,7 @@ fn u1_a_retired_connection_finishes_while_the_next_epoch_takes_what_is_new() {
     world.settle();
     // Taken before the end of the epoch, carried over behind it.
     world.write(client, r#"{"jsonrpc":"2.0","id":2,"method":"tools/call"}"#);
-    world.take(client, usize::MAX);
+    world.receive(client, usize::MAX);
     world.relay.retire(world.ends[old].key);
     let new = world.server(0);
     world.route(client);
@@ -165,8 +165,8 @@ fn race(close: impl Fn(&World, usize) -> u64 + Sync) {
         for id in 0..8 {
             world.write(client, &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"m"}}"#));
         }
-        world.take(client, usize::MAX);
-        let (mut batch, region) = world.taken(client);
+        world.receive(client, usize::MAX);
+        let (mut batch, region) = world.received(client);
         let (world, together) = (&world, Barrier::new(2));
         let seen = std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -1,8 +1,8 @@
 //! How exchanges end by the relay's own word, and what ends between the two phases in which a batch is carried over.
 
 use crate::world::{CALL, CANCEL, World, asked};
-use turnout_core::event::Event;
-use turnout_core::flight::Outcome;
+use turnout_core::connection::event::Event;
+use turnout_core::flight::state::Outcome;
 use turnout_core::limits::Limits;
 use turnout_core::relay::Fault;
 use turnout_core::rules::Revision;
@@ -30,8 +30,8 @@ fn what_the_relay_answers_itself_is_written_in_this_very_round_and_on_record() {
     let mut world = World::new(&["one"]);
     let client = world.client();
     world.write(client, CALL);
-    world.take(client, usize::MAX);
-    let (mut batch, region) = world.taken(client);
+    world.receive(client, usize::MAX);
+    let (mut batch, region) = world.received(client);
     let routed = world.relay.route(world.ends[client].key, &region, world.now, &mut batch);
     assert_eq!(routed.touched.len(), 1, "there is something to write");
     assert_eq!(routed.finished.len(), 1);
@@ -44,13 +44,13 @@ fn a_request_that_is_over_is_not_refused_any_more_and_not_counted() {
     let mut world = World::new(&["one"]);
     let client = world.client();
     world.write(client, CALL);
-    world.take(client, usize::MAX);
-    let (batch, _) = world.taken(client);
+    world.receive(client, usize::MAX);
+    let (batch, _) = world.received(client);
     let Event::Request { record, .. } = &batch.events[0] else { panic!("a request") };
     world.write(client, CANCEL);
     world.read_all(client);
     let key = world.ends[client].key;
-    let routed = world.relay.refuse(key, record, Fault::NotThere, Some(0), world.now);
+    let routed = world.relay.fail_request(key, record, Fault::Unreachable, Some(0), world.now);
     assert!(routed.finished.is_empty());
     world.settle();
     assert_eq!((world.lines(client).len(), world.count("upstream_closed")), (0, 0));
@@ -62,8 +62,8 @@ fn race_03_race_04_a_cancel_between_the_phases_reaches_the_server_after_its_requ
     let mut world = World::new(&["one"]);
     let (client, server) = (world.client(), world.server(0));
     world.write(client, CALL);
-    world.take(client, usize::MAX);
-    let (mut batch, region) = world.taken(client);
+    world.receive(client, usize::MAX);
+    let (mut batch, region) = world.received(client);
     world.overtake(client, CANCEL);
     let routed = world.relay.route(world.ends[client].key, &region, world.now, &mut batch);
     assert_eq!(routed.touched.len(), 2, "either connection, once");

@@ -35,7 +35,7 @@ fn told(method: &str, from: Revision, to: Revision, answer: &str) -> String {
 fn asked_as(from: Revision, to: Revision, params: &str) -> String {
     let mut world = World::new(&["one"]);
     let client = world.client_of(from, Limits::default());
-    world.ends[client].wire.0.lock().unwrap().rules.settle(from);
+    world.ends[client].wire.0.lock().unwrap().rules.settle_era(from);
     let server = world.shared_of(to, Limits::default());
     if to == MODERN {
         let ours = [("io.modelcontextprotocol/protocolVersion".to_owned(), b"\"us\"".to_vec())];

@@ -1,8 +1,8 @@
 //! One client that asks without end: the others find room, and few of its requests ahead of theirs at the server.
 
 use crate::world::{World, between, id_of, progress, result};
+use turnout_core::flight::record::Time;
 use turnout_core::limits::Limits;
-use turnout_core::record::Time;
 use turnout_core::rules::Revision;
 
 const MILLISECOND: Time = 1_000_000;

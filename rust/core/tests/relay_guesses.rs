@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::world::{CALL, IDLE, World, id_of, progress, result};
 use turnout_core::limits::Limits;
-use turnout_core::relay::Place;
+use turnout_core::relay::UpstreamSlot;
 use turnout_core::rules::Revision;
 
 const NOBODY: [&str; 0] = [];
@@ -29,9 +29,9 @@ fn shared() -> (World, [usize; 2], usize) {
 /// Two clients with a server each; each server has asked its client, and has been asked by it.
 fn private() -> (World, [usize; 2], [usize; 2]) {
     let mut world = World::new(&["one"]);
-    let places = [Place::private(0), Place::private(0)].map(Arc::new);
-    let clients = [0, 1].map(|at| world.client_with(&[&places[at]]));
-    let servers = [0, 1].map(|at| world.server_at(&places[at]));
+    let slots = [UpstreamSlot::dedicated(0), UpstreamSlot::dedicated(0)].map(Arc::new);
+    let clients = [0, 1].map(|at| world.client_with(&[&slots[at]]));
+    let servers = [0, 1].map(|at| world.server_at(&slots[at]));
     let asks = r#"{"jsonrpc":"2.0","id":"s","method":"sampling/createMessage","params":{"_meta":{"progressToken":"st"}}}"#;
     for at in [0, 1] {
         world.write(clients[at], CALL);
@@ -286,7 +286,7 @@ fn s3_a_task_that_nobody_can_have_takes_its_id_from_whoever_has() {
         make(&mut world, owner, server, "T");
         ask_for_task(&mut world, other, server);
         if leaves {
-            world.take(other, 0);
+            world.receive(other, 0);
             world.relay.leave(world.ends[other].key);
         } else {
             world.now += 100 * IDLE;
@@ -344,9 +344,9 @@ fn s3_what_was_told_before_a_task_was_made_is_not_told_to_its_owner() {
 #[test]
 fn s3_no_server_that_clients_share_is_asked_for_all_their_tasks() {
     let mut world = World::new(&["one"]);
-    let place = Arc::new(Place::exclusive(0));
-    let (client, sole) = (world.client(), world.client_with(&[&place]));
-    let (server, own) = (world.server(0), world.server_at(&place));
+    let slot = Arc::new(UpstreamSlot::exclusive(0));
+    let (client, sole) = (world.client(), world.client_with(&[&slot]));
+    let (server, own) = (world.server(0), world.server_at(&slot));
     for client in [client, sole] {
         world.write(client, r#"{"jsonrpc":"2.0","id":"a","method":"tasks/list"}"#);
     }
@@ -358,13 +358,14 @@ fn s3_no_server_that_clients_share_is_asked_for_all_their_tasks() {
 #[test]
 fn s3_the_status_of_a_task_is_heard_where_its_place_is_held() {
     let mut world = World::new(&["one"]);
-    let place = Arc::new(Place::exclusive(0));
+    let slot = Arc::new(UpstreamSlot::exclusive(0));
     let principal = world.relay.principal();
     let limits = (Revision::V2025_11_25, Limits::default());
-    let of =
-        |world: &mut World, places: &[&Arc<Place>]| world.client_for(&principal, places, limits.0, limits.1);
-    let (first, second, elsewhere) = (of(&mut world, &[]), of(&mut world, &[]), of(&mut world, &[&place]));
-    let (stranger, server, own) = (world.client(), world.server(0), world.server_at(&place));
+    let of = |world: &mut World, slots: &[&Arc<UpstreamSlot>]| {
+        world.client_for(&principal, slots, limits.0, limits.1)
+    };
+    let (first, second, elsewhere) = (of(&mut world, &[]), of(&mut world, &[]), of(&mut world, &[&slot]));
+    let (stranger, server, own) = (world.client(), world.server(0), world.server_at(&slot));
     make(&mut world, first, server, "T");
     let status = notification("tasks/status", r#""taskId":"T","status":"working""#);
     world.write(server, &status);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::world::{World, between};
 use turnout_core::limits::Limits;
-use turnout_core::relay::Place;
+use turnout_core::relay::UpstreamSlot;
 use turnout_core::rules::Revision;
 
 #[test]
@@ -50,9 +50,9 @@ fn race_13_nothing_follows_the_end_of_a_listen_stream() {
 #[test]
 fn section_10_notifications_go_where_they_belong() {
     let mut world = World::new(&["one"]);
-    let place = Arc::new(Place::private(0));
-    let (one, two, three) = (world.client(), world.client(), world.client_with(&[&place]));
-    let (shared, own) = (world.server(0), world.server_at(&place));
+    let slot = Arc::new(UpstreamSlot::dedicated(0));
+    let (one, two, three) = (world.client(), world.client(), world.client_with(&[&slot]));
+    let (shared, own) = (world.server(0), world.server_at(&slot));
     for server in [shared, own] {
         world.write(server, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
         world.write(
@@ -74,9 +74,9 @@ fn section_10_notifications_go_where_they_belong() {
 fn sub_01_a_change_is_told_to_no_modern_client_and_what_an_era_does_not_have_to_nobody_of_it() {
     let mut world = World::new(&["one"]);
     let (modern, limits) = (Revision::V2026_07_28, Limits::default());
-    let place = Arc::new(Place::private(0));
-    let (legacy, client) = (world.client_with(&[&place]), world.client_of(modern, limits));
-    let (shared, own) = (world.server(0), world.server_of(&place, modern, limits));
+    let slot = Arc::new(UpstreamSlot::dedicated(0));
+    let (legacy, client) = (world.client_with(&[&slot]), world.client_of(modern, limits));
+    let (shared, own) = (world.server(0), world.server_of(&slot, modern, limits));
     world.write(shared, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
     world.write(legacy, r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#);
     world.write(legacy, r#"{"jsonrpc":"2.0","method":"notifications/of/an/extension"}"#);
@@ -97,8 +97,8 @@ fn section_10_who_is_told_is_written_to_in_this_very_round() {
     let mut world = World::new(&["one"]);
     let (_one, _two, server) = (world.client(), world.client(), world.server(0));
     world.write(server, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
-    world.take(server, usize::MAX);
-    let (mut batch, region) = world.taken(server);
+    world.receive(server, usize::MAX);
+    let (mut batch, region) = world.received(server);
     let routed = world.relay.route(world.ends[server].key, &region, world.now, &mut batch);
     assert_eq!(routed.touched.len(), 2);
 }

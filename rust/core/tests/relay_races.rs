@@ -3,8 +3,8 @@
 //! to handlers and processes, not to the core.
 
 use crate::world::{CALL, CANCEL, IDLE, World, asked, id_of, progress, result};
-use turnout_core::event::Event;
-use turnout_core::flight::Outcome;
+use turnout_core::connection::event::Event;
+use turnout_core::flight::state::Outcome;
 use turnout_core::relay::{Goal, Routes};
 
 #[test]
@@ -68,8 +68,8 @@ fn race_01_response_and_cancel_cross() {
     let (mut world, client, server) = asked();
     world.write(client, CANCEL);
     world.write(server, &result(1));
-    world.take(server, usize::MAX);
-    world.take(client, usize::MAX);
+    world.receive(server, usize::MAX);
+    world.receive(client, usize::MAX);
     world.route(server);
     world.route(client);
     world.settle();
@@ -145,8 +145,8 @@ fn race_03_a_cancel_between_the_phases_finds_its_leg() {
     let mut world = World::new(&["one"]);
     let (client, server) = (world.client(), world.server(0));
     world.write(client, CALL);
-    world.take(client, usize::MAX);
-    let mut batch = turnout_core::event::Batch::default();
+    world.receive(client, usize::MAX);
+    let mut batch = turnout_core::connection::event::Batch::default();
     world.ends[client].wire.0.lock().unwrap().end(world.now, Outcome::PeerClosed, None, &mut batch);
     world.route(client);
     world.settle();
@@ -284,7 +284,7 @@ fn race_07_frames_before_the_end_of_file_are_delivered_first() {
 fn race_08_a_request_after_the_loss_fails_or_meets_the_next_epoch() {
     let (mut world, client, server) = asked();
     world.write(client, CALL);
-    world.take(client, usize::MAX);
+    world.receive(client, usize::MAX);
     world.lose(server);
     world.route(client);
     world.settle();
@@ -310,11 +310,11 @@ fn race_08_a_request_after_the_loss_fails_or_meets_the_next_epoch() {
 #[test]
 fn race_08_the_end_of_a_connection_closes_admission_before_anyone_is_told() {
     let (world, _, server) = asked();
-    let mut batch = turnout_core::event::Batch::default();
+    let mut batch = turnout_core::connection::event::Batch::default();
     world.ends[server].wire.0.lock().unwrap().end(world.now, Outcome::PeerClosed, None, &mut batch);
-    assert!(world.shared[0].key().is_some());
+    assert!(world.shared[0].current().is_some());
     world.relay.route(world.ends[server].key, b"", world.now, &mut batch);
-    assert!(world.shared[0].key().is_none(), "long before it leaves");
+    assert!(world.shared[0].current().is_none(), "long before it leaves");
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn race_10_a_delayed_cancel_does_not_hit_the_next_request_of_that_id() {
     world.write(server, &result(1));
     world.read_all(server);
     world.write(client, CANCEL);
-    world.take(client, usize::MAX);
+    world.receive(client, usize::MAX);
     world.write(client, CALL);
     world.read_all(client);
     world.settle();
@@ -376,7 +376,7 @@ fn race_11_what_was_on_its_way_to_one_who_left_reaches_nobody_in_their_place() {
     let (mut world, client, server) = asked();
     world.write(server, &progress(1, 5));
     world.write(server, &result(1));
-    world.take(server, usize::MAX);
+    world.receive(server, usize::MAX);
     world.lose(client);
     // The newcomer has the slot of the one who left, the same id and token, and its first request, too.
     let newcomer = world.client();

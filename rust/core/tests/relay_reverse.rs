@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use crate::world::{World, asked, id_of, result};
-use turnout_core::relay::Place;
+use turnout_core::relay::UpstreamSlot;
 
 #[test]
 fn race_12_a_reverse_answer_after_the_end_is_dropped() {
     let mut world = World::new(&["one"]);
-    let place = Arc::new(Place::private(0));
-    let (client, server) = (world.client_with(&[&place]), world.server_at(&place));
+    let slot = Arc::new(UpstreamSlot::dedicated(0));
+    let (client, server) = (world.client_with(&[&slot]), world.server_at(&slot));
     let ask = r#"{"jsonrpc":"2.0","id":"s","method":"sampling/createMessage","params":{}}"#;
     world.write(server, ask);
     world.settle();

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::world::World;
-use turnout_core::event::Event;
+use turnout_core::connection::event::Event;
 use turnout_core::limits::Limits;
-use turnout_core::relay::{Kept, Leg, Owner};
+use turnout_core::relay::{Leg, Owner, RetainedRequest};
 use turnout_core::rules::Revision;
 
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
@@ -39,23 +39,24 @@ fn pair_with(limits: Limits, revision: Revision) -> (World, usize, usize) {
     let mut world = World::new(&["one"]);
     let client = world.client_of(Revision::V2025_11_25, limits);
     let server = world.shared_of(revision, Limits::default());
-    world
-        .relay
-        .ask_client_as(world.ends[client].key, [(VERSION.into(), b"\"2026-07-28\"".as_slice().into())]);
+    world.relay.enable_input_requests(
+        world.ends[client].key,
+        [(VERSION.into(), b"\"2026-07-28\"".as_slice().into())],
+    );
     (world, client, server)
 }
 
 /// What the host is given of a request whose server needs input.
-fn asked(world: &mut World) -> Option<(Leg, Arc<Kept>)> {
-    world.left.retain(|event| matches!(event, Event::Settled { owner: Some(Owner::Rounds(..)), .. }));
+fn asked(world: &mut World) -> Option<(Leg, Arc<RetainedRequest>)> {
+    world.left.retain(|event| matches!(event, Event::Settled { owner: Some(Owner::MultiRound(..)), .. }));
     match world.left.pop() {
-        Some(Event::Settled { owner: Some(Owner::Rounds(leg, kept)), .. }) => Some((leg, kept)),
+        Some(Event::Settled { owner: Some(Owner::MultiRound(leg, kept)), .. }) => Some((leg, kept)),
         _ => None,
     }
 }
 
-fn again(world: &mut World, client: usize, server: usize, (leg, kept): &(Leg, Arc<Kept>)) {
-    let near = world.ends[client].wire.0.lock().unwrap().asked(leg.number).cloned().unwrap();
+fn again(world: &mut World, client: usize, server: usize, (leg, kept): &(Leg, Arc<RetainedRequest>)) {
+    let near = world.ends[client].wire.0.lock().unwrap().unanswered(leg.number).cloned().unwrap();
     let (from, to) = (world.ends[client].key, world.ends[server].key);
     world.relay.pass_on(from, &near, to, &kept.frame, Some(Arc::clone(kept)), world.now);
     world.settle();

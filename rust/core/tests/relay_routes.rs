@@ -1,7 +1,7 @@
 //! Where requests go: by their method and name, or to the host that asked to see them.
 
 use crate::world::World;
-use turnout_core::event::Event;
+use turnout_core::connection::event::Event;
 use turnout_core::relay::{Goal, Route, Routes};
 
 #[test]
@@ -9,7 +9,7 @@ fn routes_choose_by_method_and_name() {
     let route = |prefix: &str, position| Route {
         method: "tools/call".into(),
         prefix: prefix.into(),
-        strips: true,
+        strip_prefix: true,
         goal: Goal::Upstream(position),
     };
     let routes = Routes::new([route("a_", 0), route("b_", 1)], Goal::Nowhere).unwrap();

@@ -3,8 +3,8 @@
 use std::sync::Barrier;
 
 use crate::world::World;
-use turnout_core::event::Batch;
-use turnout_core::flight::Outcome;
+use turnout_core::connection::event::Batch;
+use turnout_core::flight::state::Outcome;
 
 /// The end of a client against the carrying over of its requests, at the same moment: whatever got through is
 /// cancelled, whatever did not leaves no trace.
@@ -20,8 +20,8 @@ fn race_03_the_end_of_a_client_against_its_own_requests() {
         }
         let (wire, upstream) = (world.ends[client].wire.clone(), world.ends[server].wire.clone());
         let (key, now) = (world.ends[client].key, world.now);
-        world.take(client, usize::MAX);
-        let mut carried = world.taken(client);
+        world.receive(client, usize::MAX);
+        let mut carried = world.received(client);
         let together = Barrier::new(2);
         std::thread::scope(|scope| {
             let carrying = scope.spawn(|| {

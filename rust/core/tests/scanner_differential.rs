@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use serde_json::Value;
-use turnout_core::envelope::{Envelope, RefusalReason, ScanLimits, check_value, scan};
-use turnout_core::span::Span;
+use turnout_core::wire::envelope::{Envelope, RefusalReason, ScanLimits, check_value, scan};
+use turnout_core::wire::span::Span;
 
 /// JSON, and things that are nearly JSON.
 fn text() -> impl Strategy<Value = String> {

@@ -12,9 +12,11 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use turnout_core::envelope::{Envelope, Kind, RefusalReason, ScanLimits, batch, find_member, scan, unescape};
-use turnout_core::reader::flatten;
-use turnout_core::span::Span;
+use turnout_core::wire::envelope::{
+    Envelope, Kind, RefusalReason, ScanLimits, batch, find_member, scan, unescape,
+};
+use turnout_core::wire::reader::flatten;
+use turnout_core::wire::span::Span;
 
 /// The members of an object in their order: `serde_json`'s maps would forget the first of two.
 struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
@@ -55,14 +57,14 @@ impl<'a> Members<'a> {
     }
 
     /// Every member that some reader finds under `key`.
-    fn taken_for(&self, key: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    fn aliases_of(&self, key: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
         let members = self.0.iter().map(|(name, value)| (name.get(), value.get()));
         members.filter(move |(name, _)| folded(name) == key.to_ascii_lowercase())
     }
 
     /// What is wrong with the spelling of `key`.
     fn clash(&self, key: &str) -> Option<RefusalReason> {
-        let mut names = self.taken_for(key).map(|(name, _)| name);
+        let mut names = self.aliases_of(key).map(|(name, _)| name);
         if names.next().is_some_and(|name| !is_plain(name, key)) {
             return Some(RefusalReason::KeySpelling);
         }
@@ -170,9 +172,10 @@ fn faults(message: &Members<'_>, limits: &ScanLimits) -> BTreeSet<&'static str> 
         let Some(about) = about.and_then(Members::of) else { continue };
         clash(&about, keys);
         clash(&about, &["_meta"]);
-        for meta in about.taken_for("_meta").filter_map(|(_, meta)| Members::of(meta)) {
+        for meta in about.aliases_of("_meta").filter_map(|(_, meta)| Members::of(meta)) {
             clash(&meta, &READ_OF_META);
-            if let Some(task) = meta.taken_for(READ_OF_META[6]).last().and_then(|(_, task)| Members::of(task))
+            if let Some(task) =
+                meta.aliases_of(READ_OF_META[6]).last().and_then(|(_, task)| Members::of(task))
             {
                 clash(&task, &["taskId", "status", "ttl"]);
             }
@@ -275,13 +278,13 @@ fn check(frame: &[u8]) {
             let id = match message.all("id").first() {
                 Some(first) => Some(*first).filter(good),
                 // What is spelled in another way is what somebody waits for.
-                None => message.taken_for("id").map(|(_, id)| id).filter(good).last(),
+                None => message.aliases_of("id").map(|(_, id)| id).filter(good).last(),
             };
             assert_eq!(refusal.partial.id.of(frame), id.unwrap_or_default().as_bytes());
-            let unreadable = id.is_none() && message.taken_for("id").next().is_some();
-            let has_method = message.taken_for("method").next().is_some();
+            let unreadable = id.is_none() && message.aliases_of("id").next().is_some();
+            let has_method = message.aliases_of("method").next().is_some();
             assert_eq!(refusal.partial.has_method, has_method && !unreadable);
-            let outcome = ["result", "error"].iter().any(|key| message.taken_for(key).next().is_some());
+            let outcome = ["result", "error"].iter().any(|key| message.aliases_of(key).next().is_some());
             let meant = refusal.reason == RefusalReason::NeitherResultNorError;
             assert_eq!(refusal.partial.has_outcome, outcome || meant);
             assert!(refusal.partial.starts_as_message);

@@ -1,16 +1,16 @@
 //! What a frame has to be, rule by rule; above each test stands the requirement it is about.
 
-use turnout_core::envelope::{
+use turnout_core::wire::envelope::{
     Envelope, Kind, Refusal, RefusalReason, ScanLimits, batch, check_value, scan, unescape,
 };
-use turnout_core::id::{IdKey, hash, key, same};
+use turnout_core::wire::id::{IdKey, hash, key, same};
 
 fn read(frame: &str) -> Result<Envelope, Refusal> {
     scan(frame.as_bytes(), &ScanLimits::default())
 }
 
 #[track_caller]
-fn taken(frame: &str) -> Envelope {
+fn accepted(frame: &str) -> Envelope {
     read(frame).unwrap_or_else(|refusal| panic!("{frame}: {refusal}"))
 }
 
@@ -28,7 +28,7 @@ fn the_four_kinds_of_message() {
         (r#"{"jsonrpc":"2.0","id":"a","result":null}"#, Kind::Result),
         (r#"{"jsonrpc":"2.0","id":1.5,"error":{}}"#, Kind::Error),
     ] {
-        assert_eq!(taken(frame).kind, kind, "{frame}");
+        assert_eq!(accepted(frame).kind, kind, "{frame}");
     }
 }
 
@@ -36,7 +36,7 @@ fn the_four_kinds_of_message() {
 fn e5_what_tells_the_era_of_whoever_sent_it() {
     let read = |meta: &str| {
         let frame = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"_meta":{meta}}}}}"#);
-        let envelope = taken(&frame);
+        let envelope = accepted(&frame);
         let version = String::from_utf8(envelope.protocol_version.of(frame.as_bytes()).to_vec()).unwrap();
         (version, envelope.has_era_keys, envelope.has_capabilities)
     };
@@ -60,7 +60,7 @@ fn ids_are_kept_exact_and_never_rounded() {
         ["123456789012345678901234567890", "1.0", "1e3", "-0", "9007199254740993", r#""\ud800""#, r#""""#]
     {
         let frame = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"m"}}"#);
-        assert_eq!(taken(&frame).id.of(frame.as_bytes()), id.as_bytes());
+        assert_eq!(accepted(&frame).id.of(frame.as_bytes()), id.as_bytes());
     }
 }
 
@@ -86,8 +86,8 @@ fn ids_of_other_types_and_too_long_ones_are_refused() {
 /// RID-07.
 #[test]
 fn an_error_may_come_without_an_id_and_a_result_may_not() {
-    assert!(taken(r#"{"jsonrpc":"2.0","error":{"code":1}}"#).id.is_empty());
-    assert!(taken(r#"{"jsonrpc":"2.0","id":null,"error":{"code":1}}"#).id.is_empty());
+    assert!(accepted(r#"{"jsonrpc":"2.0","error":{"code":1}}"#).id.is_empty());
+    assert!(accepted(r#"{"jsonrpc":"2.0","id":null,"error":{"code":1}}"#).id.is_empty());
     assert_eq!(refused(r#"{"jsonrpc":"2.0","id":null,"result":{}}"#).reason, RefusalReason::NoId);
     assert_eq!(refused(r#"{"jsonrpc":"2.0","result":{}}"#).reason, RefusalReason::NoId);
 }
@@ -159,11 +159,11 @@ fn no_escape_hides_a_member_and_none_of_ours_stands_there_twice() {
         assert_eq!(refused(frame).reason, RefusalReason::DuplicateKey, "{frame}");
     }
     let frame = r#"{"jsonrpc":"\u0032.0","id":1,"method":"notifications\/x"}"#;
-    let envelope = taken(frame);
+    let envelope = accepted(frame);
     assert_eq!(envelope.kind, Kind::Request);
     assert_eq!(&*envelope.method_name(frame.as_bytes()), b"notifications/x");
     // Payloads are not ours to judge.
-    taken(r#"{"jsonrpc":"2.0","id":1,"result":{"a":1,"a":2,"id":1,"id":2},"x":1,"x":2}"#);
+    accepted(r#"{"jsonrpc":"2.0","id":1,"result":{"a":1,"a":2,"id":1,"id":2},"x":1,"x":2}"#);
 }
 
 /// The spellings of a key that some readers take for it and others do not, each with why it is refused.
@@ -197,7 +197,7 @@ fn clashes(frame: &str, reason: RefusalReason) {
 
 /// Any object in which `key` stands, beside whatever else.
 fn check_place(key: &str, frame: impl Fn(&str) -> String) {
-    taken(&frame(&format!(r#""{key}":"x""#)));
+    accepted(&frame(&format!(r#""{key}":"x""#)));
     clashes(&frame(&format!(r#""{key}":"x","{key}":"x""#)), RefusalReason::DuplicateKey);
     for (spelling, reason) in spellings(key) {
         clashes(&frame(&format!(r#""{spelling}":"x""#)), reason);
@@ -294,7 +294,7 @@ fn s2_what_is_read_of_meta_stands_there_once_and_plainly() {
             check_place(key, |members| format!("{before}{members}{behind}"));
             // PHP escapes the slash.
             let slashed = key.replace('/', "\\/");
-            taken(&format!(r#"{before}"{slashed}":1{behind}"#));
+            accepted(&format!(r#"{before}"{slashed}":1{behind}"#));
             clashes(&format!(r#"{before}"{slashed}":1,"{key}":1{behind}"#), RefusalReason::DuplicateKey);
         }
     }
@@ -369,7 +369,7 @@ fn s2_payload_is_not_looked_at() {
         // Letters that no reader folds, and keys that only begin like ours.
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","îd":1,"idx":2,"i":3,"":4,"\u0000id":5,"ｉｄ":6,"i\ud800d":7}"#.to_owned(),
     ] {
-        taken(&frame);
+        accepted(&frame);
     }
 }
 
@@ -405,13 +405,13 @@ fn what_is_no_token_is_none() {
         );
         let progress = format!(r#"{{"jsonrpc":"2.0","method":"m","params":{{"progressToken":{token}}}}}"#);
         for frame in [request, progress] {
-            let span = taken(&frame).progress_token;
+            let span = accepted(&frame).progress_token;
             assert_eq!(span.of(frame.as_bytes()), if counts { token.as_bytes() } else { b"" }, "{frame}");
         }
     }
     // A token belongs where its kind of message has it.
     assert!(
-        taken(r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"progressToken":1}}"#)
+        accepted(r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"progressToken":1}}"#)
             .progress_token
             .is_empty()
     );
@@ -438,7 +438,7 @@ fn a_request_whose_id_cannot_be_read_is_no_notification() {
 fn a_malformed_cancel_is_a_notification_that_names_nothing() {
     for params in ["", r#","params":[]"#, r#","params":{}"#] {
         assert!(
-            taken(&format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled"{params}}}"#))
+            accepted(&format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled"{params}}}"#))
                 .request_id
                 .is_empty()
         );
@@ -447,7 +447,7 @@ fn a_malformed_cancel_is_a_notification_that_names_nothing() {
         let frame = format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
         );
-        assert!(taken(&frame).request_id.is_empty(), "{id}");
+        assert!(accepted(&frame).request_id.is_empty(), "{id}");
     }
 }
 

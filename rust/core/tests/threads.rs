@@ -7,17 +7,17 @@ use std::sync::mpsc;
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
+use turnout_core::connection::event::{Batch, Event, Host};
 use turnout_core::connection::{Answer, Connection, Send};
-use turnout_core::encode::Request;
-use turnout_core::event::{Batch, Event, Host};
-use turnout_core::flight::{CancelledBy, Event as Happening, Outcome, State};
-use turnout_core::ledger::Ledger;
+use turnout_core::flight::ledger::Ledger;
+use turnout_core::flight::record::PeerInfo;
+use turnout_core::flight::state::{CancelledBy, FlightEvent as Happening, FlightState, Outcome};
+use turnout_core::flight::table::Table;
 use turnout_core::limits::Limits;
-use turnout_core::record::Peer;
+use turnout_core::notify::NotifyFlag;
 use turnout_core::rules::{Revision, Role, Rules};
-use turnout_core::span::Span;
-use turnout_core::table::Table;
-use turnout_core::wake::WakeUp;
+use turnout_core::wire::encode::Request;
+use turnout_core::wire::span::Span;
 
 fn rounds(usual: usize) -> usize {
     std::env::var("STRESS_ROUNDS").ok().and_then(|count| count.parse().ok()).unwrap_or(usual)
@@ -65,7 +65,7 @@ fn x_07_claims_from_three_threads_while_a_fourth_mints() {
         }
         start.wait();
         for _ in 0..flights {
-            let minted = table.mint(State::Sent).unwrap();
+            let minted = table.mint(FlightState::Sent).unwrap();
             newest.store(minted.number, Ordering::Release);
         }
         done.store(true, Ordering::Release);
@@ -85,7 +85,7 @@ type Core = Mutex<Connection<Plain>>;
 
 fn connection() -> Core {
     let rules = Rules { revision: Revision::V2025_11_25, role: Role::Either, ..Rules::default() };
-    let peer = Peer { name: "peer".into(), transport: "threads".into() };
+    let peer = PeerInfo { name: "peer".into(), transport: "threads".into() };
     Mutex::new(Connection::new(peer, Limits::default(), rules, Arc::new(Ledger::new(100))))
 }
 
@@ -104,7 +104,7 @@ fn settle(batch: &mut Batch<Plain>, ended: &Mutex<HashMap<u64, u32>>) {
 #[test]
 fn x_07_x_08_senders_a_canceller_and_the_loop_of_one_connection() {
     let each = rounds(10_000);
-    let (core, wake_up, ended) = (connection(), WakeUp::new(), Mutex::new(HashMap::new()));
+    let (core, wake_up, ended) = (connection(), NotifyFlag::new(), Mutex::new(HashMap::new()));
     let (wake, woken) = mpsc::channel::<()>();
     let left = AtomicUsize::new(2);
     let newest = AtomicU64::new(0);
@@ -124,7 +124,7 @@ fn x_07_x_08_senders_a_canceller_and_the_loop_of_one_connection() {
                     };
                     let number = core.lock().unwrap().send(1, send).unwrap().number;
                     newest.fetch_max(number, Ordering::AcqRel);
-                    if wake_up.claim() {
+                    if wake_up.arm() {
                         wake.send(()).unwrap();
                     }
                 }
@@ -150,8 +150,8 @@ fn x_07_x_08_senders_a_canceller_and_the_loop_of_one_connection() {
         // The loop: it sleeps until it is woken, and takes what there is then.
         let mut batch = Batch::default();
         while woken.recv().is_ok() {
-            wake_up.arrive();
-            let taken = core.lock().unwrap().take_output(3);
+            wake_up.disarm();
+            let taken = core.lock().unwrap().drain_output(3);
             for line in taken
                 .split(|byte| *byte == b'\n')
                 .filter(|line| line.starts_with(b"{\"jsonrpc\":\"2.0\",\"id\":"))
@@ -166,7 +166,7 @@ fn x_07_x_08_senders_a_canceller_and_the_loop_of_one_connection() {
     });
     let mut core = core.into_inner().unwrap();
     // The canceller's last words need no wake-up here; nothing else is left.
-    core.take_output(5);
+    core.drain_output(5);
     assert_eq!(core.in_flight(), (0, 0), "a frame stayed behind, so its answer never came");
     let ended = ended.into_inner().unwrap();
     assert_eq!(ended.len(), 2 * each);

@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use turnout_core::connection::event::{Batch, Event, Host};
+use turnout_core::connection::output::delayed::Delay;
 use turnout_core::connection::{Answer, Connection, Send};
-use turnout_core::delayed::Delay;
-use turnout_core::encode;
-use turnout_core::event::{Batch, Event, Host};
-use turnout_core::flight::{CancelledBy, Outcome};
-use turnout_core::ledger::Ledger;
+use turnout_core::flight::ledger::Ledger;
+use turnout_core::flight::record::{PeerInfo, ProgressUpdate, Time};
+use turnout_core::flight::state::{CancelledBy, Outcome};
 use turnout_core::limits::Limits;
-use turnout_core::record::{Peer, Progress, Time};
 use turnout_core::rules::{Revision, Role, Rules};
-use turnout_core::span::Span;
+use turnout_core::wire::encode;
+use turnout_core::wire::span::Span;
 
 struct Plain;
 
@@ -30,7 +30,7 @@ struct Model {
 }
 
 impl Model {
-    fn take(&mut self, batch: &mut Batch<Plain>) {
+    fn check(&mut self, batch: &mut Batch<Plain>) {
         for event in batch.events.drain(..) {
             match event {
                 Event::Settled { owner, record, .. } => {
@@ -62,7 +62,7 @@ pub fn connection(data: &[u8]) {
     };
     let limits =
         Limits { max_inbound: 8, max_outbound: 8, max_output_bytes: 4096, max_tasks: 4, ..Limits::default() };
-    let peer = Peer { name: "fuzz".into(), transport: "memory".into() };
+    let peer = PeerInfo { name: "fuzz".into(), transport: "memory".into() };
     let mut core: Connection<Plain> = Connection::new(peer, limits, rules, Arc::new(Ledger::new(16)));
     let (mut model, mut batch, mut now): (Model, Batch<Plain>, Time) =
         (Model::default(), Batch::default(), 1_000_000_000);
@@ -96,10 +96,10 @@ pub fn connection(data: &[u8]) {
             }
             2 => drop(core.cancel(now, number, CancelledBy::Caller, Some(b"stop"), &mut batch)),
             3 => {
-                if core.asks_for_unread(now) {
+                if core.needs_unread(now) {
                     core.note_unread(now, Some(u64::from(with)));
                 }
-                out.extend(core.take_output(now));
+                out.extend(core.drain_output(now));
             }
             4 => {
                 now += u64::from(with) * 1_000_000;
@@ -112,7 +112,7 @@ pub fn connection(data: &[u8]) {
             }
             6 => {
                 if let Some(request) = model.requests.get(usize::from(with) % model.requests.len().max(1)) {
-                    let update = Progress { progress: f64::from(with), total: None, message: None };
+                    let update = ProgressUpdate { progress: f64::from(with), total: None, message: None };
                     let _ = core.progress(now, *request, &update);
                 }
             }
@@ -139,16 +139,16 @@ pub fn connection(data: &[u8]) {
                 core.receive(now, frame.as_bytes(), Span::new(0, frame.len()), &mut batch);
             }
         }
-        core.settle_books(&mut batch);
-        model.take(&mut batch);
+        core.record_finished(&mut batch);
+        model.check(&mut batch);
         assert!(core.in_flight().0 <= 8 && core.in_flight().1 <= 8, "a limit was passed");
         assert!(core.output_len() <= 4096 * 4, "the output grew without end");
     }
     core.end(now, Outcome::PeerClosed, None, &mut batch);
-    model.take(&mut batch);
+    model.check(&mut batch);
     assert!(model.calls.values().all(|times| *times == 1), "X-07: every call ends");
     assert!(core.entries().iter().all(|(_, count)| *count == 0), "X-08: {:?}", core.entries());
-    out.extend(core.take_output(now));
+    out.extend(core.drain_output(now));
     assert_eq!(core.output_len(), 0, "E7: an answer was lost at the end");
     for line in out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         assert!(serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok(), "wrote what is no JSON");

@@ -1,6 +1,6 @@
 //! Framing: any split of the bytes gives the same frames.
 
-use turnout_core::frames::{FrameBuffer, Item};
+use turnout_core::wire::frames::{FrameBuffer, Item};
 
 const MAX_FRAME: usize = 64;
 

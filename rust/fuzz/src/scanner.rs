@@ -10,10 +10,10 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde_json::value::RawValue;
-use turnout_core::envelope::{self, Envelope, Kind, RefusalReason, ScanLimits};
-use turnout_core::id;
-use turnout_core::reader::flatten;
-use turnout_core::span::Span;
+use turnout_core::wire::envelope::{self, Envelope, Kind, RefusalReason, ScanLimits};
+use turnout_core::wire::id;
+use turnout_core::wire::reader::flatten;
+use turnout_core::wire::span::Span;
 
 type Members<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
 

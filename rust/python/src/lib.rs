@@ -1,37 +1,21 @@
-//! `turnout._native`: types in, types out. What happens is decided in `turnout-core`.
+//! `turnout._native`: the binding of `turnout-core` to Python and asyncio.
+//!
+//! - `values` converts JSON, text and errors.
+//! - `asyncio` is the runtime: loops, callbacks, awaitables, handler coroutines, buffers.
+//! - `objects` are the calls, requests and records that Python holds.
+//! - `connection` drives a core connection in an event loop.
+//! - `relay` registers connections with a core relay.
 
 // What the binding's conventions ask for, once for all of the glue: arguments by value, `self` that Python
 // wants and we do not, more arguments than a Rust function should have.
 #![allow(clippy::needless_pass_by_value, clippy::unused_self, clippy::too_many_arguments)]
 #![allow(clippy::similar_names)] // `slf` beside `self`
 
-mod answer;
-mod budget;
-mod call;
-mod clock;
+mod asyncio;
 mod connection;
-mod deliver;
-mod errors;
-mod flights;
-mod follower;
-mod home;
-mod input;
-mod json;
-mod methods;
-mod process;
-mod progress;
-mod raised;
-mod record;
+mod objects;
 mod relay;
-mod request;
-mod routes;
-mod serving;
-mod shared;
-mod text;
-mod untracked;
-mod waiter;
-mod wakeup;
-mod writing;
+mod values;
 
 use pyo3::prelude::*;
 
@@ -41,44 +25,45 @@ mod _native {
     use pyo3::exceptions::PyValueError;
     use pyo3::prelude::*;
     use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyMappingProxy};
-    use turnout_core::envelope::{Refusal, RefusalReason};
+    use turnout_core::connection::translate;
     use turnout_core::limits::Limits;
+    use turnout_core::nested;
     use turnout_core::rules::ENVELOPE;
-    use turnout_core::{nested, translate};
+    use turnout_core::wire::envelope::{Refusal, RefusalReason};
 
     use crate::connection::revision_of;
-    use crate::json::flat;
+    use crate::values::json::flat;
 
     #[pymodule_export]
-    use crate::budget::{memory_is_tight, memory_usage, set_max_total_bytes};
+    use crate::asyncio::awaitable::Awaitable;
     #[pymodule_export]
-    use crate::call::Call;
+    use crate::asyncio::clock::Clock;
     #[pymodule_export]
-    use crate::clock::Clock;
+    use crate::asyncio::handler_coroutine::HandlerCoroutine;
+    #[pymodule_export]
+    use crate::asyncio::input::Input;
     #[pymodule_export]
     use crate::connection::Connection;
     #[pymodule_export]
-    use crate::deliver::{LateProgress, LateResponse, Notification, Refused, Unmatched};
+    use crate::connection::delivery::{LateProgress, LateResponse, Notification, Refused, Unmatched};
     #[pymodule_export]
-    use crate::flights::Flights;
+    use crate::connection::memory::{memory_is_tight, memory_usage, set_max_total_bytes};
     #[pymodule_export]
-    use crate::input::Input;
+    use crate::objects::call::Call;
     #[pymodule_export]
-    use crate::json::{dumps_any, items, loads_any, members, sole_member, with_member};
+    use crate::objects::flights::Flights;
     #[pymodule_export]
-    use crate::progress::{Progress, ProgressIterator};
+    use crate::objects::progress::{Progress, ProgressIterator};
     #[pymodule_export]
-    use crate::record::{Ledger, Record};
+    use crate::objects::record::{Ledger, Record};
     #[pymodule_export]
-    use crate::relay::{Kept, Place, Principal, Relay};
+    use crate::objects::request::Request;
     #[pymodule_export]
-    use crate::request::Request;
+    use crate::relay::routes::Routes;
     #[pymodule_export]
-    use crate::routes::Routes;
+    use crate::relay::{Principal, Relay, RetainedRequest, UpstreamSlot};
     #[pymodule_export]
-    use crate::serving::Serving;
-    #[pymodule_export]
-    use crate::waiter::Waiter;
+    use crate::values::json::{dumps_any, items, loads_any, members, sole_member, with_member};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -88,7 +73,7 @@ mod _native {
         }
         module.add("ERA_KEYS", PyFrozenSet::new(module.py(), ENVELOPE)?)?;
         module.add("LIMITS", PyMappingProxy::new(module.py(), limits.as_mapping()))?;
-        crate::process::watch(module)
+        crate::asyncio::fork_guard::watch(module)
     }
 
     /// Tells the loop that runs here of what a callback raised.
@@ -96,7 +81,7 @@ mod _native {
     #[pyo3(signature = (error, callback = None))]
     fn report(error: Bound<'_, PyAny>, callback: Option<Bound<'_, PyAny>>) {
         let py = error.py();
-        crate::raised::report(py, None, PyErr::from_value(error), callback.as_ref());
+        crate::asyncio::raised::report(py, None, PyErr::from_value(error), callback.as_ref());
     }
 
     /// A result of a server of one revision, as a client of another one reads it.

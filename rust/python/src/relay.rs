@@ -1,35 +1,37 @@
-//! A relay for Python: which connections belong to it. Frames never come by here.
+//! A relay for Python: registers its connections. Frames do not pass through this file.
+
+pub mod routes;
 
 use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use turnout_core::encode;
-use turnout_core::relay::{self as core, AtWork, Fault, Key, Owner, Upstream};
+use turnout_core::relay::{self as core, Fault, Key, Owner, Suspendable, Upstream};
 use turnout_core::sync::lock;
+use turnout_core::wire::encode;
 
-use crate::call::Call;
-use crate::clock::duration;
+use crate::asyncio::clock::duration;
+use crate::asyncio::fork_guard::ForkGuard;
 use crate::connection::Connection;
-use crate::deliver::Handle;
-use crate::json;
-use crate::process::Process;
-use crate::request::Request;
-use crate::routes::Routes;
-use crate::shared::Shared;
+use crate::connection::delivery::PyOwner;
+use crate::connection::driver::Driver;
+use crate::objects::call::Call;
+use crate::objects::request::Request;
+use crate::relay::routes::Routes;
+use crate::values::json;
 
 /// Passes requests of clients on to upstreams, and what comes of them back.
 #[pyclass(frozen, subclass, weakref, module = "turnout._native")]
 pub struct Relay {
-    inner: Arc<core::Relay<Shared>>,
-    process: Process,
+    inner: Arc<core::Relay<Driver>>,
+    fork_guard: ForkGuard,
 }
 
 /// Where a connection to an upstream stands, epoch after epoch, for the clients that hold the place.
-#[pyclass(frozen, subclass, weakref, module = "turnout._native")]
-pub struct Place {
-    inner: Arc<core::Place>,
+#[pyclass(frozen, subclass, weakref, module = "turnout._native", name = "Place")]
+pub struct UpstreamSlot {
+    inner: Arc<core::UpstreamSlot>,
 }
 
 /// On whose behalf clients of a relay ask.
@@ -46,21 +48,21 @@ impl Principal {
 }
 
 /// A request of a client that is kept for another round.
-#[pyclass(frozen, module = "turnout._native")]
-pub struct Kept {
-    inner: Mutex<Option<Arc<core::Kept>>>,
+#[pyclass(frozen, module = "turnout._native", name = "Kept")]
+pub struct RetainedRequest {
+    inner: Mutex<Option<Arc<core::RetainedRequest>>>,
     rounds: u32,
 }
 
-impl Kept {
+impl RetainedRequest {
     /// What the host is given of a request whose server needs input.
-    pub fn new(kept: Arc<core::Kept>) -> Self {
+    pub fn new(kept: Arc<core::RetainedRequest>) -> Self {
         Self { rounds: kept.rounds(), inner: Mutex::new(Some(kept)) }
     }
 }
 
 #[pymethods]
-impl Kept {
+impl RetainedRequest {
     /// How many rounds it took already.
     #[getter]
     fn rounds(&self) -> u32 {
@@ -74,7 +76,7 @@ impl Kept {
 }
 
 #[pymethods]
-impl Place {
+impl UpstreamSlot {
     /// A place of the upstream at `position`: for any number of clients, for those of one principal, or for the one
     /// that will hold it.
     #[new]
@@ -87,9 +89,9 @@ impl Place {
         _options: Option<&Bound<'_, PyDict>>,
     ) -> Self {
         let place = match (private, exclusive) {
-            (true, _) => core::Place::private(position),
-            (false, true) => core::Place::exclusive(position),
-            (false, false) => core::Place::shared(position),
+            (true, _) => core::UpstreamSlot::dedicated(position),
+            (false, true) => core::UpstreamSlot::exclusive(position),
+            (false, false) => core::UpstreamSlot::shared(position),
         };
         Self { inner: Arc::new(place) }
     }
@@ -103,7 +105,7 @@ impl Place {
     /// Whether it serves one client only.
     #[getter]
     fn is_private(&self) -> bool {
-        self.inner.is_private
+        self.inner.is_dedicated
     }
 
     /// Whether it serves the clients of one principal only.
@@ -115,14 +117,14 @@ impl Place {
 
 impl Relay {
     fn key(&self, connection: &Connection) -> PyResult<Key> {
-        let key = connection.shared().relay_key(&self.inner);
+        let key = connection.driver().relay_key(&self.inner);
         key.ok_or_else(|| PyValueError::new_err("the connection does not belong to this relay"))
     }
 
     fn may_join(&self, connection: &Connection) -> PyResult<()> {
-        self.process.check()?;
-        connection.shared().process.check()?;
-        if connection.shared().is_relayed() {
+        self.fork_guard.check()?;
+        connection.driver().fork_guard.check()?;
+        if connection.driver().is_relayed() {
             return Err(PyRuntimeError::new_err("the connection belongs to a relay already"));
         }
         Ok(())
@@ -167,13 +169,13 @@ impl Relay {
             return Err(PyValueError::new_err("max_in_flight must be at least 1"));
         }
         let mut known = Vec::new();
-        for (name, idle, max, waits) in upstreams {
+        for (name, idle, max, waits_for_connection) in upstreams {
             let (idle, max) = (duration(idle, "timeout")?, duration(max, "max_timeout")?);
-            known.push(Upstream { name: name.into(), idle, max, waits });
+            known.push(Upstream { name: name.into(), idle, max, waits_for_connection });
         }
         Ok(Self {
             inner: Arc::new(core::Relay::new(known, max_in_flight, &key)),
-            process: Process::current(),
+            fork_guard: ForkGuard::current(),
         })
     }
 
@@ -194,7 +196,7 @@ impl Relay {
         &self,
         client: &Bound<'_, Connection>,
         routes: &Bound<'_, Routes>,
-        places: Vec<Bound<'_, Place>>,
+        places: Vec<Bound<'_, UpstreamSlot>>,
         principal: Option<&Bound<'_, Principal>>,
     ) -> PyResult<()> {
         self.may_join(client.get())?;
@@ -207,19 +209,23 @@ impl Relay {
                 "a route leads to the upstream at {position}, of which the client holds no place"
             )));
         }
-        let shared = client.get().shared();
+        let driver = client.get().driver();
         let principal = principal.map_or_else(|| self.inner.principal(), |of| Arc::clone(&of.get().0));
-        let key = self.inner.add_client(Arc::clone(shared), routes, places, principal);
-        shared.join(&self.inner, key, false);
+        let key = self.inner.add_client(Arc::clone(driver), routes, places, principal);
+        driver.join(&self.inner, key, false);
         Ok(())
     }
 
     /// Takes the connection of an upstream in, which stands at `place` from now on.
-    fn add_upstream(&self, upstream: &Bound<'_, Connection>, place: &Bound<'_, Place>) -> PyResult<()> {
+    fn add_upstream(
+        &self,
+        upstream: &Bound<'_, Connection>,
+        place: &Bound<'_, UpstreamSlot>,
+    ) -> PyResult<()> {
         self.may_join(upstream.get())?;
-        let (shared, place) = (upstream.get().shared(), &place.get().inner);
-        let key = self.inner.reserve_upstream(Arc::clone(shared), Arc::clone(place));
-        shared.join(&self.inner, key, !place.is_private);
+        let (driver, place) = (upstream.get().driver(), &place.get().inner);
+        let key = self.inner.reserve_upstream(Arc::clone(driver), Arc::clone(place));
+        driver.join(&self.inner, key, !place.is_dedicated);
         self.inner.open_upstream(key);
         Ok(())
     }
@@ -281,7 +287,7 @@ impl Relay {
             Ok((name.extract::<String>()?.into_boxed_str(), value.as_bytes().into()))
         });
         let members: Vec<_> = members.collect::<PyResult<_>>()?;
-        self.inner.ask_client_as(self.key(client.get())?, members);
+        self.inner.enable_input_requests(self.key(client.get())?, members);
         Ok(())
     }
 
@@ -294,37 +300,37 @@ impl Relay {
         request: &Bound<'_, Request>,
         upstream: &Bound<'_, Connection>,
         params: Option<&Bound<'_, PyAny>>,
-        kept: Option<&Bound<'_, Kept>>,
+        kept: Option<&Bound<'_, RetainedRequest>>,
     ) -> PyResult<bool> {
         let (py, this) = (request.py(), request.get());
         let connection = this.connection().bind(py).get();
         let (from, to) = (self.key(connection)?, self.key(upstream.get())?);
         let frame = Self::line_with(py, this, params)?;
-        if !this.give_away() {
+        if !this.relinquish() {
             return Ok(false);
         }
-        let shared = connection.shared();
+        let driver = connection.driver();
         let kept = kept.and_then(|kept| lock(&kept.get().inner).clone());
-        let routed = self.inner.pass_on(from, this.parts().0, to, &frame, kept, shared.now());
-        shared.finish_route(py, routed);
+        let routed = self.inner.pass_on(from, this.parts().0, to, &frame, kept, driver.now());
+        driver.finish_route(py, routed);
         Ok(true)
     }
 
     /// Takes over the newest exchange that a private upstream is at work on, from its relay: the client's request, and
     /// the call towards the server; None where there is none.
     fn take_over(&self, upstream: &Bound<'_, Connection>) -> PyResult<Option<(Py<Request>, Py<Call>)>> {
-        let (py, shared) = (upstream.py(), upstream.get().shared());
-        for AtWork { client, record, number } in self.inner.at_work(self.key(upstream.get())?) {
-            let Some(line) = self.inner.line(client) else { continue };
-            let Some(peer) = line.connection(py) else { continue };
-            let call = Py::new(py, Call::new(Arc::clone(shared), None))?;
-            let given = lock(&shared.core).give(number, Owner::Host(Handle(call.clone_ref(py))));
+        let (py, driver) = (upstream.py(), upstream.get().driver());
+        for Suspendable { client, record, number } in self.inner.suspendable(self.key(upstream.get())?) {
+            let Some(endpoint) = self.inner.endpoint(client) else { continue };
+            let Some(peer) = endpoint.connection(py) else { continue };
+            let call = Py::new(py, Call::new(Arc::clone(driver), None))?;
+            let given = lock(&driver.core).set_owner(number, Owner::Host(PyOwner(call.clone_ref(py))));
             let Some(given) = given else { continue };
-            call.get().registered(given);
-            let method = line.methods.name(py, &record.method);
+            call.get().set_record(given);
+            let method = endpoint.handler_table.name(py, &record.method);
             let request = Py::new(py, Request::new(peer.unbind(), record, method, None, 0))?;
-            line.attach(py, std::iter::once(&request));
-            self.inner.park(client);
+            endpoint.attach(py, std::iter::once(&request));
+            self.inner.suspend(client);
             return Ok(Some((request, call)));
         }
         Ok(None)
@@ -342,22 +348,22 @@ impl Relay {
         let (py, this) = (request.py(), request.get());
         let connection = this.connection().bind(py).get();
         let key = self.key(connection)?;
-        let shared = connection.shared();
+        let driver = connection.driver();
         let fault = match limit {
             Some(limit) => Fault::Overloaded(
-                lock(&shared.core)
+                lock(&driver.core)
                     .limits()
                     .exceeded(limit)
                     .ok_or_else(|| PyValueError::new_err(format!("there is no limit {limit:?}")))?,
             ),
             None if self.inner.is_closed() => Fault::Draining,
-            None => Fault::NotThere,
+            None => Fault::Unreachable,
         };
-        if !this.give_away() {
+        if !this.relinquish() {
             return Ok(false);
         }
-        let routed = self.inner.refuse(key, this.parts().0, fault, position, shared.now());
-        shared.finish_route(py, routed);
+        let routed = self.inner.fail_request(key, this.parts().0, fault, position, driver.now());
+        driver.finish_route(py, routed);
         Ok(true)
     }
 
@@ -374,9 +380,9 @@ impl Relay {
 
     /// Cancels what is in flight to one connection of an upstream, and answers who asked for it.
     fn cancel_rest(&self, upstream: &Bound<'_, Connection>) -> PyResult<()> {
-        let shared = upstream.get().shared();
-        let routed = self.inner.cancel_rest(self.key(upstream.get())?, shared.now());
-        shared.finish_route(upstream.py(), routed);
+        let driver = upstream.get().driver();
+        let routed = self.inner.cancel_rest(self.key(upstream.get())?, driver.now());
+        driver.finish_route(upstream.py(), routed);
         Ok(())
     }
 

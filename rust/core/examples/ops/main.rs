@@ -8,19 +8,19 @@ use std::hint::black_box;
 use std::io::Write as _;
 use std::sync::Arc;
 
+use turnout_core::connection::event::{Batch, Host};
+use turnout_core::connection::output::recycle;
 use turnout_core::connection::{Answer, Connection, Send};
-use turnout_core::encode::Request;
-use turnout_core::envelope::{ScanLimits, scan};
-use turnout_core::event::{Batch, Host};
-use turnout_core::flight::CancelledBy;
-use turnout_core::flights::{Customs, Flights, Handled};
-use turnout_core::frames::{FrameBuffer, Item};
-use turnout_core::ledger::Ledger;
+use turnout_core::flight::ledger::Ledger;
+use turnout_core::flight::record::{PeerInfo, Time};
+use turnout_core::flight::state::CancelledBy;
+use turnout_core::flights::{Flights, HandlerEnd, Strictness};
 use turnout_core::limits::Limits;
-use turnout_core::output::recycle;
-use turnout_core::record::{Peer, Time};
 use turnout_core::rules::Rules;
-use turnout_core::span::Span;
+use turnout_core::wire::encode::Request;
+use turnout_core::wire::envelope::{ScanLimits, scan};
+use turnout_core::wire::frames::{FrameBuffer, Item};
+use turnout_core::wire::span::Span;
 
 const PARAMS: &[u8] = br#"{"name":"search","arguments":{"query":"in flight","limit":10}}"#;
 const RESULT: &[u8] = br#"{"content":[{"type":"text","text":"ok"}],"isError":false}"#;
@@ -43,7 +43,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let peer = Peer { name: "peer".into(), transport: "memory".into() };
+        let peer = PeerInfo { name: "peer".into(), transport: "memory".into() };
         let ledger = Arc::new(Ledger::new(1_000));
         let connection = Connection::new(peer, Limits::default(), Rules::default(), ledger);
         Self { connection, batch: Batch::default(), now: 1_000_000_000, frame: Vec::with_capacity(256) }
@@ -73,9 +73,9 @@ impl Bench {
     /// What a host does at the end of a batch.
     fn finish(&mut self) {
         self.now += 1_000;
-        let output = self.connection.take_output(self.now);
+        let output = self.connection.drain_output(self.now);
         recycle(black_box(output));
-        self.connection.settle_books(&mut self.batch);
+        self.connection.record_finished(&mut self.batch);
         self.batch.events.clear();
         self.batch.finished.clear();
     }
@@ -130,7 +130,7 @@ impl Bench {
 
     fn number(&self) -> u64 {
         let last = self.batch.events.iter().rev().find_map(|event| match event {
-            turnout_core::event::Event::Request { record, .. } => Some(record.number),
+            turnout_core::connection::event::Event::Request { record, .. } => Some(record.number),
             _ => None,
         });
         last.expect("the request was admitted")
@@ -185,14 +185,14 @@ fn relay(count: usize, held: usize, result: &[u8]) {
 
 /// Round trips in the tables alone, both ends.
 fn alone(count: usize) {
-    let customs = Customs {
-        takes_duplicates: true,
+    let customs = Strictness {
+        allow_duplicate_ids: true,
         progress_must_increase: false,
-        takes_any_number: false,
-        declines_cancels: false,
+        allow_non_finite_progress: false,
+        decline_cancels: false,
     };
     let end = || {
-        let peer = Peer { name: "peer".into(), transport: "streams".into() };
+        let peer = PeerInfo { name: "peer".into(), transport: "streams".into() };
         Flights::new(peer, Limits::default(), customs, Arc::new(Ledger::new(1_000)))
     };
     let (mut asking, mut asked) = (end(), end());
@@ -201,7 +201,7 @@ fn alone(count: usize) {
         let id = number.to_string();
         asking.written(now, id.as_bytes());
         asked.begin(now, id.as_bytes(), "tools/call", b"", ()).expect("there is room");
-        black_box(asked.finish(now, id.as_bytes(), |()| true, Handled::Result));
+        black_box(asked.finish(now, id.as_bytes(), |()| true, HandlerEnd::Result));
         black_box(asking.claim(now, id.as_bytes(), false));
     }
 }
@@ -218,7 +218,7 @@ fn operate(name: &str, count: usize) {
         "handled" => (0..count).for_each(|id| bench.handled(id)),
         "cancel" => (0..count).for_each(|_| {
             let number = bench.send(0);
-            let output = bench.connection.take_output(bench.now);
+            let output = bench.connection.drain_output(bench.now);
             recycle(output);
             bench.connection.cancel(bench.now, number, CancelledBy::Caller, Some(b"why"), &mut bench.batch);
             bench.finish();

@@ -5,14 +5,14 @@ use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 
 use turnout_core::connection::Connection;
-use turnout_core::event::Batch;
-use turnout_core::frames::{FrameBuffer, Item};
-use turnout_core::ledger::Ledger;
+use turnout_core::connection::event::Batch;
+use turnout_core::connection::output::recycle;
+use turnout_core::flight::ledger::Ledger;
+use turnout_core::flight::record::{PeerInfo, Time};
 use turnout_core::limits::Limits;
-use turnout_core::output::recycle;
-use turnout_core::record::{Peer, Time};
-use turnout_core::relay::{Goal, Key, Line, Place, Relay, Relaying, Routes, Upstream};
+use turnout_core::relay::{Endpoint, Goal, Key, Relay, Relaying, Routes, Upstream, UpstreamSlot};
 use turnout_core::rules::{Revision, Role, Rules};
+use turnout_core::wire::frames::{FrameBuffer, Item};
 
 use crate::Bare;
 
@@ -25,7 +25,7 @@ const SECOND: Time = 1_000_000_000;
 
 struct Wire(Mutex<Connection<Relaying<Bare>>>);
 
-impl Line for Wire {
+impl Endpoint for Wire {
     type Host = Bare;
 
     fn connection(&self) -> &Mutex<Connection<Relaying<Bare>>> {
@@ -43,7 +43,7 @@ struct End {
 
 impl End {
     fn new(role: Role, join: impl FnOnce(Arc<Wire>) -> Key) -> Self {
-        let peer = Peer { name: "peer".into(), transport: "memory".into() };
+        let peer = PeerInfo { name: "peer".into(), transport: "memory".into() };
         let rules = Rules { role, revision: Revision::V2025_11_25, ..Rules::default() };
         let limits = Limits { max_inbound: 1 << 20, max_outbound: 1 << 20, ..Limits::default() };
         let ledger = Arc::new(Ledger::new(1_000));
@@ -61,7 +61,7 @@ impl End {
                 let Item::Frame(at) = item else { unreachable!("whole frames of a sane size") };
                 core.receive(now, at.of(self.frames.region()), at, &mut self.batch);
             }
-            core.settle_books(&mut self.batch);
+            core.record_finished(&mut self.batch);
         }
         let routed = relay.route(self.key, self.frames.region(), now, &mut self.batch);
         assert!(self.batch.events.is_empty(), "nothing is left for the host");
@@ -73,7 +73,7 @@ impl End {
     /// Lets `look` see what the relay writes to it.
     fn write(&self, now: Time, look: impl FnOnce(&[u8])) {
         let mut core = self.wire.0.lock().expect("no panic");
-        let output = core.take_output(now);
+        let output = core.drain_output(now);
         look(black_box(&output));
         recycle(output);
     }
@@ -96,11 +96,16 @@ impl Exchanges {
     /// The two, with `held` requests in flight that nobody answers.
     pub fn new(held: usize) -> Self {
         let routes = Arc::new(Routes::new([], Goal::Upstream(0)).expect("no two routes"));
-        let upstream = Upstream { name: "one".into(), idle: 60 * SECOND, max: 3600 * SECOND, waits: false };
-        let (relay, place) = (Relay::new([upstream], 1 << 20, &[7; 32]), Arc::new(Place::shared(0)));
-        let places = vec![Arc::clone(&place)];
+        let upstream = Upstream {
+            name: "one".into(),
+            idle: 60 * SECOND,
+            max: 3600 * SECOND,
+            waits_for_connection: false,
+        };
+        let (relay, slot) = (Relay::new([upstream], 1 << 20, &[7; 32]), Arc::new(UpstreamSlot::shared(0)));
+        let places = vec![Arc::clone(&slot)];
         let client = End::new(Role::Server, |wire| relay.add_client(wire, routes, places, relay.principal()));
-        let server = End::new(Role::Client, |wire| relay.add_upstream(wire, place));
+        let server = End::new(Role::Client, |wire| relay.add_upstream(wire, slot));
         let mut exchanges =
             Self { relay, client, server, now: SECOND, sent: 0, ids: Vec::new(), written: Vec::new() };
         for _ in 0..held.div_ceil(BATCH) {

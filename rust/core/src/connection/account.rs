@@ -1,18 +1,18 @@
-//! What the connection holds, charged to its account; and how long its peer may take to open it, and to end a frame.
+//! Memory accounting of a connection, and the deadlines of its peer for the handshake and for each frame.
 
 use std::sync::Arc;
 
 use super::{Connection, Inbound, Pending};
-use crate::budget::{Account, GRAIN};
-use crate::event::Host;
+use crate::connection::event::Host;
+use crate::connection::output::Output;
+use crate::flight::record::{Record, Time};
 use crate::limits::Exceeded;
-use crate::output::Output;
-use crate::record::{Record, Time};
+use crate::memory::{Account, GRAIN};
 
-/// Bytes of an unfinished frame that show that its peer goes on with it.
-const SOME: usize = 64 << 10;
+/// Bytes of an unfinished frame that count as progress of its peer.
+const PROGRESS_BYTES: usize = 64 << 10;
 
-/// What is held, by purpose, as far as it is not counted where it stands.
+/// Bytes by purpose, where no other structure counts them.
 #[derive(Default)]
 pub(crate) struct Holdings {
     account: Option<Arc<Account>>,
@@ -26,13 +26,13 @@ pub(crate) struct Holdings {
     pub(crate) progress: usize,
     /// The read buffer, while it has part of a frame.
     unfinished: usize,
-    /// What the transport was given and has not written.
+    /// Bytes that the transport has not written.
     transport: usize,
     /// Params of the peer's requests that the host holds.
     host: usize,
 }
 
-/// What a peer, or we, took too long for.
+/// A deadline that passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
     /// A peer that came to us did not open the connection: no valid frame came, or the handshake went no further.
@@ -114,18 +114,18 @@ impl<H: Host> Connection<H> {
         holdings.tables = self.arrivals.capacity() * 8
             + self.inbound.bytes()
             + self.inbound.peak() * size_of::<Record>()
-            + self.ids.bytes()
-            + self.paces.bytes()
-            + (self.young.capacity() + self.pending.capacity()) * 8;
+            + self.id_index.bytes()
+            + self.progress_timers.bytes()
+            + (self.deferred.capacity() + self.pending_progress.capacity()) * 8;
         // Requests of ours are as many as our callers ask for, or the clients of a relay: this peer has no part in it.
         let carried = self.table.capacity() * 8
             + self.outbound.bytes()
             + self.outbound.peak() * size_of::<Record>()
-            + self.wheel.bytes();
+            + self.timers.bytes();
         if let Some(account) = &holdings.account
             && carried.abs_diff(holdings.carried) >= GRAIN
         {
-            account.carry(holdings.carried, carried);
+            account.adjust_total(holdings.carried, carried);
             holdings.carried = carried;
         }
     }
@@ -150,7 +150,7 @@ impl<H: Host> Connection<H> {
         self.holdings.progress + bytes <= self.limits.max_output_bytes && !self.is_full()
     }
 
-    /// Lets go of what was read and what waits to be written: the transport is gone.
+    /// Drops the read and write buffers, because the transport is gone.
     pub fn drop_buffers(&mut self) {
         self.output = Output::new(&self.limits);
         self.holdings.transport = 0;
@@ -192,7 +192,7 @@ impl<H: Host> Connection<H> {
         let Deadlines { frame, bytes: before, is_paused, .. } = &mut self.deadlines;
         if bytes == 0 {
             (*frame, *before) = (Time::MAX, 0);
-        } else if *before == 0 || bytes < *before || bytes >= *before + SOME {
+        } else if *before == 0 || bytes < *before || bytes >= *before + PROGRESS_BYTES {
             *before = bytes;
             *frame = if *is_paused { Time::MAX } else { after(now, self.limits.max_frame_ms) };
         }
@@ -208,8 +208,8 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// What took too long, one thing at a time; None where nothing is late.
-    pub fn take_overdue(&mut self, now: Time) -> Option<Overdue> {
+    /// The next deadline that passed; None where none did.
+    pub fn next_overdue(&mut self, now: Time) -> Option<Overdue> {
         let limits = self.limits;
         let exceeded = |limit, value| Exceeded { limit, value };
         if self.deadlines.opening <= now {
@@ -234,7 +234,7 @@ impl<H: Host> Connection<H> {
     fn is_opened(&self) -> bool {
         let counters = &self.counters;
         let said = counters.frames_in.saturating_sub(counters.frames_refused + counters.pings);
-        said > u64::from(!self.rules.opened)
+        said > u64::from(!self.rules.initialized)
     }
 }
 
@@ -250,7 +250,7 @@ impl Pending {
 impl<R> Inbound<R> {
     /// Bytes of progress that waits.
     pub(super) fn pending_bytes(&self) -> usize {
-        self.said.as_ref().and_then(|said| said.pending.as_ref()).map_or(0, Pending::bytes)
+        self.outbound_state.as_ref().and_then(|said| said.pending.as_ref()).map_or(0, Pending::bytes)
     }
 }
 
@@ -258,7 +258,7 @@ impl<H: Host> Drop for Connection<H> {
     fn drop(&mut self) {
         if let Some(account) = &self.holdings.account {
             account.shrink(self.holdings.charged);
-            account.carry(self.holdings.carried, 0);
+            account.adjust_total(self.holdings.carried, 0);
         }
     }
 }

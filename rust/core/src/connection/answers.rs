@@ -1,25 +1,26 @@
-//! The peer's requests: answered, declined, reported on.
+//! The peer's requests: answers, opting out of cancels, progress.
 
 use std::sync::Arc;
 
 use super::{
-    Answer, Answered, Connection, INTERNAL_ERROR, Inbound, Pending, Reported, SHORT, SLACK, SendError,
+    Answer, Answered, Connection, INTERNAL_ERROR, Inbound, Pending, Reported, SHORT_ANSWER_BYTES,
+    SHORT_ANSWER_SLACK, SendError,
 };
-use crate::encode;
-use crate::envelope;
-use crate::event::Host;
-use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
+use crate::connection::event::Host;
+use crate::connection::output::{FrameChain, FrameKind};
+use crate::connection::translate::Changes;
+use crate::flight::record::{ProgressUpdate, Record, Time};
+use crate::flight::state::{CancelledBy, FlightEvent, FlightState, Outcome};
+use crate::flight::table::Moved;
 use crate::limits::Exceeded;
-use crate::output::{About, Kind};
-use crate::record::{Progress, Record, Time};
 use crate::rules::{Forbidden, Role, method};
-use crate::span::Span;
-use crate::table::Moved;
-use crate::text::clip;
-use crate::translate::Changes;
+use crate::wire::encode;
+use crate::wire::envelope;
+use crate::wire::span::Span;
+use crate::wire::text::clip;
 
 impl<H: Host> Connection<H> {
-    /// Hangs the host's handle on a request of the peer's, so that its cancel can find it; false where it is over.
+    /// Sets the host's value of a request of the peer's, which its events carry; false where it is over.
     pub fn attach(&mut self, number: u64, owner: H::Request) -> bool {
         let Some((slot, state)) = self.arrivals.find(number) else { return false };
         let Some(entry) = self.inbound.get_mut(slot) else { return false };
@@ -28,12 +29,12 @@ impl<H: Host> Connection<H> {
     }
 
     /// The evidence of a request of the peer's that was not answered yet.
-    pub fn asked(&self, number: u64) -> Option<&Arc<Record>> {
+    pub fn unanswered(&self, number: u64) -> Option<&Arc<Record>> {
         let (slot, state) = self.arrivals.find(number)?;
         self.inbound.get(slot).filter(|_| state.is_live()).map(|entry| &entry.record)
     }
 
-    /// The peer's requests that were not answered yet, each with the handle that was attached.
+    /// The peer's requests that were not answered yet, each with its owner.
     pub fn requests(&self) -> impl Iterator<Item = (&Arc<Record>, Option<&H::Request>)> {
         let entries = self.inbound.iter();
         entries
@@ -41,8 +42,8 @@ impl<H: Host> Connection<H> {
             .map(|entry| (&entry.record, entry.owner.as_ref()))
     }
 
-    /// The host's handles of the peer's requests in flight.
-    pub fn handled(&self) -> Vec<H::Request> {
+    /// The owners of the peer's requests in flight.
+    pub fn inbound_owners(&self) -> Vec<H::Request> {
         self.inbound.iter().filter_map(|entry| entry.owner.clone()).collect()
     }
 
@@ -55,42 +56,42 @@ impl<H: Host> Connection<H> {
 
     /// Answers a request of the peer's; where it is over, nothing is written (CAN-13).
     ///
-    /// A result that creates a task (2025-11-25) keeps the request's token alive until a word of ours says that
-    /// the task is over, or [`Connection::finish_task`] does (PRG-18).
+    /// A result that creates a task (2025-11-25) keeps the request's token alive until a message of ours says
+    /// that the task is over, or [`Connection::finish_task`] does (PRG-18).
     pub fn answer(&mut self, now: Time, number: u64, answer: Answer<'_>) -> Answered {
         let answer = match answer {
-            Answer::Result(bytes) if self.note_task_made(number, bytes) => Answer::Task(bytes),
+            Answer::Result(bytes) if self.note_task_created(number, bytes) => Answer::Task(bytes),
             answer => answer,
         };
-        let (answer, lacks) = self.typed(number, answer);
+        let (answer, lacks) = self.with_result_type(number, answer);
         let event = match answer {
-            Answer::Result(_) => Happening::Answered,
-            Answer::Task(_) => Happening::AnsweredWithTask,
-            Answer::Error { .. } | Answer::ErrorObject(_) => Happening::Failed,
+            Answer::Result(_) => FlightEvent::Answered,
+            Answer::Task(_) => FlightEvent::AnsweredWithTask,
+            Answer::Error { .. } | Answer::ErrorObject(_) => FlightEvent::Failed,
         };
         let size = match answer {
             Answer::Result(bytes) | Answer::Task(bytes) | Answer::ErrorObject(bytes) => bytes.len(),
             Answer::Error { message, data, .. } => message.len() + data.len(),
         };
-        if let Some(exceeded) = self.no_room_for_answer(size) {
+        if let Some(exceeded) = self.answer_exceeds(size) {
             return self.overflow(now, number, exceeded);
         }
         let Ok(moved) = self.arrivals.claim_alone(number, event) else { return Answered::default() };
         let Some(entry) = self.inbound.get(moved.slot) else { return Answered::default() };
         let record = Arc::clone(&entry.record);
-        let silent = moved.to == State::Declined;
+        let silent = moved.to == FlightState::Declined;
         if !silent {
             if let Answer::Result(task) = answer
                 && matches!(&*record.method, method::TASKS_GET | method::TASKS_CANCEL)
             {
-                self.note_task_told(now, task);
+                self.note_task_status_sent(now, task);
             }
             self.flush_pending(moved.slot);
-            // A listen that ends with an error never was, or is lost: nothing follows that (X2).
+            // Nothing follows a listen that ends with an error (X2).
             let ends_listen =
-                event == Happening::Answered && self.rules.ends_listen_with_cancelled(&record.method);
+                event == FlightEvent::Answered && self.rules.ends_listen_with_cancelled(&record.method);
             self.counters.cancels_out += u64::from(ends_listen);
-            let (about, id) = (self.progress_before_answer(moved), record.wire_id());
+            let (chain, id) = (self.progress_before_answer(moved), record.wire_id());
             let recoded = if let Answer::ErrorObject(object) = answer { self.recoded(object) } else { None };
             let write = |out: &mut Vec<u8>| {
                 match answer {
@@ -109,32 +110,32 @@ impl<H: Host> Connection<H> {
                     encode::cancelled_raw(out, id, None);
                 }
             };
-            let waits = self.output.answer(now, about, || self.ids.hash(id), write);
+            let waits = self.output.answer(now, chain, || self.id_index.hash(id), write);
             self.counters.answers_delayed += u64::from(waits);
             record.note_written(now);
         }
         if let Some(outcome) = moved.to.outcome() {
             record.note_outcome(outcome, now);
-            self.ledger.keep(std::iter::once(Arc::clone(&record)));
+            self.ledger.append(std::iter::once(Arc::clone(&record)));
         }
-        if moved.to == State::Task {
-            self.keep_token(moved.slot);
+        if moved.to == FlightState::Task {
+            self.keep_task_token(moved.slot);
         } else {
             self.remove_inbound(now, moved.slot, number);
         }
         Answered { written: !silent, finished: Some(record) }
     }
 
-    /// What the answer to a request that ended so waits for, and whether that has to be read.
-    pub(crate) fn progress_before_answer(&self, moved: Moved) -> (About, bool) {
+    /// The progress that an answer waits for, and whether the peer has to have read it.
+    pub(crate) fn progress_before_answer(&self, moved: Moved) -> (FrameChain, bool) {
         // The token of a task outlives the answer: progress finds it still, and may follow it.
-        let entry = self.inbound.get(moved.slot).filter(|_| moved.to != State::Task);
-        (entry.map_or_else(About::default, Inbound::about), self.rules.role == Role::Server)
+        let entry = self.inbound.get(moved.slot).filter(|_| moved.to != FlightState::Task);
+        (entry.map_or_else(FrameChain::default, Inbound::frame_chain), self.rules.role == Role::Server)
     }
 
-    /// The answer, and what it lacks to be one of the revision's: a result says its type, and how long it may be kept
-    /// (RID-16); a type that this request cannot have makes an error of it (MRT-02, TSX-07).
-    fn typed<'a>(&self, number: u64, answer: Answer<'a>) -> (Answer<'a>, Option<Changes>) {
+    /// The answer, and the members that the revision requires and it lacks: the result's type and its cache hints
+    /// (RID-16). A type that this request cannot have becomes an error (MRT-02, TSX-07).
+    fn with_result_type<'a>(&self, number: u64, answer: Answer<'a>) -> (Answer<'a>, Option<Changes>) {
         if !self.rules.has_result_type() {
             return (answer, None);
         }
@@ -178,15 +179,17 @@ impl<H: Host> Connection<H> {
     }
 
     /// Which limit an answer of so many bytes would exceed; one that is short may go a little beyond.
-    pub(crate) fn no_room_for_answer(&self, size: usize) -> Option<Exceeded> {
-        if size <= SHORT && self.output.len() + size <= self.limits.max_output_bytes + SLACK {
+    pub(crate) fn answer_exceeds(&self, size: usize) -> Option<Exceeded> {
+        if size <= SHORT_ANSWER_BYTES
+            && self.output.len() + size <= self.limits.max_output_bytes + SHORT_ANSWER_SLACK
+        {
             return None;
         }
         self.exceeded_by(size)
     }
 
-    /// Writes down the task that a result announces (TSK-59); true where the request's token outlives it.
-    fn note_task_made(&self, number: u64, result: &[u8]) -> bool {
+    /// Records the task that a result announces (TSK-59); true where the request's token outlives the result.
+    fn note_task_created(&self, number: u64, result: &[u8]) -> bool {
         let Some((slot, _)) = self.arrivals.find(number) else { return false };
         let Some(entry) = self.inbound.get(slot) else { return false };
         if !entry.augmented || !self.rules.has_task_augmentation() {
@@ -205,7 +208,7 @@ impl<H: Host> Connection<H> {
     /// Retires the token of a request of the peer's that was answered with a task (PRG-21).
     pub fn finish_task(&mut self, now: Time, number: u64) -> bool {
         match self.arrivals.find(number) {
-            Some((slot, State::Task)) => {
+            Some((slot, FlightState::Task)) => {
                 self.remove_inbound(now, slot, number);
                 true
             }
@@ -214,15 +217,15 @@ impl<H: Host> Connection<H> {
     }
 
     /// A task object that leaves with a terminal status retires the token of the request that made it (PRG-21).
-    pub(super) fn note_task_told(&mut self, now: Time, object: &[u8]) {
-        if self.made.is_empty() {
+    pub(super) fn note_task_status_sent(&mut self, now: Time, object: &[u8]) {
+        if self.tasks_created.is_empty() {
             return;
         }
         let text = |key| {
             envelope::find_member(object, key).and_then(|span: Span| envelope::unescape(span.of(object)))
         };
         let Some("completed" | "failed" | "cancelled") = text("status").as_deref() else { return };
-        let made = text("taskId").and_then(|id| self.made.get(id.as_bytes()));
+        let made = text("taskId").and_then(|id| self.tasks_created.get(id.as_bytes()));
         if let Some(number) = made.copied() {
             self.end_task_of_peer(now, number);
         }
@@ -233,7 +236,7 @@ impl<H: Host> Connection<H> {
     /// False where the listen is over (SUB-10). The acknowledgment comes first (SUB-02, SUB-03).
     pub fn notify_subscriber(&mut self, number: u64, method: &str, params: &[u8]) -> Result<bool, SendError> {
         self.rules.may_notify_subscriber(method).map_err(SendError::Forbidden)?;
-        let Some((slot, State::Running)) = self.arrivals.find(number) else { return Ok(false) };
+        let Some((slot, FlightState::Running)) = self.arrivals.find(number) else { return Ok(false) };
         let Some(entry) = self.inbound.get_mut(slot) else { return Ok(false) };
         entry.acknowledged |= method == method::ACKNOWLEDGED;
         if !entry.acknowledged {
@@ -245,83 +248,92 @@ impl<H: Host> Connection<H> {
         let Some(entry) = self.inbound.get_mut(slot) else { return Ok(false) };
         let meta = envelope::find_member(params, "_meta").unwrap_or_default();
         let member = [b"\"io.modelcontextprotocol/subscriptionId\":", entry.record.wire_id()].concat();
-        self.output.about(&mut entry.said.get_or_insert_default().about, Kind::Notification, |out| {
-            encode::notification_with_meta(out, method, params, meta, &member);
-        });
+        self.output.write_chained(
+            &mut entry.outbound_state.get_or_insert_default().frames,
+            FrameKind::Notification,
+            |out| {
+                encode::notification_with_meta(out, method, params, meta, &member);
+            },
+        );
         Ok(true)
     }
 
     /// Fails the one request whose result does not fit into the output (G7).
     pub(crate) fn overflow(&mut self, now: Time, number: u64, exceeded: Exceeded) -> Answered {
-        let Ok(moved) = self.arrivals.claim_alone(number, Happening::Cancel) else {
+        let Ok(moved) = self.arrivals.claim_alone(number, FlightEvent::Cancel) else {
             return Answered::default();
         };
         let Some(entry) = self.inbound.get(moved.slot) else { return Answered::default() };
         let record = Arc::clone(&entry.record);
         record.note_cancel(CancelledBy::Overflow, Some(exceeded.limit.as_bytes()), now);
-        if self.output.len() <= self.limits.max_output_bytes + SLACK {
+        if self.output.len() <= self.limits.max_output_bytes + SHORT_ANSWER_SLACK {
             let Exceeded { limit, value } = exceeded;
             let data = format!("{{\"reason\":\"overloaded\",\"limit\":\"{limit}\",\"value\":{value}}}");
             let message = "the result does not fit into the output";
-            let (about, id) = (self.progress_before_answer(moved), record.wire_id());
+            let (chain, id) = (self.progress_before_answer(moved), record.wire_id());
             let write = |out: &mut Vec<u8>| encode::error(out, id, INTERNAL_ERROR, message, data.as_bytes());
-            let waits = self.output.answer(now, about, || self.ids.hash(id), write);
+            let waits = self.output.answer(now, chain, || self.id_index.hash(id), write);
             self.counters.answers_delayed += u64::from(waits);
         } else {
             self.counters.replies_dropped += 1;
         }
         record.note_outcome(Outcome::Cancelled, now);
-        self.ledger.keep(std::iter::once(Arc::clone(&record)));
+        self.ledger.append(std::iter::once(Arc::clone(&record)));
         self.remove_inbound(now, moved.slot, number);
         Answered { written: false, finished: Some(record) }
     }
 
     /// Keeps the token of a request of the peer's that was answered with a task, until the task is over.
-    pub(crate) fn keep_token(&mut self, slot: usize) {
+    pub(crate) fn keep_task_token(&mut self, slot: usize) {
         self.forget_id(slot);
         if let Some(record) = self.inbound.get(slot).map(|entry| &entry.record)
             && let Some(task) = record.task()
         {
-            self.made.insert(task.as_bytes().into(), record.number);
+            self.tasks_created.insert(task.as_bytes().into(), record.number);
         }
     }
 
-    /// Forgets a request of the peer's, so that its slot is free; gives its record.
+    /// Frees the slot of a request of the peer's; returns its record.
     pub(crate) fn remove_inbound(&mut self, now: Time, slot: usize, number: u64) -> Option<Arc<Record>> {
         self.forget_id(slot);
-        if let Some(place) = self.inbound.place(slot) {
-            self.paces.remove(place);
+        if let Some(index) = self.inbound.index(slot) {
+            self.progress_timers.remove(index);
         }
-        let _ = self.arrivals.claim_alone(number, Happening::Forget);
-        let entry = self.inbound.take(slot)?;
+        let _ = self.arrivals.claim_alone(number, FlightEvent::Forget);
+        let entry = self.inbound.remove(slot)?;
         self.holdings.progress -= entry.pending_bytes();
-        if !self.made.is_empty()
+        if !self.tasks_created.is_empty()
             && let Some(task) = entry.record.task()
-            && self.made.get(task.as_bytes()) == Some(&number)
+            && self.tasks_created.get(task.as_bytes()) == Some(&number)
         {
-            self.made.remove(task.as_bytes());
+            self.tasks_created.remove(task.as_bytes());
         }
         if &*entry.record.method == method::ELICIT {
-            self.asking = self.asking.saturating_sub(1);
-            if self.asking == 0 {
-                self.stood_still += now.saturating_sub(self.asking_since);
+            self.elicitations = self.elicitations.saturating_sub(1);
+            if self.elicitations == 0 {
+                self.paused_total += now.saturating_sub(self.paused_since);
             }
         }
         Some(entry.record)
     }
 
-    pub(crate) fn note_asking(&mut self, now: Time) {
-        if self.asking == 0 {
-            self.asking_since = now;
+    pub(crate) fn note_elicitation(&mut self, now: Time) {
+        if self.elicitations == 0 {
+            self.paused_since = now;
         }
-        self.asking += 1;
+        self.elicitations += 1;
     }
 
     /// Reports progress on a request of the peer's (PRG-05 to PRG-17).
-    pub fn progress(&mut self, now: Time, number: u64, update: &Progress) -> Result<Reported, Forbidden> {
+    pub fn progress(
+        &mut self,
+        now: Time,
+        number: u64,
+        update: &ProgressUpdate,
+    ) -> Result<Reported, Forbidden> {
         self.rules.may_progress()?;
         let Some((slot, state)) = self.arrivals.find(number) else { return Ok(Reported::Over) };
-        if !matches!(state, State::Running | State::Task) {
+        if !matches!(state, FlightState::Running | FlightState::Task) {
             return Ok(Reported::Over);
         }
         let length = update.message.as_deref().map_or(0, |text| text.len().min(self.limits.max_text_bytes));
@@ -336,7 +348,7 @@ impl<H: Host> Connection<H> {
             return Ok(Reported::NotIncreasing);
         }
         let clipped = update.message.as_deref().map(|text| clip(text, self.limits.max_text_bytes).into());
-        let update = Progress { message: clipped, ..update.clone() };
+        let update = ProgressUpdate { message: clipped, ..update.clone() };
         if !entry.record.note_progress(&update, now) {
             return Ok(Reported::NotIncreasing);
         }
@@ -344,9 +356,9 @@ impl<H: Host> Connection<H> {
             if keeps {
                 let pending = Pending::Update(update);
                 self.holdings.progress += pending.bytes();
-                let before = entry.said.get_or_insert_default().pending.replace(pending);
+                let before = entry.outbound_state.get_or_insert_default().pending.replace(pending);
                 let Some(before) = before else {
-                    self.wait_with_progress(number);
+                    self.queue_progress(number);
                     return Ok(Reported::Sent);
                 };
                 self.holdings.progress -= before.bytes();
@@ -356,22 +368,26 @@ impl<H: Host> Connection<H> {
         }
         let with_message = self.rules.progress_has_message();
         let token = entry.record.wire_token();
-        self.output.about(&mut entry.said.get_or_insert_default().about, Kind::Progress, |out| {
-            encode::progress(out, token, &update, with_message);
-        });
+        self.output.write_chained(
+            &mut entry.outbound_state.get_or_insert_default().frames,
+            FrameKind::Progress,
+            |out| {
+                encode::progress(out, token, &update, with_message);
+            },
+        );
         self.counters.progress_out += 1;
         Ok(Reported::Sent)
     }
 
-    /// Whether there is room for a word that nobody here waits for. A peer that asks and asks and never reads
-    /// does not make the output grow without end.
+    /// Whether the output has room for a reply without a request of its own. Bounds the output of a peer that
+    /// asks and never reads.
     pub(crate) fn may_reply(&mut self) -> bool {
         let room = self.output.len() < self.limits.max_output_bytes && !self.is_full();
         self.counters.replies_dropped += u64::from(!room);
         room
     }
 
-    /// Answers a request that was never taken, under its id as it stood on the wire.
+    /// Answers a request that was not registered, under its raw id.
     pub fn reject(&mut self, id: &[u8], code: i64, message: &str, data: &[u8]) {
         if !self.may_reply() {
             return;

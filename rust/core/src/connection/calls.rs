@@ -1,19 +1,19 @@
-//! Our requests: sent, cancelled, and what a task keeps of them.
+//! Our requests: sent, cancelled, and kept while their tasks run.
 
 use std::sync::Arc;
 
-use super::{Asked, Connection, INVALID_PARAMS, Outbound, PATIENCE, Send, SendError};
-use crate::encode;
-use crate::envelope;
-use crate::event::{Batch, End, Event, Host};
-use crate::flight::{CancelledBy, Event as Happening, Outcome, State};
-use crate::id;
+use super::{Connection, INVALID_PARAMS, Outbound, Registration, Send, SendError, TASK_CANCEL_TIMEOUT};
+use crate::connection::event::{Batch, End, Event, Host};
+use crate::flight::pool;
+use crate::flight::record::{Direction, Record, RecordInit, Time};
+use crate::flight::state::{CancelledBy, FlightEvent, FlightState, Outcome};
+use crate::flight::table::{Full, Moved};
 use crate::limits::Exceeded;
-use crate::record::{Beginning, Direction, Record, Time};
-use crate::rules::{CancelWay, method};
-use crate::spare;
-use crate::table::{Full, Moved};
-use crate::text::{Text, clip};
+use crate::rules::{CancelMethod, method};
+use crate::wire::encode;
+use crate::wire::envelope;
+use crate::wire::id;
+use crate::wire::text::{Text, clip};
 
 impl<H: Host> Connection<H> {
     /// Registers a request, then writes it into the output (S2: an answer can never arrive unknown).
@@ -21,8 +21,9 @@ impl<H: Host> Connection<H> {
         let Send { request, owner, idle, max, augmented, custom_token } = send;
         let wants_progress = request.progress_token || !custom_token.is_empty();
         let (method, size) = (request.method, request.params.len());
-        let asked = Asked { method, size, owner, idle, max, augmented, wants_progress, is_leg: false };
-        let (record, _) = self.admit(now, asked, custom_token)?;
+        let registration =
+            Registration { method, size, owner, idle, max, augmented, wants_progress, is_leg: false };
+        let (record, _) = self.admit(now, registration, custom_token)?;
         self.output.request(record.number, |out| encode::request(out, record.number, &request));
         Ok(record)
     }
@@ -44,11 +45,12 @@ impl<H: Host> Connection<H> {
         let custom_token = if request.progress_token { id } else { custom_token };
         let wants_progress = !custom_token.is_empty();
         let (method, size) = (request.method, request.params.len());
-        let asked = Asked { method, size, owner, idle, max, augmented, wants_progress, is_leg: false };
-        let (admitted, slot) = self.admit(now, asked, custom_token)?;
+        let registration =
+            Registration { method, size, owner, idle, max, augmented, wants_progress, is_leg: false };
+        let (admitted, slot) = self.admit(now, registration, custom_token)?;
         let number = admitted.number;
         let Some(entry) = self.outbound.get_mut(slot) else { return Err(SendError::Closed) };
-        let record = spare::record(&Beginning {
+        let record = pool::acquire_record(&RecordInit {
             number,
             direction: Direction::Outbound,
             peer: &self.peer,
@@ -60,31 +62,31 @@ impl<H: Host> Connection<H> {
             now,
         });
         entry.record = Arc::clone(&record);
-        self.named.insert(key.into_boxed_slice(), number);
+        self.custom_ids.insert(key.into_boxed_slice(), number);
         self.output.request(number, |out| encode::request_as(out, id, &request));
         Ok(record)
     }
 
-    /// Keeps the end of request `number` from the peer, where it is ours: no cancel is sent for it.
-    pub fn hush(&mut self, number: u64) {
+    /// Writes no cancel notification for our request `number`.
+    pub fn suppress_cancel(&mut self, number: u64) {
         if let Some((slot, _)) = self.table.find(number)
             && let Some(entry) = self.outbound.get_mut(slot)
         {
-            entry.quiet = true;
+            entry.suppress_cancel = true;
         }
     }
 
-    /// The number of the request of ours that an id of the wire's names.
+    /// The number of our request that a raw id names.
     pub(crate) fn number_of(&self, id: &[u8]) -> Option<u64> {
-        if self.named.is_empty() {
+        if self.custom_ids.is_empty() {
             return id::minted(id);
         }
-        let named = self.named.get(id::key(id).to_bytes().as_slice()).copied();
+        let named = self.custom_ids.get(id::key(id).to_bytes().as_slice()).copied();
         named.or_else(|| id::minted(id).filter(|number| self.is_its_own_id(*number)))
     }
 
-    /// Gives a request that was written to another owner; None where it is over, or was not written yet.
-    pub fn give(&mut self, number: u64, owner: H::Call) -> Option<Arc<Record>> {
+    /// Changes the owner of a request that was written; None where it is over, or was not written yet.
+    pub fn set_owner(&mut self, number: u64, owner: H::Call) -> Option<Arc<Record>> {
         let (slot, state) = self.table.find(number)?;
         let entry = self.outbound.get_mut(slot).filter(|_| state.is_live())?;
         entry.record.written()?;
@@ -96,81 +98,88 @@ impl<H: Host> Connection<H> {
     pub(crate) fn admit(
         &mut self,
         now: Time,
-        asked: Asked<'_, H::Call>,
+        registration: Registration<'_, H::Call>,
         custom_token: &[u8],
     ) -> Result<(Arc<Record>, usize), SendError> {
-        if self.over || self.deaf {
+        if self.over || self.input_ended {
             return Err(SendError::Closed);
         }
-        self.rules.may_request(asked.method).map_err(SendError::Forbidden)?;
-        let augmented = asked.augmented
-            && match self.rules.may_augment(asked.method) {
+        self.rules.may_request(registration.method).map_err(SendError::Forbidden)?;
+        let augmented = registration.augmented
+            && match self.rules.may_augment(registration.method) {
                 Ok(augments) => augments,
-                // What is passed on is passed on as it is: the peer ignores the member (TSK-04).
-                Err(_) if asked.is_leg => false,
+                // A forwarded request stays as it is: the peer ignores the member (TSK-04).
+                Err(_) if registration.is_leg => false,
                 Err(forbidden) => return Err(SendError::Forbidden(forbidden)),
             };
         let full = |limit, value| SendError::Exceeded(Exceeded { limit, value });
         if self.table.live() >= self.limits.max_outbound {
             return Err(full("max_outbound", self.limits.max_outbound));
         }
-        if let Some(exceeded) = self.exceeded_by(asked.size) {
+        if let Some(exceeded) = self.exceeded_by(registration.size) {
             return Err(SendError::Exceeded(exceeded));
         }
         let token = (!custom_token.is_empty()).then(|| id::key(custom_token).to_bytes());
         if let Some(token) = &token {
             // An id is in use until its answer came: what is late for a cancelled call must not reach this one.
-            let answered = |state| matches!(state, State::Result | State::Error);
+            let answered = |state| matches!(state, FlightState::Result | FlightState::Error);
             let in_use = |number| self.table.find(number).is_some_and(|(_, state)| !answered(state));
-            if self.tokens.contains_key(token.as_slice()) || id::minted(custom_token).is_some_and(in_use) {
+            if self.custom_tokens.contains_key(token.as_slice())
+                || id::minted(custom_token).is_some_and(in_use)
+            {
                 return Err(SendError::TokenInUse);
             }
         }
         let minted = loop {
-            let minted = self.table.mint(State::Queued).map_err(|full_| match full_ {
+            let minted = self.table.mint(FlightState::Queued).map_err(|full_| match full_ {
                 Full::Flights => full("max_outbound", self.table.live()),
                 Full::Numbers => SendError::NumbersExhausted,
             })?;
-            if !(self.tokens.is_empty() && self.named.is_empty()) && self.is_spoken_for(minted.number) {
+            if !(self.custom_tokens.is_empty() && self.custom_ids.is_empty()) && self.is_custom(minted.number)
+            {
                 // A caller's own id or token looks like this number: leave it out, so that none means two.
-                let _ = self.table.claim(minted.number, Happening::Cancel);
-                let _ = self.table.claim(minted.number, Happening::Forget);
+                let _ = self.table.claim(minted.number, FlightEvent::Cancel);
+                let _ = self.table.claim(minted.number, FlightEvent::Forget);
                 continue;
             }
             break minted;
         };
-        let record = spare::record(&Beginning {
+        let record = pool::acquire_record(&RecordInit {
             number: minted.number,
             direction: Direction::Outbound,
             peer: &self.peer,
-            method: self.methods.named(asked.method, &self.limits),
+            method: self.method_names.intern(registration.method, &self.limits),
             id: b"",
             token: custom_token,
-            wants_progress: asked.wants_progress,
-            is_leg: asked.is_leg,
+            wants_progress: registration.wants_progress,
+            is_leg: registration.is_leg,
             now,
         });
         let idle_now = self.idle_clock(now);
         let entry = Outbound {
             record: Arc::clone(&record),
-            owner: asked.owner,
-            idle: asked.idle,
-            idle_at: if asked.idle == 0 { Time::MAX } else { idle_now.saturating_add(asked.idle) },
-            max_at: if asked.max == 0 { Time::MAX } else { now.saturating_add(asked.max) },
+            owner: registration.owner,
+            idle: registration.idle,
+            idle_at: if registration.idle == 0 {
+                Time::MAX
+            } else {
+                idle_now.saturating_add(registration.idle)
+            },
+            max_at: if registration.max == 0 { Time::MAX } else { now.saturating_add(registration.max) },
             paused_at: 0,
             augmented,
             sent: 0,
-            quiet: false,
+            suppress_cancel: false,
             custom_token: token.is_some(),
             task: None,
             task_cancelled: false,
         };
-        if self.outbound.put(minted.slot, entry).is_some_and(|old| old.has_own_words()) {
+        if self.outbound.insert(minted.slot, entry).is_some_and(|old| old.has_custom_ids()) {
             self.forget_tokens_of(None);
         }
-        self.arm(minted.slot, now);
+        self.set_timer(minted.slot, now);
         if let Some(token) = token {
-            self.tokens.insert(token.into_boxed_slice(), minted.number);
+            self.custom_tokens.insert(token.into_boxed_slice(), minted.number);
         }
         self.counters.requests_out += 1;
         Ok((record, minted.slot))
@@ -186,7 +195,7 @@ impl<H: Host> Connection<H> {
             return Err(SendError::Exceeded(exceeded));
         }
         if method == method::TASK_STATUS {
-            self.note_task_told(now, params);
+            self.note_task_status_sent(now, params);
         }
         encode::notification(self.output.frame(), method, params);
         Ok(())
@@ -201,17 +210,17 @@ impl<H: Host> Connection<H> {
         reason: Option<&Text>,
         batch: &mut Batch<H>,
     ) -> bool {
-        match self.table.claim(number, Happening::Cancel) {
+        match self.table.claim(number, FlightEvent::Cancel) {
             Ok(moved) => {
                 self.abandon(now, number, moved, by, reason, batch);
                 true
             }
-            Err(Some(State::Task)) => self.cancel_task(now, number, by, reason),
+            Err(Some(FlightState::Task)) => self.cancel_task(now, number, by, reason),
             Err(_) => false,
         }
     }
 
-    /// Ends a call that was won by a cancel or a deadline: tells the peer in the way the rules say.
+    /// Ends a call whose cancel or deadline won: notifies the peer as the rules say.
     pub(super) fn abandon(
         &mut self,
         now: Time,
@@ -222,19 +231,19 @@ impl<H: Host> Connection<H> {
         batch: &mut Batch<H>,
     ) {
         let reason = reason.map(|reason| clip(reason, self.limits.max_text_bytes));
-        self.unarm(moved.slot);
+        self.clear_timer(moved.slot);
         self.forget_task_cancel(number);
         let Some(entry) = self.outbound.get_mut(moved.slot) else { return };
-        let (record, augmented, quiet) = (Arc::clone(&entry.record), entry.augmented, entry.quiet);
+        let (record, augmented, quiet) = (Arc::clone(&entry.record), entry.augmented, entry.suppress_cancel);
         record.note_cancel(by, reason, now);
         let owner = entry.owner.take();
         let sent = entry.sent;
-        if moved.from == State::Queued && self.output.retract(number) {
-            self.output.lanes.take_back(sent);
+        if moved.from == FlightState::Queued && self.output.retract(number) {
+            self.output.fair_queue.retract_sent(sent);
             self.release(moved.slot, number);
         } else {
-            self.output.lanes.give_up(sent, now);
-            if !quiet && self.rules.cancel_way(&record.method, augmented) == CancelWay::Notify {
+            self.output.fair_queue.abandon(sent, now);
+            if !quiet && self.rules.cancel_method(&record.method, augmented) == CancelMethod::Notify {
                 match record.wire_id() {
                     b"" => encode::cancelled(self.output.cancel(), number, reason),
                     id => encode::cancelled_raw(self.output.cancel(), id, reason),
@@ -248,13 +257,13 @@ impl<H: Host> Connection<H> {
         batch.events.push(Event::Settled { owner, record, end: End::Local(outcome), answer: None });
     }
 
-    /// Forgets a call that has ended, so that its slot is free; gives its record, unless it was forgotten before.
+    /// Frees the slot of an ended call; returns its record, unless it was freed before.
     pub(crate) fn release(&mut self, slot: usize, number: u64) -> Option<Arc<Record>> {
-        self.table.claim(number, Happening::Forget).ok()?;
-        self.unarm(slot);
+        self.table.claim(number, FlightEvent::Forget).ok()?;
+        self.clear_timer(slot);
         self.forget_task_cancel(number);
-        let entry = self.outbound.take(slot)?;
-        if entry.has_own_words() {
+        let entry = self.outbound.remove(slot)?;
+        if entry.has_custom_ids() {
             self.forget_tokens_of(Some(number));
         }
         if let Some(task) = entry.task {
@@ -264,8 +273,8 @@ impl<H: Host> Connection<H> {
     }
 
     fn forget_task_cancel(&mut self, number: u64) {
-        if !self.task_cancels.is_empty() {
-            self.task_cancels.remove(&number);
+        if !self.pending_task_cancels.is_empty() {
+            self.pending_task_cancels.remove(&number);
         }
     }
 
@@ -276,16 +285,16 @@ impl<H: Host> Connection<H> {
     }
 
     /// Whether a caller's own id or token looks like `number`.
-    fn is_spoken_for(&self, number: u64) -> bool {
+    fn is_custom(&self, number: u64) -> bool {
         let key = id::key_of_number(number);
-        self.tokens.contains_key(key.as_slice()) || self.named.contains_key(key.as_slice())
+        self.custom_tokens.contains_key(key.as_slice()) || self.custom_ids.contains_key(key.as_slice())
     }
 
     /// Drops the ids and tokens of the caller's that stand for `number`, and those of calls that are gone.
     pub(super) fn forget_tokens_of(&mut self, number: Option<u64>) {
         let table = &self.table;
-        self.tokens.retain(|_, at| Some(*at) != number && table.find(*at).is_some());
-        self.named.retain(|_, at| Some(*at) != number && table.find(*at).is_some());
+        self.custom_tokens.retain(|_, at| Some(*at) != number && table.find(*at).is_some());
+        self.custom_ids.retain(|_, at| Some(*at) != number && table.find(*at).is_some());
     }
 
     /// Asks the peer to stop the task that a call was answered with (TSK-07, TSX-11).
@@ -324,16 +333,22 @@ impl<H: Host> Connection<H> {
             extra_meta: &extra_meta,
             ..encode::Request::default()
         };
-        let send =
-            Send { request, owner: None, idle: PATIENCE, max: PATIENCE, augmented: false, custom_token: b"" };
+        let send = Send {
+            request,
+            owner: None,
+            idle: TASK_CANCEL_TIMEOUT,
+            max: TASK_CANCEL_TIMEOUT,
+            augmented: false,
+            custom_token: b"",
+        };
         let Ok(record) = self.send(now, send) else { return false };
-        self.task_cancels.insert(record.number, task.into());
+        self.pending_task_cancels.insert(record.number, task.into());
         true
     }
 
     /// A `tasks/cancel` of ours was refused, since the task is over or unknown: nothing of it is kept (TSK-24, TSX-14).
     pub(crate) fn note_cancel_refused(&mut self, number: u64, error: &[u8], batch: &mut Batch<H>) {
-        let Some(task) = self.task_cancels.get(&number) else { return };
+        let Some(task) = self.pending_task_cancels.get(&number) else { return };
         let code = envelope::find_member(error, "code").and_then(|code| id::number(code.of(error)));
         if code == Some(INVALID_PARAMS as f64)
             && let Some(call) = self.tasks.get(task).copied()
@@ -345,7 +360,7 @@ impl<H: Host> Connection<H> {
     /// Ends a task's hold on the token of the call it answered (PRG-19); false where there is none.
     pub fn forget(&mut self, number: u64) -> bool {
         match self.table.find(number) {
-            Some((slot, State::Task)) => {
+            Some((slot, FlightState::Task)) => {
                 self.release(slot, number);
                 true
             }
@@ -353,9 +368,9 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// As [`Connection::forget`], and says so: the task is over, or nobody waits for it any longer.
+    /// As [`Connection::forget`], with an event: the task is over, or not waited for.
     pub(crate) fn end_task(&mut self, number: u64, batch: &mut Batch<H>) {
-        let Some((slot, State::Task)) = self.table.find(number) else { return };
+        let Some((slot, FlightState::Task)) = self.table.find(number) else { return };
         if let Some(owner) = self.outbound.get_mut(slot).and_then(|entry| entry.owner.take()) {
             batch.events.push(Event::TaskOver { owner: Some(owner) });
         }

@@ -1,70 +1,70 @@
-//! The peer's requests, found by the ids that it chose.
+//! The peer's requests by id, indexed lazily.
 //!
-//! Nobody asks for most requests by their ids, and most are over soon. So a request is entered into the index when
-//! somebody asks, or when it turns out to stay: however many stay, those that come and go do not touch the index,
-//! which is far larger than a processor's caches where 100,000 are held.
+//! Most requests end soon and are never looked up by id. So a request is indexed at the first lookup of any id,
+//! or when many newer requests came after it: short requests do not touch the index, which is far larger than a
+//! processor's caches where 100,000 are held.
 
+use crate::connection::event::Host;
 use crate::connection::{Connection, Inbound};
-use crate::entries::Entries;
-use crate::event::Host;
-use crate::flight::State;
+use crate::flight::sparse_map::SparseMap;
+use crate::flight::state::FlightState;
 
-/// Requests that wait to be entered.
-const MOST_YOUNG: usize = 512;
+/// Most requests that are not indexed yet.
+const MAX_DEFERRED: usize = 512;
 
 /// The id of the request in `slot`; empty where there is none.
-fn wire_id<R>(inbound: &Entries<Inbound<R>>, slot: usize) -> &[u8] {
+fn wire_id<R>(inbound: &SparseMap<Inbound<R>>, slot: usize) -> &[u8] {
     inbound.get(slot).map_or(b"", |entry| entry.record.wire_id())
 }
 
 impl<H: Host> Connection<H> {
     /// The slots of requests with this id.
     pub(crate) fn find_by_id<'a>(&'a mut self, id: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-        while let Some(number) = self.young.pop_front() {
-            self.enter(number);
+        while let Some(number) = self.deferred.pop_front() {
+            self.index(number);
         }
-        self.ids.find(self.ids.hash(id), id, |slot| wire_id(&self.inbound, slot))
+        self.id_index.find(self.id_index.hash(id), id, |slot| wire_id(&self.inbound, slot))
     }
 
-    /// Lets a new request wait to be entered, in place of one that stays.
-    pub(crate) fn wait_to_be_entered(&mut self, number: u64) {
-        while let Some(oldest) = self.young.front().copied() {
+    /// Defers indexing of a new request; indexes the oldest deferred one if it is still in flight.
+    pub(crate) fn defer(&mut self, number: u64) {
+        while let Some(oldest) = self.deferred.front().copied() {
             if self.arrivals.find(oldest).is_some() {
-                if self.young.len() < MOST_YOUNG {
+                if self.deferred.len() < MAX_DEFERRED {
                     break;
                 }
-                self.enter(oldest);
+                self.index(oldest);
             }
-            self.young.pop_front();
+            self.deferred.pop_front();
         }
-        self.young.push_back(number);
+        self.deferred.push_back(number);
     }
 
-    /// Enters a request, unless it is over, or goes on under the id of its task.
-    fn enter(&mut self, number: u64) {
+    /// Indexes a request, unless it is over, or goes on under the id of its task.
+    fn index(&mut self, number: u64) {
         if let Some((slot, state)) = self.arrivals.find(number)
-            && state != State::Task
+            && state != FlightState::Task
             && let Some(entry) = self.inbound.get_mut(slot)
         {
             entry.is_indexed = true;
-            let hash = self.ids.hash(entry.record.wire_id());
-            self.ids.add(hash, slot, |slot| wire_id(&self.inbound, slot));
+            let hash = self.id_index.hash(entry.record.wire_id());
+            self.id_index.insert(hash, slot, |slot| wire_id(&self.inbound, slot));
         }
     }
 
-    /// Requests that wait to be entered, and are not over.
-    pub(super) fn young_in_flight(&self) -> usize {
+    /// Deferred requests that are not over.
+    pub(super) fn deferred_in_flight(&self) -> usize {
         let has_id =
-            |number: &&u64| self.arrivals.find(**number).is_some_and(|(_, state)| state != State::Task);
-        self.young.iter().filter(has_id).count()
+            |number: &&u64| self.arrivals.find(**number).is_some_and(|(_, state)| state != FlightState::Task);
+        self.deferred.iter().filter(has_id).count()
     }
 
     /// Frees the id of the request in `slot`; for a while its end is remembered.
     pub(crate) fn forget_id(&mut self, slot: usize) {
         if let Some(entry) = self.inbound.get_mut(slot) {
-            let hash = self.ids.note_end(entry.record.wire_id());
+            let hash = self.id_index.note_ended(entry.record.wire_id());
             if std::mem::take(&mut entry.is_indexed) {
-                self.ids.remove(hash, slot);
+                self.id_index.remove(hash, slot);
             }
         }
     }
@@ -76,12 +76,12 @@ mod tests {
 
     use super::*;
     use crate::connection::Answer;
-    use crate::event::{Batch, Event};
-    use crate::ledger::Ledger;
+    use crate::connection::event::{Batch, Event};
+    use crate::flight::ledger::Ledger;
+    use crate::flight::record::{PeerInfo, Record};
     use crate::limits::Limits;
-    use crate::record::{Peer, Record};
     use crate::rules::{Revision, Role, Rules};
-    use crate::span::Span;
+    use crate::wire::span::Span;
 
     struct Nobody;
 
@@ -95,15 +95,15 @@ mod tests {
 
     impl Server {
         fn new() -> Self {
-            let peer = Peer { name: "peer".into(), transport: "memory".into() };
+            let peer = PeerInfo { name: "peer".into(), transport: "memory".into() };
             let rules = Rules { role: Role::Server, revision: Revision::V2025_11_25, ..Rules::default() };
             let limits = Limits { max_inbound: 1 << 20, ..Limits::default() };
             let mut connection = Connection::new(peer, limits, rules, Arc::new(Ledger::new(10)));
-            connection.takes_duplicates = true;
+            connection.allow_duplicate_ids = true;
             Self(connection)
         }
 
-        fn take(&mut self, frame: &str) -> Batch<Nobody> {
+        fn receive(&mut self, frame: &str) -> Batch<Nobody> {
             let mut batch = Batch::default();
             self.0.receive(1, frame.as_bytes(), Span::new(0, frame.len()), &mut batch);
             batch
@@ -115,7 +115,7 @@ mod tests {
 
         fn ask_with(&mut self, id: u64, params: &str) -> Arc<Record> {
             let frame = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{params}}}"#);
-            match self.take(&frame).events.pop() {
+            match self.receive(&frame).events.pop() {
                 Some(Event::Request { record, .. }) => record,
                 _ => panic!("a request"),
             }
@@ -129,7 +129,7 @@ mod tests {
         fn cancelled(&mut self, id: u64) -> Option<u64> {
             let method = "notifications/cancelled";
             let frame = format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{{"requestId":{id}}}}}"#);
-            match self.take(&frame).events.pop() {
+            match self.receive(&frame).events.pop() {
                 Some(Event::Cancelled { record, .. }) => Some(record.number),
                 _ => None,
             }
@@ -138,10 +138,10 @@ mod tests {
 
     #[test]
     fn can_11_a_cancel_finds_its_request_whether_it_is_young_or_stays() {
-        for held in [1, MOST_YOUNG, MOST_YOUNG + 1, 4 * MOST_YOUNG] {
+        for held in [1, MAX_DEFERRED, MAX_DEFERRED + 1, 4 * MAX_DEFERRED] {
             let mut server = Server::new();
             let numbers: Vec<u64> = (0..held as u64).map(|id| server.ask(id).number).collect();
-            assert_eq!(server.0.ids.len(), held.saturating_sub(MOST_YOUNG), "those that stay");
+            assert_eq!(server.0.id_index.len(), held.saturating_sub(MAX_DEFERRED), "those that stay");
             assert_eq!(server.0.entries()[2], ("ids", held));
             let found: Vec<u64> = (0..held as u64).filter_map(|id| server.cancelled(id)).collect();
             assert_eq!(found, numbers);
@@ -153,22 +153,22 @@ mod tests {
     fn requests_that_come_and_go_do_not_touch_the_index() {
         let mut server = Server::new();
         let held = server.ask(0);
-        for id in 1..=3 * MOST_YOUNG as u64 {
+        for id in 1..=3 * MAX_DEFERRED as u64 {
             let record = server.ask(id);
             server.answer(&record);
-            assert!(server.0.young.len() <= MOST_YOUNG);
+            assert!(server.0.deferred.len() <= MAX_DEFERRED);
         }
-        assert_eq!(server.0.ids.len(), 1, "the one that stays");
+        assert_eq!(server.0.id_index.len(), 1, "the one that stays");
         assert_eq!(server.cancelled(0), Some(held.number));
-        assert_eq!(server.0.ids.len(), 0);
-        assert_eq!(server.0.young.len(), 0);
+        assert_eq!(server.0.id_index.len(), 0);
+        assert_eq!(server.0.deferred.len(), 0);
     }
 
     #[test]
     fn race_09_two_requests_under_one_id_are_found_wherever_they_wait() {
         let mut server = Server::new();
         let old = server.ask(7);
-        for id in 100..100 + MOST_YOUNG as u64 {
+        for id in 100..100 + MAX_DEFERRED as u64 {
             server.ask(id);
         }
         let young = server.ask(7);
@@ -193,7 +193,7 @@ mod tests {
             let again = server.ask(7);
             assert_eq!(server.cancelled(7), Some(again.number));
             assert!(server.0.finish_task(3, made.number));
-            assert_eq!((server.0.ids.len(), server.0.inbound.len()), (0, 0));
+            assert_eq!((server.0.id_index.len(), server.0.inbound.len()), (0, 0));
         }
     }
 }

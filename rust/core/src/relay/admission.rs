@@ -1,42 +1,42 @@
-//! Admission: whether requests of clients are taken at all, and how many may be in flight to upstreams.
+//! Admission control: whether requests of clients are accepted, and how many may be in flight to upstreams.
 //!
-//! Nobody takes more than half of what the others leave, so that whoever comes finds room: of `max_in_flight`, a client
-//! may have as many in flight as are left. Clients of one principal are one in this.
+//! A client may have as many requests in flight as are left of `max_in_flight`, at most half of what the others
+//! leave, so that a new client always has a share. Clients of one principal count as one.
 
 use std::sync::Arc;
 
+use crate::flight::record::Record;
 use crate::limits::Exceeded;
-use crate::record::Record;
 use crate::relay::fault::Fault;
 use crate::relay::principal::Principal;
 use crate::rules::method;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
-/// See the module's text.
+/// The count of requests in flight, and its limit.
 pub(super) struct Admission {
-    most: u64,
+    max: u64,
     in_flight: AtomicU64,
     is_closed: AtomicBool,
 }
 
-/// What one client has in flight on behalf of its principal.
-pub(super) struct Part {
+/// The requests that one client has in flight, counted for its principal, too.
+pub(super) struct ClientShare {
     pub(super) principal: Arc<Principal>,
     in_flight: AtomicU64,
 }
 
-impl Part {
+impl ClientShare {
     pub(super) fn new(principal: Arc<Principal>) -> Self {
         Self { principal, in_flight: AtomicU64::new(0) }
     }
 
-    /// Counts one more; gives how many the principal had.
-    fn enter(&self) -> u64 {
+    /// Counts one more; returns how many the principal had.
+    fn admit(&self) -> u64 {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.principal.in_flight.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Takes note that some have ended; what a client left behind that is gone does not count any more.
+    /// Subtracts ended requests; those of a client that has left were subtracted before.
     pub(super) fn leave(&self, count: u64) {
         let less = |own: u64| Some(own.saturating_sub(count));
         let before = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
@@ -46,30 +46,30 @@ impl Part {
 
 impl Admission {
     pub(super) fn new(most: u64) -> Self {
-        Self { most, in_flight: AtomicU64::new(0), is_closed: AtomicBool::new(false) }
+        Self { max: most, in_flight: AtomicU64::new(0), is_closed: AtomicBool::new(false) }
     }
 
-    /// Whether a request counts as in flight: a listen goes on without end, and is waited for by nobody.
+    /// Whether a request counts as in flight: a listen is open-ended, and a drain does not wait for it.
     pub(super) fn counts(record: &Record) -> bool {
         &*record.method != method::LISTEN
     }
 
-    /// Requests that are passed on and have not ended, whoever asked.
+    /// Forwarded requests that have not ended, in both directions.
     pub(super) fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::SeqCst)
     }
 
-    /// Lets one request of a client's in.
-    pub(super) fn enter(&self, record: &Record, client: Option<&Part>) -> Result<(), Fault> {
+    /// Admits one request of a client's.
+    pub(super) fn admit(&self, record: &Record, client: Option<&ClientShare>) -> Result<(), Fault> {
         let counted = u64::from(Self::counts(record));
         let before = self.in_flight.fetch_add(counted, Ordering::SeqCst);
-        let own = client.filter(|_| counted > 0).map_or(0, Part::enter);
-        let left = self.most.saturating_sub(before);
-        // Looked at after the request is counted: whoever closes either sees it in flight or keeps it out.
+        let own = client.filter(|_| counted > 0).map_or(0, ClientShare::admit);
+        let left = self.max.saturating_sub(before);
+        // Read after the request is counted: a close either sees it in flight or refuses it.
         let fault = if self.is_closed.load(Ordering::SeqCst) {
             Fault::Draining
         } else if left == 0 {
-            Fault::Overloaded(Exceeded { limit: "max_in_flight", value: self.most as usize })
+            Fault::Overloaded(Exceeded { limit: "max_in_flight", value: self.max as usize })
         } else if own >= left {
             Fault::Overloaded(Exceeded { limit: SHARE, value: own as usize })
         } else {
@@ -79,16 +79,16 @@ impl Admission {
         Err(fault)
     }
 
-    /// Lets in what belongs to something that was let in before: a request of a server's, another round.
-    pub(super) fn enter_further(&self, record: &Record, client: Option<&Part>) {
+    /// Counts a request that belongs to an admitted one: a request of a server's, another round.
+    pub(super) fn admit_unbounded(&self, record: &Record, client: Option<&ClientShare>) {
         if Self::counts(record) {
             self.in_flight.fetch_add(1, Ordering::SeqCst);
-            client.map(Part::enter);
+            client.map(ClientShare::admit);
         }
     }
 
-    /// Takes note that some have ended, of one client's or of nobody's.
-    pub(super) fn leave(&self, count: usize, client: Option<&Part>) {
+    /// Subtracts ended requests, of a client or of none.
+    pub(super) fn leave(&self, count: usize, client: Option<&ClientShare>) {
         if count > 0 {
             self.in_flight.fetch_sub(count as u64, Ordering::SeqCst);
             if let Some(client) = client {
@@ -97,28 +97,28 @@ impl Admission {
         }
     }
 
-    /// Whether nobody is let in any more.
+    /// Whether new requests are refused.
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::SeqCst)
     }
 
-    /// Lets nobody in any more.
+    /// Refuses new requests from now on.
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
     }
 }
 
-/// What the limit is called that one client's share of `max_in_flight` is.
+/// The name of the limit on one client's share of `max_in_flight`.
 pub(super) const SHARE: &str = "max_in_flight_share";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Beginning, Direction, Peer};
+    use crate::flight::record::{Direction, PeerInfo, RecordInit};
 
     fn record(method: &str) -> Record {
-        let (peer, method) = (Peer { name: "peer".into(), transport: "memory".into() }, method.into());
-        Record::new(&Beginning {
+        let (peer, method) = (PeerInfo { name: "peer".into(), transport: "memory".into() }, method.into());
+        Record::new(&RecordInit {
             number: 1,
             direction: Direction::Inbound,
             peer: &Arc::new(peer),
@@ -131,15 +131,15 @@ mod tests {
         })
     }
 
-    fn client(number: u64) -> Part {
-        Part::new(Arc::new(Principal::new(number)))
+    fn client(number: u64) -> ClientShare {
+        ClientShare::new(Arc::new(Principal::new(number)))
     }
 
-    /// Takes as many as there are to be had.
-    fn fill(admission: &Admission, client: &Part) -> (u64, Fault) {
+    /// Admits requests until one is refused.
+    fn fill(admission: &Admission, client: &ClientShare) -> (u64, Fault) {
         let mut taken = 0;
         loop {
-            match admission.enter(&record("tools/call"), Some(client)) {
+            match admission.admit(&record("tools/call"), Some(client)) {
                 Ok(()) => taken += 1,
                 Err(fault) => return (taken, fault),
             }
@@ -177,7 +177,7 @@ mod tests {
     fn s7_clients_of_one_principal_have_one_share_and_leave_it_when_they_go() {
         let admission = Admission::new(64);
         let principal = Arc::new(Principal::new(1));
-        let [one, two] = [(); 2].map(|()| Part::new(Arc::clone(&principal)));
+        let [one, two] = [(); 2].map(|()| ClientShare::new(Arc::clone(&principal)));
         assert_eq!(fill(&admission, &one).0, 32);
         assert_eq!(fill(&admission, &two).0, 0);
         // It is gone, and what it left behind ends later.
@@ -193,7 +193,7 @@ mod tests {
         let admission = Admission::new(2);
         let client = client(1);
         for _ in 0..10 {
-            assert_eq!(admission.enter(&record(method::LISTEN), Some(&client)), Ok(()));
+            assert_eq!(admission.admit(&record(method::LISTEN), Some(&client)), Ok(()));
         }
         assert_eq!((admission.in_flight(), fill(&admission, &client).0), (0, 1));
     }

@@ -1,16 +1,16 @@
-//! The end by degrees: no new requests, then what is left is cancelled upstream and answered.
+//! Draining: refuse new requests, then cancel the rest upstream and answer it.
 
-use crate::event::Batch;
-use crate::flight::CancelledBy;
-use crate::record::Time;
+use crate::connection::event::Batch;
+use crate::flight::record::Time;
+use crate::flight::state::CancelledBy;
 use crate::relay::exchange::Key;
-use crate::relay::member::Side;
-use crate::relay::round::Round;
-use crate::relay::{Line, Relay, Routed};
+use crate::relay::participant::ParticipantKind;
+use crate::relay::pass::RoutingPass;
+use crate::relay::{Endpoint, Relay, Routed};
 use crate::sync::{Ordering, lock};
 
-impl<L: Line> Relay<L> {
-    /// Takes no new requests of clients any more; what is in flight goes on.
+impl<L: Endpoint> Relay<L> {
+    /// Refuses new requests of clients from now on; requests in flight go on.
     pub fn close_admission(&self) {
         self.admission.close();
     }
@@ -20,33 +20,33 @@ impl<L: Line> Relay<L> {
         self.admission.is_closed()
     }
 
-    /// Requests that were passed on and have not ended.
+    /// Forwarded requests that have not ended.
     pub fn in_flight(&self) -> u64 {
         self.admission.in_flight()
     }
 
-    /// Closes admission to one connection of an upstream; what is in flight on it goes on.
+    /// Closes admission to one connection of an upstream; its requests in flight go on.
     ///
-    /// Whatever comes later goes to the next epoch or fails: nothing lands in the drained table (U1).
+    /// Later requests go to the next epoch or fail: none is registered on the drained connection (U1).
     pub fn retire(&self, key: Key) {
-        let Some(member) = self.member(key) else { return };
-        if let Side::Upstream { place, is_retired } = &member.side {
-            place.close(key);
-            // Who found the connection before looks at this under its lock.
-            let _held = lock(member.line.connection());
+        let Some(participant) = self.participant(key) else { return };
+        if let ParticipantKind::Upstream { slot, is_retired } = &participant.kind {
+            slot.close(key);
+            // A pass that found the connection before reads this under its lock.
+            let _held = lock(participant.endpoint.connection());
             is_retired.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Cancels what is in flight to one connection of an upstream, and answers who asked for it.
+    /// Cancels the requests in flight on one connection of an upstream, and answers their clients.
     pub fn cancel_rest(&self, key: Key, now: Time) -> Routed<L> {
-        let mut round = Round::new(self, b"", now);
-        if let Some(member) = self.member(key) {
+        let mut pass = RoutingPass::new(self, b"", now);
+        if let Some(participant) = self.participant(key) {
             let mut made = Batch::default();
-            lock(member.line.connection()).cancel_legs(now, CancelledBy::Shutdown, None, &mut made);
-            round.touch(&member);
-            round.follow.push_back((key, made));
+            lock(participant.endpoint.connection()).cancel_legs(now, CancelledBy::Shutdown, None, &mut made);
+            pass.touch(&participant);
+            pass.follow_ups.push_back((key, made));
         }
-        self.go_on(round)
+        self.route_follow_ups(pass)
     }
 }

@@ -1,4 +1,4 @@
-//! Why the relay itself answers a request: the error that the one who asked gets.
+//! Errors of the relay's own, with which it answers a request.
 //!
 //! Codes are -32603 with the cause in the data, since 2026-07-28 reserves what lies nearer; `sent` says whether
 //! the server may have seen the request: false means that trying again is safe. The relay never does.
@@ -6,11 +6,11 @@
 use std::borrow::Cow;
 
 use crate::connection::{Answer, INTERNAL_ERROR, INVALID_PARAMS, SendError};
-use crate::encode;
-use crate::envelope::Envelope;
-use crate::flight::Outcome;
+use crate::flight::state::Outcome;
 use crate::limits::Exceeded;
-use crate::span::Span;
+use crate::wire::encode;
+use crate::wire::envelope::Envelope;
+use crate::wire::span::Span;
 
 /// JSON-RPC: no such method.
 pub const METHOD_NOT_FOUND: i64 = -32601;
@@ -20,7 +20,7 @@ const RESOURCE_NOT_FOUND: i64 = -32002;
 
 /// What a name may be of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SubjectKind {
     /// `tools/call`.
     Tool,
     /// `prompts/get`.
@@ -29,7 +29,7 @@ pub enum Kind {
     Resource,
 }
 
-/// See the module's text.
+/// Why the relay answers a request itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// A deadline of ours passed.
@@ -37,14 +37,14 @@ pub enum Fault {
     /// The server is gone, or was never there.
     UpstreamClosed,
     /// The server could not be started, reached or opened.
-    NotThere,
+    Unreachable,
     /// We are closing.
     Closed,
     /// We take no new requests, since we are to close.
     Draining,
     /// A limit.
     Overloaded(Exceeded),
-    /// Somebody on our side cancelled it.
+    /// It was cancelled on our side.
     Cancelled,
     /// The server's answer is not one the protocol has.
     InvalidAnswer(&'static str),
@@ -56,15 +56,15 @@ pub enum Fault {
     UnknownState,
     /// Several servers made a task of that id.
     AmbiguousTask,
-    /// No route takes the method.
+    /// No route matches the method.
     NoRoute,
-    /// No route takes the name: nobody here has such a thing, or not for this client.
-    Unknown(Kind),
+    /// No route matches the name: no upstream has it, or not for this client.
+    Unknown(SubjectKind),
     /// A route goes by the name in the params, which some readers find elsewhere.
     AmbiguousName,
-    /// What the host passes on is none of our messages, or one that two readers would read differently.
+    /// The frame that the host forwards is no valid message, or one that two parsers would read differently.
     InvalidRequest(&'static str),
-    /// A server asks, but nobody can say which client it means (R3).
+    /// A shared server asks, and the client that it means is unknown (R3).
     NoAttribution,
     /// The revision in force does not allow it.
     NotAllowed(&'static str),
@@ -75,7 +75,7 @@ impl Fault {
     pub const fn reason(self) -> &'static str {
         match self {
             Fault::Timeout => "timeout",
-            Fault::UpstreamClosed | Fault::NotThere => "upstream_closed",
+            Fault::UpstreamClosed | Fault::Unreachable => "upstream_closed",
             Fault::Closed => "closed",
             Fault::Draining => "draining",
             Fault::Overloaded(_) => "overloaded",
@@ -99,7 +99,7 @@ impl Fault {
         match self {
             Fault::Timeout => "the server did not answer in time",
             Fault::UpstreamClosed => "the connection to the server is gone",
-            Fault::NotThere => "the server could not be started, reached or opened",
+            Fault::Unreachable => "the server could not be started, reached or opened",
             Fault::Closed => "the relay is closing",
             Fault::Draining => "the relay takes no new requests, since it is closing",
             Fault::Overloaded(_) => "too much is in flight here; wait for requests to end",
@@ -117,9 +117,9 @@ impl Fault {
             }
             Fault::AmbiguousTask => "several servers made a task of this id: nobody can say whose is meant",
             Fault::NoRoute => "Method not found",
-            Fault::Unknown(Kind::Tool) => "Unknown tool",
-            Fault::Unknown(Kind::Prompt) => "Unknown prompt",
-            Fault::Unknown(Kind::Resource) => "Resource not found",
+            Fault::Unknown(SubjectKind::Tool) => "Unknown tool",
+            Fault::Unknown(SubjectKind::Prompt) => "Unknown prompt",
+            Fault::Unknown(SubjectKind::Resource) => "Resource not found",
             Fault::NoAttribution => {
                 "Method not found: this server is shared, so its requests belong to no client"
             }
@@ -133,31 +133,31 @@ impl Fault {
             | Fault::UnknownState
             | Fault::AmbiguousTask
             | Fault::AmbiguousName
-            | Fault::Unknown(Kind::Tool | Kind::Prompt) => INVALID_PARAMS,
-            Fault::Unknown(Kind::Resource) => RESOURCE_NOT_FOUND,
+            | Fault::Unknown(SubjectKind::Tool | SubjectKind::Prompt) => INVALID_PARAMS,
+            Fault::Unknown(SubjectKind::Resource) => RESOURCE_NOT_FOUND,
             _ => INTERNAL_ERROR,
         }
     }
 
-    /// What comes of a request that no route takes: of one about a name, that nobody knows the name.
+    /// The fault of a request without a route: an unknown name where it has one, else an unknown method.
     pub(super) fn nowhere(frame: &[u8], envelope: &Envelope) -> Fault {
         match &*envelope.method_name(frame) {
-            b"tools/call" => Fault::Unknown(Kind::Tool),
-            b"prompts/get" => Fault::Unknown(Kind::Prompt),
-            b"resources/read" => Fault::Unknown(Kind::Resource),
+            b"tools/call" => Fault::Unknown(SubjectKind::Tool),
+            b"prompts/get" => Fault::Unknown(SubjectKind::Prompt),
+            b"resources/read" => Fault::Unknown(SubjectKind::Resource),
             _ => Fault::NoRoute,
         }
     }
 
-    pub(super) const fn is_about_a_name(self) -> bool {
+    pub(super) const fn concerns_name(self) -> bool {
         matches!(self, Fault::Unknown(_))
     }
 
-    /// Where the name stands that nobody knows, if that is the fault.
+    /// The span of the unknown name, if that is the fault.
     pub(super) const fn name(self, envelope: &Envelope) -> Option<Span> {
         match self {
-            Fault::Unknown(Kind::Tool | Kind::Prompt) => Some(envelope.name),
-            Fault::Unknown(Kind::Resource) => Some(envelope.uri),
+            Fault::Unknown(SubjectKind::Tool | SubjectKind::Prompt) => Some(envelope.name),
+            Fault::Unknown(SubjectKind::Resource) => Some(envelope.uri),
             _ => None,
         }
     }
@@ -175,7 +175,7 @@ impl Fault {
 
     pub(super) const fn of_send(error: SendError) -> Fault {
         match error {
-            // Ids and tokens are minted for what is passed on: they are not in use.
+            // Forwarded requests get new ids and tokens, which are not in use.
             SendError::Closed | SendError::NumbersExhausted | SendError::TokenInUse | SendError::IdInUse => {
                 Fault::UpstreamClosed
             }
@@ -187,7 +187,9 @@ impl Fault {
     /// The error's sentence about `name`, a text of the peer's.
     pub(super) fn message_about(self, name: &str) -> Cow<'static, str> {
         match self {
-            Fault::Unknown(Kind::Tool | Kind::Prompt) => Cow::Owned(format!("{}: {name}", self.message())),
+            Fault::Unknown(SubjectKind::Tool | SubjectKind::Prompt) => {
+                Cow::Owned(format!("{}: {name}", self.message()))
+            }
             _ => Cow::Borrowed(self.message()),
         }
     }
@@ -207,7 +209,7 @@ impl Fault {
             data.extend_from_slice(b",\"upstream\":");
             encode::string(&mut data, upstream);
         }
-        if self == Fault::Unknown(Kind::Resource) {
+        if self == Fault::Unknown(SubjectKind::Resource) {
             data.extend_from_slice(b",\"uri\":");
             encode::string(&mut data, about);
         }
@@ -272,9 +274,9 @@ mod tests {
         assert_eq!(said(Fault::UnknownState), ("input_expired", INVALID_PARAMS));
         assert_eq!(said(Fault::AmbiguousTask), ("ambiguous_task", INVALID_PARAMS));
         for (kind, code) in [
-            (Kind::Tool, INVALID_PARAMS),
-            (Kind::Prompt, INVALID_PARAMS),
-            (Kind::Resource, RESOURCE_NOT_FOUND),
+            (SubjectKind::Tool, INVALID_PARAMS),
+            (SubjectKind::Prompt, INVALID_PARAMS),
+            (SubjectKind::Resource, RESOURCE_NOT_FOUND),
         ] {
             assert_eq!(said(Fault::Unknown(kind)), ("unknown_name", code));
         }
@@ -293,7 +295,7 @@ mod tests {
             r#"{"reason":"overloaded","limit":"max_x","value":1,"sent":false,"upstream":"a\"b"}"#
         );
         assert_eq!(
-            data(Fault::Unknown(Kind::Resource), false, ""),
+            data(Fault::Unknown(SubjectKind::Resource), false, ""),
             r#"{"reason":"unknown_name","sent":false,"uri":"x\""}"#
         );
     }

@@ -1,4 +1,4 @@
-//! What a client may name before a server that it shares with others, and what of that server's reaches it.
+//! Ownership on shared servers: what a client may name there, and what of the server's reaches it.
 //!
 //! Whatever a server keeps for one principal has a name that another may guess, or be told by that server: the id of a
 //! task, a request state. Here is the one place where such names are looked at, whoever chose the way: each request
@@ -7,21 +7,21 @@
 
 use std::sync::Arc;
 
-use crate::envelope::{self, Envelope, RefusalReason, ScanLimits};
-use crate::event::{AnswerFrame, End, Event};
-use crate::record::Record;
+use crate::connection::event::{AnswerFrame, End, Event};
+use crate::flight::record::Record;
 use crate::relay::fault::Fault;
-use crate::relay::kept;
-use crate::relay::member::{Member, Side};
-use crate::relay::place::Place;
+use crate::relay::participant::{Participant, ParticipantKind};
+use crate::relay::pass::RelayEvent;
 use crate::relay::principal::Principal;
-use crate::relay::round::Told;
-use crate::relay::tasks::{id_of, is_about_tasks};
-use crate::relay::{Line, Relay};
+use crate::relay::retained;
+use crate::relay::task_owners::{id_of, is_about_tasks};
+use crate::relay::upstream_slot::UpstreamSlot;
+use crate::relay::{Endpoint, Relay};
 use crate::rules::{is_cacheable, method};
-use crate::span::Span;
-use crate::splice::splice;
 use crate::sync::Ordering;
+use crate::wire::envelope::{self, Envelope, RefusalReason, ScanLimits};
+use crate::wire::span::Span;
+use crate::wire::splice::splice;
 
 const TOO_LONG: &str = "the answer is too long";
 
@@ -30,11 +30,16 @@ const PRIVATE: &[u8] = b"\"private\"";
 const ALONE: &[u8] = b"{\"cacheScope\":\"private\"";
 const FIRST: &[u8] = b"{\"cacheScope\":\"private\",";
 
-/// The principal that asks, or is told, and the place of a server that it shares with others.
-fn shared<'a>(client: &'a Side, server: &'a Side) -> Option<(&'a Principal, &'a Arc<Place>)> {
+/// The principal of the client, and the slot of the server, where others share it.
+fn shared<'a>(
+    client: &'a ParticipantKind,
+    server: &'a ParticipantKind,
+) -> Option<(&'a Principal, &'a Arc<UpstreamSlot>)> {
     match (client, server) {
-        (Side::Client { principal, .. }, Side::Upstream { place, .. }) if !place.is_exclusive => {
-            Some((principal, place))
+        (ParticipantKind::Client { principal, .. }, ParticipantKind::Upstream { slot, .. })
+            if !slot.is_exclusive =>
+        {
+            Some((principal, slot))
         }
         _ => None,
     }
@@ -59,11 +64,10 @@ fn tasks_heard_of(params: &[u8]) -> Option<Vec<String>> {
     }
 }
 
-/// A frame as the other side is to see it, where that is another one, and where things stand in it. Few are: it is
-/// kept out of the way of the rest.
+/// A frame rewritten for the other side, with its spans. Boxed, because few are.
 type Respliced<T> = Option<Box<(Vec<u8>, T)>>;
 
-/// A frame with other bytes at one place, and where things stand in it then.
+/// A frame with one span replaced, and its spans.
 fn respliced(frame: &[u8], at: Span, bytes: &[u8]) -> Option<(Vec<u8>, Envelope)> {
     let mut made = Vec::with_capacity(frame.len() + bytes.len());
     splice(&mut made, frame, [(at, bytes)]);
@@ -72,14 +76,14 @@ fn respliced(frame: &[u8], at: Span, bytes: &[u8]) -> Option<(Vec<u8>, Envelope)
     Some((made, envelope))
 }
 
-impl<L: Line> Relay<L> {
-    /// Checks what a request names that goes to a server. Gives the request as that server is to see it, where it is
-    /// another one: with the state that the server gave out in place of the sealed one.
+impl<L: Endpoint> Relay<L> {
+    /// Checks what a request names that goes to a server. Gives the request as that server is to see it, where it
+    /// is another one: with the server's state instead of the sealed one.
     ///
-    /// `is_round` says that the relay itself put a state in that it had from the server.
+    /// `is_round`: the relay itself added the state, as the server gave it.
     pub(super) fn checked(
         &self,
-        (source, dest): (&Side, &Side),
+        (source, dest): (&ParticipantKind, &ParticipantKind),
         record: &Record,
         (frame, envelope): (&[u8], &Envelope),
         is_round: bool,
@@ -96,7 +100,7 @@ impl<L: Line> Relay<L> {
     #[inline(never)]
     fn checked_names(
         &self,
-        (principal, place): (&Principal, &Arc<Place>),
+        (principal, slot): (&Principal, &Arc<UpstreamSlot>),
         record: &Record,
         (frame, envelope): (&[u8], &Envelope),
         is_round: bool,
@@ -105,31 +109,31 @@ impl<L: Line> Relay<L> {
         let related = envelope.related_task.of(frame);
         if !related.is_empty() {
             let task = envelope::find_member(related, "taskId").and_then(|task| id_of(task.of(related)));
-            if !task.is_some_and(|task| place.holds_task(&task, principal.number)) {
+            if !task.is_some_and(|task| slot.holds_task(&task, principal.number)) {
                 return Err(Fault::UnknownTask);
             }
         }
         if is_about_tasks(method.as_bytes()) {
             if method == method::TASKS_LIST {
-                // It would list everybody's.
+                // It would list the tasks of all principals.
                 return Err(Fault::NoRoute);
             }
             return match id_of(envelope.task_id.of(frame)) {
-                Some(task) if place.holds_task(&task, principal.number) => Ok(None),
+                Some(task) if slot.holds_task(&task, principal.number) => Ok(None),
                 _ => Err(Fault::UnknownTask),
             };
         }
         if method == method::LISTEN {
-            let holds = |task: &String| place.holds_task(task, principal.number);
+            let holds = |task: &String| slot.holds_task(task, principal.number);
             let tasks = tasks_heard_of(envelope.params.of(frame));
             let are_its_own = tasks.is_some_and(|tasks| tasks.iter().all(holds));
             return if are_its_own { Ok(None) } else { Err(Fault::UnknownTask) };
         }
-        if envelope.request_state.is_empty() || is_round || !kept::may_ask(method) {
+        if envelope.request_state.is_empty() || is_round || !retained::may_need_input(method) {
             return Ok(None);
         }
         let sealed = envelope::unescape(envelope.request_state.of(frame));
-        let state = sealed.and_then(|sealed| self.seal.open(principal.number, place.position, &sealed));
+        let state = sealed.and_then(|sealed| self.seal.open(principal.number, slot.position, &sealed));
         let state = state.ok_or(Fault::UnknownState)?;
         let opened = respliced(frame, envelope.request_state, &state).ok_or(Fault::UnknownState)?;
         Ok(Some(Box::new(opened)))
@@ -139,13 +143,13 @@ impl<L: Line> Relay<L> {
     /// another one: with its request state sealed.
     pub(super) fn checked_answer(
         &self,
-        (source, dest): (&Side, &Side),
+        (source, dest): (&ParticipantKind, &ParticipantKind),
         record: &Record,
         frame: &[u8],
         answered: &AnswerFrame,
     ) -> Result<Respliced<AnswerFrame>, Fault> {
         match shared(dest, source) {
-            Some(about) if answered.asks || is_about_tasks(record.method.as_bytes()) => {
+            Some(about) if answered.needs_input || is_about_tasks(record.method.as_bytes()) => {
                 self.checked_result(about, record, frame, answered)
             }
             _ if answered.revision.is_modern() && is_cacheable(&record.method) => {
@@ -160,18 +164,19 @@ impl<L: Line> Relay<L> {
     #[inline(never)]
     fn kept_private(
         &self,
-        (source, dest): (&Side, &Side),
+        (source, dest): (&ParticipantKind, &ParticipantKind),
         record: &Record,
         frame: &[u8],
         answered: &AnswerFrame,
     ) -> Result<Respliced<AnswerFrame>, Fault> {
-        let (Side::Client { routes, .. }, Side::Upstream { place, .. }) = (dest, source) else {
+        let (ParticipantKind::Client { routes, .. }, ParticipantKind::Upstream { slot, .. }) = (dest, source)
+        else {
             return Ok(None);
         };
         let is_watched = || self.watches_method(record.method.as_bytes());
-        let is_everybodys = routes.are_everybodys() && !place.is_exclusive && !is_watched();
+        let is_everybodys = routes.are_everybodys() && !slot.is_exclusive && !is_watched();
         let result = envelope::find_member(frame, "result").unwrap_or_default();
-        if is_everybodys || answered.asks || !result.of(frame).starts_with(b"{") {
+        if is_everybodys || answered.needs_input || !result.of(frame).starts_with(b"{") {
             return Ok(None);
         }
         let brace = Span { start: result.start, end: result.start + 1 };
@@ -193,15 +198,15 @@ impl<L: Line> Relay<L> {
     #[inline(never)]
     fn checked_result(
         &self,
-        (principal, place): (&Principal, &Arc<Place>),
+        (principal, slot): (&Principal, &Arc<UpstreamSlot>),
         record: &Record,
         frame: &[u8],
         answered: &AnswerFrame,
     ) -> Result<Respliced<AnswerFrame>, Fault> {
         let result = envelope::find_member(frame, "result").unwrap_or_default();
         if is_about_tasks(record.method.as_bytes()) {
-            // While it was under way, the task may have become another's: see `Place::claim_task`.
-            let task = record.task().filter(|task| place.holds_task(task, principal.number));
+            // While it was under way, the task may have become another's: see `UpstreamSlot::claim_task`.
+            let task = record.task().filter(|task| slot.holds_task(task, principal.number));
             let told =
                 envelope::find_member(result.of(frame), "taskId").map(|told| told.of(result.of(frame)));
             let is_asked = task.is_some() && told.is_none_or(|told| id_of(told).as_deref() == task);
@@ -209,17 +214,17 @@ impl<L: Line> Relay<L> {
         }
         let Some(state) = envelope::find_member(result.of(frame), "requestState") else { return Ok(None) };
         let state = Span { start: result.start + state.start, end: result.start + state.end };
-        let text = self.seal.seal(principal.number, place.position, state.of(frame));
+        let text = self.seal.seal(principal.number, slot.position, state.of(frame));
         let sealed = respliced(frame, state, text.as_bytes());
         let (sealed, envelope) = sealed.ok_or(Fault::InvalidAnswer(TOO_LONG))?;
-        let AnswerFrame { asks, as_task, revision, .. } = *answered;
+        let AnswerFrame { needs_input: asks, as_task, revision, .. } = *answered;
         let frame = AnswerFrame::of(Span::new(0, sealed.len()), &envelope, revision);
-        Ok(Some(Box::new((sealed, AnswerFrame { asks, as_task, ..frame }))))
+        Ok(Some(Box::new((sealed, AnswerFrame { needs_input: asks, as_task, ..frame }))))
     }
 
     /// The task that a checked request is about, to be written down: its answer is checked by it.
     pub(super) fn asked_about(
-        (source, dest): (&Side, &Side),
+        (source, dest): (&ParticipantKind, &ParticipantKind),
         record: &Record,
         (frame, envelope): (&[u8], &Envelope),
     ) -> Option<String> {
@@ -229,42 +234,52 @@ impl<L: Line> Relay<L> {
         shared(source, dest).and_then(|_| id_of(envelope.task_id.of(frame)))
     }
 
-    /// Takes note of whom a server made a task for: `client`, or nobody who can have it. It is called for each event in
-    /// its turn, since what came before a task tells of another one by the same id.
-    pub(super) fn note_task(&self, source: &Member<L>, client: Option<&Member<L>>, event: &Told<L>) {
+    /// Notes the owner of a task that a server created: `client`, or none. Called for each event in order,
+    /// because earlier events may refer to another task of the same id.
+    pub(super) fn note_task(
+        &self,
+        source: &Participant<L>,
+        client: Option<&Participant<L>>,
+        event: &RelayEvent<L>,
+    ) {
         let (Event::Settled { record, .. } | Event::LateResponse { record, .. }) = event else { return };
         let Some(task) = record.task() else { return };
-        let Side::Upstream { place, .. } = &source.side else { return };
+        let ParticipantKind::Upstream { slot, .. } = &source.kind else { return };
         // What a request about a task names was made by another one.
         if is_about_tasks(record.method.as_bytes()) {
             return;
         }
         match (event, client) {
             (Event::Settled { end: End::Result(_), .. }, Some(client)) => {
-                let forgotten = client.side.note_task(task, source);
+                let forgotten = client.kind.note_task(task, source);
                 self.counts.tasks_forgotten.fetch_add(u64::from(forgotten), Ordering::Relaxed);
             }
             // Its client gave up on it, or is gone.
-            _ => place.contest_task(task),
+            _ => slot.contest_task(task),
         }
     }
 
-    /// Takes note of a task in an answer to nothing that was asked: nobody can have what its server means by the id.
-    pub(super) fn note_unmatched_task(source: &Member<L>, region: &[u8], event: &Told<L>) {
-        if let (Event::Unmatched { task, .. }, Side::Upstream { place, .. }) = (event, &source.side)
+    /// Notes a task in an unmatched answer: its id becomes contested, since its owner is unknown.
+    pub(super) fn note_unmatched_task(source: &Participant<L>, region: &[u8], event: &RelayEvent<L>) {
+        if let (Event::Unmatched { task, .. }, ParticipantKind::Upstream { slot, .. }) = (event, &source.kind)
             && let Some(task) = id_of(task.of(region))
         {
-            place.contest_task(&task);
+            slot.contest_task(&task);
         }
     }
 
-    /// Whether a notification that came on a client's listen may reach it: not where it tells of another's task.
+    /// Whether a notification on a client's listen may reach it: not one about another principal's task.
     #[inline(never)]
-    pub(super) fn may_hear(source: &Member<L>, dest: &Member<L>, frame: &[u8], envelope: &Envelope) -> bool {
-        let Some((principal, place)) = shared(&dest.side, &source.side) else { return true };
+    pub(super) fn may_hear(
+        source: &Participant<L>,
+        dest: &Participant<L>,
+        frame: &[u8],
+        envelope: &Envelope,
+    ) -> bool {
+        let Some((principal, slot)) = shared(&dest.kind, &source.kind) else { return true };
         match &*envelope.method_name(frame) {
             b"notifications/tasks" | b"notifications/tasks/status" => id_of(envelope.task_id.of(frame))
-                .is_some_and(|task| place.told_of_task(&task, source.key) == Some(principal.number)),
+                .is_some_and(|task| slot.told_of_task(&task, source.key) == Some(principal.number)),
             _ => true,
         }
     }

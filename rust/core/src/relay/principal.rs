@@ -1,41 +1,41 @@
-//! On whose behalf a client asks: what servers that are shared make for it is its own, and nobody else's.
+//! Principals: on whose behalf a client asks. What shared servers create for a principal is its own.
 //!
-//! A principal is what the host says that it is, on however many connections and between them; a connection of which
-//! the host says nothing is a principal by itself, and what it has is lost with it.
+//! The host names principals; one may have any number of connections, and outlives them. A connection without a
+//! name is a principal of its own, and its tasks are lost with it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::relay::exchange::Key;
-use crate::relay::member::Held;
-use crate::relay::place::Place;
-use crate::relay::{Line, Relay};
+use crate::relay::participant::ClientUpstreams;
+use crate::relay::upstream_slot::UpstreamSlot;
+use crate::relay::{Endpoint, Relay};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
-/// See the module's text.
+/// One principal, and its tasks.
 pub struct Principal {
-    /// No two principals of a relay have the same.
+    /// Unique among the principals of a relay.
     pub(super) number: u64,
     /// How many of its requests are in flight.
     pub(super) in_flight: AtomicU64,
-    tasks: Mutex<Tasks>,
+    tasks: Mutex<OwnedTasks>,
 }
 
 /// A principal's tasks by its own count, the oldest first.
 #[derive(Default)]
-struct Tasks {
+struct OwnedTasks {
     counted: u64,
-    held: BTreeMap<u64, Task>,
+    held: BTreeMap<u64, OwnedTask>,
 }
 
-struct Task {
+struct OwnedTask {
     id: Arc<str>,
-    made_at: Arc<Place>,
+    made_at: Arc<UpstreamSlot>,
 }
 
 impl Principal {
     pub(super) fn new(number: u64) -> Self {
-        Self { number, in_flight: AtomicU64::new(0), tasks: Mutex::new(Tasks::default()) }
+        Self { number, in_flight: AtomicU64::new(0), tasks: Mutex::new(OwnedTasks::default()) }
     }
 
     /// How many tasks are remembered for it.
@@ -43,14 +43,14 @@ impl Principal {
         lock(&self.tasks).held.len()
     }
 
-    /// Takes note of a task that the connection `made_by` at a place made for it, among `most` at most; true where
-    /// the oldest one made room.
-    pub(super) fn note_task(&self, place: &Arc<Place>, made_by: Key, id: &str, most: usize) -> bool {
+    /// Notes a task that the connection `made_by` of a slot created for it; true where the oldest of `most` was
+    /// forgotten for it.
+    pub(super) fn note_task(&self, slot: &Arc<UpstreamSlot>, made_by: Key, id: &str, most: usize) -> bool {
         let mut tasks = lock(&self.tasks);
         let number = tasks.counted;
-        let Some(id) = place.claim_task(id, (self.number, number), made_by) else { return false };
+        let Some(id) = slot.claim_task(id, (self.number, number), made_by) else { return false };
         tasks.counted += 1;
-        tasks.held.insert(number, Task { id, made_at: Arc::clone(place) });
+        tasks.held.insert(number, OwnedTask { id, made_at: Arc::clone(slot) });
         if tasks.held.len() <= most {
             return false;
         }
@@ -60,11 +60,17 @@ impl Principal {
         true
     }
 
-    /// Up to `most` of the tasks that it holds at those places, from the one counted `from` on: count, place and id.
-    pub(super) fn tasks_from(&self, from: u64, most: usize, places: &Held) -> Vec<(u64, usize, Arc<str>)> {
+    /// Up to `most` of its tasks at those upstreams, from the one counted `from` on: count, position and id.
+    pub(super) fn tasks_from(
+        &self,
+        from: u64,
+        most: usize,
+        upstreams: &ClientUpstreams,
+    ) -> Vec<(u64, usize, Arc<str>)> {
         let tasks = lock(&self.tasks);
-        let is_listed =
-            |task: &Task| places.holds(&task.made_at) && task.made_at.holds_task(&task.id, self.number);
+        let is_listed = |task: &OwnedTask| {
+            upstreams.contains(&task.made_at) && task.made_at.holds_task(&task.id, self.number)
+        };
         let listed = tasks.held.range(from..).filter(|(_, task)| is_listed(task));
         listed
             .take(most)
@@ -72,7 +78,7 @@ impl Principal {
             .collect()
     }
 
-    /// Forgets a task by its count: its server says that there is no such.
+    /// Forgets a task by its count: its server does not know it any more.
     pub(super) fn forget_task(&self, number: u64) {
         if let Some(task) = lock(&self.tasks).held.remove(&number) {
             task.made_at.release_task(&task.id, (self.number, number));
@@ -80,7 +86,7 @@ impl Principal {
     }
 }
 
-impl<L: Line> Relay<L> {
+impl<L: Endpoint> Relay<L> {
     /// A principal, for the clients that ask on its behalf.
     pub fn principal(&self) -> Arc<Principal> {
         Arc::new(Principal::new(self.principals.fetch_add(1, Ordering::Relaxed)))

@@ -1,14 +1,14 @@
-//! Where a client's requests go, declared as data and matched on the bytes of the frame.
+//! Routes: where a client's requests go, declared as data and matched on the bytes of the frame.
 
 use std::fmt;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use crate::envelope::{self, Envelope};
-use crate::span::Span;
+use crate::wire::envelope::{self, Envelope};
+use crate::wire::span::Span;
 
-/// Where a request goes.
+/// The goal of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
     /// To the host: it has a handler.
@@ -24,10 +24,10 @@ pub enum Goal {
 pub struct Route {
     /// The method.
     pub method: Box<str>,
-    /// What `params.name` (of a resource `params.uri`) starts with; empty for the method as a whole.
+    /// The prefix of `params.name` (of a resource `params.uri`) to match; empty for the method as a whole.
     pub prefix: Box<str>,
-    /// Whether the prefix is taken off before the server sees the name.
-    pub strips: bool,
+    /// Whether the prefix is stripped before the server sees the name.
+    pub strip_prefix: bool,
     /// Where to.
     pub goal: Goal,
 }
@@ -54,22 +54,22 @@ impl fmt::Display for Conflict {
 impl std::error::Error for Conflict {}
 
 #[derive(Clone, Copy, Debug)]
-struct Named {
+struct PrefixRoute {
     goal: Goal,
-    strips: bool,
+    strip_prefix: bool,
 }
 
 #[derive(Default, Debug)]
-struct Method {
-    whole: Option<Goal>,
+struct MethodRoutes {
+    default_goal: Option<Goal>,
     /// By prefix, the longest first, so that the first match is the most exact one.
-    prefixes: Vec<(Box<str>, Named)>,
+    prefixes: Vec<(Box<str>, PrefixRoute)>,
 }
 
-/// See the module's text.
+/// The routes of one client.
 #[derive(Debug)]
 pub struct Routes {
-    methods: HashMap<Box<[u8]>, Method, RandomState>,
+    methods: HashMap<Box<[u8]>, MethodRoutes, RandomState>,
     fallback: Goal,
     /// Whether one of them takes a prefix off.
     strips: bool,
@@ -77,7 +77,7 @@ pub struct Routes {
     are_everybodys: bool,
 }
 
-/// What a request's route says: where to, and what happens to its name.
+/// The route of a request: its goal, and the edit of its name.
 pub struct Matched {
     /// Where to.
     pub goal: Goal,
@@ -88,13 +88,13 @@ pub struct Matched {
 impl Routes {
     /// Routes as declared; requests that none of them claims go to `fallback`.
     pub fn new(routes: impl IntoIterator<Item = Route>, fallback: Goal) -> Result<Self, Conflict> {
-        let mut methods: HashMap<Box<[u8]>, Method, RandomState> = HashMap::default();
+        let mut methods: HashMap<Box<[u8]>, MethodRoutes, RandomState> = HashMap::default();
         let mut strips = false;
         for route in routes {
             let method = methods.entry(route.method.as_bytes().into()).or_default();
             let conflict = Conflict { method: route.method.clone(), prefix: route.prefix.clone() };
             if route.prefix.is_empty() {
-                if method.whole.replace(route.goal).is_some() {
+                if method.default_goal.replace(route.goal).is_some() {
                     return Err(conflict);
                 }
                 continue;
@@ -102,8 +102,10 @@ impl Routes {
             if method.prefixes.iter().any(|(prefix, _)| *prefix == route.prefix) {
                 return Err(conflict);
             }
-            strips |= route.strips;
-            method.prefixes.push((route.prefix, Named { goal: route.goal, strips: route.strips }));
+            strips |= route.strip_prefix;
+            method
+                .prefixes
+                .push((route.prefix, PrefixRoute { goal: route.goal, strip_prefix: route.strip_prefix }));
             method.prefixes.sort_by_key(|(prefix, _)| usize::MAX - prefix.len());
         }
         Ok(Self { methods, fallback, strips, are_everybodys: true })
@@ -123,7 +125,7 @@ impl Routes {
     /// The upstreams that they lead to, some more than once.
     pub fn positions(&self) -> impl Iterator<Item = usize> {
         let declared = self.methods.values().flat_map(|method| {
-            method.whole.into_iter().chain(method.prefixes.iter().map(|(_, named)| named.goal))
+            method.default_goal.into_iter().chain(method.prefixes.iter().map(|(_, named)| named.goal))
         });
         declared.chain([self.fallback]).filter_map(|goal| match goal {
             Goal::Upstream(position) => Some(position),
@@ -137,7 +139,7 @@ impl Routes {
     }
 
     /// Whether requests of a method are routed by their names, or their URIs.
-    pub fn goes_by_name(&self, method: &[u8]) -> bool {
+    pub fn routes_by_name(&self, method: &[u8]) -> bool {
         self.methods.get(method).is_some_and(|method| !method.prefixes.is_empty())
     }
 
@@ -153,23 +155,23 @@ impl Routes {
             return unchanged(self.fallback);
         };
         if !method.prefixes.is_empty()
-            && let Some(matched) = method.named(frame, name_of(frame, envelope))
+            && let Some(matched) = method.match_name(frame, name_of(frame, envelope))
         {
             return matched;
         }
-        unchanged(method.whole.unwrap_or(self.fallback))
+        unchanged(method.default_goal.unwrap_or(self.fallback))
     }
 }
 
-/// What the request is about: a resource by its URI, everything else by its name.
+/// The name that a request is routed by: the URI of a resource, else the name.
 fn name_of(frame: &[u8], envelope: &Envelope) -> Span {
     if envelope.method_name(frame).starts_with(b"resources/") { envelope.uri } else { envelope.name }
 }
 
-impl Method {
+impl MethodRoutes {
     /// Where the request in `frame` goes by its name, which stands there with its quotes; the prefix that is taken off
     /// is, and no other byte of the name is written anew: it may be one that no text holds.
-    fn named(&self, frame: &[u8], name: Span) -> Option<Matched> {
+    fn match_name(&self, frame: &[u8], name: Span) -> Option<Matched> {
         let inside = name.of(frame).strip_prefix(b"\"")?.strip_suffix(b"\"")?;
         let (named, length) = if inside.contains(&b'\\') {
             // An escape must not hide a prefix.
@@ -180,7 +182,7 @@ impl Method {
         };
         let start = name.start + 1;
         let prefix = Span { start, end: start + length as u32 };
-        Some(Matched { goal: named.goal, prefix: if named.strips { prefix } else { Span::default() } })
+        Some(Matched { goal: named.goal, prefix: if named.strip_prefix { prefix } else { Span::default() } })
     }
 }
 
@@ -207,17 +209,22 @@ fn spelled(inside: &[u8], prefix: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envelope::ScanLimits;
+    use crate::wire::envelope::ScanLimits;
 
     fn route(method: &str, prefix: &str, strips: bool, goal: usize) -> Route {
-        Route { method: method.into(), prefix: prefix.into(), strips, goal: Goal::Upstream(goal) }
+        Route {
+            method: method.into(),
+            prefix: prefix.into(),
+            strip_prefix: strips,
+            goal: Goal::Upstream(goal),
+        }
     }
 
     fn found(routes: &Routes, frame: &str) -> (Goal, String) {
         let envelope = envelope::scan(frame.as_bytes(), &ScanLimits::default()).unwrap();
         let matched = routes.find(frame.as_bytes(), &envelope);
         let mut out = Vec::new();
-        crate::splice::splice(&mut out, frame.as_bytes(), [(matched.prefix, b"")]);
+        crate::wire::splice::splice(&mut out, frame.as_bytes(), [(matched.prefix, b"")]);
         (matched.goal, String::from_utf8(out).unwrap())
     }
 

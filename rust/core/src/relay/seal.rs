@@ -1,8 +1,8 @@
-//! Request states sealed to their principals: a shared server's `requestState` is good in the hands of one only.
+//! Sealed request states: a shared server's `requestState` is valid for one principal only.
 //!
-//! What the client gets is the state as it stood on the wire behind an authentication code, as one string; what the
-//! server gets back is the state, byte for byte. The code covers the principal and the upstream, so that no other
-//! client can use a state that it saw, nor make one up, nor take it to another server. Nothing is kept for it.
+//! What the client gets is the state as it stood on the wire behind an authentication code, as one string; what
+//! the server gets back is the state, byte for byte. The code covers the principal and the upstream, so that no
+//! other client can use a state that it saw, nor make one up, nor take it to another server. No state is stored.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as TEXT;
@@ -22,7 +22,7 @@ const PURPOSE: &[u8] = b"turnout request state 1\0";
 pub(super) struct Seal(Hmac<Sha256>);
 
 impl Seal {
-    /// `key` comes from the system's randomness; whoever knows it can make up states.
+    /// `key` comes from the system's randomness; its secrecy prevents forged states.
     pub(super) fn new(key: &[u8; KEY_BYTES]) -> Self {
         // A whole block, as the hash pads a shorter key by itself.
         let mut block = [0; 64];

@@ -1,16 +1,16 @@
-//! One upstream as declared: what holds for every connection to it.
+//! One upstream as declared, for every connection to it.
 
-use crate::record::Time;
+use crate::flight::record::Time;
 
-/// See the module's text.
+/// Name, timeouts and waiting of one upstream.
 pub struct Upstream {
-    /// What errors and records call it.
+    /// Its name in errors and records.
     pub name: Box<str>,
     /// Nanoseconds without answer or progress; 0 for never.
     pub idle: Time,
     /// Nanoseconds in all; 0 for never.
     pub max: Time,
-    /// Whether requests are the host's while no connection is there, so that it can make one; they are refused
-    /// otherwise.
-    pub waits: bool,
+    /// Whether requests go to the host while there is no connection, so that it can make one; otherwise they are
+    /// refused.
+    pub waits_for_connection: bool,
 }

@@ -7,10 +7,10 @@ mod owned;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use turnout_core::event::Event;
+use turnout_core::connection::event::Event;
+use turnout_core::flight::record::{Direction, Record};
 use turnout_core::limits::Limits;
-use turnout_core::record::{Direction, Record};
-use turnout_core::relay::{Counts, Goal, Place, Principal, Route, Routes};
+use turnout_core::relay::{Counts, Goal, Principal, Route, Routes, UpstreamSlot};
 use turnout_core::rules::Revision;
 
 use crate::world::{IDLE, World};
@@ -27,7 +27,7 @@ pub struct Simulation {
     parties: Vec<Party>,
     clients: Vec<usize>,
     servers: Vec<usize>,
-    places: Vec<Arc<Place>>,
+    slots: Vec<Arc<UpstreamSlot>>,
     /// Which of the places each client holds.
     held: Vec<Vec<usize>>,
     /// Principals that the host keeps, whether they have a connection or not.
@@ -80,17 +80,17 @@ impl Simulation {
         let world = if two {
             let route = ("tools/call".into(), "b".into());
             let goal = Goal::Upstream(1);
-            let routes = [Route { method: route.0, prefix: route.1, strips: false, goal }];
+            let routes = [Route { method: route.0, prefix: route.1, strip_prefix: false, goal }];
             World::of(&["one", "two"], Routes::new(routes, Goal::Upstream(0)).unwrap(), most)
         } else {
             World::bounded(&["one"], most)
         };
         let revision = if dice.one_in(3) { Revision::V2026_07_28 } else { Revision::V2025_11_25 };
         let principals = (0..dice.roll(3)).map(|_| world.relay.principal()).collect();
-        let mut places: Vec<_> = (0..=dice.roll(2)).map(|_| Arc::new(Place::shared(0))).collect();
-        let pool = places.len();
+        let mut slots: Vec<_> = (0..=dice.roll(2)).map(|_| Arc::new(UpstreamSlot::shared(0))).collect();
+        let pool = slots.len();
         if two {
-            places.push(Arc::clone(&world.shared[1]));
+            slots.push(Arc::clone(&world.shared[1]));
         }
         let made = Made::new(dice.one_in(4));
         let mut simulation = Self {
@@ -101,7 +101,7 @@ impl Simulation {
             parties: Vec::new(),
             clients: Vec::new(),
             servers: Vec::new(),
-            places,
+            slots,
             held: Vec::new(),
             principals,
             revision,
@@ -115,22 +115,22 @@ impl Simulation {
             serial: 0,
         };
         for _ in 0..=simulation.dice.roll(4) {
-            let mut place = simulation.dice.roll(pool);
+            let mut slot = simulation.dice.roll(pool);
             if simulation.dice.one_in(4) {
-                place = simulation.places.len();
-                simulation.places.push(Arc::new(Place::private(0)));
+                slot = simulation.slots.len();
+                simulation.slots.push(Arc::new(UpstreamSlot::dedicated(0)));
             }
-            simulation.join(place, two.then_some(pool));
+            simulation.join(slot, two.then_some(pool));
         }
-        for place in 0..simulation.places.len() {
-            let server = simulation.serve(place);
+        for slot in 0..simulation.slots.len() {
+            let server = simulation.serve(slot);
             simulation.servers.push(server);
         }
         simulation
     }
 
     /// A client comes, which holds a place of the first upstream, and one of the second if there is one.
-    fn join(&mut self, place: usize, second: Option<usize>) {
+    fn join(&mut self, slot: usize, second: Option<usize>) {
         let pick = self.dice.roll(self.principals.len() + 2);
         let kept = self.principals.get(pick).cloned();
         let principal = match kept {
@@ -138,9 +138,9 @@ impl Simulation {
             None => format!("c{}", self.world.ends.len()),
         };
         let kept = kept.unwrap_or_else(|| self.world.relay.principal());
-        let held: Vec<usize> = [Some(place), second].into_iter().flatten().collect();
-        let places: Vec<_> = held.iter().map(|place| &self.places[*place]).collect();
-        self.clients.push(self.world.client_for(&kept, &places, self.revision, self.limits));
+        let held: Vec<usize> = [Some(slot), second].into_iter().flatten().collect();
+        let slots: Vec<_> = held.iter().map(|slot| &self.slots[*slot]).collect();
+        self.clients.push(self.world.client_for(&kept, &slots, self.revision, self.limits));
         self.held.push(held);
         self.parties.push(Party { principal, ..Party::default() });
     }
@@ -148,9 +148,9 @@ impl Simulation {
     /// Another client comes, to a place that takes any number of them.
     fn come(&mut self) {
         let at = self.dice.roll(self.clients.len());
-        let place = self.held[at][0];
-        if !self.places[place].is_private {
-            self.join(place, self.held[at].get(1).copied());
+        let slot = self.held[at][0];
+        if !self.slots[slot].is_dedicated {
+            self.join(slot, self.held[at].get(1).copied());
         }
     }
 
@@ -161,14 +161,14 @@ impl Simulation {
     /// Whether a client has a server that may ask it.
     fn has_own_server(&self, client: usize) -> bool {
         let at = self.clients.iter().position(|end| *end == client);
-        at.is_some_and(|at| self.held[at].iter().any(|place| self.places[*place].is_private))
+        at.is_some_and(|at| self.held[at].iter().any(|slot| self.slots[*slot].is_dedicated))
     }
 
     /// A server's connection comes to a place.
-    fn serve(&mut self, place: usize) -> usize {
-        let server = self.world.server_of(&self.places[place], self.revision, self.limits);
+    fn serve(&mut self, slot: usize) -> usize {
+        let server = self.world.server_of(&self.slots[slot], self.revision, self.limits);
         self.parties.push(Party::default());
-        self.stood.insert(server, place);
+        self.stood.insert(server, slot);
         server
     }
 
@@ -297,7 +297,7 @@ impl Simulation {
             )
         } else {
             let pad = "x".repeat(if step == 5 { 1100 } else { 0 });
-            let made = self.stood.get(&end).copied().and_then(|place| self.make(end, place, id));
+            let made = self.stood.get(&end).copied().and_then(|slot| self.make(end, slot, id));
             let made = made.map_or(String::new(), |made| format!(",{made}"));
             format!(
                 r#"{{"result":{{"owner":"{owner}","pad":"{pad}","big":9007199254740993{made}}},"id":{id},"jsonrpc":"2.0"}}"#
@@ -315,8 +315,8 @@ impl Simulation {
 
     fn hear_line(&mut self, end: usize, line: &str) {
         let asked = self.parties[end].hear(line, &self.known);
-        if let (Some(id), Some(place)) = (asked, self.stood.get(&end).copied()) {
-            self.judge_request(end, place, &id);
+        if let (Some(id), Some(slot)) = (asked, self.stood.get(&end).copied()) {
+            self.judge_request(end, slot, &id);
         }
     }
 
@@ -327,29 +327,29 @@ impl Simulation {
     }
 
     /// A new epoch begins at a place, if anyone is there to hold it.
-    fn open(&mut self, place: usize) {
-        let there = Arc::clone(&self.places[place]);
-        if there.client().is_none_or(|client| self.world.relay.line(client).is_some()) {
-            self.servers[place] = self.serve(place);
+    fn open(&mut self, slot: usize) {
+        let there = Arc::clone(&self.slots[slot]);
+        if there.client().is_none_or(|client| self.world.relay.endpoint(client).is_some()) {
+            self.servers[slot] = self.serve(slot);
         }
     }
 
-    fn restart(&mut self, place: usize) {
+    fn restart(&mut self, slot: usize) {
         self.hear_all();
-        self.world.lose(self.servers[place]);
-        self.open(place);
+        self.world.lose(self.servers[slot]);
+        self.open(slot);
     }
 
     /// A connection takes nothing new any more, and another one takes its place (U1).
-    fn retire(&mut self, place: usize) {
-        let old = self.servers[place];
+    fn retire(&mut self, slot: usize) {
+        let old = self.servers[slot];
         if !self.world.ends[old].alive {
             return;
         }
         self.world.relay.retire(self.world.ends[old].key);
         let sent = self.requests_to(old);
         self.leaving.push((old, sent));
-        self.open(place);
+        self.open(slot);
     }
 
     fn requests_to(&self, end: usize) -> u64 {
@@ -377,8 +377,8 @@ impl Simulation {
     }
 
     /// An upstream takes nothing while its clients go on, then takes what waited: in turns, cancels first.
-    fn stall(&mut self, place: usize) {
-        let server = self.servers[place];
+    fn stall(&mut self, slot: usize) {
+        let server = self.servers[slot];
         self.world.congest(server, false);
         for _ in 0..2 {
             self.world.flush(server);
@@ -387,7 +387,7 @@ impl Simulation {
         self.world.congest(server, true);
         for at in 0..self.clients.len() {
             let client = self.clients[at];
-            if !self.held[at].contains(&place) || !self.world.ends[client].alive {
+            if !self.held[at].contains(&slot) || !self.world.ends[client].alive {
                 continue;
             }
             for _ in 0..self.dice.roll(5) {
@@ -410,8 +410,8 @@ impl Simulation {
 
     pub fn step(&mut self) {
         let client = *self.dice.of(&self.clients);
-        let place = self.dice.roll(self.servers.len());
-        let mut server = self.servers[place];
+        let slot = self.dice.roll(self.servers.len());
+        let mut server = self.servers[slot];
         if !self.leaving.is_empty() && self.dice.one_in(4) {
             server = self.dice.of(&self.leaving).0;
         }
@@ -425,7 +425,7 @@ impl Simulation {
                 self.world.read(end, count);
             }
             14 => self.world.read_all(end),
-            15 => self.world.take(end, usize::MAX),
+            15 => self.world.receive(end, usize::MAX),
             16..=18 => {
                 self.world.flush(end);
                 self.hear(end);
@@ -439,15 +439,15 @@ impl Simulation {
                 self.world.expire();
             }
             21 => match self.dice.roll(12) {
-                0..=2 => self.restart(place),
-                3 | 4 => self.retire(place),
+                0..=2 => self.restart(slot),
+                3 | 4 => self.retire(slot),
                 5 => self.let_go(),
                 _ => {}
             },
             22 if self.dice.one_in(8) => self.world.lose(client),
             22 if self.dice.one_in(40) => self.close(),
             23 if self.world.ends[server].alive && !self.is_modern() => self.ask(server),
-            24 if self.dice.one_in(2) => self.stall(place),
+            24 if self.dice.one_in(2) => self.stall(slot),
             25 if self.world.ends[server].alive => self.tell(server),
             26 if self.world.ends[end].alive => self.guess(end, end == client),
             27 if self.dice.one_in(4) && self.clients.len() < 8 => self.come(),

@@ -85,22 +85,22 @@ impl Simulation {
     }
 
     /// Judges a request that came to the server of a place that principals share: what it names was given to them.
-    pub fn judge_request(&mut self, end: usize, place: usize, id: &str) {
+    pub fn judge_request(&mut self, end: usize, slot: usize, id: &str) {
         let seen = &self.parties[end].seen[id];
-        if self.places[place].is_exclusive || seen.owner.is_empty() {
+        if self.slots[slot].is_exclusive || seen.owner.is_empty() {
             return;
         }
         let principal = self.principal_of(&seen.owner);
         let mut crossings = Vec::new();
         if let Some(task) = &seen.about {
-            let given = self.made.given.get(&(place, task.clone()));
+            let given = self.made.given.get(&(slot, task.clone()));
             if !given.is_some_and(|given| given.contains(&principal)) {
                 crossings.push(format!("{principal} asks about {task}, which it was never given"));
             }
             self.reached += 1;
         }
         if let Some(state) = &seen.state {
-            let upstream = self.places[place].position;
+            let upstream = self.slots[slot].position;
             if self.made.states.get(&(upstream, state.clone())) != Some(&principal) {
                 crossings.push(format!("{principal} comes back with {state}"));
             }
@@ -110,14 +110,14 @@ impl Simulation {
     }
 
     /// What a server answers, where it makes something for whoever asked, or tells of it: members of its result.
-    pub fn make(&mut self, end: usize, place: usize, id: &str) -> Option<String> {
+    pub fn make(&mut self, end: usize, slot: usize, id: &str) -> Option<String> {
         let seen = &self.parties[end].seen[id];
         let (principal, about) = (self.principal_of(&seen.owner), seen.about.clone());
         let (is_call, wants_task) = (seen.method == "tools/call", seen.wants_task);
         if seen.method.starts_with("tasks/") {
             let task = about?;
             let key = (end, task.clone());
-            let of = self.made.of_server.get(&key).or_else(|| self.made.of_place.get(&(place, task.clone())));
+            let of = self.made.of_server.get(&key).or_else(|| self.made.of_place.get(&(slot, task.clone())));
             let of =
                 of.filter(|_| !principal.is_empty()).map_or(String::new(), |of| format!(r#","of":"{of}""#));
             return Some(format!(r#""taskId":"{task}","status":"working"{of}"#));
@@ -129,8 +129,8 @@ impl Simulation {
         self.made.serial += 1;
         let serial = self.made.serial;
         if self.is_modern() && self.dice.one_in(3) {
-            let state = format!("state {place} {serial}");
-            self.made.states.insert((self.places[place].position, state.clone()), principal);
+            let state = format!("state {slot} {serial}");
+            self.made.states.insert((self.slots[slot].position, state.clone()), principal);
             return Some(format!(r#""resultType":"input_required","requestState":"{state}""#));
         }
         let may_make = wants_task || (self.is_modern() && self.dice.one_in(3));
@@ -140,12 +140,12 @@ impl Simulation {
         let task =
             if self.made.repeats { (*self.dice.of(&REPEATED)).to_owned() } else { format!("t{serial}") };
         self.made.ids.push(task.clone());
-        self.made.given.entry((place, task.clone())).or_default().insert(principal.clone());
+        self.made.given.entry((slot, task.clone())).or_default().insert(principal.clone());
         self.made.of_server.insert((end, task.clone()), principal.clone());
         // A connection that left its place may give out an id yet that the one there has given out by now: to whoever
         // comes next the id means the newer one's task.
-        let of_place = self.made.of_place.entry((place, task.clone()));
-        if self.servers[place] == end {
+        let of_place = self.made.of_place.entry((slot, task.clone()));
+        if self.servers[slot] == end {
             of_place.insert_entry(principal);
         } else {
             of_place.or_insert(principal);

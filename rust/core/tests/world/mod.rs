@@ -6,16 +6,18 @@
 use std::sync::{Arc, Mutex};
 
 use turnout_core::connection::Connection;
-use turnout_core::event::{Batch, Event, Host};
-use turnout_core::flight::Outcome;
-use turnout_core::frames::{FrameBuffer, Item};
-use turnout_core::ledger::Ledger;
+use turnout_core::connection::event::{Batch, Event, Host};
+use turnout_core::connection::output::recycle;
+use turnout_core::flight::ledger::Ledger;
+use turnout_core::flight::record::{PeerInfo, Record, Time};
+use turnout_core::flight::state::Outcome;
 use turnout_core::limits::Limits;
-use turnout_core::output::recycle;
-use turnout_core::record::{Peer, Record, Time};
-use turnout_core::relay::{Goal, KEY_BYTES, Key, Line, Place, Principal, Relay, Relaying, Routes, Upstream};
+use turnout_core::relay::{
+    Endpoint, Goal, KEY_BYTES, Key, Principal, Relay, Relaying, Routes, Upstream, UpstreamSlot,
+};
 use turnout_core::rules::{Revision, Role, Rules};
-use turnout_core::span::Span;
+use turnout_core::wire::frames::{FrameBuffer, Item};
+use turnout_core::wire::span::Span;
 
 pub struct Nobody;
 
@@ -29,7 +31,7 @@ type Before = Box<dyn FnOnce(&mut Connection<Relaying<Nobody>>) + Send>;
 
 pub struct Wire(pub Mutex<Connection<Relaying<Nobody>>>, Mutex<Option<Before>>);
 
-impl Line for Wire {
+impl Endpoint for Wire {
     type Host = Nobody;
 
     fn connection(&self) -> &Mutex<Connection<Relaying<Nobody>>> {
@@ -54,14 +56,14 @@ pub struct End {
     pub asked: Vec<String>,
     frames: FrameBuffer,
     /// What came of the last read and is not carried over yet.
-    taken: Option<Batch<Relaying<Nobody>>>,
+    received: Option<Batch<Relaying<Nobody>>>,
 }
 
 pub struct World {
     pub relay: Relay<Wire>,
     pub routes: Arc<Routes>,
     /// The place of each upstream that all clients share, unless they were given others.
-    pub shared: Vec<Arc<Place>>,
+    pub shared: Vec<Arc<UpstreamSlot>>,
     pub ends: Vec<End>,
     pub now: Time,
     /// Records that ended, and events that the relay left to the host.
@@ -85,12 +87,12 @@ impl World {
     }
 
     pub fn of(upstreams: &[&str], routes: Routes, max_in_flight: u64) -> Self {
-        let shared = (0..upstreams.len()).map(|position| Arc::new(Place::shared(position))).collect();
+        let shared = (0..upstreams.len()).map(|position| Arc::new(UpstreamSlot::shared(position))).collect();
         let upstreams = upstreams.iter().map(|name| Upstream {
             name: (*name).into(),
             idle: IDLE,
             max: 20 * IDLE,
-            waits: false,
+            waits_for_connection: false,
         });
         Self {
             relay: Relay::new(upstreams, max_in_flight, &[7; KEY_BYTES]),
@@ -104,7 +106,7 @@ impl World {
     }
 
     fn wire(name: &str, role: Role, revision: Revision, limits: Limits) -> Arc<Wire> {
-        let peer = Peer { name: name.into(), transport: "memory".into() };
+        let peer = PeerInfo { name: name.into(), transport: "memory".into() };
         let rules = Rules { role, revision, ..Rules::default() };
         let connection = Connection::new(peer, limits, rules, Arc::new(Ledger::new(0)));
         Arc::new(Wire(Mutex::new(connection), Mutex::new(None)))
@@ -120,7 +122,7 @@ impl World {
             incoming: Vec::new(),
             asked: Vec::new(),
             frames: FrameBuffer::new(1 << 20),
-            taken: None,
+            received: None,
         });
         self.ends.len() - 1
     }
@@ -134,27 +136,27 @@ impl World {
     }
 
     /// A client that holds other places than the shared ones.
-    pub fn client_with(&mut self, places: &[&Arc<Place>]) -> usize {
-        self.client_at(places, Revision::V2025_11_25, Limits::default())
+    pub fn client_with(&mut self, slots: &[&Arc<UpstreamSlot>]) -> usize {
+        self.client_at(slots, Revision::V2025_11_25, Limits::default())
     }
 
-    pub fn client_at(&mut self, places: &[&Arc<Place>], revision: Revision, limits: Limits) -> usize {
+    pub fn client_at(&mut self, slots: &[&Arc<UpstreamSlot>], revision: Revision, limits: Limits) -> usize {
         let principal = self.relay.principal();
-        self.client_for(&principal, places, revision, limits)
+        self.client_for(&principal, slots, revision, limits)
     }
 
     /// A client that asks on somebody's behalf.
     pub fn client_for(
         &mut self,
         principal: &Arc<Principal>,
-        places: &[&Arc<Place>],
+        slots: &[&Arc<UpstreamSlot>],
         revision: Revision,
         limits: Limits,
     ) -> usize {
         let wire = Self::wire("client", Role::Server, revision, limits);
         let mut held = self.shared.clone();
-        for place in places {
-            held[place.position] = Arc::clone(place);
+        for slot in slots {
+            held[slot.position] = Arc::clone(slot);
         }
         let key =
             self.relay.add_client(Arc::clone(&wire), Arc::clone(&self.routes), held, Arc::clone(principal));
@@ -163,22 +165,22 @@ impl World {
 
     /// A server that all clients share.
     pub fn server(&mut self, position: usize) -> usize {
-        let place = Arc::clone(&self.shared[position]);
-        self.server_at(&place)
+        let slot = Arc::clone(&self.shared[position]);
+        self.server_at(&slot)
     }
 
-    pub fn server_at(&mut self, place: &Arc<Place>) -> usize {
-        self.server_of(place, Revision::V2025_11_25, Limits::default())
+    pub fn server_at(&mut self, slot: &Arc<UpstreamSlot>) -> usize {
+        self.server_of(slot, Revision::V2025_11_25, Limits::default())
     }
 
     pub fn shared_of(&mut self, revision: Revision, limits: Limits) -> usize {
-        let place = Arc::clone(&self.shared[0]);
-        self.server_of(&place, revision, limits)
+        let slot = Arc::clone(&self.shared[0]);
+        self.server_of(&slot, revision, limits)
     }
 
-    pub fn server_of(&mut self, place: &Arc<Place>, revision: Revision, limits: Limits) -> usize {
+    pub fn server_of(&mut self, slot: &Arc<UpstreamSlot>, revision: Revision, limits: Limits) -> usize {
         let wire = Self::wire("server", Role::Client, revision, limits);
-        let key = self.relay.add_upstream(Arc::clone(&wire), Arc::clone(place));
+        let key = self.relay.add_upstream(Arc::clone(&wire), Arc::clone(slot));
         self.end(key, wire)
     }
 
@@ -191,14 +193,14 @@ impl World {
 
     /// The relay reads up to `count` bytes of what the far end wrote, as one batch.
     pub fn read(&mut self, end: usize, count: usize) {
-        self.take(end, count);
+        self.receive(end, count);
         self.route(end);
     }
 
     /// The first phase of a read: the connection takes its frames. Another thread may act before the second.
-    pub fn take(&mut self, end: usize, count: usize) {
+    pub fn receive(&mut self, end: usize, count: usize) {
         self.route(end);
-        let End { wire, frames, outgoing, alive, taken, .. } = &mut self.ends[end];
+        let End { wire, frames, outgoing, alive, received: taken, .. } = &mut self.ends[end];
         if !*alive {
             return;
         }
@@ -212,7 +214,7 @@ impl World {
                 assert!(core.receive_from(self.now, frames, span, &mut batch).is_none());
             }
         }
-        core.settle_books(&mut batch);
+        core.record_finished(&mut batch);
         *taken = Some(batch);
     }
 
@@ -227,14 +229,14 @@ impl World {
     }
 
     /// What came of the first phase, for a test that carries it over itself.
-    pub fn taken(&mut self, end: usize) -> (Batch<Relaying<Nobody>>, Vec<u8>) {
-        let End { taken, frames, .. } = &mut self.ends[end];
+    pub fn received(&mut self, end: usize) -> (Batch<Relaying<Nobody>>, Vec<u8>) {
+        let End { received: taken, frames, .. } = &mut self.ends[end];
         (taken.take().unwrap_or_default(), frames.region().to_vec())
     }
 
     /// The second phase of a read: what came of it is carried over.
     pub fn route(&mut self, end: usize) {
-        let End { key, frames, taken, .. } = &mut self.ends[end];
+        let End { key, frames, received: taken, .. } = &mut self.ends[end];
         let Some(mut batch) = taken.take() else { return };
         let routed = self.relay.route(*key, frames.region(), self.now, &mut batch);
         frames.consume(true);
@@ -253,7 +255,7 @@ impl World {
             return;
         }
         let mut core = wire.0.lock().unwrap();
-        let taken = core.take_output(self.now);
+        let taken = core.drain_output(self.now);
         incoming.extend_from_slice(&taken);
         recycle(taken);
     }
@@ -290,7 +292,7 @@ impl World {
         {
             let mut core = wire.0.lock().unwrap();
             core.end(self.now, Outcome::PeerClosed, None, &mut batch);
-            core.settle_books(&mut batch);
+            core.record_finished(&mut batch);
         }
         let routed = self.relay.route(*key, b"", self.now, &mut batch);
         self.relay.leave(*key);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use turnout_core::limits::Limits;
-use turnout_core::relay::Place;
+use turnout_core::relay::UpstreamSlot;
 use turnout_core::rules::Revision;
 
 use super::frames::{ASKED_OF_CLIENTS, Dice, Kind, REQUESTS, message};
@@ -151,8 +151,8 @@ fn shared_clients(dice: &mut Dice<'_>) -> usize {
 /// A client and a server of its own, which asks it; the one or the other is hostile.
 fn private(dice: &mut Dice<'_>, by_server: bool) -> usize {
     let mut world = World::new(&["one"]);
-    let place = Arc::new(Place::private(0));
-    let (client, server) = (world.client_with(&[&place]), world.server_at(&place));
+    let slot = Arc::new(UpstreamSlot::dedicated(0));
+    let (client, server) = (world.client_with(&[&slot]), world.server_at(&slot));
     let bystander = world.client();
     let asked = [Asked::new("\"c\"", "tools/call", Some("\"t\"")), Asked::new("5", "tasks/get", None)];
     let reversed = [

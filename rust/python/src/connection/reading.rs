@@ -1,26 +1,26 @@
-//! What was read: every whole frame goes through the core, and what came of it to Python.
+//! Reading: passes every whole frame through the core, and delivers the events.
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
-use turnout_core::encode;
-use turnout_core::envelope::{Envelope, Kind};
-use turnout_core::event::{Batch, Look};
-use turnout_core::frames::Item;
-use turnout_core::record;
+use turnout_core::connection::event::{Batch, Intercept};
+use turnout_core::flight::record;
 use turnout_core::relay::Relaying;
-use turnout_core::span::Span;
 use turnout_core::sync::lock;
+use turnout_core::wire::encode;
+use turnout_core::wire::envelope::{Envelope, Kind};
+use turnout_core::wire::frames::Item;
+use turnout_core::wire::span::Span;
 
 use super::Connection;
-use crate::answer;
-use crate::budget;
-use crate::deliver::{Python_, Sink, deliver};
-use crate::raised;
-use crate::shared::Core;
-use crate::wakeup::Wake;
+use crate::asyncio::callback::Run;
+use crate::asyncio::raised;
+use crate::connection::delivery::{EventSink, PyHost, deliver};
+use crate::connection::driver::Core;
+use crate::connection::memory;
+use crate::values::rpc_error;
 
-/// What filters say about a frame.
+/// The verdict of the filters on a frame.
 enum Verdict {
     Pass,
     /// It goes on with other params.
@@ -29,30 +29,30 @@ enum Verdict {
     Refuse(Vec<u8>),
 }
 
-/// How the core takes a frame that was looked at.
-type Take = fn(&mut Core, record::Time, &[u8], Span, &mut Batch<Relaying<Python_>>);
+/// How the core receives a frame that was intercepted.
+type Receive = fn(&mut Core, record::Time, &[u8], Span, &mut Batch<Relaying<PyHost>>);
 
 impl Connection {
-    /// Takes every whole frame that was read, then acts on what came of them.
+    /// Receives every whole frame that was read, then delivers the events.
     ///
-    /// A call from within the deliveries of another one leaves its bytes to that one.
-    fn pump<'py>(slf: &Bound<'py, Self>, wake: Wake, sink: &Sink<'_, 'py>) -> PyResult<()> {
+    /// A nested call, from within a delivery, leaves its bytes to the outer one.
+    fn pump<'py>(slf: &Bound<'py, Self>, run: Run, sink: &EventSink<'_, 'py>) -> PyResult<()> {
         let this = slf.get();
-        this.shared.process.check()?;
+        this.driver.fork_guard.check()?;
         let input = this.input.get();
         loop {
-            let Some(mut frames) = input.take() else { return Ok(()) };
-            let mut batch = this.shared.batch();
-            let (mut held, mut looked_at) = (None, Span::default());
-            let now = this.shared.now();
+            let Some(mut frames) = input.detach() else { return Ok(()) };
+            let mut batch = this.driver.acquire_batch();
+            let (mut intercepted, mut at) = (None, Span::default());
+            let now = this.driver.now();
             {
-                let mut core = lock(&this.shared.core);
+                let mut core = lock(&this.driver.core);
                 while let Some(item) = frames.next_item() {
                     match item {
                         Item::Frame(span) => {
-                            held = core.receive_from(now, &mut frames, span, &mut batch);
-                            if held.is_some() {
-                                looked_at = span;
+                            intercepted = core.receive_from(now, &mut frames, span, &mut batch);
+                            if intercepted.is_some() {
+                                at = span;
                                 break;
                             }
                         }
@@ -62,65 +62,71 @@ impl Connection {
                         Item::Truncated { length } => core.receive_truncated(length, &mut batch),
                     }
                 }
-                core.settle_books(&mut batch);
+                core.record_finished(&mut batch);
                 core.note_unfinished(now, frames.unfinished(), frames.capacity());
-                this.shared.settle_account(&mut core);
+                this.driver.settle_account(&mut core);
             }
-            deliver(slf, &mut batch, frames.region(), wake, sink);
-            budget::settle();
-            this.shared.keep_batch(batch);
-            if let Some(look) = &held {
-                Self::look(slf, looked_at.of(frames.region()), look, wake, sink);
+            deliver(slf, &mut batch, frames.region(), run, sink);
+            memory::settle();
+            this.driver.recycle_batch(batch);
+            if let Some(intercepted) = &intercepted {
+                Self::intercept(slf, at.of(frames.region()), intercepted, run, sink);
             }
-            let more = input.put_back(frames);
-            if !more && held.is_none() {
+            let more = input.reattach(frames);
+            if !more && intercepted.is_none() {
                 return Ok(());
             }
         }
     }
 
-    /// Asks the filters about a frame or about members of a batch, then takes what they made of it.
-    fn look<'py>(slf: &Bound<'py, Self>, frame: &[u8], look: &Look, wake: Wake, sink: &Sink<'_, 'py>) {
-        match look {
-            Look::Message(envelope) => {
-                Self::look_at(slf, frame, envelope, Core::receive_looked_at, wake, sink);
+    /// Runs the filters on a frame, or on members of a batch, then receives the result.
+    fn intercept<'py>(
+        slf: &Bound<'py, Self>,
+        frame: &[u8],
+        intercepted: &Intercept,
+        run: Run,
+        sink: &EventSink<'_, 'py>,
+    ) {
+        match intercepted {
+            Intercept::Message(envelope) => {
+                Self::intercept_message(slf, frame, envelope, Core::resume_intercepted, run, sink);
             }
-            Look::Batch(members) => {
+            Intercept::Batch(members) => {
                 for span in members {
                     let member = span.of(frame);
-                    let envelope = lock(&slf.get().shared.core).looks_at_member(member);
+                    let envelope = lock(&slf.get().driver.core).intercept_member(member);
                     match envelope {
                         Some(envelope) => {
-                            Self::look_at(slf, member, &envelope, Core::receive_member, wake, sink);
+                            Self::intercept_message(slf, member, &envelope, Core::receive_member, run, sink);
                         }
-                        None => Self::take_one(slf, member, Core::receive_member, wake, sink),
+                        None => Self::receive_one(slf, member, Core::receive_member, run, sink),
                     }
                 }
             }
         }
     }
 
-    fn look_at<'py>(
+    fn intercept_message<'py>(
         slf: &Bound<'py, Self>,
         frame: &[u8],
         envelope: &Envelope,
-        take: Take,
-        wake: Wake,
-        sink: &Sink<'_, 'py>,
+        receive: Receive,
+        run: Run,
+        sink: &EventSink<'_, 'py>,
     ) {
-        let shared = &slf.get().shared;
+        let driver = &slf.get().driver;
         let verdict = Self::ask_filters(slf, frame, envelope).unwrap_or_else(|error| {
-            shared.report_error(slf.py(), error);
-            Verdict::Refuse(answer::INTERNAL_ERROR.to_vec())
+            driver.report_error(slf.py(), error);
+            Verdict::Refuse(rpc_error::INTERNAL_ERROR.to_vec())
         });
         match verdict {
-            Verdict::Pass => Self::take_one(slf, frame, take, wake, sink),
+            Verdict::Pass => Self::receive_one(slf, frame, receive, run, sink),
             Verdict::Rewrite(params) => {
                 let rewritten = encode::with_params(frame, envelope, &params);
-                Self::take_one(slf, &rewritten, take, wake, sink);
+                Self::receive_one(slf, &rewritten, receive, run, sink);
             }
             Verdict::Refuse(error) if envelope.kind == Kind::Request => {
-                lock(&shared.core).reject_with(envelope.id.of(frame), &error);
+                lock(&driver.core).reject_with(envelope.id.of(frame), &error);
             }
             Verdict::Refuse(..) => {}
         }
@@ -138,28 +144,34 @@ impl Connection {
         } else if let Ok(params) = verdict.cast::<PyBytes>() {
             Ok(Verdict::Rewrite(params.as_bytes().to_vec()))
         } else {
-            Ok(Verdict::Refuse(answer::of_error(&method, &verdict)))
+            Ok(Verdict::Refuse(rpc_error::from_exception(&method, &verdict)))
         }
     }
 
-    fn take_one<'py>(slf: &Bound<'py, Self>, frame: &[u8], take: Take, wake: Wake, sink: &Sink<'_, 'py>) {
-        let shared = &slf.get().shared;
+    fn receive_one<'py>(
+        slf: &Bound<'py, Self>,
+        frame: &[u8],
+        receive: Receive,
+        run: Run,
+        sink: &EventSink<'_, 'py>,
+    ) {
+        let driver = &slf.get().driver;
         let mut batch = Batch::default();
-        let now = shared.now();
+        let now = driver.now();
         {
-            let mut core = lock(&shared.core);
-            take(&mut core, now, frame, Span::new(0, frame.len()), &mut batch);
-            core.settle_books(&mut batch);
+            let mut core = lock(&driver.core);
+            receive(&mut core, now, frame, Span::new(0, frame.len()), &mut batch);
+            core.record_finished(&mut batch);
         }
-        deliver(slf, &mut batch, frame, wake, sink);
+        deliver(slf, &mut batch, frame, run, sink);
     }
 
-    /// Pumps; gives what is not settled here. What an exit keeps from being given comes with the next one.
+    /// Pumps; returns the deliveries. Deliveries withheld by an exit come with the next call.
     pub(super) fn collect<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
         let py = slf.py();
         let before = lock(&slf.get().collected).take();
         let list = before.map_or_else(|| PyList::empty(py), |list| list.into_bound(py));
-        let pumped = raised::finish(|| Self::pump(slf, Wake::Soon, &Sink::List(&list)));
+        let pumped = raised::finish(|| Self::pump(slf, Run::NextTick, &EventSink::List(&list)));
         if pumped.is_err() {
             *lock(&slf.get().collected) = Some(list.clone().unbind());
         }
@@ -168,10 +180,10 @@ impl Connection {
 
     /// Pumps, dispatches and flushes, in a callback of the loop; whatever callbacks raise, all of it.
     pub(super) fn run(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let shared = &slf.get().shared;
-        // What is sent meanwhile is flushed at the end of this very turn.
-        let ours = shared.wake_up.claim();
-        let done = Self::pump(slf, Wake::Here, &Sink::Handlers);
+        let driver = &slf.get().driver;
+        // Frames sent meanwhile are flushed at the end of this callback.
+        let ours = driver.flush_scheduled.arm();
+        let done = Self::pump(slf, Run::Inline, &EventSink::Handlers);
         let flushed = if ours { Self::flush(slf) } else { Ok(()) };
         done.and(flushed)
     }

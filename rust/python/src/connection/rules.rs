@@ -6,11 +6,11 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use turnout_core::limits::{Limits, NotALimit};
-use turnout_core::rules::{Choices, Era, Revision, Role, Tasks};
+use turnout_core::rules::{Choices, Era, Revision, Role, TaskSupport};
 use turnout_core::sync::lock;
 
 use super::Connection;
-use crate::json;
+use crate::values::json;
 
 /// The limits with those that `options` names changed.
 pub fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
@@ -30,12 +30,12 @@ pub fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
 
 /// The revision of that date.
 pub fn revision_of(name: &str) -> PyResult<Revision> {
-    Revision::named(name)
+    Revision::parse(name)
         .ok_or_else(|| PyValueError::new_err(format!("{name:?} is no revision this version knows")))
 }
 
 impl Connection {
-    pub(super) fn take_rules(
+    pub(super) fn apply_rules(
         &self,
         revision: &str,
         role: &str,
@@ -65,31 +65,35 @@ impl Connection {
             let key: String = key.extract()?;
             members.push((key, json::dumps(&value)?.as_bytes().to_vec()));
         }
-        let mut core = lock(&self.shared.core);
+        let mut core = lock(&self.driver.core);
         core.rules.revision = revision;
         core.rules.role = role;
-        core.rules.opened = opened.unwrap_or(core.rules.opened);
+        core.rules.initialized = opened.unwrap_or(core.rules.initialized);
         core.rules.era = era;
         core.set_request_meta(members);
         Ok(())
     }
 
-    pub(super) fn take_tasks(&self, ours: Option<&HashSet<String>>, theirs: Option<&HashSet<String>>) {
+    pub(super) fn apply_task_support(
+        &self,
+        ours: Option<&HashSet<String>>,
+        theirs: Option<&HashSet<String>>,
+    ) {
         let of = |declared: Option<&HashSet<String>>| {
-            declared.map_or(Tasks::ALL, |methods| Tasks {
+            declared.map_or(TaskSupport::ALL, |methods| TaskSupport {
                 tools: methods.contains("tools/call"),
                 sampling: methods.contains("sampling/createMessage"),
                 elicitation: methods.contains("elicitation/create"),
                 cancel: methods.contains("tasks/cancel"),
             })
         };
-        let mut core = lock(&self.shared.core);
+        let mut core = lock(&self.driver.core);
         core.rules.our_tasks = of(ours);
         core.rules.their_tasks = of(theirs);
     }
 
-    pub(super) fn take_choices(&self, choices: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
-        let mut chosen: Choices = lock(&self.shared.core).rules.choices;
+    pub(super) fn apply_choices(&self, choices: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        let mut chosen: Choices = lock(&self.driver.core).rules.choices;
         for (name, value) in choices.into_iter().flatten() {
             let value: bool = value.extract()?;
             match name.extract::<String>()?.as_str() {
@@ -103,7 +107,7 @@ impl Connection {
                 other => return Err(PyTypeError::new_err(format!("there is no choice named {other:?}"))),
             }
         }
-        lock(&self.shared.core).rules.choices = chosen;
+        lock(&self.driver.core).rules.choices = chosen;
         Ok(())
     }
 }

@@ -10,19 +10,19 @@ use pyo3::types::{PyDict, PyString};
 use turnout_core::connection::Send;
 use turnout_core::relay::Owner;
 use turnout_core::sync::lock;
-use turnout_core::{encode, envelope, id};
+use turnout_core::wire::{encode, envelope, id};
 
 use super::Connection;
-use crate::call::{Call, check_callback};
-use crate::clock::Patience;
-use crate::deliver::Handle;
-use crate::untracked::untracked;
-use crate::{errors, json};
+use crate::asyncio::clock::Timeout;
+use crate::asyncio::gc::untracked;
+use crate::connection::delivery::PyOwner;
+use crate::objects::call::{Call, check_callback};
+use crate::values::{errors, json};
 
 /// How a request is sent.
 pub struct Options<'a, 'py> {
-    pub timeout: Patience,
-    pub max_timeout: Patience,
+    pub timeout: Timeout,
+    pub max_timeout: Timeout,
     /// Whether the peer is asked for progress.
     pub progress: bool,
     pub on_progress: Option<Py<PyAny>>,
@@ -39,12 +39,12 @@ impl Connection {
         params: Option<&Bound<'py, PyAny>>,
         options: Options<'_, 'py>,
     ) -> PyResult<Py<Call>> {
-        let (py, shared) = (slf.py(), &slf.get().shared);
-        shared.process.check()?;
-        Connection::remember(slf)?;
-        let idle = options.timeout.or(shared.idle.load(Ordering::Relaxed));
-        let max = options.max_timeout.or(shared.max.load(Ordering::Relaxed));
-        let filtered = shared.filter_outgoing(py, method, params)?;
+        let (py, driver) = (slf.py(), &slf.get().driver);
+        driver.fork_guard.check()?;
+        Connection::ensure_connection_ref(slf)?;
+        let idle = options.timeout.or(driver.idle.load(Ordering::Relaxed));
+        let max = options.max_timeout.or(driver.max.load(Ordering::Relaxed));
+        let filtered = driver.filter_outgoing(py, method, params)?;
         let params = filtered.as_ref().or(params);
         let json = json::params(params)?;
         let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
@@ -64,11 +64,11 @@ impl Connection {
             check_callback(callback.bind(py))?;
         }
 
-        let call = untracked(py, Call::new(Arc::clone(shared), options.on_progress))?;
-        let owner = Some(Owner::Host(Handle(call.clone_ref(py))));
-        let now = shared.now();
+        let call = untracked(py, Call::new(Arc::clone(driver), options.on_progress))?;
+        let owner = Some(Owner::Host(PyOwner(call.clone_ref(py))));
+        let now = driver.now();
         let sent = {
-            let mut core = lock(&shared.core);
+            let mut core = lock(&driver.core);
             let extra = core.extra_meta(meta.of(bytes));
             let request = encode::Request {
                 method,
@@ -84,15 +84,15 @@ impl Connection {
             };
             if let Ok(record) = &sent {
                 if !options.tell {
-                    core.hush(record.number);
+                    core.suppress_cancel(record.number);
                 }
-                call.get().registered(Arc::clone(record));
+                call.get().set_record(Arc::clone(record));
             }
-            shared.settle_account(&mut core);
+            driver.settle_account(&mut core);
             sent
         };
         sent.map_err(|error| errors::not_sent(py, error))?;
-        shared.schedule_flush(py)?;
+        driver.schedule_flush(py)?;
         Ok(call)
     }
 
@@ -101,20 +101,20 @@ impl Connection {
         method: &str,
         params: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<()> {
-        let (py, shared) = (slf.py(), &slf.get().shared);
-        shared.process.check()?;
-        let filtered = shared.filter_outgoing(py, method, params)?;
+        let (py, driver) = (slf.py(), &slf.get().driver);
+        driver.fork_guard.check()?;
+        let filtered = driver.filter_outgoing(py, method, params)?;
         let json = json::params(filtered.as_ref().or(params))?;
         let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
-        let now = shared.now();
+        let now = driver.now();
         let sent = {
-            let mut core = lock(&shared.core);
+            let mut core = lock(&driver.core);
             let sent = core.notify(now, method, bytes);
-            shared.settle_account(&mut core);
+            driver.settle_account(&mut core);
             sent
         };
         sent.map_err(|error| errors::not_sent(py, error))?;
-        shared.schedule_flush(py)
+        driver.schedule_flush(py)
     }
 
     /// Sends a notification that belongs to a `subscriptions/listen` of the peer's.
@@ -124,17 +124,17 @@ impl Connection {
         method: &str,
         params: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        let (py, shared) = (slf.py(), &slf.get().shared);
+        let (py, driver) = (slf.py(), &slf.get().driver);
         let json = json::params(params)?;
         let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
         let sent = {
-            let mut core = lock(&shared.core);
+            let mut core = lock(&driver.core);
             let sent = core.notify_subscriber(number, method, bytes);
-            shared.settle_account(&mut core);
+            driver.settle_account(&mut core);
             sent
         };
         let sent = sent.map_err(|error| errors::not_sent(py, error))?;
-        shared.schedule_flush(py)?;
+        driver.schedule_flush(py)?;
         Ok(sent)
     }
 }

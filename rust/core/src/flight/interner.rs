@@ -1,0 +1,37 @@
+//! Interned method names: one copy of each for all records of a connection.
+
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use crate::limits::{Limits, clip};
+
+/// Method names, each stored once. A peer can make up names: at most `max_methods` are kept.
+#[derive(Default)]
+pub(crate) struct Interner {
+    known: HashMap<Box<str>, Arc<str>, RandomState>,
+    /// The name interned last: peers repeat the same method.
+    last: Arc<str>,
+}
+
+impl Interner {
+    /// The one copy of `name`, which `max_text_bytes` cuts short.
+    pub(crate) fn intern(&mut self, name: &str, limits: &Limits) -> &Arc<str> {
+        if *self.last != *name {
+            self.last = self.known.get(name).cloned().unwrap_or_else(|| {
+                let interned: Arc<str> = clip(name, limits.max_text_bytes).into();
+                if self.known.len() < limits.max_methods {
+                    self.known.insert(interned.as_ref().into(), Arc::clone(&interned));
+                }
+                interned
+            });
+        }
+        &self.last
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.known.keys().map(|name| 2 * name.len()).sum()
+    }
+}

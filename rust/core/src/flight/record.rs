@@ -1,0 +1,523 @@
+//! The record of one flight: its times, its outcome, its progress and its cancel, kept after the end.
+//!
+//! The connection, the application's call or request, and the ledger share one record. It is written by the
+//! connection and read from anywhere, so it is made of atomics; a reader may see one field newer than another,
+//! never a torn value. Fields that most flights never use (progress, a cancel, a late answer) are behind one
+//! pointer.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use crate::flight::state::{CancelledBy, Outcome};
+use crate::sync::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering, lock};
+use crate::wire::text::Text;
+
+/// Nanoseconds of the host's monotonic clock.
+pub type Time = u64;
+
+/// Which way a request went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// We sent it.
+    Outbound,
+    /// The peer sent it.
+    Inbound,
+}
+
+/// The peer of a connection.
+#[derive(Debug)]
+pub struct PeerInfo {
+    /// A short human name.
+    pub name: Box<str>,
+    /// The kind of transport.
+    pub transport: Box<str>,
+}
+
+/// What came after the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Late {
+    /// A result.
+    Result = 1,
+    /// An error.
+    Error,
+}
+
+/// How the handler of a cancelled request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cleanup {
+    /// It is still at work.
+    StillRunning = 1,
+    /// It stopped at the cancel.
+    Stopped,
+    /// It returned a result all the same.
+    FinishedAnyway,
+    /// It raised something else.
+    Raised,
+}
+
+impl Cleanup {
+    /// The name used in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cleanup::StillRunning => "still_running",
+            Cleanup::Stopped => "stopped",
+            Cleanup::FinishedAnyway => "finished_anyway",
+            Cleanup::Raised => "raised",
+        }
+    }
+}
+
+/// One accepted progress notification.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProgressUpdate {
+    /// How far the work is; grows with every update.
+    pub progress: f64,
+    /// How far it will go, if the peer knows.
+    pub total: Option<f64>,
+    /// The peer's message.
+    pub message: Option<Arc<Text>>,
+}
+
+/// Fields of flights with progress, a cancel, a task or a late answer.
+#[derive(Debug)]
+struct Extras {
+    first_progress: AtomicU64,
+    last_progress: AtomicU64,
+    last: Mutex<Option<ProgressUpdate>>,
+    accepted: AtomicU32,
+    dropped: AtomicU32,
+    cancelled_by: AtomicU8,
+    cancel_requested: AtomicU64,
+    cancel_written: AtomicBool,
+    reason: OnceLock<Box<Text>>,
+    task: OnceLock<Box<str>>,
+    late: AtomicU8,
+    late_at: AtomicU64,
+    late_progress: AtomicU32,
+    cleanup: AtomicU8,
+    cleanup_ended: AtomicU64,
+    exit_code: AtomicI32,
+}
+
+const NO_EXIT_CODE: i32 = i32::MIN;
+
+impl Extras {
+    fn new() -> Self {
+        Self {
+            first_progress: AtomicU64::new(0),
+            last_progress: AtomicU64::new(0),
+            last: Mutex::new(None),
+            accepted: AtomicU32::new(0),
+            dropped: AtomicU32::new(0),
+            cancelled_by: AtomicU8::new(0),
+            cancel_requested: AtomicU64::new(0),
+            cancel_written: AtomicBool::new(false),
+            reason: OnceLock::new(),
+            task: OnceLock::new(),
+            late: AtomicU8::new(0),
+            late_at: AtomicU64::new(0),
+            late_progress: AtomicU32::new(0),
+            cleanup: AtomicU8::new(0),
+            cleanup_ended: AtomicU64::new(0),
+            exit_code: AtomicI32::new(NO_EXIT_CODE),
+        }
+    }
+
+    fn accept(&self, last: &mut Option<ProgressUpdate>, update: &ProgressUpdate, now: Time) {
+        *last = Some(update.clone());
+        if self.accepted.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.first_progress.store(now, Ordering::Relaxed);
+        }
+        self.last_progress.store(now, Ordering::Relaxed);
+    }
+}
+
+/// An id and a token, concatenated; stored inline where both are short.
+#[derive(Debug)]
+enum Wire {
+    Short { id: u8, length: u8, bytes: [u8; INLINE] },
+    Long { id: u32, bytes: Box<[u8]> },
+}
+
+const INLINE: usize = 21;
+
+impl Wire {
+    fn new(id: &[u8], token: &[u8]) -> Self {
+        let length = id.len() + token.len();
+        if length > INLINE {
+            return Self::Long { id: id.len() as u32, bytes: [id, token].concat().into_boxed_slice() };
+        }
+        let mut bytes = [0; INLINE];
+        bytes[..id.len()].copy_from_slice(id);
+        bytes[id.len()..length].copy_from_slice(token);
+        Self::Short { id: id.len() as u8, length: length as u8, bytes }
+    }
+
+    fn id(&self) -> &[u8] {
+        match self {
+            Self::Short { id, bytes, .. } => &bytes[..usize::from(*id)],
+            Self::Long { id, bytes } => &bytes[..*id as usize],
+        }
+    }
+
+    fn token(&self) -> &[u8] {
+        match self {
+            Self::Short { id, length, bytes } => &bytes[usize::from(*id)..usize::from(*length)],
+            Self::Long { id, bytes } => &bytes[*id as usize..],
+        }
+    }
+}
+
+/// The evidence of one request, in either direction.
+#[derive(Debug)]
+pub struct Record {
+    /// Our number: the request id on the wire if it went out and has no other, else the order of arrival.
+    pub number: u64,
+    /// Which way the request went.
+    pub direction: Direction,
+    /// Whether progress was asked for.
+    pub wants_progress: bool,
+    /// The other end.
+    pub peer: Arc<PeerInfo>,
+    /// The method.
+    pub method: Arc<str>,
+    /// The request id and the progress token as they stood on the wire, where they are not our number.
+    wire: Wire,
+    /// When it was registered.
+    pub created: Time,
+    written: AtomicU64,
+    ended: AtomicU64,
+    outcome: AtomicU8,
+    is_leg: AtomicBool,
+    round: AtomicU32,
+    /// The first leg of a relayed request; the next leg where the record is a leg itself. A linked list, because
+    /// most exchanges have one leg.
+    next: OnceLock<Arc<Record>>,
+    extras: OnceLock<Box<Extras>>,
+}
+
+/// Measured: reference counting of a peer and a method that rarely change was most of a record's cost.
+fn reuse_or_clone<T: ?Sized>(current: &mut Arc<T>, wanted: &Arc<T>) {
+    if !Arc::ptr_eq(current, wanted) {
+        *current = Arc::clone(wanted);
+    }
+}
+
+fn nonzero(time: u64) -> Option<Time> {
+    (time != 0).then_some(time)
+}
+
+/// The fields that a record starts with.
+pub struct RecordInit<'a> {
+    /// Our number: see [`Record::number`].
+    pub number: u64,
+    /// Which way the request goes.
+    pub direction: Direction,
+    /// The other end.
+    pub peer: &'a Arc<PeerInfo>,
+    /// The method.
+    pub method: &'a Arc<str>,
+    /// The request id as it stands on the wire; empty where it is our number.
+    pub id: &'a [u8],
+    /// The progress token as it stands on the wire; empty where there is none, or it is our number.
+    pub token: &'a [u8],
+    /// Whether progress is asked for.
+    pub wants_progress: bool,
+    /// Whether it is a leg of a relayed request.
+    pub is_leg: bool,
+    /// When it is registered.
+    pub now: Time,
+}
+
+impl Record {
+    /// A record in memory of its own.
+    pub fn new(init: &RecordInit<'_>) -> Self {
+        let RecordInit { number, direction, wants_progress, is_leg, now, .. } = *init;
+        Self {
+            number,
+            direction,
+            wants_progress,
+            peer: Arc::clone(init.peer),
+            method: Arc::clone(init.method),
+            wire: Wire::new(init.id, init.token),
+            created: now,
+            written: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            outcome: AtomicU8::new(0),
+            is_leg: AtomicBool::new(is_leg),
+            round: AtomicU32::new(1),
+            next: OnceLock::new(),
+            extras: OnceLock::new(),
+        }
+    }
+
+    /// Starts a recycled record anew; shared peer and method pointers stay.
+    pub(crate) fn reset(&mut self, init: &RecordInit<'_>) {
+        let RecordInit { number, direction, wants_progress, is_leg, now, .. } = *init;
+        (self.number, self.direction, self.wants_progress) = (number, direction, wants_progress);
+        reuse_or_clone(&mut self.peer, init.peer);
+        reuse_or_clone(&mut self.method, init.method);
+        self.wire = Wire::new(init.id, init.token);
+        self.created = now;
+        self.written.store(0, Ordering::Relaxed);
+        self.ended.store(0, Ordering::Relaxed);
+        self.outcome.store(0, Ordering::Relaxed);
+        self.is_leg.store(is_leg, Ordering::Relaxed);
+        self.round.store(1, Ordering::Relaxed);
+    }
+
+    /// Reads each cache line of the record and of its first leg.
+    pub(crate) fn prefetch(self: &Arc<Self>) {
+        let look = |record: &Arc<Self>| {
+            let peer = Arc::as_ptr(&record.peer).addr() as u64;
+            let times = record.created ^ record.ended.load(Ordering::Relaxed);
+            black_box(Arc::strong_count(record) as u64 ^ peer ^ record.number ^ times);
+        };
+        look(self);
+        self.next.get().into_iter().for_each(look);
+    }
+
+    /// Drops the extras; returns the next leg.
+    pub(crate) fn take_next_leg(&mut self) -> Option<Arc<Record>> {
+        self.extras.take();
+        self.next.take()
+    }
+
+    fn extras(&self) -> &Extras {
+        self.extras.get_or_init(|| Box::new(Extras::new()))
+    }
+
+    /// The request id as it stands on the wire.
+    pub fn id(&self) -> std::borrow::Cow<'_, [u8]> {
+        match self.wire.id() {
+            b"" => itoa::Buffer::new().format(self.number).as_bytes().to_vec().into(),
+            id => id.into(),
+        }
+    }
+
+    /// The raw id that the peer, or our caller, chose; empty where it is our number.
+    pub fn wire_id(&self) -> &[u8] {
+        self.wire.id()
+    }
+
+    /// The raw progress token of a request that came in, or that the caller chose for one of ours; else empty.
+    pub fn wire_token(&self) -> &[u8] {
+        self.wire.token()
+    }
+
+    /// When its bytes were handed to the transport.
+    pub fn written(&self) -> Option<Time> {
+        nonzero(self.written.load(Ordering::Relaxed))
+    }
+
+    /// When it ended.
+    pub fn ended(&self) -> Option<Time> {
+        nonzero(self.ended.load(Ordering::Relaxed))
+    }
+
+    /// How it ended, or None while it runs.
+    pub fn outcome(&self) -> Option<Outcome> {
+        Outcome::from_byte(self.outcome.load(Ordering::Acquire))
+    }
+
+    /// The first accepted progress notification.
+    pub fn first_progress(&self) -> Option<Time> {
+        self.extras.get().and_then(|extras| nonzero(extras.first_progress.load(Ordering::Relaxed)))
+    }
+
+    /// The latest accepted progress notification.
+    pub fn last_progress(&self) -> Option<Time> {
+        self.extras.get().and_then(|extras| nonzero(extras.last_progress.load(Ordering::Relaxed)))
+    }
+
+    /// The latest progress.
+    pub fn progress(&self) -> Option<ProgressUpdate> {
+        self.extras.get().and_then(|extras| lock(&extras.last).clone())
+    }
+
+    /// Progress notifications accepted, and dropped for being out of order, not a number or after the end.
+    pub fn progress_counts(&self) -> (u32, u32) {
+        self.extras.get().map_or((0, 0), |extras| {
+            (extras.accepted.load(Ordering::Relaxed), extras.dropped.load(Ordering::Relaxed))
+        })
+    }
+
+    /// Who asked for the cancel.
+    pub fn cancelled_by(&self) -> Option<CancelledBy> {
+        self.extras
+            .get()
+            .and_then(|extras| CancelledBy::from_byte(extras.cancelled_by.load(Ordering::Acquire)))
+    }
+
+    /// When the cancel was asked for.
+    pub fn cancel_requested(&self) -> Option<Time> {
+        self.extras.get().and_then(|extras| nonzero(extras.cancel_requested.load(Ordering::Relaxed)))
+    }
+
+    /// Whether a cancel notification was written.
+    pub fn cancel_written(&self) -> bool {
+        self.extras.get().is_some_and(|extras| extras.cancel_written.load(Ordering::Relaxed))
+    }
+
+    /// Why it was cancelled.
+    pub fn reason(&self) -> Option<&Text> {
+        self.extras.get().and_then(|extras| extras.reason.get()).map(|reason| &**reason)
+    }
+
+    /// The id of the task that it became, or that the forwarded request is about.
+    pub fn task(&self) -> Option<&str> {
+        self.extras.get().and_then(|extras| extras.task.get()).map(|task| &**task)
+    }
+
+    /// What answer came after the end, and when.
+    pub fn late(&self) -> Option<(Late, Time)> {
+        let extras = self.extras.get()?;
+        let kind = match extras.late.load(Ordering::Acquire) {
+            0 => return None,
+            1 => Late::Result,
+            _ => Late::Error,
+        };
+        Some((kind, extras.late_at.load(Ordering::Relaxed)))
+    }
+
+    /// Progress notifications that came after the end.
+    pub fn late_progress(&self) -> u32 {
+        self.extras.get().map_or(0, |extras| extras.late_progress.load(Ordering::Relaxed))
+    }
+
+    /// How the handler ended after the cancel, and when.
+    pub fn cleanup(&self) -> Option<(Cleanup, Option<Time>)> {
+        let extras = self.extras.get()?;
+        let cleanup = match extras.cleanup.load(Ordering::Acquire) {
+            0 => return None,
+            1 => Cleanup::StillRunning,
+            2 => Cleanup::Stopped,
+            3 => Cleanup::FinishedAnyway,
+            _ => Cleanup::Raised,
+        };
+        Some((cleanup, nonzero(extras.cleanup_ended.load(Ordering::Relaxed))))
+    }
+
+    /// The exit code of the peer's process: negative for a signal.
+    pub fn exit_code(&self) -> Option<i32> {
+        let code = self.extras.get()?.exit_code.load(Ordering::Relaxed);
+        (code != NO_EXIT_CODE).then_some(code)
+    }
+
+    /// Whether it is a leg of a relayed request: kept with that, not by itself.
+    pub fn is_leg(&self) -> bool {
+        self.is_leg.load(Ordering::Relaxed)
+    }
+
+    /// The legs of a relayed request, in the order in which they were sent.
+    pub fn legs(&self) -> impl Iterator<Item = &Arc<Record>> {
+        let first = if self.is_leg() { None } else { self.next.get() };
+        std::iter::successors(first, |leg| leg.next.get())
+    }
+
+    /// Which request it is of an exchange that takes several on its side, from 1 on: multi round-trip requests.
+    pub fn round(&self) -> u32 {
+        self.round.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_written(&self, now: Time) {
+        self.written.store(now, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_outcome(&self, outcome: Outcome, now: Time) {
+        self.ended.store(now, Ordering::Relaxed);
+        self.outcome.store(outcome as u8, Ordering::Release);
+    }
+
+    /// Accepts an update whose number grew; false where it did not.
+    pub(crate) fn note_progress(&self, update: &ProgressUpdate, now: Time) -> bool {
+        let extras = self.extras();
+        let mut last = lock(&extras.last);
+        if last.as_ref().is_some_and(|last| update.progress <= last.progress) {
+            extras.dropped.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        extras.accept(&mut last, update, now);
+        true
+    }
+
+    /// Accepts an update whatever its number.
+    pub(crate) fn note_any_progress(&self, update: &ProgressUpdate, now: Time) {
+        let extras = self.extras();
+        extras.accept(&mut lock(&extras.last), update, now);
+    }
+
+    pub(crate) fn note_dropped_progress(&self) {
+        self.extras().dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes who asked for a cancel; the first note stays.
+    pub(crate) fn note_cancel(&self, by: CancelledBy, reason: Option<&Text>, now: Time) {
+        let extras = self.extras();
+        if extras.cancelled_by.compare_exchange(0, by as u8, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            extras.cancel_requested.store(now, Ordering::Relaxed);
+            if let Some(reason) = reason {
+                let _ = extras.reason.set(reason.into());
+            }
+        }
+    }
+
+    pub(crate) fn note_cancel_written(&self) {
+        self.extras().cancel_written.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_task(&self, task: &str) {
+        let _ = self.extras().task.set(task.into());
+    }
+
+    pub(crate) fn note_late(&self, late: Late, now: Time) {
+        let extras = self.extras();
+        extras.late_at.store(now, Ordering::Relaxed);
+        extras.late.store(late as u8, Ordering::Release);
+    }
+
+    pub(crate) fn note_late_progress(&self) {
+        self.extras().late_progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes the state of a cancelled handler; its end is final.
+    pub fn note_cleanup(&self, cleanup: Cleanup, now: Option<Time>) {
+        let extras = self.extras();
+        if let Some(now) = now {
+            extras.cleanup_ended.store(now, Ordering::Relaxed);
+        }
+        extras.cleanup.store(cleanup as u8, Ordering::Release);
+    }
+
+    /// Notes the exit code of the peer's process.
+    pub fn note_exit_code(&self, code: i32) {
+        self.extras().exit_code.store(code, Ordering::Relaxed);
+    }
+
+    /// Marks the record as a leg: it is listed with its request, not by itself.
+    pub(crate) fn mark_leg(&self) {
+        self.is_leg.store(true, Ordering::Relaxed);
+    }
+
+    /// Appends a leg to this request; a leg that is listed already stays where it is.
+    ///
+    /// A leg that several requests have, one after the other, must be the only one of each.
+    pub fn join(&self, leg: Arc<Record>) {
+        leg.mark_leg();
+        let (mut last, mut leg) = (self, leg);
+        while let Err(back) = last.next.set(leg) {
+            let Some(next) = last.next.get() else { return };
+            if Arc::ptr_eq(next, &back) {
+                return;
+            }
+            (last, leg) = (next, back);
+        }
+    }
+
+    /// Notes which request it is of an exchange that takes several on its side.
+    pub fn note_round(&self, round: u32) {
+        self.round.store(round, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,166 @@
+//! Participants: the connections of a relay, clients and upstreams, found by key.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::connection::MetaMember;
+use crate::memory::Account;
+use crate::relay::admission::ClientShare;
+use crate::relay::exchange::Key;
+use crate::relay::principal::Principal;
+use crate::relay::retained::ByteBudget;
+use crate::relay::route::Routes;
+use crate::relay::upstream_slot::UpstreamSlot;
+use crate::sync::{AtomicBool, AtomicU64};
+
+/// What a connection is in the relay.
+pub(super) enum ParticipantKind {
+    Client {
+        /// Its share of the requests in flight.
+        share: ClientShare,
+        routes: Arc<Routes>,
+        /// The slots of the upstreams that its routes lead to.
+        upstreams: ClientUpstreams,
+        /// Whether exchanges of it were suspended, which it may resume.
+        has_suspended: AtomicBool,
+        /// Members for the `_meta` of its requests to modern servers; set for a legacy client that can be asked
+        /// for input.
+        modern_meta: OnceLock<Box<[MetaMember]>>,
+        /// The budget of its retained requests.
+        retained: Arc<ByteBudget>,
+        /// The principal that it acts for.
+        principal: Arc<Principal>,
+        /// Most tasks remembered for the principal.
+        max_tasks: usize,
+    },
+    Upstream {
+        /// Its slot, current or former.
+        slot: Arc<UpstreamSlot>,
+        /// Whether it takes no new requests; set while the connection is locked.
+        is_retired: AtomicBool,
+    },
+}
+
+/// The upstream slots of one client, by the positions of their upstreams.
+pub(super) struct ClientUpstreams(Box<[Option<Arc<UpstreamSlot>>]>);
+
+impl ClientUpstreams {
+    pub(super) fn new(slots: Vec<Arc<UpstreamSlot>>) -> Self {
+        let mut by_position = vec![None; slots.iter().map(|slot| slot.position + 1).max().unwrap_or(0)];
+        for slot in slots {
+            let position = slot.position;
+            by_position[position] = Some(slot);
+        }
+        Self(by_position.into())
+    }
+
+    pub(super) fn get(&self, position: usize) -> Option<&Arc<UpstreamSlot>> {
+        self.0.get(position)?.as_ref()
+    }
+
+    pub(super) fn contains(&self, slot: &Arc<UpstreamSlot>) -> bool {
+        self.get(slot.position).is_some_and(|own| Arc::ptr_eq(own, slot))
+    }
+
+    pub(super) fn has_several(&self) -> bool {
+        self.iter().nth(1).is_some()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<UpstreamSlot>> {
+        self.0.iter().flatten()
+    }
+}
+
+impl ParticipantKind {
+    /// Notes a task that an upstream created for a client; true where the oldest one was forgotten for it.
+    ///
+    /// Skipped where a client's only upstream serves its principal alone: every task id means that upstream's.
+    pub(super) fn note_task<L>(&self, task: &str, made_by: &Participant<L>) -> bool {
+        if let ParticipantKind::Client { upstreams, principal, max_tasks, .. } = self
+            && let ParticipantKind::Upstream { slot, .. } = &made_by.kind
+            && (upstreams.has_several() || !slot.is_exclusive)
+        {
+            return principal.note_task(slot, made_by.key, task, *max_tasks);
+        }
+        false
+    }
+
+    /// What it has in flight, where it is a client.
+    pub(super) fn share(&self) -> Option<&ClientShare> {
+        match self {
+            ParticipantKind::Client { share, .. } => Some(share),
+            ParticipantKind::Upstream { .. } => None,
+        }
+    }
+
+    /// The position of the upstream whose connection this is.
+    pub(super) fn position(&self) -> Option<usize> {
+        match self {
+            ParticipantKind::Client { .. } => None,
+            ParticipantKind::Upstream { slot, .. } => Some(slot.position),
+        }
+    }
+}
+
+pub(super) struct Participant<L> {
+    pub(super) key: Key,
+    pub(super) endpoint: Arc<L>,
+    pub(super) kind: ParticipantKind,
+    /// What is held for it is charged to this.
+    pub(super) account: Option<Arc<Account>>,
+    /// The last pass that touched it, so that each pass lists it once.
+    pub(super) last_pass: AtomicU64,
+}
+
+/// Participants by index; a reused index gets a new epoch.
+pub(super) struct Participants<L> {
+    entries: Vec<(u32, Option<Arc<Participant<L>>>)>,
+    free: Vec<u32>,
+}
+
+impl<L> Default for Participants<L> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<L> Participants<L> {
+    pub(super) fn insert(
+        &mut self,
+        endpoint: Arc<L>,
+        kind: ParticipantKind,
+        account: Option<Arc<Account>>,
+    ) -> Key {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.entries.push((0, None));
+            self.entries.len() as u32 - 1
+        });
+        let (epoch, participant) = &mut self.entries[index as usize];
+        *epoch += 1;
+        let key = Key { index, epoch: *epoch };
+        *participant =
+            Some(Arc::new(Participant { key, endpoint, kind, account, last_pass: AtomicU64::new(0) }));
+        key
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Arc<Participant<L>>> {
+        let (epoch, participant) = self.entries.get(key.index as usize)?;
+        if *epoch == key.epoch { participant.as_ref() } else { None }
+    }
+
+    pub(super) fn remove(&mut self, key: Key) -> Option<Arc<Participant<L>>> {
+        let (epoch, participant) = self.entries.get_mut(key.index as usize)?;
+        if *epoch != key.epoch {
+            return None;
+        }
+        let participant = participant.take()?;
+        // An index whose epochs ran out is not reused: a key must not mean two connections.
+        if *epoch < u32::MAX {
+            self.free.push(key.index);
+        }
+        Some(participant)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Participant<L>>> {
+        self.entries.iter().filter_map(|(_, participant)| participant.as_ref())
+    }
+}

@@ -1,0 +1,14 @@
+//! Bytes and text: what stands on the wire, read and written without any state.
+//!
+//! `frames` cuts bytes into frames, `scan` and `envelope` check a frame and find its members, `reader` steps through a
+//! payload, `encode` and `splice` write.
+
+pub mod encode;
+pub mod envelope;
+pub mod frames;
+pub mod id;
+pub mod reader;
+pub(crate) mod scan;
+pub mod span;
+pub mod splice;
+pub mod text;

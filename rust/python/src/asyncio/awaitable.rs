@@ -1,0 +1,323 @@
+//! Awaitables: the part of the future protocol that asyncio's tasks use, over our own state.
+//!
+//! A task yields the awaitable and adds its done callback. When the awaited state is ready the callback runs:
+//! inline where that is safe (in a reader callback, where no task is running), else scheduled on the loop.
+//! Cancelling a task that awaits a call cancels the call.
+
+use std::sync::Mutex;
+
+use pyo3::exceptions::asyncio::{CancelledError, InvalidStateError};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyTuple};
+use pyo3::{IntoPyObjectExt, ffi};
+use turnout_core::sync::lock;
+
+use crate::asyncio::callback::{Callback, WaitList};
+use crate::asyncio::gc::untracked;
+use crate::connection::driver::Driver;
+use crate::objects::call::Call;
+use crate::objects::progress::ProgressIterator;
+use crate::objects::request::Request;
+use crate::values::text::Text;
+
+static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// The event loop that runs here.
+pub fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let get = GET_RUNNING_LOOP
+        .get_or_try_init(py, || py.import("asyncio")?.getattr("get_running_loop").map(Bound::unbind))?;
+    get.bind(py).call0()
+}
+
+/// What an awaitable polls.
+pub enum Pollable {
+    /// A call's decoded result.
+    Result(Py<Call>),
+    /// A call's raw result.
+    Raw(Py<Call>),
+    /// A call's end, whatever it is; gives its record.
+    End(Py<Call>),
+    /// The next progress update.
+    Progress(Py<ProgressIterator>),
+    /// The cancel of a request that we handle; gives its reason.
+    Cancelled(Py<Request>),
+}
+
+enum Polled<'py> {
+    Ready(PyResult<Bound<'py, PyAny>>),
+    Pending,
+}
+
+impl Pollable {
+    fn poll<'py>(&self, py: Python<'py>) -> Polled<'py> {
+        let ended = |call: &Py<Call>, get: fn(&Call, Python<'py>) -> PyResult<Bound<'py, PyAny>>| {
+            if call.get().is_done() { Polled::Ready(get(call.get(), py)) } else { Polled::Pending }
+        };
+        match self {
+            Pollable::Result(call) => ended(call, |call, py| call.result(py)),
+            Pollable::Raw(call) => ended(call, |call, py| call.raw_result(py)),
+            Pollable::End(call) => ended(call, |call, py| call.record(py)?.into_bound_py_any(py)),
+            Pollable::Progress(iterator) => match iterator.get().poll() {
+                Ok(Some(update)) => Polled::Ready(update.into_bound_py_any(py)),
+                Ok(None) => Polled::Ready(Err(PyStopAsyncIteration::new_err(()))),
+                Err(()) => Polled::Pending,
+            },
+            Pollable::Cancelled(request) => match request.get().cancel_reason(py) {
+                Some(reason) => Polled::Ready(Ok(reason)),
+                None => Polled::Pending,
+            },
+        }
+    }
+
+    /// The driver of its connection.
+    fn driver(&self) -> &Driver {
+        match self {
+            Pollable::Result(call) | Pollable::Raw(call) | Pollable::End(call) => call.get().driver(),
+            Pollable::Progress(iterator) => iterator.get().call.get().driver(),
+            Pollable::Cancelled(request) => request.get().driver(),
+        }
+    }
+
+    /// Registers a callback; returns it where the result is ready.
+    fn register(&self, callback: Callback) -> Option<Callback> {
+        match self {
+            Pollable::Result(call) | Pollable::Raw(call) | Pollable::End(call) => {
+                call.get().register(callback)
+            }
+            Pollable::Progress(iterator) => iterator.get().register(callback),
+            Pollable::Cancelled(request) => request.get().register(callback),
+        }
+    }
+
+    /// Unregisters the callbacks of `awaitable`.
+    fn unregister(&self, awaitable: &Bound<'_, Awaitable>) -> WaitList {
+        match self {
+            Pollable::Result(call) | Pollable::Raw(call) | Pollable::End(call) => {
+                call.get().unregister(awaitable)
+            }
+            Pollable::Progress(iterator) => iterator.get().unregister(),
+            Pollable::Cancelled(request) => request.get().unregister(awaitable),
+        }
+    }
+
+    /// The call that is cancelled with the task that awaits it.
+    fn call_to_cancel(&self) -> Option<&Py<Call>> {
+        match self {
+            Pollable::Result(call) | Pollable::Raw(call) => Some(call),
+            Pollable::Progress(iterator) if !iterator.get().shield => Some(&iterator.get().call),
+            _ => None,
+        }
+    }
+}
+
+/// Ends an iteration with `value`: the interpreter then finds it without an exception object around it.
+///
+/// The caller gives no next item, and no error of its own. Measured: a `StopIteration` made and normalised for
+/// each result was a twentieth of a round trip.
+fn stop_with(value: Bound<'_, PyAny>) -> PyResult<()> {
+    if value.is_none() {
+        return Ok(());
+    }
+    if value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyBaseException>() {
+        // These the interpreter would take for the exception's arguments, or for the exception.
+        return Err(PyStopIteration::new_err((value.unbind(),)));
+    }
+    // SAFETY: we hold the interpreter, and both objects are alive; the callee takes references of its own.
+    unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) };
+    Ok(())
+}
+
+#[derive(Default)]
+struct State {
+    event_loop: Option<Py<PyAny>>,
+    blocking: bool,
+    /// Whether a task awaits it: the task gets the value from `__next__`, not from `result`.
+    yielded: bool,
+    /// Whether its callback is registered.
+    registered: bool,
+    /// The value or the exception, where it is used as a future (by `asyncio.gather`, for example).
+    cached: Option<Box<Result<Py<PyAny>, PyErr>>>,
+    /// The arguments of the `CancelledError` that the task gets.
+    cancelled: Option<Py<PyTuple>>,
+}
+
+/// An awaitable over a call, its progress, or the cancel of a request.
+#[pyclass(frozen, module = "turnout._native", name = "Waiter", weakref)]
+pub struct Awaitable {
+    pollable: Pollable,
+    state: Mutex<State>,
+}
+
+impl Awaitable {
+    pub fn new(py: Python<'_>, pollable: Pollable) -> PyResult<Py<Self>> {
+        untracked(py, Self { pollable, state: Mutex::new(State::default()) })
+    }
+
+    fn cancellation(&self, py: Python<'_>) -> Option<PyErr> {
+        let state = lock(&self.state);
+        state.cancelled.as_ref().map(|arguments| CancelledError::new_err(arguments.clone_ref(py)))
+    }
+}
+
+#[pymethods]
+impl Awaitable {
+    const fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    const fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let (py, this) = (slf.py(), slf.get());
+        if let Some(error) = this.cancellation(py) {
+            return Err(error);
+        }
+        match this.pollable.poll(py) {
+            Polled::Ready(Ok(value)) => stop_with(value).map(|()| None),
+            Polled::Ready(Err(error)) => Err(error),
+            Polled::Pending => {
+                let event_loop = this
+                    .pollable
+                    .driver()
+                    .event_loop_on_thread(py)
+                    .map_or_else(|| running_loop(py).map(Bound::unbind), Ok)?;
+                let mut state = lock(&this.state);
+                if state.registered {
+                    return Err(PyRuntimeError::new_err("await was resumed before its time"));
+                }
+                state.blocking = true;
+                state.yielded = true;
+                state.event_loop = Some(event_loop);
+                drop(state);
+                Ok(Some(slf.clone().into_any()))
+            }
+        }
+    }
+
+    #[getter(_asyncio_future_blocking)]
+    fn blocking(&self) -> bool {
+        lock(&self.state).blocking
+    }
+
+    #[setter(_asyncio_future_blocking)]
+    fn set_blocking(&self, blocking: bool) {
+        lock(&self.state).blocking = blocking;
+    }
+
+    fn get_loop(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let known = lock(&self.state).event_loop.as_ref().map(|known| known.clone_ref(py));
+        known.map_or_else(|| running_loop(py).map(Bound::unbind), Ok)
+    }
+
+    #[pyo3(signature = (callback, *, context = None))]
+    fn add_done_callback(
+        slf: &Bound<'_, Self>,
+        callback: Py<PyAny>,
+        context: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let event_loop = this.get_loop(py)?;
+        lock(&this.state).registered = true;
+        let callback = Callback::new(callback, context, slf.clone().into_any().unbind(), Some(event_loop));
+        if let Some(ready) = this.pollable.register(callback) {
+            this.pollable.driver().run_on_next_tick(py, ready);
+        }
+        Ok(())
+    }
+
+    fn remove_done_callback(slf: &Bound<'_, Self>, _callback: &Bound<'_, PyAny>) -> usize {
+        let gone = slf.get().pollable.unregister(slf);
+        lock(&slf.get().state).registered = false;
+        gone.len()
+    }
+
+    /// The task that waits was cancelled: its flight ends with it.
+    #[pyo3(signature = (msg = None))]
+    fn cancel(slf: &Bound<'_, Self>, msg: Option<Bound<'_, PyAny>>) -> PyResult<bool> {
+        let (py, this) = (slf.py(), slf.get());
+        if this.pollable.is_ready(py) {
+            return Ok(false);
+        }
+        let arguments = PyTuple::new(py, &msg)?.unbind();
+        {
+            let mut state = lock(&this.state);
+            if state.cancelled.is_some() {
+                return Ok(true);
+            }
+            state.cancelled = Some(arguments);
+            state.registered = false;
+        }
+        for callback in this.pollable.unregister(slf) {
+            this.pollable.driver().run_on_next_tick(py, callback);
+        }
+        if let Some(call) = this.pollable.call_to_cancel() {
+            let given = msg.and_then(|msg| msg.str().ok()?.extract::<Text>().ok());
+            let reason = given.unwrap_or_else(|| Text::from(b"the caller's task was cancelled".as_slice()));
+            call.get().abandon(py, &reason.0)?;
+        }
+        Ok(true)
+    }
+
+    fn cancelled(&self) -> bool {
+        lock(&self.state).cancelled.is_some()
+    }
+
+    /// What `asyncio.gather` raises for one of its futures that was cancelled.
+    fn _make_cancelled_error(&self, py: Python<'_>) -> Py<PyAny> {
+        let error = self.cancellation(py).unwrap_or_else(|| CancelledError::new_err(()));
+        error.into_value(py).into_any()
+    }
+
+    fn done(&self, py: Python<'_>) -> bool {
+        self.cancelled() || self.pollable.is_ready(py)
+    }
+
+    /// The value, where this is used as a future. A task that awaits it calls this, too, and gets the value from
+    /// `__next__`.
+    fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(error) = self.cancellation(py) {
+            return Err(error);
+        }
+        if lock(&self.state).yielded {
+            return Ok(py.None().into_bound(py));
+        }
+        if lock(&self.state).cached.is_none() {
+            let Polled::Ready(value) = self.pollable.poll(py) else {
+                return Err(InvalidStateError::new_err("Result is not set."));
+            };
+            lock(&self.state).cached = Some(Box::new(value.map(Bound::unbind)));
+        }
+        match lock(&self.state).cached.as_deref() {
+            Some(Ok(value)) => Ok(value.bind(py).clone()),
+            Some(Err(error)) => Err(error.clone_ref(py)),
+            None => Ok(py.None().into_bound(py)),
+        }
+    }
+
+    fn exception(&self, py: Python<'_>) -> PyResult<Option<PyErr>> {
+        match self.result(py) {
+            Ok(_) => Ok(None),
+            Err(error) if self.cancelled() || !self.done(py) => Err(error),
+            Err(error) => Ok(Some(error)),
+        }
+    }
+
+    fn __repr__<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        PyString::new(py, if self.done(py) { "<turnout waiter, done>" } else { "<turnout waiter, pending>" })
+    }
+}
+
+impl Pollable {
+    /// Whether a result is ready, without consuming it.
+    fn is_ready(&self, py: Python<'_>) -> bool {
+        match self {
+            Pollable::Result(call) | Pollable::Raw(call) | Pollable::End(call) => call.get().is_done(),
+            Pollable::Progress(iterator) => iterator.get().is_ready(),
+            Pollable::Cancelled(request) => request.get().cancel_reason(py).is_some(),
+        }
+    }
+}

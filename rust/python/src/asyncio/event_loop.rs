@@ -1,0 +1,65 @@
+//! The event loop of a connection: the loop, its thread, and its methods that are called often.
+
+use pyo3::prelude::*;
+use pyo3::types::{IntoPyDict, PyDict};
+use turnout_core::flight::record::Time;
+
+use crate::asyncio::handler_coroutine::task_options;
+use crate::connection::Connection;
+
+/// The loop that a connection is attached to, with the methods that are called often.
+pub struct LoopBinding {
+    pub event_loop: Py<PyAny>,
+    pub call_soon: Py<PyAny>,
+    pub call_soon_threadsafe: Py<PyAny>,
+    pub call_later: Py<PyAny>,
+    pub flush: Py<PyAny>,
+    pub expire: Py<PyAny>,
+    pub run_scheduled: Py<PyAny>,
+    pub account: Py<PyAny>,
+    pub task_options: Py<PyDict>,
+    /// A future that is done.
+    pub done: Py<PyAny>,
+    pub thread: usize,
+}
+
+impl LoopBinding {
+    /// Binds `connection` to a loop; from the loop's own thread.
+    pub fn new(connection: &Bound<'_, Connection>, event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let options = [("loop", event_loop)].into_py_dict(connection.py())?;
+        let done = connection.py().import("asyncio")?.getattr("Future")?.call((), Some(&options))?;
+        done.call_method1("set_result", (connection.py().None(),))?;
+        Ok(Self {
+            event_loop: event_loop.clone().unbind(),
+            call_soon: event_loop.getattr("call_soon")?.unbind(),
+            call_soon_threadsafe: event_loop.getattr("call_soon_threadsafe")?.unbind(),
+            call_later: event_loop.getattr("call_later")?.unbind(),
+            flush: connection.getattr("flush")?.unbind(),
+            expire: connection.getattr("expire")?.unbind(),
+            run_scheduled: connection.getattr("_wake")?.unbind(),
+            account: connection.getattr("_follow_account")?.unbind(),
+            task_options: task_options(connection.py(), event_loop)?.unbind(),
+            done: done.unbind(),
+            thread: this_thread(),
+        })
+    }
+
+    /// Has the loop call `function` in its next iteration; from any thread.
+    pub fn soon(&self, py: Python<'_>, function: &Py<PyAny>) -> PyResult<()> {
+        let call = if this_thread() == self.thread { &self.call_soon } else { &self.call_soon_threadsafe };
+        call.bind(py).call1((function,)).map(drop)
+    }
+}
+
+/// The one timer that the loop runs for a connection.
+#[derive(Default)]
+pub struct Timer {
+    pub at: Option<Time>,
+    pub handle: Option<Py<PyAny>>,
+}
+
+/// A number unique to the running thread, cheaper than its id.
+pub fn this_thread() -> usize {
+    thread_local!(static MARK: u8 = const { 0 });
+    MARK.with(|mark| std::ptr::from_ref(mark).addr())
+}

@@ -1,0 +1,75 @@
+//! The memory budget of this process, shared by all connections.
+
+use std::sync::{Arc, OnceLock};
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use turnout_core::limits::Limits;
+use turnout_core::memory::{Account, AccountHolder, AccountState, MemoryBudget};
+
+use crate::connection::driver::Driver;
+
+static BUDGET: OnceLock<Arc<MemoryBudget>> = OnceLock::new();
+
+fn budget() -> &'static Arc<MemoryBudget> {
+    BUDGET.get_or_init(|| Arc::new(MemoryBudget::new(Limits::default().max_total_bytes)))
+}
+
+/// An account for a new connection.
+pub fn open() -> Arc<Account> {
+    budget().open()
+}
+
+/// Acts on what is held now, if that is due; with nothing locked.
+#[inline]
+pub fn settle() {
+    let budget = budget();
+    if budget.is_due() {
+        budget.settle();
+    }
+}
+
+/// Evicts the largest holders, because a connection was paused for too long.
+pub fn evict_largest() {
+    budget().evict_largest();
+}
+
+/// What Python calls a state.
+pub const fn name_of(state: AccountState) -> &'static str {
+    match state {
+        AccountState::Open => "open",
+        AccountState::Paused => "paused",
+        AccountState::Evicted => "evicted",
+    }
+}
+
+impl AccountHolder for Driver {
+    fn notify(&self) -> bool {
+        let Some(binding) = self.loop_binding() else { return false };
+        Python::attach(|py| binding.soon(py, &binding.account).is_ok())
+    }
+}
+
+/// Sets how much all connections of the process may hold together.
+#[pyfunction]
+pub fn set_max_total_bytes(most: usize) {
+    let budget = budget();
+    budget.set_max(most);
+    settle();
+}
+
+/// Whether so much is held that no new connection is to be accepted.
+#[pyfunction]
+pub fn memory_is_tight() -> bool {
+    budget().is_tight()
+}
+
+/// What all connections of the process hold together, of how much, and what came of it.
+#[pyfunction]
+pub fn memory_usage(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let usage = PyDict::new(py);
+    for (name, value) in budget().usage() {
+        usage.set_item(name, value)?;
+    }
+    Ok(usage)
+}

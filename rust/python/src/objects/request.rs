@@ -1,0 +1,449 @@
+//! Requests of the peer's, as handlers see them.
+
+use std::sync::{Arc, Mutex};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+use turnout_core::connection::{Answer, Reported};
+use turnout_core::flight::record::{self, Cleanup};
+use turnout_core::flight::state::CancelledBy;
+use turnout_core::sync::lock;
+
+use crate::asyncio::awaitable::{Awaitable, Pollable};
+use crate::asyncio::callback::{Callback, WaitList};
+use crate::connection::Connection;
+use crate::connection::driver::Driver;
+use crate::objects::call::Call;
+use crate::objects::record::Record;
+use crate::values::text::{Text, shown, to_python};
+use crate::values::{errors, json, rpc_error};
+
+#[derive(Default)]
+struct State {
+    params: Option<Py<PyAny>>,
+    task: Option<Py<PyAny>>,
+    begun: bool,
+    cancelled: bool,
+    ended: bool,
+    waiters: WaitList,
+    children: Vec<Py<Call>>,
+    /// Called at its cancel, instead of stopping the task.
+    on_cancel: Option<Py<PyAny>>,
+}
+
+/// A request of the peer's: look at it, report progress, answer it.
+#[pyclass(frozen, module = "turnout", weakref)]
+pub struct Request {
+    connection: Py<Connection>,
+    record: Arc<record::Record>,
+    method: Py<PyString>,
+    raw: Option<Py<PyBytes>>,
+    /// Bytes reserved from `max_inbound_bytes`; released on drop.
+    reserved_bytes: usize,
+    state: Mutex<State>,
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.driver().release_inbound_bytes(self.reserved_bytes);
+    }
+}
+
+impl Request {
+    pub fn new(
+        connection: Py<Connection>,
+        record: Arc<record::Record>,
+        method: Py<PyString>,
+        raw: Option<Py<PyBytes>>,
+        reserved_bytes: usize,
+    ) -> Self {
+        Self { connection, record, method, raw, reserved_bytes, state: Mutex::new(State::default()) }
+    }
+
+    pub const fn method_name(&self) -> &Py<PyString> {
+        &self.method
+    }
+
+    pub fn driver(&self) -> &Driver {
+        self.connection.get().driver()
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        lock(&self.state).cancelled
+    }
+
+    /// Whether a handler is at work on it.
+    pub fn is_at_work(&self) -> bool {
+        let state = lock(&self.state);
+        state.task.is_some() && !state.ended
+    }
+
+    /// Notes the task that handles the request, so that a cancel stops it.
+    pub fn set_task(&self, task: Py<PyAny>) {
+        let mut state = lock(&self.state);
+        if !state.ended {
+            state.task = Some(task);
+        }
+    }
+
+    /// Starts handling it; false where it was cancelled before anything ran.
+    pub fn begin(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.begun = !state.cancelled;
+        let begun = state.begun;
+        drop(state);
+        if !begun {
+            self.stopped();
+        }
+        begun
+    }
+
+    /// Notes the end of the handler, and releases its task.
+    ///
+    /// Answers the request with an internal error, if it was not answered before.
+    pub fn handler_ended(&self, py: Python<'_>) {
+        if !lock(&self.state).ended {
+            self.answer_internal_error(py);
+        }
+        let (task, cancelled) = {
+            let mut state = lock(&self.state);
+            state.ended = true;
+            ((state.task.take(), state.on_cancel.take()), state.cancelled)
+        };
+        drop(task);
+        if cancelled {
+            self.driver().release_handler(self.record.number);
+        }
+    }
+
+    pub fn number(&self) -> u64 {
+        self.record.number
+    }
+
+    /// Why the request was cancelled (None where no reason was given); None while it was not.
+    pub fn cancel_reason<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        lock(&self.state).cancelled.then(|| match self.record.reason() {
+            Some(reason) => to_python(py, reason).into_any(),
+            None => py.None().into_bound(py),
+        })
+    }
+
+    /// Registers a callback; returns it where the request was cancelled.
+    pub fn register(&self, callback: Callback) -> Option<Callback> {
+        let mut state = lock(&self.state);
+        if state.cancelled {
+            return Some(callback);
+        }
+        state.waiters.push(callback);
+        None
+    }
+
+    /// Unregisters the callbacks of `awaitable`.
+    pub fn unregister(&self, awaitable: &Bound<'_, Awaitable>) -> WaitList {
+        lock(&self.state).waiters.remove_matching(|callback| callback.is_for(awaitable))
+    }
+
+    /// Applies a cancel: returns the callbacks to run, cancels the handler's own calls, and stops its task.
+    pub fn note_cancelled(&self, py: Python<'_>, declined: bool) -> WaitList {
+        let (waiters, children, task, callback) = {
+            let mut state = lock(&self.state);
+            state.cancelled = true;
+            let callback = state.on_cancel.take();
+            let stops = !declined && state.begun && callback.is_none();
+            let task = state.task.as_ref().filter(|_| stops).map(|task| task.clone_ref(py));
+            (std::mem::take(&mut state.waiters), std::mem::take(&mut state.children), task, callback)
+        };
+        if !lock(&self.state).ended {
+            self.record.note_cleanup(Cleanup::StillRunning, None);
+        }
+        let reason = self.record.reason().unwrap_or(b"the request it serves was cancelled");
+        for child in children {
+            self.driver().report_failed(py, child.get().abandon(py, reason), None);
+        }
+        if let Some(task) = task {
+            self.driver().report_failed(py, self.stop(py, &task), None);
+        }
+        if let Some(callback) = callback {
+            let callback = callback.bind(py);
+            self.driver().report_failed(
+                py,
+                callback.call1((self.record.reason().map(Text::from),)),
+                Some(callback),
+            );
+        }
+        waiters
+    }
+
+    /// Cancels the handler's task, in the thread of its loop.
+    fn stop(&self, py: Python<'_>, task: &Py<PyAny>) -> PyResult<()> {
+        let driver = self.driver();
+        let elsewhere = if driver.event_loop_on_thread(py).is_none() { driver.event_loop(py) } else { None };
+        match elsewhere {
+            Some(event_loop) => {
+                let arguments = (task.getattr(py, "cancel")?, self.record.reason().map(Text::from));
+                event_loop.bind(py).call_method1(intern!(py, "call_soon_threadsafe"), arguments)?;
+            }
+            None => {
+                task.bind(py).call_method1(intern!(py, "cancel"), (self.record.reason().map(Text::from),))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The evidence, and the JSON of the params.
+    pub fn parts(&self) -> (&Arc<record::Record>, Option<&Py<PyBytes>>) {
+        (&self.record, self.raw.as_ref())
+    }
+
+    /// The connection it came on.
+    pub const fn connection(&self) -> &Py<Connection> {
+        &self.connection
+    }
+
+    /// Relinquishes the request: the result of its handler is no answer any more. False where it is over.
+    pub fn relinquish(&self) -> bool {
+        let mut state = lock(&self.state);
+        !std::mem::replace(&mut state.ended, true)
+    }
+
+    /// Makes `call` end when this request is cancelled.
+    fn adopt_child(&self, py: Python<'_>, call: Py<Call>) -> PyResult<()> {
+        let mut state = lock(&self.state);
+        if !state.cancelled {
+            state.children.retain(|child| !child.get().is_done());
+            state.children.push(call);
+            return Ok(());
+        }
+        drop(state);
+        call.get().abandon(py, b"the request it serves was cancelled").map(drop)
+    }
+
+    /// Answers a request for which nothing could be started.
+    pub fn answer_internal_error(&self, py: Python<'_>) {
+        let answered = self.answer(py, Answer::ErrorObject(rpc_error::INTERNAL_ERROR), Cleanup::Raised);
+        self.driver().report_failed(py, answered, None);
+    }
+
+    /// Sends an answer; where the request is over, notes how its handler ended instead.
+    fn answer(&self, py: Python<'_>, answer: Answer<'_>, anyway: Cleanup) -> PyResult<bool> {
+        let connection = self.connection.bind(py);
+        let driver = connection.get().driver();
+        {
+            let mut state = lock(&self.state);
+            if std::mem::replace(&mut state.ended, true) {
+                return Ok(false);
+            }
+        }
+        let answered = driver.answer(py, self.record.number, answer)?;
+        if !answered && self.record.cancelled_by().is_some_and(|by| by != CancelledBy::Overflow) {
+            self.record.note_cleanup(anyway, Some(driver.now()));
+        }
+        Ok(answered)
+    }
+}
+
+#[pymethods]
+impl Request {
+    /// The peer's id: an int, a str, or the exact bytes of any other number.
+    #[getter]
+    fn id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        json::typed_id(py, self.record.wire_id())
+    }
+
+    /// The peer's progress token, or None where it wants no progress.
+    #[getter]
+    fn progress_token<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let token = self.record.wire_token();
+        (!token.is_empty()).then(|| json::typed_id(py, token)).transpose()
+    }
+
+    #[getter]
+    fn method(&self, py: Python<'_>) -> Py<PyString> {
+        self.method.clone_ref(py)
+    }
+
+    /// The decoded params, or None.
+    #[getter]
+    fn params<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(raw) = &self.raw else { return Ok(None) };
+        if let Some(params) = &lock(&self.state).params {
+            return Ok(Some(params.bind(py).clone()));
+        }
+        let params = json::loads(py, raw.bind(py).as_bytes())?;
+        lock(&self.state).params = Some(params.clone().unbind());
+        Ok(Some(params))
+    }
+
+    /// The JSON of the params, or None.
+    #[getter]
+    fn raw_params(&self, py: Python<'_>) -> Option<Py<PyBytes>> {
+        self.raw.as_ref().map(|raw| raw.clone_ref(py))
+    }
+
+    /// The connection it came on.
+    #[getter]
+    fn peer(&self, py: Python<'_>) -> Py<Connection> {
+        self.connection.clone_ref(py)
+    }
+
+    #[getter]
+    fn record(&self) -> Record {
+        Record::new(Arc::clone(&self.record))
+    }
+
+    /// True once somebody cancelled it.
+    #[getter]
+    fn cancelled(&self) -> bool {
+        self.is_cancelled()
+    }
+
+    /// Waits for the cancel; gives its reason.
+    fn wait_cancelled(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Awaitable>> {
+        Awaitable::new(py, Pollable::Cancelled(slf))
+    }
+
+    /// Calls `callback(reason)` at the cancel, in place of stopping the handler's task; at once where it came.
+    fn on_cancel(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+        let before = {
+            let mut state = lock(&self.state);
+            if state.cancelled {
+                drop(state);
+                return callback.call1(py, (self.record.reason().map(Text::from),)).map(drop);
+            }
+            state.on_cancel.replace(callback)
+        };
+        drop(before);
+        Ok(())
+    }
+
+    /// Opts out of being stopped: a cancel shows as a flag only.
+    fn decline_cancel(&self) {
+        self.driver().decline(self.record.number);
+    }
+
+    /// Reports progress.
+    #[pyo3(signature = (progress, total = None, message = None))]
+    fn progress(
+        &self,
+        py: Python<'_>,
+        progress: f64,
+        total: Option<f64>,
+        message: Option<Text>,
+    ) -> PyResult<&'static str> {
+        let update = record::ProgressUpdate { progress, total, message: message.map(|text| text.0) };
+        let reported = self.driver().report(py, self.record.number, &update)?;
+        Ok(match reported {
+            Reported::Sent => "sent",
+            Reported::Coalesced => "coalesced",
+            Reported::NotIncreasing => "not_increasing",
+            Reported::NotWanted => "not_wanted",
+            Reported::Over => "over",
+        })
+    }
+
+    /// Answers with a result.
+    pub fn respond(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if lock(&self.state).ended {
+            return Ok(false);
+        }
+        let json = json::dumps(result)?;
+        self.answer(py, Answer::Result(json.as_bytes()), Cleanup::FinishedAnyway)
+    }
+
+    /// Answers with an error.
+    #[pyo3(signature = (code, message, data = None))]
+    fn fail(
+        &self,
+        py: Python<'_>,
+        code: &Bound<'_, PyAny>,
+        message: &Bound<'_, PyAny>,
+        data: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let object = rpc_error::error_object(code, message, data)?;
+        self.answer(py, Answer::ErrorObject(&object), Cleanup::Raised)
+    }
+
+    /// Answers with the error that a handler raised, a `RequestError`; with an internal error where it cannot be sent.
+    fn _refuse(&self, py: Python<'_>, error: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let object = rpc_error::from_exception(self.method.bind(py), error);
+        self.answer(py, Answer::ErrorObject(&object), Cleanup::Raised)
+    }
+
+    /// The task that the request was answered with is over: its progress token is retired.
+    fn finish_task(&self) -> bool {
+        self.driver().finish_task(self.record.number)
+    }
+
+    /// Notes that the handler stopped at its cancel: nothing is answered. Where nobody cancelled it, it is still to be.
+    pub fn stopped(&self) {
+        let driver = self.driver();
+        let mut state = lock(&self.state);
+        if !state.cancelled {
+            return;
+        }
+        state.ended = true;
+        drop(state);
+        self.record.note_cleanup(Cleanup::Stopped, Some(driver.now()));
+    }
+
+    /// Sends a notification that belongs to this `subscriptions/listen`.
+    #[pyo3(signature = (method, params = None))]
+    fn notify(&self, py: Python<'_>, method: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        Connection::notify_subscriber(self.connection.bind(py), self.record.number, method, params)
+    }
+
+    /// Raises `RequestCancelled` if it was cancelled.
+    fn raise_if_cancelled(&self, py: Python<'_>) -> PyResult<()> {
+        match self.cancel_reason(py) {
+            Some(reason) => Err(errors::request_cancelled(py, &reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a request of its own, which ends with this one.
+    #[pyo3(signature = (method, params = None, **options))]
+    fn send<'py>(
+        &self,
+        py: Python<'py>,
+        method: &Bound<'py, PyString>,
+        params: Option<Bound<'py, PyAny>>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Py<Call>> {
+        let call = self.connection.bind(py).call_method(intern!(py, "send"), (method, params), options)?;
+        let call = call.cast_into::<Call>()?.unbind();
+        self.adopt_child(py, call.clone_ref(py))?;
+        Ok(call)
+    }
+
+    /// Makes `call`, on another connection, a leg of this request: it ends with it, and its evidence is kept with it.
+    #[pyo3(signature = (call, *, round = None))]
+    fn adopt(&self, py: Python<'_>, call: Py<Call>, round: Option<u32>) -> PyResult<()> {
+        self.record.join(Arc::clone(call.get().evidence()?));
+        if let Some(round) = round {
+            self.record.note_round(round);
+        }
+        self.adopt_child(py, call)
+    }
+
+    /// Starts handling it; False where it was cancelled before anything ran.
+    fn _begin(&self) -> bool {
+        self.begin()
+    }
+
+    /// The handler is over.
+    fn _over(&self, py: Python<'_>) {
+        self.handler_ended(py);
+    }
+
+    /// The task that handles it, which a cancel stops.
+    #[getter(_task)]
+    pub fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        lock(&self.state).task.as_ref().map(|task| task.clone_ref(py))
+    }
+
+    fn __repr__(&self) -> String {
+        let id = shown(self.record.wire_id());
+        format!("<Request {id} {:?} from {:?}>", &*self.record.method, self.record.peer.name)
+    }
+}

@@ -1,0 +1,61 @@
+//! JSON-RPC error objects, built from what a handler or a filter raised.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyInt, PyString};
+
+use crate::asyncio::raised;
+use crate::values::{errors, json};
+
+/// The error object of a handler that failed, without details for the peer.
+pub const INTERNAL_ERROR: &[u8] = br#"{"code":-32603,"message":"Internal error"}"#;
+
+/// An error object of JSON-RPC's.
+pub fn error_object(
+    code: &Bound<'_, PyAny>,
+    message: &Bound<'_, PyAny>,
+    data: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Vec<u8>> {
+    let py = code.py();
+    if code.is_instance_of::<PyBool>() || !code.is_instance_of::<PyInt>() {
+        let kind = code.get_type().name()?;
+        return Err(errors::unwritable(py, &format!("the code of an error is an int, not {kind}")));
+    }
+    if !message.is_instance_of::<PyString>() {
+        let kind = message.get_type().name()?;
+        return Err(errors::unwritable(py, &format!("the message of an error is a str, not {kind}")));
+    }
+    let mut object = b"{\"code\":".to_vec();
+    object.extend_from_slice(&json::write(code)?);
+    object.extend_from_slice(b",\"message\":");
+    object.extend_from_slice(&json::write(message)?);
+    if let Some(data) = data {
+        object.extend_from_slice(b",\"data\":");
+        object.extend_from_slice(json::dumps(data)?.as_bytes());
+    }
+    object.push(b'}');
+    Ok(object)
+}
+
+/// The error object for a `RequestError`; an internal error, and a line in the log, where it cannot be sent.
+pub fn from_exception(method: &Bound<'_, PyString>, error: &Bound<'_, PyAny>) -> Vec<u8> {
+    let py = method.py();
+    let object = || {
+        let data = error.getattr(intern!(py, "data"))?;
+        let data = Some(data).filter(|data| !data.is_none());
+        let (code, message) = (error.getattr(intern!(py, "code"))?, error.getattr(intern!(py, "message"))?);
+        error_object(&code, &message, data.as_ref())
+    };
+    object().unwrap_or_else(|fault| {
+        if raised::is_exit(py, &fault) {
+            raised::report(py, None, fault, None);
+            return INTERNAL_ERROR.to_vec();
+        }
+        let told =
+            py.import("turnout.peer").and_then(|peer| peer.call_method1("_cannot_send", (method, fault)));
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
+        }
+        INTERNAL_ERROR.to_vec()
+    })
+}
