@@ -19,7 +19,7 @@ help:
 	@echo "make bench          the figures, side by side with others (benches/README.md)"
 	@echo "make lint           formatters, linters, types, stubs; warnings are errors"
 	@echo "make fuzz           coverage-guided fuzzing, FUZZ_SECONDS a target"
-	@echo "make loom           the model checker on the tables and the wake-up"
+	@echo "make loom           the model checker on the tables and the notify flag"
 	@echo "make states         the state machines over the public API, longer and elsewhere each time"
 	@echo "make simulate       the relay under RELAY_SCHEDULES seeded schedules (a million): nothing crosses"
 	@echo "make sanitize       the core's tests under the address and thread sanitizers"
@@ -66,7 +66,7 @@ test-rust: | need
 
 .PHONY: schemas
 schemas: $(VENV)/.tools
-	@$(BIN)/python tests/schemas.py || echo "turnout: the protocol's schemas could not be fetched; messages are not checked by them"
+	@$(BIN)/python tests/kit/schemas.py || echo "turnout: the protocol's schemas could not be fetched; messages are not checked by them"
 
 test-python: $(VENV)/.built schemas
 	$(BIN)/python -m pytest --numprocesses auto
@@ -122,7 +122,7 @@ loom: | need
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom $(CARGO) test --quiet --release --package turnout-core --lib models
 
 states: $(VENV)/.built
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_machine.py
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/state/test_machine.py
 
 RELAY_SCHEDULES ?= 1000000
 

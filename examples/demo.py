@@ -30,7 +30,7 @@ from turnout.cli.show import ProgressBar, records_table, sentence
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from turnout.transports.base import Link, Transport
+    from turnout.transports.channel import Link, Transport
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent / ".demo"

@@ -17,7 +17,7 @@ async def count(request: turnout.Request, to: int) -> str:
 async def main() -> None:
     """Serve the client that started this process until it is done."""
     async with turnout.Router() as router:
-        turnout.serve_opening(router, name="counter")
+        turnout.serve_handshake(router, name="counter")
 
         @router.on_request("tools/call")
         async def call_tool(request: turnout.Request) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mcp.shared.dispatcher import OnRequest
 
     from turnout.mcp import NativeDispatcher
-    from turnout.transports.base import Target
+    from turnout.transports.channel import Target
 
 
 class _Ends(SdkEnds):

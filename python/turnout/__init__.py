@@ -28,21 +28,21 @@ from turnout.errors import (
     DecodeError,
     EncodeError,
     Error,
+    HandshakeFailed,
     InvalidResponse,
     LimitExceeded,
     NotAllowed,
-    OpeningFailed,
     PeerLost,
     RemoteError,
     RequestCancelled,
     RequestError,
 )
 from turnout.handlers import DROP
-from turnout.heartbeat import Ping
-from turnout.opening import serve_opening
 from turnout.peer import Peer
+from turnout.protocol.handshake import serve_handshake
+from turnout.protocol.keepalive import Ping
 from turnout.records import Records
-from turnout.relay import Answer, Forward, Relay, Restart, Route, Upstream
+from turnout.relay import Answer, Forward, Relay, RestartPolicy, Route, Upstream
 from turnout.router import Router
 from turnout.scope import Scope
 from turnout.transports import listen_tcp, listen_unix, memory, own_stdio, stdio, tcp, unix
@@ -63,6 +63,7 @@ __all__ = [
     "EncodeError",
     "Error",
     "Forward",
+    "HandshakeFailed",
     "InvalidResponse",
     "LateProgress",
     "LateResponse",
@@ -70,7 +71,6 @@ __all__ = [
     "LimitExceeded",
     "NotAllowed",
     "Notification",
-    "OpeningFailed",
     "Peer",
     "PeerLost",
     "Ping",
@@ -84,7 +84,7 @@ __all__ = [
     "Request",
     "RequestCancelled",
     "RequestError",
-    "Restart",
+    "RestartPolicy",
     "Route",
     "Router",
     "Scope",
@@ -96,7 +96,7 @@ __all__ = [
     "memory",
     "memory_usage",
     "own_stdio",
-    "serve_opening",
+    "serve_handshake",
     "stdio",
     "tcp",
     "unix",

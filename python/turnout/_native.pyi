@@ -19,13 +19,12 @@ __all__ = [
     "Clock",
     "Connection",
     "Flights",
+    "HandlerCoroutine",
     "Input",
-    "Kept",
     "LateProgress",
     "LateResponse",
     "Ledger",
     "Notification",
-    "Place",
     "Principal",
     "Progress",
     "ProgressIterator",
@@ -33,9 +32,10 @@ __all__ = [
     "Refused",
     "Relay",
     "Request",
+    "RetainedRequest",
     "Routes",
-    "Serving",
     "Unmatched",
+    "UpstreamSlot",
     "Waiter",
     "build_info",
     "dumps",
@@ -275,11 +275,11 @@ class Waiter(Generic[_T]):
     def exception(self) -> BaseException | None: ...
 
 @final
-class Serving:
+class HandlerCoroutine:
     """A handler at work: the coroutine that its task runs."""
 
-    def __await__(self) -> Serving: ...
-    def __iter__(self) -> Serving: ...
+    def __await__(self) -> HandlerCoroutine: ...
+    def __iter__(self) -> HandlerCoroutine: ...
     def __next__(self) -> Any: ...
     def send(self, _value: object) -> Any: ...
     def throw(self, kind: object, value: object = None, trace: object = None) -> Any: ...
@@ -720,8 +720,8 @@ class Input:
 class Connection:
     """Frames in, frames out, and everything in flight between: the tables alone, with or without a loop.
 
-    Without a loop: `send` registers and encodes, `take_output` gives the bytes to write, `take` takes the
-    bytes that were read, `expire` ends what is overdue, `end` ends the rest. Every method may be called from
+    Without a loop: `send` registers and encodes, `data_to_send` gives the bytes to write, `receive_data`
+    takes the bytes that were read, `expire` ends what is overdue, `end` ends the rest. Every method may be called from
     any thread; those that say so, from a callback of the loop only.
 
     Args:
@@ -753,7 +753,7 @@ class Connection:
         on_progress: Callable[[Progress], object] | None = None,
         scope: _Joinable | None = None,
         request_id: int | str | None = None,
-        tell: bool = True,
+        notify_peer: bool = True,
     ) -> Call:
         """Send a request: a plain function that registers and encodes it; the loop's turn writes it.
 
@@ -768,7 +768,7 @@ class Connection:
             on_progress: called with every update; None for nothing.
             scope: a `Scope` that the call joins; None for none.
             request_id: an id of the caller's own; None for the next number that no such id looks like.
-            tell: whether the peer is told of a cancel or a timeout (CAN-01); False for requests that the
+            notify_peer: whether the peer is told of a cancel or a timeout (CAN-01); False for requests that the
                 protocol does not let anyone cancel.
 
         Raises:
@@ -785,13 +785,13 @@ class Connection:
 
         Cancels and progress are not sent so: `Call.cancel` and `Request.progress` know what is in flight.
         """
-    def take(
+    def receive_data(
         self, data: bytes
     ) -> list[Request | Notification | LateResponse | LateProgress | Unmatched | Refused]:
         """Take bytes: calls are settled, and what else came of them is returned, in order."""
-    def take_end(self) -> list[Request | Notification | LateResponse | LateProgress | Unmatched | Refused]:
+    def receive_eof(self) -> list[Request | Notification | LateResponse | LateProgress | Unmatched | Refused]:
         """Take the end of the channel: a last line without a newline counts if it is whole."""
-    def take_output(self) -> bytes:
+    def data_to_send(self) -> bytes:
         """What is to be written now; once more on the next turn while `pending_bytes` is not 0."""
     @property
     def pending_bytes(self) -> int:
@@ -949,17 +949,17 @@ class Connection:
         """
     def follow_records(
         self,
-        follower: Callable[[list[Record]], object] | None,
+        listener: Callable[[list[Record]], object] | None,
         *,
         every: bool = False,
         wanted: Callable[[], bool] | None = None,
     ) -> None:
-        """Call `follower(records)` for requests that ended.
+        """Call `listener(records)` for requests that ended.
 
         Args:
-            follower: who is told; None for nobody any more.
+            listener: called with the records; None stops the calls.
             every: whether it hears of every request, or of cancelled ones only.
-            wanted: asked once for several cancelled ones, before anything is made for the follower; False leaves
+            wanted: asked once for several cancelled ones, before anything is made for the listener; False leaves
                 them out, None asks nobody.
 
         """
@@ -969,7 +969,9 @@ class Connection:
         """Which methods `_filter_incoming` and `_filter_outgoing` are asked about."""
     def set_handlers(self, handlers: Mapping[str, tuple[Callable[[Request], Awaitable[Any]], bool]]) -> None:
         """Async handlers by method, each with whether a cancel stops it."""
-    def start_handler(self, request: Request, function: Callable[[Request], Any], stops: bool) -> None:
+    def start_handler(
+        self, request: Request, function: Callable[[Request], Any], interruptible: bool
+    ) -> None:
         """Start an async handler in a task of the loop."""
     def handler_tasks(self) -> list[asyncio.Task[None]]:
         """Tasks of handlers that are at work, cancelled ones included."""
@@ -1105,17 +1107,17 @@ class Flights:
         """Whether it was ended."""
     def follow_records(
         self,
-        follower: Callable[[list[Record]], object] | None,
+        listener: Callable[[list[Record]], object] | None,
         *,
         every: bool = False,
         wanted: Callable[[], bool] | None = None,
     ) -> None:
-        """Call `follower(records)` for requests that ended.
+        """Call `listener(records)` for requests that ended.
 
         Args:
-            follower: who is told; None for nobody any more.
+            listener: called with the records; None stops the calls.
             every: whether it hears of every request, or of cancelled ones only.
-            wanted: asked once for several cancelled ones, before anything is made for the follower; False leaves
+            wanted: asked once for several cancelled ones, before anything is made for the listener; False leaves
                 them out, None asks nobody.
 
         """
@@ -1149,17 +1151,17 @@ class Flights:
         """What it counts, beside outcomes; frames and bytes stay 0."""
 
 @disjoint_base
-class Place:
+class UpstreamSlot:
     """Where a connection to an upstream stands, epoch after epoch, for the clients that hold the place."""
 
     def __new__(
-        cls, position: int, private: bool, exclusive: bool, *_arguments: Any, **_options: Any
+        cls, position: int, dedicated: bool, exclusive: bool, *_arguments: Any, **_options: Any
     ) -> Self: ...
     @property
     def position(self) -> int:
         """The position of its upstream."""
     @property
-    def is_private(self) -> bool:
+    def is_dedicated(self) -> bool:
         """Whether it serves one client only."""
     @property
     def is_exclusive(self) -> bool:
@@ -1174,7 +1176,7 @@ class Principal:
         """How many tasks are remembered for it."""
 
 @final
-class Kept:
+class RetainedRequest:
     """A request of a client that is kept for another round."""
 
     @property
@@ -1185,7 +1187,7 @@ class Kept:
 
 @final
 class Routes:
-    """Where the requests of some clients go."""
+    """Routes the requests of the clients of one principal, or of all clients."""
 
     def __new__(
         cls, routes: list[tuple[str, str, bool, int | str]], fallback: int | str, are_everybodys: bool
@@ -1207,12 +1209,12 @@ class Relay:
         self,
         client: Connection,
         routes: Routes,
-        places: Sequence[Place],
+        slots: Sequence[UpstreamSlot],
         principal: Principal | None = None,
     ) -> None: ...
     def tasks_of(self, client: Connection, start: int, most: int) -> list[tuple[int, int, str]]: ...
     def forget_task(self, client: Connection, number: int) -> None: ...
-    def add_upstream(self, upstream: Connection, place: Place) -> None: ...
+    def add_upstream(self, upstream: Connection, slot: UpstreamSlot) -> None: ...
     def leave(self, connection: Connection) -> None: ...
     def watch(self, methods: list[str]) -> None: ...
     def position_of(self, request: Request, params: object = None) -> int | None: ...
@@ -1222,9 +1224,9 @@ class Relay:
         request: Request,
         upstream: Connection,
         params: object = None,
-        kept: Kept | None = None,
+        retained: RetainedRequest | None = None,
     ) -> bool: ...
-    def take_over(self, upstream: Connection) -> tuple[Request, Call] | None: ...
+    def transfer(self, upstream: Connection) -> tuple[Request, Call] | None: ...
     def refuse(self, request: Request, position: int | None = None, limit: str | None = None) -> bool:
         """Answer a request whose upstream is not there, or that is beyond a limit; False where it is over."""
     def close_admission(self) -> None:

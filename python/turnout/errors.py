@@ -159,7 +159,7 @@ class NotAllowed(Error):
     """The protocol revision in force forbids it; nothing was sent."""
 
 
-class OpeningFailed(Error):
+class HandshakeFailed(Error):
     """The peer was reached but could not be opened: no common revision, an answer that is none, or it was lost.
 
     Attributes:

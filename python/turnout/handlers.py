@@ -1,4 +1,4 @@
-"""Who handles what: request handlers, notification observers, event listeners and message filters."""
+"""Registrations: request handlers, notification observers, event listeners and message filters."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Handler:
 
     function: RequestHandler
     is_async: bool
-    stops: bool
+    interruptible: bool
 
     async def run(self, request: Request, threads: Executor) -> Any:
         """Do its work from inside another handler, and give what it returns."""
@@ -50,7 +50,7 @@ def members_of(value: Any) -> dict[str, Any]:
 
 
 def for_a_thread(function: Callable[..., T]) -> Callable[..., T]:
-    """Make of a function one for a thread, where an exit ends nothing but the work: to who waits it is an error."""
+    """Wrap a function for a thread: an exit that it raises becomes an error for the caller and ends no thread."""
 
     def work(*arguments: Any) -> T:
         try:
@@ -74,24 +74,24 @@ class Handlers:
         self.incoming: dict[str, list[Filter]] = {}
         self.outgoing: dict[str, list[Filter]] = {}
         self.changed: Callable[[], None] = lambda: None
-        self.answers_openings = False
+        self.answers_handshakes = False
         """Whether `initialize` and `server/discover` are answered, and so every request is to be of a known era."""
 
-    def on_request(self, method: str, *, stops: bool = True) -> Callable[[H], H]:
+    def on_request(self, method: str, *, interruptible: bool = True) -> Callable[[H], H]:
         """Register the handler of a method; the latest one stands.
 
         An async handler runs in a task, a plain function in a thread. What it returns is the result.
 
         Args:
             method: the method, or `"*"` for every method that has no handler.
-            stops: whether a cancel stops the handler. An async one is stopped by cancelling its task; one
+            interruptible: whether a cancel stops the handler. An async one is stopped by cancelling its task; one
                 that opts out (False), like one in a thread, only sees `request.cancelled`.
 
         """
         require_method("on_request", method)
 
         def register(function: H) -> H:
-            self.requests[method] = Handler(function, is_async(function), stops)
+            self.requests[method] = Handler(function, is_async(function), interruptible)
             self.changed()
             return function
 

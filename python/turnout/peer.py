@@ -1,4 +1,4 @@
-"""One peer: its connection, the handlers of its requests, and its way to an end."""
+"""One peer: its connection, its handlers, and how it is closed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import logging
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from turnout import json
-from turnout._native import Connection, Kept, Notification, Refused, Request, memory_usage
+from turnout._native import Connection, Notification, Refused, Request, RetainedRequest, memory_usage
+from turnout.budget import Budget
 from turnout.errors import CONTENT_LENGTH, FRAMED_BY_LENGTH, LimitExceeded, RequestCancelled, RequestError
 from turnout.escape import escaped, escaped_bytes
 from turnout.handlers import DROP, Handler, Handlers
-from turnout.heartbeat import Heartbeat
-from turnout.raised import EXITS, tell
+from turnout.protocol.keepalive import Keepalive
+from turnout.raised import EXITS, report_exception
 from turnout.records import in_loop
-from turnout.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from turnout.handlers import Event, Filter
     from turnout.router import Router
-    from turnout.transports.base import Transport
+    from turnout.transports.channel import Transport
 
 log = logging.getLogger("turnout")
 
@@ -33,9 +33,11 @@ METHOD_NOT_FOUND = -32601
 INTERNAL_ERROR = -32603
 
 
-InputNeeded: TypeAlias = "Callable[[Request, Peer, bytes, bytes | None, Kept], Coroutine[Any, Any, None]]"
-"""Asks a client for what the server of its request needs: the request, the server's connection, what it answered, the
-state in that, and what was kept of the request."""
+InputNeeded: TypeAlias = (
+    "Callable[[Request, Peer, bytes, bytes | None, RetainedRequest], Coroutine[Any, Any, None]]"
+)
+"""Asks a client for the input that a server needs. Called with the request, the server's connection, its result, the
+`requestState` in that, and the retained request."""
 
 
 class Peer(Connection):
@@ -76,16 +78,16 @@ class Peer(Connection):
         self.exit_code: int | None = None
         self.noise: str | None = None
         self.dropped_notifications = 0
-        self._observing = Room(self)
+        self._observer_budget = Budget(self)
         self._loop = asyncio.get_running_loop()
         self._transport: Transport | None = None
-        self._heartbeat: Heartbeat | None = None
+        self._keepalive: Keepalive | None = None
         self._is_paused = False
         self._lost = self._loop.create_future()
         self._closing: asyncio.Task[None] | None = None
         self._eof_timer: asyncio.TimerHandle | None = None
         self.set_timeouts(router.timeout, router.max_timeout)
-        router.records.hear(self)
+        router.records.attach(self)
         self._apply_handlers()
 
     # ---- the transport's side: turnout.transports.Link ----
@@ -101,7 +103,7 @@ class Peer(Connection):
             delay_answers=self.router.delay_answers and getattr(transport, "delays_answers", True),
         )
         if self.router.ping is not None:
-            self._heartbeat = Heartbeat(self, self.router.ping)
+            self._keepalive = Keepalive(self, self.router.ping)
 
     def limit(self, name: str) -> int:
         """The value of a limit: the router's."""
@@ -114,8 +116,8 @@ class Peer(Connection):
         """
         self.feed_end()
         self.end_input()
-        if self._heartbeat is not None:
-            self._heartbeat.stop()
+        if self._keepalive is not None:
+            self._keepalive.stop()
         if self.is_over or self._transport is None:
             return
         transport, loop = self._transport, self._loop
@@ -147,14 +149,14 @@ class Peer(Connection):
         self.feed_end()
         self.end("peer_closed" if exit_code is None else "peer_exited", exit_code=exit_code)
         if error is None:
-            # A peer that is done asking may still read the answers that waited for it to do so.
+            # A peer that closed its side may still read; write the delayed answers.
             self.flush()
         self._gone()
 
     def _gone(self) -> None:
         self.detach()
-        if self._heartbeat is not None:
-            self._heartbeat.stop()
+        if self._keepalive is not None:
+            self._keepalive.stop()
         if self._eof_timer is not None:
             self._eof_timer.cancel()
         if not self._lost.done():
@@ -164,7 +166,7 @@ class Peer(Connection):
     @property
     def missed_pings(self) -> int:
         """How many of our pings in a row it left without an answer: 0 for a connection that lives (PNG-03)."""
-        return 0 if self._heartbeat is None else self._heartbeat.missed
+        return 0 if self._keepalive is None else self._keepalive.missed
 
     @property
     def is_open(self) -> bool:
@@ -184,26 +186,26 @@ class Peer(Connection):
         elif isinstance(delivery, Notification):
             self._notify_observers(delivery)
         else:
-            self._tell(delivery)
+            self._notify_listeners(delivery)
 
     def _start(self, request: Request) -> None:
         handler = self._handler(request.method)
         if handler is None:
             request.fail(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
         elif handler.is_async:
-            self.start_handler(request, handler.function, handler.stops)
+            self.start_handler(request, handler.function, handler.interruptible)
         else:
             self._start_in_thread(handler, request)
 
     def relay_by(self, handlers: Handlers) -> None:
-        """Let the handlers of a relay answer its requests from now on, and see what else comes, beside all others."""
+        """Answer requests by the handlers of a relay from now on; its observers are called beside the others."""
         self._relayed = handlers
         handlers.changed = self._apply_handlers
         self._apply_handlers()
 
     @property
     def _layers(self) -> list[Handlers]:
-        """Whose registrations hold, in the order in which they are asked."""
+        """The registrations that apply, in the order in which they are asked."""
         relayed = () if self._relayed is None else (self._relayed,)
         return [self.handlers, *relayed, self.router.handlers]
 
@@ -214,7 +216,7 @@ class Peer(Connection):
         return mine.get(method) or shared.get(method) or mine.get("*") or shared.get("*")
 
     def _start_in_thread(self, handler: Handler, request: Request) -> None:
-        if not handler.stops:
+        if not handler.interruptible:
             request.decline_cancel()
 
         def work() -> None:
@@ -266,7 +268,7 @@ class Peer(Connection):
         for observer in observers:
             self._call(observer, notification)
 
-    def _tell(self, event: Event) -> None:
+    def _notify_listeners(self, event: Event) -> None:
         if isinstance(event, Refused) and event.noise and self.noise is None:
             self._note_noise(event)
         for handlers in self._layers:
@@ -292,28 +294,28 @@ class Peer(Connection):
             if inspect.iscoroutine(result):
                 self._observe(result, argument)
         except BaseException as error:  # noqa: BLE001
-            tell(self._loop, error, function)
+            report_exception(self._loop, error, function)
 
     def _observe(self, result: Coroutine[Any, Any, Any], argument: Notification | Event) -> None:
-        if not self._observing.take(argument):
+        if not self._observer_budget.try_acquire(argument):
             result.close()
             self.dropped_notifications += 1
             return
         task = self._loop.create_task(result)
-        self.router.keep(task)
-        task.add_done_callback(lambda _: self._observing.give(argument))
+        self.router.hold_task(task)
+        task.add_done_callback(lambda _: self._observer_budget.release(argument))
 
     def _apply_handlers(self) -> None:
         """Tell the native part who handles what, and which messages anyone here wants to see."""
         layers = self._layers
-        if any(handlers.answers_openings for handlers in layers):
+        if any(handlers.answers_handshakes for handlers in layers):
             self.ask_for_era()
         known = {**self.router.handlers.requests, **self.handlers.requests}
         if self._relayed is not None:
             known = self._relayed.requests
         self.set_handlers(
             {
-                method: (handler.function, handler.stops)
+                method: (handler.function, handler.interruptible)
                 for method, handler in known.items()
                 if handler.is_async and method != "*"
             }
@@ -325,11 +327,13 @@ class Peer(Connection):
             {method for handlers in layers for method in handlers.outgoing},
         )
 
-    def _ask(self, request: Request, upstream: Peer, result: bytes, state: bytes | None, kept: Kept) -> None:
-        """Take a request of this client's whose server needs input first; the native part calls it."""
+    def _ask(
+        self, request: Request, upstream: Peer, result: bytes, state: bytes | None, retained: RetainedRequest
+    ) -> None:
+        """Ask this client for the input that a server needs; called by the native part."""
         ask = self.on_input_needed
         assert ask is not None  # noqa: S101
-        self.start_handler(request, lambda taken: ask(taken, upstream, result, state, kept), True)
+        self.start_handler(request, lambda taken: ask(taken, upstream, result, state, retained), True)
 
     # ---- filters ----
 
@@ -365,7 +369,7 @@ class Peer(Connection):
         except RequestError as error:
             return error
         except BaseException as error:  # noqa: BLE001
-            tell(self._loop, error, chosen)
+            report_exception(self._loop, error, chosen)
             return RequestError(INTERNAL_ERROR, "Internal error")
 
     def _filters(self, direction: str, method: str) -> list[Filter]:
@@ -383,7 +387,7 @@ class Peer(Connection):
         """
         if self._closing is None:
             self._closing = self._loop.create_task(self._close(drain))
-            self.router.keep(self._closing)
+            self.router.hold_task(self._closing)
         await asyncio.shield(self._closing)
 
     async def _close(self, drain: float) -> None:
@@ -392,7 +396,7 @@ class Peer(Connection):
             self.flush()
         running = self.handler_tasks()
         self.end("closed")
-        # The end has words of its own: listens are answered.
+        # Ending writes frames of its own: listens are answered.
         self.flush()
         if running:
             await asyncio.wait(running, timeout=self.router.close_timeout)
@@ -411,8 +415,8 @@ class Peer(Connection):
         if seconds <= 0:
             return
         ended = asyncio.Event()
-        told = self.router.records.telling(lambda: in_loop(self._loop, ended.set))
-        with told, contextlib.suppress(asyncio.TimeoutError):
+        finished = self.router.records.on_finished(lambda: in_loop(self._loop, ended.set))
+        with finished, contextlib.suppress(asyncio.TimeoutError):
             async with _timeout(seconds):
                 while any(self.in_flight) and not self.is_over:
                     ended.clear()
@@ -420,7 +424,7 @@ class Peer(Connection):
         self.release_answers()
 
     def abort(self) -> None:
-        """Close at once, without a word to the peer."""
+        """Close at once, without writing anything."""
         self._break_off("closed")
 
     def give_up(self) -> None:
@@ -428,7 +432,7 @@ class Peer(Connection):
         self._break_off("peer_silent")
 
     def _broke(self, error: BaseException) -> None:
-        """Take note that the transport failed to write; the native part calls it."""
+        """End the connection after a failed write; called by the native part."""
         self.error = error
         self._break_off("peer_closed")
 

@@ -11,7 +11,7 @@ _exits: dict[asyncio.AbstractEventLoop, BaseException] = {}
 """The exits that are about to end their loops."""
 
 
-def tell(loop: asyncio.AbstractEventLoop, error: BaseException, callback: object = None) -> None:
+def report_exception(loop: asyncio.AbstractEventLoop, error: BaseException, callback: object = None) -> None:
     """Tell a loop what a callback raised; from any thread.
 
     An exit ends the loop on its next turn, when what the present turn began is done. Of several only the first does:
@@ -63,4 +63,4 @@ def _running() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-__all__ = ["EXITS", "tell"]
+__all__ = ["EXITS", "report_exception"]

@@ -1,4 +1,4 @@
-"""The records of a router: asked for, followed as they are written, saved as JSON lines."""
+"""The records of a router: queried, streamed as requests end, written as JSON lines."""
 
 from __future__ import annotations
 
@@ -113,17 +113,17 @@ def in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> 
 
 
 def _try(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-    """Call a function that keeps nobody else from being told: what it raises is the loop's to report."""
+    """Call a function; report what it raises to the loop, so that the other callbacks still run."""
     try:
         function(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001
         report(error, function)
 
 
-class Following:
-    """Records as they end, for one reader; a reader that is too slow loses the oldest."""
+class RecordStream:
+    """Streams finished records to one reader; a slow reader loses the oldest, counted in `missed`."""
 
-    def __init__(self, capacity: int, leave: Callable[[Following], None]) -> None:
+    def __init__(self, capacity: int, leave: Callable[[RecordStream], None]) -> None:
         self.missed = 0
         self._ready: deque[Record] = deque(maxlen=capacity)
         self._more = asyncio.Event()
@@ -132,24 +132,24 @@ class Following:
         self._closed = False
 
     def put(self, record: Record) -> None:
-        """Take a record, from any thread."""
+        """Queue a record; from any thread."""
         if len(self._ready) == self._ready.maxlen:
             self.missed += 1
         self._ready.append(record)
         self._wake()
 
     def close(self) -> None:
-        """Stop following; what was taken can still be read."""
+        """Stop the stream; records that are queued can still be read."""
         self._closed = True
         self._leave(self)
         self._wake()
 
     def _wake(self) -> None:
-        # The reader says where it is before it looks: who finds no loop here was seen by that look.
+        # The reader sets its loop before it checks the queue: without a loop here, that check finds the record.
         if self._loop is not None:
             in_loop(self._loop, self._more.set)
 
-    def __aiter__(self) -> Following:
+    def __aiter__(self) -> RecordStream:
         return self
 
     async def __anext__(self) -> Record:
@@ -162,10 +162,10 @@ class Following:
         return self._ready.popleft()
 
 
-class Writing:
-    """Records written to a file as they end, until it is closed."""
+class RecordWriter:
+    """Writes finished records to a file, until it is closed."""
 
-    def __init__(self, file: IO[bytes], leave: Callable[[Writing], None], *, owned: bool) -> None:
+    def __init__(self, file: IO[bytes], leave: Callable[[RecordWriter], None], *, owned: bool) -> None:
         self._file = file
         self._leave = leave
         self._owned = owned
@@ -189,17 +189,17 @@ class Writing:
         self.close()
 
 
-class Source(Protocol):
-    """Where requests end: a connection, or the tables of one."""
+class RecordSource(Protocol):
+    """Produces records: a connection, or the tables of one."""
 
     def follow_records(
         self,
-        follower: Callable[[list[Record]], object],
+        listener: Callable[[list[Record]], object],
         *,
         every: bool = False,
         wanted: Callable[[], bool] | None = None,
     ) -> None:
-        """Call `follower` with the records of requests that ended: cancelled ones if wanted, or every one."""
+        """Call `listener` with the records of requests that ended: cancelled ones if wanted, or every one."""
 
 
 class Records:
@@ -212,9 +212,9 @@ class Records:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._followers: list[Following | Writing] = []
-        self._told: list[Callable[[], object]] = []
-        self._sources: WeakSet[Source] = WeakSet()
+        self._readers: list[RecordStream | RecordWriter] = []
+        self._callbacks: list[Callable[[], object]] = []
+        self._sources: WeakSet[RecordSource] = WeakSet()
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self._ledger.records())
@@ -266,18 +266,18 @@ class Records:
 
         return [record for record in self if fits(record)]
 
-    def follow(self, capacity: int = 1000) -> Following:
+    def follow(self, capacity: int = 1000) -> RecordStream:
         """Follow records as they end, from now on, by `async for`.
 
         Args:
             capacity: records kept for a reader that is slow; older ones are dropped and counted in `missed`.
 
         """
-        following = Following(capacity, self._leave)
-        self._join(following)
-        return following
+        stream = RecordStream(capacity, self._leave)
+        self._join(stream)
+        return stream
 
-    def write(self, target: str | Path | IO[bytes]) -> Writing:
+    def write(self, target: str | Path | IO[bytes]) -> RecordWriter:
         """Write records as JSON lines as they end, until the returned object is closed.
 
         Args:
@@ -289,50 +289,50 @@ class Records:
         """
         owned = isinstance(target, (str, Path))
         file = Path(target).open("ab") if isinstance(target, (str, Path)) else target  # noqa: SIM115
-        writing = Writing(file, self._leave, owned=owned)
-        self._join(writing)
-        return writing
+        writer = RecordWriter(file, self._leave, owned=owned)
+        self._join(writer)
+        return writer
 
-    def hear(self, source: Source) -> None:
-        """Take what ends on `source` from now on; its ledger must be this one."""
+    def attach(self, source: RecordSource) -> None:
+        """Publish the records of `source` from now on; its ledger must be this one."""
         self._sources.add(source)
-        every = bool(self._followers or self._told)
-        source.follow_records(self.take, every=every, wanted=_logs_cancels)
+        every = bool(self._readers or self._callbacks)
+        source.follow_records(self.publish, every=every, wanted=_logs_cancels)
 
-    def take(self, records: Iterable[Record]) -> None:
-        """Take records that ended: one log line for each cancel, and word to every follower."""
+    def publish(self, records: Iterable[Record]) -> None:
+        """Publish finished records: log each cancel, and pass every record to the streams and writers."""
         for record in records:
             if record.cancelled_by is not None:
                 _try(log_cancel, record)
-            for follower in tuple(self._followers):
-                _try(follower.put, record)
-        for function in tuple(self._told):
+            for reader in tuple(self._readers):
+                _try(reader.put, record)
+        for function in tuple(self._callbacks):
             _try(function)
 
     @contextlib.contextmanager
-    def telling(self, function: Callable[[], object]) -> Iterator[None]:
-        """Call a function, in whatever thread, each time that requests have ended, for as long as the block takes."""
-        self._told.append(function)
-        self._hear_all()
+    def on_finished(self, function: Callable[[], object]) -> Iterator[None]:
+        """Call a function each time requests have ended, while the block runs; in any thread."""
+        self._callbacks.append(function)
+        self._attach_all()
         try:
             yield
         finally:
-            self._told.remove(function)
-            self._hear_all()
+            self._callbacks.remove(function)
+            self._attach_all()
 
     def close(self) -> None:
-        """Let every follower go."""
-        for follower in tuple(self._followers):
-            follower.close()
+        """Close every stream and writer."""
+        for reader in tuple(self._readers):
+            reader.close()
 
-    def _join(self, follower: Following | Writing) -> None:
-        self._followers.append(follower)
-        self._hear_all()
+    def _join(self, reader: RecordStream | RecordWriter) -> None:
+        self._readers.append(reader)
+        self._attach_all()
 
-    def _hear_all(self) -> None:
+    def _attach_all(self) -> None:
         for source in tuple(self._sources):
-            self.hear(source)
+            self.attach(source)
 
-    def _leave(self, follower: Following | Writing) -> None:
-        if follower in self._followers:
-            self._followers.remove(follower)
+    def _leave(self, reader: RecordStream | RecordWriter) -> None:
+        if reader in self._readers:
+            self._readers.remove(reader)

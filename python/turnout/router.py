@@ -7,31 +7,31 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from turnout import opening
 from turnout._native import LIMITS, Clock, Connection, Ledger, memory_is_tight, memory_usage
 from turnout.arguments import require_one_of, require_seconds
-from turnout.errors import LimitExceeded, OpeningFailed
+from turnout.errors import HandshakeFailed, LimitExceeded
 from turnout.escape import escaped
 from turnout.handlers import Handlers
 from turnout.machine_memory import NAME as MAX_TOTAL_BYTES
 from turnout.machine_memory import bound
-from turnout.opening import ERAS
 from turnout.peer import Peer
+from turnout.protocol import handshake
+from turnout.protocol.handshake import ERAS
 from turnout.records import Records
 from turnout.relay import Relay, Upstream
 from turnout.threads import HandlerThreads
 from turnout.transports.accepting import most_descriptors
-from turnout.transports.base import is_target
-from turnout.transports.standard import OwnStdioTarget
+from turnout.transports.channel import is_target
+from turnout.transports.own_stdio import OwnStdioTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from typing_extensions import Self
 
-    from turnout.heartbeat import Ping
+    from turnout.protocol.keepalive import Ping
     from turnout.relay import Route
-    from turnout.transports.base import Link, Listener, Target, Transport
+    from turnout.transports.channel import Link, Listener, Target, Transport
 
 log = logging.getLogger("turnout")
 
@@ -56,8 +56,8 @@ class Router:
         limits: limits by name, as in `turnout.LIMITS`; None for the defaults. `max_total_bytes` holds for all routers
             of the process: the last one that names it sets it.
         records: how many finished records are kept.
-        name: how we introduce ourselves to peers.
-        version: our version, likewise.
+        name: our name, sent to peers in the handshake.
+        version: our version, sent with it; None for turnout's.
         capabilities: what we offer as a client when a connection is opened; None for nothing.
         delay_answers: whether an answer of ours waits until its client has read the progress before it, 20 ms at most,
             and 5 ms where the system cannot tell what was read: over TCP, and everywhere but on Linux. Clients on the
@@ -102,7 +102,7 @@ class Router:
         self.close_timeout = close_timeout
         self.eof_timeout = eof_timeout
         self.limits = dict(limits) if limits is not None else None
-        self.identity = opening.Identity(name, version, dict(capabilities or {}))
+        self.implementation = handshake.Implementation(name, version, dict(capabilities or {}))
         self.delay_answers = delay_answers
         self.ping = ping
         self.clock = clock or Clock()
@@ -120,7 +120,7 @@ class Router:
         self._warned: float | None = None
         self._peers: set[Peer] = set()
         self._listeners: list[Listener] = []
-        self._kept: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._threads: HandlerThreads | None = None
         self._closed = False
         self._process = os.getpid()
@@ -159,11 +159,11 @@ class Router:
         self,
         target: Target,
         *,
-        era: opening.Era | None = "auto",
+        era: handshake.Era | None = "auto",
         name: str | None = None,
         open_timeout: float = 60.0,
         probe_timeout: float = 10.0,
-        identity: opening.Identity | None = None,
+        implementation: handshake.Implementation | None = None,
     ) -> Peer:
         """Connect to a peer and open it.
 
@@ -174,13 +174,13 @@ class Router:
             name: what records call the peer; None for the target's own name.
             open_timeout: seconds for the opening.
             probe_timeout: seconds after which a peer that does not answer the probe counts as legacy.
-            identity: who we are to this peer; None for the router's own.
+            implementation: who we are to this peer; None for the router's own.
 
         Raises:
             TypeError: the target is none.
             ValueError: the era is unknown, or a timeout negative.
             OSError: the peer could not be started or reached.
-            OpeningFailed: it was reached but could not be opened, or was lost meanwhile.
+            HandshakeFailed: it was reached but could not be opened, or was lost meanwhile.
 
         """
         if not is_target(target):
@@ -193,13 +193,15 @@ class Router:
         require_seconds("probe_timeout", probe_timeout)
         peer = self.adopt(Peer, name or target.name, target.kind)
         if isinstance(target, OwnStdioTarget):
-            peer.set_rules(opening.LEGACY[0], "server")
-            self._expect_opening(peer)
+            peer.set_rules(handshake.LEGACY[0], "server")
+            self._require_handshake(peer)
         try:
             peer.use(await target.open(peer))
             if era is not None:
-                await opening.open_peer(peer, identity or self.identity, era, open_timeout, probe_timeout)
-        except OpeningFailed as error:
+                await handshake.open_peer(
+                    peer, implementation or self.implementation, era, open_timeout, probe_timeout
+                )
+        except HandshakeFailed as error:
             error.exit_code, error.noise, error.stderr = peer.exit_code, peer.noise, peer.last_stderr
             await peer.close()
             raise
@@ -224,12 +226,12 @@ class Router:
         def accept(transport: Transport, name: str) -> Link:
             peer = self.accept(Peer, transport, name)
             try:
-                self._expect_opening(peer)
+                self._require_handshake(peer)
                 peer.use(transport)
                 if accepted is not None:
                     accepted(peer)
             except BaseException:
-                # Of the end of a connection that is refused the transport says nothing: the peer would count for ever.
+                # The transport reports no `lost` for a refused connection, so remove the peer here.
                 peer.abort()
                 raise
             return peer
@@ -292,19 +294,19 @@ class Router:
     # ---- for peers ----
 
     def forget(self, peer: Peer) -> None:
-        """Drop a peer that is gone."""
+        """Remove a peer whose connection is over."""
         self._peers.discard(peer)
 
     def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run a coroutine in a task that is held until it is done."""
+        """Run a coroutine in a task, and keep a reference to it until it is done."""
         task = asyncio.get_running_loop().create_task(coroutine)
-        self.keep(task)
+        self.hold_task(task)
         return task
 
-    def keep(self, task: asyncio.Task[Any]) -> None:
-        """Hold a task until it is done, since loops hold theirs weakly."""
-        self._kept.add(task)
-        task.add_done_callback(self._kept.discard)
+    def hold_task(self, task: asyncio.Task[Any]) -> None:
+        """Keep a reference to a task until it is done; loops hold tasks weakly."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def adopt(self, kind: type[P], name: str, transport: str) -> P:
         """Make a peer of this router's, of a class of its own."""
@@ -329,7 +331,7 @@ class Router:
             self.refused_peers += 1
             raise LimitExceeded(MAX_TOTAL_BYTES, memory_usage()[MAX_TOTAL_BYTES])
         peer = self.adopt(kind, name, transport.kind)
-        peer.set_rules(opening.LEGACY[0], "server")
+        peer.set_rules(handshake.LEGACY[0], "server")
         peer._expect_opening()  # noqa: SLF001
         return peer
 
@@ -341,10 +343,10 @@ class Router:
             self._warned = now
         log.log(logging.WARNING if rarely else logging.DEBUG, "%s was closed: %s", escaped(peer.name), reason)
 
-    def _expect_opening(self, peer: Peer) -> None:
-        """A peer that came to us opens the connection, where openings are answered at all."""
+    def _require_handshake(self, peer: Peer) -> None:
+        """Require a handshake of an accepted peer, if the router answers handshakes."""
         if "initialize" in self.handlers.requests:
-            opening.expect_opening(peer)
+            handshake.require_handshake(peer)
 
     def _check(self) -> None:
         if os.getpid() != self._process:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import turnout
-    from turnout.opening import Era
+    from turnout.protocol.handshake import Era
 
 LAST_LINES = 20
 """Lines of the server's stderr that are shown when the call fails."""
@@ -311,7 +311,7 @@ def describe(error: BaseException) -> str:
     """One line about an error."""
     if isinstance(error, OSError) and error.filename is not None:
         text = f"cannot start {error.filename}: {error.strerror}"
-    elif isinstance(error, errors.OpeningFailed):
+    elif isinstance(error, errors.HandshakeFailed):
         text = error.summary
     else:
         text = str(error) or type(error).__name__

@@ -44,7 +44,7 @@ def exit_code(ended: Ended) -> Exit:
         return Exit.ERROR
     if isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError):
         return Exit.TIMED_OUT
-    if isinstance(error, (OSError, errors.OpeningFailed)):
+    if isinstance(error, (OSError, errors.HandshakeFailed)):
         return Exit.LOST
     return Exit.OTHER
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import turnout
 
 if TYPE_CHECKING:
-    from turnout.opening import Era
-    from turnout.transports.base import Target
+    from turnout.protocol.handshake import Era
+    from turnout.transports.channel import Target
 
 LATE_OUTCOMES = frozenset({"cancelled", "idle_timeout", "max_timeout"})
 """Ends of our own making, after which the peer may still answer."""
@@ -104,7 +104,7 @@ async def _connect(router: turnout.Router, job: Job) -> turnout.Peer:
     try:
         return await asyncio.wait_for(connecting, bound)
     except asyncio.TimeoutError:
-        raise turnout.OpeningFailed(f"the server did not open within {bound:g} s") from TimeoutError()
+        raise turnout.HandshakeFailed(f"the server did not open within {bound:g} s") from TimeoutError()
 
 
 async def _follow(call: turnout.Call, watcher: Watcher) -> Ended:

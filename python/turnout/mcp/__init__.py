@@ -6,36 +6,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from turnout._native import Ledger
-from turnout.mcp.installation import install, uninstall
-from turnout.mcp.library import TESTED
+from turnout.mcp._compat import TESTED
+from turnout.mcp._install import install, uninstall
 from turnout.records import Records
 
 if TYPE_CHECKING:
-    from turnout.mcp.connecting import Client, connect_stdio, connect_tcp, connect_unix, open_dispatcher
-    from turnout.mcp.dispatcher import Dispatcher
+    from turnout.mcp.client import Client, connect_stdio, connect_tcp, connect_unix, open_dispatcher
     from turnout.mcp.errors import Lost, TimedOut
     from turnout.mcp.native import NativeDispatcher
-    from turnout.mcp.serving import serve_listener, serve_stdio, serve_target, serve_tcp, serve_unix
+    from turnout.mcp.server import serve_listener, serve_stdio, serve_target, serve_tcp, serve_unix
+    from turnout.mcp.streams.dispatcher import Dispatcher
 
 records = Records(Ledger())
 """Finished records of every dispatcher in this process that was not given others, newest kept."""
 
 # Imported when somebody asks: a version of the SDK that `install` refuses may not have what they need.
 _WHERE = {
-    "Dispatcher": "turnout.mcp.dispatcher",
+    "Dispatcher": "turnout.mcp.streams.dispatcher",
     "Lost": "turnout.mcp.errors",
     "TimedOut": "turnout.mcp.errors",
-    "Client": "turnout.mcp.connecting",
-    "connect_stdio": "turnout.mcp.connecting",
-    "connect_unix": "turnout.mcp.connecting",
-    "connect_tcp": "turnout.mcp.connecting",
-    "open_dispatcher": "turnout.mcp.connecting",
+    "Client": "turnout.mcp.client",
+    "connect_stdio": "turnout.mcp.client",
+    "connect_unix": "turnout.mcp.client",
+    "connect_tcp": "turnout.mcp.client",
+    "open_dispatcher": "turnout.mcp.client",
     "NativeDispatcher": "turnout.mcp.native",
-    "serve_listener": "turnout.mcp.serving",
-    "serve_stdio": "turnout.mcp.serving",
-    "serve_target": "turnout.mcp.serving",
-    "serve_tcp": "turnout.mcp.serving",
-    "serve_unix": "turnout.mcp.serving",
+    "serve_listener": "turnout.mcp.server",
+    "serve_stdio": "turnout.mcp.server",
+    "serve_target": "turnout.mcp.server",
+    "serve_tcp": "turnout.mcp.server",
+    "serve_unix": "turnout.mcp.server",
 }
 
 

@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from turnout.mcp.installation import install
+from turnout.mcp._install import install
 
 USAGE = 2
 NOT_FOUND = 127

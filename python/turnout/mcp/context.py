@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mcp.shared.message import MessageMetadata
     from mcp_types import ProgressToken, RequestId
 
-    from turnout.mcp.dispatcher import Dispatcher
+    from turnout.mcp.streams.dispatcher import Dispatcher
 
 logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
 

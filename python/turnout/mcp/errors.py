@@ -10,7 +10,7 @@ class Lost(MCPError):
 
 
 class TimedOut(MCPError):
-    """The timeout passed before an answer came; likewise."""
+    """The timeout passed before an answer came; a peer that answers with the same code is no `TimedOut`."""
 
 
 def said_by(raised: Exception) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import context, trace
 from opentelemetry.trace import SpanKind, StatusCode
 
-from turnout.mcp.inside import otel
+from turnout.mcp._sdk import otel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

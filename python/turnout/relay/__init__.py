@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from turnout.relay.filters import Answer, Forward
 from turnout.relay.relay import Relay
-from turnout.relay.routes import Route
-from turnout.relay.upstream import Restart, Sharing, Upstream
+from turnout.relay.routing.routes import Route
+from turnout.relay.upstreams.upstream import RestartPolicy, Sharing, Upstream
 
-__all__ = ["Answer", "Forward", "Relay", "Restart", "Route", "Sharing", "Upstream"]
+__all__ = ["Answer", "Forward", "Relay", "RestartPolicy", "Route", "Sharing", "Upstream"]

@@ -40,7 +40,7 @@ async def decide(
         deciding = loop.create_task(function(*arguments))
     else:
         deciding = loop.run_in_executor(threads, for_a_thread(function), *arguments)
-    deciding.add_done_callback(_take_note)
+    deciding.add_done_callback(_retrieve_exception)
     try:
         decided, _ = await asyncio.wait((deciding,), timeout=timeout)
     finally:
@@ -57,7 +57,7 @@ async def decide(
         raise RequestError(INTERNAL_ERROR, "the server is stopping") from None
 
 
-def _take_note(deciding: asyncio.Future[Any]) -> None:
+def _retrieve_exception(deciding: asyncio.Future[Any]) -> None:
     """Take what came too late; nobody waits for it any more."""
     if not deciding.cancelled():
         deciding.exception()

@@ -90,14 +90,14 @@ class Filters:
         require_method("filter", method)
         require_seconds("timeout", timeout)
 
-        def take(function: H) -> H:
+        def decorate(function: H) -> H:
             if method in self._by_method:
                 raise ValueError(f"{method} has a filter already; one filter decides about a request")
             self._by_method[method] = _Filter(function, timeout)
             self.changed()
             return function
 
-        return take
+        return decorate
 
     def before(self, method: str, answers: Handler) -> Handler:
         """Make the handler that asks the filter of `method`, if there is one, and goes on as it says.
@@ -123,7 +123,7 @@ class Filters:
             await self._relay.forward(request, verdict.upstream, verdict.params)
             return None
 
-        return Handler(handle, is_async=True, stops=answers.stops)
+        return Handler(handle, is_async=True, interruptible=answers.interruptible)
 
 
 __all__ = ["Answer", "Filters", "Forward", "Verdict"]

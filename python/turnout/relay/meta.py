@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from turnout import json, opening
+from turnout import json
 from turnout._native import ERA_KEYS
-from turnout.relay.listing import members_of
+from turnout.protocol import handshake
+from turnout.relay.features.listing import members_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-OWN = frozenset({"progressToken", f"{opening.META}subscriptionId", f"{opening.META}related-task"})
+OWN = frozenset({"progressToken", f"{handshake.META}subscriptionId", f"{handshake.META}related-task"})
 """The keys of what is one side's own: a request of it, a subscription, a task. What stands there names another one,
 if any, on the other side."""
 

@@ -6,14 +6,15 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from turnout import json, opening
+from turnout import json
 from turnout.arguments import is_async
 from turnout.errors import RequestError
 from turnout.handlers import H, Handler, for_a_thread, members_of
+from turnout.protocol import handshake
 from turnout.relay.deciding import decide
-from turnout.relay.listing import Listing, name_of
-from turnout.relay.names import COMPLETE, COMPLETED, KINDS
-from turnout.relay.subscriptions import LISTEN
+from turnout.relay.features.listing import Listing, name_of
+from turnout.relay.features.subscriptions import LISTEN
+from turnout.relay.routing.naming import COMPLETE, COMPLETED, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -83,14 +84,14 @@ class Policies:
         if offer not in get_args(Offer):
             raise ValueError(f"a policy is for {', '.join(get_args(Offer))}, not for {offer!r}")
 
-        def take(function: H) -> H:
+        def decorate(function: H) -> H:
             if offer in self._by_offer:
                 raise ValueError(f"{offer} have a policy already; one policy decides about them")
             self._by_offer[offer] = _Policy(function, timeout)
             self.changed()
             return function
 
-        return take
+        return decorate
 
     @property
     def methods(self) -> list[str]:
@@ -119,7 +120,7 @@ class Policies:
                 result = await answers.run(request, threads)
                 return None if result is None else await self.shown(request, result)
 
-            return Handler(show, is_async=True, stops=answers.stops)
+            return Handler(show, is_async=True, interruptible=answers.interruptible)
         if method not in self.methods:
             return answers
 
@@ -127,7 +128,7 @@ class Policies:
             await self._check(request)
             return await answers.run(request, threads)
 
-        return Handler(use, is_async=True, stops=answers.stops)
+        return Handler(use, is_async=True, interruptible=answers.interruptible)
 
     async def shown(self, request: Request, result: Any) -> bytes:
         """What is left of a list for the client that asked for it.
@@ -179,13 +180,13 @@ class Policies:
         offer, names = used
         if not all(isinstance(name, str) for name in names):
             raise RequestError(
-                opening.INVALID_PARAMS, f"{request.method} does not say which of the {offer} it means"
+                handshake.INVALID_PARAMS, f"{request.method} does not say which of the {offer} it means"
             )
         for name, verdict in zip(names, await self._ask(offer, request, names), strict=True):
             if isinstance(verdict, Exception):
                 raise verdict
             if not verdict:
-                raise RequestError(opening.INVALID_PARAMS, f"Unknown {offer[:-1]}: {name}")
+                raise RequestError(handshake.INVALID_PARAMS, f"Unknown {offer[:-1]}: {name}")
 
     async def _ask(self, offer: str, request: Request, names: Sequence[str]) -> list[bool | Exception]:
         """Let a policy decide about some names; an exception stands for the verdict that it came in place of."""

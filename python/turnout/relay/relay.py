@@ -1,4 +1,4 @@
-"""The relay itself: who comes and goes, and which of the requests Python answers."""
+"""The relay: attaches clients, connects upstreams, and answers the requests that Python handles."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ import secrets
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from turnout import _native, json, opening
+from turnout import _native, json
 from turnout.errors import Error, RequestError
 from turnout.escape import escaped
 from turnout.handlers import Handler, Handlers, members_of
-from turnout.relay.catalogue import Catalogue
-from turnout.relay.client import Client
+from turnout.protocol import handshake
+from turnout.relay.admission import PendingAdmission
+from turnout.relay.clients import Client
+from turnout.relay.drain import DrainTracker
+from turnout.relay.errors import unknown_subject, unknown_task, upstream_errors
+from turnout.relay.features.handshake import RelayHandshake, client_implementation
+from turnout.relay.features.listen_bridge import ListenBridge
+from turnout.relay.features.log_levels import LogLevels
+from turnout.relay.features.merged_lists import MergedLists
+from turnout.relay.features.subscriptions import LegacySubscriber, Resource, Subscriptions, lists_of
+from turnout.relay.features.task_lists import TaskLists
 from turnout.relay.filters import Filters
-from turnout.relay.levels import Levels
-from turnout.relay.listens import Listens
-from turnout.relay.openings import Openings, said_in
-from turnout.relay.parking import Parking
-from turnout.relay.places import Places
+from turnout.relay.mrtr.replay import REQUIRED_CAPABILITY
+from turnout.relay.mrtr.suspend import Suspensions
 from turnout.relay.policy import Policies
 from turnout.relay.principals import Principals
-from turnout.relay.refusal import reaching, unknown, unknown_task
-from turnout.relay.rounds import NEEDED
-from turnout.relay.routes import Plans
-from turnout.relay.subscriptions import Resource, Session, Subscriptions, lists_of
-from turnout.relay.task_lists import TaskLists
-from turnout.relay.underway import Underway
-from turnout.relay.waits import Waits
+from turnout.relay.routing.routes import RoutePlans
+from turnout.relay.upstreams.affinity import Affinity
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Hashable, Iterable, Sequence
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
     from turnout._native import Request
     from turnout.handlers import RequestHandler
     from turnout.peer import Peer
-    from turnout.relay.place import Place
-    from turnout.relay.routes import Plan, Route
-    from turnout.relay.upstream import Upstream
+    from turnout.relay.routing.routes import Route, RoutePlan
+    from turnout.relay.upstreams.session import UpstreamSession
+    from turnout.relay.upstreams.upstream import Upstream
     from turnout.router import Router
 
 log = logging.getLogger("turnout")
@@ -73,7 +74,7 @@ class Relay(_native.Relay):
         max_in_flight: int,
     ) -> Self:
         """Declare a relay; `Router.relay` says what the arguments are."""
-        known = [(upstream.label, upstream.timeout, upstream.max_timeout, True) for upstream in upstreams]
+        known = [(upstream.name, upstream.timeout, upstream.max_timeout, True) for upstream in upstreams]
         return super().__new__(cls, known, max_in_flight, secrets.token_bytes(32))
 
     def __init__(
@@ -86,9 +87,9 @@ class Relay(_native.Relay):
     ) -> None:
         self.router = router
         self.upstreams = list(upstreams)
-        self._plans = Plans(upstreams, routes, local)
-        self._openings = Openings(self)
-        self._catalogue = Catalogue(self)
+        self._plans = RoutePlans(upstreams, routes, local)
+        self._handshake = RelayHandshake(self)
+        self._merged_lists = MergedLists(self)
         self.handlers = Handlers()
         self.on_request = self.handlers.on_request
         self.filter_incoming = self.handlers.filter_incoming
@@ -99,50 +100,50 @@ class Relay(_native.Relay):
         self.handlers.changed = self._filters.changed = self._policies.changed = self._apply_handlers
         self.clients: dict[Peer, Client] = {}
         self.subscriptions = Subscriptions(self)
-        self._listens = Listens(self, self.subscriptions)
-        self._levels = Levels(self)
+        self._listen_bridge = ListenBridge(self, self.subscriptions)
+        self._log_levels = LogLevels(self)
         self._task_lists = TaskLists(self)
         self._principals = Principals(self)
-        self._parking = Parking(self)
-        self._waits = Waits(router)
-        self.underway = Underway()
+        self._suspensions = Suspensions(self)
+        self._pending_admission = PendingAdmission(router)
+        self.drain_tracker = DrainTracker()
         self.is_closing = False
         # The methods in which the host has a say.
         self._watched: set[str] = set()
-        self._places = [Places(self, position) for position in range(len(self.upstreams))]
-        self._place_of: weakref.WeakKeyDictionary[Peer, Place] = weakref.WeakKeyDictionary()
+        self._affinities = [Affinity(self, position) for position in range(len(self.upstreams))]
+        self._session_of: weakref.WeakKeyDictionary[Peer, UpstreamSession] = weakref.WeakKeyDictionary()
 
     async def start(self) -> None:
         """Connect to every shared or pooled upstream now, instead of at the first request.
 
         Raises:
             OSError: one could not be started or reached.
-            OpeningFailed: one was reached but could not be opened.
+            HandshakeFailed: one was reached but could not be opened.
 
         """
         # All are tried before any of them is told of, so that the rest is there where the host goes on without it.
-        starts = [place.start() for places in self._places for place in places.standing()]
+        starts = [session.connect() for affinity in self._affinities for session in affinity.eager()]
         for outcome in await asyncio.gather(*starts, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    def attach(self, client: Peer, *, identity: Hashable | None = None) -> None:
+    def attach(self, client: Peer, *, principal: Hashable | None = None) -> None:
         """Relay a client from now on; call it before the first byte of it is read, as `Router.serve` does.
 
         Args:
             client: the client.
-            identity: who it is to routes that name an identity, and to upstreams that are shared per identity; its
+            principal: who it is to routes that name an principal, and to upstreams that are shared per principal; its
                 tasks and request states at servers that others share belong to it, on any of its connections. None
                 for a client that no route names, that shares with nobody, and whose tasks are lost with its connection.
 
         """
-        client.set_rules(opening.LEGACY[0], "server", era="open")
-        plan = self._plans.of(identity)
-        places = [self._places[position].give(client, identity) for position in plan.positions]
-        self.clients[client] = Client(client, plan, places)
-        self.add_client(client, plan.routes, places, self._principals.enter(identity))
+        client.set_rules(handshake.LEGACY[0], "server", era="open")
+        plan = self._plans.plan_for(principal)
+        sessions = [self._affinities[position].assign(client, principal) for position in plan.positions]
+        self.clients[client] = Client(client, plan, sessions)
+        self.add_client(client, plan.routes, sessions, self._principals.enter(principal))
         self._apply_handlers_to(self.clients[client])
-        self.router.spawn(self._watch(client, identity))
+        self.router.spawn(self._watch(client, principal))
 
     async def forward(self, request: Request, upstream: str | None = None, params: Any = None) -> bool:
         """Pass a request on that a handler was given; what the handler returns is then no answer any more.
@@ -162,39 +163,39 @@ class Relay(_native.Relay):
             ValueError: there is no such upstream, or none that the client's routes lead to.
 
         """
-        if self._parking.knows(request):
-            await self._parking.resume(request)
+        if self._suspensions.is_return(request):
+            await self._suspensions.resume(request)
             return True
         position = self.position_of(request, params) if upstream is None else self._position(upstream)
         if position is None:
             if request.method.startswith("tasks/"):
                 raise unknown_task()
-            raise unknown(request, request.params if params is None else params, self.router)
-        place = self.place(position, request.peer)
-        if place.peer is None and request.peer.revision == opening.MODERN:
-            place.serve(said_in(request, self), opening.MODERN)
-        limit = self._waits.exceeds(request, place)
+            raise unknown_subject(request, request.params if params is None else params, self.router)
+        session = self.session(position, request.peer)
+        if session.peer is None and request.peer.revision == handshake.MODERN:
+            session.prepare_for(client_implementation(request, self), handshake.MODERN)
+        limit = self._pending_admission.exceeds(request, session)
         if limit is not None:
             self.refuse(request, position, limit)
             return False
-        with self._waits.during(request, place):
+        with self._pending_admission.during(request, session):
             try:
-                waited = await place.wait()
+                waited = await session.wait()
             except (OSError, Error):
                 self.refuse(request, position)
                 return False
         # Another one may have taken its place meanwhile.
-        peer = place.peer or waited
+        peer = session.peer or waited
         if self._policies.lists(request.method):
             # What is passed on natively comes back natively: nobody would look at what it shows.
-            listed = await self._catalogue.pass_on(request, peer, params)
+            listed = await self._merged_lists.pass_on(request, peer, params)
             return request.respond(await self._policies.shown(request, listed))
-        if self._parking.takes(request, peer):
-            await self._parking.resume(request)
+        if self._suspensions.claims(request, peer):
+            await self._suspensions.resume(request)
             return True
         return self.pass_on(request, peer, params)
 
-    def plan_of(self, client: Peer) -> Plan:
+    def plan_of(self, client: Peer) -> RoutePlan:
         """Where the requests of a client go."""
         return self.clients[client].plan
 
@@ -209,31 +210,31 @@ class Relay(_native.Relay):
         """
         if not self.plan_of(client).is_everybodys or not self._watched.isdisjoint((method, "*")):
             return False
-        return not any(self.place(position, client).is_exclusive for position in positions)
+        return not any(self.session(position, client).is_exclusive for position in positions)
 
-    def places_of(self, client: Peer) -> list[Place]:
+    def sessions_of(self, client: Peer) -> list[UpstreamSession]:
         """Where the upstreams stand that a client's routes lead to."""
-        return list(self.clients[client].places.values())
+        return list(self.clients[client].sessions.values())
 
-    def place(self, position: int, client: Peer) -> Place:
+    def session(self, position: int, client: Peer) -> UpstreamSession:
         """Where the connection stands that serves `client`.
 
         Raises:
             ValueError: no route leads the client there.
 
         """
-        place = self.clients[client].places.get(position)
-        if place is None:
-            raise ValueError(f"no route leads this client to {self.upstreams[position].label}")
-        return place
+        session = self.clients[client].sessions.get(position)
+        if session is None:
+            raise ValueError(f"no route leads this client to {self.upstreams[position].name}")
+        return session
 
-    def holds(self, client: Peer, place: Place) -> bool:
+    def is_assigned(self, client: Peer, session: UpstreamSession) -> bool:
         """Whether a client is served at a place."""
-        return client in self.clients and self.clients[client].places.get(place.position) is place
+        return client in self.clients and self.clients[client].sessions.get(session.position) is session
 
-    def place_of(self, upstream: Peer) -> Place:
+    def session_of(self, upstream: Peer) -> UpstreamSession:
         """Where a connection of an upstream stands."""
-        return self._place_of[upstream]
+        return self._session_of[upstream]
 
     async def renew(self, upstream: str, *, drain: float = 30.0) -> None:
         """Replace the connections of an upstream by new ones: what is new goes there, what is in flight may finish.
@@ -246,10 +247,10 @@ class Relay(_native.Relay):
         Raises:
             ValueError: there is no such upstream, or it was given as a connection.
             OSError: a new connection could not be started or reached; the one that stands is left alone.
-            OpeningFailed: it was reached but could not be opened, likewise.
+            HandshakeFailed: it was reached but could not be opened, likewise.
 
         """
-        await self._places[self._position(upstream)].renew(drain)
+        await self._affinities[self._position(upstream)].replace(drain)
 
     async def close(self, *, drain: float = 0.0) -> None:
         """Take no new requests, end those in flight, close the upstreams' connections; bounded, and idempotent.
@@ -265,20 +266,20 @@ class Relay(_native.Relay):
         if drain > 0:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._empty(), drain)
-        self.underway.stop()
-        places = [place for places in self._places for place in places]
-        for place in places:
-            if place.peer is not None and place.peer.is_open:
-                self.cancel_rest(place.peer)
-        await asyncio.gather(*(place.close() for place in places))
+        self.drain_tracker.stop()
+        sessions = [session for affinity in self._affinities for session in affinity]
+        for session in sessions:
+            if session.peer is not None and session.peer.is_open:
+                self.cancel_rest(session.peer)
+        await asyncio.gather(*(session.close() for session in sessions))
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self.underway.wait_over(), self.router.close_timeout)
+            await asyncio.wait_for(self.drain_tracker.wait_empty(), self.router.close_timeout)
 
     async def _empty(self) -> None:
         ended = self.router.records.follow(capacity=1)
         try:
-            while self.in_flight or self.underway:
-                await self.underway.wait_over()
+            while self.in_flight or self.drain_tracker:
+                await self.drain_tracker.wait_empty()
                 while self.in_flight:
                     await ended.__anext__()
         finally:
@@ -298,25 +299,25 @@ class Relay(_native.Relay):
         client.handlers.incoming = self.handlers.incoming
         client.handlers.changed()
 
-    def _answers(self, plan: Plan) -> dict[str, Handler]:
+    def _answers(self, plan: RoutePlan) -> dict[str, Handler]:
         """What answers which method here, with the policy and the filter that decide about it."""
         answers: dict[str, RequestHandler] = {
-            "initialize": self._openings.initialize,
-            "server/discover": self._openings.discover,
-            "subscriptions/listen": self._listens.answer,
+            "initialize": self._handshake.initialize,
+            "server/discover": self._handshake.discover,
+            "subscriptions/listen": self._listen_bridge.answer,
             "resources/subscribe": self._subscribe,
             "resources/unsubscribe": self._unsubscribe,
-            "logging/setLevel": self._levels.answer,
+            "logging/setLevel": self._log_levels.answer,
             "tasks/list": self._task_lists.answer,
-            "completion/complete": self._catalogue.complete,
+            "completion/complete": self._merged_lists.complete,
         }
-        answers.update((kind.list, self._catalogue.answer) for kind in plan.kinds)
+        answers.update((kind.list, self._merged_lists.answer) for kind in plan.kinds)
         handlers = {
-            method: Handler(function, is_async=True, stops=True)
+            method: Handler(function, is_async=True, interruptible=True)
             for method, function in answers.items()
-            if method in plan.here
+            if method in plan.handled_locally
         }
-        handlers["*"] = Handler(self._wait, is_async=True, stops=True)
+        handlers["*"] = Handler(self._wait, is_async=True, interruptible=True)
         handlers.update(self.handlers.requests)
         decided = {*handlers, *self._filters.methods, *self._policies.methods}
         return {
@@ -327,35 +328,37 @@ class Relay(_native.Relay):
         }
 
     async def _subscribe(self, request: Request) -> dict[str, Any] | None:
-        place, name = self._resource_of(request)
-        with reaching(place.upstream.label):
-            peer = await place.wait()
-            if place.is_private and peer.revision != opening.MODERN:
-                await self.forward(request, place.upstream.label, _naming(request, name))
+        session, name = self._resource_of(request)
+        with upstream_errors(session.upstream.name):
+            peer = await session.wait()
+            if session.is_dedicated and peer.revision != handshake.MODERN:
+                await self.forward(request, session.upstream.name, _naming(request, name))
                 return None
             called = members_of(request.params).get("uri")
-            await self.subscriptions.add(place, peer, Resource(name), Session(request.peer), called)
+            await self.subscriptions.add(
+                session, peer, Resource(name), LegacySubscriber(request.peer), called
+            )
         return {}
 
     async def _unsubscribe(self, request: Request) -> dict[str, Any] | None:
-        place, name = self._resource_of(request)
-        if place.is_private:
-            with reaching(place.upstream.label):
-                peer = await place.wait()
-            if peer.revision != opening.MODERN:
-                await self.forward(request, place.upstream.label, _naming(request, name))
+        session, name = self._resource_of(request)
+        if session.is_dedicated:
+            with upstream_errors(session.upstream.name):
+                peer = await session.wait()
+            if peer.revision != handshake.MODERN:
+                await self.forward(request, session.upstream.name, _naming(request, name))
                 return None
-        self.subscriptions.remove(place, Resource(name), Session(request.peer))
+        self.subscriptions.remove(session, Resource(name), LegacySubscriber(request.peer))
         return {}
 
-    def _resource_of(self, request: Request) -> tuple[Place, str]:
+    def _resource_of(self, request: Request) -> tuple[UpstreamSession, str]:
         """Where the resource of a request stands, and what it is called there."""
         uri = members_of(request.params).get("uri")
-        leads = self.plan_of(request.peer).leads("resources/read", uri)
-        if leads is None:
-            raise unknown(request, request.params, self.router)
-        position, name = leads
-        return self.place(position, request.peer), name
+        resolved = self.plan_of(request.peer).resolve("resources/read", uri)
+        if resolved is None:
+            raise unknown_subject(request, request.params, self.router)
+        position, name = resolved
+        return self.session(position, request.peer), name
 
     async def _wait(self, request: Request) -> None:
         """Take a request that came while its upstream was not there."""
@@ -363,49 +366,49 @@ class Relay(_native.Relay):
 
     async def _ask_client(self, request: Request) -> Any:
         """Take what a private legacy server asks of a client that is modern, or has not opened its connection yet."""
-        place = self.place_of(request.peer)
-        client = self.clients.get(place.client) if place.client is not None else None
+        session = self.session_of(request.peer)
+        client = self.clients.get(session.client) if session.client is not None else None
         if client is None:
             raise RequestError(
                 METHOD_NOT_FOUND, "Method not found: the client is gone", {"method": request.method}
             )
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(client.may_be_asked.wait(), place.upstream.open_timeout)
-        if client.peer.revision != opening.MODERN:
+            await asyncio.wait_for(client.accepts_requests.wait(), session.upstream.open_timeout)
+        if client.peer.revision != handshake.MODERN:
             self.pass_on(request, client.peer)
             return None
-        if request.method not in NEEDED:
+        if request.method not in REQUIRED_CAPABILITY:
             raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
-        return await self._parking.ask(request)
+        return await self._suspensions.ask(request)
 
     # ---- comings and goings ----
 
-    def opened(self, peer: Peer, place: Place) -> None:
+    def opened(self, peer: Peer, session: UpstreamSession) -> None:
         """Take note of a new connection of an upstream; its place calls this."""
-        self._place_of[peer] = place
-        self.add_upstream(peer, place)
-        self.subscriptions.opened(peer, place)
-        self._levels.opened(peer, place)
-        if place.client is not None and peer.revision != opening.MODERN:
-            for method in ("*", *NEEDED):
+        self._session_of[peer] = session
+        self.add_upstream(peer, session)
+        self.subscriptions.opened(peer, session)
+        self._log_levels.opened(peer, session)
+        if session.client is not None and peer.revision != handshake.MODERN:
+            for method in ("*", *REQUIRED_CAPABILITY):
                 peer.on_request(method)(self._ask_client)
-        self._catalogue.opened(place)
+        self._merged_lists.opened(session)
         for client in self.clients.values():
-            if client.is_session and self.holds(client.peer, place):
-                self._follow_lists(client.peer, place, peer)
+            if client.is_session and self.is_assigned(client.peer, session):
+                self._follow_lists(client.peer, session, peer)
 
     def begin_session(self, client: Peer) -> None:
         """Take note that a legacy client was told what its upstreams offer."""
         self.clients[client].is_session = True
-        for place in self.places_of(client):
-            if place.peer is not None and place.peer.is_open:
-                self._follow_lists(client, place, place.peer)
+        for session in self.sessions_of(client):
+            if session.peer is not None and session.peer.is_open:
+                self._follow_lists(client, session, session.peer)
 
-    def _follow_lists(self, client: Peer, place: Place, peer: Peer) -> None:
+    def _follow_lists(self, client: Peer, session: UpstreamSession, peer: Peer) -> None:
         """Let a legacy client hear of the lists of a modern upstream; a legacy one tells of them unasked."""
-        if peer.revision == opening.MODERN:
+        if peer.revision == handshake.MODERN:
             for method in lists_of(peer.server_capabilities):
-                self.attempt(self.subscriptions.add(place, peer, method, Session(client)))
+                self.attempt(self.subscriptions.add(session, peer, method, LegacySubscriber(client)))
 
     def attempt(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do what may fail without harm to anyone."""
@@ -418,29 +421,29 @@ class Relay(_native.Relay):
 
         self.router.spawn(run())
 
-    def tell(self, client: Peer, method: str) -> None:
+    def notify_list_changed(self, client: Peer, method: str) -> None:
         """Tell a client that a list of the relay's own making is another one, as its era has it."""
-        if client.revision == opening.MODERN:
-            self._listens.tell(client, method)
+        if client.revision == handshake.MODERN:
+            self._listen_bridge.notify_list_changed(client, method)
         else:
             with contextlib.suppress(Error):
                 client.notify(method)
 
-    async def _watch(self, client: Peer, identity: Hashable | None) -> None:
+    async def _watch(self, client: Peer, principal: Hashable | None) -> None:
         await client.wait_lost()
         self.leave(client)
-        self._principals.leave(identity)
-        self._catalogue.forget(client)
-        self.subscriptions.forget(Session(client))
-        self._levels.forget(client)
-        self._parking.forget(client)
+        self._principals.leave(principal)
+        self._merged_lists.forget(client)
+        self.subscriptions.forget(LegacySubscriber(client))
+        self._log_levels.forget(client)
+        self._suspensions.forget(client)
         del self.clients[client]
-        for places in self._places:
-            await places.leave(client)
+        for affinity in self._affinities:
+            await affinity.release(client)
 
     def _position(self, name: str) -> int:
         for position, upstream in enumerate(self.upstreams):
-            if upstream.label == name:
+            if upstream.name == name:
                 return position
         raise ValueError(f"there is no upstream named {name!r}")
 

@@ -6,11 +6,11 @@ the contract between them and the peer above.
 
 from __future__ import annotations
 
-from turnout.transports.base import Accept, Link, Listener, Target, Transport
-from turnout.transports.child import stdio
-from turnout.transports.pair import memory
+from turnout.transports.channel import Accept, Link, Listener, Target, Transport
+from turnout.transports.memory import memory
+from turnout.transports.own_stdio import own_stdio
 from turnout.transports.sockets import listen_tcp, listen_unix, tcp, unix
-from turnout.transports.standard import own_stdio
+from turnout.transports.stdio import stdio
 
 __all__ = [
     "Accept",

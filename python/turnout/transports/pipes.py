@@ -22,7 +22,7 @@ if sys.platform != "win32":
 if TYPE_CHECKING:
     import asyncio
 
-    from turnout.transports.base import Link
+    from turnout.transports.channel import Link
 
 READ_BUDGET = 256 * 1024
 """Bytes taken from one descriptor in one turn of the loop, so that one peer cannot starve the others."""

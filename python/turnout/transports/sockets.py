@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from turnout.arguments import require_port, require_seconds
 from turnout.escape import escaped
-from turnout.raised import EXITS, tell
+from turnout.raised import EXITS, report_exception
 from turnout.transports.accepting import Acceptor
 from turnout.transports.unread import UnreadBytes, is_read
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from turnout._native import Input
-    from turnout.transports.base import Accept, Link
+    from turnout.transports.channel import Accept, Link
 
 LOGGER = logging.getLogger("turnout.sockets")
 
@@ -187,7 +187,7 @@ class StreamTransport(asyncio.BufferedProtocol):
         self._input: Input
         self._socket: asyncio.Transport | None = None
         self._unread: UnreadBytes | None = None
-        self._patience: asyncio.TimerHandle | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
         self._eof = False
         self._gone: asyncio.Future[None] = loop.create_future()
 
@@ -195,7 +195,7 @@ class StreamTransport(asyncio.BufferedProtocol):
 
     def write(self, data: bytes | memoryview) -> None:
         """Write to the socket."""
-        if self._socket is not None and self._patience is None:
+        if self._socket is not None and self._close_timer is None:
             self._socket.write(data)
 
     def unread(self) -> int | None:
@@ -256,7 +256,7 @@ class StreamTransport(asyncio.BufferedProtocol):
             self._input = self._link.input
         except EXITS as error:
             self._socket.abort()
-            tell(self._loop, error, self._attach)
+            report_exception(self._loop, error, self._attach)
         except BaseException:  # noqa: BLE001 - whatever the application raised; the listener said so
             self._socket.abort()
 
@@ -273,10 +273,10 @@ class StreamTransport(asyncio.BufferedProtocol):
         """The other end writes no more; unless it is closed altogether, it may read answers yet."""
         self._eof = True
         link, descriptor = self._link, self.descriptor
-        if link is not None and self._patience is None and descriptor >= 0 and is_read(descriptor):
+        if link is not None and self._close_timer is None and descriptor >= 0 and is_read(descriptor):
             link.eof_received()
             return True
-        self._tell(None)
+        self._report_lost(None)
         self._part()
         if self._socket is not None:
             self._socket.close()
@@ -294,9 +294,9 @@ class StreamTransport(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed."""
-        if self._patience is not None:
-            self._patience.cancel()
-        self._tell(exc)
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+        self._report_lost(exc)
         if not self._gone.done():
             self._gone.set_result(None)
         if self._closed is not None:
@@ -304,12 +304,12 @@ class StreamTransport(asyncio.BufferedProtocol):
 
     def _part(self) -> bool:
         """Begin to end, within the bound; False when that has begun before."""
-        if self._socket is None or self._patience is not None or self._gone.done():
+        if self._socket is None or self._close_timer is not None or self._gone.done():
             return False
-        self._patience = self._loop.call_later(self._close_timeout, self._socket.abort)
+        self._close_timer = self._loop.call_later(self._close_timeout, self._socket.abort)
         return True
 
-    def _tell(self, error: Exception | None) -> None:
+    def _report_lost(self, error: Exception | None) -> None:
         link, self._link = self._link, None
         if link is not None:
             link.lost(error)

@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from turnout.escape import escaped_bytes
-from turnout.raised import tell
+from turnout.raised import report_exception
 
 if TYPE_CHECKING:
     import asyncio
@@ -142,7 +142,7 @@ class StderrLines:
         try:
             self._sink(text)
         except BaseException as error:  # noqa: BLE001 - whatever the application raised
-            tell(self._loop, error, self._sink)
+            report_exception(self._loop, error, self._sink)
 
     def _listen(self) -> None:
         if not self._reading:

@@ -81,13 +81,13 @@ limits! {
     /// Longest URI of a resource that somebody subscribes to through a relay, in bytes.
     max_uri_bytes: 8192, at most 1 << 20;
     /// Most rounds of one request in which a server behind a relay asks a legacy client for input.
-    max_rounds: 16, at most 1 << 20;
+    max_input_rounds: 16, at most 1 << 20;
     /// Most inputs that a server behind a relay may ask a client of the other era for at once.
-    max_inputs: 16, at most 1 << 20;
+    max_input_requests: 16, at most 1 << 20;
     /// Most bytes of one client's requests that a relay keeps for another round.
-    max_kept_bytes: 64 << 20, at most usize::MAX >> 1;
+    max_replay_bytes: 64 << 20, at most usize::MAX >> 1;
     /// Most exchanges of one client of a relay that wait for it to come back with the input that their servers asked for.
-    max_parked: 256, at most MAX_FLIGHTS;
+    max_suspended: 256, at most MAX_FLIGHTS;
     /// Most progress updates waiting for one subscriber; then the newest replaces the newest.
     max_pending_progress: 256, at most 1 << 20;
     /// Most progress updates passed on for one request in a second; beyond it the newest replaces the newest.

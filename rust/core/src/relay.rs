@@ -234,7 +234,7 @@ impl<L: Endpoint> Relay<L> {
             upstreams: ClientUpstreams::new(slots),
             has_suspended,
             modern_meta,
-            retained: Arc::new(ByteBudget::new(limits.max_kept_bytes, account.clone())),
+            retained: Arc::new(ByteBudget::new(limits.max_replay_bytes, account.clone())),
             principal,
             max_tasks: limits.max_tasks,
         };

@@ -105,10 +105,10 @@ fn r6_a_round_goes_on_while_the_relay_drains() {
 }
 
 #[test]
-fn r6_max_kept_bytes_below_at_and_above() {
+fn r6_max_replay_bytes_below_at_and_above() {
     let frame = call("c", "xyz");
     for (most, fits) in [(2 * frame.len() + 1, 2), (2 * frame.len(), 2), (2 * frame.len() - 1, 1)] {
-        let (mut world, client, server) = pair_of(Limits { max_kept_bytes: most, ..Limits::default() });
+        let (mut world, client, server) = pair_of(Limits { max_replay_bytes: most, ..Limits::default() });
         for id in ["c", "d"] {
             world.write(client, &call(id, "xyz"));
         }
@@ -124,7 +124,7 @@ fn r6_max_kept_bytes_below_at_and_above() {
         let lines = world.lines(client);
         assert_eq!(lines.len(), 2 - fits);
         let limit = format!(
-            r#""reason":"overloaded","limit":"max_kept_bytes","value":{most},"sent":true,"upstream":"one""#
+            r#""reason":"overloaded","limit":"max_replay_bytes","value":{most},"sent":true,"upstream":"one""#
         );
         assert!(lines.iter().all(|line| line.contains(&limit)), "{lines:?}");
         assert_eq!(world.count("overloaded"), lines.len() as u64);
@@ -189,7 +189,7 @@ fn r6_an_escape_does_not_hide_that_a_server_asks() {
 #[test]
 fn r6_a_request_that_became_a_task_is_kept_no_longer() {
     let frame = call("c", "1");
-    let (mut world, client, server) = pair_of(Limits { max_kept_bytes: frame.len(), ..Limits::default() });
+    let (mut world, client, server) = pair_of(Limits { max_replay_bytes: frame.len(), ..Limits::default() });
     world.write(client, &frame);
     world.settle();
     // The task lives on, and so does what is known of the request; another round of it there cannot be.

@@ -93,7 +93,7 @@ impl Connection {
     /// Sends a request.
     #[pyo3(signature = (
         method, params = None, *, timeout = Timeout::Default, max_timeout = Timeout::Default, progress = true,
-        on_progress = None, scope = None, request_id = None, tell = true
+        on_progress = None, scope = None, request_id = None, notify_peer = true
     ))]
     fn send<'py>(
         slf: &Bound<'py, Self>,
@@ -105,9 +105,9 @@ impl Connection {
         on_progress: Option<Py<PyAny>>,
         scope: Option<&Bound<'py, PyAny>>,
         request_id: Option<&Bound<'py, PyAny>>,
-        tell: bool,
+        notify_peer: bool,
     ) -> PyResult<Py<Call>> {
-        let options = Options { timeout, max_timeout, progress, on_progress, request_id, tell };
+        let options = Options { timeout, max_timeout, progress, on_progress, request_id, notify_peer };
         let call = Self::send_request(slf, method, params, options)?;
         if let Some(scope) = scope {
             scope.call_method1(intern!(slf.py(), "add"), (&call,))?;
@@ -130,14 +130,14 @@ impl Connection {
     }
 
     /// Takes bytes; settles calls, and returns what else came of them, in order.
-    fn take<'py>(slf: &Bound<'py, Self>, data: &[u8]) -> PyResult<Bound<'py, PyList>> {
+    fn receive_data<'py>(slf: &Bound<'py, Self>, data: &[u8]) -> PyResult<Bound<'py, PyList>> {
         Connection::ensure_connection_ref(slf)?;
         slf.get().input.get().extend(data);
         Self::collect(slf)
     }
 
     /// Takes the end of the channel: a last line without a newline counts if it is whole.
-    fn take_end<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+    fn receive_eof<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
         Connection::ensure_connection_ref(slf)?;
         slf.get().input.get().end();
         Self::collect(slf)
@@ -155,14 +155,14 @@ impl Connection {
         Self::run(slf)
     }
 
-    /// Takes the end of the channel, as `take_end`; from a callback of the loop only.
+    /// Takes the end of the channel, as `receive_eof`; from a callback of the loop only.
     fn feed_end(slf: &Bound<'_, Self>) -> PyResult<()> {
         slf.get().input.get().end();
         Self::run(slf)
     }
 
     /// What is to be written now; call again on the next turn while `pending_bytes` is not 0.
-    fn take_output<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+    fn data_to_send<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         let now = self.driver.now();
         let taken = lock(&self.driver.core).drain_output(now);
         let bytes = PyBytes::new(py, &taken);
@@ -424,9 +424,9 @@ impl Connection {
 
     /// Async handlers by method, each with whether a cancel stops it; they run in tasks of the loop.
     fn set_handlers(&self, handlers: HashMap<String, (Py<PyAny>, bool)>) {
-        let handlers = handlers
-            .into_iter()
-            .map(|(method, (function, stops))| (method, Handler { function, declines: !stops }));
+        let handlers = handlers.into_iter().map(|(method, (function, interruptible))| {
+            (method, Handler { function, declines: !interruptible })
+        });
         self.driver.handler_table.set_handlers(handlers.collect());
     }
 
@@ -435,12 +435,12 @@ impl Connection {
         slf: &Bound<'_, Self>,
         request: &Bound<'_, Request>,
         function: Py<PyAny>,
-        stops: bool,
+        interruptible: bool,
     ) -> PyResult<()> {
         let driver = &slf.get().driver;
         let binding =
             driver.loop_binding().ok_or_else(|| PyValueError::new_err("the connection has no loop"))?;
-        if !stops {
+        if !interruptible {
             driver.decline(request.get().number());
         }
         let options = binding.task_options.bind(slf.py());
@@ -480,10 +480,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Calls `follower(records)` for requests that ended: cancelled ones, where `wanted()` says so, or all of them.
-    #[pyo3(signature = (follower, *, every = false, wanted = None))]
-    fn follow_records(&self, follower: Option<Py<PyAny>>, every: bool, wanted: Option<Py<PyAny>>) {
-        self.driver.record_listener.set(follower, every, wanted);
+    /// Calls `listener(records)` for requests that ended: cancelled ones, where `wanted()` says so, or all of them.
+    #[pyo3(signature = (listener, *, every = false, wanted = None))]
+    fn follow_records(&self, listener: Option<Py<PyAny>>, every: bool, wanted: Option<Py<PyAny>>) {
+        self.driver.record_listener.set(listener, every, wanted);
     }
 
     // ---- what it holds ----

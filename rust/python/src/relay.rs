@@ -29,7 +29,7 @@ pub struct Relay {
 }
 
 /// Where a connection to an upstream stands, epoch after epoch, for the clients that hold the place.
-#[pyclass(frozen, subclass, weakref, module = "turnout._native", name = "Place")]
+#[pyclass(frozen, subclass, weakref, module = "turnout._native")]
 pub struct UpstreamSlot {
     inner: Arc<core::UpstreamSlot>,
 }
@@ -48,7 +48,7 @@ impl Principal {
 }
 
 /// A request of a client that is kept for another round.
-#[pyclass(frozen, module = "turnout._native", name = "Kept")]
+#[pyclass(frozen, module = "turnout._native")]
 pub struct RetainedRequest {
     inner: Mutex<Option<Arc<core::RetainedRequest>>>,
     rounds: u32,
@@ -80,15 +80,15 @@ impl UpstreamSlot {
     /// A place of the upstream at `position`: for any number of clients, for those of one principal, or for the one
     /// that will hold it.
     #[new]
-    #[pyo3(signature = (position, private, exclusive, *_arguments, **_options))]
+    #[pyo3(signature = (position, dedicated, exclusive, *_arguments, **_options))]
     fn new(
         position: usize,
-        private: bool,
+        dedicated: bool,
         exclusive: bool,
         _arguments: &Bound<'_, PyTuple>,
         _options: Option<&Bound<'_, PyDict>>,
     ) -> Self {
-        let place = match (private, exclusive) {
+        let place = match (dedicated, exclusive) {
             (true, _) => core::UpstreamSlot::dedicated(position),
             (false, true) => core::UpstreamSlot::exclusive(position),
             (false, false) => core::UpstreamSlot::shared(position),
@@ -104,7 +104,7 @@ impl UpstreamSlot {
 
     /// Whether it serves one client only.
     #[getter]
-    fn is_private(&self) -> bool {
+    fn is_dedicated(&self) -> bool {
         self.inner.is_dedicated
     }
 
@@ -189,43 +189,37 @@ impl Relay {
         self.inner.forget_principal(&principal.get().0);
     }
 
-    /// Takes a client in, whose requests go by `routes`; `places` says where the upstreams stand that these lead to,
+    /// Takes a client in, whose requests go by `routes`; `slots` says where the upstreams stand that these lead to,
     /// `principal` on whose behalf it asks: None for its own.
-    #[pyo3(signature = (client, routes, places, principal = None))]
+    #[pyo3(signature = (client, routes, slots, principal = None))]
     fn add_client(
         &self,
         client: &Bound<'_, Connection>,
         routes: &Bound<'_, Routes>,
-        places: Vec<Bound<'_, UpstreamSlot>>,
+        slots: Vec<Bound<'_, UpstreamSlot>>,
         principal: Option<&Bound<'_, Principal>>,
     ) -> PyResult<()> {
         self.may_join(client.get())?;
-        let places: Vec<_> = places.iter().map(|place| Arc::clone(&place.get().inner)).collect();
+        let slots: Vec<_> = slots.iter().map(|slot| Arc::clone(&slot.get().inner)).collect();
         let routes = Arc::clone(&routes.get().inner);
-        if let Some(position) =
-            routes.positions().find(|at| !places.iter().any(|place| place.position == *at))
-        {
+        if let Some(position) = routes.positions().find(|at| !slots.iter().any(|slot| slot.position == *at)) {
             return Err(PyValueError::new_err(format!(
-                "a route leads to the upstream at {position}, of which the client holds no place"
+                "a route leads to the upstream at {position}, of which the client holds no slot"
             )));
         }
         let driver = client.get().driver();
         let principal = principal.map_or_else(|| self.inner.principal(), |of| Arc::clone(&of.get().0));
-        let key = self.inner.add_client(Arc::clone(driver), routes, places, principal);
+        let key = self.inner.add_client(Arc::clone(driver), routes, slots, principal);
         driver.join(&self.inner, key, false);
         Ok(())
     }
 
-    /// Takes the connection of an upstream in, which stands at `place` from now on.
-    fn add_upstream(
-        &self,
-        upstream: &Bound<'_, Connection>,
-        place: &Bound<'_, UpstreamSlot>,
-    ) -> PyResult<()> {
+    /// Takes the connection of an upstream in, which fills `slot` from now on.
+    fn add_upstream(&self, upstream: &Bound<'_, Connection>, slot: &Bound<'_, UpstreamSlot>) -> PyResult<()> {
         self.may_join(upstream.get())?;
-        let (driver, place) = (upstream.get().driver(), &place.get().inner);
-        let key = self.inner.reserve_upstream(Arc::clone(driver), Arc::clone(place));
-        driver.join(&self.inner, key, !place.is_dedicated);
+        let (driver, slot) = (upstream.get().driver(), &slot.get().inner);
+        let key = self.inner.reserve_upstream(Arc::clone(driver), Arc::clone(slot));
+        driver.join(&self.inner, key, !slot.is_dedicated);
         self.inner.open_upstream(key);
         Ok(())
     }
@@ -293,14 +287,14 @@ impl Relay {
 
     /// Passes a request on that a handler was given; False where it is over.
     ///
-    /// With `params` it goes on with those in place of its own. `kept` is what was kept of it, if this is another round.
-    #[pyo3(signature = (request, upstream, params = None, kept = None))]
+    /// With `params` it goes on with those in place of its own. `retained` is what was retained of it, if this is another round.
+    #[pyo3(signature = (request, upstream, params = None, retained = None))]
     fn pass_on(
         &self,
         request: &Bound<'_, Request>,
         upstream: &Bound<'_, Connection>,
         params: Option<&Bound<'_, PyAny>>,
-        kept: Option<&Bound<'_, RetainedRequest>>,
+        retained: Option<&Bound<'_, RetainedRequest>>,
     ) -> PyResult<bool> {
         let (py, this) = (request.py(), request.get());
         let connection = this.connection().bind(py).get();
@@ -310,15 +304,15 @@ impl Relay {
             return Ok(false);
         }
         let driver = connection.driver();
-        let kept = kept.and_then(|kept| lock(&kept.get().inner).clone());
-        let routed = self.inner.pass_on(from, this.parts().0, to, &frame, kept, driver.now());
+        let retained = retained.and_then(|retained| lock(&retained.get().inner).clone());
+        let routed = self.inner.pass_on(from, this.parts().0, to, &frame, retained, driver.now());
         driver.finish_route(py, routed);
         Ok(true)
     }
 
     /// Takes over the newest exchange that a private upstream is at work on, from its relay: the client's request, and
     /// the call towards the server; None where there is none.
-    fn take_over(&self, upstream: &Bound<'_, Connection>) -> PyResult<Option<(Py<Request>, Py<Call>)>> {
+    fn transfer(&self, upstream: &Bound<'_, Connection>) -> PyResult<Option<(Py<Request>, Py<Call>)>> {
         let (py, driver) = (upstream.py(), upstream.get().driver());
         for Suspendable { client, record, number } in self.inner.suspendable(self.key(upstream.get())?) {
             let Some(endpoint) = self.inner.endpoint(client) else { continue };

@@ -46,7 +46,7 @@ def schema() -> dict[str, Any]:
 
 async def native(options: argparse.Namespace) -> None:
     async with make_router(options) as router:
-        turnout.serve_opening(router, name="steps")
+        turnout.serve_handshake(router, name="steps")
 
         @router.on_request("tools/list")
         async def listed(_: turnout.Request) -> dict[str, Any]:

@@ -3,9 +3,8 @@
 Frames are read, matched and written by the native part; what reaches Python is a request to handle, a
 notification to look at, or the decoded result of a call. No `SessionMessage`, no model of a frame, no stream.
 
-What comes in goes through these rooms: `peer` takes it from the native part, `inbox` keeps the order, and
-`handlers` answers requests, `observers` looks at notifications. What goes out begins in `calls`. `dispatcher` is
-the house, with the SDK's own doors.
+Deliveries arrive at `peer`, `ordering` keeps their order, `inbound` answers requests, and `background` runs the
+handlers of notifications. `outbound` sends requests. `dispatcher` implements the SDK's interface on top of these.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The house of a session: the SDK's doors, and the way from each to the room behind it."""
+"""Implements the SDK's Dispatcher on a turnout Peer and delegates to inbound, outbound and background."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mcp.shared.transport_context import TransportContext
 from mcp_types import CONNECTION_CLOSED
 
 from turnout._native import Notification, Refused, Request
+from turnout.budget import Budget
 from turnout.errors import ConnectionClosed
 from turnout.escape import escaped, quoted
 from turnout.mcp import tracing
 from turnout.mcp.context import Context
 from turnout.mcp.errors import Lost, TimedOut
-from turnout.mcp.native.calls import Calls
-from turnout.mcp.native.handlers import DUPLEX, Handlers
-from turnout.mcp.native.inbox import Inbox
-from turnout.mcp.native.observers import Observers
+from turnout.mcp.native.background import BackgroundTasks
+from turnout.mcp.native.inbound import DUPLEX, NativeInbound
+from turnout.mcp.native.ordering import DeliveryQueue
+from turnout.mcp.native.outbound import NativeOutbound
 from turnout.mcp.native.values import to_json
-from turnout.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -66,10 +66,12 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
         self.on_stream_exception: Callable[[Exception], Awaitable[None]] | None = None
         # The scopes of asyncio's backend, which anyio would look for at every request; it finds them in tasks only.
         self.make_scope: type[anyio.CancelScope] = anyio.CancelScope
-        self._inbox = Inbox(self._act, Room(peer), inline_methods)
-        self._observers = Observers(Room(peer))
-        self._handlers = Handlers(self, self._inbox.ended, self._fail if raise_handler_exceptions else None)
-        self._calls = Calls(peer, self._observers)
+        self._ordering = DeliveryQueue(self._act, Budget(peer), inline_methods)
+        self._background = BackgroundTasks(Budget(peer))
+        self._inbound = NativeInbound(
+            self, self._ordering.ended, self._fail if raise_handler_exceptions else None
+        )
+        self._outbound = NativeOutbound(peer, self._background)
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._running = self._closed = False
         self._on_notify: OnNotify
@@ -79,7 +81,9 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
     @property
     def dropped_notifications(self) -> int:
         """Notifications that reached no handler, because there was no room for them to wait or to be worked on."""
-        return self._inbox.room.dropped + self._observers.room.dropped + self.peer.dropped_notifications
+        return (
+            self._ordering.budget.dropped + self._background.budget.dropped + self.peer.dropped_notifications
+        )
 
     # ---- what goes out ----
 
@@ -111,12 +115,12 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
             raise RuntimeError("send_raw_request called before run()")
         await anyio.lowlevel.checkpoint_if_cancelled()
         if tracing.nobody_traces():
-            return await self._calls.exchange(method, params, opts or {})
+            return await self._outbound.exchange(method, params, opts or {})
         meta = dict((params or {}).get("_meta") or {})
         with tracing.request_span(method, None, dict(params or {}), meta) as span:
             sent = {**(params or {}), "_meta": meta}
             try:
-                return await self._calls.exchange(method, sent, opts or {}, span)
+                return await self._outbound.exchange(method, sent, opts or {}, span)
             except MCPError as error:
                 if span is not None and not isinstance(error, Lost | TimedOut):
                     tracing.failed(span, error.error)
@@ -143,10 +147,10 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
         """
         await anyio.lowlevel.checkpoint_if_cancelled()
         if method == "notifications/progress":
-            self._handlers.report(params or {})
+            self._inbound.report(params or {})
             return
         if method == "notifications/cancelled":
-            self._calls.cancel(params or {})
+            self._outbound.cancel(params or {})
             return
         await self.peer.wait_writable()
         try:
@@ -180,35 +184,35 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
             Exception: what a handler raised, with `raise_handler_exceptions`.
 
         """
-        self._handlers.on_request = on_request
+        self._inbound.on_request = on_request
         self._on_notify, self._intercept = on_notify, on_notify_intercept
         self.make_scope = type(anyio.CancelScope())
         self._running = True
         task_status.started()
         try:
-            self._inbox.release()
+            self._ordering.release()
             await self._over
         finally:
             await self._finish()
 
-    def take(self, delivery: Request | Notification | Event) -> None:
-        """Take what came, in the order in which it came."""
-        self._inbox.take(delivery)
+    def receive_delivery(self, delivery: Request | Notification | Event) -> None:
+        """Accept a delivery, in the order of arrival."""
+        self._ordering.put(delivery)
 
     def _act(self, delivery: Request | Notification | Event) -> None:
         if isinstance(delivery, Request):
-            self._handlers.start(delivery)
+            self._inbound.start(delivery)
         elif isinstance(delivery, Notification):
-            self._take_notification(delivery)
+            self._on_notification(delivery)
         elif isinstance(delivery, Refused):
             logger.debug("refused a frame: %s", delivery.message)
             callback = self.on_stream_exception
             if callback is not None:
-                self._observers.tell(callback, delivery)
+                self._background.report_refused(callback, delivery)
         else:
             logger.debug("dropping %s", quoted(delivery))
 
-    def _take_notification(self, notification: Notification) -> None:
+    def _on_notification(self, notification: Notification) -> None:
         method = notification.method
         try:
             params = notification.params
@@ -219,14 +223,14 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
             return
         if run_notify_intercept(self._intercept, method, params):
             return
-        self._observers.observe(self._on_notify, self._context, notification, params)
+        self._background.observe(self._on_notify, self._context, notification, params)
 
     def _context(self) -> Context[TransportContext]:
         return Context(self, DUPLEX, None, self.make_scope())  # type: ignore[arg-type]
 
     # ---- the end ----
 
-    def over(self) -> None:
+    def connection_lost(self) -> None:
         """The channel ended, or was closed."""
         self._closed, self._running = True, False
         if not self._over.done():
@@ -240,8 +244,8 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
     async def _finish(self) -> None:
         """Stop what is at work, within the router's bound, and end what is in flight."""
         self._closed, self._running = True, False
-        self._inbox.close()
-        tasks = [*self._handlers.stop(), *self._observers.stop()]
+        self._ordering.close()
+        tasks = [*self._inbound.stop(), *self._background.stop()]
         if tasks:
             with anyio.CancelScope(shield=True):
                 await asyncio.wait(tasks, timeout=self.peer.router.close_timeout)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from turnout.opening import LEGACY
 from turnout.peer import Peer
+from turnout.protocol.handshake import LEGACY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 ALL_NOTIFICATIONS = {"*", "notifications/progress", "notifications/cancelled"}
 
 
-class Session(Protocol):
-    """Who takes what comes in."""
+class SessionHost(Protocol):
+    """Receives the deliveries of a peer."""
 
-    def take(self, delivery: Request | Notification | Event) -> None:
-        """Take what came, in the order in which it came."""
+    def receive_delivery(self, delivery: Request | Notification | Event) -> None:
+        """Accept a delivery, in the order of arrival."""
 
-    def over(self) -> None:
-        """Nothing more comes."""
+    def connection_lost(self) -> None:
+        """The connection is over."""
 
 
 class SessionPeer(Peer):
@@ -38,13 +38,13 @@ class SessionPeer(Peer):
         self.choose(progress_must_increase=False, cancel_discover=True, answer_ping=False)
         self.set_timeouts(None, None)
         self.observe(ALL_NOTIFICATIONS)
-        self.session: Session | None = None
+        self.session: SessionHost | None = None
         self.role: Literal["either", "server"] = "either"
-        self._room: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
 
     def _dispatch(self, delivery: Request | Notification | Event) -> None:
         if self.session is not None:
-            self.session.take(delivery)
+            self.session.receive_delivery(delivery)
 
     def _apply_handlers(self) -> None:
         """Leave everything to the SDK: a router's own handlers have no part in it."""
@@ -53,7 +53,7 @@ class SessionPeer(Peer):
         super()._gone()
         self.resume_writing()
         if self.session is not None:
-            self.session.over()
+            self.session.connection_lost()
 
     def note_revision(self, result: Mapping[str, Any]) -> None:
         """Keep to what `initialize` agreed on; under a modern revision the SDK itself does."""
@@ -62,24 +62,24 @@ class SessionPeer(Peer):
             self.set_rules(revision, self.role)
 
     def serve(self) -> None:
-        """Be the server of this connection; what that changes under a modern revision is the SDK's to know."""
+        """Take the server's role; the SDK enforces what that means under a modern revision."""
         self.role = "server"
         self.set_rules(LEGACY[0], self.role)
 
     def pause_writing(self) -> None:
         """The transport is full."""
         super().pause_writing()
-        if self._room is None:
-            self._room = self._loop.create_future()
+        if self._writable is None:
+            self._writable = self._loop.create_future()
 
     def resume_writing(self) -> None:
         """The transport takes more."""
         super().resume_writing()
-        room, self._room = self._room, None
-        if room is not None and not room.done():
-            room.set_result(None)
+        writable, self._writable = self._writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
 
     async def wait_writable(self) -> None:
         """Wait while the transport is full."""
-        while self._room is not None:
-            await asyncio.shield(self._room)
+        while self._writable is not None:
+            await asyncio.shield(self._writable)

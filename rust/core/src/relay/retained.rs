@@ -3,7 +3,7 @@
 //! The server's flight ends with that answer, the exchange does not: the host asks the client, and forwards the
 //! request again, with the client's input, under a new id. So the request is retained while its flight is open,
 //! if the server is modern, the client legacy, and the method one that may need input. A request beyond
-//! `max_kept_bytes` is forwarded without being retained, and has one round.
+//! `max_replay_bytes` is forwarded without being retained, and has one round.
 
 use std::sync::Arc;
 
@@ -69,7 +69,7 @@ impl ByteBudget {
 
     /// The error of a request that was not retained.
     pub(super) const fn exceeded(&self) -> Exceeded {
-        Exceeded { limit: "max_kept_bytes", value: self.max as usize }
+        Exceeded { limit: "max_replay_bytes", value: self.max as usize }
     }
 }
 

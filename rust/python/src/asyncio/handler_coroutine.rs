@@ -18,7 +18,7 @@ use crate::connection::Connection;
 use crate::objects::request::Request;
 
 /// A running handler, as a coroutine.
-#[pyclass(frozen, module = "turnout._native", name = "Serving", weakref)]
+#[pyclass(frozen, module = "turnout._native", weakref)]
 pub struct HandlerCoroutine {
     connection: Py<Connection>,
     request: Py<Request>,
@@ -261,6 +261,6 @@ impl HandlerCoroutine {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!("<Serving {}>", self.request.bind(py).repr()?))
+        Ok(format!("<HandlerCoroutine {}>", self.request.bind(py).repr()?))
     }
 }

@@ -47,8 +47,8 @@ pub fn report(
     let here = if event_loop.is_none() { running_loop(py).ok() } else { None };
     let Some(event_loop) = event_loop.or(here.as_ref()) else { return without_loop(py, error, callback) };
     let told = TELL
-        .import(py, "turnout.raised", "tell")
-        .and_then(|tell| tell.call1((event_loop, error.clone_ref(py), callback)));
+        .import(py, "turnout.raised", "report_exception")
+        .and_then(|report| report.call1((event_loop, error.clone_ref(py), callback)));
     if let Err(error) = told {
         error.write_unraisable(py, callback);
     }

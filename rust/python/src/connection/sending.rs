@@ -29,7 +29,7 @@ pub struct Options<'a, 'py> {
     /// The caller's own id for it.
     pub request_id: Option<&'a Bound<'py, PyAny>>,
     /// Whether the peer is told of its cancel.
-    pub tell: bool,
+    pub notify_peer: bool,
 }
 
 impl Connection {
@@ -83,7 +83,7 @@ impl Connection {
                 Some(id) => core.send_as(now, id.as_bytes(), send),
             };
             if let Ok(record) = &sent {
-                if !options.tell {
+                if !options.notify_peer {
                     core.suppress_cancel(record.number);
                 }
                 call.get().set_record(Arc::clone(record));

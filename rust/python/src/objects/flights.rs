@@ -310,10 +310,10 @@ impl Flights {
         self.core().is_over()
     }
 
-    /// Calls `follower(records)` for requests that ended: cancelled ones, where `wanted()` says so, or all of them.
-    #[pyo3(signature = (follower, *, every = false, wanted = None))]
-    fn follow_records(&self, follower: Option<Py<PyAny>>, every: bool, wanted: Option<Py<PyAny>>) {
-        self.record_listener.set(follower, every, wanted);
+    /// Calls `listener(records)` for requests that ended: cancelled ones, where `wanted()` says so, or all of them.
+    #[pyo3(signature = (listener, *, every = false, wanted = None))]
+    fn follow_records(&self, listener: Option<Py<PyAny>>, every: bool, wanted: Option<Py<PyAny>>) {
+        self.record_listener.set(listener, every, wanted);
     }
 
     // ---- what it holds ----

@@ -1,0 +1,1 @@
+"""The SDK's `Dispatcher` on the SDK's own streams, with what is in flight in turnout's tables."""

@@ -1,0 +1,159 @@
+"""Errors of the relay that Python answers with; their data is that of the native part."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from turnout.errors import CallCancelled, Error, InvalidResponse, LimitExceeded, RequestError
+from turnout.handlers import members_of
+from turnout.protocol.handshake import INVALID_PARAMS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from turnout._native import Request
+    from turnout.router import Router
+
+INTERNAL_ERROR = -32603
+METHOD_NOT_FOUND = -32601
+RESOURCE_NOT_FOUND = -32002
+"""Translated natively for clients of 2026-07-28, which does not define this code (RID-23)."""
+
+
+MESSAGES = {
+    "timeout": "the server did not answer in time",
+    "closed": "the relay is closing",
+    "invalid_answer": "the server's answer is not one the protocol has",
+}
+"""Messages by reason, the same as the native part's."""
+
+
+SUBJECTS = {
+    "tools/call": ("name", "Unknown tool"),
+    "prompts/get": ("name", "Unknown prompt"),
+    "resources/read": ("uri", "Resource not found"),
+    "resources/subscribe": ("uri", "Resource not found"),
+    "resources/unsubscribe": ("uri", "Resource not found"),
+}
+"""The param that names what a method is about, and the message for an unknown one."""
+
+
+def relay_error(message: str, reason: str, upstream: str, *, sent: bool = True) -> RequestError:
+    """Build the error for a request that could not be completed.
+
+    Args:
+        message: one sentence.
+        reason: one word, stable: `data.reason`.
+        upstream: the server's name.
+        sent: whether that may have seen it.
+
+    """
+    return RequestError(INTERNAL_ERROR, message, {"reason": reason, "sent": sent, "upstream": upstream})
+
+
+def unknown_task() -> RequestError:
+    """Say that a client has no task of that id; whether somebody else has is not told."""
+    message = "no server is known to have made a task of this id for this client"
+    return RequestError(INVALID_PARAMS, message, {"reason": "unknown_task", "sent": False})
+
+
+def unknown_subject(request: Request, params: Any, router: Router) -> RequestError:
+    """Say of a request that no route takes that nobody here has what it names, or that there is no such method.
+
+    Args:
+        request: the request.
+        params: the params that no route takes.
+        router: whose limit bounds the name that is told back.
+
+    """
+    key, message = SUBJECTS.get(request.method, (None, "Method not found"))
+    if key is None:
+        return RequestError(METHOD_NOT_FOUND, message, {"reason": "no_route", "sent": False})
+    said = members_of(params).get(key)
+    name = said.encode("utf-8", "replace")[: router.limit("max_text_bytes")] if isinstance(said, str) else b""
+    about = name.decode("utf-8", "ignore")
+    data = {"reason": "unknown_name", "sent": False}
+    if key == "uri":
+        return RequestError(RESOURCE_NOT_FOUND, message, {**data, "uri": about})
+    return RequestError(INVALID_PARAMS, f"{message}: {about}", data)
+
+
+def reason_of(error: Error | OSError) -> str:
+    """The reason, one word, for what was met on the way to a server; `error` where that answered with one."""
+    if isinstance(error, RequestError):
+        return "error"
+    if isinstance(error, LimitExceeded):
+        return "overloaded"
+    if isinstance(error, CallCancelled):
+        return "closed"
+    if isinstance(error, InvalidResponse):
+        return "invalid_answer"
+    return "timeout" if isinstance(error, TimeoutError) else "upstream_closed"
+
+
+def as_request_error(error: Error | OSError, upstream: str) -> RequestError:
+    """Translate what was raised on the way to a server into the error for the client."""
+    if isinstance(error, LimitExceeded):
+        data = {"reason": "overloaded", "limit": error.limit, "value": error.value, "sent": False}
+        message = "too much is in flight here; wait for requests to end"
+        return RequestError(INTERNAL_ERROR, message, {**data, "upstream": upstream})
+    record = getattr(error, "record", None)
+    if record is None:
+        message = "the server could not be started, reached or opened"
+        return relay_error(message, "upstream_closed", upstream, sent=False)
+    reason = reason_of(error)
+    message = MESSAGES.get(reason, "the connection to the server is gone")
+    return relay_error(message, reason, upstream, sent=record.written is not None)
+
+
+@contextlib.contextmanager
+def upstream_errors(upstream: str) -> Iterator[None]:
+    """Translate connection errors in the block into errors for the client; a server's own error passes unchanged.
+
+    Args:
+        upstream: the server's name.
+
+    Raises:
+        RequestError: the server's own error, or the relay's, which says why.
+
+    """
+    try:
+        yield
+    except RequestError:
+        raise
+    except (OSError, Error) as error:
+        raise as_request_error(error, upstream) from error
+
+
+def require_limit(router: Router, limit: str, wanted: int, upstream: str | None = None) -> None:
+    """Require that a limit is not exceeded.
+
+    Args:
+        router: whose limit it is.
+        limit: its name, as in `turnout.LIMITS`.
+        wanted: what would be used of it.
+        upstream: the name of the server that asked or may have seen the request; None where there is none.
+
+    Raises:
+        RequestError: it is beyond; the error's data names the limit.
+
+    """
+    value = router.limit(limit)
+    if wanted <= value:
+        return
+    message, data = f"{limit} ({value}) is reached", {"reason": "overloaded", "limit": limit, "value": value}
+    if upstream is None:
+        raise RequestError(INVALID_PARAMS, message, data)
+    raise RequestError(INTERNAL_ERROR, message, {**data, "sent": True, "upstream": upstream})
+
+
+__all__ = [
+    "as_request_error",
+    "reason_of",
+    "relay_error",
+    "require_limit",
+    "unknown_subject",
+    "unknown_task",
+    "upstream_errors",
+]

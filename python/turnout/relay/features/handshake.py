@@ -1,0 +1,130 @@
+"""The relay's handshake with clients, answered with what the upstreams offered in theirs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from turnout._native import Connection
+from turnout.errors import Error, RequestError
+from turnout.handlers import members_of
+from turnout.protocol import handshake
+from turnout.relay.features.merged_lists import merged_capabilities
+from turnout.relay.mrtr.replay import InputReplay, meta_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from turnout._native import Request
+    from turnout.peer import Peer
+    from turnout.relay.relay import Relay
+
+
+class RelayHandshake:
+    """Answers `initialize` and `server/discover` for a relay.
+
+    Args:
+        relay: the relay whose clients open their connections.
+
+    """
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    async def initialize(self, request: Request) -> dict[str, Any]:
+        """Answer `initialize`.
+
+        Raises:
+            RequestError: no upstream was there.
+
+        """
+        relay, client, params = self._relay, request.peer, members_of(request.params)
+        asked = params.get("protocolVersion")
+        wanted = asked if asked in handshake.LEGACY else handshake.LEGACY[0]
+        able = handshake.capabilities_in(wanted, members_of(params.get("capabilities")))
+        offered = _implementation(params.get("clientInfo"), able, relay.router.implementation.name)
+        # Nothing but `ping` is asked of it before it sent `notifications/initialized` (PNG-14), as it may have already.
+        if not client.is_opened:
+            relay.clients[client].accepts_requests.clear()
+        client.set_rules(wanted, "server", opened=None, era="settled")
+        peers = await self._connected_upstreams(client, offered, wanted)
+        first = peers[0]
+        newest = handshake.LEGACY[0] if first.revision == handshake.MODERN else first.revision
+        revision = min(wanted, newest)
+        taken = (handshake.declared_tasks(peer.server_capabilities) for peer in peers)
+        client.declare_tasks(ours=set().union(*taken))
+        client.set_rules(revision, "server", opened=None, era="settled")
+        meta = meta_of(offered)
+        if meta is not None and client.on_input_needed is None:
+            client.on_input_needed = InputReplay(relay, offered.capabilities).run
+            relay.ask_client_as(client, meta)
+        relay.begin_session(client)
+        return {
+            "protocolVersion": revision,
+            **self._offer(client, peers),
+            "serverInfo": self._info(client, peers),
+        }
+
+    async def discover(self, request: Request) -> dict[str, Any]:
+        """Answer `server/discover`; the client is of the modern era when this succeeds, and may shake hands otherwise.
+
+        Raises:
+            RequestError: no upstream was there.
+
+        """
+        client = request.peer
+        peers = await self._connected_upstreams(
+            client, client_implementation(request, self._relay), handshake.MODERN
+        )
+        client.settle_era(handshake.MODERN)
+        info = {f"{handshake.META}serverInfo": self._info(client, peers)}
+        return {"supportedVersions": [handshake.MODERN], "_meta": info, **self._offer(client, peers)}
+
+    def _offer(self, client: Peer, peers: list[Peer]) -> dict[str, Any]:
+        offered = merged_capabilities(peers)
+        self._relay.plan_of(client).advertise_list_changes(offered["capabilities"])
+        offered["capabilities"] = handshake.capabilities_in(client.revision, offered["capabilities"])
+        return offered
+
+    async def _connected_upstreams(
+        self, client: Peer, implementation: handshake.Implementation, revision: str
+    ) -> list[Peer]:
+        """The connections that serve a client: all of them, or of several those that are there in time."""
+        sessions = self._relay.sessions_of(client)
+        if not sessions:
+            data = {"reason": "no_route", "sent": False}
+            raise RequestError(-32603, "no route leads this client to a server", data)
+        for session in sessions:
+            session.prepare_for(implementation, revision)
+        waits = [session.wait() if len(sessions) == 1 else session.wait_briefly() for session in sessions]
+        opened = await asyncio.gather(*waits, return_exceptions=True)
+        peers = [peer for peer in opened if isinstance(peer, Connection)]
+        if not peers:
+            for error in opened:
+                if isinstance(error, BaseException) and not isinstance(error, (OSError, Error)):
+                    raise error
+            upstream_names = ", ".join(session.upstream.name for session in sessions)
+            data = {"reason": "upstream_closed", "sent": False, "upstream": upstream_names}
+            raise RequestError(-32603, "the server could not be started, reached or opened", data)
+        return peers
+
+    def _info(self, client: Peer, peers: list[Peer]) -> Mapping[str, Any]:
+        sole = peers[0].server_info if len(self._relay.sessions_of(client)) == 1 else None
+        return sole or self._relay.router.implementation.info
+
+
+def client_implementation(request: Request, relay: Relay) -> handshake.Implementation:
+    """The implementation that a modern client names in a request."""
+    meta = members_of(members_of(request.params).get("_meta"))
+    info, able = meta.get(f"{handshake.META}clientInfo"), meta.get(f"{handshake.META}clientCapabilities")
+    return _implementation(info, able, relay.router.implementation.name)
+
+
+def _implementation(info: Any, capabilities: Any, otherwise: str) -> handshake.Implementation:
+    info = members_of(info)
+    return handshake.Implementation(
+        info.get("name") or otherwise, info.get("version"), dict(members_of(capabilities))
+    )
+
+
+__all__ = ["RelayHandshake", "client_implementation"]

@@ -1,0 +1,127 @@
+"""Log levels of legacy clients (`logging/setLevel`) on upstreams that several of them share, or of the other era."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from turnout import json
+from turnout.errors import Error, RequestError
+from turnout.protocol import handshake
+from turnout.relay.errors import upstream_errors
+from turnout.relay.features.listing import members_of
+from turnout.relay.meta import going_on
+
+if TYPE_CHECKING:
+    from turnout._native import Notification, Request
+    from turnout.peer import Peer
+    from turnout.relay.relay import Relay
+    from turnout.relay.upstreams.session import UpstreamSession
+
+MESSAGE = "notifications/message"
+SET_LEVEL = "logging/setLevel"
+
+LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+"""Levels, most verbose first."""
+
+
+class LogLevels:
+    """Sets log levels on upstreams, and filters their log messages per client.
+
+    A server's log belongs to its one client, or to nobody: what a shared server says is dropped, unless its upstream
+    was declared with `share_logs`. Then the server is set to the most verbose level that a client asked for, and each
+    client is told what is at least as grave as its own level; one that set none is told nothing.
+
+    Args:
+        relay: whose they are.
+
+    """
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._by_client: dict[Peer, int] = {}
+        self._followed: WeakSet[Peer] = WeakSet()
+
+    async def answer(self, request: Request) -> dict[str, Any] | None:
+        """Answer `logging/setLevel`.
+
+        Raises:
+            RequestError: there is no such level, or the server refused it.
+
+        """
+        level = json.loads(members_of(request.raw_params).get("level", b"null"))
+        if level not in LEVELS:
+            raise RequestError(
+                handshake.INVALID_PARAMS, f"there is no such log level; there are {', '.join(LEVELS)}"
+            )
+        client, relay = request.peer, self._relay
+        sessions = relay.sessions_of(client)
+        if len(sessions) == 1 and sessions[0].is_dedicated:
+            with upstream_errors(sessions[0].upstream.name):
+                peer = await sessions[0].wait()
+            if peer.revision != handshake.MODERN:
+                await relay.forward(request, sessions[0].upstream.name)
+                return None
+        self._by_client[client] = LEVELS.index(level)
+        for session in sessions:
+            if session.is_dedicated or session.upstream.share_logs:
+                with upstream_errors(session.upstream.name):
+                    peer = await session.wait()
+                    await self._set(
+                        session, peer, level if session.is_dedicated else self._most_verbose(session)
+                    )
+        return {}
+
+    def opened(self, peer: Peer, session: UpstreamSession) -> None:
+        """Set the level of a new connection, as far as clients asked for one."""
+        level = self._most_verbose(session)
+        if (session.upstream.share_logs or session.is_dedicated) and level is not None:
+            self._relay.attempt(self._set(session, peer, level))
+
+    def forget(self, client: Peer) -> None:
+        """Take note that a client is gone, which may leave only less verbose ones."""
+        if self._by_client.pop(client, None) is None:
+            return
+        for session in self._relay.sessions_of(client):
+            level = self._most_verbose(session)
+            if (
+                session.upstream.share_logs
+                and not session.is_dedicated
+                and session.peer is not None
+                and level is not None
+            ):
+                self._relay.attempt(self._set(session, session.peer, level))
+
+    def _most_verbose(self, session: UpstreamSession) -> str | None:
+        """The most verbose level that a client of the place asked for."""
+        asked = [
+            level for client, level in self._by_client.items() if self._relay.is_assigned(client, session)
+        ]
+        return LEVELS[min(asked)] if asked else None
+
+    async def _set(self, session: UpstreamSession, peer: Peer, level: str | None) -> None:
+        if level is None or "logging" not in peer.server_capabilities:
+            return
+        if peer.revision == handshake.MODERN:
+            # Each request says how much of the log it wants; to a shared server nobody's does.
+            if session.is_dedicated:
+                handshake.mark_requests(peer, session.implementation, level)
+            return
+        if not session.is_dedicated and peer not in self._followed:
+            self._followed.add(peer)
+            peer.on_notification(MESSAGE)(lambda notification: self._notify(session, notification))
+        await peer.send(SET_LEVEL, {"level": level}, progress=False)
+
+    def _notify(self, session: UpstreamSession, notification: Notification) -> None:
+        params = going_on(members_of(notification.raw_params), keeps_envelope=False)
+        level = json.loads(params.get("level", b"null"))
+        if level not in LEVELS:
+            return
+        for client, least in list(self._by_client.items()):
+            if LEVELS.index(level) >= least and self._relay.is_assigned(client, session):
+                with contextlib.suppress(Error):
+                    client.notify(MESSAGE, json.joined(params))
+
+
+__all__ = ["LEVELS", "LogLevels"]

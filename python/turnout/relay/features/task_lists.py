@@ -1,0 +1,123 @@
+"""Lists of tasks (2025-11-25): a server that clients share lists everybody's, so the relay lists a client's own.
+
+It asks the servers for each task by its id (`tasks/get`). The cursor is the relay's, too: a server's own may name
+another client's task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from turnout.errors import Error, InvalidResponse, RemoteError, RequestError
+from turnout.handlers import members_of
+from turnout.protocol import handshake
+from turnout.relay.errors import reason_of
+from turnout.relay.features.merged_lists import MISSING
+
+if TYPE_CHECKING:
+    from turnout._native import Request
+    from turnout.peer import Peer
+    from turnout.relay.relay import Relay
+    from turnout.relay.upstreams.session import UpstreamSession
+
+METHOD_NOT_FOUND = -32601
+
+PAGE = 16
+"""Tasks of one page: so many requests a list makes at most, all at once."""
+
+
+class TaskLists:
+    """Answers `tasks/list` for a relay.
+
+    Args:
+        relay: whose clients ask.
+
+    """
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    async def answer(self, request: Request) -> dict[str, Any] | None:
+        """List a page of the client's own tasks, or pass the request on to a server that serves nobody else.
+
+        Raises:
+            RequestError: no server lists tasks, or the cursor is none of ours.
+
+        """
+        relay, client = self._relay, request.peer
+        sessions = relay.sessions_of(client)
+        if len(sessions) == 1 and sessions[0].is_exclusive:
+            await relay.forward(request, sessions[0].upstream.name)
+            return None
+        if client.revision == handshake.MODERN or not any(_lists_tasks(session) for session in sessions):
+            raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
+        start = _start(members_of(request.params).get("cursor"))
+        known = relay.tasks_of(client, start, PAGE + 1)
+        with relay.drain_tracker.tracking(request):
+            asked = (self._get(request, *task) for task in known[:PAGE])
+            found = await asyncio.gather(*asked)
+        result: dict[str, Any] = {"tasks": [task for task in found if isinstance(task, dict)]}
+        if len(known) > PAGE:
+            result["nextCursor"] = str(known[PAGE][0])
+        failed = {
+            position: error
+            for (_, position, _), error in zip(known, found, strict=False)
+            if isinstance(error, (Error, OSError))
+        }
+        if failed:
+            missing = [
+                {"upstream": relay.upstreams[position].name, "reason": reason_of(error)}
+                for position, error in failed.items()
+            ]
+            result["_meta"] = {MISSING: missing}
+        return result
+
+    async def _get(
+        self, request: Request, number: int, position: int, task_id: str
+    ) -> dict[str, Any] | Error | OSError | None:
+        """What a task's server says of it; the error that was met instead; None where there is no such task."""
+        session = self._relay.session(position, request.peer)
+        upstream = session.upstream
+        try:
+            peer = await session.wait_briefly()
+            call = peer.send(
+                "tasks/get",
+                {"taskId": task_id},
+                timeout=upstream.timeout,
+                max_timeout=upstream.list_timeout,
+                progress=False,
+            )
+            request.adopt(call)
+            task = members_of(await call)
+        except (OSError, Error) as error:
+            if isinstance(error, RemoteError) and error.code == handshake.INVALID_PARAMS:
+                self._relay.forget_task(request.peer, number)
+                return None
+            return error
+        if task.get("taskId") != task_id:
+            return InvalidResponse("the server told of another task")
+        if not any(number == held for held, *_ in self._relay.tasks_of(request.peer, number, 1)):
+            # While it was asked for, its server gave the id to somebody else, too.
+            return None
+        return {name: value for name, value in task.items() if name != "_meta"}
+
+
+def _lists_tasks(session: UpstreamSession) -> bool:
+    """Whether the server of a place, if it is there, says that it lists tasks, or says nothing."""
+    peer: Peer | None = session.peer
+    if peer is None:
+        return False
+    return not peer.server_capabilities or "list" in members_of(peer.server_capabilities.get("tasks"))
+
+
+def _start(cursor: Any) -> int:
+    """From which of the client's own tasks on a list goes."""
+    if cursor is None:
+        return 0
+    if not (isinstance(cursor, str) and cursor.isascii() and cursor.isdecimal() and len(cursor) < 20):
+        raise RequestError(handshake.INVALID_PARAMS, "Invalid cursor: list again from the start")
+    return int(cursor)
+
+
+__all__ = ["TaskLists"]

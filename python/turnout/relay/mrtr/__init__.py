@@ -1,0 +1,1 @@
+"""Multi round-trip requests between eras: replayed for a legacy client, suspended for a modern one."""

@@ -1,0 +1,1 @@
+"""Upstreams as declared, their sessions, and which clients share which session."""

@@ -1,0 +1,254 @@
+"""Sessions of an upstream: one connection at a time, reconnected with a back-off between attempts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from turnout import _native
+from turnout.errors import Error, HandshakeFailed, PeerLost
+from turnout.escape import escaped
+from turnout.protocol import handshake
+from turnout.raised import EXITS
+from turnout.relay.upstreams.upstream import ONE_PRINCIPAL, RestartPolicy
+from turnout.transports.channel import is_target
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from turnout.peer import Peer
+    from turnout.relay.relay import Relay
+
+log = logging.getLogger("turnout")
+
+
+class UpstreamSession(_native.UpstreamSlot):
+    """Holds at most one connection to an upstream: dedicated to one client, or shared by several.
+
+    Args:
+        relay: the relay.
+        position: the position of the upstream.
+        client: the client that it is dedicated to; None for a shared one.
+
+    """
+
+    def __new__(cls, _relay: Relay, position: int, client: Peer | None = None) -> Self:
+        """Make the native part."""
+        sharing = _relay.upstreams[position].sharing
+        return super().__new__(cls, position, client is not None, sharing in ONE_PRINCIPAL)
+
+    def __init__(self, relay: Relay, position: int, client: Peer | None = None) -> None:
+        self.relay = relay
+        self.client = client
+        self.upstream = relay.upstreams[position]
+        shared = handshake.Implementation(
+            relay.router.implementation.name, relay.router.implementation.version
+        )
+        self.implementation = shared if client is None else relay.router.implementation
+        self._client_revision: str | None = None
+        self.peer: Peer | None = None
+        self._connecting: asyncio.Task[Peer] | None = None
+        self._delay = 0.0
+        self._not_before = 0.0
+        self._closed = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a connection is open now."""
+        return self.peer is not None and self.peer.is_open
+
+    def prepare_for(self, implementation: handshake.Implementation, revision: str) -> None:
+        """Set the implementation and revision of the next connection; no effect where all clients share it.
+
+        Args:
+            implementation: who the client says that it is, with what it offers.
+            revision: the revision that it speaks.
+
+        """
+        if self.upstream.sharing == "per_client":
+            self.implementation = implementation
+        if self.upstream.sharing == "per_client" or not self.is_ready:
+            self._client_revision = revision
+
+    async def connect(self) -> Peer:
+        """Connect if needed, in one attempt; after a failed attempt, wait for the back-off first.
+
+        Raises:
+            OSError: it could not be started or reached.
+            HandshakeFailed: it was reached but could not be opened.
+
+        """
+        if self.peer is not None and self.peer.is_open:
+            return self.peer
+        return await self._connect_once()
+
+    async def replace_connection(self, drain: float) -> None:
+        """Replace the connection: open another for new requests, drain and close the old one.
+
+        Args:
+            drain: seconds in which requests in flight on the one before may still end by themselves.
+
+        Raises:
+            OSError: it could not be started or reached; the one that stands is left alone.
+            HandshakeFailed: it was reached but could not be opened, likewise.
+
+        """
+        before = self.peer
+        await self._connect_once()
+        if before is not None and before is not self.peer:
+            self.relay.retire(before)
+            self.relay.subscriptions.retired(before)
+            await before.drain(drain)
+            self.relay.cancel_rest(before)
+            await before.close()
+
+    async def wait(self, *, through_backoff: bool = True) -> Peer:
+        """The connection; made if it is not there, waited for if somebody makes it.
+
+        Args:
+            through_backoff: False does not wait for an attempt that is put off because the last one failed.
+
+        Raises:
+            PeerLost: the next attempt is put off.
+            OSError: it could not be made, or not in time.
+            HandshakeFailed: it was reached but could not be opened.
+
+        """
+        if not through_backoff and not self.is_ready and self._not_before > asyncio.get_running_loop().time():
+            raise PeerLost(f"{self.upstream.name} is not there; it is tried again later")
+        try:
+            return await asyncio.wait_for(self.connect(), self.upstream.connect_wait)
+        except asyncio.TimeoutError:
+            raise TimeoutError(
+                f"{self.upstream.name} was not there within {self.upstream.connect_wait} s"
+            ) from None
+        except asyncio.CancelledError:
+            if self._closed:
+                raise PeerLost(f"{self.upstream.name} is closed") from None
+            raise
+
+    async def wait_briefly(self) -> Peer:
+        """As `wait`, but no longer than others should wait for this one upstream.
+
+        Raises:
+            OSError: as for `wait`, or it took longer than the upstream's `list_timeout`.
+
+        """
+        try:
+            return await asyncio.wait_for(self.wait(through_backoff=False), self.upstream.list_timeout)
+        except asyncio.TimeoutError as error:
+            raise TimeoutError(f"{self.upstream.name} was not there in time") from error
+
+    async def close(self) -> None:
+        """Close the connection for good."""
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self.peer is not None and not self.upstream.is_connected:
+            await self.peer.close()
+            # The relay finds the session by its connection; a reference here would keep both, and their client, alive.
+            self.peer = None
+
+    @property
+    def _is_closing(self) -> bool:
+        """Whether no more connections are made: the relay is closed, or its router is about to close it."""
+        return self._closed or self.relay.router.is_closed
+
+    async def _connect_once(self) -> Peer:
+        """Connect; concurrent callers wait for the same attempt."""
+        if self._connecting is None:
+            self._connecting = self.relay.router.spawn(self._connect_after_backoff())
+            self._connecting.add_done_callback(self._connect_done)
+        try:
+            return await asyncio.shield(self._connecting)
+        except EXITS:
+            # It ends the loop already, out of a task of its own: once, however many wait.
+            raise PeerLost(f"{self.upstream.name} is not there, since the program ends") from None
+
+    def _connect_done(self, _starter: asyncio.Task[Peer]) -> None:
+        self._connecting = None
+
+    async def _attempt(self) -> Peer:
+        if self._is_closing:
+            raise PeerLost(f"{self.upstream.name} is closed")
+        target = self.upstream.target
+        router = self.relay.router
+        if self.upstream.is_connected:
+            peer: Peer = target  # type: ignore[assignment]
+            if not peer.is_open:
+                raise PeerLost(f"{self.upstream.name} is gone")
+        else:
+            made = target if is_target(target) else target()  # type: ignore[operator]
+            peer = await router.connect(
+                made,
+                era=self.upstream.era,
+                name=self.upstream.name,
+                open_timeout=self.upstream.open_timeout,
+                implementation=self._implementation(),
+            )
+        self.peer = peer
+        self.relay.opened(peer, self)
+        router.spawn(self._watch(peer))
+        return peer
+
+    def _implementation(self) -> handshake.Implementation:
+        """Who we are: to a server that speaks both eras, of the era of the client that the connection is private to."""
+        if self.upstream.sharing not in ("per_client", "per_principal"):
+            return self.implementation
+        serves = self._client_revision or (handshake.MODERN if self.client is None else self.client.revision)
+        return replace(self.implementation, revision=None if serves == handshake.MODERN else serves)
+
+    async def _watch(self, peer: Peer) -> None:
+        """Reconnect after a loss: at once if the connection had lasted `reset_after`, else with a growing delay."""
+        loop = asyncio.get_running_loop()
+        opened = loop.time()
+        await peer.wait_lost()
+        self.relay.leave(peer)
+        restart = self.upstream.restart
+        if restart is None or self.upstream.is_connected or self.peer is not peer:
+            return
+        if loop.time() - opened >= restart.reset_after:
+            self._delay = 0.0
+        else:
+            self._back_off()
+        while not self._is_closing:
+            try:
+                await self.connect()
+            except (OSError, Error):  # noqa: PERF203
+                continue
+            else:
+                return
+
+    async def _connect_after_backoff(self) -> Peer:
+        pause = self._not_before - asyncio.get_running_loop().time()
+        if pause > 0:
+            await asyncio.sleep(pause)
+        upstream_name = self.upstream.name
+        try:
+            return await self._attempt()
+        except EXITS:
+            self._back_off()
+            raise
+        except (OSError, Error) as error:
+            self._back_off()
+            if not self._is_closing:
+                log.warning(
+                    "the upstream %s could not be opened: %s",
+                    escaped(upstream_name),
+                    escaped(str(error), 2000),
+                )
+            if isinstance(error, OSError) and not isinstance(error, Error):
+                raise ConnectionError(
+                    f"the upstream {upstream_name} could not be started or reached: {error}"
+                ) from error
+            if isinstance(error, HandshakeFailed):
+                raise HandshakeFailed(f"the upstream {upstream_name} could not be opened: {error}") from error
+            raise
+
+    def _back_off(self) -> None:
+        """Double the delay before the next attempt, up to `max_delay`."""
+        restart = self.upstream.restart or RestartPolicy()
+        self._delay = min(max(self._delay * 2, restart.initial_delay), restart.max_delay)
+        self._not_before = asyncio.get_running_loop().time() + self._delay

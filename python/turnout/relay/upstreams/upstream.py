@@ -1,0 +1,113 @@
+"""An upstream as declared: its target, how clients share its connections, its timeouts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+from turnout.arguments import require_one_of, require_seconds
+from turnout.protocol.handshake import ERAS
+from turnout.transports.channel import is_target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from turnout.peer import Peer
+    from turnout.protocol import handshake
+    from turnout.transports.channel import Target
+
+Sharing: TypeAlias = Literal["shared", "per_client", "per_principal", "pooled"]
+
+ONE_PRINCIPAL = ("per_client", "per_principal")
+"""The sharings whose connections serve one principal only."""
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """When a lost connection is made again.
+
+    Args:
+        initial_delay: seconds before the next attempt after one that failed, or after a connection that was lost
+            within `reset_after` seconds of its opening; the first attempt of all is made at once.
+        max_delay: seconds that the pause between two attempts grows to, doubling each time.
+        reset_after: seconds after which a connection counts as having worked.
+
+    """
+
+    initial_delay: float = 0.1
+    max_delay: float = 30.0
+    reset_after: float = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Upstream:
+    """A server that clients are relayed to.
+
+    Args:
+        target: where it is: a target as `Router.connect` takes it, a function that makes one for each new
+            connection, or a peer that is connected already (which is then neither opened nor restarted).
+        name: what routes, errors and records call it; empty for the target's own name, or `upstream`.
+        sharing: `"shared"` gives all clients one connection. It is opened without sampling, elicitation and
+            roots, because nobody could say whom a request of the server's is meant for. `"per_client"` opens
+            one for each client, with what that client offers, and passes the server's requests on to it.
+            `"per_principal"` opens one for all clients that were attached with the same principal, and
+            `"pooled"` a number of them, each client keeping to one, and all of one principal to the same; both are
+            opened like a shared one. A task, or a request state, that a shared or pooled server gives out is good
+            for the client that got it, and for its principal.
+        pool: connections of a pooled upstream.
+        era: as for `Router.connect`, None for no opening. With `"auto"` a connection that is shared or pooled is of the
+            era that a probe finds. One that is private to a client or an principal is of the era and the revision of
+            the client that it is made for, if the server speaks that, too: so nothing of that client's is lost.
+        timeout: seconds without an answer or progress after which a request is cancelled and answered with an
+            error; None for never.
+        max_timeout: seconds after which a request is cancelled whatever the progress; None for never.
+        open_timeout: seconds for the opening.
+        connect_wait: seconds that a request waits for a connection that is being made, before it is refused.
+        list_timeout: seconds that a list merged from several upstreams waits for this one; its part is then left
+            out, and the list says so.
+        input_timeout: seconds in which a client must answer what a server of the other era asks, or come back with it.
+        restart: how a lost connection is made again; None for not at all.
+        share_logs: whether what a shared legacy server logs, which belongs to no client in particular, goes to all
+            that share it, each at the level it set; it is dropped otherwise.
+
+    Raises:
+        ValueError: the era or the sharing is unknown, a duration is not more than 0, or the pool is empty.
+
+    """
+
+    target: Target | Callable[[], Target] | Peer
+    name: str = ""
+    sharing: Sharing = "shared"
+    pool: int = 4
+    era: handshake.Era | None = "auto"
+    timeout: float | None = 60.0
+    max_timeout: float | None = 3600.0
+    open_timeout: float = 60.0
+    connect_wait: float = 30.0
+    list_timeout: float = 10.0
+    input_timeout: float = 600.0
+    restart: RestartPolicy | None = RestartPolicy()
+    share_logs: bool = False
+
+    def __post_init__(self) -> None:
+        # Frozen for everybody else: the name is settled once, here.
+        object.__setattr__(self, "name", self.name or getattr(self.target, "name", None) or "upstream")
+        require_one_of("sharing", self.sharing, get_args(Sharing))
+        if self.era is not None:
+            require_one_of("era", self.era, ERAS)
+        if self.pool < 1:
+            raise ValueError(f"pool is at least 1, not {self.pool}")
+        for name in (
+            "timeout",
+            "max_timeout",
+            "open_timeout",
+            "connect_wait",
+            "list_timeout",
+            "input_timeout",
+        ):
+            require_seconds(name, getattr(self, name), above=True)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the target is a connection already, instead of something that one is made of."""
+        return not is_target(self.target) and not callable(self.target)

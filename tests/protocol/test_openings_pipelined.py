@@ -1,0 +1,129 @@
+"""A client that does not wait: `initialize`, `notifications/initialized` and requests in as few writes as it likes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+import turnout
+from relay_world import World
+from transport_link import FakeLink
+from wire import frame, notification, request
+
+HELLO = frame(
+    id=0,
+    method="initialize",
+    params={
+        "protocolVersion": "2025-06-18",
+        "capabilities": {"sampling": {}, "elicitation": {}},
+        "clientInfo": {"name": "c", "version": "1"},
+    },
+)
+OPENED = notification("notifications/initialized")
+MARK = b"\xef\xbb\xbf"
+
+TOGETHER = {
+    "one after the other": [HELLO, OPENED],
+    "handshake in one write": [HELLO + OPENED],
+    "everything in one write": [],
+}
+
+
+def ask(arguments):
+    return request(1, "tools/call", {"name": "x", "arguments": arguments})
+
+
+async def exchange(transport, link, writes, call):
+    """Write, answer what the server asks, and give the answer to the call."""
+    if not writes:
+        call = HELLO + OPENED + call
+    for count, write in enumerate(writes):
+        transport.write(write)
+        await link.until(lambda count=count: len(link.lines) >= min(count + 1, 1))
+    transport.write(call)
+    read = 0
+    while True:
+        await link.until(lambda: len(link.lines) > read)  # noqa: B023
+        message = json.loads(link.lines[read])
+        read += 1
+        if "method" in message:
+            transport.write(frame(id=message["id"], result={"taken": message["method"]}))
+        elif message["id"] == 1:
+            return message
+
+
+@pytest.mark.parametrize("how", TOGETHER)
+def test_l3_a_handshake_in_one_write_opens_the_connection(on_loop, how):
+    async def main():
+        async with turnout.Router() as router:
+            turnout.serve_handshake(router, name="s")
+
+            @router.on_request("tools/call")
+            async def call(request):
+                return {"asked": await request.peer.send("elicitation/create", {"message": "?"})}
+
+            near, far = turnout.memory()
+            await router.connect(far, era=None)
+            link = FakeLink()
+            transport = await near.open(link)
+            answer = await exchange(transport, link, TOGETHER[how], ask({}))
+            assert answer["result"] == {"asked": {"taken": "elicitation/create"}}
+
+    on_loop(main())
+
+
+@pytest.mark.parametrize("how", TOGETHER)
+def test_l3_likewise_through_a_relay(on_loop, how):
+    async def main():
+        async with World() as world:
+            await world.build(world.upstream(sharing="per_client")).start()
+            link = await world.raw()
+            answer = await exchange(link.transport, link, TOGETHER[how], ask({"ask": True, "who": "me"}))
+            assert answer["result"] == {"taken": "sampling/createMessage"}
+
+    on_loop(main())
+
+
+@pytest.mark.parametrize("before", [[], [OPENED]])
+def test_l3_nothing_is_asked_of_a_client_that_is_not_opened(on_loop, before):
+    """The notification counts once `initialize` was received, and not before."""
+
+    async def main():
+        async with turnout.Router() as router:
+            turnout.serve_handshake(router, name="s")
+
+            @router.on_request("tools/call")
+            async def call(request):
+                with pytest.raises(turnout.NotAllowed, match="only ping passes"):
+                    request.peer.send("elicitation/create", {"message": "?"})
+                return {"opened": request.peer.is_opened}
+
+            near, far = turnout.memory()
+            turnout.protocol.handshake.require_handshake(await router.connect(far, era=None))
+            link = FakeLink()
+            transport = await near.open(link)
+            transport.write(b"".join([*before, HELLO, ask({})]))
+            await link.until(lambda: len(link.lines) == 2)
+            assert json.loads(link.lines[1])["result"] == {"opened": False}
+
+    on_loop(main())
+
+
+def test_l4_a_byte_order_mark_before_the_first_frame_is_skipped_by_a_server(on_loop):
+    async def main():
+        async with turnout.Router() as router:
+            turnout.serve_handshake(router, name="s")
+            near, far = turnout.memory()
+            peer = await router.connect(far, era=None)
+            link = FakeLink()
+            transport = await near.open(link)
+            for part in (MARK[:1], MARK[1:] + HELLO[:5], HELLO[5:]):
+                transport.write(part)
+                await asyncio.sleep(0)
+            await link.until(lambda: link.lines)
+            assert json.loads(link.lines[0])["id"] == 0
+            assert peer.counters()["frames_refused"] == 0
+
+    on_loop(main())
