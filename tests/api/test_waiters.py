@@ -46,12 +46,13 @@ def test_gather_gives_the_exceptions_of_waiters():
     run(test)
 
 
+@pytest.mark.parametrize("returns", [False, True])
 @pytest.mark.parametrize("waiter", ["raw", "wait_ended", "progress"])
-def test_s4_who_gathers_waiters_is_ended_by_a_cancel(waiter):
+def test_s4_who_gathers_waiters_is_ended_by_a_cancel(waiter, returns):
     async def test(client, server):
         call = client.send("wait")
         waits = call.progress().__anext__() if waiter == "progress" else getattr(call, waiter)()
-        gathered = asyncio.gather(waits, client.send("wait"))
+        gathered = asyncio.gather(waits, client.send("wait"), return_exceptions=returns)
         await asyncio.sleep(0)
         gathered.cancel("the user left")
         with pytest.raises(asyncio.CancelledError):

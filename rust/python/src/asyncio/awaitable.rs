@@ -266,6 +266,14 @@ impl Awaitable {
         lock(&self.state).cancelled.is_some()
     }
 
+    /// What `asyncio.gather` tells of a future that was cancelled, where it returns exceptions.
+    #[getter]
+    fn _cancel_message(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let state = lock(&self.state);
+        let arguments = state.cancelled.as_ref()?.bind(py);
+        arguments.get_item(0).ok().map(Bound::unbind)
+    }
+
     /// What `asyncio.gather` raises for one of its futures that was cancelled.
     fn _make_cancelled_error(&self, py: Python<'_>) -> Py<PyAny> {
         let error = self.cancellation(py).unwrap_or_else(|| CancelledError::new_err(()));
