@@ -62,6 +62,20 @@ def test_s4_who_gathers_waiters_is_ended_by_a_cancel(waiter, returns):
     run(test)
 
 
+@pytest.mark.parametrize("waiter", ["raw", "wait_ended", "progress"])
+def test_s4_who_waits_for_a_waiter_that_was_cancelled_is_told(waiter):
+    async def test(client, server):
+        call = client.send("wait")
+        waits = call.progress(shield=True).__anext__() if waiter == "progress" else getattr(call, waiter)()
+        assert waits.cancel()
+        told = asyncio.Event()
+        waits.add_done_callback(lambda _: told.set())
+        await told.wait()
+        call.cancel()
+
+    run(test)
+
+
 def test_wait_tells_done_from_pending():
     async def test(client, server):
         quick, slow = client.send("echo", []), client.send("wait")

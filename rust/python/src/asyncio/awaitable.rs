@@ -221,9 +221,15 @@ impl Awaitable {
     ) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let event_loop = this.get_loop(py)?;
-        lock(&this.state).registered = true;
         let callback = Callback::new(callback, context, slf.clone().into_any().unbind(), Some(event_loop));
-        if let Some(ready) = this.pollable.register(callback) {
+        let is_cancelled = {
+            let mut state = lock(&this.state);
+            state.registered = state.cancelled.is_none();
+            !state.registered
+        };
+        // A cancelled one is over, whatever becomes of its source.
+        let ready = if is_cancelled { Some(callback) } else { this.pollable.register(callback) };
+        if let Some(ready) = ready {
             this.pollable.driver().run_on_next_tick(py, ready);
         }
         Ok(())
