@@ -12,8 +12,7 @@ import pytest
 
 import turnout
 from raising import EXITS, run
-from relay_world import World
-from test_relay_requests import call
+from relay_world import World, call
 from transport_link import FakeLink, pair
 from turnout.json import HugeNumber
 from wire import Wire, cancelled

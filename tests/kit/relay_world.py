@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
+from pathlib import Path
 
 import turnout
 from transport_link import FakeLink
+
+SERVER = str(Path(__file__).with_name("relay_server.py"))
 
 
 class World:
@@ -122,3 +126,36 @@ class World:
         for router in (self.clients, self.gateway, self.servers):
             with contextlib.suppress(turnout.Error):
                 await router.close()
+
+
+def call(**arguments):
+    """The params of a call of the servers' tool."""
+    return {"name": "echo", "arguments": arguments}
+
+
+def child(**options):
+    """An upstream that is a process of its own."""
+    options = {"name": "child", "era": "legacy", **options}
+    return turnout.Upstream(lambda: turnout.stdio(sys.executable, SERVER), **options)
+
+
+def ask(client, name, who, **arguments):
+    """Send a call of a tool of such a process."""
+    return client.send("tools/call", {"name": name, "arguments": {"who": who, **arguments}})
+
+
+def logs(world):
+    """Makes the servers take levels; gives what they were set to, as a queue."""
+    levels = asyncio.Queue()
+
+    @world.servers.on_request("initialize")
+    async def initialize(request):
+        request.peer.set_rules("2025-11-25", "server")
+        return {"protocolVersion": "2025-11-25", "serverInfo": {"name": "x"}, "capabilities": {"logging": {}}}
+
+    @world.servers.on_request("logging/setLevel")
+    async def take(request):
+        levels.put_nowait(request.params["level"])
+        return {}
+
+    return levels

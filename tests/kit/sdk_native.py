@@ -13,6 +13,8 @@ import anyio
 import sdk_server
 import turnout
 from turnout import mcp
+from turnout.mcp.client import own_router
+from turnout.mcp.native import SessionPeer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -115,3 +117,27 @@ class Played:
         return turnout.LIMITS[name]
 
     def lost(self, error: object, *, exit_code: int | None = None) -> None: ...
+
+
+async def nothing(*_):
+    """Answer an empty result."""
+    return {}
+
+
+@contextlib.asynccontextmanager
+async def played(on_request=nothing, on_notify=nothing, intercept=None, router=None, **options):
+    """A running dispatcher, and who plays its peer."""
+    here, there = turnout.memory()
+    other = Played(None)
+    other.transport = await there.open(other)
+    peer = (router or own_router()).adopt(SessionPeer, "played", "memory")
+    dispatcher = mcp.NativeDispatcher(peer, **options)
+    peer.use(await here.open(peer))
+    try:
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(dispatcher.run, on_request, on_notify, intercept)
+            yield dispatcher, other
+            tasks.cancel_scope.cancel()
+    finally:
+        await peer.close()
+        await other.transport.close()

@@ -11,6 +11,8 @@ LEGACY = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 MODERN = "2026-07-28"
 REVISIONS = (*LEGACY, MODERN)
 
+TASK = {"name": "t", "task": {"ttl": 60_000}}
+
 
 class Raw(str):
     """JSON that stands on the wire as it is spelled here."""
@@ -62,6 +64,16 @@ def progress(token: Any, value: Any, total: Any = None, message: str | None = No
     if message is not None:
         params["message"] = message
     return notification("notifications/progress", params)
+
+
+def created(id, task="t1", **more):
+    """The answer of a legacy server that made a task."""
+    return result(id, {"task": {"taskId": task, "status": "working", **more}})
+
+
+def extension(id, task="t1", **more):
+    """The answer of a modern server that made a task."""
+    return result(id, {"resultType": "task", "taskId": task, "status": "working", **more})
 
 
 class Wire:
@@ -150,3 +162,8 @@ def kinds(deliveries: list[Any]) -> list[str]:
 
 def outcome(call: turnout.Call) -> str | None:
     return call.record.outcome
+
+
+def client(**choices):
+    """Our end where it is a client of the last legacy revision."""
+    return Wire("2025-11-25", "client", **choices)

@@ -11,9 +11,9 @@ pytest.importorskip("mcp", reason="the official SDK is an optional extra")
 
 import wire
 from raising import EXCEPTIONS, EXITS, Bang, run
+from sdk_native import played as native
 from sdk_streams import emptied
 from sdk_streams import played as streams
-from test_sdk_native import played as native
 from turnout import mcp
 
 pytestmark = [

@@ -12,36 +12,10 @@ pytest.importorskip("mcp", reason="the official SDK is an optional extra")
 import anyio
 from mcp import MCPError
 
-import turnout
-from sdk_native import Played
+from sdk_native import played
 from sdk_streams import turns
 from turnout import mcp
-from turnout.mcp.client import own_router
-from turnout.mcp.native import SessionPeer
 from wire import cancelled, error, frame, notification, progress, request, result
-
-
-async def nothing(*_):
-    return {}
-
-
-@contextlib.asynccontextmanager
-async def played(on_request=nothing, on_notify=nothing, intercept=None, router=None, **options):
-    """A running dispatcher, and who plays its peer."""
-    here, there = turnout.memory()
-    other = Played(None)
-    other.transport = await there.open(other)
-    peer = (router or own_router()).adopt(SessionPeer, "played", "memory")
-    dispatcher = mcp.NativeDispatcher(peer, **options)
-    peer.use(await here.open(peer))
-    try:
-        async with anyio.create_task_group() as tasks:
-            await tasks.start(dispatcher.run, on_request, on_notify, intercept)
-            yield dispatcher, other
-            tasks.cancel_scope.cancel()
-    finally:
-        await peer.close()
-        await other.transport.close()
 
 
 def test_prg_01_a_chosen_id_is_id_and_token_and_in_flight_once(on_loop):

@@ -19,7 +19,7 @@ import pytest
 
 import sdk_server
 import turnout
-from test_delayed_answers import LONGEST, named
+from delayed_answers import LONGEST, named
 from turnout import mcp
 from turnout.transports.unread import UnreadBytes
 from wire import cancelled, frame, request

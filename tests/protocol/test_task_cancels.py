@@ -7,9 +7,8 @@ import asyncio
 import pytest
 
 import turnout
-from test_tasks import TASK, client, created, extension
 from transport_link import pair
-from wire import LEGACY, MODERN, Wire, error, notification, outcome, result
+from wire import LEGACY, MODERN, TASK, Wire, client, created, error, extension, notification, outcome, result
 
 
 def methods(wire):

@@ -8,21 +8,21 @@ import pytest
 
 import turnout
 from turnout.records import log_cancel, to_json
-from wire import LEGACY, MODERN, Raw, Wire, cancelled, notification, outcome, progress, result
-
-TASK = {"name": "t", "task": {"ttl": 60_000}}
-
-
-def created(id, task="t1", **more):
-    return result(id, {"task": {"taskId": task, "status": "working", **more}})
-
-
-def extension(id, task="t1", **more):
-    return result(id, {"resultType": "task", "taskId": task, "status": "working", **more})
-
-
-def client(**choices):
-    return Wire("2025-11-25", "client", **choices)
+from wire import (
+    LEGACY,
+    MODERN,
+    TASK,
+    Raw,
+    Wire,
+    cancelled,
+    client,
+    created,
+    extension,
+    notification,
+    outcome,
+    progress,
+    result,
+)
 
 
 def test_prg_18_prg_19_tsk_14_the_token_outlives_the_answer_until_a_terminal_status():

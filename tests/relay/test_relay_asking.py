@@ -8,9 +8,9 @@ import itertools
 import pytest
 
 import turnout
+from relay_inputs import SAMPLE, Asking, ask, back, modern
 from relay_world import World
 from skipping_loop import run
-from test_relay_parking import SAMPLE, Asking, ask, back, modern
 
 
 def timed():

@@ -9,8 +9,7 @@ import pytest
 import turnout
 from raising import EXCEPTIONS, EXITS, Bang, run
 from relay_by_hand import Played, Target
-from relay_world import World
-from test_relay_requests import call
+from relay_world import World, call
 from wire import request, result
 
 pytestmark = [

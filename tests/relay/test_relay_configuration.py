@@ -7,8 +7,7 @@ import logging
 import pytest
 
 import turnout
-from relay_world import World
-from test_relay_requests import call
+from relay_world import World, call
 from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])

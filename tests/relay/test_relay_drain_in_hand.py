@@ -7,10 +7,9 @@ import asyncio
 import pytest
 
 import turnout
+from relay_inputs import ELICIT, SAMPLE, Asking, ask, back, legacy, modern, needs
+from relay_lists import PREFIXED, names, stalls, tools
 from relay_world import World
-from test_relay_lists import PREFIXED, names, stalls, tools
-from test_relay_parking import SAMPLE, Asking, ask, back, modern
-from test_relay_rounds import ELICIT, legacy, needs
 from transport_link import run
 from turnout.relay.drain import DrainTracker
 

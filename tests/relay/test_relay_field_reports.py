@@ -14,8 +14,7 @@ import pytest
 import turnout
 import wire
 from relay_by_hand import Played
-from relay_world import World
-from test_relay_requests import call
+from relay_world import World, call
 from transport_link import run
 from wire import Raw, cancelled, error, progress, request, result
 

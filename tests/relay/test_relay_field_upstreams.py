@@ -16,9 +16,7 @@ import turnout
 import wire
 from child_process import reaped
 from relay_by_hand import Played
-from relay_world import World
-from test_relay_processes import ask, child
-from test_relay_requests import call
+from relay_world import World, ask, call, child
 from transport_link import run
 from wire import request, result
 

@@ -10,8 +10,7 @@ import warnings
 import pytest
 
 import turnout
-from relay_world import World
-from test_relay_requests import call
+from relay_world import World, call
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="about os.fork")
 

@@ -8,8 +8,7 @@ import pytest
 
 import turnout
 from relay_by_hand import Played, _open
-from relay_world import World
-from test_relay_requests import call
+from relay_world import World, call
 from transport_link import run
 from wire import notification, request, result
 

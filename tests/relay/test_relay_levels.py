@@ -7,29 +7,12 @@ import asyncio
 import pytest
 
 import turnout
-from relay_world import World
+from relay_world import World, logs
 from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 
 MESSAGE = "notifications/message"
-
-
-def logs(world):
-    """Makes the servers take levels; gives what they were set to, as a queue."""
-    levels = asyncio.Queue()
-
-    @world.servers.on_request("initialize")
-    async def initialize(request):
-        request.peer.set_rules("2025-11-25", "server")
-        return {"protocolVersion": "2025-11-25", "serverInfo": {"name": "x"}, "capabilities": {"logging": {}}}
-
-    @world.servers.on_request("logging/setLevel")
-    async def take(request):
-        levels.put_nowait(request.params["level"])
-        return {}
-
-    return levels
 
 
 async def session(world, level=None, principal=None):

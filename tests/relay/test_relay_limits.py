@@ -8,8 +8,7 @@ import pytest
 
 import turnout
 from limit_sides import sides
-from relay_world import World
-from test_relay_requests import call
+from relay_world import World, call
 from transport_link import run
 
 REFUSED = {"reason": "overloaded", "sent": False}

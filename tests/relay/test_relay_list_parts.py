@@ -10,9 +10,9 @@ import weakref
 import pytest
 
 import turnout
+from relay_lists import PREFIXED, names, tools
 from relay_world import World
 from skipping_loop import run
-from test_relay_lists import PREFIXED, names, tools
 
 
 @pytest.mark.parametrize(

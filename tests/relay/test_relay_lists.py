@@ -9,45 +9,11 @@ import pytest
 
 import turnout
 import wire
+from relay_lists import PREFIXED, names, stalls, tools
 from relay_world import World
 from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
-
-PREFIXED = [
-    turnout.Route("a", "tools/call", prefix="a_", strip=True),
-    turnout.Route("b", "tools/call", prefix="b_", strip=True),
-]
-
-
-def tools(*names, pages=1, **more):
-    """Prepares a server that lists these tools, the same number on each page."""
-
-    def prepare(peer):
-        @peer.on_request("tools/list")
-        async def answer(request):
-            page = int((request.params or {}).get("cursor", "0"))
-            per = len(names) // pages
-            listed = [{"name": name, "title": name.upper()} for name in names[page * per :][:per]]
-            return {
-                "tools": listed,
-                **({"nextCursor": str(page + 1)} if page + 1 < pages else {}),
-                **more,
-            }
-
-    return prepare
-
-
-def stalls(peer):
-    """Prepares a server that never lists."""
-
-    @peer.on_request("tools/list")
-    async def answer(request):
-        await request.wait_cancelled()
-
-
-def names(result):
-    return [tool["name"] for tool in result["tools"]]
 
 
 def test_a_list_shows_each_item_under_the_name_that_leads_to_it(loop_kind):

@@ -13,9 +13,8 @@ import pytest
 
 import turnout
 from relay_by_hand import Played
-from relay_world import World
-from test_relay_levels import logs
-from test_relay_lists import PREFIXED
+from relay_lists import PREFIXED
+from relay_world import World, logs
 from transport_link import run
 from wire import MODERN, request, result
 

@@ -10,6 +10,7 @@ import pytest
 
 import turnout
 from limit_sides import sides
+from relay_inputs import Asking, ask, back, modern
 from relay_world import World
 from transport_link import run
 
@@ -18,47 +19,9 @@ pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 SAMPLE, ELICIT = "sampling/createMessage", "elicitation/create"
 
 
-class Asking:
-    """Servers whose tool asks the given questions, one after the other, and says what it was told."""
-
-    def __init__(self, world, *questions, **send):
-        self.errors = asyncio.Queue()
-        self.calls = []
-
-        @world.servers.on_request("tools/call")
-        async def call(request):
-            self.calls.append(request)
-            request.progress(1)
-            told = []
-            for method in questions:
-                try:
-                    told.append(await request.send(method, {"of": len(told)}, **send))
-                except BaseException as error:
-                    self.errors.put_nowait(error)
-                    raise
-            request.progress(2)
-            return {"told": told}
-
-
 def beyond(limit, value):
     """The data of the error that names a limit."""
     return {"reason": "overloaded", "limit": limit, "value": value, "sent": True, "upstream": "echo"}
-
-
-async def modern(world, **options):
-    world.clients.implementation.capabilities.update({"sampling": {}, "elicitation": {}})
-    world.build(world.upstream(sharing="per_client", **options))
-    return await world.client("modern")
-
-
-async def ask(client, **more):
-    return await client.send("tools/call", {"name": "echo", **more})
-
-
-def back(asked, **responses):
-    """What a client comes back with."""
-    answers = {key: responses.get(key, {"to": key}) for key in asked["inputRequests"]}
-    return {"requestState": asked["requestState"], "inputResponses": answers}
 
 
 def test_r5_a_question_becomes_an_input_required_result(loop_kind):

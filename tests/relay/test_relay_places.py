@@ -9,9 +9,8 @@ import weakref
 import pytest
 
 import turnout
-from relay_world import World
+from relay_world import World, call
 from skipping_loop import run
-from test_relay_requests import call
 
 
 class Slow(World):

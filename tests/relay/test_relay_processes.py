@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from pathlib import Path
 
 import pytest
 
 import turnout
 from child_process import reaped
-from relay_world import World
+from relay_world import World, ask, child
 from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 
-SERVER = str(Path(__file__).parents[1].joinpath("kit", "relay_server.py"))
 CLIENTS = 64
-
-
-def child(**options):
-    options = {"name": "child", "era": "legacy", **options}
-    return turnout.Upstream(lambda: turnout.stdio(sys.executable, SERVER), **options)
-
-
-def ask(client, name, who, **arguments):
-    return client.send("tools/call", {"name": name, "arguments": {"who": who, **arguments}})
 
 
 def test_u2_64_clients_on_one_child_that_is_killed(loop_kind, tmp_path):

@@ -9,10 +9,9 @@ import json
 import pytest
 
 import turnout
+from relay_inputs import ELICIT, SAMPLE, Asking, ask, back, legacy, modern, needs
+from relay_lists import PREFIXED, stalls, tools
 from relay_world import World
-from test_relay_lists import PREFIXED, stalls, tools
-from test_relay_parking import SAMPLE, Asking, ask, back, modern
-from test_relay_rounds import ELICIT, legacy, needs
 from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])

@@ -9,8 +9,8 @@ import json
 import pytest
 
 import turnout
+from relay_lists import PREFIXED
 from relay_world import World
-from test_relay_lists import PREFIXED
 from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])

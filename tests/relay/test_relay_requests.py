@@ -8,14 +8,10 @@ import json
 import pytest
 
 import turnout
-from relay_world import World
+from relay_world import World, call
 from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
-
-
-def call(**arguments):
-    return {"name": "echo", "arguments": arguments}
 
 
 def test_many_clients_share_one_server(loop_kind):

@@ -9,45 +9,11 @@ import pytest
 
 import turnout
 from limit_sides import sides
+from relay_inputs import ELICIT, STATE, legacy, needs, raw_legacy
 from relay_world import World
 from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
-
-STATE = 'opaque "état"\\'
-ELICIT = {"method": "elicitation/create", "params": {"message": "Your name?", "requestedSchema": {}}}
-
-
-def needs(world, *wanted, state=STATE, times=1):
-    """Makes the servers' tool ask for these inputs, so many times, before it says what it was told."""
-    seen = []
-
-    @world.servers.on_request("tools/call")
-    async def call(request):
-        seen.append(request.params)
-        if len(seen) <= times:
-            asked = {f"in{n}": one for n, one in enumerate(wanted)}
-            result = {"resultType": "input_required", "requestState": f"{state}{len(seen)}"}
-            return {**result, **({"inputRequests": asked} if asked else {})}
-        return {"said": request.params.get("inputResponses"), "state": request.params.get("requestState")}
-
-    return seen
-
-
-async def legacy(world, capabilities):
-    world.clients.implementation.capabilities.clear()
-    world.clients.implementation.capabilities.update(capabilities)
-    client = await world.client()
-
-    @client.on_request("elicitation/create")
-    async def elicit(request):
-        return {"action": "accept", "content": {"name": "Ada", "asked": request.params["message"]}}
-
-    @client.on_request("sampling/createMessage")
-    async def sample(request):
-        return {"model": "m", "n": 12345678901234567890}
-
-    return client
 
 
 def test_r6_a_legacy_client_is_asked_on_behalf_of_a_modern_server(loop_kind):
@@ -446,28 +412,6 @@ def test_r6_what_a_client_is_asked_besides_ends_when_it_refuses_one(loop_kind):
             await world.quiet()
 
     run(loop_kind, main())
-
-
-INITIALIZE = (
-    b'{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25",'
-    b'"capabilities":{"elicitation":{}},"clientInfo":{"name":"raw","version":"1"}}}\n'
-)
-INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n'
-
-
-async def raw_legacy(world, *, opens=True):
-    """A legacy client that writes and reads lines, and the lines that it read."""
-    link = await world.raw()
-
-    async def line(number):
-        await link.until(lambda: link.data.count(b"\n") > number)
-        return json.loads(link.data.splitlines()[number])
-
-    link.transport.write(INITIALIZE)
-    await line(0)
-    if opens:
-        link.transport.write(INITIALIZED)
-    return link, line
 
 
 @pytest.mark.parametrize(

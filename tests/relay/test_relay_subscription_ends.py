@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 import turnout
+from relay_inputs import raw_legacy
+from relay_lists import PREFIXED
+from relay_subscriptions import ACKNOWLEDGED, UPDATED, Watch, hears
 from relay_world import World
-from test_relay_lists import PREFIXED
-from test_relay_rounds import raw_legacy
-from test_relay_subscriptions import ACKNOWLEDGED, UPDATED, Watch, hears
 from transport_link import run
 from turnout.relay.features.subscriptions import LegacySubscriber, Resource
 

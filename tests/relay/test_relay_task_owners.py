@@ -9,9 +9,9 @@ import pytest
 import turnout
 from limit_sides import sides
 from relay_by_hand import Played
+from relay_lists import PREFIXED
+from relay_tasks import ABOUT, TASKS, about, fault, make, makes, whose
 from relay_world import World
-from test_relay_lists import PREFIXED
-from test_relay_task_ids import ABOUT, TASKS, about, fault, make, makes, whose
 from transport_link import run
 from wire import notification, request, result
 

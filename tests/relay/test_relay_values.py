@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import turnout
+from relay_inputs import SAMPLE, ask, modern
+from relay_lists import PREFIXED, tools
 from relay_world import World
-from test_relay_lists import PREFIXED, tools
-from test_relay_parking import SAMPLE, ask, modern
 from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
