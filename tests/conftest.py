@@ -8,7 +8,7 @@ import pytest
 
 import leaks
 import ledger
-from transport_link import run
+from loops import LOOP_KINDS, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -40,12 +40,18 @@ def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
         assert not left, "\n".join(left)
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
-def on_loop(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """Run a coroutine on each event loop; what the loop complains of fails the test."""
+@pytest.fixture(params=LOOP_KINDS)
+def loop_kind(request: pytest.FixtureRequest) -> str:
+    """Name each kind of event loop."""
     if request.param == "uvloop":
         pytest.importorskip("uvloop")
-    return lambda main: run(request.param, main)
+    return request.param
+
+
+@pytest.fixture
+def on_loop(loop_kind: str) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Run a coroutine on each event loop; what the loop complains of fails the test."""
+    return lambda main: run(loop_kind, main)
 
 
 def is_whole(config: pytest.Config) -> bool:

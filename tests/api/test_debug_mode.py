@@ -9,7 +9,8 @@ import logging
 import pytest
 
 import turnout
-from transport_link import new_loop, pair
+from loops import new_loop
+from transport_link import pair
 
 
 async def plain(request):

@@ -16,7 +16,8 @@ from collections import Counter
 import pytest
 
 import turnout
-from transport_link import LIMIT, new_loop, pair
+from loops import LIMIT, new_loop
+from transport_link import pair
 from wire import Wire, cancelled, progress, request, result
 
 LOOPS = ("asyncio", "uvloop")

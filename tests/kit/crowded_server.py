@@ -12,7 +12,7 @@ import resource
 import sys
 
 import turnout
-from transport_link import new_loop
+from loops import new_loop
 
 SAID = []
 

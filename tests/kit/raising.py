@@ -7,7 +7,7 @@ import contextlib
 import gc
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from transport_link import LIMIT, new_loop
+from loops import LIMIT, new_loop
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

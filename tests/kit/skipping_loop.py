@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import selectors
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import turnout
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
 
@@ -67,3 +68,13 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         loop.close()
     assert not complaints, complaints
     return result
+
+
+def on_skipping_loop(test: Callable[..., Coroutine[Any, Any, object]]) -> Callable[..., None]:
+    """Make a test of a coroutine function, which runs on a loop that skips the time."""
+
+    @functools.wraps(test)
+    def run_test(**arguments: Any) -> None:
+        run(test(**arguments))
+
+    return run_test

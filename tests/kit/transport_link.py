@@ -1,20 +1,15 @@
-"""A link that only writes down what a transport tells it, two linked peers, and a way to run a test on both loops."""
+"""A link that only writes down what a transport tells it, and two linked peers."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import turnout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
-
-T = TypeVar("T")
-
-LIMIT = 120
-"""Seconds after which a test that hangs fails."""
+    from collections.abc import Callable, Mapping
 
 
 class FakeInput(bytearray):
@@ -109,26 +104,3 @@ async def pair(router: turnout.Router) -> tuple[turnout.Peer, turnout.Peer]:
     """Two peers of one router, linked with each other in memory; nothing is opened."""
     near, far = turnout.memory()
     return await asyncio.gather(router.connect(near, era=None), router.connect(far, era=None))
-
-
-def new_loop(kind: str) -> asyncio.AbstractEventLoop:
-    """An event loop of the kind, `"asyncio"` or `"uvloop"`."""
-    if kind == "uvloop":
-        import uvloop
-
-        return uvloop.new_event_loop()
-    return asyncio.new_event_loop()
-
-
-def run(kind: str, main: Coroutine[Any, Any, T]) -> T:
-    """Run a test on a loop of that kind; whatever the loop complains of fails it."""
-    loop = new_loop(kind)
-    complaints: list[dict[str, Any]] = []
-    loop.set_exception_handler(lambda _, context: complaints.append(context))
-    try:
-        result = loop.run_until_complete(asyncio.wait_for(main, LIMIT))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        loop.close()
-    assert not complaints, complaints
-    return result

@@ -188,7 +188,7 @@ def test_a_whole_run_fails_over_a_named_test_that_is_skipped(tmp_path, tests, ar
         "conftest.py",
         "kit/leaks.py",
         "ledger/ledger.py",
-        "kit/transport_link.py",
+        "kit/loops.py",
         "ledger/requirements.toml",
     )
     for name in parts:

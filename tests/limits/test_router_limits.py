@@ -8,7 +8,8 @@ import pytest
 
 import turnout
 from limit_sides import sides
-from transport_link import FakeLink, pair, run
+from loops import run
+from transport_link import FakeLink, pair
 from wire import notification, request, result
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])

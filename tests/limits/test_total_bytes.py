@@ -10,8 +10,8 @@ import pytest
 
 import turnout
 from limit_sides import sides
+from loops import run
 from relay_world import World
-from transport_link import run
 from turnout.machine_memory import default_bytes, machine_bytes
 from wire import frame, notification, request
 

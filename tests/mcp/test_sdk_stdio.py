@@ -13,7 +13,7 @@ pytest.importorskip("mcp", reason="the official SDK is an optional extra")
 
 from mcp import Client, StdioServerParameters
 
-from transport_link import run
+from loops import run
 from turnout import mcp
 
 SERVER = str(Path(__file__).parents[1].joinpath("kit", "sdk_server.py"))

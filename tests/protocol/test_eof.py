@@ -262,7 +262,7 @@ NATIVE = """
 import asyncio, sys, time
 import turnout
 sys.path.insert(0, {here!r})
-from transport_link import new_loop
+from loops import new_loop
 
 async def main():
     async with turnout.Router(eof_timeout={eof_timeout}, close_timeout=0.2) as router:

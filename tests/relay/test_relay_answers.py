@@ -8,8 +8,9 @@ import json
 import pytest
 
 import turnout
+from loops import run
 from relay_world import World
-from transport_link import FakeLink, run
+from transport_link import FakeLink
 from wire import Raw, cancelled, frame, notification, progress, request, result
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 import turnout
+from loops import run
 from relay_inputs import ELICIT, SAMPLE, Asking, ask, back, legacy, modern, needs
 from relay_lists import PREFIXED, names, stalls, tools
 from relay_world import World
-from transport_link import run
 from turnout.relay.drain import DrainTracker
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])

@@ -6,8 +6,8 @@ import pytest
 
 import turnout
 from era_world import MODERN, REVISIONS, Client, Relayed, Server
+from loops import run
 from relay_world import World
-from transport_link import run
 
 LEGACY = REVISIONS[:-1]
 

@@ -13,9 +13,9 @@ import pytest
 
 import turnout
 import wire
+from loops import run
 from relay_by_hand import Played
 from relay_world import World, call
-from transport_link import run
 from wire import Raw, cancelled, error, progress, request, result
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])

@@ -15,9 +15,9 @@ import pytest
 import turnout
 import wire
 from child_process import reaped
+from loops import run
 from relay_by_hand import Played
 from relay_world import World, ask, call, child
-from transport_link import run
 from wire import request, result
 
 MODERN_ONLY = "io.modelcontextprotocol/protocolVersion"

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 import turnout
+from loops import run
 from relay_by_hand import Played, _open
 from relay_world import World, call
-from transport_link import run
 from wire import notification, request, result
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])

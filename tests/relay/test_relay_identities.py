@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import turnout
+from loops import run
 from relay_world import World
-from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
+from loops import run
 from relay_world import World
-from transport_link import run
 from wire import cancelled, request
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])

@@ -8,8 +8,8 @@ import pytest
 
 import turnout
 from limit_sides import sides
+from loops import run
 from relay_world import World, call
-from transport_link import run
 
 REFUSED = {"reason": "overloaded", "sent": False}
 

@@ -9,9 +9,9 @@ import pytest
 
 import turnout
 import wire
+from loops import run
 from relay_lists import PREFIXED, names, stalls, tools
 from relay_world import World
-from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 

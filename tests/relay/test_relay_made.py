@@ -12,10 +12,10 @@ import json
 import pytest
 
 import turnout
+from loops import run
 from relay_by_hand import Played
 from relay_lists import PREFIXED
 from relay_world import World, logs
-from transport_link import run
 from wire import MODERN, request, result
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])

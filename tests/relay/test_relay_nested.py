@@ -10,8 +10,8 @@ import json
 
 import pytest
 
+from loops import run
 from relay_by_hand import Played
-from transport_link import run
 from turnout import _native
 from wire import MODERN, Raw, error, frame, notification, request, result
 

@@ -10,9 +10,9 @@ import pytest
 
 import turnout
 from limit_sides import sides
+from loops import run
 from relay_inputs import Asking, ask, back, modern
 from relay_world import World
-from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 

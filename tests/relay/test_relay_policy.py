@@ -8,8 +8,8 @@ import threading
 import pytest
 
 import turnout
+from loops import run
 from relay_world import World
-from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 

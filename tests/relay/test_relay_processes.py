@@ -9,8 +9,8 @@ import pytest
 
 import turnout
 from child_process import reaped
+from loops import run
 from relay_world import World, ask, child
-from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 

@@ -11,9 +11,9 @@ import pytest
 
 import turnout
 import wire
+from loops import run
 from relay_by_hand import Played
 from relay_world import World, call
-from transport_link import run
 from wire import cancelled, request, result
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])

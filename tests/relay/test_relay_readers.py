@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 import turnout
+from loops import run
 from relay_world import World
-from transport_link import FakeLink, run
+from transport_link import FakeLink
 from wire import request
 
 FOLDER = Path(__file__).parents[1] / "readers"

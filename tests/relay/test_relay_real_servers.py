@@ -19,8 +19,8 @@ import pytest
 
 import turnout
 from child_process import reaped
+from loops import run
 from relay_world import World
-from transport_link import run
 
 HERE = Path(__file__).parents[1] / "kit"
 CLIENTS = 64

@@ -9,10 +9,10 @@ import json
 import pytest
 
 import turnout
+from loops import run
 from relay_inputs import ELICIT, SAMPLE, Asking, ask, back, legacy, modern, needs
 from relay_lists import PREFIXED, stalls, tools
 from relay_world import World
-from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 import turnout
+from loops import run
 from relay_world import World, call
-from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 

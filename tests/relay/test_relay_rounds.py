@@ -9,9 +9,9 @@ import pytest
 
 import turnout
 from limit_sides import sides
+from loops import run
 from relay_inputs import ELICIT, STATE, legacy, needs, raw_legacy
 from relay_world import World
-from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 

@@ -9,8 +9,8 @@ import weakref
 import pytest
 
 import turnout
+from loops import run
 from relay_world import World, call
-from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 

@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 import turnout
+from loops import run
 from relay_inputs import raw_legacy
 from relay_lists import PREFIXED
 from relay_subscriptions import ACKNOWLEDGED, UPDATED, Watch, hears
 from relay_world import World
-from transport_link import run
 from turnout.relay.features.subscriptions import LegacySubscriber, Resource
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])

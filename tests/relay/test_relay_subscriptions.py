@@ -9,9 +9,9 @@ import pytest
 import turnout
 import wire
 from limit_sides import sides
+from loops import run
 from relay_subscriptions import ACKNOWLEDGED, MODERN_META, TOOLS, UPDATED, Watch, hears, listens
 from relay_world import World
-from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 

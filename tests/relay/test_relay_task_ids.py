@@ -6,10 +6,10 @@ import pytest
 
 import turnout
 from limit_sides import sides
+from loops import run
 from relay_lists import PREFIXED
 from relay_tasks import about, fault, make, whose, world_of_two
 from relay_world import World
-from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 

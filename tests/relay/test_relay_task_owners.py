@@ -8,11 +8,11 @@ import pytest
 
 import turnout
 from limit_sides import sides
+from loops import run
 from relay_by_hand import Played
 from relay_lists import PREFIXED
 from relay_tasks import ABOUT, TASKS, about, fault, make, makes, whose
 from relay_world import World
-from transport_link import run
 from wire import notification, request, result
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])

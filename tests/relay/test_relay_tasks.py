@@ -9,8 +9,8 @@ import json
 import pytest
 
 import turnout
+from loops import run
 from relay_world import World
-from transport_link import run
 from wire import cancelled, request
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])

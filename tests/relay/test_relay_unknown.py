@@ -8,8 +8,8 @@ import pytest
 
 import turnout
 import wire
+from loops import run
 from relay_world import World
-from transport_link import run
 
 ROUTES = [
     turnout.Route(name, method, prefix=prefix)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 import turnout
+from loops import run
 from relay_inputs import SAMPLE, ask, modern
 from relay_lists import PREFIXED, tools
 from relay_world import World
-from transport_link import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import turnout
-from transport_link import run
+from loops import run
 from turnout.transports import accepting
 from turnout.transports.accepting import ACCEPTS_A_TURN, Acceptor
 from wire import request

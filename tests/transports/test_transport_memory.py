@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from transport_link import FakeLink, new_loop, run
+from loops import new_loop, run
+from transport_link import FakeLink
 from turnout.transports import memory
 from turnout.transports.memory import HIGH_WATER
 

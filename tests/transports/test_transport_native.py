@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import turnout
-from transport_link import run
+from loops import run
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 

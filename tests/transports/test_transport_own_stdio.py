@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from transport_link import FakeLink, run
+from loops import run
+from transport_link import FakeLink
 from turnout.transports import own_stdio, stdio
 from turnout.transports.pipes import READ_BUDGET
 
@@ -20,7 +21,8 @@ HERE = pathlib.Path(__file__).parents[1] / "kit"
 SERVER = """
 import asyncio, os, subprocess, sys
 sys.path.insert(0, {here!r})
-from transport_link import FakeLink, run
+from loops import run
+from transport_link import FakeLink
 from turnout.transports import own_stdio
 
 async def main():

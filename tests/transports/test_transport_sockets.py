@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from transport_link import FakeLink, run
+from loops import run
+from transport_link import FakeLink
 from turnout.transports import listen_tcp, listen_unix, tcp, unix
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])

@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from child_process import ECHO, descriptors, python
-from transport_link import FakeLink, run
+from loops import run
+from transport_link import FakeLink
 from turnout.transports import stdio
 from turnout.transports.pipes import HIGH_WATER, READ_BUDGET
 from turnout.transports.stdio import ChildTransport

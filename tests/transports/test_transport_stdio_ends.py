@@ -9,7 +9,8 @@ import signal
 import pytest
 
 from child_process import ECHO, alive, descriptors, gone, python
-from transport_link import FakeLink, run
+from loops import run
+from transport_link import FakeLink
 
 pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 

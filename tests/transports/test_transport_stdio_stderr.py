@@ -9,7 +9,8 @@ import pytest
 
 from child_process import python
 from limit_sides import sides
-from transport_link import FakeLink, run
+from loops import run
+from transport_link import FakeLink
 from turnout.escape import SHOWN
 from turnout.transports.stderr import LINES_A_TURN
 
