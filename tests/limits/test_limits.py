@@ -46,7 +46,7 @@ def named_elsewhere():
     """The names of the tests in other files that have the three sides of something."""
     for path in Path(__file__).parents[1].rglob("test_*.py"):
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef) and any(
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and any(
                 isinstance(mark, ast.Name) and mark.id == "sides" for mark in node.decorator_list
             ):
                 yield node.name

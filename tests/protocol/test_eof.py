@@ -311,10 +311,9 @@ def answers_of(code, asked, timeout=30):
     return done.returncode, ids(done.stdout), done.stderr.decode()
 
 
-@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("handler", [ASYNC, THREAD])
-def test_l1_printf_into_a_server_gets_its_answers(kind, handler):
-    code = NATIVE.format(here=str(HERE), eof_timeout=20, handler=handler.format(0.05), kind=kind)
+def test_l1_printf_into_a_server_gets_its_answers(loop_kind, handler):
+    code = NATIVE.format(here=str(HERE), eof_timeout=20, handler=handler.format(0.05), kind=loop_kind)
     assert answers_of(code, HELLO + CALL) == (0, [0, 1], "")
 
 
@@ -323,11 +322,10 @@ def test_l1_printf_into_a_server_of_the_sdk_gets_its_answers():
     assert (code, answered) == (0, [0, 1]), errors
 
 
-@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("handler", [ASYNC, THREAD])
-def test_l2_trs_12_a_server_exits_whatever_its_handlers_do(kind, handler):
+def test_l2_trs_12_a_server_exits_whatever_its_handlers_do(loop_kind, handler):
     """A plain function cannot be stopped, and does not keep the process."""
-    code = NATIVE.format(here=str(HERE), eof_timeout=0.1, handler=handler.format(600), kind=kind)
+    code = NATIVE.format(here=str(HERE), eof_timeout=0.1, handler=handler.format(600), kind=loop_kind)
     assert answers_of(code, HELLO + CALL) == (0, [0], "")
 
 

@@ -157,20 +157,22 @@ def test_l7_a_group_without_members_is_not_signalled_again(on_loop, monkeypatch)
     on_loop(main())
 
 
-def test_l5_an_exit_code_that_somebody_else_took_is_not_known(on_loop):
-    async def main():
-        link = FakeLink()
-        transport = await python("import sys\nprint(flush=True)\nsys.stdin.read()\nsys.exit(3)").open(link)
-        await link.until(lambda: link.data)
-        # Any program may wait for children that are not its own, or have the system forget them all.
-        before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        try:
-            await transport.close()
-        finally:
-            signal.signal(signal.SIGCHLD, before)
-        assert link.losses == [(None, None)]
+async def loses_the_exit_code():
+    """Somebody else takes what the process ended with."""
+    link = FakeLink()
+    transport = await python("import sys\nprint(flush=True)\nsys.stdin.read()\nsys.exit(3)").open(link)
+    await link.until(lambda: link.data)
+    # Any program may wait for children that are not its own, or have the system forget them all.
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        await transport.close()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert link.losses == [(None, None)]
 
-    on_loop(main())
+
+def test_l5_an_exit_code_that_somebody_else_took_is_not_known(on_loop):
+    on_loop(loses_the_exit_code())
 
 
 def test_l5_nor_where_a_thread_waits(on_loop, monkeypatch):
@@ -178,4 +180,4 @@ def test_l5_nor_where_a_thread_waits(on_loop, monkeypatch):
         raise OSError
 
     monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
-    test_l5_an_exit_code_that_somebody_else_took_is_not_known(on_loop)
+    on_loop(loses_the_exit_code())
