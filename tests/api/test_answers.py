@@ -11,6 +11,7 @@ import math
 import pytest
 
 import turnout
+from loops import both_loops
 from raising import EXITS, run
 from relay_world import World, call
 from transport_link import FakeLink, pair
@@ -176,18 +177,16 @@ def test_j1_an_error_that_json_has_is_sent_exactly(on_loop, caplog, what, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_j1_a_handler_that_stops_for_the_cancel_of_another_request_is_answered(on_loop, kind):
-    async def main():
-        async with turnout.Router() as router:
-            client, server = await pair(router)
-            function, stops = raises(lambda: turnout.RequestCancelled("another one"))[kind]
-            server.on_request("tool", interruptible=stops)(function)
-            with pytest.raises(turnout.RemoteError, match="the handler was cancelled") as caught:
-                await client.send("tool", timeout=10)
-            assert caught.value.code == -32603
-            await ended(client, server)
-
-    on_loop(main())
+@both_loops
+async def test_j1_a_handler_that_stops_for_the_cancel_of_another_request_is_answered(kind):
+    async with turnout.Router() as router:
+        client, server = await pair(router)
+        function, stops = raises(lambda: turnout.RequestCancelled("another one"))[kind]
+        server.on_request("tool", interruptible=stops)(function)
+        with pytest.raises(turnout.RemoteError, match="the handler was cancelled") as caught:
+            await client.send("tool", timeout=10)
+        assert caught.value.code == -32603
+        await ended(client, server)
 
 
 def test_j1_nobody_stops_at_a_cancel_that_did_not_come():
@@ -207,7 +206,6 @@ def test_j1_nobody_stops_at_a_cancel_that_did_not_come():
 
 @pytest.mark.parametrize("kind", ["async", "after a turn"])
 @pytest.mark.parametrize("exit", EXITS)
-@pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 def test_j1_an_exit_while_an_error_is_written_ends_the_loop_and_the_request_is_answered(
     loop_kind, exit, kind
 ):
@@ -259,33 +257,30 @@ def test_j1_a_result_that_cannot_be_sent_is_answered_as_an_internal_error(on_loo
 
 
 @pytest.mark.parametrize("threaded", [False, True], ids=["async", "thread"])
-def test_j1_a_handler_whose_own_class_fails_is_answered(on_loop, threaded):
+@both_loops
+async def test_j1_a_handler_whose_own_class_fails_is_answered(threaded):
     """Whatever making an answer of it comes to: the request does not stay in flight."""
+    # The loop is told of what was raised last.
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    async with turnout.Router() as router:
+        client, server = await pair(router)
 
-    async def main():
-        # The loop is told of what was raised last.
-        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-        async with turnout.Router() as router:
-            client, server = await pair(router)
+        def fail(request, error):
+            raise ZeroDivisionError
 
-            def fail(request, error):
-                raise ZeroDivisionError
+        server._failed = fail
 
-            server._failed = fail
+        async def in_task(request):
+            raise ValueError
 
-            async def in_task(request):
-                raise ValueError
+        def in_thread(request):
+            raise ValueError
 
-            def in_thread(request):
-                raise ValueError
-
-            server.on_request("tool")(in_thread if threaded else in_task)
-            with pytest.raises(turnout.RemoteError) as caught:
-                await client.send("tool", timeout=10)
-            assert error_of(caught) == INTERNAL
-            await ended(client, server)
-
-    on_loop(main())
+        server.on_request("tool")(in_thread if threaded else in_task)
+        with pytest.raises(turnout.RemoteError) as caught:
+            await client.send("tool", timeout=10)
+        assert error_of(caught) == INTERNAL
+        await ended(client, server)
 
 
 def test_j1_what_fail_and_respond_refuse_can_still_be_answered():
@@ -337,31 +332,29 @@ async def lines(link, count):
 
 
 @pytest.mark.parametrize("what", ODD)
-def test_j2_a_filter_sees_legal_json_of_every_kind_and_the_connection_lives(on_loop, what):
-    async def main():
-        async with turnout.Router() as router:
-            peer, link = await raw_server(router)
-            seen, handled = [], []
+@both_loops
+async def test_j2_a_filter_sees_legal_json_of_every_kind_and_the_connection_lives(what):
+    async with turnout.Router() as router:
+        peer, link = await raw_server(router)
+        seen, handled = [], []
 
-            @peer.on_request("m")
-            async def handle(request):
-                handled.append(request.raw_params)
-                return request.params
+        @peer.on_request("m")
+        async def handle(request):
+            handled.append(request.raw_params)
+            return request.params
 
-            @peer.filter_incoming("m")
-            def look(method, params):
-                seen.append(params)
+        @peer.filter_incoming("m")
+        def look(method, params):
+            seen.append(params)
 
-            link.transport.write(b'{"jsonrpc":"2.0","id":1,"method":"m","params":%b}\n' % ODD[what])
-            link.transport.write(b'{"jsonrpc":"2.0","id":2,"method":"m"}\n')
-            first, second = await lines(link, 2)
-            assert handled == [ODD[what], None]
-            assert seen == [turnout.json.loads(ODD[what]), None]
-            assert turnout.json.dumps(seen[0]) in first
-            assert json.loads(second)["result"] is None
-            assert peer.is_open
-
-    on_loop(main())
+        link.transport.write(b'{"jsonrpc":"2.0","id":1,"method":"m","params":%b}\n' % ODD[what])
+        link.transport.write(b'{"jsonrpc":"2.0","id":2,"method":"m"}\n')
+        first, second = await lines(link, 2)
+        assert handled == [ODD[what], None]
+        assert seen == [turnout.json.loads(ODD[what]), None]
+        assert turnout.json.dumps(seen[0]) in first
+        assert json.loads(second)["result"] is None
+        assert peer.is_open
 
 
 @pytest.mark.parametrize("what", NOT_SENT)
@@ -425,53 +418,48 @@ def test_j2_what_a_filter_makes_of_params_must_be_params(changed, kind):
 
 
 @pytest.mark.parametrize("direction", ["incoming", "outgoing"])
-def test_j2_what_a_filter_returns_counts_also_where_it_is_the_same_object(on_loop, direction):
+@both_loops
+async def test_j2_what_a_filter_returns_counts_also_where_it_is_the_same_object(direction):
     """What it took out inside must not get past it."""
+    async with turnout.Router() as router:
+        client, server = await pair(router)
+        end = server if direction == "incoming" else client
+        seen = []
 
-    async def main():
-        async with turnout.Router() as router:
-            client, server = await pair(router)
-            end = server if direction == "incoming" else client
-            seen = []
+        @getattr(end, f"filter_{direction}")("m")
+        def redact(method, params):
+            params.pop("secret", None)
+            return params
 
-            @getattr(end, f"filter_{direction}")("m")
-            def redact(method, params):
-                params.pop("secret", None)
-                return params
+        @getattr(end, f"filter_{direction}")("m")
+        def look(method, params):
+            seen.append(dict(params))
 
-            @getattr(end, f"filter_{direction}")("m")
-            def look(method, params):
-                seen.append(dict(params))
+        @server.on_request("m")
+        async def handle(request):
+            return request.params
 
-            @server.on_request("m")
-            async def handle(request):
-                return request.params
-
-            assert await client.send("m", {"secret": 1, "open": 2}, progress=False) == {"open": 2}
-            assert await client.send("m", b'{"secret": 1, "open": 1E1}', progress=False) == {"open": 10.0}
-            assert seen == [{"open": 2}, {"open": 10.0}]
-
-    on_loop(main())
+        assert await client.send("m", {"secret": 1, "open": 2}, progress=False) == {"open": 2}
+        assert await client.send("m", b'{"secret": 1, "open": 1E1}', progress=False) == {"open": 10.0}
+        assert seen == [{"open": 2}, {"open": 10.0}]
 
 
-def test_j2_a_filter_of_outgoing_messages_sees_raw_json_decoded(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            client, server = await pair(router)
-            seen, handled = [], []
-            client.filter_outgoing("m")(lambda method, params: seen.append(params))
+@both_loops
+async def test_j2_a_filter_of_outgoing_messages_sees_raw_json_decoded():
+    async with turnout.Router() as router:
+        client, server = await pair(router)
+        seen, handled = [], []
+        client.filter_outgoing("m")(lambda method, params: seen.append(params))
 
-            @server.on_request("m")
-            async def handle(request):
-                handled.append(request.raw_params)
-                return {}
+        @server.on_request("m")
+        async def handle(request):
+            handled.append(request.raw_params)
+            return {}
 
-            await client.send("m", b'{"a": 1E1}', progress=False)
-            await client.send("m", progress=False)
-            assert seen == [{"a": 10.0}, None]
-            assert handled == [b'{"a": 1E1}', None]
-
-    on_loop(main())
+        await client.send("m", b'{"a": 1E1}', progress=False)
+        await client.send("m", progress=False)
+        assert seen == [{"a": 10.0}, None]
+        assert handled == [b'{"a": 1E1}', None]
 
 
 def test_raw_json_may_have_white_space_around_it():
@@ -486,28 +474,26 @@ def test_raw_json_may_have_white_space_around_it():
     assert [frame["params"] for frame in wire.written()] == [{"a": [1]}, [1]]
 
 
-def test_j2_what_a_filter_rewrites_keeps_the_values_that_it_leaves_alone(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            peer, link = await raw_server(router)
-            handled = []
+@both_loops
+async def test_j2_what_a_filter_rewrites_keeps_the_values_that_it_leaves_alone():
+    async with turnout.Router() as router:
+        peer, link = await raw_server(router)
+        handled = []
 
-            @peer.on_request("m")
-            async def handle(request):
-                handled.append(request.raw_params)
-                return {}
+        @peer.on_request("m")
+        async def handle(request):
+            handled.append(request.raw_params)
+            return {}
 
-            @peer.filter_incoming("m")
-            def look(method, params):
-                return {**params, "more": "\udfff"}
+        @peer.filter_incoming("m")
+        def look(method, params):
+            return {**params, "more": "\udfff"}
 
-            link.transport.write(
-                b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"t":["\\ud83d",1e999,%b]}}\n' % (b"9" * 30)
-            )
-            await lines(link, 1)
-            assert handled == [b'{"t":["\\ud83d",1e999,%b],"more":"\\udfff"}' % (b"9" * 30)]
-
-    on_loop(main())
+        link.transport.write(
+            b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"t":["\\ud83d",1e999,%b]}}\n' % (b"9" * 30)
+        )
+        await lines(link, 1)
+        assert handled == [b'{"t":["\\ud83d",1e999,%b],"more":"\\udfff"}' % (b"9" * 30)]
 
 
 # ---- policy of a relay ----

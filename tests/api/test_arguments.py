@@ -8,6 +8,7 @@ import threading
 import pytest
 
 import turnout
+from loops import both_loops
 
 
 async def pair(router):
@@ -16,82 +17,70 @@ async def pair(router):
 
 
 @pytest.mark.parametrize("name", ["on_request", "on_notification", "filter_incoming", "filter_outgoing"])
-def test_use_a_decorator_without_its_parentheses_is_refused(on_loop, name):
-    async def main():
-        async with turnout.Router() as router:
-            with pytest.raises(TypeError, match=f'@{name}\\("tools/call"\\)'):
-                getattr(router, name)(print)
-
-    on_loop(main())
+@both_loops
+async def test_use_a_decorator_without_its_parentheses_is_refused(name):
+    async with turnout.Router() as router:
+        with pytest.raises(TypeError, match=f'@{name}\\("tools/call"\\)'):
+            getattr(router, name)(print)
 
 
-def test_use_a_filter_of_a_relay_without_its_parentheses_is_refused(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            relay = router.relay(turnout.stdio("server", name="a"))
-            with pytest.raises(TypeError, match="filter takes the name of a method"):
-                relay.filter(print)
-            with pytest.raises(ValueError, match="timeout must be at least 0 seconds"):
-                relay.filter("tools/call", timeout=-1)
-
-    on_loop(main())
+@both_loops
+async def test_use_a_filter_of_a_relay_without_its_parentheses_is_refused():
+    async with turnout.Router() as router:
+        relay = router.relay(turnout.stdio("server", name="a"))
+        with pytest.raises(TypeError, match="filter takes the name of a method"):
+            relay.filter(print)
+        with pytest.raises(ValueError, match="timeout must be at least 0 seconds"):
+            relay.filter("tools/call", timeout=-1)
 
 
-def test_use_what_on_event_registers_is_a_function(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            with pytest.raises(TypeError, match="on_event takes the listener itself"):
-                router.on_event("late")
-
-    on_loop(main())
+@both_loops
+async def test_use_what_on_event_registers_is_a_function():
+    async with turnout.Router() as router:
+        with pytest.raises(TypeError, match="on_event takes the listener itself"):
+            router.on_event("late")
 
 
-def test_use_an_async_filter_of_frames_is_refused(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            with pytest.raises(TypeError, match="what filter_incoming registers is a plain function"):
+@both_loops
+async def test_use_an_async_filter_of_frames_is_refused():
+    async with turnout.Router() as router:
+        with pytest.raises(TypeError, match="what filter_incoming registers is a plain function"):
 
-                @router.filter_incoming("tools/call")
-                async def see(method, params):
-                    return params
-
-    on_loop(main())
+            @router.filter_incoming("tools/call")
+            async def see(method, params):
+                return params
 
 
 @pytest.mark.parametrize("callback", ["shown", 7])
-def test_use_a_progress_callback_is_a_function(on_loop, callback):
-    async def main():
-        async with turnout.Router() as router:
-            client, _ = await pair(router)
-            with pytest.raises(TypeError, match="a progress callback is a function"):
-                client.send("work", on_progress=callback)
-            assert client.in_flight == (0, 0)
-
-    on_loop(main())
+@both_loops
+async def test_use_a_progress_callback_is_a_function(callback):
+    async with turnout.Router() as router:
+        client, _ = await pair(router)
+        with pytest.raises(TypeError, match="a progress callback is a function"):
+            client.send("work", on_progress=callback)
+        assert client.in_flight == (0, 0)
 
 
-def test_use_an_async_progress_callback_is_refused(on_loop):
+@both_loops
+async def test_use_an_async_progress_callback_is_refused():
     """Nothing would await its coroutines, and each update would leave one behind."""
 
     async def shown(update):
         raise AssertionError(update)
 
-    async def main():
-        async with turnout.Router() as router:
-            client, server = await pair(router)
+    async with turnout.Router() as router:
+        client, server = await pair(router)
 
-            @server.on_request("work")
-            async def work(request):
-                return {}
+        @server.on_request("work")
+        async def work(request):
+            return {}
 
-            with pytest.raises(TypeError, match=r"call\.progress\(\)"):
-                client.send("work", on_progress=shown)
-            call = client.send("work")
-            with pytest.raises(TypeError, match=r"call\.progress\(\)"):
-                call.on_progress(shown)
-            assert await call == {}
-
-    on_loop(main())
+        with pytest.raises(TypeError, match=r"call\.progress\(\)"):
+            client.send("work", on_progress=shown)
+        call = client.send("work")
+        with pytest.raises(TypeError, match=r"call\.progress\(\)"):
+            call.on_progress(shown)
+        assert await call == {}
 
 
 @pytest.mark.parametrize("era", ["Legacy", "", "2025-11-25"])
@@ -109,25 +98,21 @@ def test_use_an_unknown_era_is_refused(on_loop, era):
 
 
 @pytest.mark.parametrize("target", ["python server.py", None, ("python", "server.py")])
-def test_use_connect_says_what_a_target_is(on_loop, target):
-    async def main():
-        async with turnout.Router() as router:
-            with pytest.raises(TypeError, match=r"turnout\.stdio\('python', 'server\.py'\)"):
-                await router.connect(target)
-            assert router.peers == ()
-
-    on_loop(main())
+@both_loops
+async def test_use_connect_says_what_a_target_is(target):
+    async with turnout.Router() as router:
+        with pytest.raises(TypeError, match=r"turnout\.stdio\('python', 'server\.py'\)"):
+            await router.connect(target)
+        assert router.peers == ()
 
 
 @pytest.mark.parametrize("timeouts", [{"open_timeout": -1}, {"probe_timeout": float("nan")}])
-def test_use_a_timeout_of_connect_is_no_negative_number(on_loop, timeouts):
-    async def main():
-        async with turnout.Router() as router:
-            near, _ = turnout.memory()
-            with pytest.raises(ValueError, match="must be at least 0 seconds"):
-                await router.connect(near, **timeouts)
-
-    on_loop(main())
+@both_loops
+async def test_use_a_timeout_of_connect_is_no_negative_number(timeouts):
+    async with turnout.Router() as router:
+        near, _ = turnout.memory()
+        with pytest.raises(ValueError, match="must be at least 0 seconds"):
+            await router.connect(near, **timeouts)
 
 
 @pytest.mark.parametrize(
@@ -197,25 +182,23 @@ def test_use_observe_refuses_one_string_for_its_letters():
         turnout.Connection().observe("notifications/message")
 
 
-def test_use_a_manual_clock_fires_the_deadlines_it_passes(on_loop):
-    async def main():
-        clock = turnout.Clock(manual=True)
-        async with turnout.Router(clock=clock) as router:
-            client, server = await pair(router)
+@both_loops
+async def test_use_a_manual_clock_fires_the_deadlines_it_passes():
+    clock = turnout.Clock(manual=True)
+    async with turnout.Router(clock=clock) as router:
+        client, server = await pair(router)
 
-            @server.on_request("wait")
-            async def wait(request):
-                await asyncio.Event().wait()
+        @server.on_request("wait")
+        async def wait(request):
+            await asyncio.Event().wait()
 
-            call = client.send("wait", timeout=30)
-            clock.advance(29)
-            await asyncio.sleep(0)
-            assert not call.done()
-            clock.advance(2)
-            with pytest.raises(turnout.CallTimedOut):
-                await asyncio.wait_for(call, 10)
-
-    on_loop(main())
+        call = client.send("wait", timeout=30)
+        clock.advance(29)
+        await asyncio.sleep(0)
+        assert not call.done()
+        clock.advance(2)
+        with pytest.raises(turnout.CallTimedOut):
+            await asyncio.wait_for(call, 10)
 
 
 def test_use_a_manual_clock_outlives_the_loops_of_its_connections(on_loop):
@@ -230,48 +213,43 @@ def test_use_a_manual_clock_outlives_the_loops_of_its_connections(on_loop):
     assert clock.time() > 0
 
 
-def test_use_a_call_that_joins_a_cancelled_scope_ends_with_its_reason(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            client, _ = await pair(router)
-            scope = turnout.Scope()
-            assert scope.cancel("too late") == 0
-            call = client.send("work", scope=scope)
-            assert call.cancelled()
-            assert call.record.cancel_reason == "too late"
-            assert scope.calls == ()
-
-    on_loop(main())
+@both_loops
+async def test_use_a_call_that_joins_a_cancelled_scope_ends_with_its_reason():
+    async with turnout.Router() as router:
+        client, _ = await pair(router)
+        scope = turnout.Scope()
+        assert scope.cancel("too late") == 0
+        call = client.send("work", scope=scope)
+        assert call.cancelled()
+        assert call.record.cancel_reason == "too late"
+        assert scope.calls == ()
 
 
-def test_use_a_scope_cancelled_from_another_thread_leaves_no_call_in_flight(on_loop):
+@both_loops
+async def test_use_a_scope_cancelled_from_another_thread_leaves_no_call_in_flight():
     """Each call joins before the cancel or after it; there is nothing between."""
+    async with turnout.Router() as router:
+        client, server = await pair(router)
 
-    async def main():
-        async with turnout.Router() as router:
-            client, server = await pair(router)
+        @server.on_request("work")
+        async def work(request):
+            await asyncio.Event().wait()
 
-            @server.on_request("work")
-            async def work(request):
-                await asyncio.Event().wait()
+        for _ in range(50):
+            scope = turnout.Scope()
+            begun = threading.Event()
 
-            for _ in range(50):
-                scope = turnout.Scope()
-                begun = threading.Event()
+            def cancel(scope=scope, begun=begun):
+                begun.wait(10)
+                scope.cancel("from a thread")
 
-                def cancel(scope=scope, begun=begun):
-                    begun.wait(10)
-                    scope.cancel("from a thread")
-
-                thread = threading.Thread(target=cancel)
-                thread.start()
-                calls = []
-                for number in range(40):
-                    if number == 5:
-                        begun.set()
-                    calls.append(client.send("work", scope=scope))
-                thread.join()
-                ends = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 10)
-                assert all(isinstance(end, turnout.CallCancelled) for end in ends)
-
-    on_loop(main())
+            thread = threading.Thread(target=cancel)
+            thread.start()
+            calls = []
+            for number in range(40):
+                if number == 5:
+                    begun.set()
+                calls.append(client.send("work", scope=scope))
+            thread.join()
+            ends = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 10)
+            assert all(isinstance(end, turnout.CallCancelled) for end in ends)

@@ -14,7 +14,6 @@ from transport_link import pair
 from turnout.transports.stderr import StderrLines
 
 pytestmark = [
-    pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"]),
     pytest.mark.parametrize("raised", EXCEPTIONS, ids=lambda kind: kind.__name__),
 ]
 

@@ -13,7 +13,6 @@ from raising import EXCEPTIONS, EXITS, Bang, run
 from wire import cancelled, notification, progress, request, result
 
 pytestmark = [
-    pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"]),
     pytest.mark.parametrize("raised", EXCEPTIONS, ids=lambda kind: kind.__name__),
 ]
 

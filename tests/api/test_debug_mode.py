@@ -43,7 +43,6 @@ HANDLERS = {
 }
 
 
-@pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("kind", HANDLERS)
 def test_s5_a_handler_of_any_kind_is_shown_and_answers_in_debug_mode(loop_kind, kind, caplog):
     caplog.set_level(logging.WARNING, logger="asyncio")

@@ -9,6 +9,7 @@ import unicodedata
 import pytest
 
 import turnout
+from loops import both_loops
 from transport_link import pair
 from turnout import escape
 from wire import Wire
@@ -44,29 +45,27 @@ EVIL = "a\x1b[2J\n\x9b\u202eb"
 HARMLESS = "a\\x1b[2J\\n\\x9b\\u202eb"
 
 
-def test_s9_errors_that_quote_peers_are_harmless(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            near, far = await pair(router)
+@both_loops
+async def test_s9_errors_that_quote_peers_are_harmless():
+    async with turnout.Router() as router:
+        near, far = await pair(router)
 
-            @far.on_request("tools/call")
-            async def refuse(request):
-                if request.params["name"] == "wait":
-                    return await request.wait_cancelled()
-                raise turnout.RequestError(-32000, EVIL)
+        @far.on_request("tools/call")
+        async def refuse(request):
+            if request.params["name"] == "wait":
+                return await request.wait_cancelled()
+            raise turnout.RequestError(-32000, EVIL)
 
-            with pytest.raises(turnout.RemoteError) as remote:
-                await near.send("tools/call", {"name": "refuse"})
-            assert str(remote.value) == f"{HARMLESS} (-32000)"
-            assert remote.value.message == EVIL
-            call = near.send("tools/call", {"name": "wait"})
-            call.cancel(EVIL)
-            with pytest.raises(turnout.CallCancelled) as cancelled:
-                await call
-            assert str(cancelled.value).endswith(f": {HARMLESS}")
-            assert str(cancelled.value).isprintable()
-
-    on_loop(main())
+        with pytest.raises(turnout.RemoteError) as remote:
+            await near.send("tools/call", {"name": "refuse"})
+        assert str(remote.value) == f"{HARMLESS} (-32000)"
+        assert remote.value.message == EVIL
+        call = near.send("tools/call", {"name": "wait"})
+        call.cancel(EVIL)
+        with pytest.raises(turnout.CallCancelled) as cancelled:
+            await call
+        assert str(cancelled.value).endswith(f": {HARMLESS}")
+        assert str(cancelled.value).isprintable()
 
 
 def test_s9_ids_of_peers_are_harmless_in_reprs():

@@ -8,102 +8,92 @@ import threading
 import pytest
 
 import turnout
+from loops import both_loops
 from transport_link import pair
 from turnout.threads import HandlerThreads
 
 
-def test_l2_functions_run_in_as_many_threads_as_they_may(on_loop):
-    async def main():
-        threads = HandlerThreads(2)
-        both, go_on = threading.Barrier(3), threading.Event()
+@both_loops
+async def test_l2_functions_run_in_as_many_threads_as_they_may():
+    threads = HandlerThreads(2)
+    both, go_on = threading.Barrier(3), threading.Event()
 
-        def work(number):
-            if number < 2:
-                both.wait(30)
-                go_on.wait(30)
-            return threading.current_thread()
+    def work(number):
+        if number < 2:
+            both.wait(30)
+            go_on.wait(30)
+        return threading.current_thread()
 
-        done = [threads.submit(work, number) for number in range(20)]
-        both.wait(30)
-        assert not any(future.done() for future in done)
-        go_on.set()
-        used = {await asyncio.wrap_future(future) for future in done}
-        assert len(used) == 2
-        assert all(thread.daemon for thread in used)
-        await threads.shut_down(30)
-        with pytest.raises(RuntimeError, match="the router is closed"):
-            threads.submit(work, 3)
-
-    on_loop(main())
+    done = [threads.submit(work, number) for number in range(20)]
+    both.wait(30)
+    assert not any(future.done() for future in done)
+    go_on.set()
+    used = {await asyncio.wrap_future(future) for future in done}
+    assert len(used) == 2
+    assert all(thread.daemon for thread in used)
+    await threads.shut_down(30)
+    with pytest.raises(RuntimeError, match="the router is closed"):
+        threads.submit(work, 3)
 
 
-def test_l2_what_a_function_raises_is_told_and_the_thread_goes_on(on_loop):
-    async def main():
-        threads = HandlerThreads(1)
-        for error in (ValueError, SystemExit, KeyboardInterrupt):
-            raised = threads.submit(_raise, error)
-            assert isinstance(await asyncio.get_running_loop().run_in_executor(None, raised.exception), error)
-        assert await asyncio.wrap_future(threads.submit(max, 1, 2)) == 2
-        await threads.shut_down(30)
-
-    on_loop(main())
+@both_loops
+async def test_l2_what_a_function_raises_is_told_and_the_thread_goes_on():
+    threads = HandlerThreads(1)
+    for error in (ValueError, SystemExit, KeyboardInterrupt):
+        raised = threads.submit(_raise, error)
+        assert isinstance(await asyncio.get_running_loop().run_in_executor(None, raised.exception), error)
+    assert await asyncio.wrap_future(threads.submit(max, 1, 2)) == 2
+    await threads.shut_down(30)
 
 
 def _raise(error):
     raise error
 
 
-def test_l2_the_end_waits_for_what_is_at_work_and_drops_the_rest(on_loop):
-    async def main():
-        threads = HandlerThreads(1)
-        began, go_on = threading.Event(), threading.Event()
-        at_work = threads.submit(lambda: (began.set(), go_on.wait(30)))
-        waits = threads.submit(_raise, AssertionError)
-        began.wait(30)
-        ending = asyncio.ensure_future(threads.shut_down(30))
-        await asyncio.sleep(0)
-        assert waits.cancelled()
-        assert not ending.done()
-        go_on.set()
-        await ending
-        assert at_work.done()
-        await threads.shut_down(30)
-
-    on_loop(main())
+@both_loops
+async def test_l2_the_end_waits_for_what_is_at_work_and_drops_the_rest():
+    threads = HandlerThreads(1)
+    began, go_on = threading.Event(), threading.Event()
+    at_work = threads.submit(lambda: (began.set(), go_on.wait(30)))
+    waits = threads.submit(_raise, AssertionError)
+    began.wait(30)
+    ending = asyncio.ensure_future(threads.shut_down(30))
+    await asyncio.sleep(0)
+    assert waits.cancelled()
+    assert not ending.done()
+    go_on.set()
+    await ending
+    assert at_work.done()
+    await threads.shut_down(30)
 
 
-def test_l2_x_09_the_end_is_bounded(on_loop):
+@both_loops
+async def test_l2_x_09_the_end_is_bounded():
     """And a router's likewise: what a function does goes on without it."""
+    go_on, began = threading.Event(), threading.Event()
+    router = turnout.Router(close_timeout=0.05)
+    near, far = await pair(router)
 
-    async def main():
-        go_on, began = threading.Event(), threading.Event()
-        router = turnout.Router(close_timeout=0.05)
-        near, far = await pair(router)
+    @far.on_request("tools/call")
+    def call(_):
+        began.set()
+        go_on.wait(60)
 
-        @far.on_request("tools/call")
-        def call(_):
-            began.set()
-            go_on.wait(60)
-
-        near.send("tools/call")
-        while not began.is_set():
-            await asyncio.sleep(0)
-        await router.close()
-        assert not go_on.is_set()
-        go_on.set()
-
-    on_loop(main())
+    near.send("tools/call")
+    while not began.is_set():
+        await asyncio.sleep(0)
+    await router.close()
+    assert not go_on.is_set()
+    go_on.set()
 
 
-def test_l2_threads_without_work_end(on_loop, monkeypatch):
+@both_loops
+async def test_l2_threads_without_work_end(monkeypatch):
     monkeypatch.setattr("turnout.threads.IDLE_TIMEOUT", 0.01)
 
-    async def main():
-        threads = HandlerThreads(4)
-        thread = await asyncio.wrap_future(threads.submit(threading.current_thread))
-        await asyncio.get_running_loop().run_in_executor(None, thread.join, 30)
-        assert not thread.is_alive()
-        assert await asyncio.wrap_future(threads.submit(threading.current_thread)) is not thread
-        await threads.shut_down(30)
-
-    on_loop(main())
+    threads = HandlerThreads(4)
+    thread = await asyncio.wrap_future(threads.submit(threading.current_thread))
+    await asyncio.get_running_loop().run_in_executor(None, thread.join, 30)
+    assert not thread.is_alive()
+    assert await asyncio.wrap_future(threads.submit(threading.current_thread)) is not thread
+    await threads.shut_down(30)

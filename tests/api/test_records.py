@@ -10,6 +10,7 @@ import json
 import pytest
 
 import turnout
+from loops import both_loops
 from wire import Wire, cancelled, error, outcome, progress, request, result
 
 
@@ -179,88 +180,80 @@ def two(router):
     return asyncio.gather(router.connect(a, era=None, name="a"), router.connect(b, era=None, name="b"))
 
 
-def test_tsk_59_records_are_queried_followed_and_written(on_loop, tmp_path):
-    async def main():
-        async with turnout.Router() as router:
-            pa, pb = await two(router)
+@both_loops
+async def test_tsk_59_records_are_queried_followed_and_written(tmp_path):
+    async with turnout.Router() as router:
+        pa, pb = await two(router)
 
-            @pb.on_request("work")
-            async def work(request):
-                return {}
+        @pb.on_request("work")
+        async def work(request):
+            return {}
 
-            file = io.BytesIO()
-            followed = router.records.follow()
-            with router.records.write(file), router.records.write(tmp_path / "records.jsonl"):
-                await pa.send("work")
-                with pytest.raises(turnout.RemoteError):
-                    await pa.send("missing")
+        file = io.BytesIO()
+        followed = router.records.follow()
+        with router.records.write(file), router.records.write(tmp_path / "records.jsonl"):
             await pa.send("work")
-            assert len(router.records) == 6
-            assert len(router.records.query(method="work")) == 4
-            assert len(router.records.query(method="work", direction="outbound", peer="a")) == 2
-            assert {record.outcome for record in router.records.query(method="missing")} == {"error"}
-            (missing,) = router.records.query(method="missing", direction="outbound")
-            assert missing not in router.records.query(until=missing.ended)
-            assert missing in router.records.query(since=missing.ended)
-            assert router.records.counts["result"] == 4
-            lines = [json.loads(line) for line in file.getvalue().splitlines()]
-            assert [line["method"] for line in lines] == ["work"] * 2 + ["missing"] * 2
-            assert (tmp_path / "records.jsonl").read_bytes() == file.getvalue()
-            followed.close()
-            assert [record.method async for record in followed] == ["work"] * 2 + ["missing"] * 2 + [
-                "work"
-            ] * 2
-
-    on_loop(main())
-
-
-def test_a_slow_follower_loses_the_oldest_and_knows_how_many(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            pa, _pb = await two(router)
-            followed = router.records.follow(capacity=3)
-            for n in range(5):
-                pa.send(f"m{n}").cancel()
-            followed.close()
-            assert followed.missed == 2
-            assert [record.method async for record in followed] == ["m2", "m3", "m4"]
-
-    on_loop(main())
+            with pytest.raises(turnout.RemoteError):
+                await pa.send("missing")
+        await pa.send("work")
+        assert len(router.records) == 6
+        assert len(router.records.query(method="work")) == 4
+        assert len(router.records.query(method="work", direction="outbound", peer="a")) == 2
+        assert {record.outcome for record in router.records.query(method="missing")} == {"error"}
+        (missing,) = router.records.query(method="missing", direction="outbound")
+        assert missing not in router.records.query(until=missing.ended)
+        assert missing in router.records.query(since=missing.ended)
+        assert router.records.counts["result"] == 4
+        lines = [json.loads(line) for line in file.getvalue().splitlines()]
+        assert [line["method"] for line in lines] == ["work"] * 2 + ["missing"] * 2
+        assert (tmp_path / "records.jsonl").read_bytes() == file.getvalue()
+        followed.close()
+        assert [record.method async for record in followed] == ["work"] * 2 + ["missing"] * 2 + ["work"] * 2
 
 
-def test_late_answers_and_late_progress_are_events(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            pa, pb = await two(router)
-            begun, events = asyncio.Event(), []
-            arrived = asyncio.Event()
+@both_loops
+async def test_a_slow_follower_loses_the_oldest_and_knows_how_many():
+    async with turnout.Router() as router:
+        pa, _pb = await two(router)
+        followed = router.records.follow(capacity=3)
+        for n in range(5):
+            pa.send(f"m{n}").cancel()
+        followed.close()
+        assert followed.missed == 2
+        assert [record.method async for record in followed] == ["m2", "m3", "m4"]
 
-            @pa.on_event
-            def note(event):
-                events.append(event)
-                if type(event) is turnout.LateResponse:
-                    arrived.set()
 
-            @pb.on_request("initialize")
-            async def stubborn(request):
-                begun.set()
-                await go.wait()
-                request.progress(1)
-                return {"late": 1}
+@both_loops
+async def test_late_answers_and_late_progress_are_events():
+    async with turnout.Router() as router:
+        pa, pb = await two(router)
+        begun, events = asyncio.Event(), []
+        arrived = asyncio.Event()
 
-            go = asyncio.Event()
-            call = pa.send("initialize")
-            await begun.wait()
-            call.cancel("silently")
-            go.set()
-            await arrived.wait()
-            assert [type(event).__name__ for event in events] == ["LateProgress", "LateResponse"]
-            assert {event.record for event in events} == {call.record}
-            assert json.loads(events[1].raw) == {"late": 1}
-            assert call.record.late_response == "result"
-            assert call.record.late_progress == 1
+        @pa.on_event
+        def note(event):
+            events.append(event)
+            if type(event) is turnout.LateResponse:
+                arrived.set()
 
-    on_loop(main())
+        @pb.on_request("initialize")
+        async def stubborn(request):
+            begun.set()
+            await go.wait()
+            request.progress(1)
+            return {"late": 1}
+
+        go = asyncio.Event()
+        call = pa.send("initialize")
+        await begun.wait()
+        call.cancel("silently")
+        go.set()
+        await arrived.wait()
+        assert [type(event).__name__ for event in events] == ["LateProgress", "LateResponse"]
+        assert {event.record for event in events} == {call.record}
+        assert json.loads(events[1].raw) == {"late": 1}
+        assert call.record.late_response == "result"
+        assert call.record.late_progress == 1
 
 
 def test_every_record_can_be_written_as_json_whatever_the_peer_chose():

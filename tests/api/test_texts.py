@@ -7,6 +7,7 @@ import json
 import pytest
 
 import turnout
+from loops import both_loops
 from transport_link import pair
 from turnout.records import spelled, to_json
 from wire import Wire, cancelled, progress
@@ -52,30 +53,28 @@ def test_j6_texts_of_a_peers_are_read(text):
         assert turnout.json.loads(to_json(record)) == turnout.json.loads(turnout.json.dumps(spelled(record)))
 
 
-def test_j6_texts_reach_the_other_side(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            client, server = await pair(router)
-            reasons = []
+@both_loops
+async def test_j6_texts_reach_the_other_side():
+    async with turnout.Router() as router:
+        client, server = await pair(router)
+        reasons = []
 
-            @server.on_request("tool", interruptible=False)
-            async def tool(request):
-                request.progress(1, message=CUT)
-                reasons.append(await request.wait_cancelled())
+        @server.on_request("tool", interruptible=False)
+        async def tool(request):
+            request.progress(1, message=CUT)
+            reasons.append(await request.wait_cancelled())
 
-            call = client.send("tool", {"cut": CUT})
-            async for update in call.progress():
-                assert update.message == CUT
-                assert turnout.Progress(1, message=CUT) == update
-                call.cancel(CUT)
-            with pytest.raises(turnout.CallCancelled) as caught:
-                await call
-            assert caught.value.record.cancel_reason == CUT
-            while not reasons:
-                await server.drain(0.01)
-            assert reasons == [CUT]
-
-    on_loop(main())
+        call = client.send("tool", {"cut": CUT})
+        async for update in call.progress():
+            assert update.message == CUT
+            assert turnout.Progress(1, message=CUT) == update
+            call.cancel(CUT)
+        with pytest.raises(turnout.CallCancelled) as caught:
+            await call
+        assert caught.value.record.cancel_reason == CUT
+        while not reasons:
+            await server.drain(0.01)
+        assert reasons == [CUT]
 
 
 @pytest.mark.parametrize("most", [4, 5, 6, 7, 8])

@@ -9,6 +9,7 @@ import pytest
 
 import turnout
 import wire
+from loops import both_loops
 from transport_link import pair
 
 name = contextvars.ContextVar("name")
@@ -82,44 +83,39 @@ def test_who_was_never_woken_because_the_loop_stopped_is_collected():
     assert gone() is None
 
 
-def test_who_waits_in_another_way_than_a_task_is_told_of_what_it_waited_for(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            client, server = await pair(router)
+@both_loops
+async def test_who_waits_in_another_way_than_a_task_is_told_of_what_it_waited_for():
+    async with turnout.Router() as router:
+        client, server = await pair(router)
 
-            @server.on_request("echo")
-            async def echo(request):
-                return request.params
+        @server.on_request("echo")
+        async def echo(request):
+            return request.params
 
-            waiter = client.send("echo", [1]).__await__()
-            told = asyncio.get_running_loop().create_future()
-            waiter.add_done_callback(told.set_result)
-            assert await told is waiter
-            assert waiter.result() == [1]
-
-    on_loop(main())
+        waiter = client.send("echo", [1]).__await__()
+        told = asyncio.get_running_loop().create_future()
+        waiter.add_done_callback(told.set_result)
+        assert await told is waiter
+        assert waiter.result() == [1]
 
 
-def test_who_waits_is_woken_on_the_next_turn_where_bytes_are_fed_from_inside_another_task(on_loop):
+@both_loops
+async def test_who_waits_is_woken_on_the_next_turn_where_bytes_are_fed_from_inside_another_task():
     """asyncio runs one task at a time: the one that waits cannot begin while the one that feeds goes on."""
+    async with turnout.Router() as router:
+        client, _ = await pair(router)
+        calls = [client.send("work") for _ in range(3)]
 
-    async def main():
-        async with turnout.Router() as router:
-            client, _ = await pair(router)
-            calls = [client.send("work") for _ in range(3)]
+        async def ask(call):
+            name.set(call.id)
+            answer = await call
+            return answer, name.get()
 
-            async def ask(call):
-                name.set(call.id)
-                answer = await call
-                return answer, name.get()
-
-            tasks = [asyncio.get_running_loop().create_task(ask(call)) for call in calls]
-            await asyncio.sleep(0)
-            client.feed(b"".join(wire.result(call.id, {"n": call.id}) for call in calls))
-            assert not any(task.done() for task in tasks)
-            assert await asyncio.gather(*tasks) == [({"n": call.id}, call.id) for call in calls]
-
-    on_loop(main())
+        tasks = [asyncio.get_running_loop().create_task(ask(call)) for call in calls]
+        await asyncio.sleep(0)
+        client.feed(b"".join(wire.result(call.id, {"n": call.id}) for call in calls))
+        assert not any(task.done() for task in tasks)
+        assert await asyncio.gather(*tasks) == [({"n": call.id}, call.id) for call in calls]
 
 
 @pytest.mark.parametrize("exits", [SystemExit, KeyboardInterrupt])

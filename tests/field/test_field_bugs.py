@@ -11,6 +11,7 @@ import pytest
 
 import ledger
 import turnout
+from loops import both_loops
 from transport_link import pair
 from wire import MODERN, REVISIONS, Raw, Wire, cancelled, error, kinds, outcome, progress, request, result
 
@@ -34,32 +35,30 @@ def test_every_thread_has_its_test():
         assert any(slug in name for name in names), thread
 
 
-def test_python_sdk_2507_x_08_fifty_cancelled_calls_leave_no_handler(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            pa, pb = await pair(router)
-            running, all_running, none_left = set(), asyncio.Event(), asyncio.Event()
+@both_loops
+async def test_python_sdk_2507_x_08_fifty_cancelled_calls_leave_no_handler():
+    async with turnout.Router() as router:
+        pa, pb = await pair(router)
+        running, all_running, none_left = set(), asyncio.Event(), asyncio.Event()
 
-            @pb.on_request("hold")
-            async def hold(request):
-                running.add(request.id)
-                if len(running) == 50:
-                    all_running.set()
-                try:
-                    await asyncio.Event().wait()
-                finally:
-                    running.discard(request.id)
-                    if not running:
-                        none_left.set()
+        @pb.on_request("hold")
+        async def hold(request):
+            running.add(request.id)
+            if len(running) == 50:
+                all_running.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                running.discard(request.id)
+                if not running:
+                    none_left.set()
 
-            calls = [pa.send("hold") for _ in range(50)]
-            await all_running.wait()
-            for call in calls:
-                call.cancel()
-            await none_left.wait()
-            assert pb.in_flight == (0, 0)
-
-    on_loop(main())
+        calls = [pa.send("hold") for _ in range(50)]
+        await all_running.wait()
+        for call in calls:
+            call.cancel()
+        await none_left.wait()
+        assert pb.in_flight == (0, 0)
 
 
 @pytest.mark.parametrize("role", ["client", "server"])
@@ -168,20 +167,18 @@ def test_rust_sdk_1251_x_03_a_servers_cancel_reaches_its_own_request_and_nothing
     assert (theirs.cancelled, ours.done()) == (True, False)
 
 
-def test_typescript_sdk_820_trm_18_two_clients_one_process(on_loop):
-    async def main():
-        async with turnout.Router() as router:
+@both_loops
+async def test_typescript_sdk_820_trm_18_two_clients_one_process():
+    async with turnout.Router() as router:
 
-            @router.on_request("who")
-            async def who(request):
-                await asyncio.sleep(0)
-                return {"who": request.params["who"]}
+        @router.on_request("who")
+        async def who(request):
+            await asyncio.sleep(0)
+            return {"who": request.params["who"]}
 
-            clients = [(await pair(router))[0] for _ in range(5)]
-            answers = await asyncio.gather(*(c.send("who", {"who": n}) for n, c in enumerate(clients)))
-            assert [answer["who"] for answer in answers] == list(range(5))
-
-    on_loop(main())
+        clients = [(await pair(router))[0] for _ in range(5)]
+        answers = await asyncio.gather(*(c.send("who", {"who": n}) for n, c in enumerate(clients)))
+        assert [answer["who"] for answer in answers] == list(range(5))
 
 
 def test_typescript_sdk_2580_x_06_progress_and_result_in_one_read_ten_thousand_times():
@@ -204,23 +201,21 @@ def test_claude_code_47765_x_05_unknown_late_and_made_up_tokens_harm_nobody():
     assert wire.answers
 
 
-def test_devprojex_382_x_06_the_last_update_is_seen_before_the_await_returns(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            pa, pb = await pair(router)
+@both_loops
+async def test_devprojex_382_x_06_the_last_update_is_seen_before_the_await_returns():
+    async with turnout.Router() as router:
+        pa, pb = await pair(router)
 
-            @pb.on_request("work")
-            async def work(request):
-                for n in (1, 2, 3):
-                    request.progress(n, 3)
-                return {}
+        @pb.on_request("work")
+        async def work(request):
+            for n in (1, 2, 3):
+                request.progress(n, 3)
+            return {}
 
-            for _ in range(200):
-                seen = []
-                await pa.send("work", on_progress=lambda update, seen=seen: seen.append(update.progress))
-                assert seen == [1, 2, 3]
-
-    on_loop(main())
+        for _ in range(200):
+            seen = []
+            await pa.send("work", on_progress=lambda update, seen=seen: seen.append(update.progress))
+            assert seen == [1, 2, 3]
 
 
 @pytest.mark.parametrize("idle", [None, 600, 50])
@@ -235,20 +230,18 @@ def test_typescript_sdk_2695_tmo_09_the_cap_holds_without_progress_below_the_tim
     assert outcome(call) == "max_timeout"
 
 
-def test_go_sdk_1150_tmo_05_x_04_a_peer_that_does_not_read_delays_no_caller(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            pa, _pb = await pair(router)
-            pa.pause_writing()
-            call = pa.send("m", timeout=0.01)
-            with pytest.raises(turnout.CallTimedOut):
-                await call
-            other = pa.send("m")
-            assert other.cancel() is True
-            with pytest.raises(turnout.CallCancelled):
-                await other
-
-    on_loop(main())
+@both_loops
+async def test_go_sdk_1150_tmo_05_x_04_a_peer_that_does_not_read_delays_no_caller():
+    async with turnout.Router() as router:
+        pa, _pb = await pair(router)
+        pa.pause_writing()
+        call = pa.send("m", timeout=0.01)
+        with pytest.raises(turnout.CallTimedOut):
+            await call
+        other = pa.send("m")
+        assert other.cancel() is True
+        with pytest.raises(turnout.CallCancelled):
+            await other
 
 
 def test_opencode_35275_codex_17566_executor_1953_can_27_the_clock_stops_while_a_person_is_asked():
@@ -282,39 +275,37 @@ def test_java_sdk_1133_x_08_every_table_is_empty_after_every_kind_of_end(end):
 
 
 @pytest.mark.parametrize("stuck", ["handler", "listen", "dead peer"])
-def test_go_sdk_1160_python_sdk_332_x_09_tmo_02_close_is_bounded(on_loop, stuck):
-    async def main():
-        async with turnout.Router(close_timeout=0.05) as router:
-            pa, pb = await pair(router)
-            begun, free = asyncio.Event(), asyncio.Event()
+@both_loops
+async def test_go_sdk_1160_python_sdk_332_x_09_tmo_02_close_is_bounded(stuck):
+    async with turnout.Router(close_timeout=0.05) as router:
+        pa, pb = await pair(router)
+        begun, free = asyncio.Event(), asyncio.Event()
 
-            @pb.on_request("*")
-            async def hold(request):
-                begun.set()
-                while not free.is_set():
-                    try:
-                        await free.wait()
-                    except asyncio.CancelledError:
-                        continue
+        @pb.on_request("*")
+        async def hold(request):
+            begun.set()
+            while not free.is_set():
+                try:
+                    await free.wait()
+                except asyncio.CancelledError:
+                    continue
 
-            if stuck == "listen":
-                pa.set_rules(MODERN, "client")
-                pb.set_rules(MODERN, "server")
-            call = pa.send("subscriptions/listen" if stuck == "listen" else "hold")
-            await begun.wait()
-            if stuck == "dead peer":
-                pa.abort()
-            else:
-                await pb.close()
-            if stuck == "listen":
-                # A server that closes ends its listens by a result (SUB-11), whatever the handler does.
-                assert call.id in (await call)["_meta"].values()
-            else:
-                with pytest.raises(turnout.PeerLost):
-                    await call
-            free.set()
-
-    on_loop(main())
+        if stuck == "listen":
+            pa.set_rules(MODERN, "client")
+            pb.set_rules(MODERN, "server")
+        call = pa.send("subscriptions/listen" if stuck == "listen" else "hold")
+        await begun.wait()
+        if stuck == "dead peer":
+            pa.abort()
+        else:
+            await pb.close()
+        if stuck == "listen":
+            # A server that closes ends its listens by a result (SUB-11), whatever the handler does.
+            assert call.id in (await call)["_meta"].values()
+        else:
+            with pytest.raises(turnout.PeerLost):
+                await call
+        free.set()
 
 
 @pytest.mark.parametrize("phase", ["queued", "sent", "progressing", "half an answer"])
@@ -339,57 +330,53 @@ def test_csharp_sdk_1365_can_02_a_cancel_arrives_before_and_after_the_first_byte
     assert outcome(call) == "cancelled"
 
 
-def test_rust_sdk_1193_can_18_a_cancel_waits_for_no_byte_of_the_peer(on_loop):
-    async def main():
-        async with turnout.Router(timeout=None, max_timeout=None) as router:
-            pa, pb = await pair(router)
-            pb.pause_writing()
-            call = pa.send("tools/call")
-            waiter = asyncio.ensure_future(call.wait_ended())
-            await asyncio.sleep(0)
-            assert call.cancel("stop") is True
-            assert call.done()
-            await waiter
-            with pytest.raises(turnout.CallCancelled):
-                await call
-
-    on_loop(main())
+@both_loops
+async def test_rust_sdk_1193_can_18_a_cancel_waits_for_no_byte_of_the_peer():
+    async with turnout.Router(timeout=None, max_timeout=None) as router:
+        pa, pb = await pair(router)
+        pb.pause_writing()
+        call = pa.send("tools/call")
+        waiter = asyncio.ensure_future(call.wait_ended())
+        await asyncio.sleep(0)
+        assert call.cancel("stop") is True
+        assert call.done()
+        await waiter
+        with pytest.raises(turnout.CallCancelled):
+            await call
 
 
 @pytest.mark.parametrize("phase", ["begun", "progressing", "many"])
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_rust_sdk_857_k4_a_client_that_goes_away_leaves_no_handler_running(on_loop, revision, phase):
-    async def main():
-        async with turnout.Router() as router:
-            pa, pb = await pair(router)
-            pa.set_rules(revision, "client")
-            pb.set_rules(revision, "server")
-            wanted = 20 if phase == "many" else 1
-            begun, stopped, counts = asyncio.Event(), asyncio.Event(), {"begun": 0, "stopped": 0}
+@both_loops
+async def test_rust_sdk_857_k4_a_client_that_goes_away_leaves_no_handler_running(revision, phase):
+    async with turnout.Router() as router:
+        pa, pb = await pair(router)
+        pa.set_rules(revision, "client")
+        pb.set_rules(revision, "server")
+        wanted = 20 if phase == "many" else 1
+        begun, stopped, counts = asyncio.Event(), asyncio.Event(), {"begun": 0, "stopped": 0}
 
-            @pb.on_request("hold")
-            async def hold(request):
-                if phase == "progressing":
-                    request.progress(1)
-                counts["begun"] += 1
-                if counts["begun"] == wanted:
-                    begun.set()
-                try:
-                    await asyncio.Event().wait()
-                finally:
-                    counts["stopped"] += 1
-                    if counts["stopped"] == wanted:
-                        stopped.set()
+        @pb.on_request("hold")
+        async def hold(request):
+            if phase == "progressing":
+                request.progress(1)
+            counts["begun"] += 1
+            if counts["begun"] == wanted:
+                begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                counts["stopped"] += 1
+                if counts["stopped"] == wanted:
+                    stopped.set()
 
-            calls = [pa.send("hold") for _ in range(wanted)]
-            await begun.wait()
-            pa.abort()
-            await stopped.wait()
-            assert {call.record.outcome for call in calls} == {"closed"}
-            theirs = router.records.query(direction="inbound")
-            assert {(r.outcome, r.cancelled_by) for r in theirs} == {("peer_closed", "disconnect")}
-
-    on_loop(main())
+        calls = [pa.send("hold") for _ in range(wanted)]
+        await begun.wait()
+        pa.abort()
+        await stopped.wait()
+        assert {call.record.outcome for call in calls} == {"closed"}
+        theirs = router.records.query(direction="inbound")
+        assert {(r.outcome, r.cancelled_by) for r in theirs} == {("peer_closed", "disconnect")}
 
 
 def test_effect_7131_can_14_a_cancel_of_nothing_does_not_silence_the_next_request_of_that_id():
@@ -401,22 +388,20 @@ def test_effect_7131_can_14_a_cancel_of_nothing_does_not_silence_the_next_reques
     assert wire.written() == [{"jsonrpc": "2.0", "id": 5, "result": {"heard": 1}}]
 
 
-def test_python_sdk_1830_x_07_the_end_of_a_connection_does_not_look_like_a_cancel_of_the_callers(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            pa, pb = await pair(router)
-            pb.on_request("hold")(hold)
-            call = pa.send("hold")
-            task = asyncio.ensure_future(call.wait_ended())
-            await asyncio.sleep(0)
-            pb.abort()
-            await task
-            with pytest.raises(turnout.PeerLost) as lost:
-                await call
-            assert not isinstance(lost.value, (asyncio.CancelledError, turnout.CallCancelled))
-            assert not call.cancelled()
-
+@both_loops
+async def test_python_sdk_1830_x_07_the_end_of_a_connection_does_not_look_like_a_cancel_of_the_callers():
     async def hold(request):
         await asyncio.Event().wait()
 
-    on_loop(main())
+    async with turnout.Router() as router:
+        pa, pb = await pair(router)
+        pb.on_request("hold")(hold)
+        call = pa.send("hold")
+        task = asyncio.ensure_future(call.wait_ended())
+        await asyncio.sleep(0)
+        pb.abort()
+        await task
+        with pytest.raises(turnout.PeerLost) as lost:
+            await call
+        assert not isinstance(lost.value, (asyncio.CancelledError, turnout.CallCancelled))
+        assert not call.cancelled()

@@ -17,7 +17,6 @@ from sdk_streams import played as streams
 from turnout import mcp
 
 pytestmark = [
-    pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"]),
     pytest.mark.parametrize("raised", EXCEPTIONS, ids=lambda kind: kind.__name__),
 ]
 

@@ -15,6 +15,7 @@ import anyio
 from mcp.shared.exceptions import MCPError
 
 import turnout
+from loops import both_loops
 from sdk_streams import Played, emptied, empty, own_records, pair, played, turns
 from turnout.mcp import Lost, TimedOut
 
@@ -29,47 +30,43 @@ def last(dispatcher):
 # ---- our requests ----
 
 
-def test_x_08_a_result_and_an_error_leave_nothing(on_loop):
-    async def main():
-        async with played() as (dispatcher, peer), anyio.create_task_group() as tasks:
-            tasks.start_soon(dispatcher.send_raw_request, "work", None)
-            request = await peer.hears()
-            assert dispatcher.in_flight == (1, 0)
-            await peer.answers(request.id)
-            await emptied(dispatcher)
-            record = last(dispatcher)
-            assert (record.outcome, record.method, record.direction) == ("result", "work", "outbound")
-            assert record.created <= record.written <= record.ended
+@both_loops
+async def test_x_08_a_result_and_an_error_leave_nothing():
+    async with played() as (dispatcher, peer), anyio.create_task_group() as tasks:
+        tasks.start_soon(dispatcher.send_raw_request, "work", None)
+        request = await peer.hears()
+        assert dispatcher.in_flight == (1, 0)
+        await peer.answers(request.id)
+        await emptied(dispatcher)
+        record = last(dispatcher)
+        assert (record.outcome, record.method, record.direction) == ("result", "work", "outbound")
+        assert record.created <= record.written <= record.ended
 
-            async def fail():
-                with pytest.raises(MCPError, match="no"):
-                    await dispatcher.send_raw_request("work", None)
+        async def fail():
+            with pytest.raises(MCPError, match="no"):
+                await dispatcher.send_raw_request("work", None)
 
-            tasks.start_soon(fail)
-            await peer.fails((await peer.hears()).id, -32000)
-            await emptied(dispatcher)
-            assert last(dispatcher).outcome == "error"
-            assert dispatcher.records.counts["result"] == 1
-
-    on_loop(main())
+        tasks.start_soon(fail)
+        await peer.fails((await peer.hears()).id, -32000)
+        await emptied(dispatcher)
+        assert last(dispatcher).outcome == "error"
+        assert dispatcher.records.counts["result"] == 1
 
 
-def test_tmo_03_a_timeout_leaves_nothing_and_the_peer_is_told(on_loop):
-    async def main():
-        async with played() as (dispatcher, peer):
-            with pytest.raises(TimedOut):
-                await dispatcher.send_raw_request("work", None, {"timeout": 0.01})
-            assert empty(dispatcher)
-            request, cancel = await peer.hears(), await peer.hears()
-            assert cancel.params == {"requestId": request.id, "reason": "timed out after 0.01s"}
-            record = last(dispatcher)
-            assert (record.outcome, record.cancelled_by) == ("max_timeout", "timeout")
-            assert record.cancel_reason == "timed out after 0.01s"
-            assert record.created <= record.written <= record.ended
-            assert record.cancel_written
-            assert dispatcher.counters()["cancels_out"] == 1
-
-    on_loop(main())
+@both_loops
+async def test_tmo_03_a_timeout_leaves_nothing_and_the_peer_is_told():
+    async with played() as (dispatcher, peer):
+        with pytest.raises(TimedOut):
+            await dispatcher.send_raw_request("work", None, {"timeout": 0.01})
+        assert empty(dispatcher)
+        request, cancel = await peer.hears(), await peer.hears()
+        assert cancel.params == {"requestId": request.id, "reason": "timed out after 0.01s"}
+        record = last(dispatcher)
+        assert (record.outcome, record.cancelled_by) == ("max_timeout", "timeout")
+        assert record.cancel_reason == "timed out after 0.01s"
+        assert record.created <= record.written <= record.ended
+        assert record.cancel_written
+        assert dispatcher.counters()["cancels_out"] == 1
 
 
 def test_can_17_a_cancelled_caller_leaves_nothing_and_a_late_answer_is_evidence(on_loop, caplog):
@@ -101,56 +98,51 @@ def test_can_17_a_cancelled_caller_leaves_nothing_and_a_late_answer_is_evidence(
     assert "cancelled by caller: caller cancelled" in caplog.text
 
 
-def test_x_08_an_abandoned_request_leaves_nothing_and_the_peer_is_not_told(on_loop):
-    async def main():
-        async with played() as (dispatcher, peer):
-            options = {"timeout": 0.01, "cancel_on_abandon": False}
-            with pytest.raises(TimedOut):
-                await dispatcher.send_raw_request("work", None, options)
-            assert empty(dispatcher)
-            await peer.hears()
-            assert peer.silent()
-            assert not last(dispatcher).cancel_written
-
-    on_loop(main())
-
-
-def test_x_07_a_peer_that_goes_ends_what_waits_for_it(on_loop):
-    async def main():
-        async with played() as (dispatcher, peer), anyio.create_task_group() as tasks:
-
-            async def ask():
-                with pytest.raises(Lost):
-                    await dispatcher.send_raw_request("work", None)
-
-            for _ in range(3):
-                tasks.start_soon(ask)
-            for _ in range(3):
-                await peer.hears()
-            peer.leave()
-            while not dispatcher.is_over:
-                await asyncio.sleep(0)
-            await turns()
-            assert empty(dispatcher)
-            assert dispatcher.records.counts["peer_closed"] == 3
-
-    on_loop(main())
-
-
-def test_x_07_our_close_ends_what_waits_and_says_that_it_was_ours(on_loop):
-    async def main():
-        async with played() as (dispatcher, peer):
-            waiting = asyncio.ensure_future(dispatcher.send_raw_request("work", None))
-            await peer.hears()
-        with pytest.raises(Lost):
-            await waiting
+@both_loops
+async def test_x_08_an_abandoned_request_leaves_nothing_and_the_peer_is_not_told():
+    async with played() as (dispatcher, peer):
+        options = {"timeout": 0.01, "cancel_on_abandon": False}
+        with pytest.raises(TimedOut):
+            await dispatcher.send_raw_request("work", None, options)
         assert empty(dispatcher)
-        assert last(dispatcher).outcome == "closed"
+        await peer.hears()
+        assert peer.silent()
+        assert not last(dispatcher).cancel_written
 
-    on_loop(main())
+
+@both_loops
+async def test_x_07_a_peer_that_goes_ends_what_waits_for_it():
+    async with played() as (dispatcher, peer), anyio.create_task_group() as tasks:
+
+        async def ask():
+            with pytest.raises(Lost):
+                await dispatcher.send_raw_request("work", None)
+
+        for _ in range(3):
+            tasks.start_soon(ask)
+        for _ in range(3):
+            await peer.hears()
+        peer.leave()
+        while not dispatcher.is_over:
+            await asyncio.sleep(0)
+        await turns()
+        assert empty(dispatcher)
+        assert dispatcher.records.counts["peer_closed"] == 3
 
 
-def test_x_08_what_cannot_be_written_leaves_nothing(on_loop):
+@both_loops
+async def test_x_07_our_close_ends_what_waits_and_says_that_it_was_ours():
+    async with played() as (dispatcher, peer):
+        waiting = asyncio.ensure_future(dispatcher.send_raw_request("work", None))
+        await peer.hears()
+    with pytest.raises(Lost):
+        await waiting
+    assert empty(dispatcher)
+    assert last(dispatcher).outcome == "closed"
+
+
+@both_loops
+async def test_x_08_what_cannot_be_written_leaves_nothing():
     class Failing:
         """A stream whose writes fail in one way after the other."""
 
@@ -169,35 +161,33 @@ def test_x_08_what_cannot_be_written_leaves_nothing(on_loop):
         async def __aexit__(self, *error):
             pass
 
-    async def main():
-        from sdk_streams import running
-        from turnout.mcp import Dispatcher
+    from sdk_streams import running
+    from turnout.mcp import Dispatcher
 
-        to_us, from_peer = anyio.create_memory_object_stream(1)
-        stuck = Failing(anyio.BrokenResourceError(), TimeoutError("the transport's own"), OSError("disk"))
-        dispatcher = Dispatcher(from_peer, stuck, records=own_records())
-        with to_us:
-            async with running(dispatcher):
-                for error, outcome in (
-                    (Lost, "peer_closed"),
-                    (TimeoutError, "cancelled"),
-                    (OSError, "cancelled"),
-                ):
-                    with pytest.raises(error):
-                        await dispatcher.send_raw_request("work", None, {"timeout": 5})
-                    assert empty(dispatcher)
-                    assert last(dispatcher).outcome == outcome
-                with pytest.raises(TypeError):
-                    await dispatcher.send_raw_request("work", {"_meta": 7})
+    to_us, from_peer = anyio.create_memory_object_stream(1)
+    stuck = Failing(anyio.BrokenResourceError(), TimeoutError("the transport's own"), OSError("disk"))
+    dispatcher = Dispatcher(from_peer, stuck, records=own_records())
+    with to_us:
+        async with running(dispatcher):
+            for error, outcome in (
+                (Lost, "peer_closed"),
+                (TimeoutError, "cancelled"),
+                (OSError, "cancelled"),
+            ):
+                with pytest.raises(error):
+                    await dispatcher.send_raw_request("work", None, {"timeout": 5})
                 assert empty(dispatcher)
-
-    on_loop(main())
+                assert last(dispatcher).outcome == outcome
+            with pytest.raises(TypeError):
+                await dispatcher.send_raw_request("work", {"_meta": 7})
+            assert empty(dispatcher)
 
 
 # ---- the peer's requests ----
 
 
-def test_x_08_every_end_of_a_handler_leaves_nothing(on_loop):
+@both_loops
+async def test_x_08_every_end_of_a_handler_leaves_nothing():
     async def handle(ctx, method, params):
         if method == "raise":
             raise RuntimeError("a handler's")
@@ -205,23 +195,21 @@ def test_x_08_every_end_of_a_handler_leaves_nothing(on_loop):
             raise MCPError(code=-32000, message="no")
         return {}
 
-    async def main():
-        async with played(handle) as (dispatcher, peer):
-            for method, outcome in (("work", "result"), ("raise", "error"), ("refuse", "error")):
-                await peer.asks(method, method)
-                await peer.hears()
-                await emptied(dispatcher)
-                record = last(dispatcher)
-                assert (record.method, record.outcome, record.direction) == (method, outcome, "inbound")
-                assert record.written is not None
-
-    on_loop(main())
+    async with played(handle) as (dispatcher, peer):
+        for method, outcome in (("work", "result"), ("raise", "error"), ("refuse", "error")):
+            await peer.asks(method, method)
+            await peer.hears()
+            await emptied(dispatcher)
+            record = last(dispatcher)
+            assert (record.method, record.outcome, record.direction) == (method, outcome, "inbound")
+            assert record.written is not None
 
 
 @pytest.mark.parametrize(
     ("manner", "cleanup"), [("stop", "stopped"), ("finish", "finished_anyway"), ("raise", "raised")]
 )
-def test_can_13_a_cancelled_handler_leaves_nothing_but_how_it_ended(on_loop, manner, cleanup):
+@both_loops
+async def test_can_13_a_cancelled_handler_leaves_nothing_but_how_it_ended(manner, cleanup):
     begun = asyncio.Event()
 
     async def handle(ctx, method, params):
@@ -235,90 +223,80 @@ def test_can_13_a_cancelled_handler_leaves_nothing_but_how_it_ended(on_loop, man
                 raise ValueError("cleanup failed") from None
             raise
 
-    async def main():
-        begun.clear()
-        async with played(handle) as (dispatcher, peer):
-            await peer.asks("seven")
-            await begun.wait()
-            await peer.cancels("seven", "changed my mind")
-            await emptied(dispatcher)
-            assert peer.silent()
-            record = last(dispatcher)
-            assert (record.outcome, record.cancelled_by) == ("cancelled", "peer")
-            assert (record.cancel_reason, record.cleanup) == ("changed my mind", cleanup)
-            assert record.cleanup_duration >= 0
-            assert dispatcher.counters()["cancels_in"] == 1
-
-    on_loop(main())
+    begun.clear()
+    async with played(handle) as (dispatcher, peer):
+        await peer.asks("seven")
+        await begun.wait()
+        await peer.cancels("seven", "changed my mind")
+        await emptied(dispatcher)
+        assert peer.silent()
+        record = last(dispatcher)
+        assert (record.outcome, record.cancelled_by) == ("cancelled", "peer")
+        assert (record.cancel_reason, record.cleanup) == ("changed my mind", cleanup)
+        assert record.cleanup_duration >= 0
+        assert dispatcher.counters()["cancels_in"] == 1
 
 
-def test_can_16_a_handler_that_is_only_told_ends_declined(on_loop):
+@both_loops
+async def test_can_16_a_handler_that_is_only_told_ends_declined():
     async def handle(ctx, method, params):
         await ctx.cancel_requested.wait()
         return {}
 
-    async def main():
-        async with played(handle, peer_cancel_mode="signal") as (dispatcher, peer):
-            await peer.asks(1)
-            await peer.cancels(1)
-            await emptied(dispatcher)
-            assert peer.silent()
-            record = last(dispatcher)
-            assert (record.outcome, record.cleanup) == ("declined", "finished_anyway")
-
-    on_loop(main())
-
-
-def test_x_08_handlers_at_work_when_the_peer_goes_leave_nothing(on_loop):
-    async def handle(ctx, method, params):
-        await anyio.sleep_forever()
-
-    async def main():
-        async with played(handle) as (dispatcher, peer):
-            await peer.asks(1)
-            await peer.asks(2)
-            while dispatcher.in_flight != (0, 2):
-                await asyncio.sleep(0)
-            peer.write.close()
-            await emptied(dispatcher)
-            record = last(dispatcher)
-            assert (record.outcome, record.cancelled_by) == ("peer_closed", "disconnect")
-            assert record.cleanup == "stopped"
-
-    on_loop(main())
-
-
-def test_x_08_handlers_at_work_when_we_close_leave_nothing(on_loop):
-    async def handle(ctx, method, params):
-        await anyio.sleep_forever()
-
-    async def main():
-        async with played(handle) as (dispatcher, peer):
-            await peer.asks(1)
-            while dispatcher.in_flight != (0, 1):
-                await asyncio.sleep(0)
-        assert empty(dispatcher)
+    async with played(handle, peer_cancel_mode="signal") as (dispatcher, peer):
+        await peer.asks(1)
+        await peer.cancels(1)
+        await emptied(dispatcher)
+        assert peer.silent()
         record = last(dispatcher)
-        assert (record.outcome, record.cancelled_by, record.cleanup) == ("closed", "shutdown", "stopped")
-
-    on_loop(main())
+        assert (record.outcome, record.cleanup) == ("declined", "finished_anyway")
 
 
-def test_x_08_a_handler_that_is_cancelled_before_it_begins_leaves_nothing(on_loop):
-    async def main():
-        async with played() as (dispatcher, peer):
-            await peer.asks(1)
-            while not dispatcher._handlers:
-                await asyncio.sleep(0)
-            for task in dispatcher._handlers.values():
-                task.cancel()
-        assert empty(dispatcher)
-        assert last(dispatcher).outcome == "closed"
+@both_loops
+async def test_x_08_handlers_at_work_when_the_peer_goes_leave_nothing():
+    async def handle(ctx, method, params):
+        await anyio.sleep_forever()
 
-    on_loop(main())
+    async with played(handle) as (dispatcher, peer):
+        await peer.asks(1)
+        await peer.asks(2)
+        while dispatcher.in_flight != (0, 2):
+            await asyncio.sleep(0)
+        peer.write.close()
+        await emptied(dispatcher)
+        record = last(dispatcher)
+        assert (record.outcome, record.cancelled_by) == ("peer_closed", "disconnect")
+        assert record.cleanup == "stopped"
 
 
-def test_what_a_handler_raises_is_raised_out_of_run_where_that_is_wished(on_loop):
+@both_loops
+async def test_x_08_handlers_at_work_when_we_close_leave_nothing():
+    async def handle(ctx, method, params):
+        await anyio.sleep_forever()
+
+    async with played(handle) as (dispatcher, peer):
+        await peer.asks(1)
+        while dispatcher.in_flight != (0, 1):
+            await asyncio.sleep(0)
+    assert empty(dispatcher)
+    record = last(dispatcher)
+    assert (record.outcome, record.cancelled_by, record.cleanup) == ("closed", "shutdown", "stopped")
+
+
+@both_loops
+async def test_x_08_a_handler_that_is_cancelled_before_it_begins_leaves_nothing():
+    async with played() as (dispatcher, peer):
+        await peer.asks(1)
+        while not dispatcher._handlers:
+            await asyncio.sleep(0)
+        for task in dispatcher._handlers.values():
+            task.cancel()
+    assert empty(dispatcher)
+    assert last(dispatcher).outcome == "closed"
+
+
+@both_loops
+async def test_what_a_handler_raises_is_raised_out_of_run_where_that_is_wished():
     class Odd(BaseException):
         pass
 
@@ -333,192 +311,172 @@ def test_what_a_handler_raises_is_raised_out_of_run_where_that_is_wished(on_loop
             await peer.asks(1, method)
             await anyio.sleep_forever()
 
-    async def main():
-        for method, raises in (("odd", False), ("bad", True)):
-            with pytest.raises(BaseExceptionGroup) as caught:
-                await serve(method, raises=raises)
-            assert caught.group_contains(Odd if method == "odd" else ValueError)
-            assert empty(left.pop())
-
-    on_loop(main())
+    for method, raises in (("odd", False), ("bad", True)):
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await serve(method, raises=raises)
+        assert caught.group_contains(Odd if method == "odd" else ValueError)
+        assert empty(left.pop())
 
 
-def test_prg_05_progress_of_a_handler_is_in_both_records(on_loop):
+@both_loops
+async def test_prg_05_progress_of_a_handler_is_in_both_records():
     async def handle(ctx, method, params):
         await ctx.progress(1, 2, "indexing")
         await ctx.progress(2, 2)
         return {}
 
-    async def main():
-        seen = []
+    seen = []
 
-        async def on_progress(progress, total, message):
-            seen.append((progress, total, message))
+    async def on_progress(progress, total, message):
+        seen.append((progress, total, message))
 
-        async with pair(handle) as (client, server):
-            await client.send_raw_request("work", None, {"on_progress": on_progress})
-            assert seen == [(1, 2, "indexing"), (2, 2, None)]
-            for dispatcher in (client, server):
-                record = last(dispatcher)
-                assert (record.progress_accepted, record.progress.progress) == (2, 2)
-                assert record.token == record.id == 1
-            assert client.counters()["progress_in"] == server.counters()["progress_out"] == 2
-            assert empty(client)
-            assert empty(server)
-
-    on_loop(main())
+    async with pair(handle) as (client, server):
+        await client.send_raw_request("work", None, {"on_progress": on_progress})
+        assert seen == [(1, 2, "indexing"), (2, 2, None)]
+        for dispatcher in (client, server):
+            record = last(dispatcher)
+            assert (record.progress_accepted, record.progress.progress) == (2, 2)
+            assert record.token == record.id == 1
+        assert client.counters()["progress_in"] == server.counters()["progress_out"] == 2
+        assert empty(client)
+        assert empty(server)
 
 
 # ---- limits, and who hears ----
 
 
-def test_too_many_requests_of_ours_are_a_named_error(on_loop):
-    async def main():
-        async with (
-            played(limits={"max_outbound": 2}) as (dispatcher, peer),
-            anyio.create_task_group() as tasks,
-        ):
-            for _ in range(2):
-                tasks.start_soon(dispatcher.send_raw_request, "work", None)
-            ids = [(await peer.hears()).id for _ in range(2)]
-            with pytest.raises(turnout.LimitExceeded, match="max_outbound") as caught:
-                await dispatcher.send_raw_request("work", None)
-            assert caught.value.value == 2
-            for request_id in ids:
-                await peer.answers(request_id)
-            await emptied(dispatcher)
-
-    on_loop(main())
+@both_loops
+async def test_too_many_requests_of_ours_are_a_named_error():
+    async with (
+        played(limits={"max_outbound": 2}) as (dispatcher, peer),
+        anyio.create_task_group() as tasks,
+    ):
+        for _ in range(2):
+            tasks.start_soon(dispatcher.send_raw_request, "work", None)
+        ids = [(await peer.hears()).id for _ in range(2)]
+        with pytest.raises(turnout.LimitExceeded, match="max_outbound") as caught:
+            await dispatcher.send_raw_request("work", None)
+        assert caught.value.value == 2
+        for request_id in ids:
+            await peer.answers(request_id)
+        await emptied(dispatcher)
 
 
-def test_too_many_requests_of_the_peer_are_refused_by_name(on_loop):
+@both_loops
+async def test_too_many_requests_of_the_peer_are_refused_by_name():
     done = asyncio.Event()
 
     async def handle(ctx, method, params):
         await done.wait()
         return {}
 
-    async def main():
-        done.clear()
-        async with played(handle, limits={"max_inbound": 2}) as (dispatcher, peer):
-            for request_id in (1, 2, 3):
-                await peer.asks(request_id)
-            refusal = await peer.hears()
-            assert refusal.id == 3
-            assert refusal.error.data == {"reason": "overloaded", "limit": "max_inbound", "value": 2}
-            assert dispatcher.counters()["overloaded"] == 1
-            done.set()
-            assert {(await peer.hears()).id, (await peer.hears()).id} == {1, 2}
-            await emptied(dispatcher)
-
-    on_loop(main())
+    done.clear()
+    async with played(handle, limits={"max_inbound": 2}) as (dispatcher, peer):
+        for request_id in (1, 2, 3):
+            await peer.asks(request_id)
+        refusal = await peer.hears()
+        assert refusal.id == 3
+        assert refusal.error.data == {"reason": "overloaded", "limit": "max_inbound", "value": 2}
+        assert dispatcher.counters()["overloaded"] == 1
+        done.set()
+        assert {(await peer.hears()).id, (await peer.hears()).id} == {1, 2}
+        await emptied(dispatcher)
 
 
-def test_an_id_that_is_too_long_is_refused_and_not_kept(on_loop):
-    async def main():
-        async with played(limits={"max_id_bytes": 100}) as (dispatcher, peer):
-            await peer.asks("x" * 99)
-            refusal = await peer.hears()
-            assert refusal.id is None
-            assert refusal.error.data == {"reason": "max_id_bytes", "limit": "max_id_bytes", "value": 100}
-            await peer.asks("x" * 98, progressToken="t" * 99)
-            assert (await peer.hears()).result == {"method": "work"}
-            assert last(dispatcher).token is None
-            await emptied(dispatcher)
-
-    on_loop(main())
+@both_loops
+async def test_an_id_that_is_too_long_is_refused_and_not_kept():
+    async with played(limits={"max_id_bytes": 100}) as (dispatcher, peer):
+        await peer.asks("x" * 99)
+        refusal = await peer.hears()
+        assert refusal.id is None
+        assert refusal.error.data == {"reason": "max_id_bytes", "limit": "max_id_bytes", "value": 100}
+        await peer.asks("x" * 98, progressToken="t" * 99)
+        assert (await peer.hears()).result == {"method": "work"}
+        assert last(dispatcher).token is None
+        await emptied(dispatcher)
 
 
-def test_a_peer_that_asks_and_never_reads_does_not_pile_up_handlers(on_loop):
-    async def main():
-        async with played(buffer=0, limits={"max_inbound": 4}) as (dispatcher, peer):
-            for request_id in range(500):
-                await peer.asks(request_id)
-            await turns()
-            assert dispatcher.entries()["handlers"] == 4
-            assert dispatcher.entries()["background"] == 4
-            assert dispatcher.counters()["overloaded"] == 496
-            assert dispatcher.counters()["replies_dropped"] == 496 - 4
-            peer.read.close()
-            await emptied(dispatcher)
-
-    on_loop(main())
+@both_loops
+async def test_a_peer_that_asks_and_never_reads_does_not_pile_up_handlers():
+    async with played(buffer=0, limits={"max_inbound": 4}) as (dispatcher, peer):
+        for request_id in range(500):
+            await peer.asks(request_id)
+        await turns()
+        assert dispatcher.entries()["handlers"] == 4
+        assert dispatcher.entries()["background"] == 4
+        assert dispatcher.counters()["overloaded"] == 496
+        assert dispatcher.counters()["replies_dropped"] == 496 - 4
+        peer.read.close()
+        await emptied(dispatcher)
 
 
-def test_a_peer_that_tells_and_tells_does_not_pile_up_handlers(on_loop):
-    async def main():
-        from sdk_streams import running
-        from turnout.mcp import Dispatcher
+@both_loops
+async def test_a_peer_that_tells_and_tells_does_not_pile_up_handlers():
+    from sdk_streams import running
+    from turnout.mcp import Dispatcher
 
-        never = asyncio.Event()
-        told = []
+    never = asyncio.Event()
+    told = []
 
-        async def observe(ctx, method, params):
-            told.append(params["n"])
-            await never.wait()
+    async def observe(ctx, method, params):
+        told.append(params["n"])
+        await never.wait()
 
-        to_us, from_peer = anyio.create_memory_object_stream(0)
-        to_peer, from_us = anyio.create_memory_object_stream(0)
-        dispatcher = Dispatcher(from_peer, to_peer, records=own_records(), limits={"max_inbound": 4})
-        peer = Played(from_us, to_us)
-        async with running(dispatcher, on_notify=observe):
-            for n in range(100):
-                await peer.tells("note", n=n)
-            await turns()
-            assert told == [0, 1, 2, 3]
-            assert dispatcher.dropped_notifications == 96
-            never.set()
-            await emptied(dispatcher)
-            await peer.tells("note", n=100)
-            await turns()
-            assert told[4:] == [100]
-        peer.leave()
-
-    on_loop(main())
+    to_us, from_peer = anyio.create_memory_object_stream(0)
+    to_peer, from_us = anyio.create_memory_object_stream(0)
+    dispatcher = Dispatcher(from_peer, to_peer, records=own_records(), limits={"max_inbound": 4})
+    peer = Played(from_us, to_us)
+    async with running(dispatcher, on_notify=observe):
+        for n in range(100):
+            await peer.tells("note", n=n)
+        await turns()
+        assert told == [0, 1, 2, 3]
+        assert dispatcher.dropped_notifications == 96
+        never.set()
+        await emptied(dispatcher)
+        await peer.tells("note", n=100)
+        await turns()
+        assert told[4:] == [100]
+    peer.leave()
 
 
-def test_tsk_59_records_of_dispatchers_are_shared_queried_and_followed(on_loop):
-    async def main():
-        import turnout.mcp
+@both_loops
+async def test_tsk_59_records_of_dispatchers_are_shared_queried_and_followed():
+    import turnout.mcp
 
-        async with (
-            played(records=None, name="the first") as (one, peer),
-            played(records=None) as (other, silent),
-        ):
-            assert one.records is other.records is turnout.mcp.records
-            followed = turnout.mcp.records.follow()
-            await peer.asks(1, "followed")
-            await peer.hears()
-            await silent.asks(1, "followed, too")
-            await silent.hears()
-            followed.close()
-            heard = [(record.peer, record.method) async for record in followed]
-            assert heard == [("the first", "followed"), (other.name, "followed, too")]
-            (record,) = one.records.query(peer=other.name)
-            assert record.method == "followed, too"
-
-    on_loop(main())
+    async with (
+        played(records=None, name="the first") as (one, peer),
+        played(records=None) as (other, silent),
+    ):
+        assert one.records is other.records is turnout.mcp.records
+        followed = turnout.mcp.records.follow()
+        await peer.asks(1, "followed")
+        await peer.hears()
+        await silent.asks(1, "followed, too")
+        await silent.hears()
+        followed.close()
+        heard = [(record.peer, record.method) async for record in followed]
+        assert heard == [("the first", "followed"), (other.name, "followed, too")]
+        (record,) = one.records.query(peer=other.name)
+        assert record.method == "followed, too"
 
 
-def test_can_08_a_cancel_that_crosses_the_answer_is_not_told(on_loop):
+@both_loops
+async def test_can_08_a_cancel_that_crosses_the_answer_is_not_told():
     """The answer was taken, the caller is cancelled before it sees it: there is nothing left to cancel."""
-
-    async def main():
-        async with played() as (dispatcher, peer):
-            call = asyncio.ensure_future(dispatcher.send_raw_request("work", None))
-            asked = await peer.hears()
-            await peer.answers(asked.id)
-            while dispatcher.in_flight[0]:
-                await asyncio.sleep(0)
-            assert not call.done()
-            call.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await call
-            await turns()
-            assert peer.silent()
-            assert dispatcher.counters()["cancels_out"] == 0
-
-    on_loop(main())
+    async with played() as (dispatcher, peer):
+        call = asyncio.ensure_future(dispatcher.send_raw_request("work", None))
+        asked = await peer.hears()
+        await peer.answers(asked.id)
+        while dispatcher.in_flight[0]:
+            await asyncio.sleep(0)
+        assert not call.done()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await turns()
+        assert peer.silent()
+        assert dispatcher.counters()["cancels_out"] == 0
 
 
 class Speechless(Exception):
@@ -529,18 +487,16 @@ class Speechless(Exception):
 
 
 @pytest.mark.parametrize("raised", [Speechless(), MCPError(0, "cut \ud83d")], ids=["speechless", "surrogate"])
-def test_j1_what_a_handler_raises_is_answered_and_harms_nobody_else(on_loop, raised):
-    async def main():
-        async def handle(ctx, method, params):
-            if method == "tool":
-                raise raised
-            return {}
+@both_loops
+async def test_j1_what_a_handler_raises_is_answered_and_harms_nobody_else(raised):
+    async def handle(ctx, method, params):
+        if method == "tool":
+            raise raised
+        return {}
 
-        async with pair(handle) as (client, server):
-            with pytest.raises(MCPError) as caught:
-                await client.send_raw_request("tool", {})
-            assert caught.value.code == 0
-            assert await client.send_raw_request("other", {}) == {}
-            await emptied(server)
-
-    on_loop(main())
+    async with pair(handle) as (client, server):
+        with pytest.raises(MCPError) as caught:
+            await client.send_raw_request("tool", {})
+        assert caught.value.code == 0
+        assert await client.send_raw_request("other", {}) == {}
+        await emptied(server)

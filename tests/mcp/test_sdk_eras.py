@@ -14,6 +14,7 @@ from mcp_types import NotificationParams
 
 import turnout
 from limit_sides import sides
+from loops import both_loops
 from sdk_native import Played, until
 from sdk_streams import turns
 from turnout import mcp
@@ -59,66 +60,56 @@ def note(n):
 
 
 @sides
-def test_max_early_notifications_below_at_and_above(on_loop, over):
-    async def main():
-        async with serving(limits={"max_early_notifications": 3}) as (client, heard, router):
-            count = 3 + over
-            for n in range(count):
-                client.send(note(n))
-                await turns()
-            client.send(request(1, "ping", {"_meta": META}))
-            await client.read()
-            client.send(note(99))
-            await until(lambda: 99 in heard)
-            assert heard == [*range(min(count, 3)), 99]
-            [peer] = router.peers
-            assert peer.session.dropped_notifications == max(over, 0)
-
-    on_loop(main())
+@both_loops
+async def test_max_early_notifications_below_at_and_above(over):
+    async with serving(limits={"max_early_notifications": 3}) as (client, heard, router):
+        count = 3 + over
+        for n in range(count):
+            client.send(note(n))
+            await turns()
+        client.send(request(1, "ping", {"_meta": META}))
+        await client.read()
+        client.send(note(99))
+        await until(lambda: 99 in heard)
+        assert heard == [*range(min(count, 3)), 99]
+        [peer] = router.peers
+        assert peer.session.dropped_notifications == max(over, 0)
 
 
 @pytest.mark.parametrize("revision", LEGACY)
-def test_what_initialize_agreed_on_is_in_force_on_the_connection(on_loop, revision):
-    async def main():
-        async with serving() as (client, _, router):
-            client.send(request(1, "initialize", hello(revision)))
-            assert (await client.read())["result"]["protocolVersion"] == revision
-            (peer,) = router.peers
-            assert peer.revision == revision
-
-    on_loop(main())
+@both_loops
+async def test_what_initialize_agreed_on_is_in_force_on_the_connection(revision):
+    async with serving() as (client, _, router):
+        client.send(request(1, "initialize", hello(revision)))
+        assert (await client.read())["result"]["protocolVersion"] == revision
+        (peer,) = router.peers
+        assert peer.revision == revision
 
 
-def test_an_era_is_for_good(on_loop):
-    async def main():
-        async with serving() as (client, _, _router):
-            client.send(
-                request(1, "initialize", hello(LEGACY[-1])), notification("notifications/initialized")
-            )
-            assert "result" in await client.read()
-            client.send(request(2, "tools/list", {"_meta": META}))
-            assert "opened by initialize" in (await client.read())["error"]["message"]
-        async with serving() as (client, _, _router):
-            client.send(request(1, "server/discover", {"_meta": META}))
-            assert "result" in await client.read()
-            client.send(request(2, "initialize", hello(LEGACY[-1])))
-            assert "2026-07-28" in (await client.read())["error"]["message"]
-
-    on_loop(main())
+@both_loops
+async def test_an_era_is_for_good():
+    async with serving() as (client, _, _router):
+        client.send(request(1, "initialize", hello(LEGACY[-1])), notification("notifications/initialized"))
+        assert "result" in await client.read()
+        client.send(request(2, "tools/list", {"_meta": META}))
+        assert "opened by initialize" in (await client.read())["error"]["message"]
+    async with serving() as (client, _, _router):
+        client.send(request(1, "server/discover", {"_meta": META}))
+        assert "result" in await client.read()
+        client.send(request(2, "initialize", hello(LEGACY[-1])))
+        assert "2026-07-28" in (await client.read())["error"]["message"]
 
 
 @pytest.mark.parametrize("revision", LEGACY)
-def test_a_client_keeps_to_what_its_server_answered(on_loop, revision):
-    async def main():
-        near, far = turnout.memory()
-        async with turnout.Router() as servers:
-            server = await servers.connect(far, era=None)
+@both_loops
+async def test_a_client_keeps_to_what_its_server_answered(revision):
+    near, far = turnout.memory()
+    async with turnout.Router() as servers:
+        server = await servers.connect(far, era=None)
 
-            @server.on_request("initialize")
-            async def initialize(_):
-                return {**hello(revision), "serverInfo": {"name": "n", "version": "1"}}
+        @server.on_request("initialize")
+        async def initialize(_):
+            return {**hello(revision), "serverInfo": {"name": "n", "version": "1"}}
 
-            async with mcp.Client(near, mode="legacy") as client:
-                assert client.session._dispatcher.peer.revision == revision
-
-    on_loop(main())
+        async with mcp.Client(near, mode="legacy") as client:
+            assert client.session._dispatcher.peer.revision == revision

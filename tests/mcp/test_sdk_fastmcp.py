@@ -21,6 +21,7 @@ from fastmcp.client.transports import ClientTransport
 from mcp.shared.exceptions import MCPError
 
 import turnout
+from loops import both_loops
 from sdk_native import until
 from turnout import mcp
 from turnout.mcp.native import SessionPeer
@@ -115,72 +116,64 @@ def the_call(direction, outcome):
     return record
 
 
-def test_prg_05_prg_10_progress_reaches_the_callback_in_order_and_before_the_result(connected, on_loop):
-    async def main():
-        seen = []
+@both_loops
+async def test_prg_05_prg_10_progress_reaches_the_callback_in_order_and_before_the_result(connected):
+    seen = []
 
-        async def on_progress(progress, total, message):
-            seen.append((progress, total, message))
+    async def on_progress(progress, total, message):
+        seen.append((progress, total, message))
 
-        async with connected(server([])) as client:
-            result = await client.call_tool("count", {"to": 4}, progress_handler=on_progress)
-            assert result.data == "counted"
-            assert seen == [(n, 4, f"step {n}") for n in range(1, 5)]
-        assert the_call("outbound", "result").progress_accepted == 4
-        assert the_call("inbound", "result").cancelled_by is None
-
-    on_loop(main())
+    async with connected(server([])) as client:
+        result = await client.call_tool("count", {"to": 4}, progress_handler=on_progress)
+        assert result.data == "counted"
+        assert seen == [(n, 4, f"step {n}") for n in range(1, 5)]
+    assert the_call("outbound", "result").progress_accepted == 4
+    assert the_call("inbound", "result").cancelled_by is None
 
 
-def test_can_01_can_13_a_cancelled_call_stops_the_tool(connected, on_loop):
-    async def main():
-        log = []
-        async with connected(server(log)) as client:
-            call = asyncio.ensure_future(client.call_tool("wait", {}))
-            await until(lambda: log == ["waits"])
-            call.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await call
-            await until(lambda: log == ["waits", "stopped"])
-            assert (await client.call_tool("count", {"to": 1})).data == "counted"
-        assert the_call("outbound", "cancelled").cancelled_by == "caller"
-        record = the_call("inbound", "cancelled")
-        assert (record.cancelled_by, record.cleanup) == ("peer", "stopped")
-
-    on_loop(main())
+@both_loops
+async def test_can_01_can_13_a_cancelled_call_stops_the_tool(connected):
+    log = []
+    async with connected(server(log)) as client:
+        call = asyncio.ensure_future(client.call_tool("wait", {}))
+        await until(lambda: log == ["waits"])
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await until(lambda: log == ["waits", "stopped"])
+        assert (await client.call_tool("count", {"to": 1})).data == "counted"
+    assert the_call("outbound", "cancelled").cancelled_by == "caller"
+    record = the_call("inbound", "cancelled")
+    assert (record.cancelled_by, record.cleanup) == ("peer", "stopped")
 
 
-def test_tmo_01_tmo_03_a_timeout_ends_the_call_and_stops_the_tool(connected, on_loop):
-    async def main():
-        log = []
-        async with connected(server(log)) as client:
-            with pytest.raises(MCPError, match=r"[Tt]imed out"):
-                await client.call_tool("wait", {}, timeout=0.05)
-            await until(lambda: log == ["waits", "stopped"])
-        assert the_call("outbound", "max_timeout").cancel_written
-        assert the_call("inbound", "cancelled").cancelled_by == "peer"
-
-    on_loop(main())
+@both_loops
+async def test_tmo_01_tmo_03_a_timeout_ends_the_call_and_stops_the_tool(connected):
+    log = []
+    async with connected(server(log)) as client:
+        with pytest.raises(MCPError, match=r"[Tt]imed out"):
+            await client.call_tool("wait", {}, timeout=0.05)
+        await until(lambda: log == ["waits", "stopped"])
+    assert the_call("outbound", "max_timeout").cancel_written
+    assert the_call("inbound", "cancelled").cancelled_by == "peer"
 
 
-def test_the_servers_lifespan_is_entered_and_left(connected, on_loop):
-    async def main():
-        log = []
+@both_loops
+async def test_the_servers_lifespan_is_entered_and_left(connected):
+    log = []
 
-        @contextlib.asynccontextmanager
-        async def lifespan(_):
-            log.append("entered")
-            yield {"state": 1}
-            log.append("left")
+    @contextlib.asynccontextmanager
+    async def lifespan(_):
+        log.append("entered")
+        yield {"state": 1}
+        log.append("left")
 
-        made = FastMCP("fast", lifespan=lifespan)
+    made = FastMCP("fast", lifespan=lifespan)
 
-        @made.tool
-        async def state(ctx: Context) -> int:
-            return ctx.lifespan_context["state"]
+    @made.tool
+    async def state(ctx: Context) -> int:
+        return ctx.lifespan_context["state"]
 
-        async with connected(made) as client:
-            assert (await client.call_tool("state", {})).data == 1
-        assert log == ["entered", "left"]
-
-    on_loop(main())
+    async with connected(made) as client:
+        assert (await client.call_tool("state", {})).data == 1
+    assert log == ["entered", "left"]

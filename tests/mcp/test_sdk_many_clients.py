@@ -13,6 +13,7 @@ pytest.importorskip("mcp", reason="the official SDK is an optional extra")
 import sdk_server
 import turnout
 from limit_sides import sides
+from loops import both_loops
 from sdk_native import at_rest, served, text, until
 from turnout import mcp
 from wire import frame, notification, request
@@ -125,81 +126,73 @@ MOMENTS = (
 
 
 @pytest.mark.parametrize("gently", [True, False], ids=["end of file", "abort"])
-def test_x_08_clients_die_at_odd_moments_and_the_others_go_on(on_loop, gently):
-    async def main():
-        sdk_server.log.clear()
-        async with served("unix") as (target, router), mcp.Client(target, mode="legacy") as lasting:
-            waiting = asyncio.ensure_future(lasting.call_tool("wait", {}))
-            await until(lambda: sdk_server.log == ["waits"])
-            for dies in MOMENTS * 3:
-                played = await Played.come(target)
-                await until(lambda: len(router.peers) == 2)
-                (peer,) = (peer for peer in router.peers if not peer.name.endswith("#1"))
-                await dies(played)
-                assert text(await lasting.call_tool("add", {"a": 1, "b": 1})) == "2"
-                await played.leaves(gently=gently)
-                await until(lambda: len(router.peers) == 1)
-                await until(lambda peer=peer: at_rest(peer) and not peer.handler_tasks())
-                await played.close()
-            # What each began was stopped, and nobody else's.
-            assert not waiting.done()
-            began = sdk_server.log.count("waits")
-            assert began - sdk_server.log.count("stopped") == 1
-            waiting.cancel()
-            await asyncio.wait([waiting])
-            await until(lambda: sdk_server.log.count("stopped") == began)
-
-    on_loop(main())
+@both_loops
+async def test_x_08_clients_die_at_odd_moments_and_the_others_go_on(gently):
+    sdk_server.log.clear()
+    async with served("unix") as (target, router), mcp.Client(target, mode="legacy") as lasting:
+        waiting = asyncio.ensure_future(lasting.call_tool("wait", {}))
+        await until(lambda: sdk_server.log == ["waits"])
+        for dies in MOMENTS * 3:
+            played = await Played.come(target)
+            await until(lambda: len(router.peers) == 2)
+            (peer,) = (peer for peer in router.peers if not peer.name.endswith("#1"))
+            await dies(played)
+            assert text(await lasting.call_tool("add", {"a": 1, "b": 1})) == "2"
+            await played.leaves(gently=gently)
+            await until(lambda: len(router.peers) == 1)
+            await until(lambda peer=peer: at_rest(peer) and not peer.handler_tasks())
+            await played.close()
+        # What each began was stopped, and nobody else's.
+        assert not waiting.done()
+        began = sdk_server.log.count("waits")
+        assert began - sdk_server.log.count("stopped") == 1
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await until(lambda: sdk_server.log.count("stopped") == began)
 
 
-def test_rid_04_clients_that_use_the_same_ids_get_each_their_own_answers(on_loop):
-    async def main():
-        async with served("unix") as (target, router):
-            clients = [await Played.come(target) for _ in range(20)]
-            for client in clients:
-                await client.opens()
-            for number, client in enumerate(clients):
-                client.writer.write(b"".join(call(n, "add", a=number, b=n) for n in range(20)))
-            for number, client in enumerate(clients):
-                answers = [await client.hears() for _ in range(20)]
-                sums = {a["id"]: a["result"]["structuredContent"]["result"] for a in answers}
-                assert sums == {n: number + n for n in range(20)}
-            assert len(router.peers) == 20
-            for client in clients:
-                await client.close()
-            await until(lambda: not router.peers)
-
-    on_loop(main())
-
-
-def test_clients_that_come_while_the_server_stops_are_let_go(on_loop):
-    async def main():
-        router = turnout.Router()
-        async with served("unix", router=router) as (target, _):
-            clients = [await Played.come(target) for _ in range(30)]
-            for client in clients:
-                client.writer.write(INITIALIZE)
+@both_loops
+async def test_rid_04_clients_that_use_the_same_ids_get_each_their_own_answers():
+    async with served("unix") as (target, router):
+        clients = [await Played.come(target) for _ in range(20)]
         for client in clients:
-            while await client.reader.read(1 << 16):
-                pass
+            await client.opens()
+        for number, client in enumerate(clients):
+            client.writer.write(b"".join(call(n, "add", a=number, b=n) for n in range(20)))
+        for number, client in enumerate(clients):
+            answers = [await client.hears() for _ in range(20)]
+            sums = {a["id"]: a["result"]["structuredContent"]["result"] for a in answers}
+            assert sums == {n: number + n for n in range(20)}
+        assert len(router.peers) == 20
+        for client in clients:
             await client.close()
-        assert not router.peers
+        await until(lambda: not router.peers)
 
-    on_loop(main())
+
+@both_loops
+async def test_clients_that_come_while_the_server_stops_are_let_go():
+    router = turnout.Router()
+    async with served("unix", router=router) as (target, _):
+        clients = [await Played.come(target) for _ in range(30)]
+        for client in clients:
+            client.writer.write(INITIALIZE)
+    for client in clients:
+        while await client.reader.read(1 << 16):
+            pass
+        await client.close()
+    assert not router.peers
 
 
 @sides
-def test_max_peers_below_at_and_above(on_loop, over):
-    async def main():
-        router = turnout.Router(limits={"max_peers": 3})
-        async with served("unix", router=router) as (target, _):
-            clients = [await Played.come(target) for _ in range(3 + over)]
-            for client in clients[:3]:
-                await client.opens()
-            if over > 0:
-                assert await clients[3].reader.read() == b"", "turned away"
-            assert (router.refused_peers, len(router.peers)) == (max(over, 0), min(3 + over, 3))
-            for client in clients:
-                await client.close()
-
-    on_loop(main())
+@both_loops
+async def test_max_peers_below_at_and_above(over):
+    router = turnout.Router(limits={"max_peers": 3})
+    async with served("unix", router=router) as (target, _):
+        clients = [await Played.come(target) for _ in range(3 + over)]
+        for client in clients[:3]:
+            await client.opens()
+        if over > 0:
+            assert await clients[3].reader.read() == b"", "turned away"
+        assert (router.refused_peers, len(router.peers)) == (max(over, 0), min(3 + over, 3))
+        for client in clients:
+            await client.close()

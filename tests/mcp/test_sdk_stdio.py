@@ -13,7 +13,7 @@ pytest.importorskip("mcp", reason="the official SDK is an optional extra")
 
 from mcp import Client, StdioServerParameters
 
-from loops import run
+from loops import both_loops, run
 from turnout import mcp
 
 SERVER = str(Path(__file__).parents[1].joinpath("kit", "sdk_server.py"))
@@ -66,41 +66,35 @@ def test_trs_01_calls_progress_timeouts_and_cancels_cross_to_the_stock_transport
 
 
 @pytest.mark.parametrize("kind", ["stock", "ours"])
-def test_trs_10_leaving_reaps_the_child(on_loop, kind):
-    async def main():
-        async with mcp.connect_stdio(sys.executable, SERVER, kind) as client:
-            peer = client.session._dispatcher.peer
-            pid = peer._transport.pid
+@both_loops
+async def test_trs_10_leaving_reaps_the_child(kind):
+    async with mcp.connect_stdio(sys.executable, SERVER, kind) as client:
+        peer = client.session._dispatcher.peer
+        pid = peer._transport.pid
+        await client.call_tool("add", {"a": 1, "b": 1})
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert peer.is_over
+    assert not any(peer.entries().values())
+
+
+@both_loops
+async def test_x_07_a_server_that_dies_ends_its_calls():
+    async with mcp.connect_stdio(sys.executable, SERVER, mode="legacy") as client:
+        peer = client.session._dispatcher.peer
+        other = asyncio.ensure_future(client.call_tool("wait", {}))
+        with pytest.raises(mcp.Lost):
+            await client.call_tool("die", {})
+        with pytest.raises(mcp.Lost):
+            await other
+        with pytest.raises(mcp.Lost):
             await client.call_tool("add", {"a": 1, "b": 1})
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-        assert peer.is_over
-        assert not any(peer.entries().values())
-
-    on_loop(main())
+        records = peer.router.records.query(outcome="peer_exited")
+        assert [record.exit_code for record in records][-2:] == [-9, -9]
 
 
-def test_x_07_a_server_that_dies_ends_its_calls(on_loop):
-    async def main():
-        async with mcp.connect_stdio(sys.executable, SERVER, mode="legacy") as client:
-            peer = client.session._dispatcher.peer
-            other = asyncio.ensure_future(client.call_tool("wait", {}))
-            with pytest.raises(mcp.Lost):
-                await client.call_tool("die", {})
-            with pytest.raises(mcp.Lost):
-                await other
-            with pytest.raises(mcp.Lost):
-                await client.call_tool("add", {"a": 1, "b": 1})
-            records = peer.router.records.query(outcome="peer_exited")
-            assert [record.exit_code for record in records][-2:] == [-9, -9]
-
-    on_loop(main())
-
-
-def test_a_program_that_is_not_there_is_said_so_at_once(on_loop):
-    async def main():
-        with pytest.raises(FileNotFoundError):
-            async with mcp.connect_stdio("no-such-program-anywhere"):
-                pass
-
-    on_loop(main())
+@both_loops
+async def test_a_program_that_is_not_there_is_said_so_at_once():
+    with pytest.raises(FileNotFoundError):
+        async with mcp.connect_stdio("no-such-program-anywhere"):
+            pass

@@ -11,6 +11,7 @@ import pytest
 from mcp.server import MCPServer
 from mcp.shared.exceptions import MCPError
 
+from loops import both_loops
 from sdk_native import at_rest, connected, peer_of, text
 from turnout import mcp
 
@@ -40,48 +41,40 @@ def server():
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-def test_j5_integers_beyond_64_bits_are_exact_both_ways(on_loop, mode):
-    async def main():
-        async with connected(mode, server=server()) as (client, peer, _):
-            result = await client.call_tool("add", {"a": BIG, "b": -1})
-            assert result.structured_content == {"sum": BIG - 1}
-            assert at_rest(peer)
-
-    on_loop(main())
+@both_loops
+async def test_j5_integers_beyond_64_bits_are_exact_both_ways(mode):
+    async with connected(mode, server=server()) as (client, peer, _):
+        result = await client.call_tool("add", {"a": BIG, "b": -1})
+        assert result.structured_content == {"sum": BIG - 1}
+        assert at_rest(peer)
 
 
-def test_j5_integers_beyond_64_bits_are_exact_over_stdio(on_loop):
-    async def main():
-        path = Path(__file__).parents[1].joinpath("kit", "sdk_server.py")
-        async with mcp.connect_stdio(sys.executable, str(path)) as client:
-            assert text(await client.call_tool("add", {"a": BIG, "b": 1})) == str(BIG + 1)
-            assert (await client.call_tool("big", {})).structured_content == {"number": 1 << 70}
-            assert at_rest(peer_of(client))
-
-    on_loop(main())
+@both_loops
+async def test_j5_integers_beyond_64_bits_are_exact_over_stdio():
+    path = Path(__file__).parents[1].joinpath("kit", "sdk_server.py")
+    async with mcp.connect_stdio(sys.executable, str(path)) as client:
+        assert text(await client.call_tool("add", {"a": BIG, "b": 1})) == str(BIG + 1)
+        assert (await client.call_tool("big", {})).structured_content == {"number": 1 << 70}
+        assert at_rest(peer_of(client))
 
 
-def test_what_the_sdk_sends_as_null_is_null_here(on_loop):
-    async def main():
-        async with connected("auto", server=server()) as (client, _, _):
-            result = await client.call_tool("nothing", {})
-            assert result.structured_content == {"nan": None, "inf": None}
-
-    on_loop(main())
+@both_loops
+async def test_what_the_sdk_sends_as_null_is_null_here():
+    async with connected("auto", server=server()) as (client, _, _):
+        result = await client.call_tool("nothing", {})
+        assert result.structured_content == {"nan": None, "inf": None}
 
 
 @pytest.mark.parametrize("tool", ["half", "refuse", "no such tool \ud83d"])
-def test_j1_what_the_sdk_cannot_hold_ends_the_call_and_nothing_else(on_loop, tool):
-    async def main():
-        async with connected("auto", server=server()) as (client, peer, _):
-            with anyio.fail_after(10):
-                try:
-                    result = await client.call_tool(tool, {})
-                except (MCPError, ValueError):
-                    pass
-                else:
-                    assert result.is_error or tool == "half"
-                assert (await client.call_tool("add", {"a": 1, "b": 2})).structured_content == {"sum": 3}
-            assert at_rest(peer)
-
-    on_loop(main())
+@both_loops
+async def test_j1_what_the_sdk_cannot_hold_ends_the_call_and_nothing_else(tool):
+    async with connected("auto", server=server()) as (client, peer, _):
+        with anyio.fail_after(10):
+            try:
+                result = await client.call_tool(tool, {})
+            except (MCPError, ValueError):
+                pass
+            else:
+                assert result.is_error or tool == "half"
+            assert (await client.call_tool("add", {"a": 1, "b": 2})).structured_content == {"sum": 3}
+        assert at_rest(peer)

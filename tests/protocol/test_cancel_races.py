@@ -9,6 +9,7 @@ import random
 import pytest
 
 import turnout
+from loops import both_loops
 from transport_link import pair
 from wire import LEGACY, MODERN, Wire, cancelled, error, outcome, result
 
@@ -129,36 +130,34 @@ def test_can_07_can_08_can_09_can_24_every_cancel_names_a_request_of_ours_that_i
     assert named
 
 
-def test_can_01_x_03_both_sides_cancel_in_one_session(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            client, server = await pair(router)
-            begun = {name: asyncio.Event() for name in ("tools/call", "sampling/createMessage")}
-            stopped = {name: asyncio.Event() for name in begun}
+@both_loops
+async def test_can_01_x_03_both_sides_cancel_in_one_session():
+    async with turnout.Router() as router:
+        client, server = await pair(router)
+        begun = {name: asyncio.Event() for name in ("tools/call", "sampling/createMessage")}
+        stopped = {name: asyncio.Event() for name in begun}
 
-            async def hold(request):
-                begun[request.method].set()
-                try:
-                    await asyncio.Event().wait()
-                finally:
-                    stopped[request.method].set()
+        async def hold(request):
+            begun[request.method].set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                stopped[request.method].set()
 
-            server.on_request("tools/call")(hold)
-            client.on_request("sampling/createMessage")(hold)
-            calls = [client.send("tools/call"), server.send("sampling/createMessage")]
-            assert calls[0].id == calls[1].id
-            for event in begun.values():
-                await event.wait()
-            calls[1].cancel("the server changed its mind")
-            await stopped["sampling/createMessage"].wait()
-            assert not stopped["tools/call"].is_set()
-            assert not calls[0].done()
-            calls[0].cancel("the client, too")
-            await stopped["tools/call"].wait()
-            reasons = {r.cancel_reason for r in router.records.query(direction="inbound")}
-            assert reasons == {"the server changed its mind", "the client, too"}
-
-    on_loop(main())
+        server.on_request("tools/call")(hold)
+        client.on_request("sampling/createMessage")(hold)
+        calls = [client.send("tools/call"), server.send("sampling/createMessage")]
+        assert calls[0].id == calls[1].id
+        for event in begun.values():
+            await event.wait()
+        calls[1].cancel("the server changed its mind")
+        await stopped["sampling/createMessage"].wait()
+        assert not stopped["tools/call"].is_set()
+        assert not calls[0].done()
+        calls[0].cancel("the client, too")
+        await stopped["tools/call"].wait()
+        reasons = {r.cancel_reason for r in router.records.query(direction="inbound")}
+        assert reasons == {"the server changed its mind", "the client, too"}
 
 
 @pytest.mark.parametrize("params", [None, {}, {"reason": "no id"}, {"requestId": 1}, {"requestId": 99}])

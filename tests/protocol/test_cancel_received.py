@@ -9,6 +9,7 @@ import threading
 import pytest
 
 import turnout
+from loops import both_loops
 from transport_link import pair
 from wire import LEGACY, MODERN, REVISIONS, Raw, Wire, cancelled, frame, notification, request, result
 
@@ -314,105 +315,98 @@ def test_can_19_both_ends_log_the_reason_in_one_escaped_line(on_loop, caplog):
 
 
 @pytest.mark.parametrize("stubborn", ["swallows", "reraises", "raises", "answers", "delays"])
-def test_python_sdk_2610_can_11_can_13_handlers_of_every_temper(on_loop, stubborn):
+@both_loops
+async def test_python_sdk_2610_can_11_can_13_handlers_of_every_temper(stubborn):
     """One cancel ended the whole loop there: whatever a handler makes of its cancel, the loop lives."""
+    async with turnout.Router() as router:
+        pa, pb = await pair(router)
+        begun, over, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        late = []
+        pa.on_event(late.append)
 
-    async def main():
-        async with turnout.Router() as router:
-            pa, pb = await pair(router)
-            begun, over, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
-            late = []
-            pa.on_event(late.append)
+        @pb.on_request("work")
+        async def work(request):
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if stubborn == "reraises":
+                    raise
+                if stubborn == "raises":
+                    raise ValueError("while cancelled") from None
+                if stubborn == "delays":
+                    await go_on.wait()
+                if stubborn == "swallows":
+                    return None
+                return {"answered": "anyway"}
+            finally:
+                over.set()
 
-            @pb.on_request("work")
-            async def work(request):
-                begun.set()
-                try:
-                    await asyncio.Event().wait()
-                except asyncio.CancelledError:
-                    if stubborn == "reraises":
-                        raise
-                    if stubborn == "raises":
-                        raise ValueError("while cancelled") from None
-                    if stubborn == "delays":
-                        await go_on.wait()
-                    if stubborn == "swallows":
-                        return None
-                    return {"answered": "anyway"}
-                finally:
-                    over.set()
+        @pb.on_request("probe")
+        async def probe(request):
+            return {"alive": True}
 
-            @pb.on_request("probe")
-            async def probe(request):
-                return {"alive": True}
-
-            call = pa.send("work")
-            await begun.wait()
-            assert call.cancel("stop") is True
-            with pytest.raises(turnout.CallCancelled):
-                await call
-            assert await pa.send("probe") == {"alive": True}
-            go_on.set()
-            await over.wait()
-            assert await pa.send("probe") == {"alive": True}
-            assert late == []
-            (record,) = [r for r in router.records.query(method="work") if r.direction == "inbound"]
-            assert record.outcome == "cancelled"
-            while record.cleanup in (None, "still_running"):
-                await asyncio.sleep(0)
-            expected = {"swallows": "finished_anyway", "reraises": "stopped", "raises": "raised"}
-            assert record.cleanup == expected.get(stubborn, "finished_anyway")
-
-    on_loop(main())
+        call = pa.send("work")
+        await begun.wait()
+        assert call.cancel("stop") is True
+        with pytest.raises(turnout.CallCancelled):
+            await call
+        assert await pa.send("probe") == {"alive": True}
+        go_on.set()
+        await over.wait()
+        assert await pa.send("probe") == {"alive": True}
+        assert late == []
+        (record,) = [r for r in router.records.query(method="work") if r.direction == "inbound"]
+        assert record.outcome == "cancelled"
+        while record.cleanup in (None, "still_running"):
+            await asyncio.sleep(0)
+        expected = {"swallows": "finished_anyway", "reraises": "stopped", "raises": "raised"}
+        assert record.cleanup == expected.get(stubborn, "finished_anyway")
 
 
-def test_can_11_a_handler_in_a_thread_sees_the_flag(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            pa, pb = await pair(router)
-            begun, seen = threading.Event(), threading.Event()
+@both_loops
+async def test_can_11_a_handler_in_a_thread_sees_the_flag():
+    async with turnout.Router() as router:
+        pa, pb = await pair(router)
+        begun, seen = threading.Event(), threading.Event()
 
-            @pb.on_request("work")
-            def work(request):
-                begun.set()
-                while not request.cancelled:
-                    pass
-                seen.set()
+        @pb.on_request("work")
+        def work(request):
+            begun.set()
+            while not request.cancelled:
+                pass
+            seen.set()
 
-            call = pa.send("work")
-            await asyncio.to_thread(begun.wait)
-            call.cancel("stop")
-            with pytest.raises(turnout.CallCancelled):
-                await call
-            await asyncio.to_thread(seen.wait)
-
-    on_loop(main())
+        call = pa.send("work")
+        await asyncio.to_thread(begun.wait)
+        call.cancel("stop")
+        with pytest.raises(turnout.CallCancelled):
+            await call
+        await asyncio.to_thread(seen.wait)
 
 
-def test_can_16_an_opted_out_handler_waits_for_the_cancel_and_finishes(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            pa, pb = await pair(router)
-            begun = asyncio.Event()
-            reasons = []
+@both_loops
+async def test_can_16_an_opted_out_handler_waits_for_the_cancel_and_finishes():
+    async with turnout.Router() as router:
+        pa, pb = await pair(router)
+        begun = asyncio.Event()
+        reasons = []
 
-            @pb.on_request("work", interruptible=False)
-            async def work(request):
-                begun.set()
-                reasons.append(await request.wait_cancelled())
-                return {"tidied": True}
+        @pb.on_request("work", interruptible=False)
+        async def work(request):
+            begun.set()
+            reasons.append(await request.wait_cancelled())
+            return {"tidied": True}
 
-            call = pa.send("work")
-            await begun.wait()
-            call.cancel("stop")
-            with pytest.raises(turnout.CallCancelled):
-                await call
-            while pb.in_flight[1]:
-                await asyncio.sleep(0)
-            assert reasons == ["stop"]
-            assert router.records.counts["declined"] == 1
-
-    on_loop(main())
+        call = pa.send("work")
+        await begun.wait()
+        call.cancel("stop")
+        with pytest.raises(turnout.CallCancelled):
+            await call
+        while pb.in_flight[1]:
+            await asyncio.sleep(0)
+        assert reasons == ["stop"]
+        assert router.records.counts["declined"] == 1
 
 
 @pytest.mark.parametrize("revision", REVISIONS)

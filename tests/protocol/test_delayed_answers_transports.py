@@ -20,6 +20,7 @@ import pytest
 import sdk_server
 import turnout
 from delayed_answers import LONGEST, named
+from loops import both_loops
 from turnout import mcp
 from turnout.transports.unread import UnreadBytes
 from wire import cancelled, frame, request
@@ -178,163 +179,145 @@ kinds = pytest.mark.parametrize("kind", ["unix", "pipe", "socket"])
 
 @linux
 @kinds
-def test_e7_an_answer_stays_until_the_client_reads_its_progress(on_loop, tmp_path, kind):
-    async def main():
-        async with served(kind, tmp_path) as world:
-            await world.call()
-            for _ in range(10):
-                await world.look()
-            assert world.client.read() == ["P1"]
+@both_loops
+async def test_e7_an_answer_stays_until_the_client_reads_its_progress(tmp_path, kind):
+    async with served(kind, tmp_path) as world:
+        await world.call()
+        for _ in range(10):
             await world.look()
-            assert world.client.read() == ["A1"]
-
-    on_loop(main())
+        assert world.client.read() == ["P1"]
+        await world.look()
+        assert world.client.read() == ["A1"]
 
 
 @linux
 @kinds
-def test_e7_a_client_that_does_not_read_is_waited_for_20_ms(on_loop, tmp_path, kind):
-    async def main():
-        async with served(kind, tmp_path) as world:
-            await world.call()
-            await world.look(LONGEST - 0.001)
-            assert world.peer.pending_bytes > 0
-            await world.look()
-            assert world.peer.pending_bytes == 0
-            assert world.client.read() == ["P1", "A1"]
-
-    on_loop(main())
+@both_loops
+async def test_e7_a_client_that_does_not_read_is_waited_for_20_ms(tmp_path, kind):
+    async with served(kind, tmp_path) as world:
+        await world.call()
+        await world.look(LONGEST - 0.001)
+        assert world.peer.pending_bytes > 0
+        await world.look()
+        assert world.peer.pending_bytes == 0
+        assert world.client.read() == ["P1", "A1"]
 
 
 @linux
 @kinds
-def test_e7_half_of_the_progress_is_not_all_of_it(on_loop, tmp_path, kind):
-    async def main():
-        async with served(kind, tmp_path) as world:
-            await world.call()
-            first = os.read(world.client.incoming, 10)
-            await world.look()
-            assert world.peer.pending_bytes > 0
-            rest = os.read(world.client.incoming, 1 << 16)
-            assert named(json.loads(first + rest)) == "P1"
-            await world.look()
-            assert world.client.read() == ["A1"]
-
-    on_loop(main())
+@both_loops
+async def test_e7_half_of_the_progress_is_not_all_of_it(tmp_path, kind):
+    async with served(kind, tmp_path) as world:
+        await world.call()
+        first = os.read(world.client.incoming, 10)
+        await world.look()
+        assert world.peer.pending_bytes > 0
+        rest = os.read(world.client.incoming, 1 << 16)
+        assert named(json.loads(first + rest)) == "P1"
+        await world.look()
+        assert world.client.read() == ["A1"]
 
 
 @linux
 @kinds
-def test_e7_others_are_answered_meanwhile_and_a_cancel_is_late(on_loop, tmp_path, kind):
-    async def main():
-        async with served(kind, tmp_path) as world:
-            await world.call()
-            world.client.write(frame(id=2, method="ping"), request(3, "nothing"))
-            await world.until(lambda: world.peer.counters()["requests_in"] == 2)
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            assert world.client.read() == ["P1", "A2", "A3"]
-            world.client.write(cancelled(1))
-            await world.until(lambda: world.peer.counters()["cancels_too_late"] == 1)
-            assert world.client.read() == ["A1"]
-
-    on_loop(main())
+@both_loops
+async def test_e7_others_are_answered_meanwhile_and_a_cancel_is_late(tmp_path, kind):
+    async with served(kind, tmp_path) as world:
+        await world.call()
+        world.client.write(frame(id=2, method="ping"), request(3, "nothing"))
+        await world.until(lambda: world.peer.counters()["requests_in"] == 2)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert world.client.read() == ["P1", "A2", "A3"]
+        world.client.write(cancelled(1))
+        await world.until(lambda: world.peer.counters()["cancels_too_late"] == 1)
+        assert world.client.read() == ["A1"]
 
 
 @linux
 @kinds
 @pytest.mark.parametrize("end", ["close", "drain", "router"])
-def test_e7_nothing_is_lost_when_we_end(on_loop, tmp_path, kind, end):
-    async def main():
-        async with served(kind, tmp_path) as world:
-            await world.call()
-            assert world.peer.pending_bytes > 0
-            if end == "drain":
-                await world.peer.drain(0)
-                await asyncio.sleep(0)
-                assert world.client.read() == ["P1", "A1"]
-                return
-            closing = asyncio.ensure_future(world.peer.close() if end == "close" else world.router.close())
-            assert await world.client.read_to_end() == ["P1", "A1", "EOF"]
-            world.client.be_done()
-            await closing
-
-    on_loop(main())
+@both_loops
+async def test_e7_nothing_is_lost_when_we_end(tmp_path, kind, end):
+    async with served(kind, tmp_path) as world:
+        await world.call()
+        assert world.peer.pending_bytes > 0
+        if end == "drain":
+            await world.peer.drain(0)
+            await asyncio.sleep(0)
+            assert world.client.read() == ["P1", "A1"]
+            return
+        closing = asyncio.ensure_future(world.peer.close() if end == "close" else world.router.close())
+        assert await world.client.read_to_end() == ["P1", "A1", "EOF"]
+        world.client.be_done()
+        await closing
 
 
 @linux
 @kinds
-def test_e7_nothing_is_lost_when_the_client_is_done_asking(on_loop, tmp_path, kind):
-    async def main():
-        async with served(kind, tmp_path) as world:
-            await world.call()
-            assert world.peer.pending_bytes > 0
-            world.client.be_done()
-            await world.peer.wait_lost()
-            assert await world.client.read_to_end() == ["P1", "A1", "EOF"]
-
-    on_loop(main())
+@both_loops
+async def test_e7_nothing_is_lost_when_the_client_is_done_asking(tmp_path, kind):
+    async with served(kind, tmp_path) as world:
+        await world.call()
+        assert world.peer.pending_bytes > 0
+        world.client.be_done()
+        await world.peer.wait_lost()
+        assert await world.client.read_to_end() == ["P1", "A1", "EOF"]
 
 
 @linux
-def test_e7_nothing_waits_where_the_router_says_so(on_loop, tmp_path):
-    async def main():
-        async with served("unix", tmp_path, delay_answers=False) as world:
-            await world.call()
-            assert world.client.read() == ["P1", "A1"]
-
-    on_loop(main())
+@both_loops
+async def test_e7_nothing_waits_where_the_router_says_so(tmp_path):
+    async with served("unix", tmp_path, delay_answers=False) as world:
+        await world.call()
+        assert world.client.read() == ["P1", "A1"]
 
 
-def test_e7_over_tcp_an_answer_waits_5_ms(on_loop):
-    async def main():
-        clock = turnout.Clock(manual=True)
-        async with turnout.Router(clock=clock) as router:
+@both_loops
+async def test_e7_over_tcp_an_answer_waits_5_ms():
+    clock = turnout.Clock(manual=True)
+    async with turnout.Router(clock=clock) as router:
 
-            @router.on_request("tools/call")
-            async def call(request: turnout.Request) -> dict[str, Any]:
-                request.progress(1)
-                return {}
+        @router.on_request("tools/call")
+        async def call(request: turnout.Request) -> dict[str, Any]:
+            request.progress(1)
+            return {}
 
-            listener = turnout.listen_tcp("127.0.0.1", 0)
-            came: asyncio.Future[turnout.Peer] = asyncio.get_running_loop().create_future()
-            await router.serve(listener, came.set_result)
-            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-            peer = await came
-            writer.write(request(1, token=1))
-            assert named(json.loads(await reader.readline())) == "P1"
-            clock.advance(0.0049)
-            peer.expire()
-            await asyncio.sleep(0)
-            assert peer.pending_bytes > 0
-            clock.advance(0.0002)
-            peer.expire()
-            assert named(json.loads(await reader.readline())) == "A1"
-            writer.close()
-
-    on_loop(main())
+        listener = turnout.listen_tcp("127.0.0.1", 0)
+        came: asyncio.Future[turnout.Peer] = asyncio.get_running_loop().create_future()
+        await router.serve(listener, came.set_result)
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        peer = await came
+        writer.write(request(1, token=1))
+        assert named(json.loads(await reader.readline())) == "P1"
+        clock.advance(0.0049)
+        peer.expire()
+        await asyncio.sleep(0)
+        assert peer.pending_bytes > 0
+        clock.advance(0.0002)
+        peer.expire()
+        assert named(json.loads(await reader.readline())) == "A1"
+        writer.close()
 
 
-def test_e7_in_memory_nothing_waits(on_loop):
-    async def main():
-        clock = turnout.Clock(manual=True)
-        async with turnout.Router(clock=clock) as router:
+@both_loops
+async def test_e7_in_memory_nothing_waits():
+    clock = turnout.Clock(manual=True)
+    async with turnout.Router(clock=clock) as router:
 
-            @router.on_request("tools/call")
-            async def call(request: turnout.Request) -> dict[str, Any]:
-                request.progress(1)
-                return {}
+        @router.on_request("tools/call")
+        async def call(request: turnout.Request) -> dict[str, Any]:
+            request.progress(1)
+            return {}
 
-            here, there = turnout.memory()
-            server = await router.connect(there, era=None)
-            server.set_rules("2025-11-25", "server")
-            client = await router.connect(here, era=None)
-            sent = client.send("tools/call", {})
-            assert await sent == {}
-            assert sent.record.progress is not None
-            assert server.counters()["answers_delayed"] == 0
-
-    on_loop(main())
+        here, there = turnout.memory()
+        server = await router.connect(there, era=None)
+        server.set_rules("2025-11-25", "server")
+        client = await router.connect(here, era=None)
+        sent = client.send("tools/call", {})
+        assert await sent == {}
+        assert sent.record.progress is not None
+        assert server.counters()["answers_delayed"] == 0
 
 
 # ---- what the system tells ----
@@ -439,43 +422,41 @@ def test_e7_a_server_of_the_sdks_waits_likewise(on_loop, tmp_path):
 
 
 @linux
-def test_e7_a_relay_waits_towards_its_clients_and_not_towards_its_servers(on_loop, tmp_path):
-    async def main():
-        clock = turnout.Clock(manual=True)
-        async with turnout.Router() as servers, turnout.Router(clock=clock) as router:
-            turnout.serve_handshake(servers, name="server")
+@both_loops
+async def test_e7_a_relay_waits_towards_its_clients_and_not_towards_its_servers(tmp_path):
+    clock = turnout.Clock(manual=True)
+    async with turnout.Router() as servers, turnout.Router(clock=clock) as router:
+        turnout.serve_handshake(servers, name="server")
 
-            @servers.on_request("tools/call")
-            async def call(request: turnout.Request) -> Any:
-                request.progress(1)
-                asked = request.peer.send("sampling/createMessage", {})
-                answer = await asked
-                request.progress(2)
-                assert asked.record.progress is not None
-                return answer
+        @servers.on_request("tools/call")
+        async def call(request: turnout.Request) -> Any:
+            request.progress(1)
+            asked = request.peer.send("sampling/createMessage", {})
+            answer = await asked
+            request.progress(2)
+            assert asked.record.progress is not None
+            return answer
 
-            await servers.serve(turnout.listen_unix(tmp_path / "server"))
-            relay = router.relay(
-                turnout.Upstream(turnout.unix(tmp_path / "server"), era="legacy", sharing="per_client")
-            )
-            await router.serve(turnout.listen_unix(tmp_path / "relay"), relay.attach)
-            async with connected(tmp_path / "relay") as client:
-                client.write(legacy(1))
-                await comes(client, "A1")
-                client.write(INITIALIZED, request(2, token=2))
-                while not (read := client.read()) or "sampling/createMessage" not in read:
-                    await asyncio.sleep(0.001)
-                [peer] = relay.clients
-                [upstream] = [each for each in router.peers if each is not peer]
-                token = frame(method="notifications/progress", params={"progressToken": 1, "progress": 1})
-                client.write(token, frame(id=1, result={"answer": True}))
-                while peer.counters()["answers_delayed"] == 0:
-                    await asyncio.sleep(0.001)
-                assert upstream.counters()["answers_delayed"] == 0
-                assert upstream.counters()["progress_out"] == 1
-                assert client.read() == ["P2"]
-                clock.advance(0.001)
-                peer.expire()
-                await comes(client, "A2")
-
-    on_loop(main())
+        await servers.serve(turnout.listen_unix(tmp_path / "server"))
+        relay = router.relay(
+            turnout.Upstream(turnout.unix(tmp_path / "server"), era="legacy", sharing="per_client")
+        )
+        await router.serve(turnout.listen_unix(tmp_path / "relay"), relay.attach)
+        async with connected(tmp_path / "relay") as client:
+            client.write(legacy(1))
+            await comes(client, "A1")
+            client.write(INITIALIZED, request(2, token=2))
+            while not (read := client.read()) or "sampling/createMessage" not in read:
+                await asyncio.sleep(0.001)
+            [peer] = relay.clients
+            [upstream] = [each for each in router.peers if each is not peer]
+            token = frame(method="notifications/progress", params={"progressToken": 1, "progress": 1})
+            client.write(token, frame(id=1, result={"answer": True}))
+            while peer.counters()["answers_delayed"] == 0:
+                await asyncio.sleep(0.001)
+            assert upstream.counters()["answers_delayed"] == 0
+            assert upstream.counters()["progress_out"] == 1
+            assert client.read() == ["P2"]
+            clock.advance(0.001)
+            peer.expire()
+            await comes(client, "A2")

@@ -13,6 +13,7 @@ import sys
 import pytest
 
 import turnout
+from loops import both_loops
 from transport_link import FakeLink
 from wire import frame, request
 
@@ -63,176 +64,157 @@ def ids(text):
 
 
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
-def test_l1_what_was_asked_before_a_half_close_is_answered(on_loop, tmp_path, kind):
+@both_loops
+async def test_l1_what_was_asked_before_a_half_close_is_answered(tmp_path, kind):
     """At once and later, in a thread, and the last line without a newline; then the connection ends."""
+    async with served(kind, tmp_path, eof_timeout=20.0) as (router, reader, writer):
+        turnout.serve_handshake(router, name="s")
+        go_on = asyncio.Event()
 
-    async def main():
-        async with served(kind, tmp_path, eof_timeout=20.0) as (router, reader, writer):
-            turnout.serve_handshake(router, name="s")
-            go_on = asyncio.Event()
+        @router.on_request("tools/call")
+        async def call(request):
+            await go_on.wait()
+            request.progress(1)
+            return {}
 
-            @router.on_request("tools/call")
-            async def call(request):
-                await go_on.wait()
-                request.progress(1)
-                return {}
+        @router.on_request("tools/list")
+        def listed(_):
+            return {"tools": []}
 
-            @router.on_request("tools/list")
-            def listed(_):
-                return {"tools": []}
-
-            writer.write(HELLO + request(1, "tools/list") + request(2, token="t").removesuffix(b"\n"))
-            writer.write_eof()
-            first = [await reader.readline(), await reader.readline()]
-            assert sorted(ids(b"".join(first))) == [0, 1]
-            [peer] = router.peers
-            assert peer.is_open
-            go_on.set()
-            rest = await reader.read()
-            assert ids(rest) == [None, 2]
-            await peer.wait_lost()
-            assert peer.error is None
-            assert not router.peers
-
-    on_loop(main())
+        writer.write(HELLO + request(1, "tools/list") + request(2, token="t").removesuffix(b"\n"))
+        writer.write_eof()
+        first = [await reader.readline(), await reader.readline()]
+        assert sorted(ids(b"".join(first))) == [0, 1]
+        [peer] = router.peers
+        assert peer.is_open
+        go_on.set()
+        rest = await reader.read()
+        assert ids(rest) == [None, 2]
+        await peer.wait_lost()
+        assert peer.error is None
+        assert not router.peers
 
 
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
-def test_l1_trs_12_what_takes_longer_is_cancelled(on_loop, tmp_path, kind):
-    async def main():
-        async with served(kind, tmp_path, eof_timeout=0.05) as (router, reader, writer):
-            ended = asyncio.get_running_loop().create_future()
+@both_loops
+async def test_l1_trs_12_what_takes_longer_is_cancelled(tmp_path, kind):
+    async with served(kind, tmp_path, eof_timeout=0.05) as (router, reader, writer):
+        ended = asyncio.get_running_loop().create_future()
 
-            @router.on_request("tools/call")
-            async def call(request):
-                try:
-                    await asyncio.sleep(600)
-                finally:
-                    ended.set_result(request.cancelled)
+        @router.on_request("tools/call")
+        async def call(request):
+            try:
+                await asyncio.sleep(600)
+            finally:
+                ended.set_result(request.cancelled)
 
-            writer.write(request(1))
-            writer.write_eof()
-            assert await ended
-            assert await reader.read() == b""
-            [record] = router.records
-            assert (record.outcome, record.cancelled_by) == ("peer_closed", "disconnect")
-
-    on_loop(main())
+        writer.write(request(1))
+        writer.write_eof()
+        assert await ended
+        assert await reader.read() == b""
+        [record] = router.records
+        assert (record.outcome, record.cancelled_by) == ("peer_closed", "disconnect")
 
 
-def test_l1_a_peer_that_is_gone_altogether_is_not_waited_for(on_loop, tmp_path):
+@both_loops
+async def test_l1_a_peer_that_is_gone_altogether_is_not_waited_for(tmp_path):
     """A Unix socket tells it from one that only writes no more."""
+    async with served("unix", tmp_path, eof_timeout=600.0) as (router, _, writer):
+        began, ended = asyncio.Event(), asyncio.Event()
 
-    async def main():
-        async with served("unix", tmp_path, eof_timeout=600.0) as (router, _, writer):
-            began, ended = asyncio.Event(), asyncio.Event()
+        @router.on_request("tools/call")
+        async def call(_):
+            began.set()
+            try:
+                await asyncio.sleep(600)
+            finally:
+                ended.set()
 
-            @router.on_request("tools/call")
-            async def call(_):
-                began.set()
-                try:
-                    await asyncio.sleep(600)
-                finally:
-                    ended.set()
-
-            writer.write(request(1))
-            await began.wait()
-            writer.close()
-            await ended.wait()
-
-    on_loop(main())
+        writer.write(request(1))
+        await began.wait()
+        writer.close()
+        await ended.wait()
 
 
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
-def test_l1_nothing_is_asked_of_a_peer_that_writes_no_more(on_loop, tmp_path, kind):
+@both_loops
+async def test_l1_nothing_is_asked_of_a_peer_that_writes_no_more(tmp_path, kind):
     """Its answers cannot come: what a handler asks ends, and the handler says so."""
+    async with served(kind, tmp_path, eof_timeout=20.0) as (router, reader, writer):
 
-    async def main():
-        async with served(kind, tmp_path, eof_timeout=20.0) as (router, reader, writer):
+        @router.on_request("tools/call")
+        async def call(request):
+            asked = request.peer.send("elicitation/create", {"message": "?"})
+            with pytest.raises(turnout.PeerLost):
+                await asked
+            with pytest.raises(turnout.ConnectionClosed):
+                await request.peer.send("elicitation/create", {"message": "?"})
+            return {"asked": asked.record.outcome}
 
-            @router.on_request("tools/call")
-            async def call(request):
-                asked = request.peer.send("elicitation/create", {"message": "?"})
-                with pytest.raises(turnout.PeerLost):
-                    await asked
-                with pytest.raises(turnout.ConnectionClosed):
-                    await request.peer.send("elicitation/create", {"message": "?"})
-                return {"asked": asked.record.outcome}
-
-            writer.write(request(1))
-            writer.write_eof()
-            lines = (await reader.read()).splitlines()
-            assert json.loads(lines[-1])["result"] == {"asked": "peer_closed"}
-
-    on_loop(main())
+        writer.write(request(1))
+        writer.write_eof()
+        lines = (await reader.read()).splitlines()
+        assert json.loads(lines[-1])["result"] == {"asked": "peer_closed"}
 
 
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
-def test_l1_a_listen_is_no_reason_to_wait(on_loop, tmp_path, kind):
-    async def main():
-        async with served(kind, tmp_path, eof_timeout=600.0) as (router, reader, writer):
-            turnout.serve_handshake(router, name="s")
+@both_loops
+async def test_l1_a_listen_is_no_reason_to_wait(tmp_path, kind):
+    async with served(kind, tmp_path, eof_timeout=600.0) as (router, reader, writer):
+        turnout.serve_handshake(router, name="s")
 
-            @router.on_request("subscriptions/listen")
-            async def listen(request):
-                await request.wait_cancelled()
+        @router.on_request("subscriptions/listen")
+        async def listen(request):
+            await request.wait_cancelled()
 
-            writer.write(LISTEN)
-            writer.write_eof()
-            assert await reader.read() == b""
-
-    on_loop(main())
+        writer.write(LISTEN)
+        writer.write_eof()
+        assert await reader.read() == b""
 
 
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
-def test_l1_answers_that_do_not_fit_at_once_are_written(on_loop, tmp_path, kind):
-    async def main():
-        async with served(kind, tmp_path, eof_timeout=20.0) as (router, reader, writer):
+@both_loops
+async def test_l1_answers_that_do_not_fit_at_once_are_written(tmp_path, kind):
+    async with served(kind, tmp_path, eof_timeout=20.0) as (router, reader, writer):
 
-            @router.on_request("tools/call")
+        @router.on_request("tools/call")
+        async def call(_):
+            return {"text": "x" * 300_000}
+
+        writer.write(b"".join(request(number) for number in range(20)))
+        writer.write_eof()
+        await asyncio.sleep(0)
+        assert sorted(ids(await reader.read())) == list(range(20))
+
+
+@both_loops
+async def test_l1_a_client_of_a_relay_is_answered_too(tmp_path):
+    async with served("unix", tmp_path, eof_timeout=20.0) as (gateway, reader, writer):
+        near, far = turnout.memory()
+        async with turnout.Router() as servers:
+            turnout.serve_handshake(servers, name="s")
+            asked, go_on = asyncio.Event(), asyncio.Event()
+
+            @servers.on_request("tools/call")
             async def call(_):
-                return {"text": "x" * 300_000}
+                asked.set()
+                await go_on.wait()
+                return {"from": "the server"}
 
-            writer.write(b"".join(request(number) for number in range(20)))
+            servers.spawn(servers.connect(far, era=None))
+            relay = gateway.relay(turnout.Upstream(near, era="legacy"))
+            await relay.start()
+            while len(gateway.peers) < 2:
+                await asyncio.sleep(0)
+            [client] = [peer for peer in gateway.peers if peer.transport == "unix"]
+            relay.attach(client)
+            writer.write(HELLO + request(1))
             writer.write_eof()
-            await asyncio.sleep(0)
-            assert sorted(ids(await reader.read())) == list(range(20))
-
-    on_loop(main())
-
-
-def test_l1_a_client_of_a_relay_is_answered_too(on_loop, tmp_path):
-    async def main():
-        async with served("unix", tmp_path, eof_timeout=20.0) as (gateway, reader, writer):
-            near, far = turnout.memory()
-            async with turnout.Router() as servers:
-                turnout.serve_handshake(servers, name="s")
-                asked, go_on = asyncio.Event(), asyncio.Event()
-
-                @servers.on_request("tools/call")
-                async def call(_):
-                    asked.set()
-                    await go_on.wait()
-                    return {"from": "the server"}
-
-                servers.spawn(servers.connect(far, era=None))
-                relay = gateway.relay(turnout.Upstream(near, era="legacy"))
-                await relay.start()
-                while len(gateway.peers) < 2:
-                    await asyncio.sleep(0)
-                [client] = [peer for peer in gateway.peers if peer.transport == "unix"]
-                relay.attach(client)
-                writer.write(HELLO + request(1))
-                writer.write_eof()
-                await asked.wait()
-                go_on.set()
-                answers = [json.loads(line) for line in (await reader.read()).splitlines()]
-                assert [answer["result"] for answer in answers if answer["id"] == 1] == [
-                    {"from": "the server"}
-                ]
-                assert len(answers) == 2
-
-    on_loop(main())
+            await asked.wait()
+            go_on.set()
+            answers = [json.loads(line) for line in (await reader.read()).splitlines()]
+            assert [answer["result"] for answer in answers if answer["id"] == 1] == [{"from": "the server"}]
+            assert len(answers) == 2
 
 
 @pytest.mark.parametrize("value", [-1, float("nan"), "1"])
@@ -241,19 +223,17 @@ def test_l1_refused_timeouts(value):
         turnout.Router(eof_timeout=value)
 
 
-def test_l1_no_time_at_all_cancels_at_once(on_loop, tmp_path):
-    async def main():
-        async with served("unix", tmp_path, eof_timeout=0.0) as (router, reader, writer):
+@both_loops
+async def test_l1_no_time_at_all_cancels_at_once(tmp_path):
+    async with served("unix", tmp_path, eof_timeout=0.0) as (router, reader, writer):
 
-            @router.on_request("tools/call")
-            async def call(request):
-                await request.wait_cancelled()
+        @router.on_request("tools/call")
+        async def call(request):
+            await request.wait_cancelled()
 
-            writer.write(request(1))
-            writer.write_eof()
-            assert await reader.read() == b""
-
-    on_loop(main())
+        writer.write(request(1))
+        writer.write_eof()
+        assert await reader.read() == b""
 
 
 # ---- standard streams ----
@@ -329,25 +309,22 @@ def test_l2_trs_12_a_server_exits_whatever_its_handlers_do(loop_kind, handler):
     assert answers_of(code, HELLO + CALL) == (0, [0], "")
 
 
-def test_l1_a_link_hears_of_the_end_of_one_direction_and_closes(on_loop, tmp_path):
+@both_loops
+async def test_l1_a_link_hears_of_the_end_of_one_direction_and_closes(tmp_path):
     """What every transport of ours tells its link, in which order."""
-
-    async def main():
-        link = FakeLink()
-        accepted = []
-        listener = turnout.listen_unix(tmp_path / "s")
-        await listener.start(lambda transport, _: accepted.append(transport) or link)
-        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
-        writer.write(b"asked\n")
-        writer.write_eof()
-        await link.until(lambda: link.eofs)
-        assert (link.lines, link.losses) == (["asked"], [])
-        accepted[0].write(b"answered\n")
-        await accepted[0].close()
-        assert await reader.read() == b"answered\n"
-        assert (link.eofs, link.losses) == (1, [(None, None)])
-        writer.close()
-        await writer.wait_closed()
-        await listener.close()
-
-    on_loop(main())
+    link = FakeLink()
+    accepted = []
+    listener = turnout.listen_unix(tmp_path / "s")
+    await listener.start(lambda transport, _: accepted.append(transport) or link)
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+    writer.write(b"asked\n")
+    writer.write_eof()
+    await link.until(lambda: link.eofs)
+    assert (link.lines, link.losses) == (["asked"], [])
+    accepted[0].write(b"answered\n")
+    await accepted[0].close()
+    assert await reader.read() == b"answered\n"
+    assert (link.eofs, link.losses) == (1, [(None, None)])
+    writer.close()
+    await writer.wait_closed()
+    await listener.close()

@@ -17,6 +17,7 @@ import pytest
 import schemas
 import turnout
 from era_world import META, MODERN, REVISIONS, Client, Relayed, Server
+from loops import both_loops
 
 pytest.importorskip("jsonschema")
 
@@ -125,174 +126,166 @@ async def ask_for_everything(client, *, private):
 
 @pytest.mark.parametrize("sharing", ["shared", "per_client"])
 @pytest.mark.parametrize(("client", "server"), PAIRS)
-def test_e1_e2_e3_each_side_gets_messages_of_its_own_revision(on_loop, client, server, sharing):
-    async def main():
-        async with Relayed(server, sharing=sharing) as world:
-            end = await world.client(client)
-            opened = (await end.open_connection())["result"]
-            results = await ask_for_everything(end, private=sharing == "per_client")
-            for one in world.servers:
-                one.write(method="notifications/tools/list_changed")
-                one.write(method="notifications/message", params={"level": "error", "data": "x"})
-                one.write(method="notifications/elicitation/complete", params={"elicitationId": "e"})
-            await end.send("tools/call", {"name": "plain"})
-            check(world)
+@both_loops
+async def test_e1_e2_e3_each_side_gets_messages_of_its_own_revision(client, server, sharing):
+    async with Relayed(server, sharing=sharing) as world:
+        end = await world.client(client)
+        opened = (await end.open_connection())["result"]
+        results = await ask_for_everything(end, private=sharing == "per_client")
+        for one in world.servers:
+            one.write(method="notifications/tools/list_changed")
+            one.write(method="notifications/message", params={"level": "error", "data": "x"})
+            one.write(method="notifications/elicitation/complete", params={"elicitationId": "e"})
+        await end.send("tools/call", {"name": "plain"})
+        check(world)
 
-            assert [tool["name"] for tool in results["tools/list"]["tools"]] == ["plain", "own"]
-            assert results["nothing"]["code"] == (-32602 if MODERN in (client, server) else -32002)
-            assert results["unknown"]["code"] == -32601
-            progress = [one for one in end.read if one.get("method") == "notifications/progress"]
-            assert [one["params"]["progressToken"] for one in progress] == ["t"]
-            if client == MODERN and server != MODERN:
-                for method in ("tools/list", "prompts/list", "resources/list", "resources/read"):
-                    assert results[method]["ttlMs"] == 0, method
-                    assert results[method]["cacheScope"] == "private", method
-            if client == MODERN == server:
-                listed = results["tools/list"]
-                # Another client's own server may say otherwise.
-                scope = "public" if sharing == "shared" else "private"
-                assert (listed["ttlMs"], listed["cacheScope"]) == (5000, scope)
-            if server == MODERN or sharing == "per_client":
-                assert "accept" in json.dumps(results["ask"]), results["ask"]
-            assert ("tasks" in opened["capabilities"]) == (MODERN not in (client, server))
-
-    on_loop(main())
+        assert [tool["name"] for tool in results["tools/list"]["tools"]] == ["plain", "own"]
+        assert results["nothing"]["code"] == (-32602 if MODERN in (client, server) else -32002)
+        assert results["unknown"]["code"] == -32601
+        progress = [one for one in end.read if one.get("method") == "notifications/progress"]
+        assert [one["params"]["progressToken"] for one in progress] == ["t"]
+        if client == MODERN and server != MODERN:
+            for method in ("tools/list", "prompts/list", "resources/list", "resources/read"):
+                assert results[method]["ttlMs"] == 0, method
+                assert results[method]["cacheScope"] == "private", method
+        if client == MODERN == server:
+            listed = results["tools/list"]
+            # Another client's own server may say otherwise.
+            scope = "public" if sharing == "shared" else "private"
+            assert (listed["ttlMs"], listed["cacheScope"]) == (5000, scope)
+        if server == MODERN or sharing == "per_client":
+            assert "accept" in json.dumps(results["ask"]), results["ask"]
+        assert ("tasks" in opened["capabilities"]) == (MODERN not in (client, server))
 
 
 @pytest.mark.parametrize("sharing", ["shared", "per_client"])
 @pytest.mark.parametrize("client", REVISIONS)
-def test_e1_lists_merged_from_servers_of_both_eras_are_of_the_clients_revision(on_loop, client, sharing):
-    async def main():
-        made = itertools.count()
+@both_loops
+async def test_e1_lists_merged_from_servers_of_both_eras_are_of_the_clients_revision(client, sharing):
+    made = itertools.count()
 
-        def make(_, name):
-            return Server(REVISIONS[-1 - next(made) % 2], name)
+    def make(_, name):
+        return Server(REVISIONS[-1 - next(made) % 2], name)
 
-        routes = [
-            turnout.Route(f"up{number}", method=method, prefix=f"up{number}_", strip=True)
-            for number in (0, 1)
-            for method in ("tools/call", "prompts/get")
+    routes = [
+        turnout.Route(f"up{number}", method=method, prefix=f"up{number}_", strip=True)
+        for number in (0, 1)
+        for method in ("tools/call", "prompts/get")
+    ]
+    routes += [
+        turnout.Route("up0", method="resources/read", prefix="x:"),
+        turnout.Route("up1", method="resources/read", prefix="y:"),
+    ]
+    async with Relayed(None, upstreams=2, make=make, routes=routes, sharing=sharing) as world:
+        end = await world.client(client)
+        await end.open_connection()
+        assert {server.revision for server in world.servers} == {MODERN, "2025-11-25"}
+        tools = (await end.send("tools/list"))["result"]
+        assert [tool["name"] for tool in tools["tools"]] == [
+            "up0_plain",
+            "up0_own",
+            "up1_plain",
+            "up1_own",
         ]
-        routes += [
-            turnout.Route("up0", method="resources/read", prefix="x:"),
-            turnout.Route("up1", method="resources/read", prefix="y:"),
-        ]
-        async with Relayed(None, upstreams=2, make=make, routes=routes, sharing=sharing) as world:
-            end = await world.client(client)
-            await end.open_connection()
-            assert {server.revision for server in world.servers} == {MODERN, "2025-11-25"}
-            tools = (await end.send("tools/list"))["result"]
-            assert [tool["name"] for tool in tools["tools"]] == [
-                "up0_plain",
-                "up0_own",
-                "up1_plain",
-                "up1_own",
-            ]
-            for method in ("prompts/list", "resources/list", "resources/templates/list"):
-                assert "result" in await end.send(method)
-            for number in (0, 1):
-                assert "result" in await end.send("tools/call", {"name": f"up{number}_plain"})
-            for method, params in (
-                ("tools/call", {"name": "up2_plain"}),
-                ("prompts/get", {"name": "none"}),
-                ("resources/read", {"uri": "z:z"}),
-            ):
-                assert "error" in await end.send(method, params)
-            check(world)
-            if client == MODERN:
-                assert (tools["ttlMs"], tools["cacheScope"]) == (0, "private")
-
-    on_loop(main())
+        for method in ("prompts/list", "resources/list", "resources/templates/list"):
+            assert "result" in await end.send(method)
+        for number in (0, 1):
+            assert "result" in await end.send("tools/call", {"name": f"up{number}_plain"})
+        for method, params in (
+            ("tools/call", {"name": "up2_plain"}),
+            ("prompts/get", {"name": "none"}),
+            ("resources/read", {"uri": "z:z"}),
+        ):
+            assert "error" in await end.send(method, params)
+        check(world)
+        if client == MODERN:
+            assert (tools["ttlMs"], tools["cacheScope"]) == (0, "private")
 
 
 @pytest.mark.parametrize("client", REVISIONS)
-def test_e2_what_a_native_server_answers_is_of_the_clients_revision(on_loop, client):
-    async def main():
-        async with turnout.Router() as router:
-            turnout.serve_handshake(
-                router,
-                name="native",
-                capabilities={
-                    "tools": {},
-                    "tasks": {"list": {}},
-                    "extensions": {f"{META}tasks": {}, "x.y/z": {}},
-                },
-                instructions="do",
-            )
+@both_loops
+async def test_e2_what_a_native_server_answers_is_of_the_clients_revision(client):
+    async with turnout.Router() as router:
+        turnout.serve_handshake(
+            router,
+            name="native",
+            capabilities={
+                "tools": {},
+                "tasks": {"list": {}},
+                "extensions": {f"{META}tasks": {}, "x.y/z": {}},
+            },
+            instructions="do",
+        )
 
-            @router.on_request("tools/list")
-            async def tools(request):
-                return {"tools": []}
+        @router.on_request("tools/list")
+        async def tools(request):
+            return {"tools": []}
 
-            @router.on_request("resources/read")
-            async def read(request):
-                if request.params["uri"] != "x:y":
-                    raise turnout.RequestError(-32002, "Resource not found", {"uri": request.params["uri"]})
-                return {"contents": [], **({"ttlMs": 7} if request.peer.revision == MODERN else {})}
+        @router.on_request("resources/read")
+        async def read(request):
+            if request.params["uri"] != "x:y":
+                raise turnout.RequestError(-32002, "Resource not found", {"uri": request.params["uri"]})
+            return {"contents": [], **({"ttlMs": 7} if request.peer.revision == MODERN else {})}
 
-            @router.on_request("tools/call")
-            def call(request):
-                request.progress(1, total=2, message="half")
-                return {"content": []}
+        @router.on_request("tools/call")
+        def call(request):
+            request.progress(1, total=2, message="half")
+            return {"content": []}
 
-            for opens in (True, False):
-                near, far = turnout.memory()
-                end = Client(client)
-                await asyncio.gather(router.connect(far, era=None), end.open(near))
-                if opens or not end.is_modern:
-                    opened = (await end.open_connection())["result"]
-                    assert ("tasks" in opened["capabilities"]) == (client != MODERN)
-                    assert list(opened["capabilities"]["extensions"]) == (
-                        [f"{META}tasks", "x.y/z"] if client == MODERN else ["x.y/z"]
-                    )
-                for method, params in (
-                    ("tools/list", None),
-                    ("resources/read", {"uri": "x:y"}),
-                    ("resources/read", {"uri": "x:none"}),
-                    ("tools/call", {"name": "x"}),
-                    (UNKNOWN, None),
-                ):
-                    await end.send(method, params, meta={"progressToken": 1})
-                check_side(end, asked=end.methods)
-                if end.is_modern:
-                    read = next(one["result"] for one in end.read if "contents" in one.get("result", {}))
-                    assert (read["ttlMs"], read["cacheScope"]) == (7, "private")
-                end.transport.abort()
-
-    on_loop(main())
+        for opens in (True, False):
+            near, far = turnout.memory()
+            end = Client(client)
+            await asyncio.gather(router.connect(far, era=None), end.open(near))
+            if opens or not end.is_modern:
+                opened = (await end.open_connection())["result"]
+                assert ("tasks" in opened["capabilities"]) == (client != MODERN)
+                assert list(opened["capabilities"]["extensions"]) == (
+                    [f"{META}tasks", "x.y/z"] if client == MODERN else ["x.y/z"]
+                )
+            for method, params in (
+                ("tools/list", None),
+                ("resources/read", {"uri": "x:y"}),
+                ("resources/read", {"uri": "x:none"}),
+                ("tools/call", {"name": "x"}),
+                (UNKNOWN, None),
+            ):
+                await end.send(method, params, meta={"progressToken": 1})
+            check_side(end, asked=end.methods)
+            if end.is_modern:
+                read = next(one["result"] for one in end.read if "contents" in one.get("result", {}))
+                assert (read["ttlMs"], read["cacheScope"]) == (7, "private")
+            end.transport.abort()
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["native", "relay"])
-def test_e5_refusals_of_an_era_are_as_its_schema_has_them(on_loop, native):
-    async def main():
-        async with Relayed("2025-11-25") as world:
-            if native:
-                turnout.serve_handshake(world.gateway, name="native")
-                near, far = turnout.memory()
-                end = Client(MODERN)
-                await asyncio.gather(world.gateway.connect(far, era=None), end.open(near))
-                world.clients.append(end)
-            else:
-                end = await world.client(MODERN)
-            schema = schemas.schema_of(MODERN)
-            end.revision = "2027-01-01"
-            answer = await end.send("tools/list")
-            schema.check("UnsupportedProtocolVersionError", answer)
-            assert answer["error"]["data"] == {"supported": list(REVISIONS[::-1]), "requested": "2027-01-01"}
-            end.revision = MODERN
-            assert "result" in await end.open_connection()
-            end.revision = "2027-01-01"
-            answer = await end.send("tools/list")
-            schema.check("UnsupportedProtocolVersionError", answer)
-            assert answer["error"]["data"] == {"supported": [MODERN], "requested": "2027-01-01"}
-            end.revision = MODERN
-            answer = await end.send("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}})
-            schema.check("UnsupportedProtocolVersionError", answer)
-            assert answer["error"]["data"] == {"supported": [MODERN], "requested": "2025-11-25"}
-            end.is_modern = False
-            for meta in (None, {f"{META}protocolVersion": MODERN}, {f"{META}clientCapabilities": {}}):
-                answer = await end.send("tools/list", meta=meta)
-                assert answer["error"]["code"] == -32602
-                schema.check("JSONRPCErrorResponse", answer)
-
-    on_loop(main())
+@both_loops
+async def test_e5_refusals_of_an_era_are_as_its_schema_has_them(native):
+    async with Relayed("2025-11-25") as world:
+        if native:
+            turnout.serve_handshake(world.gateway, name="native")
+            near, far = turnout.memory()
+            end = Client(MODERN)
+            await asyncio.gather(world.gateway.connect(far, era=None), end.open(near))
+            world.clients.append(end)
+        else:
+            end = await world.client(MODERN)
+        schema = schemas.schema_of(MODERN)
+        end.revision = "2027-01-01"
+        answer = await end.send("tools/list")
+        schema.check("UnsupportedProtocolVersionError", answer)
+        assert answer["error"]["data"] == {"supported": list(REVISIONS[::-1]), "requested": "2027-01-01"}
+        end.revision = MODERN
+        assert "result" in await end.open_connection()
+        end.revision = "2027-01-01"
+        answer = await end.send("tools/list")
+        schema.check("UnsupportedProtocolVersionError", answer)
+        assert answer["error"]["data"] == {"supported": [MODERN], "requested": "2027-01-01"}
+        end.revision = MODERN
+        answer = await end.send("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}})
+        schema.check("UnsupportedProtocolVersionError", answer)
+        assert answer["error"]["data"] == {"supported": [MODERN], "requested": "2025-11-25"}
+        end.is_modern = False
+        for meta in (None, {f"{META}protocolVersion": MODERN}, {f"{META}clientCapabilities": {}}):
+            answer = await end.send("tools/list", meta=meta)
+            assert answer["error"]["code"] == -32602
+            schema.check("JSONRPCErrorResponse", answer)

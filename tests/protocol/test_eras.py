@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 import turnout
+from loops import both_loops
 from transport_link import pair
 from wire import (
     LEGACY,
@@ -34,34 +35,32 @@ def test_k4_the_end_of_a_byte_stream_cancels_what_the_peer_had_in_flight_in_ever
         assert asked.record.outcome == "peer_closed"
 
 
-def test_k4_by_choice_a_handler_outlives_the_connection_that_asked(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            client, server = await pair(router)
-            server.choose(disconnect_cancels=False)
-            begun, go_on, saved = asyncio.Event(), asyncio.Event(), asyncio.Event()
-            seen = []
+@both_loops
+async def test_k4_by_choice_a_handler_outlives_the_connection_that_asked():
+    async with turnout.Router() as router:
+        client, server = await pair(router)
+        server.choose(disconnect_cancels=False)
+        begun, go_on, saved = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        seen = []
 
-            @server.on_request("save")
-            async def save(request):
-                begun.set()
-                await go_on.wait()
-                seen.append((request.cancelled, request))
-                saved.set()
-                return {}
+        @server.on_request("save")
+        async def save(request):
+            begun.set()
+            await go_on.wait()
+            seen.append((request.cancelled, request))
+            saved.set()
+            return {}
 
-            client.send("save")
-            await begun.wait()
-            client.abort()
-            await server.wait_lost()
-            go_on.set()
-            await saved.wait()
-            ((was_cancelled, request),) = seen
-            assert was_cancelled is False
-            assert request.record.outcome == "peer_closed"
-            assert request.record.cancelled_by is None
-
-    on_loop(main())
+        client.send("save")
+        await begun.wait()
+        client.abort()
+        await server.wait_lost()
+        go_on.set()
+        await saved.wait()
+        ((was_cancelled, request),) = seen
+        assert was_cancelled is False
+        assert request.record.outcome == "peer_closed"
+        assert request.record.cancelled_by is None
 
 
 def test_k4_closing_stops_handlers_whatever_was_chosen():
@@ -193,82 +192,76 @@ async def opened(router, era, **server):
 
 
 @pytest.mark.parametrize(("era", "revision"), [("legacy", LEGACY[-1]), ("modern", MODERN), ("auto", MODERN)])
-def test_both_eras_open_from_both_sides(on_loop, era, revision):
-    async def main():
-        async with turnout.Router() as router:
-            client, server = await opened(router, era, instructions="be kind")
-            assert client.revision == server.revision == revision
-            assert client.server_info["name"] == "test"
-            assert client.instructions == "be kind"
-
-    on_loop(main())
+@both_loops
+async def test_both_eras_open_from_both_sides(era, revision):
+    async with turnout.Router() as router:
+        client, server = await opened(router, era, instructions="be kind")
+        assert client.revision == server.revision == revision
+        assert client.server_info["name"] == "test"
+        assert client.instructions == "be kind"
 
 
 @pytest.mark.parametrize("answer", [-32601, -32602, -32000, -1, "nonsense", "silence", "null"])
-def test_trs_15_trs_16_trs_17_whatever_is_no_discovery_is_legacy(on_loop, answer):
-    async def main():
-        async with turnout.Router() as router:
-            a, b = turnout.memory()
-            server = await router.connect(b, era=None)
-            methods, gone = [], asyncio.Event()
+@both_loops
+async def test_trs_15_trs_16_trs_17_whatever_is_no_discovery_is_legacy(answer):
+    async with turnout.Router() as router:
+        a, b = turnout.memory()
+        server = await router.connect(b, era=None)
+        methods, gone = [], asyncio.Event()
 
-            @server.on_request("*")
-            async def answered(request):
-                methods.append(request.method)
-                if request.method == "initialize":
-                    return {
-                        "protocolVersion": "2025-06-18",
-                        "capabilities": {},
-                        "serverInfo": {"name": "old"},
-                    }
-                if answer == "silence":
-                    await gone.wait()
-                    return {"too": "late"}
-                if answer == "nonsense":
-                    return {"what": 1}
-                if answer == "null":
-                    return None
-                raise turnout.RequestError(answer, "no")
-
-            cancels, late, came = [], [], asyncio.Event()
-            server.on_notification("notifications/cancelled")(cancels.append)
-
-            @router.on_event
-            def note(event):
-                late.append(event)
-                came.set()
-
-            client = await router.connect(a, era="auto", probe_timeout=0.05 if answer == "silence" else 10)
-            assert client.revision == "2025-06-18"
-            assert methods == ["server/discover", "initialize"]
-            gone.set()
+        @server.on_request("*")
+        async def answered(request):
+            methods.append(request.method)
+            if request.method == "initialize":
+                return {
+                    "protocolVersion": "2025-06-18",
+                    "capabilities": {},
+                    "serverInfo": {"name": "old"},
+                }
             if answer == "silence":
-                await came.wait()
-                (probe,) = late
-                assert type(probe) is turnout.LateResponse
-                assert probe.record.method == "server/discover"
-                assert probe.record.outcome in ("idle_timeout", "max_timeout")
-                assert client.is_open
-            assert cancels == []
+                await gone.wait()
+                return {"too": "late"}
+            if answer == "nonsense":
+                return {"what": 1}
+            if answer == "null":
+                return None
+            raise turnout.RequestError(answer, "no")
 
-    on_loop(main())
+        cancels, late, came = [], [], asyncio.Event()
+        server.on_notification("notifications/cancelled")(cancels.append)
+
+        @router.on_event
+        def note(event):
+            late.append(event)
+            came.set()
+
+        client = await router.connect(a, era="auto", probe_timeout=0.05 if answer == "silence" else 10)
+        assert client.revision == "2025-06-18"
+        assert methods == ["server/discover", "initialize"]
+        gone.set()
+        if answer == "silence":
+            await came.wait()
+            (probe,) = late
+            assert type(probe) is turnout.LateResponse
+            assert probe.record.method == "server/discover"
+            assert probe.record.outcome in ("idle_timeout", "max_timeout")
+            assert client.is_open
+        assert cancels == []
 
 
-def test_trs_17_a_server_that_dies_at_the_probe_fails_the_opening(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            a, b = turnout.memory()
-            server = await router.connect(b, era=None)
+@both_loops
+async def test_trs_17_a_server_that_dies_at_the_probe_fails_the_opening():
+    async with turnout.Router() as router:
+        a, b = turnout.memory()
+        server = await router.connect(b, era=None)
 
-            @server.on_request("*")
-            async def die(request):
-                request.peer.abort()
+        @server.on_request("*")
+        async def die(request):
+            request.peer.abort()
 
-            with pytest.raises((turnout.PeerLost, turnout.HandshakeFailed)):
-                await router.connect(a, era="auto")
-            assert router.peers == ()
-
-    on_loop(main())
+        with pytest.raises((turnout.PeerLost, turnout.HandshakeFailed)):
+            await router.connect(a, era="auto")
+        assert router.peers == ()
 
 
 def test_rid_28_an_unknown_elicitation_completion_has_no_effect():
@@ -300,39 +293,37 @@ def test_png_13_png_14_nothing_but_ping_is_asked_before_the_handshake_is_over(ro
     assert wire.call().record.outcome is None
 
 
-def test_png_13_png_14_an_opening_holds_both_sides_to_it(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            a, b = turnout.memory()
-            server = await router.connect(b, era=None)
-            turnout.serve_handshake(server, name="test")
-            refused, initialized = [], asyncio.Event()
-            server.on_notification("notifications/initialized")(lambda _: initialized.set())
+@both_loops
+async def test_png_13_png_14_an_opening_holds_both_sides_to_it():
+    async with turnout.Router() as router:
+        a, b = turnout.memory()
+        server = await router.connect(b, era=None)
+        turnout.serve_handshake(server, name="test")
+        refused, initialized = [], asyncio.Event()
+        server.on_notification("notifications/initialized")(lambda _: initialized.set())
 
-            def ask(peer):
-                try:
-                    peer.send("roots/list").cancel()
-                except turnout.NotAllowed:
-                    refused.append(peer)
+        def ask(peer):
+            try:
+                peer.send("roots/list").cancel()
+            except turnout.NotAllowed:
+                refused.append(peer)
 
+        ask(server)
+
+        @server.filter_incoming("initialize")
+        def between(method, params):
             ask(server)
+            for peer in router.peers:
+                ask(peer)
 
-            @server.filter_incoming("initialize")
-            def between(method, params):
-                ask(server)
-                for peer in router.peers:
-                    ask(peer)
-
-            client = await router.connect(a, era="legacy")
-            await initialized.wait()
-            assert refused[:2] == [server, server]
-            assert set(refused) == {server, client}
-            refused.clear()
-            ask(server)
-            ask(client)
-            assert refused == []
-
-    on_loop(main())
+        client = await router.connect(a, era="legacy")
+        await initialized.wait()
+        assert refused[:2] == [server, server]
+        assert set(refused) == {server, client}
+        refused.clear()
+        ask(server)
+        ask(client)
+        assert refused == []
 
 
 def test_tsx_58_k2_the_era_decides_what_a_task_is():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import turnout
+from loops import both_loops
 from transport_link import pair
 from wire import MODERN, REVISIONS, Wire, frame, notification, request
 
@@ -51,22 +52,20 @@ def test_rid_22_each_refusal_has_the_code_that_means_it(revision, bad, code):
     assert codes(wire) == ([] if code is None else [code])
 
 
-def test_rid_22_tsk_31_a_handler_that_raises_is_a_fault_of_ours_and_says_no_more(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            near, far = await pair(router)
+@both_loops
+async def test_rid_22_tsk_31_a_handler_that_raises_is_a_fault_of_ours_and_says_no_more():
+    async with turnout.Router() as router:
+        near, far = await pair(router)
 
-            @far.on_request("raises")
-            async def raises(request):
-                raise RuntimeError("the password is 1234")
+        @far.on_request("raises")
+        async def raises(request):
+            raise RuntimeError("the password is 1234")
 
-            for method, code in (("raises", -32603), ("missing", -32601)):
-                with pytest.raises(turnout.RemoteError) as caught:
-                    await near.send(method)
-                assert caught.value.code == code
-                assert "1234" not in str(caught.value)
-
-    on_loop(main())
+        for method, code in (("raises", -32603), ("missing", -32601)):
+            with pytest.raises(turnout.RemoteError) as caught:
+                await near.send(method)
+            assert caught.value.code == code
+            assert "1234" not in str(caught.value)
 
 
 def test_rid_21_rid_23_rid_25_rid_26_no_other_code_stands_in_the_sources():
@@ -109,15 +108,13 @@ def test_rid_08_rid_09_rid_10_rid_11_what_we_answer_has_the_shape_it_must_have(r
     assert asked.fail(2**53 - 1, "exact as a double") is True
 
 
-def test_rid_27_tsx_59_a_modern_server_knows_no_method_that_its_revision_took_away(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            near, far = await pair(router)
-            near.set_rules(MODERN, "client")
-            far.set_rules(MODERN, "server")
-            for method in ("ping", "tasks/result", "tasks/list", "no/such"):
-                with pytest.raises(turnout.RemoteError) as caught:
-                    await near.send(method)
-                assert caught.value.code == -32601
-
-    on_loop(main())
+@both_loops
+async def test_rid_27_tsx_59_a_modern_server_knows_no_method_that_its_revision_took_away():
+    async with turnout.Router() as router:
+        near, far = await pair(router)
+        near.set_rules(MODERN, "client")
+        far.set_rules(MODERN, "server")
+        for method in ("ping", "tasks/result", "tasks/list", "no/such"):
+            with pytest.raises(turnout.RemoteError) as caught:
+                await near.send(method)
+            assert caught.value.code == -32601

@@ -7,6 +7,7 @@ import json
 import pytest
 
 import turnout
+from loops import both_loops
 from transport_link import pair
 from wire import (
     LEGACY,
@@ -386,21 +387,19 @@ def test_png_01_png_02_a_ping_is_answered_at_once_in_both_directions(revision):
     assert call.result() == {}
 
 
-def test_png_02_a_ping_is_answered_while_a_handler_blocks_its_thread(on_loop):
+@both_loops
+async def test_png_02_a_ping_is_answered_while_a_handler_blocks_its_thread():
     import threading
 
-    async def main():
-        async with turnout.Router() as router:
-            pa, pb = await pair(router)
-            free = threading.Event()
+    async with turnout.Router() as router:
+        pa, pb = await pair(router)
+        free = threading.Event()
 
-            @pb.on_request("block")
-            def block(request):
-                free.wait()
+        @pb.on_request("block")
+        def block(request):
+            free.wait()
 
-            blocked = pa.send("block")
-            assert await pa.send("ping") == {}
-            free.set()
-            await blocked
-
-    on_loop(main())
+        blocked = pa.send("block")
+        assert await pa.send("ping") == {}
+        free.set()
+        await blocked

@@ -8,6 +8,7 @@ import json
 import pytest
 
 import turnout
+from loops import both_loops
 from relay_world import World
 from transport_link import FakeLink
 from wire import frame, notification, request
@@ -55,75 +56,66 @@ async def exchange(transport, link, writes, call):
 
 
 @pytest.mark.parametrize("how", TOGETHER)
-def test_l3_a_handshake_in_one_write_opens_the_connection(on_loop, how):
-    async def main():
-        async with turnout.Router() as router:
-            turnout.serve_handshake(router, name="s")
+@both_loops
+async def test_l3_a_handshake_in_one_write_opens_the_connection(how):
+    async with turnout.Router() as router:
+        turnout.serve_handshake(router, name="s")
 
-            @router.on_request("tools/call")
-            async def call(request):
-                return {"asked": await request.peer.send("elicitation/create", {"message": "?"})}
+        @router.on_request("tools/call")
+        async def call(request):
+            return {"asked": await request.peer.send("elicitation/create", {"message": "?"})}
 
-            near, far = turnout.memory()
-            await router.connect(far, era=None)
-            link = FakeLink()
-            transport = await near.open(link)
-            answer = await exchange(transport, link, TOGETHER[how], ask({}))
-            assert answer["result"] == {"asked": {"taken": "elicitation/create"}}
-
-    on_loop(main())
+        near, far = turnout.memory()
+        await router.connect(far, era=None)
+        link = FakeLink()
+        transport = await near.open(link)
+        answer = await exchange(transport, link, TOGETHER[how], ask({}))
+        assert answer["result"] == {"asked": {"taken": "elicitation/create"}}
 
 
 @pytest.mark.parametrize("how", TOGETHER)
-def test_l3_likewise_through_a_relay(on_loop, how):
-    async def main():
-        async with World() as world:
-            await world.build(world.upstream(sharing="per_client")).start()
-            link = await world.raw()
-            answer = await exchange(link.transport, link, TOGETHER[how], ask({"ask": True, "who": "me"}))
-            assert answer["result"] == {"taken": "sampling/createMessage"}
-
-    on_loop(main())
+@both_loops
+async def test_l3_likewise_through_a_relay(how):
+    async with World() as world:
+        await world.build(world.upstream(sharing="per_client")).start()
+        link = await world.raw()
+        answer = await exchange(link.transport, link, TOGETHER[how], ask({"ask": True, "who": "me"}))
+        assert answer["result"] == {"taken": "sampling/createMessage"}
 
 
 @pytest.mark.parametrize("before", [[], [OPENED]])
-def test_l3_nothing_is_asked_of_a_client_that_is_not_opened(on_loop, before):
+@both_loops
+async def test_l3_nothing_is_asked_of_a_client_that_is_not_opened(before):
     """The notification counts once `initialize` was received, and not before."""
+    async with turnout.Router() as router:
+        turnout.serve_handshake(router, name="s")
 
-    async def main():
-        async with turnout.Router() as router:
-            turnout.serve_handshake(router, name="s")
+        @router.on_request("tools/call")
+        async def call(request):
+            with pytest.raises(turnout.NotAllowed, match="only ping passes"):
+                request.peer.send("elicitation/create", {"message": "?"})
+            return {"opened": request.peer.is_opened}
 
-            @router.on_request("tools/call")
-            async def call(request):
-                with pytest.raises(turnout.NotAllowed, match="only ping passes"):
-                    request.peer.send("elicitation/create", {"message": "?"})
-                return {"opened": request.peer.is_opened}
-
-            near, far = turnout.memory()
-            turnout.protocol.handshake.require_handshake(await router.connect(far, era=None))
-            link = FakeLink()
-            transport = await near.open(link)
-            transport.write(b"".join([*before, HELLO, ask({})]))
-            await link.until(lambda: len(link.lines) == 2)
-            assert json.loads(link.lines[1])["result"] == {"opened": False}
-
-    on_loop(main())
+        near, far = turnout.memory()
+        turnout.protocol.handshake.require_handshake(await router.connect(far, era=None))
+        link = FakeLink()
+        transport = await near.open(link)
+        transport.write(b"".join([*before, HELLO, ask({})]))
+        await link.until(lambda: len(link.lines) == 2)
+        assert json.loads(link.lines[1])["result"] == {"opened": False}
 
 
-def test_l4_a_byte_order_mark_before_the_first_frame_is_skipped_by_a_server(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            turnout.serve_handshake(router, name="s")
-            near, far = turnout.memory()
-            peer = await router.connect(far, era=None)
-            link = FakeLink()
-            transport = await near.open(link)
-            for part in (MARK[:1], MARK[1:] + HELLO[:5], HELLO[5:]):
-                transport.write(part)
-                await asyncio.sleep(0)
-            await link.until(lambda: link.lines)
-            assert json.loads(link.lines[0])["id"] == 0
-            assert peer.counters()["frames_refused"] == 0
-
-    on_loop(main())
+@both_loops
+async def test_l4_a_byte_order_mark_before_the_first_frame_is_skipped_by_a_server():
+    async with turnout.Router() as router:
+        turnout.serve_handshake(router, name="s")
+        near, far = turnout.memory()
+        peer = await router.connect(far, era=None)
+        link = FakeLink()
+        transport = await near.open(link)
+        for part in (MARK[:1], MARK[1:] + HELLO[:5], HELLO[5:]):
+            transport.write(part)
+            await asyncio.sleep(0)
+        await link.until(lambda: link.lines)
+        assert json.loads(link.lines[0])["id"] == 0
+        assert peer.counters()["frames_refused"] == 0

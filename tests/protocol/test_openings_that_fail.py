@@ -9,6 +9,7 @@ import pytest
 
 import turnout
 from child_process import python
+from loops import both_loops
 from relay_world import World
 
 SAYS = "import os, sys\nsys.stdin.readline()\n"
@@ -25,90 +26,76 @@ async def failure(code, era="legacy", open_timeout=20.0, **options):
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern", "auto"])
-def test_l6_a_start_that_fails_shows_the_last_words(on_loop, era):
-    async def main():
-        code = "import sys\nfor each in range(20): print('line', each, file=sys.stderr)\nimport no_such_module_there"
-        error = await failure(code, era)
-        assert error.exit_code == 1
-        assert len(error.stderr) == 5
-        assert error.stderr[-1] == "ModuleNotFoundError: No module named 'no_such_module_there'"
-        assert str(error).endswith(" | ModuleNotFoundError: No module named 'no_such_module_there'")
-        assert "srv" in error.summary
-        assert "no_such_module_there" not in error.summary
-        again = pickle.loads(pickle.dumps(error))
-        assert (str(again), again.stderr, again.exit_code) == (str(error), error.stderr, 1)
-
-    on_loop(main())
-
-
-def test_l6_the_last_words_are_bounded_and_escaped(on_loop):
-    async def main():
-        error = await failure(f"{SAYS}os.write(2, {EVIL!r}.encode() + b'x' * 100_000)\nos._exit(3)")
-        assert error.exit_code == 3
-        assert error.stderr[0] == "no"
-        assert error.stderr[1].startswith(SHOWN.partition("\\n")[2] + "xxx")
-        assert len(str(error)) < 1000
-        assert str(error).isprintable()
-
-    on_loop(main())
+@both_loops
+async def test_l6_a_start_that_fails_shows_the_last_words(era):
+    code = (
+        "import sys\nfor each in range(20): print('line', each, file=sys.stderr)\nimport no_such_module_there"
+    )
+    error = await failure(code, era)
+    assert error.exit_code == 1
+    assert len(error.stderr) == 5
+    assert error.stderr[-1] == "ModuleNotFoundError: No module named 'no_such_module_there'"
+    assert str(error).endswith(" | ModuleNotFoundError: No module named 'no_such_module_there'")
+    assert "srv" in error.summary
+    assert "no_such_module_there" not in error.summary
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.stderr, again.exit_code) == (str(error), error.stderr, 1)
 
 
-def test_l6_a_server_that_never_answers_shows_them_too(on_loop):
-    async def main():
-        code = f"{SAYS}os.write(2, b'waiting for the database\\n')\nsys.stdin.read()"
-        error = await failure(code, open_timeout=0.5)
-        assert error.exit_code is None
-        assert error.stderr == ("waiting for the database",)
+@both_loops
+async def test_l6_the_last_words_are_bounded_and_escaped():
+    error = await failure(f"{SAYS}os.write(2, {EVIL!r}.encode() + b'x' * 100_000)\nos._exit(3)")
+    assert error.exit_code == 3
+    assert error.stderr[0] == "no"
+    assert error.stderr[1].startswith(SHOWN.partition("\\n")[2] + "xxx")
+    assert len(str(error)) < 1000
+    assert str(error).isprintable()
 
-    on_loop(main())
+
+@both_loops
+async def test_l6_a_server_that_never_answers_shows_them_too():
+    code = f"{SAYS}os.write(2, b'waiting for the database\\n')\nsys.stdin.read()"
+    error = await failure(code, open_timeout=0.5)
+    assert error.exit_code is None
+    assert error.stderr == ("waiting for the database",)
 
 
 @pytest.mark.parametrize("stderr", ["discard", print])
-def test_l6_nothing_is_made_up(on_loop, stderr):
-    async def main():
-        error = await failure("pass", stderr=stderr)
-        assert (error.stderr, error.noise, error.exit_code) == ((), None, 0)
-
-    on_loop(main())
+@both_loops
+async def test_l6_nothing_is_made_up(stderr):
+    error = await failure("pass", stderr=stderr)
+    assert (error.stderr, error.noise, error.exit_code) == ((), None, 0)
 
 
-def test_l4_content_length_framing_is_named(on_loop):
-    async def main():
-        code = f"{SAYS}os.write(1, b'Content-Length: 2\\r\\n\\r\\n{{}}')\nsys.stdin.read()"
-        error = await failure(code, open_timeout=0.5)
-        assert error.noise == "Content-Length: 2"
-        assert (
-            "a line that is no message: Content-Length: 2; that is how the Language Server Protocol"
-            in str(error)
-        )
-
-    on_loop(main())
+@both_loops
+async def test_l4_content_length_framing_is_named():
+    code = f"{SAYS}os.write(1, b'Content-Length: 2\\r\\n\\r\\n{{}}')\nsys.stdin.read()"
+    error = await failure(code, open_timeout=0.5)
+    assert error.noise == "Content-Length: 2"
+    assert "a line that is no message: Content-Length: 2; that is how the Language Server Protocol" in str(
+        error
+    )
 
 
 @pytest.mark.parametrize("begin", ["", "[info] "])
-def test_l4_lines_of_a_log_on_stdout_are_named_escaped(on_loop, begin):
-    async def main():
-        line = begin + EVIL.replace("\n", " ") + "x" * 1000
-        code = f"{SAYS}os.write(1, {line!r}.encode() + b'\\n')\nos._exit(0)"
-        error = await failure(code)
-        assert error.noise.startswith(begin + SHOWN.replace("\\n", " ") + "xxx")
-        assert len(error.noise) < 200
-        assert error.noise in str(error)
-        assert str(error).isprintable()
-
-    on_loop(main())
+@both_loops
+async def test_l4_lines_of_a_log_on_stdout_are_named_escaped(begin):
+    line = begin + EVIL.replace("\n", " ") + "x" * 1000
+    code = f"{SAYS}os.write(1, {line!r}.encode() + b'\\n')\nos._exit(0)"
+    error = await failure(code)
+    assert error.noise.startswith(begin + SHOWN.replace("\\n", " ") + "xxx")
+    assert len(error.noise) < 200
+    assert error.noise in str(error)
+    assert str(error).isprintable()
 
 
-def test_l4_what_may_be_a_message_is_not_quoted(on_loop):
+@both_loops
+async def test_l4_what_may_be_a_message_is_not_quoted():
     """It has somebody's payload."""
-
-    async def main():
-        for frame in ('{"secret": 1', '[{"secret": 1}', ' {"secret": "'):
-            error = await failure(f"{SAYS}os.write(1, b'{frame}\\n')\nos._exit(0)")
-            assert error.noise is None
-            assert "secret" not in str(error)
-
-    on_loop(main())
+    for frame in ('{"secret": 1', '[{"secret": 1}', ' {"secret": "'):
+        error = await failure(f"{SAYS}os.write(1, b'{frame}\\n')\nos._exit(0)")
+        assert error.noise is None
+        assert "secret" not in str(error)
 
 
 def test_l4_a_client_that_frames_by_content_length_is_named_in_the_log(on_loop, caplog):

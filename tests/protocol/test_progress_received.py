@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 import turnout
+from loops import both_loops
 from transport_link import pair
 from wire import LEGACY, MODERN, REVISIONS, Raw, Wire, cancelled, error, kinds, notification, progress, result
 
@@ -223,33 +224,31 @@ def test_x_06_progress_in_one_read_with_its_result_is_handed_over_first(count):
     assert [step for step in order if step != "done"] == list(range(count))
 
 
-def test_x_06_every_subscriber_gets_everything_in_order_before_the_result(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            pa, pb = await pair(router)
+@both_loops
+async def test_x_06_every_subscriber_gets_everything_in_order_before_the_result():
+    async with turnout.Router() as router:
+        pa, pb = await pair(router)
 
-            @pb.on_request("work")
-            async def work(request):
-                for n in range(1, 101):
-                    request.progress(n, 100, f"step {n}")
-                return {}
+        @pb.on_request("work")
+        async def work(request):
+            for n in range(1, 101):
+                request.progress(n, 100, f"step {n}")
+            return {}
 
-            seen = {"callback": [], "first": [], "second": []}
-            call = pa.send("work", on_progress=lambda update: seen["callback"].append(update.progress))
+        seen = {"callback": [], "first": [], "second": []}
+        call = pa.send("work", on_progress=lambda update: seen["callback"].append(update.progress))
 
-            async def follow(name):
-                async for update in call.progress():
-                    seen[name].append(update.progress)
+        async def follow(name):
+            async for update in call.progress():
+                seen[name].append(update.progress)
 
-            first, second = asyncio.create_task(follow("first")), asyncio.create_task(follow("second"))
-            await call
-            assert seen["callback"] == list(range(1, 101))
-            await asyncio.gather(first, second)
-            assert seen["first"] == seen["second"] == list(range(1, 101))
-            assert call.latest.progress == 100
-            assert call.record.progress_accepted == 100
-
-    on_loop(main())
+        first, second = asyncio.create_task(follow("first")), asyncio.create_task(follow("second"))
+        await call
+        assert seen["callback"] == list(range(1, 101))
+        await asyncio.gather(first, second)
+        assert seen["first"] == seen["second"] == list(range(1, 101))
+        assert call.latest.progress == 100
+        assert call.record.progress_accepted == 100
 
 
 def test_prg_13_prg_16_a_slow_subscriber_coalesces_and_keeps_order_and_the_newest():

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 import turnout
+from loops import both_loops
 from transport_link import pair
 from wire import LEGACY, MODERN, TASK, Wire, client, created, error, extension, notification, outcome, result
 
@@ -158,32 +159,30 @@ def test_tsk_34_tsk_35_our_tasks_cancel_names_the_task_by_its_parameter_only(rev
     assert sent["params"] == {"taskId": "t1"}
 
 
-def test_trm_17_trm_19_trm_21_a_task_outlives_its_connection_and_is_cancelled_from_another(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            stopped = {}
+@both_loops
+async def test_trm_17_trm_19_trm_21_a_task_outlives_its_connection_and_is_cancelled_from_another():
+    async with turnout.Router() as router:
+        stopped = {}
 
-            @router.on_request("tools/call")
-            async def create(request):
-                stopped["t1"] = asyncio.Event()
-                return {"resultType": "task", "taskId": "t1", "status": "working"}
+        @router.on_request("tools/call")
+        async def create(request):
+            stopped["t1"] = asyncio.Event()
+            return {"resultType": "task", "taskId": "t1", "status": "working"}
 
-            @router.on_request("tasks/cancel")
-            async def stop(request):
-                stopped[request.params["taskId"]].set()
-                return {}
+        @router.on_request("tasks/cancel")
+        async def stop(request):
+            stopped[request.params["taskId"]].set()
+            return {}
 
-            peers = []
-            for _ in range(2):
-                near, far = await pair(router)
-                near.set_rules(MODERN, "client")
-                far.set_rules(MODERN, "server")
-                peers.append(near)
-            call = peers[0].send("tools/call")
-            task = (await call)["taskId"]
-            await peers[0].close()
-            assert not stopped["t1"].is_set()
-            assert await peers[1].send("tasks/cancel", {"taskId": task}) == {"resultType": "complete"}
-            assert stopped["t1"].is_set()
-
-    on_loop(main())
+        peers = []
+        for _ in range(2):
+            near, far = await pair(router)
+            near.set_rules(MODERN, "client")
+            far.set_rules(MODERN, "server")
+            peers.append(near)
+        call = peers[0].send("tools/call")
+        task = (await call)["taskId"]
+        await peers[0].close()
+        assert not stopped["t1"].is_set()
+        assert await peers[1].send("tasks/cancel", {"taskId": task}) == {"resultType": "complete"}
+        assert stopped["t1"].is_set()

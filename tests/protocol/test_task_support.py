@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import turnout
+from loops import both_loops
 from turnout.protocol.handshake import declared_tasks
 from wire import LEGACY, MODERN, Wire, cancelled, error, notification, outcome, result
 
@@ -130,37 +131,33 @@ def test_tsk_05_tsk_06_a_server_may_insist_on_a_task():
 
 
 @pytest.mark.parametrize("declares", [True, False])
-def test_tsk_01_tsk_04_an_opening_tells_both_sides(on_loop, declares):
-    async def main():
-        async with turnout.Router(capabilities={}) as router:
-            a, b = turnout.memory()
-            server = await router.connect(b, era=None)
-            turnout.serve_handshake(server, name="s", capabilities=EVERYTHING if declares else {"tools": {}})
-            client = await router.connect(a, era="legacy")
+@both_loops
+async def test_tsk_01_tsk_04_an_opening_tells_both_sides(declares):
+    async with turnout.Router(capabilities={}) as router:
+        a, b = turnout.memory()
+        server = await router.connect(b, era=None)
+        turnout.serve_handshake(server, name="s", capabilities=EVERYTHING if declares else {"tools": {}})
+        client = await router.connect(a, era="legacy")
 
-            @server.on_request("tools/call")
-            async def create(request):
-                return {"task": {"taskId": "t", "status": "working"}}
+        @server.on_request("tools/call")
+        async def create(request):
+            return {"task": {"taskId": "t", "status": "working"}}
 
-            if declares:
-                assert (await client.send("tools/call", TASK))["task"]["taskId"] == "t"
-            else:
-                with pytest.raises(turnout.NotAllowed):
-                    client.send("tools/call", TASK)
+        if declares:
+            assert (await client.send("tools/call", TASK))["task"]["taskId"] == "t"
+        else:
             with pytest.raises(turnout.NotAllowed):
-                server.send("sampling/createMessage", {"task": {}})
-
-    on_loop(main())
+                client.send("tools/call", TASK)
+        with pytest.raises(turnout.NotAllowed):
+            server.send("sampling/createMessage", {"task": {}})
 
 
 @pytest.mark.parametrize(("era", "offered"), [("legacy", EVERYTHING), ("modern", {})])
-def test_tsx_61_legacy_tasks_are_offered_to_legacy_clients_only(on_loop, era, offered):
-    async def main():
-        async with turnout.Router() as router:
-            a, b = turnout.memory()
-            server = await router.connect(b, era=None)
-            turnout.serve_handshake(server, name="s", capabilities={**EVERYTHING, "tools": {}})
-            client = await router.connect(a, era=era)
-            assert client.server_capabilities == {**offered, "tools": {}}
-
-    on_loop(main())
+@both_loops
+async def test_tsx_61_legacy_tasks_are_offered_to_legacy_clients_only(era, offered):
+    async with turnout.Router() as router:
+        a, b = turnout.memory()
+        server = await router.connect(b, era=None)
+        turnout.serve_handshake(server, name="s", capabilities={**EVERYTHING, "tools": {}})
+        client = await router.connect(a, era=era)
+        assert client.server_capabilities == {**offered, "tools": {}}

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 import turnout
+from loops import both_loops
 from transport_link import pair
 from wire import (
     MODERN,
@@ -75,23 +76,21 @@ def test_tmo_03_without_a_word_there_is_a_default():
 
 
 @pytest.mark.parametrize("clock", ["timeout", "max_timeout"])
-def test_tmo_03_tmo_11_the_routers_defaults_hold_for_both_sides(on_loop, clock):
-    async def main():
-        async with turnout.Router(**{"timeout": None, "max_timeout": None, clock: 0.02}) as router:
-            client, server = await pair(router)
+@both_loops
+async def test_tmo_03_tmo_11_the_routers_defaults_hold_for_both_sides(clock):
+    async with turnout.Router(**{"timeout": None, "max_timeout": None, clock: 0.02}) as router:
+        client, server = await pair(router)
 
-            @router.on_request("*")
-            async def never(request):
-                await asyncio.Event().wait()
+        @router.on_request("*")
+        async def never(request):
+            await asyncio.Event().wait()
 
-            for peer, method in ((client, "tools/call"), (server, "sampling/createMessage")):
-                with pytest.raises(turnout.CallTimedOut) as caught:
-                    await peer.send(method)
-                assert caught.value.record.outcome == clock.replace("timeout", "idle_timeout").replace(
-                    "max_idle_timeout", "max_timeout"
-                )
-
-    on_loop(main())
+        for peer, method in ((client, "tools/call"), (server, "sampling/createMessage")):
+            with pytest.raises(turnout.CallTimedOut) as caught:
+                await peer.send(method)
+            assert caught.value.record.outcome == clock.replace("timeout", "idle_timeout").replace(
+                "max_idle_timeout", "max_timeout"
+            )
 
 
 def test_tmo_07_two_calls_two_deadlines():
@@ -235,26 +234,24 @@ def test_the_idle_clock_stands_still_while_a_call_is_paused():
     assert outcome(call) == "idle_timeout"
 
 
-def test_a_pause_that_outlasts_the_deadline_leaves_a_timer_behind(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            near, far = turnout.memory()
-            server = await router.connect(far, era=None)
+@both_loops
+async def test_a_pause_that_outlasts_the_deadline_leaves_a_timer_behind():
+    async with turnout.Router() as router:
+        near, far = turnout.memory()
+        server = await router.connect(far, era=None)
 
-            @server.on_request("x")
-            async def stall(request):
-                await request.wait_cancelled()
+        @server.on_request("x")
+        async def stall(request):
+            await request.wait_cancelled()
 
-            client = await router.connect(near, era=None)
-            call = client.send("x", timeout=0.02, max_timeout=None)
-            call.pause()
-            await asyncio.sleep(0.1)
-            assert not call.done()
-            call.resume()
-            with pytest.raises(turnout.CallTimedOut):
-                await call
-
-    on_loop(main())
+        client = await router.connect(near, era=None)
+        call = client.send("x", timeout=0.02, max_timeout=None)
+        call.pause()
+        await asyncio.sleep(0.1)
+        assert not call.done()
+        call.resume()
+        with pytest.raises(turnout.CallTimedOut):
+            await call
 
 
 def test_tmo_09_the_maximum_runs_on_during_a_pause():
@@ -321,23 +318,21 @@ def test_sub_13_a_listen_waits_for_its_acknowledgment_only():
     assert reasons(wire)[-1] == "enough"
 
 
-def test_tmo_02_a_silent_peer_at_the_handshake(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            _a, b = turnout.memory()
-            await router.connect(b, era=None)
-            for era in ("legacy", "modern", "auto"):
-                silent, other = turnout.memory()
-                peer = await router.connect(other, era=None)
+@both_loops
+async def test_tmo_02_a_silent_peer_at_the_handshake():
+    async with turnout.Router() as router:
+        _a, b = turnout.memory()
+        await router.connect(b, era=None)
+        for era in ("legacy", "modern", "auto"):
+            silent, other = turnout.memory()
+            peer = await router.connect(other, era=None)
 
-                @peer.on_request("*")
-                async def never(request):
-                    await asyncio.Event().wait()
+            @peer.on_request("*")
+            async def never(request):
+                await asyncio.Event().wait()
 
-                with pytest.raises(turnout.HandshakeFailed):
-                    await router.connect(silent, era=era, open_timeout=0.05, probe_timeout=0.05)
-
-    on_loop(main())
+            with pytest.raises(turnout.HandshakeFailed):
+                await router.connect(silent, era=era, open_timeout=0.05, probe_timeout=0.05)
 
 
 def test_a_million_years_and_a_nanosecond_are_timeouts():
@@ -372,27 +367,25 @@ def test_deadlines_fire_at_their_time_in_any_order_of_arming(order):
     assert wire.connection.next_deadline is None
 
 
-def test_asyncio_timeout_and_wait_for_cancel_the_call(on_loop):
-    async def main():
-        async with turnout.Router() as router:
-            pa, pb = await pair(router)
-            stopped = asyncio.Event()
+@both_loops
+async def test_asyncio_timeout_and_wait_for_cancel_the_call():
+    async with turnout.Router() as router:
+        pa, pb = await pair(router)
+        stopped = asyncio.Event()
 
-            @pb.on_request("work")
-            async def work(request):
-                try:
-                    await asyncio.Event().wait()
-                finally:
-                    stopped.set()
+        @pb.on_request("work")
+        async def work(request):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                stopped.set()
 
-            call = pa.send("work")
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(call, 0.02)
-            await stopped.wait()
-            assert call.record.outcome == "cancelled"
-            assert call.record.cancelled_by == "caller"
-
-    on_loop(main())
+        call = pa.send("work")
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(call, 0.02)
+        await stopped.wait()
+        assert call.record.outcome == "cancelled"
+        assert call.record.cancelled_by == "caller"
 
 
 @pytest.mark.parametrize(("clock", "end"), [("timeout", "idle_timeout"), ("max_timeout", "max_timeout")])

@@ -13,7 +13,6 @@ from relay_world import World, call
 from wire import request, result
 
 pytestmark = [
-    pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"]),
     pytest.mark.parametrize("raised", EXCEPTIONS, ids=lambda kind: kind.__name__),
 ]
 

@@ -12,7 +12,7 @@ import pytest
 import turnout
 from relay_lists import PREFIXED, names, tools
 from relay_world import World
-from skipping_loop import run
+from skipping_loop import on_skipping_loop, run
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,8 @@ from skipping_loop import run
         ([-32601, -32601], 0, "private"),
     ],
 )
-def test_a_merged_list_is_kept_as_long_as_its_most_careful_part(parts, life, scope):
+@on_skipping_loop
+async def test_a_merged_list_is_kept_as_long_as_its_most_careful_part(parts, life, scope):
     def prepare(part):
         if isinstance(part, dict):
             return tools("x", **part)
@@ -39,51 +40,45 @@ def test_a_merged_list_is_kept_as_long_as_its_most_careful_part(parts, life, sco
 
         return refuse
 
-    async def main():
-        async with World() as world:
-            upstreams = [
-                world.server(name, prepare(part), era="modern")
-                for name, part in zip("ab", parts, strict=True)
-            ]
-            world.build(*upstreams, routes=PREFIXED)
-            listed = await (await world.client("modern")).send("tools/list")
-            assert (listed["ttlMs"], listed["cacheScope"]) == (life, scope)
-            assert ("_meta" in listed) is (None in parts), "only what is missing is told of"
-
-    run(main())
+    async with World() as world:
+        upstreams = [
+            world.server(name, prepare(part), era="modern") for name, part in zip("ab", parts, strict=True)
+        ]
+        world.build(*upstreams, routes=PREFIXED)
+        listed = await (await world.client("modern")).send("tools/list")
+        assert (listed["ttlMs"], listed["cacheScope"]) == (life, scope)
+        assert ("_meta" in listed) is (None in parts), "only what is missing is told of"
 
 
-def test_an_upstream_that_is_back_is_told_of_once():
-    async def main():
-        async with World() as world:
-            attempts = []
+@on_skipping_loop
+async def test_an_upstream_that_is_back_is_told_of_once():
+    async with World() as world:
+        attempts = []
 
-            def target():
-                attempts.append(None)
-                if len(attempts) == 1:
-                    raise FileNotFoundError("not yet")
-                return world.target(tools("y"))
+        def target():
+            attempts.append(None)
+            if len(attempts) == 1:
+                raise FileNotFoundError("not yet")
+            return world.target(tools("y"))
 
-            restart = turnout.RestartPolicy(initial_delay=1.0)
-            world.build(
-                world.server("a", tools("x")),
-                world.upstream(name="b", target=target, restart=restart),
-                routes=PREFIXED,
-            )
-            client = await world.client()
-            changes = []
-            client.on_notification("notifications/tools/list_changed")(lambda _: changes.append(1))
-            assert names(await client.send("tools/list")) == ["a_x"]
-            assert (await client.send("tools/call", {"name": "b_y"}))["name"] == "y"
-            await asyncio.sleep(1)
-            assert changes == [1]
-            [back] = [peer for peer in world.upstream_peers() if peer.name == "b"]
-            back.abort()
-            await asyncio.sleep(10)
-            assert len(attempts) == 3
-            assert changes == [1], "nobody's list lacked it"
-
-    run(main())
+        restart = turnout.RestartPolicy(initial_delay=1.0)
+        world.build(
+            world.server("a", tools("x")),
+            world.upstream(name="b", target=target, restart=restart),
+            routes=PREFIXED,
+        )
+        client = await world.client()
+        changes = []
+        client.on_notification("notifications/tools/list_changed")(lambda _: changes.append(1))
+        assert names(await client.send("tools/list")) == ["a_x"]
+        assert (await client.send("tools/call", {"name": "b_y"}))["name"] == "y"
+        await asyncio.sleep(1)
+        assert changes == [1]
+        [back] = [peer for peer in world.upstream_peers() if peer.name == "b"]
+        back.abort()
+        await asyncio.sleep(10)
+        assert len(attempts) == 3
+        assert changes == [1], "nobody's list lacked it"
 
 
 @pytest.mark.unwatched("it looks at what is collected")
@@ -110,208 +105,182 @@ def test_x_08_a_client_that_leaves_with_a_list_that_lacks_a_part_leaves_nothing_
     run(main())
 
 
-def test_an_upstream_that_was_not_opened_may_have_anything():
-    async def main():
-        async with World() as world:
-            world.build(
-                world.server("a", tools("x"), era=None), world.server("b", tools("y")), routes=PREFIXED
-            )
-            assert names(await (await world.client()).send("tools/list")) == ["a_x", "b_y"]
-
-    run(main())
+@on_skipping_loop
+async def test_an_upstream_that_was_not_opened_may_have_anything():
+    async with World() as world:
+        world.build(world.server("a", tools("x"), era=None), world.server("b", tools("y")), routes=PREFIXED)
+        assert names(await (await world.client()).send("tools/list")) == ["a_x", "b_y"]
 
 
-def test_what_one_upstream_lists_twice_is_shown_once_as_it_came_first():
-    async def main():
-        async with World() as world:
+@on_skipping_loop
+async def test_what_one_upstream_lists_twice_is_shown_once_as_it_came_first():
+    async with World() as world:
 
-            def prepare(peer):
-                listed = [
-                    {"name": "x", "title": "first"},
-                    {"name": "x", "title": "second"},
-                    {"title": "none"},
-                    7,
-                ]
+        def prepare(peer):
+            listed = [
+                {"name": "x", "title": "first"},
+                {"name": "x", "title": "second"},
+                {"title": "none"},
+                7,
+            ]
 
-                @peer.on_request("tools/list")
-                async def answer(_):
-                    return {"tools": listed}
+            @peer.on_request("tools/list")
+            async def answer(_):
+                return {"tools": listed}
 
-            world.build(world.server("a", prepare), world.server("b", tools()), routes=PREFIXED)
-            listed = await (await world.client()).send("tools/list")
-            assert listed["tools"] == [{"name": "a_x", "title": "first"}]
-
-    run(main())
+        world.build(world.server("a", prepare), world.server("b", tools()), routes=PREFIXED)
+        listed = await (await world.client()).send("tools/list")
+        assert listed["tools"] == [{"name": "a_x", "title": "first"}]
 
 
 @pytest.mark.parametrize("cursor", [None, 7, {"a": "1"}, ["1"]])
-def test_a_cursor_that_is_no_text_is_none(cursor):
-    async def main():
-        async with World() as world:
-            world.build(
-                world.server("a", tools("x", nextCursor=cursor)), world.server("b", tools()), routes=PREFIXED
-            )
-            assert "nextCursor" not in await (await world.client()).send("tools/list")
-
-    run(main())
+@on_skipping_loop
+async def test_a_cursor_that_is_no_text_is_none(cursor):
+    async with World() as world:
+        world.build(
+            world.server("a", tools("x", nextCursor=cursor)), world.server("b", tools()), routes=PREFIXED
+        )
+        assert "nextCursor" not in await (await world.client()).send("tools/list")
 
 
-def test_a_flag_that_one_upstream_has_is_offered_for_all_and_false_takes_none_away():
-    async def main():
-        async with World() as world:
-            able = [{"logging": {}, "resources": {"subscribe": True}}, {"resources": {"subscribe": False}}]
+@on_skipping_loop
+async def test_a_flag_that_one_upstream_has_is_offered_for_all_and_false_takes_none_away():
+    async with World() as world:
+        able = [{"logging": {}, "resources": {"subscribe": True}}, {"resources": {"subscribe": False}}]
 
-            def prepare(capabilities):
-                return lambda peer: turnout.serve_handshake(peer, name="s", capabilities=capabilities)
+        def prepare(capabilities):
+            return lambda peer: turnout.serve_handshake(peer, name="s", capabilities=capabilities)
 
-            upstreams = [world.server(name, prepare(each)) for name, each in zip("ab", able, strict=True)]
-            world.build(*upstreams, routes=PREFIXED)
-            for expected in ({"subscribe": True}, {"subscribe": True}):
-                client = await world.client()
-                assert client.server_capabilities == {"logging": {}, "resources": expected}
-
-    run(main())
+        upstreams = [world.server(name, prepare(each)) for name, each in zip("ab", able, strict=True)]
+        world.build(*upstreams, routes=PREFIXED)
+        for expected in ({"subscribe": True}, {"subscribe": True}):
+            client = await world.client()
+            assert client.server_capabilities == {"logging": {}, "resources": expected}
 
 
-def test_g9_a_completion_whose_name_stays_goes_on_byte_for_byte():
-    async def main():
-        async with World() as world:
-            routes = [turnout.Route("a", "prompts/get", prefix="a/"), turnout.Route("b")]
-            seen = []
+@on_skipping_loop
+async def test_g9_a_completion_whose_name_stays_goes_on_byte_for_byte():
+    async with World() as world:
+        routes = [turnout.Route("a", "prompts/get", prefix="a/"), turnout.Route("b")]
+        seen = []
 
-            def completes(peer):
-                @peer.on_request("completion/complete")
-                async def complete(request):
-                    seen.append(request.raw_params)
+        def completes(peer):
+            @peer.on_request("completion/complete")
+            async def complete(request):
+                seen.append(request.raw_params)
 
-            world.build(world.server("a", completes), world.server("b", completes), routes=routes)
-            client = await world.raw()
-            params = b'{"n" : 1.50,"ref":{"name":"a/x" ,"type":"ref/prompt"}}'
-            client.transport.write(
-                b'{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":%s}\n' % params
-            )
-            await client.until(lambda: client.lines)
-            assert seen == [params]
-
-    run(main())
+        world.build(world.server("a", completes), world.server("b", completes), routes=routes)
+        client = await world.raw()
+        params = b'{"n" : 1.50,"ref":{"name":"a/x" ,"type":"ref/prompt"}}'
+        client.transport.write(
+            b'{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":%s}\n' % params
+        )
+        await client.until(lambda: client.lines)
+        assert seen == [params]
 
 
-def test_a_list_that_a_handler_answers_is_not_merged():
-    async def main():
-        async with World() as world:
-            relay = world.build(
-                world.server("a", tools("x")),
-                world.server("b", tools("y")),
-                routes=PREFIXED,
-                local=["tools/list"],
-            )
+@on_skipping_loop
+async def test_a_list_that_a_handler_answers_is_not_merged():
+    async with World() as world:
+        relay = world.build(
+            world.server("a", tools("x")),
+            world.server("b", tools("y")),
+            routes=PREFIXED,
+            local=["tools/list"],
+        )
 
-            @relay.on_request("tools/list")
-            async def answer(_):
-                return {"tools": [{"name": "ours"}]}
+        @relay.on_request("tools/list")
+        async def answer(_):
+            return {"tools": [{"name": "ours"}]}
 
-            assert names(await (await world.client()).send("tools/list")) == ["ours"]
-
-    run(main())
+        assert names(await (await world.client()).send("tools/list")) == ["ours"]
 
 
 @pytest.mark.parametrize("others", [True, False])
-def test_s3_tasks_are_offered_for_listing_by_one_upstream_and_by_several(others):
-    async def main():
-        async with World() as world:
-            able = {"tools": {}, "tasks": {"list": {}, "cancel": {}}}
+@on_skipping_loop
+async def test_s3_tasks_are_offered_for_listing_by_one_upstream_and_by_several(others):
+    async with World() as world:
+        able = {"tools": {}, "tasks": {"list": {}, "cancel": {}}}
 
-            def prepare(peer):
-                turnout.serve_handshake(peer, name="s", capabilities=able)
+        def prepare(peer):
+            turnout.serve_handshake(peer, name="s", capabilities=able)
 
-            upstreams = [world.server(name, prepare) for name in ("ab" if others else "a")]
-            world.build(*upstreams, routes=PREFIXED if others else [])
-            offered = (await world.client()).server_capabilities["tasks"]
-            assert offered == able["tasks"]
-
-    run(main())
+        upstreams = [world.server(name, prepare) for name in ("ab" if others else "a")]
+        world.build(*upstreams, routes=PREFIXED if others else [])
+        offered = (await world.client()).server_capabilities["tasks"]
+        assert offered == able["tasks"]
 
 
-def test_a_filter_sends_a_list_to_one_upstream_that_would_be_merged():
-    async def main():
-        async with World() as world:
-            relay = world.build(world.server("a", tools("x")), world.server("b", tools("y")), routes=PREFIXED)
+@on_skipping_loop
+async def test_a_filter_sends_a_list_to_one_upstream_that_would_be_merged():
+    async with World() as world:
+        relay = world.build(world.server("a", tools("x")), world.server("b", tools("y")), routes=PREFIXED)
 
-            @relay.filter("tools/list")
-            async def choose(_):
-                return turnout.Forward(upstream="b")
+        @relay.filter("tools/list")
+        async def choose(_):
+            return turnout.Forward(upstream="b")
 
-            assert names(await (await world.client()).send("tools/list")) == ["y"]
-
-    run(main())
+        assert names(await (await world.client()).send("tools/list")) == ["y"]
 
 
 @pytest.mark.parametrize("wanted", ["toolsListChanged", "promptsListChanged"])
-def test_sub_01_a_listen_hears_only_of_the_lists_that_it_asked_for(wanted):
-    async def main():
-        async with World() as world:
-            is_there = []
+@on_skipping_loop
+async def test_sub_01_a_listen_hears_only_of_the_lists_that_it_asked_for(wanted):
+    async with World() as world:
+        is_there = []
 
-            def target():
-                if not is_there:
-                    raise FileNotFoundError("not yet")
-                return world.target(tools("y"))
+        def target():
+            if not is_there:
+                raise FileNotFoundError("not yet")
+            return world.target(tools("y"))
 
-            world.build(
-                world.server("a", tools("x")), world.upstream(name="b", target=target), routes=PREFIXED
+        world.build(world.server("a", tools("x")), world.upstream(name="b", target=target), routes=PREFIXED)
+        client = await world.client("modern")
+        told = []
+        for method in ("tools", "prompts"):
+            client.on_notification(f"notifications/{method}/list_changed")(
+                lambda notification: told.append(notification.method)
             )
-            client = await world.client("modern")
-            told = []
-            for method in ("tools", "prompts"):
-                client.on_notification(f"notifications/{method}/list_changed")(
-                    lambda notification: told.append(notification.method)
-                )
-            client.send("subscriptions/listen", {"notifications": {wanted: True}})
-            assert names(await client.send("tools/list")) == ["a_x"]
-            is_there.append(True)
-            assert (await client.send("tools/call", {"name": "b_y"}))["name"] == "y"
-            await asyncio.sleep(1)
-            assert told == (["notifications/tools/list_changed"] if wanted.startswith("tools") else [])
-
-    run(main())
+        client.send("subscriptions/listen", {"notifications": {wanted: True}})
+        assert names(await client.send("tools/list")) == ["a_x"]
+        is_there.append(True)
+        assert (await client.send("tools/call", {"name": "b_y"}))["name"] == "y"
+        await asyncio.sleep(1)
+        assert told == (["notifications/tools/list_changed"] if wanted.startswith("tools") else [])
 
 
-def test_sub_14_a_server_that_ends_every_listen_at_once_is_not_asked_without_pause():
-    async def main():
-        async with World() as world:
-            asked = []
+@on_skipping_loop
+async def test_sub_14_a_server_that_ends_every_listen_at_once_is_not_asked_without_pause():
+    async with World() as world:
+        asked = []
 
-            @world.servers.on_request("subscriptions/listen")
-            async def listen(request):
-                asked.append(asyncio.get_running_loop().time())
-                wanted = request.params["notifications"]
-                request.notify("notifications/subscriptions/acknowledged", {"notifications": wanted})
-                return {}
+        @world.servers.on_request("subscriptions/listen")
+        async def listen(request):
+            asked.append(asyncio.get_running_loop().time())
+            wanted = request.params["notifications"]
+            request.notify("notifications/subscriptions/acknowledged", {"notifications": wanted})
+            return {}
 
-            world.build(world.upstream(era="modern"))
-            await world.client()
-            await asyncio.sleep(10.5)
-            assert [round(at - asked[0], 6) for at in asked] == list(range(11))
-
-    run(main())
+        world.build(world.upstream(era="modern"))
+        await world.client()
+        await asyncio.sleep(10.5)
+        assert [round(at - asked[0], 6) for at in asked] == list(range(11))
 
 
 @pytest.mark.parametrize("answer", [["x"], {"tool": []}, {"tools": {}}, None])
-def test_an_answer_that_is_no_list_counts_as_missing(answer):
+@on_skipping_loop
+async def test_an_answer_that_is_no_list_counts_as_missing(answer):
     def prepare(peer):
         @peer.on_request("tools/list")
         async def answers(request):
             return answer
 
-    async def main():
-        async with World() as world:
-            world.build(world.server("a", prepare), world.server("b", tools("y")), routes=PREFIXED)
-            listed = await (await world.client()).send("tools/list")
-            assert names(listed) == ["b_y"]
-            [missing] = listed["_meta"].values()
-            assert missing == [{"upstream": "a", "reason": "error"}]
-
-    run(main())
+    async with World() as world:
+        world.build(world.server("a", prepare), world.server("b", tools("y")), routes=PREFIXED)
+        listed = await (await world.client()).send("tools/list")
+        assert names(listed) == ["b_y"]
+        [missing] = listed["_meta"].values()
+        assert missing == [{"upstream": "a", "reason": "error"}]
 
 
 def test_prg_01_a_part_is_asked_for_without_progress_that_nobody_wants():

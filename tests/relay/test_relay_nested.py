@@ -10,12 +10,10 @@ import json
 
 import pytest
 
-from loops import run
+from loops import both_loops
 from relay_by_hand import Played
 from turnout import _native
 from wire import MODERN, Raw, error, frame, notification, request, result
-
-pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 
 META = "io.modelcontextprotocol/"
 ENVELOPE = {
@@ -90,113 +88,98 @@ SHARING = pytest.mark.parametrize("sharing", ["shared", "per_client"])
 
 @SHARING
 @pytest.mark.parametrize("method", [SAMPLE, "elicitation/create"])
-def test_s1_a_round_names_nothing_of_the_other_sides_in_either_direction(loop_kind, sharing, method):
-    async def main():
-        async with Played() as world:
-            client, server, asked = await asked_in_rounds(world, sharing=sharing)
-            params = {"task": {"ttl": 1}, "_meta": {**FOREIGN, "its": 2}, "n": Raw("1.50")}
-            server.say(needs(asked, a={"method": method, "params": params}))
-            question = await client.hears_one()
-            assert (question["method"], question["params"]) == (method, {"_meta": {"its": 2}, "n": 1.5})
-            client.say(
-                result(question["id"], {"model": "m", "resultType": "x", "_meta": {**FOREIGN, "b": 1}})
-            )
-            again = await server.hears_one()
-            assert again["params"]["inputResponses"] == {"a": {"model": "m", "_meta": {"b": 1}}}
-            server.say(result(again["id"], {"resultType": "complete", "content": []}))
-            assert (await client.hears_one())["id"] == "c"
-            await at_rest(world)
-
-    run(loop_kind, main())
+@both_loops
+async def test_s1_a_round_names_nothing_of_the_other_sides_in_either_direction(sharing, method):
+    async with Played() as world:
+        client, server, asked = await asked_in_rounds(world, sharing=sharing)
+        params = {"task": {"ttl": 1}, "_meta": {**FOREIGN, "its": 2}, "n": Raw("1.50")}
+        server.say(needs(asked, a={"method": method, "params": params}))
+        question = await client.hears_one()
+        assert (question["method"], question["params"]) == (method, {"_meta": {"its": 2}, "n": 1.5})
+        client.say(result(question["id"], {"model": "m", "resultType": "x", "_meta": {**FOREIGN, "b": 1}}))
+        again = await server.hears_one()
+        assert again["params"]["inputResponses"] == {"a": {"model": "m", "_meta": {"b": 1}}}
+        server.say(result(again["id"], {"resultType": "complete", "content": []}))
+        assert (await client.hears_one())["id"] == "c"
+        await at_rest(world)
 
 
-def test_s1_an_elicitation_by_url_has_the_relays_id_and_no_other(loop_kind):
-    async def main():
-        async with Played() as world:
-            client, server, asked = await asked_in_rounds(world)
-            params = {"mode": "url", "url": "x://y", "elicitationId": "another's", "_meta": FOREIGN}
-            server.say(needs(asked, a={"method": "elicitation/create", "params": params}))
-            question = (await client.hears_one())["params"]
-            assert question.pop("elicitationId") not in ("another's", None)
-            assert question == {"mode": "url", "url": "x://y", "_meta": {}}
-
-    run(loop_kind, main())
+@both_loops
+async def test_s1_an_elicitation_by_url_has_the_relays_id_and_no_other():
+    async with Played() as world:
+        client, server, asked = await asked_in_rounds(world)
+        params = {"mode": "url", "url": "x://y", "elicitationId": "another's", "_meta": FOREIGN}
+        server.say(needs(asked, a={"method": "elicitation/create", "params": params}))
+        question = (await client.hears_one())["params"]
+        assert question.pop("elicitationId") not in ("another's", None)
+        assert question == {"mode": "url", "url": "x://y", "_meta": {}}
 
 
 @pytest.mark.parametrize("params", HOSTILE)
-def test_s2_what_a_server_needs_is_not_asked_for_where_readers_differ_on_it(loop_kind, params):
-    async def main():
-        async with Played() as world:
-            client, server, asked = await asked_in_rounds(world)
-            fine = {"method": SAMPLE, "params": {}}
-            server.say(needs(asked, a=fine, b={"method": SAMPLE, "params": Raw(params)}))
-            answer = await client.hears_one()
-            assert answer["id"] == "c", "it is not asked for anything"
-            assert answer["error"]["data"] == {"reason": "invalid_answer", "sent": True, "upstream": "one"}
-            await world.settle(client, server)
-            await at_rest(world)
-
-    run(loop_kind, main())
+@both_loops
+async def test_s2_what_a_server_needs_is_not_asked_for_where_readers_differ_on_it(params):
+    async with Played() as world:
+        client, server, asked = await asked_in_rounds(world)
+        fine = {"method": SAMPLE, "params": {}}
+        server.say(needs(asked, a=fine, b={"method": SAMPLE, "params": Raw(params)}))
+        answer = await client.hears_one()
+        assert answer["id"] == "c", "it is not asked for anything"
+        assert answer["error"]["data"] == {"reason": "invalid_answer", "sent": True, "upstream": "one"}
+        await world.settle(client, server)
+        await at_rest(world)
 
 
 @pytest.mark.parametrize("response", HOSTILE)
-def test_s2_a_server_is_not_told_what_readers_differ_on(loop_kind, response):
-    async def main():
-        async with Played() as world:
-            client, server, asked = await asked_in_rounds(world)
-            server.say(needs(asked, a={"method": SAMPLE, "params": {}}))
-            question = await client.hears_one()
-            client.say(result(question["id"], Raw(response)))
-            answer = await client.hears_one()
-            assert (answer["id"], answer["error"]["data"]["reason"]) == ("c", "input_refused")
-            await world.settle(client, server)
-            await at_rest(world)
-
-    run(loop_kind, main())
+@both_loops
+async def test_s2_a_server_is_not_told_what_readers_differ_on(response):
+    async with Played() as world:
+        client, server, asked = await asked_in_rounds(world)
+        server.say(needs(asked, a={"method": SAMPLE, "params": {}}))
+        question = await client.hears_one()
+        client.say(result(question["id"], Raw(response)))
+        answer = await client.hears_one()
+        assert (answer["id"], answer["error"]["data"]["reason"]) == ("c", "input_refused")
+        await world.settle(client, server)
+        await at_rest(world)
 
 
 @SHARING
-def test_mrt_04_mrt_05_a_round_has_one_state_and_one_set_of_answers(loop_kind, sharing):
+@both_loops
+async def test_mrt_04_mrt_05_a_round_has_one_state_and_one_set_of_answers(sharing):
     """What the client says of rounds by itself is of none that it was asked for."""
-
-    async def main():
-        async with Played() as world:
-            own = {"n": 1, "inputResponses": {"x": {}}}
-            if sharing == "per_client":
-                own["requestState"] = "old"
-            client, server, asked = await asked_in_rounds(world, own, sharing=sharing)
-            for state, wanted in (("new", {}), ('2"', {"a": {"method": SAMPLE}}), (None, {}), ("3", {})):
-                server.say(needs(asked, state=state, **wanted))
-                said = {}
-                if wanted:
-                    question = await client.hears_one()
-                    client.say(result(question["id"], {"model": "m"}))
-                    said["inputResponses"] = {"a": {"model": "m"}}
-                if state is not None:
-                    said["requestState"] = state
-                asked = await server.hears_one()
-                del asked["params"]["_meta"]
-                assert asked["params"] == {"n": 1, **said}
-                assert server.lines[-1].count('"requestState"') == (state is not None)
-                assert server.lines[-1].count('"inputResponses"') == bool(wanted)
-            server.say(result(asked["id"], {"resultType": "complete", "content": []}))
-            assert (await client.hears_one())["id"] == "c"
-            await at_rest(world)
-
-    run(loop_kind, main())
+    async with Played() as world:
+        own = {"n": 1, "inputResponses": {"x": {}}}
+        if sharing == "per_client":
+            own["requestState"] = "old"
+        client, server, asked = await asked_in_rounds(world, own, sharing=sharing)
+        for state, wanted in (("new", {}), ('2"', {"a": {"method": SAMPLE}}), (None, {}), ("3", {})):
+            server.say(needs(asked, state=state, **wanted))
+            said = {}
+            if wanted:
+                question = await client.hears_one()
+                client.say(result(question["id"], {"model": "m"}))
+                said["inputResponses"] = {"a": {"model": "m"}}
+            if state is not None:
+                said["requestState"] = state
+            asked = await server.hears_one()
+            del asked["params"]["_meta"]
+            assert asked["params"] == {"n": 1, **said}
+            assert server.lines[-1].count('"requestState"') == (state is not None)
+            assert server.lines[-1].count('"inputResponses"') == bool(wanted)
+        server.say(result(asked["id"], {"resultType": "complete", "content": []}))
+        assert (await client.hears_one())["id"] == "c"
+        await at_rest(world)
 
 
-def test_mrt_04_a_round_of_params_by_position_is_refused(loop_kind):
-    async def main():
-        async with Played() as world:
-            client, server, asked = await asked_in_rounds(world, Raw("[1]"))
-            server.say(needs(asked, state="s"))
-            answer = await client.hears_one()
-            assert (answer["id"], answer["error"]["data"]["reason"]) == ("c", "not_bridged")
-            await world.settle(client, server)
-            await at_rest(world)
-
-    run(loop_kind, main())
+@both_loops
+async def test_mrt_04_a_round_of_params_by_position_is_refused():
+    async with Played() as world:
+        client, server, asked = await asked_in_rounds(world, Raw("[1]"))
+        server.say(needs(asked, state="s"))
+        answer = await client.hears_one()
+        assert (answer["id"], answer["error"]["data"]["reason"]) == ("c", "not_bridged")
+        await world.settle(client, server)
+        await at_rest(world)
 
 
 # ---- parked exchanges: a modern client before a legacy server of its own ----
@@ -230,84 +213,76 @@ def back(id, state, **responses):
     return request(id, params={"_meta": ENVELOPE, **said})
 
 
-def test_s1_what_a_client_comes_back_with_names_nothing_of_its_side(loop_kind):
-    async def main():
-        async with Played() as world:
-            client, server, number, key, state = await parked(world)
-            response = {"model": "m", "resultType": "complete", "n": 0, "_meta": {**FOREIGN, "mine": 1}}
-            client.say(back("d", state, **{key: json.dumps(response)}))
-            told = {"jsonrpc": "2.0", "id": "q0", "result": {"model": "m", "n": 0, "_meta": {"mine": 1}}}
-            assert await server.hears_one() == told
-            server.say(result(number, {"content": []}))
-            assert (await client.hears_one())["id"] == "d"
-            await at_rest(world)
-
-    run(loop_kind, main())
+@both_loops
+async def test_s1_what_a_client_comes_back_with_names_nothing_of_its_side():
+    async with Played() as world:
+        client, server, number, key, state = await parked(world)
+        response = {"model": "m", "resultType": "complete", "n": 0, "_meta": {**FOREIGN, "mine": 1}}
+        client.say(back("d", state, **{key: json.dumps(response)}))
+        told = {"jsonrpc": "2.0", "id": "q0", "result": {"model": "m", "n": 0, "_meta": {"mine": 1}}}
+        assert await server.hears_one() == told
+        server.say(result(number, {"content": []}))
+        assert (await client.hears_one())["id"] == "d"
+        await at_rest(world)
 
 
 @pytest.mark.parametrize("response", [*HOSTILE, "null", '{"resultType":"complete","ResultType":"x"}'])
-def test_s2_a_client_that_comes_back_with_what_readers_differ_on_may_come_again(loop_kind, response):
-    async def main():
-        async with Played() as world:
-            client, server, number, key, state = await parked(world)
-            for attempt in range(3):
-                client.say(back(attempt, state, **{key: response}))
-                answer = await client.hears_one()
-                assert (answer["id"], answer["error"]["code"]) == (attempt, -32602)
-                assert answer["error"]["data"] == {"reason": "invalid_input"}
-            assert not server.unread, "it is told nothing"
-            client.say(back("e", state, **{key: '{"model":"m"}'}))
-            assert (await server.hears_one())["result"] == {"model": "m"}
-            server.say(result(number, {"content": []}))
-            assert (await client.hears_one())["id"] == "e"
-            await at_rest(world)
-
-    run(loop_kind, main())
+@both_loops
+async def test_s2_a_client_that_comes_back_with_what_readers_differ_on_may_come_again(response):
+    async with Played() as world:
+        client, server, number, key, state = await parked(world)
+        for attempt in range(3):
+            client.say(back(attempt, state, **{key: response}))
+            answer = await client.hears_one()
+            assert (answer["id"], answer["error"]["code"]) == (attempt, -32602)
+            assert answer["error"]["data"] == {"reason": "invalid_input"}
+        assert not server.unread, "it is told nothing"
+        client.say(back("e", state, **{key: '{"model":"m"}'}))
+        assert (await server.hears_one())["result"] == {"model": "m"}
+        server.say(result(number, {"content": []}))
+        assert (await client.hears_one())["id"] == "e"
+        await at_rest(world)
 
 
-def test_s2_of_several_answers_none_is_told_where_one_cannot_be(loop_kind):
-    async def main():
-        async with Played() as world:
-            client, server, number, key, state = await parked(world)
-            server.say(request("q1", SAMPLE))
-            keys = [key]
-            while len(keys) < 2:
-                # What it does not answer it is asked again, with what the server asked meanwhile.
-                client.say(back("d", state))
-                answer = (await client.hears_one())["result"]
-                keys, state = list(answer["inputRequests"]), answer["requestState"]
-            client.say(back("e", state, **{keys[0]: '{"n":0}', keys[1]: '{"_META":{}}'}))
-            assert (await client.hears_one())["error"]["data"] == {"reason": "invalid_input"}
-            assert not server.unread
-            client.say(back("f", state, **{one: f'{{"n":{n}}}' for n, one in enumerate(keys)}))
-            told = {one["id"]: one["result"] for one in await server.hears(2)}
-            assert told == {"q0": {"n": 0}, "q1": {"n": 1}}
-            server.say(error(number))
-            assert (await client.hears_one())["id"] == "f"
-            await at_rest(world)
-
-    run(loop_kind, main())
+@both_loops
+async def test_s2_of_several_answers_none_is_told_where_one_cannot_be():
+    async with Played() as world:
+        client, server, number, key, state = await parked(world)
+        server.say(request("q1", SAMPLE))
+        keys = [key]
+        while len(keys) < 2:
+            # What it does not answer it is asked again, with what the server asked meanwhile.
+            client.say(back("d", state))
+            answer = (await client.hears_one())["result"]
+            keys, state = list(answer["inputRequests"]), answer["requestState"]
+        client.say(back("e", state, **{keys[0]: '{"n":0}', keys[1]: '{"_META":{}}'}))
+        assert (await client.hears_one())["error"]["data"] == {"reason": "invalid_input"}
+        assert not server.unread
+        client.say(back("f", state, **{one: f'{{"n":{n}}}' for n, one in enumerate(keys)}))
+        told = {one["id"]: one["result"] for one in await server.hears(2)}
+        assert told == {"q0": {"n": 0}, "q1": {"n": 1}}
+        server.say(error(number))
+        assert (await client.hears_one())["id"] == "f"
+        await at_rest(world)
 
 
-def test_s2_a_client_that_only_comes_back_with_such_has_no_more_time_than_any_other(loop_kind):
-    async def main():
-        async with Played() as world:
-            client, server, _, key, state = await parked(world, input_timeout=0.2)
-            client.say(back("d", state, **{key: "7"}))
-            assert (await client.hears_one())["error"]["data"] == {"reason": "invalid_input"}
-            told, cancel = await server.hears(2)
-            assert told["error"]["data"]["reason"] == "input_expired"
-            assert cancel["method"] == "notifications/cancelled"
-            client.say(back("e", state, **{key: "{}"}))
-            assert (await client.hears_one())["error"]["data"] == {"reason": "input_expired"}
-
-    run(loop_kind, main())
+@both_loops
+async def test_s2_a_client_that_only_comes_back_with_such_has_no_more_time_than_any_other():
+    async with Played() as world:
+        client, server, _, key, state = await parked(world, input_timeout=0.2)
+        client.say(back("d", state, **{key: "7"}))
+        assert (await client.hears_one())["error"]["data"] == {"reason": "invalid_input"}
+        told, cancel = await server.hears(2)
+        assert told["error"]["data"]["reason"] == "input_expired"
+        assert cancel["method"] == "notifications/cancelled"
+        client.say(back("e", state, **{key: "{}"}))
+        assert (await client.hears_one())["error"]["data"] == {"reason": "input_expired"}
 
 
 # ---- the native part, as Python has it ----
 
 
-def test_s2_the_native_part_says_why_it_refuses(loop_kind):
+def test_s2_the_native_part_says_why_it_refuses():
     for makes in (_native.params_for, _native.result_for):
         assert makes("roots/list", b'{"a":\r1 , "_meta" :{"progressToken":7}}') == b'{"a": 1 , "_meta" :{}}'
         with pytest.raises(ValueError, match="it is no object"):

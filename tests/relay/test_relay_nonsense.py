@@ -8,10 +8,7 @@ import logging
 import pytest
 
 import turnout
-from loops import run
 from relay_world import World
-
-pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 
 METHODS = (
     "initialize",
@@ -35,7 +32,7 @@ NONSENSE = (
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-def test_a_client_that_sends_nonsense_is_answered(loop_kind, caplog, era):
+def test_a_client_that_sends_nonsense_is_answered(on_loop, caplog, era):
     async def main():
         async with World() as world:
             routes = [
@@ -69,5 +66,5 @@ def test_a_client_that_sends_nonsense_is_answered(loop_kind, caplog, era):
             assert faults == []
 
     with caplog.at_level(logging.ERROR, "turnout"):
-        run(loop_kind, main())
+        on_loop(main())
     assert caplog.messages == []

@@ -19,7 +19,7 @@ import pytest
 
 import turnout
 from child_process import reaped
-from loops import run
+from loops import both_loops
 from relay_world import World
 
 HERE = Path(__file__).parents[1] / "kit"
@@ -111,7 +111,6 @@ class Crowd:
         return ends
 
 
-@pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 @pytest.mark.parametrize(
     ("command", "work", "stuck"),
     [
@@ -135,54 +134,52 @@ class Crowd:
         ),
     ],
 )
-def test_64_clients_on_one_real_server_that_is_killed_and_stopped(loop_kind, command, work, stuck, tmp_path):
-    async def main():
-        target = Spawned(command)
-        async with World() as world:
-            restart = turnout.RestartPolicy(initial_delay=0.01, reset_after=0.0)
-            world.build(turnout.Upstream(target, name="real", timeout=None, restart=restart))
-            path = str(tmp_path / "relay.sock")
-            await world.gateway.serve(turnout.listen_unix(path), world.relay.attach)
-            clients = [await world.clients.connect(turnout.unix(path), era="legacy") for _ in range(CLIENTS)]
-            crowd = Crowd(clients)
-            total = CLIENTS * CALLS
+@both_loops
+async def test_64_clients_on_one_real_server_that_is_killed_and_stopped(command, work, stuck, tmp_path):
+    target = Spawned(command)
+    async with World() as world:
+        restart = turnout.RestartPolicy(initial_delay=0.01, reset_after=0.0)
+        world.build(turnout.Upstream(target, name="real", timeout=None, restart=restart))
+        path = str(tmp_path / "relay.sock")
+        await world.gateway.serve(turnout.listen_unix(path), world.relay.attach)
+        clients = [await world.clients.connect(turnout.unix(path), era="legacy") for _ in range(CLIENTS)]
+        crowd = Crowd(clients)
+        total = CLIENTS * CALLS
 
-            # Undisturbed.
-            await crowd.follow(*work)
-            crowd.echo()
-            assert await crowd.settle() == {"answered": total}
+        # Undisturbed.
+        await crowd.follow(*work)
+        crowd.echo()
+        assert await crowd.settle() == {"answered": total}
 
-            # Killed in the middle: some were answered, the others are told once.
-            crowd.echo()
-            crowd.wait(*stuck)
-            await next(iter(crowd.sent.values()))
-            assert not all(sent.done() for sent in list(crowd.sent.values())[:total])
-            os.kill(target.pids[0], signal.SIGKILL)
-            ends = await crowd.settle()
-            assert ends["answered"] + ends["upstream_closed"] == total + CLIENTS
-            assert ends["upstream_closed"] >= CLIENTS
-            await reaped(target.pids[0])
+        # Killed in the middle: some were answered, the others are told once.
+        crowd.echo()
+        crowd.wait(*stuck)
+        await next(iter(crowd.sent.values()))
+        assert not all(sent.done() for sent in list(crowd.sent.values())[:total])
+        os.kill(target.pids[0], signal.SIGKILL)
+        ends = await crowd.settle()
+        assert ends["answered"] + ends["upstream_closed"] == total + CLIENTS
+        assert ends["upstream_closed"] >= CLIENTS
+        await reaped(target.pids[0])
 
-            # The next one serves; one was started, whoever asked.
-            await crowd.follow(*work)
-            crowd.echo()
-            assert await crowd.settle() == {"answered": total}
-            assert len(target.pids) == 2
+        # The next one serves; one was started, whoever asked.
+        await crowd.follow(*work)
+        crowd.echo()
+        assert await crowd.settle() == {"answered": total}
+        assert len(target.pids) == 2
 
-            # Stopped: whoever gives up is let go; the others have their answers once it goes on.
-            os.kill(target.pids[1], signal.SIGSTOP)
-            crowd.echo()
-            given_up = [(who, crowd.sent[who]) for who in list(crowd.sent)[::3]]
-            for who, sent in given_up:
-                assert sent.cancel("no patience")
-                del crowd.sent[who]
-            await asyncio.sleep(0)
-            os.kill(target.pids[1], signal.SIGCONT)
-            assert await crowd.settle() == {"answered": total - len(given_up)}
-            for _, sent in given_up:
-                with pytest.raises(turnout.CallCancelled):
-                    await sent
-            await world.quiet()
-        await reaped(target.pids[1])
-
-    run(loop_kind, main())
+        # Stopped: whoever gives up is let go; the others have their answers once it goes on.
+        os.kill(target.pids[1], signal.SIGSTOP)
+        crowd.echo()
+        given_up = [(who, crowd.sent[who]) for who in list(crowd.sent)[::3]]
+        for who, sent in given_up:
+            assert sent.cancel("no patience")
+            del crowd.sent[who]
+        await asyncio.sleep(0)
+        os.kill(target.pids[1], signal.SIGCONT)
+        assert await crowd.settle() == {"answered": total - len(given_up)}
+        for _, sent in given_up:
+            with pytest.raises(turnout.CallCancelled):
+                await sent
+        await world.quiet()
+    await reaped(target.pids[1])

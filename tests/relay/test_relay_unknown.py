@@ -8,7 +8,7 @@ import pytest
 
 import turnout
 import wire
-from loops import run
+from loops import both_loops, run
 from relay_world import World
 
 ROUTES = [
@@ -40,39 +40,35 @@ async def refused(client, method, params):
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 @pytest.mark.parametrize(("method", "key", "name", "message"), NAMED)
-def test_e6_what_no_route_names_is_unknown_and_nobody_is_asked(on_loop, method, key, name, message, era):
-    async def main():
-        async with World() as world:
-            world.build(world.upstream(name="a"), world.upstream(name="b"), routes=ROUTES)
-            client = await world.client(era)
-            error = await refused(client, method, {key: name})
-            assert (error.code, error.message) == (code_of(method, era), message)
-            about = {"uri": name} if key == "uri" else {}
-            assert error.data == {"reason": "unknown_name", "sent": False, **about}
-            assert (await refused(client, method, {})).code == code_of(method, era)
-            assert (await refused(client, method, {key: [name]})).code == code_of(method, era)
-            assert world.relay.counters()["forwarded"] == 0
-
-    on_loop(main())
+@both_loops
+async def test_e6_what_no_route_names_is_unknown_and_nobody_is_asked(method, key, name, message, era):
+    async with World() as world:
+        world.build(world.upstream(name="a"), world.upstream(name="b"), routes=ROUTES)
+        client = await world.client(era)
+        error = await refused(client, method, {key: name})
+        assert (error.code, error.message) == (code_of(method, era), message)
+        about = {"uri": name} if key == "uri" else {}
+        assert error.data == {"reason": "unknown_name", "sent": False, **about}
+        assert (await refused(client, method, {})).code == code_of(method, era)
+        assert (await refused(client, method, {key: [name]})).code == code_of(method, era)
+        assert world.relay.counters()["forwarded"] == 0
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 @pytest.mark.parametrize(("method", "key", "name", "message"), NAMED)
-def test_e6_what_is_anothers_is_as_unknown_as_what_is_nobodys(on_loop, method, key, name, message, era):
-    async def main():
-        async with World() as world:
-            routes = [turnout.Route("a", "tools/list"), turnout.Route("b", principal="bob")]
-            routes += [turnout.Route("b", method, prefix=name, principal="bob")]
-            world.build(world.upstream(name="a"), world.upstream(name="b"), routes=routes)
-            ada = await world.client(era, principal="ada")
-            bobs, nobodys = [await refused(ada, method, {key: one}) for one in (name, name[::-1])]
-            assert bobs.message == message
-            assert (bobs.code, bobs.message.replace(name, "")) == (
-                nobodys.code,
-                nobodys.message.replace(name[::-1], ""),
-            )
-
-    on_loop(main())
+@both_loops
+async def test_e6_what_is_anothers_is_as_unknown_as_what_is_nobodys(method, key, name, message, era):
+    async with World() as world:
+        routes = [turnout.Route("a", "tools/list"), turnout.Route("b", principal="bob")]
+        routes += [turnout.Route("b", method, prefix=name, principal="bob")]
+        world.build(world.upstream(name="a"), world.upstream(name="b"), routes=routes)
+        ada = await world.client(era, principal="ada")
+        bobs, nobodys = [await refused(ada, method, {key: one}) for one in (name, name[::-1])]
+        assert bobs.message == message
+        assert (bobs.code, bobs.message.replace(name, "")) == (
+            nobodys.code,
+            nobodys.message.replace(name[::-1], ""),
+        )
 
 
 @pytest.mark.parametrize(
@@ -89,32 +85,30 @@ def test_e6_what_is_anothers_is_as_unknown_as_what_is_nobodys(on_loop, method, k
     ids=["controls", "escapes", "surrogate", "below", "at", "above", "across"],
 )
 @pytest.mark.parametrize("handled", [True, False], ids=["handled", "native"])
-def test_e6_a_name_is_told_back_as_text_and_no_longer_than_the_limit(on_loop, name, handled):
-    async def main():
-        async with World() as world:
-            local = ["tools/call"] if handled else []
-            world.build(world.upstream(name="a"), world.upstream(name="b"), routes=ROUTES, local=local)
-            if handled:
+@both_loops
+async def test_e6_a_name_is_told_back_as_text_and_no_longer_than_the_limit(name, handled):
+    async with World() as world:
+        local = ["tools/call"] if handled else []
+        world.build(world.upstream(name="a"), world.upstream(name="b"), routes=ROUTES, local=local)
+        if handled:
 
-                @world.relay.on_request("tools/call")
-                async def call(request):
-                    await world.relay.forward(request)
+            @world.relay.on_request("tools/call")
+            async def call(request):
+                await world.relay.forward(request)
 
-            client = await world.raw()
-            client.transport.write(wire.request(1, "tools/call", {"name": name}))
-            await client.until(lambda: client.lines)
-            [line] = client.lines
-            assert "\x1b" not in line
-            message = json.loads(line)["error"]["message"]
-            told = message.removeprefix("Unknown tool: ")
-            assert told != message
-            assert len(told.encode()) <= LIMIT
-            if name == "\ud83d":
-                assert told in ("\ufffd", "?")
-            else:
-                assert told == name.encode()[:LIMIT].decode("utf-8", "ignore")
-
-    on_loop(main())
+        client = await world.raw()
+        client.transport.write(wire.request(1, "tools/call", {"name": name}))
+        await client.until(lambda: client.lines)
+        [line] = client.lines
+        assert "\x1b" not in line
+        message = json.loads(line)["error"]["message"]
+        told = message.removeprefix("Unknown tool: ")
+        assert told != message
+        assert len(told.encode()) <= LIMIT
+        if name == "\ud83d":
+            assert told in ("\ufffd", "?")
+        else:
+            assert told == name.encode()[:LIMIT].decode("utf-8", "ignore")
 
 
 def test_e6_a_resource_that_nobody_has_is_not_subscribed_to():

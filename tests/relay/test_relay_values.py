@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 
 import turnout
-from loops import run
+from loops import both_loops
 from relay_inputs import SAMPLE, ask, modern
 from relay_lists import PREFIXED, tools
 from relay_world import World
-
-pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 
 ODD = {
     "surrogate": rb'"cut \ud83d"',
@@ -40,16 +38,14 @@ async def listed(world, items, more=b""):
 
 
 @pytest.mark.parametrize("what", ODD)
-def test_j4_items_of_a_merged_list_keep_their_bytes(loop_kind, what):
-    async def main():
-        async with World() as world:
-            item = b'{"title": %b ,"name":"t", "inputSchema":%b}' % (ODD[what], ODD[what])
-            _, raw = await listed(world, [item])
-            assert raw.startswith(b'{"tools":[%b,' % item.replace(b'"t"', b'"a_t"'))
-            assert [tool["name"] for tool in turnout.json.loads(raw)["tools"]] == ["a_t", "b_ok"]
-            await world.quiet()
-
-    run(loop_kind, main())
+@both_loops
+async def test_j4_items_of_a_merged_list_keep_their_bytes(what):
+    async with World() as world:
+        item = b'{"title": %b ,"name":"t", "inputSchema":%b}' % (ODD[what], ODD[what])
+        _, raw = await listed(world, [item])
+        assert raw.startswith(b'{"tools":[%b,' % item.replace(b'"t"', b'"a_t"'))
+        assert [tool["name"] for tool in turnout.json.loads(raw)["tools"]] == ["a_t", "b_ok"]
+        await world.quiet()
 
 
 @pytest.mark.parametrize(
@@ -67,49 +63,43 @@ def test_j4_items_of_a_merged_list_keep_their_bytes(loop_kind, what):
         b'{"Name":"y"}',
     ],
 )
-def test_j4_an_item_that_readers_name_differently_is_left_out_alone(loop_kind, item):
-    async def main():
-        async with World() as world:
-            _, raw = await listed(world, [item, b'{"name":"t"}'])
-            assert [tool["name"] for tool in turnout.json.loads(raw)["tools"]] == ["a_t", "b_ok"]
-
-    run(loop_kind, main())
+@both_loops
+async def test_j4_an_item_that_readers_name_differently_is_left_out_alone(item):
+    async with World() as world:
+        _, raw = await listed(world, [item, b'{"name":"t"}'])
+        assert [tool["name"] for tool in turnout.json.loads(raw)["tools"]] == ["a_t", "b_ok"]
 
 
 @pytest.mark.parametrize(
     ("name", "called"),
     [(rb'"cut\ud83d"', "a_cut\ud83d"), (rb'"\u0074\/x"', "a_t/x"), (b'"a\\u0000b"', "a_a\0b"), (b'""', "a_")],
 )
-def test_j4_a_name_of_any_text_is_listed(loop_kind, name, called):
-    async def main():
-        async with World() as world:
-            _, raw = await listed(world, [b'{"name":%b}' % name])
-            assert [tool["name"] for tool in turnout.json.loads(raw)["tools"]] == [called, "b_ok"]
-
-    run(loop_kind, main())
+@both_loops
+async def test_j4_a_name_of_any_text_is_listed(name, called):
+    async with World() as world:
+        _, raw = await listed(world, [b'{"name":%b}' % name])
+        assert [tool["name"] for tool in turnout.json.loads(raw)["tools"]] == [called, "b_ok"]
 
 
-def test_j4_a_cursor_of_any_text_leads_on(loop_kind):
-    async def main():
-        async with World() as world:
-            seen = []
+@both_loops
+async def test_j4_a_cursor_of_any_text_leads_on():
+    async with World() as world:
+        seen = []
 
-            def prepare(peer):
-                @peer.on_request("tools/list")
-                async def answer(request):
-                    seen.append(request.raw_params)
-                    return rb'{"tools":[],"nextCursor":"cut \ud83d"}'
+        def prepare(peer):
+            @peer.on_request("tools/list")
+            async def answer(request):
+                seen.append(request.raw_params)
+                return rb'{"tools":[],"nextCursor":"cut \ud83d"}'
 
-            world.build(world.server("a", prepare), world.server("b", tools("ok")), routes=PREFIXED)
-            client = await world.client()
-            first = await client.send("tools/list")
-            params = b'{"cursor":%b,"_meta":{"own":1E5}}' % turnout.json.dumps(first["nextCursor"])
-            await client.send("tools/list", params, progress=False)
-            asked = dict(turnout.json.members(seen[1]))
-            assert asked["cursor"] == rb'"cut \ud83d"'
-            assert b'"own":1E5' in asked["_meta"]
-
-    run(loop_kind, main())
+        world.build(world.server("a", prepare), world.server("b", tools("ok")), routes=PREFIXED)
+        client = await world.client()
+        first = await client.send("tools/list")
+        params = b'{"cursor":%b,"_meta":{"own":1E5}}' % turnout.json.dumps(first["nextCursor"])
+        await client.send("tools/list", params, progress=False)
+        asked = dict(turnout.json.members(seen[1]))
+        assert asked["cursor"] == rb'"cut \ud83d"'
+        assert b'"own":1E5' in asked["_meta"]
 
 
 ERRORS = {
@@ -134,7 +124,7 @@ def fails(error):
 
 
 @pytest.mark.parametrize("what", ERRORS)
-def test_j1_the_error_of_the_only_server_of_a_list_reaches_the_client_exactly(loop_kind, what, caplog):
+def test_j1_the_error_of_the_only_server_of_a_list_reaches_the_client_exactly(on_loop, what, caplog):
     async def main():
         async with World() as world:
             world.build(world.server("a", fails(ERRORS[what])), routes=PREFIXED[:1])
@@ -147,7 +137,7 @@ def test_j1_the_error_of_the_only_server_of_a_list_reaches_the_client_exactly(lo
             assert turnout.json.dumps(error) == ERRORS[what]
             await world.quiet()
 
-    run(loop_kind, main())
+    on_loop(main())
     assert len(caplog.messages) == 1
     assert caplog.messages[0].isprintable(), "what a log takes"
     assert len(caplog.messages[0]) < 300
@@ -169,100 +159,92 @@ def needs(world, told, odd):
 
 
 @pytest.mark.parametrize("what", ODD)
-def test_j3_what_a_server_asks_for_and_what_its_client_says_keep_their_bytes(loop_kind, what):
-    async def main():
-        async with World() as world:
-            world.build(world.upstream(era="modern"))
-            told, asked = [], []
-            needs(world, told, ODD[what])
+@both_loops
+async def test_j3_what_a_server_asks_for_and_what_its_client_says_keep_their_bytes(what):
+    async with World() as world:
+        world.build(world.upstream(era="modern"))
+        told, asked = [], []
+        needs(world, told, ODD[what])
 
-            @world.clients.on_request("elicitation/create")
-            async def elicit(request):
-                asked.append(dict(turnout.json.members(request.raw_params))["requestedSchema"])
-                return b'{"action":"accept","content":{"odd": %b}}' % ODD[what]
+        @world.clients.on_request("elicitation/create")
+        async def elicit(request):
+            asked.append(dict(turnout.json.members(request.raw_params))["requestedSchema"])
+            return b'{"action":"accept","content":{"odd": %b}}' % ODD[what]
 
-            world.clients.implementation.capabilities["elicitation"] = {}
-            client = await world.client()
-            await client.send("tools/call", {"name": "x"}, timeout=10)
-            assert asked == [b'{"odd": %b}' % ODD[what]]
-            said = dict(turnout.json.members(told[1]))["inputResponses"]
-            ((key, answer),) = turnout.json.members(said)
-            assert key == "key \udfff"
-            assert dict(turnout.json.members(answer))["content"] == b'{"odd": %b}' % ODD[what]
-            await world.quiet()
-
-    run(loop_kind, main())
+        world.clients.implementation.capabilities["elicitation"] = {}
+        client = await world.client()
+        await client.send("tools/call", {"name": "x"}, timeout=10)
+        assert asked == [b'{"odd": %b}' % ODD[what]]
+        said = dict(turnout.json.members(told[1]))["inputResponses"]
+        ((key, answer),) = turnout.json.members(said)
+        assert key == "key \udfff"
+        assert dict(turnout.json.members(answer))["content"] == b'{"odd": %b}' % ODD[what]
+        await world.quiet()
 
 
 @pytest.mark.parametrize("what", ERRORS)
-def test_j3_a_client_that_answers_with_an_odd_error_is_answered(loop_kind, what):
-    async def main():
-        async with World() as world:
-            world.build(world.upstream(era="modern"))
-            needs(world, [], b"1")
+@both_loops
+async def test_j3_a_client_that_answers_with_an_odd_error_is_answered(what):
+    async with World() as world:
+        world.build(world.upstream(era="modern"))
+        needs(world, [], b"1")
 
-            @world.clients.on_request("elicitation/create")
-            async def elicit(request):
-                plain = turnout.json.loads(ERRORS[what])
-                raise turnout.RequestError(plain["code"], plain["message"], plain.get("data"))
+        @world.clients.on_request("elicitation/create")
+        async def elicit(request):
+            plain = turnout.json.loads(ERRORS[what])
+            raise turnout.RequestError(plain["code"], plain["message"], plain.get("data"))
 
-            world.clients.implementation.capabilities["elicitation"] = {}
-            client = await world.client()
-            with pytest.raises(turnout.RemoteError) as caught:
-                await client.send("tools/call", {"name": "x"}, timeout=10)
-            assert caught.value.data["reason"] == "input_refused"
-            await world.quiet()
-
-    run(loop_kind, main())
+        world.clients.implementation.capabilities["elicitation"] = {}
+        client = await world.client()
+        with pytest.raises(turnout.RemoteError) as caught:
+            await client.send("tools/call", {"name": "x"}, timeout=10)
+        assert caught.value.data["reason"] == "input_refused"
+        await world.quiet()
 
 
 @pytest.mark.parametrize("params", [b"5", b'"x"', b"[1]", b'{"mode":{}}', b'{"mode":1e999}', b'{"mode":[1]}'])
-def test_j3_a_server_that_asks_with_params_that_are_none_is_refused(loop_kind, params):
-    async def main():
-        async with World() as world:
-            world.build(world.upstream(era="modern"))
+@both_loops
+async def test_j3_a_server_that_asks_with_params_that_are_none_is_refused(params):
+    async with World() as world:
+        world.build(world.upstream(era="modern"))
 
-            @world.servers.on_request("tools/call")
-            async def call(request):
-                wanted = b'{"a":{"method":"elicitation/create","params":%b}}' % params
-                return b'{"resultType":"input_required","requestState":"s","inputRequests":%b}' % wanted
+        @world.servers.on_request("tools/call")
+        async def call(request):
+            wanted = b'{"a":{"method":"elicitation/create","params":%b}}' % params
+            return b'{"resultType":"input_required","requestState":"s","inputRequests":%b}' % wanted
 
-            world.clients.implementation.capabilities["elicitation"] = {}
-            client = await world.client()
-            with pytest.raises(turnout.RemoteError) as caught:
-                await client.send("tools/call", {"name": "x"}, timeout=10)
-            assert caught.value.data["reason"] == "invalid_answer"
-            await world.quiet()
-
-    run(loop_kind, main())
+        world.clients.implementation.capabilities["elicitation"] = {}
+        client = await world.client()
+        with pytest.raises(turnout.RemoteError) as caught:
+            await client.send("tools/call", {"name": "x"}, timeout=10)
+        assert caught.value.data["reason"] == "invalid_answer"
+        await world.quiet()
 
 
 @pytest.mark.parametrize("what", ODD)
-def test_j3_what_a_parked_server_asks_and_is_told_keeps_its_bytes(loop_kind, what):
-    async def main():
-        async with World() as world:
-            client = await modern(world)
-            told = []
+@both_loops
+async def test_j3_what_a_parked_server_asks_and_is_told_keeps_its_bytes(what):
+    async with World() as world:
+        client = await modern(world)
+        told = []
 
-            @world.servers.on_request("tools/call")
-            async def call(request):
-                told.append(await request.send(SAMPLE, b'{"odd": %b}' % ODD[what]).raw())
-                return {}
+        @world.servers.on_request("tools/call")
+        async def call(request):
+            told.append(await request.send(SAMPLE, b'{"odd": %b}' % ODD[what]).raw())
+            return {}
 
-            asked = await ask(client)
-            ((key, wanted),) = asked["inputRequests"].items()
-            assert wanted["params"] == turnout.json.loads(b'{"odd": %b}' % ODD[what])
-            answer = b'{"content":{"odd": %b}}' % ODD[what]
-            state = turnout.json.dumps(asked["requestState"])
-            responses = b"{%b:%b}" % (turnout.json.dumps(key), answer)
-            members = b'{"name":"x","inputResponses":%b,"requestState":%b}' % (responses, state)
-            await client.send("tools/call", members, timeout=10)
-            assert told == [answer]
-
-    run(loop_kind, main())
+        asked = await ask(client)
+        ((key, wanted),) = asked["inputRequests"].items()
+        assert wanted["params"] == turnout.json.loads(b'{"odd": %b}' % ODD[what])
+        answer = b'{"content":{"odd": %b}}' % ODD[what]
+        state = turnout.json.dumps(asked["requestState"])
+        responses = b"{%b:%b}" % (turnout.json.dumps(key), answer)
+        members = b'{"name":"x","inputResponses":%b,"requestState":%b}' % (responses, state)
+        await client.send("tools/call", members, timeout=10)
+        assert told == [answer]
 
 
-def test_members_are_taken_apart_and_put_together(loop_kind):
+def test_members_are_taken_apart_and_put_together():
     spliced = turnout.json.with_member(b'{"uri":"x", "more" : 1E5 }', "uri", b'"y"')
     assert spliced == b'{"uri":"y", "more" : 1E5 }'
     for broken in (b"{}", b"[]", b'{"uri":1,"uri":2}', rb'{"uri":1,"\u0075ri":2}'):
@@ -290,86 +272,74 @@ def says(instructions, info=b'{"name":"x","version":"1"}'):
 
 
 @pytest.mark.parametrize("value", [b"5", b"1e999", b"true", b"[1]", b'{"a":1}', b"null"])
-def test_j4_what_one_server_says_of_itself_does_not_keep_clients_from_the_others(loop_kind, value):
-    async def main():
-        async with World() as world:
-            world.build(
-                world.server("a", says(value, value)), world.server("b", says(b'"read"')), routes=PREFIXED
-            )
-            client = await world.client()
-            assert client.instructions == "read"
-            assert client.server_info["name"] == "gateway"
-
-    run(loop_kind, main())
+@both_loops
+async def test_j4_what_one_server_says_of_itself_does_not_keep_clients_from_the_others(value):
+    async with World() as world:
+        world.build(
+            world.server("a", says(value, value)), world.server("b", says(b'"read"')), routes=PREFIXED
+        )
+        client = await world.client()
+        assert client.instructions == "read"
+        assert client.server_info["name"] == "gateway"
 
 
 @pytest.mark.parametrize("value", [b"5", b"1e999", b"true", b"[1]", b'"x"'])
-def test_j4_a_server_without_a_name_of_its_own_is_told_of_under_the_relays(loop_kind, value):
-    async def main():
-        async with World() as world:
-            world.build(world.server("a", says(b"5", value)))
-            client = await world.client()
-            assert client.instructions is None
-            assert client.server_info["name"] == "gateway"
-
-    run(loop_kind, main())
+@both_loops
+async def test_j4_a_server_without_a_name_of_its_own_is_told_of_under_the_relays(value):
+    async with World() as world:
+        world.build(world.server("a", says(b"5", value)))
+        client = await world.client()
+        assert client.instructions is None
+        assert client.server_info["name"] == "gateway"
 
 
 @pytest.mark.parametrize("life", [b"true", b"-5", b"1.5", b"1e999", b'"5"', b"null", b"[]"])
-def test_e1_a_merged_list_is_kept_no_longer_than_its_parts_say(loop_kind, life):
-    async def main():
-        async with World() as world:
-            more = b',"resultType":"complete","cacheScope":"public","ttlMs":%b'
-            world.build(
-                world.server("a", lists([], more % life), era="modern"),
-                world.server("b", lists([], more % b"7"), era="modern"),
-                routes=PREFIXED,
-            )
-            client = await world.client(era="modern")
-            raw = await client.send("tools/list").raw()
-            assert dict(turnout.json.members(raw))["ttlMs"] == b"0"
-
-    run(loop_kind, main())
+@both_loops
+async def test_e1_a_merged_list_is_kept_no_longer_than_its_parts_say(life):
+    async with World() as world:
+        more = b',"resultType":"complete","cacheScope":"public","ttlMs":%b'
+        world.build(
+            world.server("a", lists([], more % life), era="modern"),
+            world.server("b", lists([], more % b"7"), era="modern"),
+            routes=PREFIXED,
+        )
+        client = await world.client(era="modern")
+        raw = await client.send("tools/list").raw()
+        assert dict(turnout.json.members(raw))["ttlMs"] == b"0"
 
 
 @pytest.mark.parametrize("method", [b"5", b'"ping"', b"null", b'"tools/call"'])
-def test_a_server_asks_a_client_for_nothing_but_input(loop_kind, method):
+@both_loops
+async def test_a_server_asks_a_client_for_nothing_but_input(method):
     """Whatever the client says that it can do."""
+    async with World() as world:
+        world.build(world.upstream(era="modern"))
 
-    async def main():
-        async with World() as world:
-            world.build(world.upstream(era="modern"))
+        @world.servers.on_request("tools/call")
+        async def call(request):
+            return b'{"resultType":"input_required","inputRequests":{"a":{"method":%b}}}' % method
 
-            @world.servers.on_request("tools/call")
-            async def call(request):
-                return b'{"resultType":"input_required","inputRequests":{"a":{"method":%b}}}' % method
-
-            world.clients.implementation.capabilities[""] = {}
-            client = await world.client()
-            with pytest.raises(turnout.RemoteError) as caught:
-                await client.send("tools/call", {"name": "x"}, timeout=10)
-            assert caught.value.data["reason"] == "not_bridged"
-            await world.quiet()
-
-    run(loop_kind, main())
+        world.clients.implementation.capabilities[""] = {}
+        client = await world.client()
+        with pytest.raises(turnout.RemoteError) as caught:
+            await client.send("tools/call", {"name": "x"}, timeout=10)
+        assert caught.value.data["reason"] == "not_bridged"
+        await world.quiet()
 
 
 @pytest.mark.parametrize("tenants", [False, True])
-def test_e1_a_list_of_one_tenants_routes_is_not_shared_with_others(loop_kind, tenants):
+@both_loops
+async def test_e1_a_list_of_one_tenants_routes_is_not_shared_with_others(tenants):
     """Its servers may say what they like: they do not know who else the relay serves, and what else it shows them."""
-
-    async def main():
-        async with World() as world:
-            more = b',"resultType":"complete","cacheScope":"public","ttlMs":7'
-            own = [turnout.Route("c", "tools/call", prefix="c_", strip=True, principal="one")]
-            world.build(
-                *(world.server(name, lists([], more), era="modern") for name in "abc"),
-                routes=[*PREFIXED, *(own if tenants else [])],
-            )
-            for principal in (None, "one", "other"):
-                client = await world.client(era="modern", principal=principal)
-                raw = await client.send("tools/list").raw()
-                scope = dict(turnout.json.members(raw))["cacheScope"]
-                assert scope == (b'"private"' if tenants else b'"public"')
-
-    run(loop_kind, main())
+    async with World() as world:
+        more = b',"resultType":"complete","cacheScope":"public","ttlMs":7'
+        own = [turnout.Route("c", "tools/call", prefix="c_", strip=True, principal="one")]
+        world.build(
+            *(world.server(name, lists([], more), era="modern") for name in "abc"),
+            routes=[*PREFIXED, *(own if tenants else [])],
+        )
+        for principal in (None, "one", "other"):
+            client = await world.client(era="modern", principal=principal)
+            raw = await client.send("tools/list").raw()
+            scope = dict(turnout.json.members(raw))["cacheScope"]
+            assert scope == (b'"private"' if tenants else b'"public"')

@@ -12,12 +12,10 @@ from pathlib import Path
 import pytest
 
 import turnout
-from loops import run
+from loops import both_loops
 from turnout.transports import accepting
 from turnout.transports.accepting import ACCEPTS_A_TURN, Acceptor
 from wire import request
-
-pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 
 SERVER = str(Path(__file__).parents[1].joinpath("kit", "crowded_server.py"))
 
@@ -59,33 +57,31 @@ async def crowded(loop_kind, path, descriptors):
         yield control
 
 
-def test_s8_a_turn_of_the_loop_accepts_a_few_of_those_who_come_at_once(loop_kind, tmp_path):
-    async def main():
-        loop = asyncio.get_running_loop()
-        accepted, turns = [], []
+@both_loops
+async def test_s8_a_turn_of_the_loop_accepts_a_few_of_those_who_come_at_once(tmp_path):
+    loop = asyncio.get_running_loop()
+    accepted, turns = [], []
 
-        def take(connection):
-            accepted.append(connection)
-            connection.close()
+    def take(connection):
+        accepted.append(connection)
+        connection.close()
 
-        listening = socket.socket(socket.AF_UNIX)
-        listening.setblocking(False)
-        listening.bind(str(tmp_path / "s"))
-        listening.listen(200)
-        with contextlib.ExitStack() as stack:
-            crowd = Crowd(stack, tmp_path / "s")
-            for _ in range(100):
-                crowd.connect()
-            acceptor = Acceptor(loop, [listening], "here", take)
-            acceptor.start()
-            while len(accepted) < 100:
-                before = len(accepted)
-                await asyncio.sleep(0)
-                turns.append(len(accepted) - before)
-            acceptor.close()
-        assert max(turns) == ACCEPTS_A_TURN
-
-    run(loop_kind, main())
+    listening = socket.socket(socket.AF_UNIX)
+    listening.setblocking(False)
+    listening.bind(str(tmp_path / "s"))
+    listening.listen(200)
+    with contextlib.ExitStack() as stack:
+        crowd = Crowd(stack, tmp_path / "s")
+        for _ in range(100):
+            crowd.connect()
+        acceptor = Acceptor(loop, [listening], "here", take)
+        acceptor.start()
+        while len(accepted) < 100:
+            before = len(accepted)
+            await asyncio.sleep(0)
+            turns.append(len(accepted) - before)
+        acceptor.close()
+    assert max(turns) == ACCEPTS_A_TURN
 
 
 class NoMore:
@@ -121,7 +117,7 @@ def failing(stack, path, error):
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 def test_s8_accepting_that_fails_is_tried_once_a_pause_and_said_once(
-    loop_kind, tmp_path, caplog, monkeypatch, error
+    on_loop, tmp_path, caplog, monkeypatch, error
 ):
     monkeypatch.setattr(accepting, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(accepting, "LONGEST_PAUSE", 0.004)
@@ -158,13 +154,13 @@ def test_s8_accepting_that_fails_is_tried_once_a_pause_and_said_once(
             for connection in accepted:
                 connection.close()
 
-    run(loop_kind, main())
+    on_loop(main())
     [said] = [record for record in caplog.records if record.name == "turnout.sockets"]
     assert said.levelname == "WARNING"
     assert said.getMessage().startswith("here accepts nobody for a while")
 
 
-def test_s8_a_connection_that_broke_in_the_backlog_holds_up_nobody(loop_kind, tmp_path, caplog):
+def test_s8_a_connection_that_broke_in_the_backlog_holds_up_nobody(on_loop, tmp_path, caplog):
     async def main():
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as stack:
@@ -176,105 +172,97 @@ def test_s8_a_connection_that_broke_in_the_backlog_holds_up_nobody(loop_kind, tm
             acceptor.close()
             acceptor.close()
 
-    run(loop_kind, main())
+    on_loop(main())
     assert not caplog.records
 
 
-def test_s8_a_descriptor_that_is_freed_is_used_at_once(loop_kind, tmp_path):
-    async def main():
-        loop = asyncio.get_running_loop()
-        accepted = []
-        with contextlib.ExitStack() as stack:
-            socket_ = failing(stack, tmp_path / "s", errno.EMFILE)
-            acceptor = Acceptor(loop, [socket_], "here", accepted.append)
-            acceptor.descriptor_freed()
-            acceptor.start()
-            while socket_.tries < 1:
-                await asyncio.sleep(0)
-            due = acceptor._timer
-            assert due is not None
-            socket_.error = None
-            acceptor.descriptor_freed()
-            assert due.cancelled()
-            while len(accepted) < 50:
-                await asyncio.sleep(0)
-            acceptor.close()
-            for connection in accepted:
-                connection.close()
-
-    run(loop_kind, main())
+@both_loops
+async def test_s8_a_descriptor_that_is_freed_is_used_at_once(tmp_path):
+    loop = asyncio.get_running_loop()
+    accepted = []
+    with contextlib.ExitStack() as stack:
+        socket_ = failing(stack, tmp_path / "s", errno.EMFILE)
+        acceptor = Acceptor(loop, [socket_], "here", accepted.append)
+        acceptor.descriptor_freed()
+        acceptor.start()
+        while socket_.tries < 1:
+            await asyncio.sleep(0)
+        due = acceptor._timer
+        assert due is not None
+        socket_.error = None
+        acceptor.descriptor_freed()
+        assert due.cancelled()
+        while len(accepted) < 50:
+            await asyncio.sleep(0)
+        acceptor.close()
+        for connection in accepted:
+            connection.close()
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1], ids=["below", "at", "above"])
-def test_s8_max_peers_is_bounded_by_the_descriptors_of_the_process(loop_kind, tmp_path, over):
-    async def main():
-        path = tmp_path / "s"
-        async with crowded(loop_kind, path, 100) as control:
-            with contextlib.ExitStack() as stack:
-                crowd = Crowd(stack, path)
-                there = []
-                # A quarter of the hundred is kept back.
-                while await is_answered(came := crowd.connect()):
-                    there.append(came)
-                assert 40 < len(there) < 75
-                state = await control.send("state")
-                assert state["refused"] == 1
-                assert state["said"][0].startswith(
-                    "WARNING a connection was refused: max_peers (75) is reached"
-                )
-                there.pop().close()
-                while (await control.send("state"))["peers"] > len(there) + 1:
-                    pass
-                came = [crowd.connect() for _ in range(2 + over)]
-                served = [await is_answered(one) for one in came]
-                assert served == [True, False, False][: 2 + over]
-                assert [await is_answered(one) for one in there] == [True] * len(there)
-                # What the server itself needs, it has.
-                assert await control.send("run") == {"exit": 0}
-
-    run(loop_kind, main())
+@both_loops
+async def test_s8_max_peers_is_bounded_by_the_descriptors_of_the_process(loop_kind, tmp_path, over):
+    path = tmp_path / "s"
+    async with crowded(loop_kind, path, 100) as control:
+        with contextlib.ExitStack() as stack:
+            crowd = Crowd(stack, path)
+            there = []
+            # A quarter of the hundred is kept back.
+            while await is_answered(came := crowd.connect()):
+                there.append(came)
+            assert 40 < len(there) < 75
+            state = await control.send("state")
+            assert state["refused"] == 1
+            assert state["said"][0].startswith("WARNING a connection was refused: max_peers (75) is reached")
+            there.pop().close()
+            while (await control.send("state"))["peers"] > len(there) + 1:
+                pass
+            came = [crowd.connect() for _ in range(2 + over)]
+            served = [await is_answered(one) for one in came]
+            assert served == [True, False, False][: 2 + over]
+            assert [await is_answered(one) for one in there] == [True] * len(there)
+            # What the server itself needs, it has.
+            assert await control.send("run") == {"exit": 0}
 
 
-def test_s8_without_descriptors_those_who_are_there_are_served_and_those_who_come_wait(loop_kind, tmp_path):
-    async def main():
-        path = tmp_path / "s"
-        async with crowded(loop_kind, path, 200) as control:
-            with contextlib.ExitStack() as stack:
-                crowd = Crowd(stack, path)
-                before = [crowd.connect() for _ in range(5)]
+@both_loops
+async def test_s8_without_descriptors_those_who_are_there_are_served_and_those_who_come_wait(
+    loop_kind, tmp_path
+):
+    path = tmp_path / "s"
+    async with crowded(loop_kind, path, 200) as control:
+        with contextlib.ExitStack() as stack:
+            crowd = Crowd(stack, path)
+            before = [crowd.connect() for _ in range(5)]
+            assert all([await is_answered(came) for came in before])
+            assert await control.send("use up") == {"errno": errno.EMFILE}
+            after = [asyncio.ensure_future(is_answered(crowd.connect())) for _ in range(20)]
+            while not (state := await control.send("state"))["said"]:
+                pass
+            for _ in range(50):
                 assert all([await is_answered(came) for came in before])
-                assert await control.send("use up") == {"errno": errno.EMFILE}
-                after = [asyncio.ensure_future(is_answered(crowd.connect())) for _ in range(20)]
-                while not (state := await control.send("state"))["said"]:
-                    pass
-                for _ in range(50):
-                    assert all([await is_answered(came) for came in before])
-                assert not any(came.done() for came in after)
-                await control.send("free", {"count": 150})
-                assert all(await asyncio.gather(*after))
-                state = await control.send("state")
-                assert [line.partition(" accepts")[2] for line in state["said"]] == [
-                    " nobody for a while, since accepting failed: Too many open files"
-                ]
-                assert state["refused"] == 0
-
-    run(loop_kind, main())
+            assert not any(came.done() for came in after)
+            await control.send("free", {"count": 150})
+            assert all(await asyncio.gather(*after))
+            state = await control.send("state")
+            assert [line.partition(" accepts")[2] for line in state["said"]] == [
+                " nobody for a while, since accepting failed: Too many open files"
+            ]
+            assert state["refused"] == 0
 
 
-def test_s8_a_listener_takes_whoever_comes_to_any_address_of_its_name(loop_kind):
-    async def main():
-        listener = turnout.listen_tcp("localhost", 0)
-        async with turnout.Router() as server, turnout.Router() as router:
-            server.on_request("echo")(lambda request: request.params)
-            await server.serve(listener)
-            found = await asyncio.get_running_loop().getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)
-            here = [address for family, _, _, _, address in found if has(family, address)]
-            assert here
-            for address in here:
-                peer = await router.connect(turnout.tcp(address[0], listener.port), era=None)
-                assert await peer.send("echo", [address[0]]) == [address[0]]
-
-    run(loop_kind, main())
+@both_loops
+async def test_s8_a_listener_takes_whoever_comes_to_any_address_of_its_name():
+    listener = turnout.listen_tcp("localhost", 0)
+    async with turnout.Router() as server, turnout.Router() as router:
+        server.on_request("echo")(lambda request: request.params)
+        await server.serve(listener)
+        found = await asyncio.get_running_loop().getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)
+        here = [address for family, _, _, _, address in found if has(family, address)]
+        assert here
+        for address in here:
+            peer = await router.connect(turnout.tcp(address[0], listener.port), era=None)
+            assert await peer.send("echo", [address[0]]) == [address[0]]
 
 
 def has(family, address):

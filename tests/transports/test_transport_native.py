@@ -10,9 +10,7 @@ import sys
 import pytest
 
 import turnout
-from loops import run
-
-pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+from loops import both_loops
 
 SERVER = """
 import asyncio, os, sys
@@ -100,175 +98,148 @@ def kind(request):
     return request.param
 
 
-def test_trm_23_many_round_trips(loop_kind, kind, tmp_path):
+@both_loops
+async def test_trm_23_many_round_trips(loop_kind, kind, tmp_path):
     """Every answer belongs to its request, and the records name the transport."""
-
-    async def main():
-        async with connected(kind, loop_kind, tmp_path) as (router, peer):
-            calls = [peer.send("echo", {"n": n, "pad": "x" * (n % 97)}) for n in range(2000)]
-            for n, call in enumerate(calls):
-                assert (await call)["n"] == n
-            assert {record.transport for record in router.records} == {kind}
-
-    run(loop_kind, main())
+    async with connected(kind, loop_kind, tmp_path) as (router, peer):
+        calls = [peer.send("echo", {"n": n, "pad": "x" * (n % 97)}) for n in range(2000)]
+        for n, call in enumerate(calls):
+            assert (await call)["n"] == n
+        assert {record.transport for record in router.records} == {kind}
 
 
-def test_large_frames(loop_kind, kind, tmp_path):
+@both_loops
+async def test_large_frames(loop_kind, kind, tmp_path):
     """A frame far larger than any pipe, socket or read, both ways, among small ones."""
-
-    async def main():
-        async with connected(kind, loop_kind, tmp_path) as (_, peer):
-            big = "ä" * 2_500_000
-            calls = [peer.send("echo", {"text": text}) for text in ("a", big, "b", big, "c")]
-            texts = [(await call)["text"] for call in calls]
-            assert texts == ["a", big, "b", big, "c"]
-
-    run(loop_kind, main())
+    async with connected(kind, loop_kind, tmp_path) as (_, peer):
+        big = "ä" * 2_500_000
+        calls = [peer.send("echo", {"text": text}) for text in ("a", big, "b", big, "c")]
+        texts = [(await call)["text"] for call in calls]
+        assert texts == ["a", big, "b", big, "c"]
 
 
-def test_trm_23_x_06_progress_in_order_and_before_the_result(loop_kind, kind, tmp_path):
-    async def main():
-        async with connected(kind, loop_kind, tmp_path) as (_, peer):
-            call = peer.send("report", {"steps": 300})
-            seen = [update.progress async for update in call.progress()]
-            assert await call == "reported"
-            assert seen == sorted(set(seen))
-            assert seen[-1] == 300
-
-    run(loop_kind, main())
+@both_loops
+async def test_trm_23_x_06_progress_in_order_and_before_the_result(loop_kind, kind, tmp_path):
+    async with connected(kind, loop_kind, tmp_path) as (_, peer):
+        call = peer.send("report", {"steps": 300})
+        seen = [update.progress async for update in call.progress()]
+        assert await call == "reported"
+        assert seen == sorted(set(seen))
+        assert seen[-1] == 300
 
 
-def test_trm_23_closing_ends_what_is_in_flight_once(loop_kind, kind, tmp_path):
-    async def main():
-        async with connected(kind, loop_kind, tmp_path) as (_, peer):
-            call = peer.send("no-such-method-answers-later-than-this", {})
-            await peer.close()
-            with pytest.raises((turnout.PeerLost, turnout.RemoteError)):
-                await call
-            assert not peer.is_open
-            with pytest.raises(turnout.ConnectionClosed):
-                peer.send("echo", {})
-
-    run(loop_kind, main())
+@both_loops
+async def test_trm_23_closing_ends_what_is_in_flight_once(loop_kind, kind, tmp_path):
+    async with connected(kind, loop_kind, tmp_path) as (_, peer):
+        call = peer.send("no-such-method-answers-later-than-this", {})
+        await peer.close()
+        with pytest.raises((turnout.PeerLost, turnout.RemoteError)):
+            await call
+        assert not peer.is_open
+        with pytest.raises(turnout.ConnectionClosed):
+            peer.send("echo", {})
 
 
-def test_trs_14_a_crash_ends_every_call_once_with_the_exit_code(loop_kind):
+@both_loops
+async def test_trs_14_a_crash_ends_every_call_once_with_the_exit_code(loop_kind):
     """TRS_14: each pending request ends once with cause `peer_exited`, exit code attached."""
-
-    async def main():
-        lines: list[str] = []
-        async with turnout.Router() as router:
-            peer = await router.connect(stdio_server(loop_kind, stderr=lines.append), era=None)
-            calls = [peer.send("die", {"code": 41}), peer.send("echo", {}), peer.send("echo", {})]
-            done = await asyncio.gather(*calls, return_exceptions=True)
-            assert isinstance(done[0], turnout.PeerLost)
-            assert done[0].exit_code == 41
-            assert calls[0].record.outcome == "peer_exited"
-            assert calls[0].record.exit_code == 41
-            # The print went to stderr, not between the frames.
-            assert lines == ["dying"]
-
-    run(loop_kind, main())
+    lines: list[str] = []
+    async with turnout.Router() as router:
+        peer = await router.connect(stdio_server(loop_kind, stderr=lines.append), era=None)
+        calls = [peer.send("die", {"code": 41}), peer.send("echo", {}), peer.send("echo", {})]
+        done = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(done[0], turnout.PeerLost)
+        assert done[0].exit_code == 41
+        assert calls[0].record.outcome == "peer_exited"
+        assert calls[0].record.exit_code == 41
+        # The print went to stderr, not between the frames.
+        assert lines == ["dying"]
 
 
-def test_a_server_that_speaks_first(loop_kind, tmp_path):
+@both_loops
+async def test_a_server_that_speaks_first(tmp_path):
     """Bytes may reach the peer before `open` returned; what they ask for is answered all the same."""
+    async with turnout.Router(timeout=20) as there, turnout.Router(timeout=20) as here:
+        asked: asyncio.Queue[turnout.Call] = asyncio.Queue()
+        await there.serve(
+            turnout.listen_unix(tmp_path / "s"),
+            lambda peer: asked.put_nowait(peer.send("roots/list", {})),
+        )
 
-    async def main():
-        async with turnout.Router(timeout=20) as there, turnout.Router(timeout=20) as here:
-            asked: asyncio.Queue[turnout.Call] = asyncio.Queue()
-            await there.serve(
-                turnout.listen_unix(tmp_path / "s"),
-                lambda peer: asked.put_nowait(peer.send("roots/list", {})),
-            )
+        @here.on_request("roots/list")
+        async def roots(request):
+            return {"roots": []}
 
-            @here.on_request("roots/list")
-            async def roots(request):
-                return {"roots": []}
-
-            for _ in range(20):
-                await here.connect(turnout.unix(tmp_path / "s"), era=None)
-                call = await asked.get()
-                assert await call == {"roots": []}
-
-    run(loop_kind, main())
+        for _ in range(20):
+            await here.connect(turnout.unix(tmp_path / "s"), era=None)
+            call = await asked.get()
+            assert await call == {"roots": []}
 
 
-def test_trs_12_the_end_of_stdin_ends_a_server(loop_kind):
+@both_loops
+async def test_trs_12_the_end_of_stdin_ends_a_server(loop_kind):
     """TRS_12: our own stdio at its end lets a server finish."""
-
-    async def main():
-        async with turnout.Router() as router:
-            target = stdio_server(loop_kind, close_timeout=20)
-            peer = await router.connect(target, era=None)
-            assert (await peer.send("echo", {"a": 1}))["a"] == 1
-            transport = peer._transport
-            await peer.close()
-            assert transport._process.exited.result() == 0
-
-    run(loop_kind, main())
+    async with turnout.Router() as router:
+        target = stdio_server(loop_kind, close_timeout=20)
+        peer = await router.connect(target, era=None)
+        assert (await peer.send("echo", {"a": 1}))["a"] == 1
+        transport = peer._transport
+        await peer.close()
+        assert transport._process.exited.result() == 0
 
 
-def test_trs_12_a_handler_that_ignores_its_cancel_does_not_keep_a_server(loop_kind):
+@both_loops
+async def test_trs_12_a_handler_that_ignores_its_cancel_does_not_keep_a_server(loop_kind):
     """TRS_12: bounded, though a handler works on."""
-
-    async def main():
-        async with turnout.Router() as router:
-            peer = await router.connect(stdio_server(loop_kind, close_timeout=20), era=None)
-            stuck = peer.send("ignore")
-            async for _ in stuck.progress():
-                break
-            transport = peer._transport
-            await peer.close()
-            assert transport._process.exited.result() == 0
-            assert stuck.record.outcome == "closed"
-
-    run(loop_kind, main())
+    async with turnout.Router() as router:
+        peer = await router.connect(stdio_server(loop_kind, close_timeout=20), era=None)
+        stuck = peer.send("ignore")
+        async for _ in stuck.progress():
+            break
+        transport = peer._transport
+        await peer.close()
+        assert transport._process.exited.result() == 0
+        assert stuck.record.outcome == "closed"
 
 
-def test_trs_10_what_is_in_flight_when_we_close_ends_by_us(loop_kind):
+@both_loops
+async def test_trs_10_what_is_in_flight_when_we_close_ends_by_us(loop_kind):
     """TRS_10: not by the exit of the server that follows from it."""
-
-    async def main():
-        async with turnout.Router() as router:
-            peer = await router.connect(stdio_server(loop_kind), era=None)
-            calls = [peer.send("ignore") for _ in range(3)]
-            async for _ in calls[-1].progress():
-                break
-            await peer.close()
-            assert {call.record.outcome for call in calls} == {"closed"}
-
-    run(loop_kind, main())
+    async with turnout.Router() as router:
+        peer = await router.connect(stdio_server(loop_kind), era=None)
+        calls = [peer.send("ignore") for _ in range(3)]
+        async for _ in calls[-1].progress():
+            break
+        await peer.close()
+        assert {call.record.outcome for call in calls} == {"closed"}
 
 
 @pytest.mark.parametrize("binding", ["unix", "tcp"])
-def test_trm_25_sockets_carry_one_message_a_line_as_stdio_does(loop_kind, binding, tmp_path):
-    async def main():
-        async with turnout.Router() as router:
+@both_loops
+async def test_trm_25_sockets_carry_one_message_a_line_as_stdio_does(binding, tmp_path):
+    async with turnout.Router() as router:
 
-            @router.on_request("echo")
-            async def echo(request):
-                return request.params
+        @router.on_request("echo")
+        async def echo(request):
+            return request.params
 
-            if binding == "unix":
-                await router.serve(turnout.listen_unix(tmp_path / "s"))
-                reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
-            else:
-                listener = turnout.listen_tcp("127.0.0.1", 0)
-                await router.serve(listener)
-                reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-            writer.write(
-                b'{"jsonrpc":"2.0","id":1,"method":"echo","params":{"a":"1\\n2"}}\n'
-                b'{"jsonrpc":"2.0","id":2,"method":"echo"}\n'
-            )
-            lines = {await reader.readline(), await reader.readline()}
-            assert lines == {
-                b'{"jsonrpc":"2.0","id":1,"result":{"a":"1\\n2"}}\n',
-                b'{"jsonrpc":"2.0","id":2,"result":null}\n',
-            }
-            writer.close()
-
-    run(loop_kind, main())
+        if binding == "unix":
+            await router.serve(turnout.listen_unix(tmp_path / "s"))
+            reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        else:
+            listener = turnout.listen_tcp("127.0.0.1", 0)
+            await router.serve(listener)
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(
+            b'{"jsonrpc":"2.0","id":1,"method":"echo","params":{"a":"1\\n2"}}\n'
+            b'{"jsonrpc":"2.0","id":2,"method":"echo"}\n'
+        )
+        lines = {await reader.readline(), await reader.readline()}
+        assert lines == {
+            b'{"jsonrpc":"2.0","id":1,"result":{"a":"1\\n2"}}\n',
+            b'{"jsonrpc":"2.0","id":2,"result":null}\n',
+        }
+        writer.close()
 
 
 EAGER = """
@@ -294,34 +265,32 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("binding", ["stdio", "unix"])
-def test_png_14_a_server_holds_its_requests_back_until_it_was_opened(loop_kind, binding, tmp_path):
-    async def main():
-        async with turnout.Router() as here, turnout.Router() as there:
-            asked, said = asyncio.Event(), []
+@both_loops
+async def test_png_14_a_server_holds_its_requests_back_until_it_was_opened(binding, tmp_path):
+    async with turnout.Router() as here, turnout.Router() as there:
+        asked, said = asyncio.Event(), []
 
-            @here.on_request("roots/list")
-            async def roots(request):
-                asked.set()
-                return {"roots": []}
+        @here.on_request("roots/list")
+        async def roots(request):
+            asked.set()
+            return {"roots": []}
 
-            if binding == "stdio":
-                environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-                target = turnout.stdio(sys.executable, "-c", EAGER, env=environment, stderr=said.append)
-            else:
-                turnout.serve_handshake(there, name="eager")
+        if binding == "stdio":
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+            target = turnout.stdio(sys.executable, "-c", EAGER, env=environment, stderr=said.append)
+        else:
+            turnout.serve_handshake(there, name="eager")
 
-                def accepted(peer):
-                    try:
-                        peer.send("roots/list")
-                    except turnout.NotAllowed:
-                        said.append("held")
-                    peer.on_notification("notifications/initialized")(lambda _: peer.send("roots/list"))
+            def accepted(peer):
+                try:
+                    peer.send("roots/list")
+                except turnout.NotAllowed:
+                    said.append("held")
+                peer.on_notification("notifications/initialized")(lambda _: peer.send("roots/list"))
 
-                await there.serve(turnout.listen_unix(tmp_path / "s"), accepted)
-                target = turnout.unix(tmp_path / "s")
-            peer = await here.connect(target, era="legacy")
-            await asked.wait()
-            assert said == ["held"]
-            assert peer.is_open
-
-    run(loop_kind, main())
+            await there.serve(turnout.listen_unix(tmp_path / "s"), accepted)
+            target = turnout.unix(tmp_path / "s")
+        peer = await here.connect(target, era="legacy")
+        await asked.wait()
+        assert said == ["held"]
+        assert peer.is_open

@@ -9,12 +9,10 @@ import sys
 
 import pytest
 
-from loops import run
+from loops import both_loops
 from transport_link import FakeLink
 from turnout.transports import own_stdio, stdio
 from turnout.transports.pipes import READ_BUDGET
-
-pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 
 HERE = pathlib.Path(__file__).parents[1] / "kit"
 
@@ -59,23 +57,21 @@ await link.until_eof()
 """
 
 
-def test_a_client_and_a_server_meet(loop_kind):
+@both_loops
+async def test_a_client_and_a_server_meet(loop_kind):
     """TRS_12: the end of stdin ends the channel, and the process."""
-
-    async def main():
-        target, errors = start(code(loop_kind, ECHO))
-        link = FakeLink()
-        transport = await target.open(link)
-        transport.write(b"hello\n")
-        await link.until(lambda: link.data)
-        await transport.close()
-        assert link.lines == ["hello"]
-        assert link.losses == [(None, 0)], errors
-
-    run(loop_kind, main())
+    target, errors = start(code(loop_kind, ECHO))
+    link = FakeLink()
+    transport = await target.open(link)
+    transport.write(b"hello\n")
+    await link.until(lambda: link.data)
+    await transport.close()
+    assert link.lines == ["hello"]
+    assert link.losses == [(None, 0)], errors
 
 
-def test_trs_02_nothing_but_the_protocol_reaches_stdout(loop_kind):
+@both_loops
+async def test_trs_02_nothing_but_the_protocol_reaches_stdout(loop_kind):
     """TRS_02: prints, raw writes to descriptor 1 and children's output are no protocol; stdin is empty."""
     body = """
 print("stray")
@@ -85,32 +81,27 @@ subprocess.run([sys.executable, "-c", "import sys; print('child', repr(sys.stdin
 transport.write(b"frame\\n")
 """
 
-    async def main():
-        target, errors = start(
-            code(loop_kind, body, before="sys.stdout.write('buffered before')", after="print('free again')")
-        )
-        link = FakeLink()
-        transport = await target.open(link)
-        assert await link.until_lost() == (None, 0), errors
-        assert link.lines == ["frame", "free again"]
-        text = "\n".join(errors)
-        for stray in ("stray", "kept reference", "raw", "child ''", "buffered before"):
-            assert stray in text
-        await transport.close()
-
-    run(loop_kind, main())
+    target, errors = start(
+        code(loop_kind, body, before="sys.stdout.write('buffered before')", after="print('free again')")
+    )
+    link = FakeLink()
+    transport = await target.open(link)
+    assert await link.until_lost() == (None, 0), errors
+    assert link.lines == ["frame", "free again"]
+    text = "\n".join(errors)
+    for stray in ("stray", "kept reference", "raw", "child ''", "buffered before"):
+        assert stray in text
+    await transport.close()
 
 
-def test_what_was_written_is_flushed_at_close(loop_kind):
-    async def main():
-        target, errors = start(code(loop_kind, "transport.write(b'x' * 1_000_000)"))
-        link = FakeLink()
-        transport = await target.open(link)
-        assert await link.until_lost() == (None, 0), errors
-        assert len(link.data) == 1_000_000
-        await transport.close()
-
-    run(loop_kind, main())
+@both_loops
+async def test_what_was_written_is_flushed_at_close(loop_kind):
+    target, errors = start(code(loop_kind, "transport.write(b'x' * 1_000_000)"))
+    link = FakeLink()
+    transport = await target.open(link)
+    assert await link.until_lost() == (None, 0), errors
+    assert len(link.data) == 1_000_000
+    await transport.close()
 
 
 @pytest.mark.parametrize("lines", [2, READ_BUDGET // 2])
@@ -221,7 +212,7 @@ await link.until_lost()
     os.close(ours)
 
 
-def test_refused_arguments(loop_kind):
+def test_refused_arguments():
     with pytest.raises(ValueError, match="close_timeout"):
         own_stdio(close_timeout=-1)
     assert own_stdio().kind == "stdio"

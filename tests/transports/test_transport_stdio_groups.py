@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from child_process import gone, python, reaped
+from loops import both_loops
 from transport_link import FakeLink
 from turnout.transports import _child_process
 
@@ -43,65 +44,54 @@ async def started(code, **options):
     return link, transport, int(link.lines[0])
 
 
-def test_l7_an_orderly_close_ends_what_holds_no_pipe(on_loop):
-    async def main():
-        link, transport, grandchild = await started(LEAVES + "sys.stdin.read()")
-        await transport.close()
-        assert link.losses == [(None, 0)]
-        assert await gone(grandchild)
-        await reaped(transport.pid)
-
-    on_loop(main())
+@both_loops
+async def test_l7_an_orderly_close_ends_what_holds_no_pipe():
+    link, transport, grandchild = await started(LEAVES + "sys.stdin.read()")
+    await transport.close()
+    assert link.losses == [(None, 0)]
+    assert await gone(grandchild)
+    await reaped(transport.pid)
 
 
 @pytest.mark.parametrize("code", ["os._exit(5)", "os.kill(os.getpid(), 9)"])
-def test_l7_a_crash_ends_what_holds_no_pipe(on_loop, code):
+@both_loops
+async def test_l7_a_crash_ends_what_holds_no_pipe(code):
     """Nobody has to close for it."""
-
-    async def main():
-        link, transport, grandchild = await started(f"{LEAVES}sys.stdin.readline()\n{code}")
-        transport.write(b"\n")
-        assert (await link.until_lost())[1] in (5, -9)
-        assert await gone(grandchild)
-        await transport.close()
-
-    on_loop(main())
+    link, transport, grandchild = await started(f"{LEAVES}sys.stdin.readline()\n{code}")
+    transport.write(b"\n")
+    assert (await link.until_lost())[1] in (5, -9)
+    assert await gone(grandchild)
+    await transport.close()
 
 
-def test_l7_abort_kills_the_group_of_a_leader_that_is_gone_already(on_loop):
-    async def main():
-        link, transport, grandchild = await started(STUBBORN + "os._exit(0)", terminate_timeout=600)
-        transport.abort()
-        await link.until_lost()
-        assert await gone(grandchild)
-        await reaped(transport.pid)
-
-    on_loop(main())
+@both_loops
+async def test_l7_abort_kills_the_group_of_a_leader_that_is_gone_already():
+    link, transport, grandchild = await started(STUBBORN + "os._exit(0)", terminate_timeout=600)
+    transport.abort()
+    await link.until_lost()
+    assert await gone(grandchild)
+    await reaped(transport.pid)
 
 
-def test_l7_what_does_not_heed_sigterm_is_killed(on_loop):
-    async def main():
-        link, transport, grandchild = await started(STUBBORN + "sys.stdin.read()", terminate_timeout=0.1)
-        await transport.close()
-        assert link.losses == [(None, 0)]
-        assert await gone(grandchild)
-
-    on_loop(main())
+@both_loops
+async def test_l7_what_does_not_heed_sigterm_is_killed():
+    link, transport, grandchild = await started(STUBBORN + "sys.stdin.read()", terminate_timeout=0.1)
+    await transport.close()
+    assert link.losses == [(None, 0)]
+    assert await gone(grandchild)
 
 
-def test_l7_a_cancel_of_the_close_ends_the_group(on_loop):
-    async def main():
-        _, transport, grandchild = await started(STUBBORN + "time.sleep(600)")
-        closing = asyncio.ensure_future(transport.close())
-        await asyncio.sleep(0)
-        [ending] = [task for task in asyncio.all_tasks() if "_terminate" in repr(task)]
-        ending.cancel()
-        await asyncio.wait([closing])
-        assert await gone(grandchild)
-        assert await gone(transport.pid)
-        transport.abort()
-
-    on_loop(main())
+@both_loops
+async def test_l7_a_cancel_of_the_close_ends_the_group():
+    _, transport, grandchild = await started(STUBBORN + "time.sleep(600)")
+    closing = asyncio.ensure_future(transport.close())
+    await asyncio.sleep(0)
+    [ending] = [task for task in asyncio.all_tasks() if "_terminate" in repr(task)]
+    ending.cancel()
+    await asyncio.wait([closing])
+    assert await gone(grandchild)
+    assert await gone(transport.pid)
+    transport.abort()
 
 
 def test_l7_a_program_that_ends_without_closing_terminates_the_group(on_loop, tmp_path):

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 import turnout
+from loops import both_loops
 
 
 class Written:
@@ -25,60 +26,52 @@ class Written:
         return self.given[-1]
 
 
-def test_only_large_writes_are_views_and_only_where_they_are_taken(on_loop):
-    async def main():
-        views, copies = Written(takes_views=True), Written(takes_views=False)
-        assert isinstance(views.notify("little"), bytes)
-        view, copy = views.notify("x" * 100_000), copies.notify("x" * 100_000)
-        assert isinstance(view, memoryview)
-        assert isinstance(copy, bytes)
-        assert view == copy
-
-    on_loop(main())
+@both_loops
+async def test_only_large_writes_are_views_and_only_where_they_are_taken():
+    views, copies = Written(takes_views=True), Written(takes_views=False)
+    assert isinstance(views.notify("little"), bytes)
+    view, copy = views.notify("x" * 100_000), copies.notify("x" * 100_000)
+    assert isinstance(view, memoryview)
+    assert isinstance(copy, bytes)
+    assert view == copy
 
 
-def test_a_view_shows_the_same_bytes_for_as_long_as_it_is_held(on_loop):
-    async def main():
-        written = Written(takes_views=True)
-        held = {letter: written.notify(letter * 100_000) for letter in "ABC"}
-        parts = {letter: view[50_000:] for letter, view in held.items()}
-        held.clear()
-        written.given.clear()
-        for letter in "DEFGHIJK":
-            written.notify(letter * 100_000)
-        for letter, part in parts.items():
-            assert bytes(part).count(letter.encode()) > 50_000
-
-    on_loop(main())
+@both_loops
+async def test_a_view_shows_the_same_bytes_for_as_long_as_it_is_held():
+    written = Written(takes_views=True)
+    held = {letter: written.notify(letter * 100_000) for letter in "ABC"}
+    parts = {letter: view[50_000:] for letter, view in held.items()}
+    held.clear()
+    written.given.clear()
+    for letter in "DEFGHIJK":
+        written.notify(letter * 100_000)
+    for letter, part in parts.items():
+        assert bytes(part).count(letter.encode()) > 50_000
 
 
-def test_nobody_writes_into_a_view(on_loop):
-    async def main():
-        view = Written(takes_views=True).notify("x" * 100_000)
-        assert view.readonly
-        with pytest.raises(TypeError):
-            view[0] = 0
-
-    on_loop(main())
+@both_loops
+async def test_nobody_writes_into_a_view():
+    view = Written(takes_views=True).notify("x" * 100_000)
+    assert view.readonly
+    with pytest.raises(TypeError):
+        view[0] = 0
 
 
 @pytest.mark.parametrize("size", [10_000, 3_000_000])
-def test_large_answers_come_whole_from_a_reader_that_is_slower(on_loop, tmp_path, size):
+@both_loops
+async def test_large_answers_come_whole_from_a_reader_that_is_slower(tmp_path, size):
     """More at a time than a socket takes: what was not sent at once is kept by the loop's transport."""
     letters = "abcdefghijklmnop"
 
-    async def main():
-        async with turnout.Router() as router:
+    async with turnout.Router() as router:
 
-            @router.on_request("letters")
-            async def answer(request: turnout.Request) -> dict[str, str]:
-                return {"text": request.params["letter"] * size}
+        @router.on_request("letters")
+        async def answer(request: turnout.Request) -> dict[str, str]:
+            return {"text": request.params["letter"] * size}
 
-            path = str(tmp_path / "s")
-            await router.serve(turnout.listen_unix(path))
-            peer = await router.connect(turnout.unix(path), era=None)
-            calls = [peer.send("letters", {"letter": letter}) for letter in letters]
-            for letter, call in zip(letters, calls, strict=True):
-                assert (await call)["text"] == letter * size
-
-    on_loop(main())
+        path = str(tmp_path / "s")
+        await router.serve(turnout.listen_unix(path))
+        peer = await router.connect(turnout.unix(path), era=None)
+        calls = [peer.send("letters", {"letter": letter}) for letter in letters]
+        for letter, call in zip(letters, calls, strict=True):
+            assert (await call)["text"] == letter * size
