@@ -83,6 +83,11 @@ class Hostile:
         writer.write(request(7, "echo", {"text": text}))
         return json.loads(await reader.readline())["result"]["text"] == text
 
+    async def hold(self, writer, peer):
+        """Let a handler have a megabyte of params until the release."""
+        writer.write(request(1, "held", {"text": "x" * MEGABYTE}))
+        await self.until(lambda: peer.in_flight[1] == 1)
+
     async def until(self, condition):
         while not condition():
             await asyncio.sleep(0)
@@ -94,8 +99,7 @@ async def test_s6_max_total_bytes_below_at_and_above(over, tmp_path, caplog):
     async with Hostile(tmp_path) as world:
         before = evicted()
         reader, writer, peer = await world.peer()
-        writer.write(request(1, "held", {"text": "x" * MEGABYTE}))
-        await world.until(lambda: peer.in_flight[1] == 1)
+        await world.hold(writer, peer)
         assert peer.held_bytes >= MEGABYTE
         set_total(turnout.memory_usage()["held_bytes"] - over)
         if over < 0:
@@ -163,8 +167,7 @@ async def feed(peer, data):
 async def test_s6_at_three_quarters_nobody_is_accepted_and_the_largest_is_not_read_from(tmp_path):
     async with Hostile(tmp_path) as world:
         large, small = await world.peer(), await world.peer()
-        large[1].write(request(1, "held", {"text": "x" * MEGABYTE}))
-        await world.until(lambda: large[2].in_flight[1] == 1)
+        await world.hold(large[1], large[2])
         set_total(turnout.memory_usage()["held_bytes"] * 5 // 4)
         await world.until(lambda: large[2]._is_paused)
         assert turnout.memory_usage()["paused"] == 1
@@ -191,8 +194,7 @@ async def test_s6_max_paused_ms_below_at_and_above(over, tmp_path):
     async with Hostile(tmp_path, clock=clock, limits={"max_paused_ms": 1000}) as world:
         before = evicted()
         _, writer, peer = await world.peer()
-        writer.write(request(1, "held", {"text": "x" * MEGABYTE}))
-        await world.until(lambda: peer.in_flight[1] == 1)
+        await world.hold(writer, peer)
         set_total(turnout.memory_usage()["held_bytes"] * 5 // 4)
         await world.until(lambda: peer._is_paused)
         clock.advance(1 + over / 1000)

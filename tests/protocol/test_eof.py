@@ -95,10 +95,11 @@ async def test_l1_what_was_asked_before_a_half_close_is_answered(tmp_path, kind)
         assert not router.peers
 
 
+@pytest.mark.parametrize("eof_timeout", [0.05, 0.0])
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
 @both_loops
-async def test_l1_trs_12_what_takes_longer_is_cancelled(tmp_path, kind):
-    async with served(kind, tmp_path, eof_timeout=0.05) as (router, reader, writer):
+async def test_l1_trs_12_what_takes_longer_is_cancelled(tmp_path, kind, eof_timeout):
+    async with served(kind, tmp_path, eof_timeout=eof_timeout) as (router, reader, writer):
         ended = asyncio.get_running_loop().create_future()
 
         @router.on_request("tools/call")
@@ -223,19 +224,6 @@ def test_l1_refused_timeouts(value):
         turnout.Router(eof_timeout=value)
 
 
-@both_loops
-async def test_l1_no_time_at_all_cancels_at_once(tmp_path):
-    async with served("unix", tmp_path, eof_timeout=0.0) as (router, reader, writer):
-
-        @router.on_request("tools/call")
-        async def call(request):
-            await request.wait_cancelled()
-
-        writer.write(request(1))
-        writer.write_eof()
-        assert await reader.read() == b""
-
-
 # ---- standard streams ----
 
 NATIVE = """
@@ -291,22 +279,24 @@ def answers_of(code, asked, timeout=30):
     return done.returncode, ids(done.stdout), done.stderr.decode()
 
 
-@pytest.mark.parametrize("handler", [ASYNC, THREAD])
-def test_l1_printf_into_a_server_gets_its_answers(loop_kind, handler):
-    code = NATIVE.format(here=str(HERE), eof_timeout=20, handler=handler.format(0.05), kind=loop_kind)
-    assert answers_of(code, HELLO + CALL) == (0, [0, 1], "")
+@pytest.mark.parametrize(
+    ("seconds", "eof_timeout", "answered"),
+    [(0.05, 20, [0, 1]), (600, 0.1, [0])],
+    ids=["in time", "too late"],
+)
+@pytest.mark.parametrize("handler", [ASYNC, THREAD], ids=["async", "thread"])
+def test_l1_l2_trs_12_a_server_answers_what_was_printed_into_it_and_exits(
+    loop_kind, handler, seconds, eof_timeout, answered
+):
+    """A plain function cannot be stopped, and does not keep the process."""
+    handler = handler.format(seconds)
+    code = NATIVE.format(here=str(HERE), eof_timeout=eof_timeout, handler=handler, kind=loop_kind)
+    assert answers_of(code, HELLO + CALL) == (0, answered, "")
 
 
 def test_l1_printf_into_a_server_of_the_sdk_gets_its_answers():
     code, answered, errors = answers_of(SDK, HELLO + frame(method="notifications/initialized") + CALL)
     assert (code, answered) == (0, [0, 1]), errors
-
-
-@pytest.mark.parametrize("handler", [ASYNC, THREAD])
-def test_l2_trs_12_a_server_exits_whatever_its_handlers_do(loop_kind, handler):
-    """A plain function cannot be stopped, and does not keep the process."""
-    code = NATIVE.format(here=str(HERE), eof_timeout=0.1, handler=handler.format(600), kind=loop_kind)
-    assert answers_of(code, HELLO + CALL) == (0, [0], "")
 
 
 @both_loops

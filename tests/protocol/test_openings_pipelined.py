@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 import pytest
@@ -55,30 +56,36 @@ async def exchange(transport, link, writes, call):
             return message
 
 
-@pytest.mark.parametrize("how", TOGETHER)
-@both_loops
-async def test_l3_a_handshake_in_one_write_opens_the_connection(how):
+@contextlib.asynccontextmanager
+async def link_to_a_server():
+    """Lines to a server whose tool asks for input."""
     async with turnout.Router() as router:
         turnout.serve_handshake(router, name="s")
 
         @router.on_request("tools/call")
         async def call(request):
-            return {"asked": await request.peer.send("elicitation/create", {"message": "?"})}
+            return await request.peer.send("sampling/createMessage", {})
 
         near, far = turnout.memory()
         await router.connect(far, era=None)
         link = FakeLink()
-        transport = await near.open(link)
-        answer = await exchange(transport, link, TOGETHER[how], ask({}))
-        assert answer["result"] == {"asked": {"taken": "elicitation/create"}}
+        link.transport = await near.open(link)
+        yield link
 
 
-@pytest.mark.parametrize("how", TOGETHER)
-@both_loops
-async def test_l3_likewise_through_a_relay(how):
+@contextlib.asynccontextmanager
+async def link_to_a_relay():
+    """Lines to a relay before a server whose tool asks for input."""
     async with World() as world:
         await world.build(world.upstream(sharing="per_client")).start()
-        link = await world.raw()
+        yield await world.raw()
+
+
+@pytest.mark.parametrize("link_to_it", [link_to_a_server, link_to_a_relay], ids=["server", "relay"])
+@pytest.mark.parametrize("how", TOGETHER)
+@both_loops
+async def test_l3_a_handshake_in_one_write_opens_the_connection(how, link_to_it):
+    async with link_to_it() as link:
         answer = await exchange(link.transport, link, TOGETHER[how], ask({"ask": True, "who": "me"}))
         assert answer["result"] == {"taken": "sampling/createMessage"}
 
