@@ -153,7 +153,7 @@ async def test_max_inbound_bytes_bounds_what_handlers_hold_and_no_other_peer():
         for _ in clients:
             await begun.get()
         [one, _], _ = clients
-        with pytest.raises(turnout.RemoteError, match="too much is in flight") as caught:
+        with pytest.raises(turnout.RemoteError) as caught:
             await one.send("hold", params, progress=False)
         assert caught.value.data["limit"] == "max_inbound_bytes"
         may_end.set()

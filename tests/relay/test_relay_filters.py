@@ -76,8 +76,9 @@ async def test_race_15_a_filter_that_raises_fails_its_own_request():
         client = await world.client()
         calls = [client.send("tools/call", call(who=who)) for who in ("good", "bad", "odd", "good")]
         for failed in (calls[1], calls[2]):
-            with pytest.raises(turnout.RemoteError, match="Internal error"):
+            with pytest.raises(turnout.RemoteError) as caught:
                 await failed
+            assert caught.value.code == -32603
         assert [(await calls[i])["who"] for i in (0, 3)] == ["good", "good"]
         await world.quiet()
 
@@ -108,7 +109,7 @@ async def test_race_15_a_filter_that_blocks_fails_its_own_request(kind):
         client = await world.client()
         calls = [client.send("tools/call", call(who=who)) for who in ("good", "bad", "good")]
         try:
-            with pytest.raises(turnout.RemoteError, match="did not decide in time") as caught:
+            with pytest.raises(turnout.RemoteError) as caught:
                 await calls[1]
             assert caught.value.data == {"reason": "filter_timeout", "sent": False}
             assert [(await calls[i])["who"] for i in (0, 2)] == ["good", "good"]

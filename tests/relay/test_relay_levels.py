@@ -102,7 +102,7 @@ async def test_section_10_a_private_server_is_set_by_its_client():
 async def test_an_unknown_level_is_refused():
     async with World() as world:
         world.build()
-        with pytest.raises(turnout.RemoteError, match="there is no such log level") as caught:
+        with pytest.raises(turnout.RemoteError) as caught:
             await session(world, "loud")
         assert caught.value.code == -32602
 

@@ -69,12 +69,13 @@ async def test_r5_a_handle_is_good_once_and_for_its_client():
             (client, "turnout:guess"),
             (client, theirs["requestState"]),
         ):
-            with pytest.raises(turnout.RemoteError, match="nothing to continue") as caught:
+            with pytest.raises(turnout.RemoteError) as caught:
                 await ask(stranger, requestState=state, inputResponses={"input1": {"evil": True}})
             assert (caught.value.code, caught.value.data) == (-32602, {"reason": "input_expired"})
         assert (await ask(client, **back(asked)))["told"] == [{"to": "input1"}]
-        with pytest.raises(turnout.RemoteError, match="nothing to continue"):
+        with pytest.raises(turnout.RemoteError) as caught:
             await ask(client, **back(asked))
+        assert caught.value.data["reason"] == "input_expired"
 
 
 @both_loops
@@ -86,8 +87,9 @@ async def test_r5_a_client_that_does_not_come_back():
         error = await asking.errors.get()
         assert error.data == {"reason": "input_expired", "sent": True, "upstream": "echo"}
         await asking.calls[0].wait_cancelled()
-        with pytest.raises(turnout.RemoteError, match="nothing to continue"):
+        with pytest.raises(turnout.RemoteError) as caught:
             await ask(client, **back(asked))
+        assert caught.value.data["reason"] == "input_expired"
         await world.quiet()
 
 
@@ -381,6 +383,6 @@ async def test_r5_an_answer_that_is_none_to_a_parked_exchange_is_told_as_such():
             await asyncio.Event().wait()
 
         asked = await ask(client)
-        with pytest.raises(turnout.RemoteError, match="not one the protocol has") as caught:
+        with pytest.raises(turnout.RemoteError) as caught:
             await ask(client, **back(asked))
         assert caught.value.data == {"reason": "invalid_answer", "sent": True, "upstream": "echo"}

@@ -287,8 +287,9 @@ async def test_h4_without_a_verdict_nothing_is_used_and_nothing_shown(kind, verd
             assert (caught.value.code, caught.value.message) == expected
             assert used == []
             if verdict == "late":
-                with pytest.raises(turnout.RemoteError, match="did not decide in time"):
+                with pytest.raises(turnout.RemoteError) as caught:
                     await client.send("tools/list")
+                assert caught.value.data["reason"] == "policy_timeout"
             else:
                 assert names_of("tools/list", await client.send("tools/list")) == ["open"]
         finally:

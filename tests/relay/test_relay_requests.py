@@ -193,8 +193,9 @@ async def test_a_handler_learns_whether_its_request_went_on():
 
         client = await world.client()
         assert (await client.send("tools/call", call(who="a")))["who"] == "a"
-        with pytest.raises(turnout.RemoteError, match="could not be started, reached or opened"):
+        with pytest.raises(turnout.RemoteError) as caught:
             await client.send("tools/call", call(who="gone"))
+        assert caught.value.data == {"reason": "upstream_closed", "sent": False, "upstream": "gone"}
         assert went_on == [True, False]
 
 

@@ -161,7 +161,7 @@ async def test_r6_inputs_that_are_no_object_are_refused(inputs):
         asks = b'{"resultType":"input_required","inputRequests":%s}' % inputs
         world.servers.on_request("tools/call")(lambda _: asks)
         client = await legacy(world, {"roots": {}})
-        with pytest.raises(turnout.RemoteError, match="no object") as caught:
+        with pytest.raises(turnout.RemoteError) as caught:
             await client.send("tools/call", {"name": "echo"})
         assert caught.value.data["reason"] == "invalid_answer"
 
@@ -259,7 +259,7 @@ async def test_r6_a_client_that_does_not_answer_in_time():
             await request.wait_cancelled()
             told.set()
 
-        with pytest.raises(turnout.RemoteError, match="did not answer") as caught:
+        with pytest.raises(turnout.RemoteError) as caught:
             await client.send("tools/call", {"name": "echo"})
         assert caught.value.data == {"reason": "input_expired", "sent": True, "upstream": "echo"}
         await told.wait()

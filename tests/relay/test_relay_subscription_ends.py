@@ -268,7 +268,7 @@ async def test_u1_a_subscription_whose_server_is_lost_before_it_agreed_says_so(e
         await began.wait()
         for server in world.servers.peers:
             server.abort()
-        with pytest.raises(turnout.RemoteError, match="the connection to the server is gone") as caught:
+        with pytest.raises(turnout.RemoteError) as caught:
             await call
         assert caught.value.data == {"reason": "upstream_closed", "sent": True, "upstream": "echo"}
         # Nothing brings the server back.

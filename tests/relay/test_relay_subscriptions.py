@@ -212,7 +212,7 @@ async def test_max_subscriptions_below_at_and_above(era, over):
         uris = [f"uri {n}" for n in range(3 + over)]
         refused = {"reason": "overloaded", "limit": "max_subscriptions", "value": 3}
         if era == "modern" and over > 0:
-            with pytest.raises(turnout.RemoteError, match=r"max_subscriptions \(3\)") as caught:
+            with pytest.raises(turnout.RemoteError) as caught:
                 await client.send("subscriptions/listen", {"notifications": {"resourceSubscriptions": uris}})
             assert caught.value.data == refused
             assert watch.log == []
@@ -223,7 +223,7 @@ async def test_max_subscriptions_below_at_and_above(era, over):
             for uri in uris[:3] * 2:
                 await client.send("resources/subscribe", {"uri": uri})
             for uri in uris[3:]:
-                with pytest.raises(turnout.RemoteError, match=r"max_subscriptions \(3\)") as caught:
+                with pytest.raises(turnout.RemoteError) as caught:
                     await client.send("resources/subscribe", {"uri": uri})
                 assert caught.value.data == refused
                 # There is room again, once one is left.
@@ -272,7 +272,7 @@ async def test_max_subscriptions_below_at_and_above_for_all_listens_of_a_client(
         uris = [f"uri {n}" for n in range(1 + over)]
         if over > 0:
             wanted = {"notifications": {"resourceSubscriptions": uris}}
-            with pytest.raises(turnout.RemoteError, match=r"max_subscriptions \(3\)") as caught:
+            with pytest.raises(turnout.RemoteError) as caught:
                 await client.send("subscriptions/listen", wanted)
             assert caught.value.data == {"reason": "overloaded", "limit": "max_subscriptions", "value": 3}
             # Nothing of it is left, and a listen that ends makes room.
@@ -302,7 +302,7 @@ async def test_max_uri_bytes_below_at_and_above(era, over):
         else:
             subscribing = client.send("resources/subscribe", {"uri": uri})
         if over > 0:
-            with pytest.raises(turnout.RemoteError, match=r"max_uri_bytes \(20\)") as caught:
+            with pytest.raises(turnout.RemoteError) as caught:
                 await subscribing
             assert caught.value.data["limit"] == "max_uri_bytes"
             assert watch.log == []
