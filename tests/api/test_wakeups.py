@@ -136,6 +136,8 @@ def test_a_task_that_exits_when_it_is_woken_ends_the_loop(exits, cancels):
                     raise exits
 
             task = asyncio.get_running_loop().create_task(ask())
+            # Otherwise the loop complains of it whenever it is collected, in the middle of another test.
+            task.add_done_callback(lambda task: task.exception())
             await asyncio.sleep(0)
             if cancels:
                 task.cancel()
