@@ -53,7 +53,7 @@ async def test_can_10_what_may_not_be_cancelled_ends_without_a_word():
 
 
 @both_loops
-async def test_s3_what_was_cancelled_before_it_was_sent_never_is():
+async def test_f3_what_was_cancelled_before_it_was_sent_never_is():
     async with played() as (dispatcher, other):
         with anyio.CancelScope() as scope:
             scope.cancel()

@@ -92,7 +92,7 @@ def test_x_02_rid_06_an_answer_under_another_spelling_settles_nothing(id):
     assert call.result() == {"right": 1}
 
 
-def test_s7_rid_06_the_same_digits_in_a_string_are_taken_as_ours():
+def test_f7_rid_06_the_same_digits_in_a_string_are_taken_as_ours():
     wire = Wire()
     call = wire.call()
     wire.take(result(str(call.id), {"ok": 1}))

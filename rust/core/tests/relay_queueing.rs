@@ -1,5 +1,5 @@
 //! An upstream that takes no more: its clients wait in turn, each within its bounds, and none leaves a trace it
-//! took back (section 13, S3, S4, U2, U5).
+//! took back (section 13, F3, F4, U2, U5).
 
 use crate::world::{IDLE, World, between, id_of};
 use turnout_core::limits::Limits;

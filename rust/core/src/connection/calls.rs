@@ -16,7 +16,7 @@ use crate::wire::id;
 use crate::wire::text::{Text, clip};
 
 impl<H: Host> Connection<H> {
-    /// Registers a request, then writes it into the output (S2: an answer can never arrive unknown).
+    /// Registers a request, then writes it into the output (F2: an answer can never arrive unknown).
     pub fn send(&mut self, now: Time, send: Send<'_, H::Call>) -> Result<Arc<Record>, SendError> {
         let Send { request, owner, idle, max, augmented, custom_token } = send;
         let wants_progress = request.progress_token || !custom_token.is_empty();

@@ -1,7 +1,7 @@
 //! Output: frames in order, until the transport takes them.
 //!
 //! Three rules hold here:
-//! - Frames that were not drained can be retracted: a request cancelled before its write leaves no trace (S3).
+//! - Frames that were not drained can be retracted: a request cancelled before its write leaves no trace (F3).
 //! - A cancel goes ahead of all waiting frames: its own request was drained, or it would have been retracted.
 //! - An answer may have to wait until the peer has read the progress of its own request (see
 //!   [`crate::connection::output::delayed`]); nothing else is reordered.

@@ -263,7 +263,7 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// Notes an answer that came after the end of its call, and frees the slot (S6).
+    /// Notes an answer that came after the end of its call, and frees the slot (F6).
     pub(crate) fn record_late(
         &mut self,
         now: Time,

@@ -54,7 +54,7 @@ impl<L: Endpoint> Relay<L> {
             return Disposition::To(leg.connection);
         }
         match (event, &participant.kind) {
-            // Cancelled in the batch that brought it, or by the end of its channel: no trace upstream (S3). The host
+            // Cancelled in the batch that brought it, or by the end of its channel: no trace upstream (F3). The host
             // would not start it either.
             (Event::Request { record, .. }, _) if record.outcome().is_some() => Disposition::Drop,
             (Event::Request { .. }, ParticipantKind::Upstream { slot, .. }) => match slot.client() {

@@ -80,7 +80,7 @@ pub fn hash(raw: &[u8], hasher: &impl BuildHasher) -> u64 {
     hasher.hash_one(raw)
 }
 
-/// Our own number coming back: plain digits, or a string of the same digits (S7), and nothing else.
+/// Our own number coming back: plain digits, or a string of the same digits (F7), and nothing else.
 #[inline]
 pub fn minted(raw: &[u8]) -> Option<u64> {
     let digits = match raw {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn s7_a_server_may_answer_with_our_digits_in_a_string() {
+    fn f7_a_server_may_answer_with_our_digits_in_a_string() {
         assert_eq!(minted(b"7"), Some(7));
         assert_eq!(minted(b"\"7\""), Some(7));
         let most = MAX_NUMBER.to_string();
