@@ -96,6 +96,8 @@ bench: $(VENV)/.built
 lint: $(VENV)/.built
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --quiet --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny rustdoc::broken_intra_doc_links --allow rustdoc::private_intra_doc_links" \
+		$(CARGO) doc --quiet --no-deps --document-private-items --package turnout-core --package turnout-python --lib
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

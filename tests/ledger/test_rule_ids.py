@@ -97,7 +97,9 @@ def test_every_rule_that_is_cited_is_on_a_page():
         for id in dict.fromkeys(cited(path, path.read_text()))
         if id not in known
     ]
-    assert unknown == [], "cite a rule of docs/relay-rules.md or a row of the ledger, or say the reason in words"
+    assert unknown == [], (
+        "cite a rule of docs/relay-rules.md or a row of the ledger, or say the reason in words"
+    )
 
 
 def test_an_id_has_one_meaning():
@@ -113,7 +115,7 @@ def test_the_page_is_read(rule):
 @pytest.mark.parametrize(
     ("name", "text", "found"),
     [
-        ("x.rs", "/// Ends once (F1), as races 1 and 6 have it.\nlet P9 = 1; // CAN-13", {"F1", "CAN-13", "race 1", "race 6"}),
+        ("x.rs", "/// Once (F1), as in races 1 and 6.\nlet P9 = 1; // CAN-13", {"F1", "CAN-13", "race 1", "race 6"}),
         ("x.rs", 'assert!(true, "U1: landed (S2, S3)");', {"U1", "S2", "S3"}),
         ("x.rs", "fn s1_u2_race_07_can_13_x() {}", {"S1", "U2", "race 7"}),
         ("x.py", '"""A rule (U1); `P7` is none."""\n# Section 10.\nA9 = "A9"', {"U1", "section 10"}),

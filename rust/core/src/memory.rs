@@ -9,7 +9,7 @@
 //! - From three quarters of the limit on, new connections are refused, and the largest holders, with half of the
 //!   sum, are not read from. Both end below five eighths.
 //! - At the limit the largest holder is evicted, not the one that added the last byte.
-//! - What stays there, because the largest holders neither send nor read, is evicted by [`Budget::relieve`].
+//! - What stays there, because the largest holders neither send nor read, is evicted by [`MemoryBudget::evict_largest`].
 //!
 //! The host is notified by [`AccountHolder::notify`], reads [`Account::state`], and acts in the thread of the
 //! connection.
@@ -93,7 +93,7 @@ impl MemoryBudget {
         this
     }
 
-    /// Sets the limit; [`Budget::settle`] acts on it.
+    /// Sets the limit; [`MemoryBudget::settle`] acts on it.
     pub fn set_max(&self, most: usize) {
         self.max.store(most, Ordering::Relaxed);
         self.upper.store(pause_at(most), Ordering::Relaxed);
@@ -136,7 +136,7 @@ impl MemoryBudget {
         self.held.load(Ordering::Relaxed) > most.saturating_add(most / 8)
     }
 
-    /// Whether [`Budget::settle`] has something to do.
+    /// Whether [`MemoryBudget::settle`] has something to do.
     #[inline]
     pub fn is_due(&self) -> bool {
         self.is_due.load(Ordering::Relaxed)
@@ -193,7 +193,8 @@ impl MemoryBudget {
         }
     }
 
-    /// Acts on what is held now: pauses, resumes, evicts. The host calls it when [`Budget::is_due`], with nothing locked.
+    /// Acts on what is held now: pauses, resumes, evicts. The host calls it when [`MemoryBudget::is_due`], with
+    /// nothing locked.
     pub fn settle(&self) {
         if self.is_due.swap(false, Ordering::AcqRel) {
             let (most, held) = (self.max(), self.held());

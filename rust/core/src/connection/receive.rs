@@ -44,8 +44,8 @@ impl<H: Host> Connection<H> {
     /// Receives one frame. `at` is its span in the run that the events' spans refer to.
     ///
     /// Returns a message that the host intercepts unprocessed; the host then decides by
-    /// [`Connection::receive_looked_at`] or [`Connection::reject`], before it goes on with the next frame. A
-    /// batch with such a message is received member by member: see [`Look::Batch`].
+    /// [`Connection::resume_intercepted`] or [`Connection::reject`], before it goes on with the next frame. A
+    /// batch with such a message is received member by member: see [`Intercept::Batch`].
     ///
     /// A frame with a carriage return between two values is refused: only [`Connection::receive_from`] can mend it.
     pub fn receive(&mut self, now: Time, frame: &[u8], at: Span, batch: &mut Batch<H>) -> Option<Intercept> {

@@ -145,7 +145,7 @@ impl TimerWheel {
         })
     }
 
-    /// When [`Wheel::expire`] has something to do next: never after the earliest deadline's tick.
+    /// When [`TimerWheel::expire`] has something to do next: never after the earliest deadline's tick.
     pub fn next(&self) -> Option<u64> {
         self.next_bucket().map(|(_, _, tick)| tick * TICK)
     }

@@ -99,7 +99,7 @@ impl Rules {
         Self::judge_envelope(claim, is_discovery)
     }
 
-    /// As [`Rules::judge`], for a request that has an envelope, or has to.
+    /// As [`Rules::detect_era`], for a request that has an envelope, or has to.
     #[inline(never)]
     fn judge_envelope(claim: EraClaim<'_>, is_discovery: bool) -> Result<Option<Revision>, EraError> {
         let version = unescape(claim.version).ok_or(EraError::NoVersion)?;

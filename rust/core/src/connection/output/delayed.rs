@@ -22,7 +22,7 @@ const GAP: Time = 5_000_000;
 /// Most drains with progress that are tracked. Beyond it the two oldest merge: end of the later one, start of the
 /// earlier one.
 const MAX_UNREAD_DRAINS: usize = 16;
-/// Answers, counted from the last, among which [`DelayedAnswers::release_one`] looks.
+/// Answers, counted from the last, among which [`DelayedAnswers::pop_by_key`] looks.
 const RECENT: usize = 32;
 
 /// What answers to a client wait for, once their progress was handed over.

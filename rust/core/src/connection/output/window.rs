@@ -2,7 +2,7 @@
 //!
 //! An answer, or progress, acknowledges its request and all that were sent before it. Later requests may still
 //! wait at the peer, where they cannot be reordered. So a sender whose requests pile up there is blocked here, in
-//! a queue of its own ([`crate::lanes`]):
+//! a queue of its own ([`crate::connection::output::fair_queue`]):
 //! - A sender gets at most half of what the others leave of the window, so that a new sender always has a share.
 //! - While one sender is alone, the window is as large as its limit, until thousands are known to wait.
 //! - So it is before a peer that has answered nothing yet.

@@ -6,7 +6,7 @@ use crate::wire::scan::{Fault, Scanner};
 use crate::wire::span::Span;
 
 /// The spans of the members of a 2025-03-26 batch in its frame (BAT-02). They are neither looked into nor checked
-/// for UTF-8: [`scan`] does both, for each.
+/// for UTF-8: [`scan`](super::scan) does both, for each.
 pub fn batch(frame: &[u8], limits: &ScanLimits) -> Result<Vec<Span>, Refusal> {
     let partial = Partial { starts_as_message: starts_as_message(frame), ..Partial::default() };
     members(frame, limits).map_err(|fault| Refusal {
