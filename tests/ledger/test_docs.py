@@ -11,7 +11,8 @@ import ledger
 import turnout
 
 DOCS = ledger.ROOT / "docs"
-PAGES = [*sorted(DOCS.glob("*.md")), ledger.ROOT / "CONTRIBUTING.md"]
+CONTRIBUTING = ledger.ROOT / "CONTRIBUTING.md"
+PAGES = [*sorted(DOCS.glob("*.md")), CONTRIBUTING, ledger.ROOT / "README.md"]
 PATH = re.compile(r"`((?:rust|python|tests|benches|examples|docs)/[\w./-]+)`")
 STEP = re.compile(r"^\|[^|]*\| `([^`]+\.(?:rs|py))` \| ((?:`\w+`(?:, )?)+) \|$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[\w-]*)?\)")
@@ -46,7 +47,7 @@ def test_the_architecture_says_of_every_limit_where_it_is_kept():
 # ---- commands ----
 
 COMMANDS = re.findall(
-    r"^\| `make ([\w-]+)` \| .+ \| (.+) \| (yes|no) \|$", PAGES[-1].read_text(), re.MULTILINE
+    r"^\| `make ([\w-]+)` \| .+ \| (.+) \| (yes|no) \|$", CONTRIBUTING.read_text(), re.MULTILINE
 )
 
 

@@ -1,6 +1,6 @@
 """The ways to a peer: child processes, our own standard streams, sockets, and pairs in memory.
 
-Each constructor gives a `Target` for `Router.connect` or a `Listener` for `Router.serve`; `base` states
+Each constructor gives a `Target` for `Router.connect` or a `Listener` for `Router.serve`; `channel` states
 the contract between them and the peer above.
 """
 
