@@ -32,7 +32,7 @@ fn routes_choose_by_method_and_name() {
 }
 
 #[test]
-fn section_2_what_the_host_asks_to_see_is_its_own_until_it_asks_no_more() {
+fn what_the_host_asks_to_see_is_its_own_until_it_asks_no_more() {
     let mut world = World::new(&["one"]);
     let (client, server) = (world.client(), world.server(0));
     let mut turn = |id: u64, method: &str| {
