@@ -203,7 +203,9 @@ class End:
 
     def check_request(self, asked: Asked) -> None:
         request, record = asked.request, asked.request.record
-        assert request.cancelled is (record.outcome in {"cancelled", "peer_closed", "peer_exited", "closed"})
+        # `peer_silent`: the rest of a frame that was read in part did not come within `max_frame_ms`.
+        lost = {"peer_closed", "peer_exited", "peer_silent", "closed"}
+        assert request.cancelled is (record.outcome in {"cancelled", *lost})
         if record.outcome == "cancelled":
             assert record.cancelled_by == "peer"
             assert not asked.is_open, "X-03: a cancel that its caller never sent"
