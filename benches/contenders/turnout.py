@@ -62,7 +62,7 @@ class _Ends(Ends):
         flight.cancel("the caller pressed stop")
 
     async def lose(self) -> None:
-        self.peer.lost(None)
+        self.peer.link.lost(None)
 
     async def close(self) -> None:
         await self.router.close()

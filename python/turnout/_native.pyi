@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, Literal, Protocol, TypeVar, final
 
 from typing_extensions import Self, disjoint_base
 
+from turnout.delivery import ConnectionHost
 from turnout.peer import Peer
 
 _T = TypeVar("_T")
@@ -732,6 +733,7 @@ class Connection:
         clock: where time comes from; None for the machine's monotonic clock.
         ledger: where finished records go; None for one of its own.
         limits: limits by name, as in `turnout.LIMITS`; None, or a name left out, for the default.
+        host: acts on what `feed` and the loop report; None for a connection that is driven by hand.
 
     """
 
@@ -743,6 +745,7 @@ class Connection:
         clock: Clock | None = None,
         ledger: Ledger | None = None,
         limits: Mapping[str, int] | None = None,
+        host: ConnectionHost | None = None,
     ) -> Self: ...
     def send(
         self,
@@ -839,12 +842,17 @@ class Connection:
         """The transport is full: frames wait, progress is coalesced."""
     def resume_writing(self) -> None:
         """The transport takes more."""
-    def _set_reading(self, reads: bool) -> None: ...
-    def _expect_opening(self) -> None: ...
+    def set_reading(self, reads: bool) -> None:
+        """Say whether the peer is read from: while it is not, its deadlines stand still."""
+    def expect_handshake(self) -> None:
+        """Have the peer open the connection within `max_opening_ms`."""
     @property
-    def _account_state(self) -> Literal["open", "paused", "evicted"]: ...
-    def _follow_account(self) -> None: ...
-    def _overdue(self, _limit: str, _value: int) -> None: ...
+    def account_state(self) -> Literal["open", "paused", "evicted"]:
+        """What becomes of the connection, as all connections together hold too much."""
+    def follow_account(self) -> None:
+        """Act on `account_state`."""
+    def run_scheduled(self) -> None:
+        """Run what waits for the loop's next iteration."""
     @property
     def held_bytes(self) -> int:
         """Bytes that count for this connection in `memory_usage()`, to 4 KiB."""
@@ -967,8 +975,8 @@ class Connection:
         """
     def set_timeouts(self, timeout: float | None, max_timeout: float | None) -> None:
         """The timeouts of requests that say nothing else, in seconds; None for none."""
-    def filter(self, incoming: set[str], outgoing: set[str]) -> None:
-        """Which methods `_filter_incoming` and `_filter_outgoing` are asked about."""
+    def set_rewritten(self, incoming: set[str], outgoing: set[str]) -> None:
+        """Which methods the host's `rewrite_incoming` and `rewrite_outgoing` are asked about."""
     def set_handlers(self, handlers: Mapping[str, tuple[Callable[[Request], Awaitable[Any]], bool]]) -> None:
         """Async handlers by method, each with whether a cancel stops it."""
     def start_handler(

@@ -24,7 +24,10 @@ class Budget:
     """
 
     def __init__(self, peer: Peer) -> None:
-        self.max_count, self.max_bytes = peer.limit("max_inbound"), peer.limit("max_inbound_bytes")
+        self.max_count, self.max_bytes = (
+            peer.router.limit("max_inbound"),
+            peer.router.limit("max_inbound_bytes"),
+        )
         self.dropped = self.dropped_in_a_row = 0
         self._count = self._bytes = 0
 

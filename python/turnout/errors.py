@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from turnout._native import Record
 
 
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+
 MOST_SHOWN = 1000
 """Characters of a peer's message that an error shows."""
 

@@ -1,9 +1,9 @@
-"""Registrations: request handlers, notification observers, event listeners and message filters."""
+"""Registrations: request handlers, notification observers, event listeners and rewrites."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 RequestHandler = Callable[["Request"], Any]
 Observer = Callable[["Notification"], Any]
 Listener = Callable[["Event"], Any]
-Filter = Callable[[str, Any], Any]
+Rewrite = Callable[[str, Any], Any]
 
 H = TypeVar("H", bound=Callable[..., Any])
 T = TypeVar("T")
 
 DROP = object()
-"""What a filter returns to make a message vanish."""
+"""What a rewrite returns to make a message vanish."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,22 @@ class Handlers:
         self.requests: dict[str, Handler] = {}
         self.observers: dict[str, list[Observer]] = {}
         self.listeners: list[Listener] = []
-        self.incoming: dict[str, list[Filter]] = {}
-        self.outgoing: dict[str, list[Filter]] = {}
+        self.incoming: dict[str, list[Rewrite]] = {}
+        self.outgoing: dict[str, list[Rewrite]] = {}
         self.changed: Callable[[], None] = lambda: None
         self.answers_handshakes = False
         """Whether `initialize` and `server/discover` are answered, and so every request is to be of a known era."""
+
+
+class Hooks:
+    """The decorators that register code for messages: the same on a router, a peer and a relay.
+
+    Attributes:
+        handlers: what is registered.
+
+    """
+
+    handlers: Handlers
 
     def on_request(self, method: str, *, interruptible: bool = True) -> Callable[[H], H]:
         """Register the handler of a method; the latest one stands.
@@ -91,8 +102,8 @@ class Handlers:
         require_method("on_request", method)
 
         def register(function: H) -> H:
-            self.requests[method] = Handler(function, is_async(function), interruptible)
-            self.changed()
+            self.handlers.requests[method] = Handler(function, is_async(function), interruptible)
+            self.handlers.changed()
             return function
 
         return register
@@ -108,8 +119,8 @@ class Handlers:
         require_method("on_notification", method)
 
         def register(function: H) -> H:
-            self.observers.setdefault(method, []).append(function)
-            self.changed()
+            self.handlers.observers.setdefault(method, []).append(function)
+            self.handlers.changed()
             return function
 
         return register
@@ -121,33 +132,41 @@ class Handlers:
         """
         if not callable(function):
             raise TypeError(f"on_event takes the listener itself: @on_event, not {function!r}")
-        self.listeners.append(function)
-        self.changed()
+        self.handlers.listeners.append(function)
+        self.handlers.changed()
         return function
 
-    def filter_incoming(self, method: str) -> Callable[[H], H]:
-        """Register a filter for incoming requests and notifications, before they are routed.
+    def rewrite_incoming(self, method: str) -> Callable[[H], H]:
+        """Register a rewrite of incoming requests and notifications, before anything else sees them.
 
-        The filter is called with the method and the decoded params. What it returns takes their place;
-        None leaves them alone; `turnout.DROP` makes the message vanish, and a request is then answered
-        with an error. It runs in the loop: it must not block. One that raises fails its own message only.
+        It is called with the method and the decoded params. What it returns takes their place; None leaves them
+        alone; `turnout.DROP` makes the message vanish, and a request is then answered with an error. It runs in the
+        loop: it must not block. One that raises fails its own message only.
+
+        Args:
+            method: the method whose frames are rewritten.
+
         """
-        return self._filter("filter_incoming", self.incoming, method)
+        return self._rewrite("rewrite_incoming", self.handlers.incoming, method)
 
-    def filter_outgoing(self, method: str) -> Callable[[H], H]:
-        """Register a filter for outgoing messages, likewise; one that raises stops the send."""
-        return self._filter("filter_outgoing", self.outgoing, method)
+    def rewrite_outgoing(self, method: str) -> Callable[[H], H]:
+        """Register a rewrite of outgoing requests and notifications; it is called as for `rewrite_incoming`.
 
-    def _filter(self, name: str, filters: dict[str, list[Filter]], method: str) -> Callable[[H], H]:
+        One that raises, or returns `turnout.DROP`, stops the message: `send` and `notify` raise.
+
+        Args:
+            method: the method whose frames are rewritten.
+
+        """
+        return self._rewrite("rewrite_outgoing", self.handlers.outgoing, method)
+
+    def _rewrite(self, name: str, rewrites: dict[str, list[Rewrite]], method: str) -> Callable[[H], H]:
         require_method(name, method)
 
         def register(function: H) -> H:
             require_plain(f"what {name} registers", function, "await nothing in it, or use on_request")
-            filters.setdefault(method, []).append(function)
-            self.changed()
+            rewrites.setdefault(method, []).append(function)
+            self.handlers.changed()
             return function
 
         return register
-
-
-Callback = Callable[[], Awaitable[None]]

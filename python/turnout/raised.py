@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+
+from turnout.escape import escaped
+
+log = logging.getLogger("turnout")
 
 EXITS = (KeyboardInterrupt, SystemExit)
 """What ends a program, wherever it is raised."""
@@ -38,6 +43,11 @@ def report_exception(loop: asyncio.AbstractEventLoop, error: BaseException, call
         _exit_by(loop, error)
 
 
+def cannot_send(method: str, fault: BaseException) -> None:
+    """Log why the error that was raised for a request cannot be sent; the native part calls it."""
+    log.error("the error raised for %s cannot be sent as it is", escaped(method), exc_info=fault)
+
+
 def _exit_by(loop: asyncio.AbstractEventLoop, error: BaseException) -> None:
     for closed in [known for known in tuple(_exits) if known.is_closed()]:
         _exits.pop(closed, None)
@@ -63,4 +73,4 @@ def _running() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-__all__ = ["EXITS", "report_exception"]
+__all__ = ["EXITS", "cannot_send", "report_exception"]

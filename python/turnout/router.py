@@ -11,7 +11,7 @@ from turnout._native import LIMITS, Clock, Connection, Ledger, memory_is_tight, 
 from turnout.arguments import require_one_of, require_seconds
 from turnout.errors import HandshakeFailed, LimitExceeded
 from turnout.escape import escaped
-from turnout.handlers import Handlers
+from turnout.handlers import Handlers, Hooks
 from turnout.machine_memory import NAME as MAX_TOTAL_BYTES
 from turnout.machine_memory import bound
 from turnout.peer import Peer
@@ -42,7 +42,7 @@ T = TypeVar("T")
 P = TypeVar("P", bound=Peer)
 
 
-class Router:
+class Router(Hooks):
     """Connections to any number of peers, in one event loop.
 
     Args:
@@ -110,11 +110,6 @@ class Router:
         self.records = Records(self.ledger)
         self.handlers = Handlers()
         self.handlers.changed = self._apply_handlers
-        self.on_request = self.handlers.on_request
-        self.on_notification = self.handlers.on_notification
-        self.on_event = self.handlers.on_event
-        self.filter_incoming = self.handlers.filter_incoming
-        self.filter_outgoing = self.handlers.filter_outgoing
         self.refused_peers = 0
         self.overdue_peers = 0
         self._warned: float | None = None
@@ -196,7 +191,7 @@ class Router:
             peer.set_rules(handshake.LEGACY[0], "server")
             self._require_handshake(peer)
         try:
-            peer.use(await target.open(peer))
+            peer.link.use(await target.open(peer.link))
             if era is not None:
                 await handshake.open_peer(
                     peer, implementation or self.implementation, era, open_timeout, probe_timeout
@@ -227,14 +222,14 @@ class Router:
             peer = self.accept(Peer, transport, name)
             try:
                 self._require_handshake(peer)
-                peer.use(transport)
+                peer.link.use(transport)
                 if accepted is not None:
                     accepted(peer)
             except BaseException:
                 # The transport reports no `lost` for a refused connection, so remove the peer here.
                 peer.abort()
                 raise
-            return peer
+            return peer.link
 
         self._check()
         await listener.start(accept)
@@ -332,7 +327,7 @@ class Router:
             raise LimitExceeded(MAX_TOTAL_BYTES, memory_usage()[MAX_TOTAL_BYTES])
         peer = self.adopt(kind, name, transport.kind)
         peer.set_rules(handshake.LEGACY[0], "server")
-        peer._expect_opening()  # noqa: SLF001
+        peer.connection.expect_handshake()
         return peer
 
     def warn_of_end(self, peer: Peer, reason: str) -> None:
@@ -358,4 +353,4 @@ class Router:
 
     def _apply_handlers(self) -> None:
         for peer in self._peers:
-            peer._apply_handlers()  # noqa: SLF001
+            peer.delivery.apply_handlers()

@@ -268,7 +268,7 @@ async def test_j1_a_handler_whose_own_class_fails_is_answered(threaded):
         def fail(request, error):
             raise ZeroDivisionError
 
-        server._failed = fail
+        server.delivery.handler_failed = fail
 
         async def in_task(request):
             raise ValueError
@@ -343,7 +343,7 @@ async def test_j2_a_filter_sees_legal_json_of_every_kind_and_the_connection_live
             handled.append(request.raw_params)
             return request.params
 
-        @peer.filter_incoming("m")
+        @peer.rewrite_incoming("m")
         def look(method, params):
             seen.append(params)
 
@@ -367,7 +367,7 @@ def test_j2_a_filter_that_raises_an_odd_error_fails_its_own_message_only(on_loop
             async def handle(request):
                 return {}
 
-            @peer.filter_incoming("m")
+            @peer.rewrite_incoming("m")
             def look(method, params):
                 error = NOT_SENT[what]()
                 raise error
@@ -407,7 +407,7 @@ def test_j2_what_a_filter_makes_of_params_must_be_params(changed, kind):
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
         async with turnout.Router() as router:
             peer, link = await raw_server(router)
-            peer.filter_incoming("m")(lambda method, params: changed)
+            peer.rewrite_incoming("m")(lambda method, params: changed)
             link.transport.write(b'{"jsonrpc":"2.0","id":1,"method":"m"}\n')
             (first,) = map(json.loads, await lines(link, 1))
             assert first["error"] == INTERNAL
@@ -426,12 +426,12 @@ async def test_j2_what_a_filter_returns_counts_also_where_it_is_the_same_object(
         end = server if direction == "incoming" else client
         seen = []
 
-        @getattr(end, f"filter_{direction}")("m")
+        @getattr(end, f"rewrite_{direction}")("m")
         def redact(method, params):
             params.pop("secret", None)
             return params
 
-        @getattr(end, f"filter_{direction}")("m")
+        @getattr(end, f"rewrite_{direction}")("m")
         def look(method, params):
             seen.append(dict(params))
 
@@ -449,7 +449,7 @@ async def test_j2_a_filter_of_outgoing_messages_sees_raw_json_decoded():
     async with turnout.Router() as router:
         client, server = await pair(router)
         seen, handled = [], []
-        client.filter_outgoing("m")(lambda method, params: seen.append(params))
+        client.rewrite_outgoing("m")(lambda method, params: seen.append(params))
 
         @server.on_request("m")
         async def handle(request):
@@ -485,7 +485,7 @@ async def test_j2_what_a_filter_rewrites_keeps_the_values_that_it_leaves_alone()
             handled.append(request.raw_params)
             return {}
 
-        @peer.filter_incoming("m")
+        @peer.rewrite_incoming("m")
         def look(method, params):
             return {**params, "more": "\udfff"}
 

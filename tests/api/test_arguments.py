@@ -16,7 +16,7 @@ async def pair(router):
     return await asyncio.gather(router.connect(near, era=None), router.connect(far, era=None))
 
 
-@pytest.mark.parametrize("name", ["on_request", "on_notification", "filter_incoming", "filter_outgoing"])
+@pytest.mark.parametrize("name", ["on_request", "on_notification", "rewrite_incoming", "rewrite_outgoing"])
 @both_loops
 async def test_use_a_decorator_without_its_parentheses_is_refused(name):
     async with turnout.Router() as router:
@@ -44,9 +44,9 @@ async def test_use_what_on_event_registers_is_a_function():
 @both_loops
 async def test_use_an_async_filter_of_frames_is_refused():
     async with turnout.Router() as router:
-        with pytest.raises(TypeError, match="what filter_incoming registers is a plain function"):
+        with pytest.raises(TypeError, match="what rewrite_incoming registers is a plain function"):
 
-            @router.filter_incoming("tools/call")
+            @router.rewrite_incoming("tools/call")
             async def see(method, params):
                 return params
 

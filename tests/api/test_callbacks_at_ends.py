@@ -128,7 +128,7 @@ def test_s4_a_transport_that_fails_to_write_ends_its_connection_and_what_is_in_f
 
             call = client.send("wait")
             await serves.wait()
-            client._transport.write = bang
+            client.link.transport.write = bang
             client.attach(asyncio.get_running_loop(), bang)
             lost = client.send("lost")
             for ended in (call, lost):

@@ -129,13 +129,13 @@ def listener(stage):
 
 
 def filter_of_requests(stage):
-    stage.peer.filter_incoming("f")(stage.bang)
+    stage.peer.rewrite_incoming("f")(stage.bang)
     stage.expected.append("f")
     return [request("f", "f")]
 
 
 def filter_of_notifications(stage):
-    stage.peer.filter_incoming("f")(stage.bang)
+    stage.peer.rewrite_incoming("f")(stage.bang)
     return [notification("f")]
 
 
@@ -198,7 +198,7 @@ def task_that_waits(stage):
 
 
 def follower_of_records(stage):
-    stage.peer.follow_records(stage.bang, every=True)
+    stage.peer.connection.follow_records(stage.bang, every=True)
     return []
 
 
@@ -284,7 +284,7 @@ def test_s4_what_shares_a_read_with_a_callback_that_raises_is_taken(tmp_path, lo
                 return asked.params
 
             # A frame that a filter looks at ends a batch: what follows in the read is another one.
-            peer.filter_incoming("look")(lambda *_: None)
+            peer.rewrite_incoming("look")(lambda *_: None)
             stage = Stage(peer, far, bang)
             stage.before = stage.after = nothing
             first, second, third = (peer.send("ask") for _ in range(3))

@@ -87,7 +87,7 @@ def test_s5_what_handles_a_request_has_a_name_and_maybe_code(kind):
             seen = {}
             while not call.done():
                 await asyncio.sleep(0)
-                seen.update(dict.fromkeys(server.handler_tasks()))
+                seen.update(dict.fromkeys(server.connection.handler_tasks()))
                 for task in seen:
                     coroutine = task.get_coro()
                     assert isinstance(coroutine.__name__, str)

@@ -234,7 +234,7 @@ def test_typescript_sdk_2695_tmo_09_the_cap_holds_without_progress_below_the_tim
 async def test_go_sdk_1150_tmo_05_x_04_a_peer_that_does_not_read_delays_no_caller():
     async with turnout.Router() as router:
         pa, _pb = await pair(router)
-        pa.pause_writing()
+        pa.link.pause_writing()
         call = pa.send("m", timeout=0.01)
         with pytest.raises(turnout.CallTimedOut):
             await call
@@ -334,7 +334,7 @@ def test_csharp_sdk_1365_can_02_a_cancel_arrives_before_and_after_the_first_byte
 async def test_rust_sdk_1193_can_18_a_cancel_waits_for_no_byte_of_the_peer():
     async with turnout.Router(timeout=None, max_timeout=None) as router:
         pa, pb = await pair(router)
-        pb.pause_writing()
+        pb.link.pause_writing()
         call = pa.send("tools/call")
         waiter = asyncio.ensure_future(call.wait_ended())
         await asyncio.sleep(0)

@@ -251,11 +251,11 @@ def test_whatever_runs_in_the_loop_and_raises_is_reported_and_harms_nobody_else(
             server.on_request("not a coroutine")(bad)
             server.on_notification("n")(bad)
             server.on_event(bad)
-            server.filter_incoming("filtered")(bad)
-            client.follow_records(bad, every=True)
+            server.rewrite_incoming("filtered")(bad)
+            client.connection.follow_records(bad, every=True)
             for _ in range(3):
                 client.notify("n")
-                client._transport.write(b"noise\n" + result(99))
+                client.link.transport.write(b"noise\n" + result(99))
                 call = client.send("echo", [1], on_progress=bad)
                 call.add_done_callback(bad)
                 assert await call == [1]

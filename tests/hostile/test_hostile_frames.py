@@ -122,13 +122,13 @@ def test_trs_03_raw_params_that_would_break_the_frame_are_refused(raw):
 def test_an_escape_does_not_get_a_method_past_a_filter(spelled):
     looked = []
 
-    class Looking(turnout.Connection):
-        def _filter_incoming(self, method, raw):
+    class Host:
+        def rewrite_incoming(self, method, raw):
             looked.append(method)
             return (-1, "no", None)
 
-    connection = Looking()
-    connection.filter({"tools/call"}, set())
+    connection = turnout.Connection(host=Host())
+    connection.set_rewritten({"tools/call"}, set())
     assert (
         connection.receive_data(f'{{"jsonrpc":"2.0","id":1,"method":"tools{spelled}call"}}\n'.encode()) == []
     )

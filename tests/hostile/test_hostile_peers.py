@@ -222,7 +222,7 @@ def test_x_07_x_08_x_09_close_with_everything_in_progress(tmp_path):
         await writer.drain()
         while calls[3].record.outcome is None or not stubborn[0].cancelled:
             await asyncio.sleep(0)
-        peer.pause_writing()
+        peer.link.pause_writing()
         for handled in stubborn[1:]:
             handled.progress(1)
         await asyncio.wait_for(router.close(), 10)

@@ -80,7 +80,7 @@ def _note(kind: type) -> None:
 
 
 def _is_over(made: Any) -> bool:
-    return bool(getattr(made, "is_over", False))
+    return not made.is_open if isinstance(made, Peer) else bool(getattr(made, "is_over", False))
 
 
 def _left_by(made: Any) -> Iterator[str]:

@@ -39,7 +39,7 @@ class World:
                 return await request.peer.send("sampling/createMessage", {"who": arguments["who"]})
             return {"who": arguments.get("who"), "name": request.params.get("name")}
 
-        @self.servers.filter_incoming("initialize")
+        @self.servers.rewrite_incoming("initialize")
         def see(_, params):
             self.capabilities.append(params["capabilities"])
 
@@ -99,7 +99,7 @@ class World:
     @property
     def carried(self):
         """Requests that left the gateway for its servers and are not answered."""
-        return sum(peer.in_flight[0] for peer in self.gateway.peers if not peer.pending_bytes)
+        return sum(peer.in_flight[0] for peer in self.gateway.peers if not peer.connection.pending_bytes)
 
     async def until(self, condition):
         """Let the loop turn until the condition holds; `run` ends a test in which it never does."""

@@ -132,7 +132,7 @@ async def played(on_request=nothing, on_notify=nothing, intercept=None, router=N
     other.transport = await there.open(other)
     peer = (router or own_router()).adopt(SessionPeer, "played", "memory")
     dispatcher = mcp.NativeDispatcher(peer, **options)
-    peer.use(await here.open(peer))
+    peer.link.use(await here.open(peer.link))
     try:
         async with anyio.create_task_group() as tasks:
             await tasks.start(dispatcher.run, on_request, on_notify, intercept)

@@ -158,7 +158,7 @@ async def lines(reader, count):
 
 async def feed(peer, data):
     """Let the server read these bytes, all of them now."""
-    asyncio.get_running_loop().call_soon(peer.feed, data)
+    asyncio.get_running_loop().call_soon(peer.link.feed, data)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
@@ -169,7 +169,7 @@ async def test_s6_at_three_quarters_nobody_is_accepted_and_the_largest_is_not_re
         large, small = await world.peer(), await world.peer()
         await world.hold(large[1], large[2])
         set_total(turnout.memory_usage()["held_bytes"] * 5 // 4)
-        await world.until(lambda: large[2]._is_paused)
+        await world.until(lambda: large[2].link._is_paused)
         assert turnout.memory_usage()["paused"] == 1
         # Who holds little is served, who holds most is not read from, and who comes is turned away.
         large[1].write(request(2, "echo", {"text": "x"}))
@@ -196,9 +196,9 @@ async def test_s6_max_paused_ms_below_at_and_above(over, tmp_path):
         _, writer, peer = await world.peer()
         await world.hold(writer, peer)
         set_total(turnout.memory_usage()["held_bytes"] * 5 // 4)
-        await world.until(lambda: peer._is_paused)
+        await world.until(lambda: peer.link._is_paused)
         clock.advance(1 + over / 1000)
-        peer.expire()
+        peer.connection.expire()
         assert evicted() == before + (over >= 0)
         if over >= 0:
             await peer.wait_lost()
@@ -228,7 +228,7 @@ async def test_s6_many_who_each_stay_below_their_own_bounds_stay_below_that_of_a
 async def test_s6_a_peer_that_never_reads_ends_alone(tmp_path):
     async with Hostile(tmp_path) as world:
         victim, hostile = await world.peer(), await world.peer()
-        hostile[0]._transport.pause_reading()
+        hostile[0].link.transport.pause_reading()
         set_total(8 * MEGABYTE)
         with contextlib.suppress(ConnectionError):
             for n in range(100):
@@ -251,7 +251,7 @@ async def test_s6_who_lets_requests_wait_is_charged_for_them_and_not_who_they_wa
         assert (await victim.send("tools/call", {"name": "x", "arguments": {"who": "v"}}))["who"] == "v"
         assert (await hostile.send("tools/call", {"name": "x", "arguments": {"who": "h"}}))["who"] == "h"
         [upstream] = world.upstream_peers()
-        upstream.pause_writing()
+        upstream.link.pause_writing()
         set_total(turnout.memory_usage()["held_bytes"] + 6 * MEGABYTE)
         waiting = victim.send("tools/call", {"name": "x", "arguments": {"who": "v"}})
         await world.until(lambda: world.relay.in_flight == 1)
@@ -262,13 +262,13 @@ async def test_s6_who_lets_requests_wait_is_charged_for_them_and_not_who_they_wa
         while theirs.is_open and len(calls) < 40:
             # The hostile side's own bytes count, too: what it has not sent is not the relay's.
             calls.append(hostile.send("tools/call", {"name": "x", "arguments": {"pad": pad}}))
-            await world.until(lambda: not hostile.pending_bytes or not theirs.is_open)
+            await world.until(lambda: not hostile.connection.pending_bytes or not theirs.is_open)
             for _ in range(5):
                 await asyncio.sleep(0)
         assert not theirs.is_open
         assert mine.is_open
         assert upstream.is_open
-        upstream.resume_writing()
+        upstream.link.resume_writing()
         assert (await waiting)["who"] == "v"
 
 
@@ -288,7 +288,7 @@ async def test_s6_max_opening_ms_below_at_and_above(over, tmp_path):
         await opened[0].readline()
         clock.advance(1 + over / 1000)
         for _, _, peer in (silent, half, pings, opened):
-            peer.expire()
+            peer.connection.expire()
         late = over >= 0
         assert [peer.is_open for _, _, peer in (silent, half, pings)] == [not late] * 3
         assert opened[2].is_open
@@ -323,15 +323,15 @@ async def test_s6_max_frame_ms_below_at_and_above(over, tmp_path):
         for n in range(100):
             await feed(peer, frame[n : n + 1])
             clock.advance(0.001)
-            peer.expire()
+            peer.connection.expire()
         clock.advance(0.900 + over / 1000)
-        peer.expire()
+        peer.connection.expire()
         if over < 0:
             writer.write(frame[100:])
             assert json.loads(await reader.readline())["result"] == {"text": "x" * 100}
             assert world.server.overdue_peers == 0
             clock.advance(10)
-            peer.expire()
+            peer.connection.expire()
             assert peer.is_open
         else:
             assert await reader.read() == b""
@@ -348,7 +348,7 @@ async def test_s6_a_large_frame_may_take_longer_as_long_as_it_goes_on(tmp_path):
         for start in range(0, len(frame), 128 << 10):
             await feed(peer, frame[start : start + (128 << 10)])
             clock.advance(0.9)
-            peer.expire()
+            peer.connection.expire()
         assert len(await lines(reader, 1)) > MEGABYTE
         assert peer.is_open
 

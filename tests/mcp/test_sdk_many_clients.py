@@ -140,7 +140,7 @@ async def test_x_08_clients_die_at_odd_moments_and_the_others_go_on(gently):
             assert text(await lasting.call_tool("add", {"a": 1, "b": 1})) == "2"
             await played.leaves(gently=gently)
             await until(lambda: len(router.peers) == 1)
-            await until(lambda peer=peer: at_rest(peer) and not peer.handler_tasks())
+            await until(lambda peer=peer: at_rest(peer) and not peer.connection.handler_tasks())
             await played.close()
         # What each began was stopped, and nobody else's.
         assert not waiting.done()

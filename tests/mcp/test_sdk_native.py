@@ -247,15 +247,15 @@ async def test_numbers_beyond_64_bits_are_written():
 @both_loops
 async def test_a_notification_waits_while_the_transport_is_full():
     async with played() as (dispatcher, other):
-        dispatcher.peer.pause_writing()
+        dispatcher.peer.link.pause_writing()
         sending = asyncio.ensure_future(dispatcher.notify("n", {}))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert not sending.done()
-        dispatcher.peer.resume_writing()
+        dispatcher.peer.link.resume_writing()
         await sending
         assert (await other.read())["method"] == "n"
-        dispatcher.peer.pause_writing()
+        dispatcher.peer.link.pause_writing()
         sending = asyncio.ensure_future(dispatcher.notify("n", {}))
         await asyncio.sleep(0)
         dispatcher.peer.abort()

@@ -34,11 +34,11 @@ async def opened(router):
     here, _ = turnout.memory()
     peer = router.adopt(SessionPeer, "played", "memory")
     dispatcher = mcp.NativeDispatcher(peer)
-    peer.use(await here.open(peer))
+    peer.link.use(await here.open(peer.link))
 
     async def feed(data):
         """Feed as a transport does, from a callback of the loop; and let it be acted on."""
-        asyncio.get_running_loop().call_soon(peer.feed, data)
+        asyncio.get_running_loop().call_soon(peer.link.feed, data)
         await turns()
 
     return dispatcher, feed
@@ -126,7 +126,7 @@ async def test_requests_that_wait_for_run_are_bounded_by_the_core_and_answered()
         client = await clients.connect(far, era=None)
         peer = router.adopt(SessionPeer, "played", "memory")
         dispatcher = mcp.NativeDispatcher(peer)
-        peer.use(await near.open(peer))
+        peer.link.use(await near.open(peer.link))
         calls = [client.send("work", {"n": n}) for n in range(AT + 2)]
         for call in calls[AT:]:
             with pytest.raises(turnout.RemoteError) as caught:
@@ -149,7 +149,7 @@ async def test_notifications_that_wait_take_no_request_the_place():
         client = await clients.connect(far, era=None)
         peer = limited().adopt(SessionPeer, "played", "memory")
         dispatcher = mcp.NativeDispatcher(peer)
-        peer.use(await near.open(peer))
+        peer.link.use(await near.open(peer.link))
         for _ in range(AT + 1):
             client.notify("note")
         call = client.send("work")
@@ -180,7 +180,7 @@ async def test_what_waited_for_run_waits_on_behind_an_inline_request():
         client = await clients.connect(far, era=None)
         peer = own_router().adopt(SessionPeer, "played", "memory")
         dispatcher = mcp.NativeDispatcher(peer, inline_methods=frozenset({"inline"}))
-        peer.use(await near.open(peer))
+        peer.link.use(await near.open(peer.link))
         calls = [client.send("inline"), client.send("inline")]
         client.notify("note")
         calls.append(client.send("last"))
@@ -210,7 +210,7 @@ async def test_x_07_what_waited_for_run_when_it_ended_is_answered():
         client = await clients.connect(far, era=None)
         peer = own_router().adopt(SessionPeer, "played", "memory")
         dispatcher = mcp.NativeDispatcher(peer, inline_methods=frozenset({"first"}))
-        peer.use(await near.open(peer))
+        peer.link.use(await near.open(peer.link))
         async with anyio.create_task_group() as tasks:
             await tasks.start(dispatcher.run, handle, handle)
             calls = [client.send(method) for method in ("first", "second")]
@@ -296,8 +296,8 @@ async def test_x_05_a_session_goes_on_whatever_came_before_it_ran(frames):
         client = await clients.connect(far, era=None)
         peer = own_router().adopt(SessionPeer, "played", "memory")
         dispatcher = mcp.NativeDispatcher(peer)
-        peer.use(await near.open(peer))
-        peer.feed(frames)
+        peer.link.use(await near.open(peer.link))
+        peer.link.feed(frames)
         async with anyio.create_task_group() as tasks:
             await tasks.start(dispatcher.run, handle, handle)
             assert await client.send("probe") == {"method": "probe"}

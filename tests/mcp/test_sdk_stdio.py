@@ -70,11 +70,11 @@ def test_trs_01_calls_progress_timeouts_and_cancels_cross_to_the_stock_transport
 async def test_trs_10_leaving_reaps_the_child(kind):
     async with mcp.connect_stdio(sys.executable, SERVER, kind) as client:
         peer = client.session._dispatcher.peer
-        pid = peer._transport.pid
+        pid = peer.link.transport.pid
         await client.call_tool("add", {"a": 1, "b": 1})
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    assert peer.is_over
+    assert peer.connection.is_over
     assert not any(peer.entries().values())
 
 

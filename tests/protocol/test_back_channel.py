@@ -87,7 +87,7 @@ async def test_filters_change_drop_and_refuse():
         async def work(request):
             return request.params
 
-        @pb.filter_incoming("work")
+        @pb.rewrite_incoming("work")
         def seen(method, params):
             if params.get("drop"):
                 return turnout.DROP

@@ -62,27 +62,29 @@ def test_bat_02_an_empty_batch_is_one_error():
     assert len(w.written()) == 1
 
 
-class Looking(turnout.Connection):
-    """Asks about every method that it filters: `deny` is refused, `change` gets other params."""
+class Looking:
+    """The host of a connection that is asked about two methods: `deny` is refused, `change` gets other params."""
 
     def __init__(self):
         self.looked = []
-        self.set_rules("2025-03-26", "server")
-        self.filter({"deny", "change"}, set())
+        self.connection = turnout.Connection(host=self)
+        self.connection.set_rules("2025-03-26", "server")
+        self.connection.set_rewritten({"deny", "change"}, set())
 
-    def _filter_incoming(self, method, raw):
+    def rewrite_incoming(self, method, raw):
         self.looked.append(method)
         return turnout.RequestError(-5, "no") if method == "deny" else b'{"changed":true}'
 
 
 @pytest.mark.parametrize("deny", ["deny", "de\\u006ey"])
 def test_bat_02_filters_see_each_message_of_a_batch(deny):
-    connection = Looking()
+    host = Looking()
+    connection = host.connection
     denied = b'{"jsonrpc":"2.0","id":1,"method":"' + deny.encode() + b'"}'
     deliveries = connection.receive_data(
         batch(denied, request(2, "change"), request(3), notification("deny"), cancelled(3), request(4))
     )
-    assert connection.looked == ["deny", "change", "deny"]
+    assert host.looked == ["deny", "change", "deny"]
     assert [(d.id, d.cancelled) for d in deliveries] == [(2, False), (3, True), (4, False)]
     assert deliveries[0].params == {"changed": True}
     (answer,) = map(json.loads, connection.data_to_send().splitlines())
@@ -90,7 +92,7 @@ def test_bat_02_filters_see_each_message_of_a_batch(deny):
 
 
 def test_bat_02_a_filtered_batch_keeps_its_place_among_other_frames():
-    connection = Looking()
+    connection = Looking().connection
     frames = request(1), batch(request(2), request(3, "change"), request(4)), request(5), b"[7]\n", request(6)
     deliveries = connection.receive_data(b"".join(frames))
     assert [d.id for d in deliveries if type(d) is turnout.Request] == [1, 2, 3, 4, 5, 6]

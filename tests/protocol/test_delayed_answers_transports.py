@@ -140,7 +140,7 @@ class World:
     async def look(self, seconds: float = 0.001) -> None:
         """Let the loop's timer fire."""
         self.clock.advance(seconds)
-        self.peer.expire()
+        self.peer.connection.expire()
         await asyncio.sleep(0)
 
 
@@ -166,7 +166,7 @@ async def served(kind: str, path: Any, **options: Any) -> AsyncIterator[World]:
             stdin, stdout, incoming, outgoing = descriptors(kind)
             client = Reader(incoming, outgoing)
             peer = router.accept(turnout.Peer, Stdio(stdin, stdout), "client")  # type: ignore[arg-type]
-            peer.use(await Stdio(stdin, stdout).open(peer))
+            peer.link.use(await Stdio(stdin, stdout).open(peer.link))
         try:
             yield World(router, clock, client, peer)
         finally:
@@ -197,9 +197,9 @@ async def test_e7_a_client_that_does_not_read_is_waited_for_20_ms(tmp_path, kind
     async with served(kind, tmp_path) as world:
         await world.call()
         await world.look(LONGEST - 0.001)
-        assert world.peer.pending_bytes > 0
+        assert world.peer.connection.pending_bytes > 0
         await world.look()
-        assert world.peer.pending_bytes == 0
+        assert world.peer.connection.pending_bytes == 0
         assert world.client.read() == ["P1", "A1"]
 
 
@@ -211,7 +211,7 @@ async def test_e7_half_of_the_progress_is_not_all_of_it(tmp_path, kind):
         await world.call()
         first = os.read(world.client.incoming, 10)
         await world.look()
-        assert world.peer.pending_bytes > 0
+        assert world.peer.connection.pending_bytes > 0
         rest = os.read(world.client.incoming, 1 << 16)
         assert named(json.loads(first + rest)) == "P1"
         await world.look()
@@ -241,7 +241,7 @@ async def test_e7_others_are_answered_meanwhile_and_a_cancel_is_late(tmp_path, k
 async def test_e7_nothing_is_lost_when_we_end(tmp_path, kind, end):
     async with served(kind, tmp_path) as world:
         await world.call()
-        assert world.peer.pending_bytes > 0
+        assert world.peer.connection.pending_bytes > 0
         if end == "drain":
             await world.peer.drain(0)
             await asyncio.sleep(0)
@@ -259,7 +259,7 @@ async def test_e7_nothing_is_lost_when_we_end(tmp_path, kind, end):
 async def test_e7_nothing_is_lost_when_the_client_is_done_asking(tmp_path, kind):
     async with served(kind, tmp_path) as world:
         await world.call()
-        assert world.peer.pending_bytes > 0
+        assert world.peer.connection.pending_bytes > 0
         world.client.be_done()
         await world.peer.wait_lost()
         assert await world.client.read_to_end() == ["P1", "A1", "EOF"]
@@ -291,11 +291,11 @@ async def test_e7_over_tcp_an_answer_waits_5_ms():
         writer.write(request(1, token=1))
         assert named(json.loads(await reader.readline())) == "P1"
         clock.advance(0.0049)
-        peer.expire()
+        peer.connection.expire()
         await asyncio.sleep(0)
-        assert peer.pending_bytes > 0
+        assert peer.connection.pending_bytes > 0
         clock.advance(0.0002)
-        peer.expire()
+        peer.connection.expire()
         assert named(json.loads(await reader.readline())) == "A1"
         writer.close()
 
@@ -409,12 +409,12 @@ def test_e7_a_server_of_the_sdks_waits_likewise(on_loop, tmp_path):
                 while peer.counters()["answers_delayed"] == 0:
                     await asyncio.sleep(0.001)
                 clock.advance(0.001)
-                peer.expire()
+                peer.connection.expire()
                 await asyncio.sleep(0.001)
                 assert "A2" not in (read := client.read())
                 assert "P2" in read
                 clock.advance(0.001)
-                peer.expire()
+                peer.connection.expire()
                 await comes(client, "A2")
             tasks.cancel_scope.cancel()
 
@@ -458,5 +458,5 @@ async def test_e7_a_relay_waits_towards_its_clients_and_not_towards_its_servers(
             assert upstream.counters()["progress_out"] == 1
             assert client.read() == ["P2"]
             clock.advance(0.001)
-            peer.expire()
+            peer.connection.expire()
             await comes(client, "A2")

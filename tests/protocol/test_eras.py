@@ -310,7 +310,7 @@ async def test_png_13_png_14_an_opening_holds_both_sides_to_it():
 
         ask(server)
 
-        @server.filter_incoming("initialize")
+        @server.rewrite_incoming("initialize")
         def between(method, params):
             ask(server)
             for peer in router.peers:

@@ -31,7 +31,7 @@ def router(**ping):
 
 
 def beat(peer):
-    return peer._keepalive.check()
+    return peer.link.keepalive.check()
 
 
 @both_loops
@@ -54,7 +54,7 @@ async def test_png_06_png_07_png_01_both_sides_ping_again_and_again():
 async def test_png_06_nobody_is_pinged_without_being_told_to():
     async with turnout.Router() as ours:
         near, _ = await pair(ours)
-        assert near._keepalive is None
+        assert near.link.keepalive is None
         assert near.missed_pings == 0
 
 
@@ -64,7 +64,7 @@ async def test_png_06_a_modern_peer_is_never_pinged():
         near, far = await pair(ours)
         near.set_rules(MODERN, "client")
         await beat(near)
-        assert near.pending_bytes == 0
+        assert near.connection.pending_bytes == 0
         near.set_rules(LEGACY[-1], "client")
         await beat(near)
         assert pings(far) == 1
@@ -90,17 +90,17 @@ def test_png_03_png_11_png_12_failures_are_counted_logged_and_forgiven(on_loop, 
     async def main():
         async with router(timeout=0.02, failures=3) as ours:
             near, far = await pair(ours)
-            far.pause_writing()
+            far.link.pause_writing()
             await beat(near)
             await beat(near)
             assert (near.missed_pings, near.is_open) == (2, True)
             near.on_event(lambda _: came.set())
             came = asyncio.Event()
-            far.resume_writing()
+            far.link.resume_writing()
             await came.wait()
             await beat(near)
             assert (near.missed_pings, near.is_open) == (0, True)
-            far.pause_writing()
+            far.link.pause_writing()
             for _ in range(3):
                 assert near.is_open
                 await beat(near)
@@ -131,7 +131,7 @@ async def test_png_04_png_08_png_10_a_silent_peer_is_lost_and_everything_ends_on
 
         far.send("work")
         await begun.wait()
-        far.pause_writing()
+        far.link.pause_writing()
         calls = [near.send(f"m{n}", timeout=None, max_timeout=None) for n in range(5)]
         await beat(near)
         assert near.is_open, "it had spoken"
@@ -174,7 +174,7 @@ async def test_png_10_a_full_connection_is_no_way_out():
     limits = {"max_output_bytes": 100}
     async with turnout.Router(ping=turnout.Ping(NEVER, 0.02), limits=limits) as ours:
         near, _ = await pair(ours)
-        near.pause_writing()
+        near.link.pause_writing()
         call = near.send("m", {"x": "y" * 80}, timeout=None, max_timeout=None)
         with pytest.raises(turnout.LimitExceeded):
             near.send("m", {"x": "y" * 80})
@@ -191,7 +191,7 @@ async def test_png_05_what_was_in_flight_is_not_sent_again_on_the_next_connectio
         while not world.servers.peers or world.servers.peers[0].in_flight[1] < 3:
             await asyncio.sleep(0)
         (silent,) = world.servers.peers
-        silent.pause_writing()
+        silent.link.pause_writing()
         (upstream,) = [peer for peer in world.gateway.peers if peer.name == "echo"]
         while upstream.is_open:
             await beat(upstream)

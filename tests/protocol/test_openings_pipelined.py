@@ -101,7 +101,7 @@ async def test_l3_nothing_is_asked_of_a_client_that_is_not_opened(before):
         async def call(request):
             with pytest.raises(turnout.NotAllowed, match="only ping passes"):
                 request.peer.send("elicitation/create", {"message": "?"})
-            return {"opened": request.peer.is_opened}
+            return {"opened": request.peer.connection.is_opened}
 
         near, far = turnout.memory()
         turnout.protocol.handshake.require_handshake(await router.connect(far, era=None))

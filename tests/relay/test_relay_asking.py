@@ -22,7 +22,7 @@ async def later(world, seconds):
     """Let time pass, and what is due at the gateway expire."""
     await asyncio.sleep(seconds)
     for peer in world.gateway.peers:
-        peer.expire()
+        peer.connection.expire()
     await asyncio.sleep(0)
 
 

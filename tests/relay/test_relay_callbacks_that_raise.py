@@ -68,11 +68,11 @@ def test_s4_what_is_carried_over_is_carried_over_whatever_a_callback_raises(loop
             server = await world.server(0)
             [upstream] = world.gateway.peers
             if kind == "filter of the client":
-                relay.filter_incoming("bad")(bang)
+                relay.rewrite_incoming("bad")(bang)
             elif kind == "observer of the server":
                 upstream.on_notification("bad")(bang)
             elif kind == "records":
-                upstream.follow_records(bang, every=True)
+                upstream.connection.follow_records(bang, every=True)
             else:
                 world.gateway.records.write(type("File", (), {"write": bang, "flush": lambda: None}))
             clients = [await world.client() for _ in range(3)]

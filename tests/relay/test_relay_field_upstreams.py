@@ -147,11 +147,11 @@ async def test_agentgateway_agentgateway_2982_the_era_is_each_servers_own_and_as
         legacy_only = turnout.Router(name="old", timeout=None)
         probes, told = [], []
 
-        @world.servers.filter_incoming("tools/call")
+        @world.servers.rewrite_incoming("tools/call")
         def look(_, params):
             told.append(params["_meta"][MODERN_ONLY])
 
-        @legacy_only.filter_incoming("server/discover")
+        @legacy_only.rewrite_incoming("server/discover")
         def see(_, params):
             probes.append(params)
 

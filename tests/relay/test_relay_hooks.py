@@ -18,7 +18,7 @@ def register(hooks, seen, name, *, methods=("m",), requests=True):
     for method in (*methods, "*"):
         hooks.on_notification(method)(lambda n, method=method: seen.append(f"{name} observes {method}"))
         for way in ("incoming", "outgoing"):
-            look = getattr(hooks, f"filter_{way}", None)
+            look = getattr(hooks, f"rewrite_{way}", None)
             if look is not None:
                 look(method)(lambda *_, method=method, way=way: seen.append(f"{name} {way} {method}"))
     if requests:
@@ -64,7 +64,7 @@ async def test_h3_hooks_of_the_two_sides_of_a_relay_in_order():
         register(peer, seen, "before")
         relay.attach(peer)
         register(peer, seen, "after")
-        relay.filter_incoming("m")(lambda *_: seen.append("relay incoming m"))
+        relay.rewrite_incoming("m")(lambda *_: seen.append("relay incoming m"))
         client = await _open(near)
         incoming = ["before incoming m", "after incoming m", "relay incoming m", "router incoming m"]
 
@@ -113,7 +113,7 @@ async def test_h3_outgoing_filters_see_what_the_relay_asks_itself_and_nothing_th
         world.servers.on_request("tools/list")(lambda _: {"tools": []})
         seen = []
         for method in ("tools/call", "tools/list", "initialize"):
-            world.gateway.filter_outgoing(method)(lambda method, _: seen.append(method))
+            world.gateway.rewrite_outgoing(method)(lambda method, _: seen.append(method))
         client = await world.client()
         await client.send("tools/call", {"name": "a_x"})
         assert await client.send("tools/list") == {"tools": []}
@@ -128,13 +128,13 @@ async def test_h1_filters_that_were_there_before_the_relay_go_on_beside_its_own(
         near, far = turnout.memory()
         peer = await world.gateway.connect(far, era=None)
         seen = []
-        peer.filter_incoming("tools/call")(lambda *_: seen.append("peer"))
+        peer.rewrite_incoming("tools/call")(lambda *_: seen.append("peer"))
         relay.attach(peer)
         client = await world.clients.connect(near, era="legacy")
         await client.send("tools/call", call(who="x"))
         assert seen == ["peer"]
-        relay.filter_incoming("tools/call")(lambda *_: seen.append("relay"))
-        peer.filter_incoming("tools/call")(lambda *_: seen.append("peer, later"))
+        relay.rewrite_incoming("tools/call")(lambda *_: seen.append("relay"))
+        peer.rewrite_incoming("tools/call")(lambda *_: seen.append("peer, later"))
         await client.send("tools/call", call(who="x"))
         assert seen[1:] == ["peer", "peer, later", "relay"]
 

@@ -99,7 +99,7 @@ async def test_s7_max_upstream_window_below_at_and_above(over):
         await world.until(lambda: world.relay.counters()["forwarded"] == 5 + over)
         await world.until(lambda: world.handled == 4 + min(over, 0))
         [upstream] = world.upstream_peers()
-        assert bool(upstream.pending_bytes) is (over > 0)
+        assert bool(upstream.connection.pending_bytes) is (over > 0)
         # Who else asks, is served at once, and what its answer shows lets the rest go on.
         assert (await two.send("tools/call", call(who="y")))["who"] == "y"
         await world.until(lambda: world.handled == 4 + over)
@@ -140,7 +140,7 @@ async def test_s7_a_server_that_answers_nothing_is_sent_what_waits_in_time():
         [upstream] = world.upstream_peers()
         for handled in (4, 6):
             clock.advance(1)
-            upstream.expire()
+            upstream.connection.expire()
             await world.until(lambda handled=handled: world.handled == handled)
         for sent in calls:
             sent.cancel()
@@ -152,13 +152,13 @@ async def stalled(world, count):
     upstream = await world.gateway.connect(world.target(), era="legacy")
     world.build(upstream)
     one, two = await world.client(), await world.client()
-    upstream.pause_writing()
+    upstream.link.pause_writing()
     waiting = [one.send("tools/call", call(who=str(n)), progress=False) for n in range(count)]
     waiting.append(two.send("tools/call", call(who="x"), progress=False))
     await world.until(
         lambda: sum(map(world.relay.counters().get, ("forwarded", "overloaded_queue"))) == count + 1
     )
-    upstream.resume_writing()
+    upstream.link.resume_writing()
     answers = await asyncio.gather(*waiting, return_exceptions=True)
     return [answer.data for answer in answers if isinstance(answer, turnout.RemoteError)]
 
@@ -234,13 +234,13 @@ async def test_u5_a_request_that_is_taken_back_makes_room_before_a_stalled_upstr
         upstream = await world.gateway.connect(world.target(), era="legacy")
         world.build(upstream)
         client = await world.client()
-        upstream.pause_writing()
+        upstream.link.pause_writing()
         waiting = [client.send("tools/call", call(who=str(n))) for n in range(2)]
         await world.until(lambda: world.relay.in_flight == 2)
         waiting[0].cancel()
         waiting[0] = client.send("tools/call", call(who="2"))
         await world.until(lambda: world.relay.counters()["forwarded"] == 3)
-        upstream.resume_writing()
+        upstream.link.resume_writing()
         assert [(await sent)["who"] for sent in waiting] == ["2", "1"]
         [server] = world.servers.peers
         assert server.counters()["cancels_in"] == server.counters()["cancels_ignored"] == 0
@@ -260,7 +260,7 @@ async def test_max_progress_rate_below_at_and_above(over):
         assert peer.counters()["progress_out"] == min(3 + over, 3)
         # What came too fast goes on when its time has come.
         clock.advance(1)
-        peer.expire()
+        peer.connection.expire()
         assert peer.counters()["progress_out"] == 3 + over
         await world.until(lambda: sent.latest is not None and sent.latest.progress == 3 + over)
         sent.cancel()

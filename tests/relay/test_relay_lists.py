@@ -92,7 +92,7 @@ async def test_race_11_a_cancelled_list_cancels_every_flight():
         client, leaver = await world.client(), await world.client()
         loop = asyncio.get_running_loop()
         for end in (lambda sent: sent.cancel("enough"), lambda _: loop.create_task(leaver.close())):
-            asks = leaver if client.is_over else client
+            asks = leaver if not client.is_open else client
             sent = asks.send("tools/list")
             await world.until(lambda: len(in_flight(world)) == 2)
             end(sent)

@@ -379,7 +379,7 @@ async def test_r5_an_answer_that_is_none_to_a_parked_exchange_is_told_as_such():
             await request.send(SAMPLE)
             # Not what turnout would ever answer.
             broken = b'{"jsonrpc":"2.0","id":%d,"error":"no object"}\n' % request.id
-            request.peer._transport.write(broken)
+            request.peer.link.transport.write(broken)
             await asyncio.Event().wait()
 
         asked = await ask(client)

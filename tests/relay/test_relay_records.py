@@ -106,7 +106,7 @@ async def test_x1_the_leg_of_an_upstream_that_does_not_list_in_time_says_so():
                 await answer.wait()
                 return {"tools": []}
 
-            peer.filter_incoming("notifications/cancelled")(lambda *_: turnout.DROP)
+            peer.rewrite_incoming("notifications/cancelled")(lambda *_: turnout.DROP)
 
         world.build(
             world.server("a", tools("x")), world.server("b", slow, list_timeout=0.05), routes=PREFIXED

@@ -139,7 +139,7 @@ async def test_race_15_a_filter_that_raises_fails_its_own_request():
     async with World() as world:
         relay = world.build()
 
-        @relay.filter_incoming("tools/call")
+        @relay.rewrite_incoming("tools/call")
         def look(_, params):
             who = params["arguments"]["who"]
             if who == "bad":
@@ -231,10 +231,10 @@ async def test_race_01_a_late_answer_is_evidence_and_an_event_where_somebody_lis
         await world.until(lambda: world.relay.in_flight == 1)
         [server] = world.servers.peers
         # A server that does not hear of the cancel, and answers when its handler is stopped.
-        server.filter_incoming("notifications/cancelled")(lambda *_: turnout.DROP)
+        server.rewrite_incoming("notifications/cancelled")(lambda *_: turnout.DROP)
         sent.cancel()
         await world.until(lambda: world.relay.in_flight == 0)
-        [handler] = server.handler_tasks()
+        [handler] = server.connection.handler_tasks()
         handler.cancel()
         [upstream] = [peer for peer in world.gateway.peers if peer.name == "echo"]
         await world.until(lambda: upstream.counters()["late_responses"] == 1)

@@ -25,7 +25,7 @@ async def world_of_one(world, era, **options):
     world.build(world.server("a", makes("a", era), era=era, **options))
     asked = []
     for method in (*ABOUT, "tasks/list"):
-        world.servers.filter_incoming(method)(lambda method, params: asked.append((method, params)))
+        world.servers.rewrite_incoming(method)(lambda method, params: asked.append((method, params)))
     return asked
 
 

@@ -99,12 +99,12 @@ async def test_k6_a_task_that_comes_after_the_cancel_is_cancelled_by_the_relay()
         await begun.wait()
         (gateway,) = [peer for peer in world.gateway.peers if peer.name == "echo"]
         # The cancel waits, so that the answer is on its way before the server reads it.
-        gateway.pause_writing()
+        gateway.link.pause_writing()
         client.transport.write(cancelled(1, "stop"))
         await world.until(lambda: gateway.in_flight[0] == 0)
         go_on.set()
         await world.until(lambda: gateway.counters()["late_responses"] == 1)
-        gateway.resume_writing()
+        gateway.link.resume_writing()
         await stopped.wait()
         assert gateway.counters()["late_tasks_cancelled"] == 1
         assert client.lines == []

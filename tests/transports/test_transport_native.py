@@ -183,7 +183,7 @@ async def test_trs_12_the_end_of_stdin_ends_a_server(loop_kind):
         target = stdio_server(loop_kind, close_timeout=20)
         peer = await router.connect(target, era=None)
         assert (await peer.send("echo", {"a": 1}))["a"] == 1
-        transport = peer._transport
+        transport = peer.link.transport
         await peer.close()
         assert transport._process.exited.result() == 0
 
@@ -196,7 +196,7 @@ async def test_trs_12_a_handler_that_ignores_its_cancel_does_not_keep_a_server(l
         stuck = peer.send("ignore")
         async for _ in stuck.progress():
             break
-        transport = peer._transport
+        transport = peer.link.transport
         await peer.close()
         assert transport._process.exited.result() == 0
         assert stuck.record.outcome == "closed"

@@ -54,7 +54,7 @@ async def open_dispatcher(
     peer = (router or own_router()).adopt(SessionPeer, name or target.name, target.kind)
     dispatcher = NativeDispatcher(peer)
     try:
-        peer.use(await target.open(peer))
+        peer.link.use(await target.open(peer.link))
         yield dispatcher
     finally:
         # Bounded by the router and the transport; a cancel must not leave a child behind.

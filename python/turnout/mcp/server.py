@@ -134,7 +134,7 @@ async def serve_target(
         peer = (router or own_router()).adopt(SessionPeer, target.name, target.kind)
         client = _ServedClient(low, state, peer, raise_exceptions=raise_exceptions)
         try:
-            peer.use(await target.open(peer))
+            peer.link.use(await target.open(peer.link))
         except BaseException:
             await peer.close()
             raise
@@ -159,9 +159,9 @@ async def serve_listener(
 
         def accept(transport: Transport, name: str) -> Link:
             peer = router.accept(SessionPeer, transport, name)
-            peer.use(transport)
+            peer.link.use(transport)
             came.put_nowait(_ServedClient(low, state, peer, raise_exceptions=raise_exceptions))
-            return peer
+            return peer.link
 
         await listener.start(accept)
         try:

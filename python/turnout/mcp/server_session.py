@@ -60,7 +60,7 @@ class ServerSession:
         self._connection = Connection.for_loop(dispatcher)
         self._legacy = ServerRunner(server, self._connection, lifespan_state)
         self._peer = dispatcher.peer
-        self._max_early = self._peer.limit("max_early_notifications")
+        self._max_early = self._peer.router.limit("max_early_notifications")
         self._is_modern: bool | None = None
         self._early: list[tuple[DispatchContext[TransportContext], str, Params]] = []
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from turnout._native import Connection
 from turnout.errors import CallTimedOut, HandshakeFailed, InvalidResponse, PeerLost, RemoteError
 from turnout.escape import escaped, quoted
 from turnout.handlers import members_of
@@ -120,7 +119,7 @@ async def open_legacy(peer: Peer, implementation: Implementation, timeout: float
         )
     peer.set_rules(chosen, "client")
     _note_server(peer, result.get("serverInfo"), result)
-    peer.declare_tasks(
+    peer.connection.declare_tasks(
         ours=declared_tasks(implementation.capabilities), theirs=declared_tasks(peer.server_capabilities)
     )
     peer.notify("notifications/initialized")
@@ -254,7 +253,7 @@ class HandshakeResponder:
     ) -> None:
         self._implementation = implementation
         self._instructions = {} if instructions is None else {"instructions": instructions}
-        if isinstance(target, Connection):
+        if not hasattr(target, "peers"):
             require_handshake(target)
         target.handlers.answers_handshakes = True
         target.on_request("initialize")(self._initialize)
@@ -266,7 +265,7 @@ class HandshakeResponder:
         revision = asked if asked in LEGACY else LEGACY[0]
         # `notifications/initialized` opens it (PNG-14), which may have come already.
         request.peer.set_rules(revision, "server", opened=None, era="settled")
-        request.peer.declare_tasks(
+        request.peer.connection.declare_tasks(
             ours=declared_tasks(self._implementation.capabilities),
             theirs=declared_tasks(params.get("capabilities")),
         )
@@ -278,7 +277,7 @@ class HandshakeResponder:
         }
 
     async def _discover(self, request: Request) -> dict[str, Any]:
-        request.peer.settle_era(MODERN)
+        request.peer.connection.settle_era(MODERN)
         return {
             "supportedVersions": [MODERN],
             "capabilities": capabilities_in(MODERN, self._implementation.capabilities),

@@ -78,7 +78,7 @@ class Keepalive:
                 escaped(peer.name), ping.timeout, self.missed, ping.failures,
             )  # fmt: skip
             if self.missed >= ping.failures:
-                peer.give_up()
+                peer.link.break_off("peer_silent")
         except RemoteError:
             self._has_spoken()
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from turnout.handlers import Handlers
+from turnout.handlers import Handlers, Hooks
 
 if TYPE_CHECKING:
     from turnout.peer import Peer
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from turnout.relay.upstreams.session import UpstreamSession
 
 
-class Client:
+class Client(Hooks):
     """One attached client.
 
     Args:
@@ -37,8 +37,8 @@ class Client:
         self.accepts_requests.set()
         self.is_session = False
         self.handlers = Handlers()
-        self.handlers.on_notification("notifications/initialized")(lambda _: self.accepts_requests.set())
-        peer.relay_by(self.handlers)
+        self.on_notification("notifications/initialized")(lambda _: self.accepts_requests.set())
+        peer.delivery.relay_by(self.handlers)
 
 
 __all__ = ["Client"]

@@ -53,12 +53,12 @@ class Principals:
         while self._absent_tasks > most:
             _, (oldest, size) = self._absent.popitem(last=False)
             self._absent_tasks -= size
-            self._relay.forget_principal(oldest)
+            self._relay.core.forget_principal(oldest)
 
     def _returned(self, name: Hashable) -> Principal:
         known = self._absent.pop(name, None)
         if known is None:
-            return self._relay.principal()
+            return self._relay.core.principal()
         principal, size = known
         self._absent_tasks -= size
         return principal

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from turnout import _native, json
 from turnout.errors import Error, RequestError
 from turnout.escape import escaped
-from turnout.handlers import Handler, Handlers, members_of
+from turnout.handlers import Handler, Handlers, Hooks, members_of
 from turnout.protocol import handshake
 from turnout.relay.admission import PendingAdmission
 from turnout.relay.clients import Client
@@ -35,8 +35,6 @@ from turnout.relay.upstreams.affinity import Affinity
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Hashable, Iterable, Sequence
 
-    from typing_extensions import Self
-
     from turnout._native import Request
     from turnout.handlers import RequestHandler
     from turnout.peer import Peer
@@ -50,32 +48,17 @@ log = logging.getLogger("turnout")
 METHOD_NOT_FOUND = -32601
 
 
-class Relay(_native.Relay):
+class Relay(Hooks):
     """Clients on one side, upstreams on the other; made by `Router.relay`.
 
     Attributes:
-        on_request: decorator for a handler that answers a method here, for all clients: `"*"` for every method that
-            no other handler of the relay answers. It may also let `forward` pass the request on.
+        core: the native relay: who is attached, what is in flight, and whose it is.
         policy: decorator for what decides which tools, prompts or resources a client may use, and is shown; see
             `turnout.relay.policy.Policies.register`.
         filter: decorator for what decides about the requests of a method before they go on; see
             `turnout.relay.filters.Filters.register`.
-        filter_incoming: decorator for a filter of the frames of a method, notifications too, before anything else
-            sees them, as `Router.filter_incoming`.
 
     """
-
-    def __new__(
-        cls,
-        _router: Router,
-        upstreams: Sequence[Upstream],
-        _routes: Sequence[Route],
-        _local: Iterable[str],
-        max_in_flight: int,
-    ) -> Self:
-        """Declare a relay; `Router.relay` says what the arguments are."""
-        known = [(upstream.name, upstream.timeout, upstream.max_timeout, True) for upstream in upstreams]
-        return super().__new__(cls, known, max_in_flight, secrets.token_bytes(32))
 
     def __init__(
         self,
@@ -83,16 +66,16 @@ class Relay(_native.Relay):
         upstreams: Sequence[Upstream],
         routes: Sequence[Route],
         local: Iterable[str],
-        _max_in_flight: int,
+        max_in_flight: int,
     ) -> None:
+        known = [(upstream.name, upstream.timeout, upstream.max_timeout, True) for upstream in upstreams]
+        self.core = _native.Relay(known, max_in_flight, secrets.token_bytes(32))
         self.router = router
         self.upstreams = list(upstreams)
         self._plans = RoutePlans(upstreams, routes, local)
         self._handshake = RelayHandshake(self)
         self._merged_lists = MergedLists(self)
         self.handlers = Handlers()
-        self.on_request = self.handlers.on_request
-        self.filter_incoming = self.handlers.filter_incoming
         self._filters = Filters(self)
         self.filter = self._filters.register
         self._policies = Policies(self)
@@ -112,6 +95,15 @@ class Relay(_native.Relay):
         self._watched: set[str] = set()
         self._affinities = [Affinity(self, position) for position in range(len(self.upstreams))]
         self._session_of: weakref.WeakKeyDictionary[Peer, UpstreamSession] = weakref.WeakKeyDictionary()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that were passed on and have not ended, whoever asked."""
+        return self.core.in_flight
+
+    def counters(self) -> dict[str, int]:
+        """What the relay counts."""
+        return self.core.counters()
 
     async def start(self) -> None:
         """Connect to every shared or pooled upstream now, instead of at the first request.
@@ -141,7 +133,7 @@ class Relay(_native.Relay):
         plan = self._plans.plan_for(principal)
         sessions = [self._affinities[position].assign(client, principal) for position in plan.positions]
         self.clients[client] = Client(client, plan, sessions)
-        self.add_client(client, plan.routes, sessions, self._principals.enter(principal))
+        self.core.add_client(client.connection, plan.routes, sessions, self._principals.enter(principal))
         self._apply_handlers_to(self.clients[client])
         self.router.spawn(self._watch(client, principal))
 
@@ -166,7 +158,7 @@ class Relay(_native.Relay):
         if self._suspensions.is_return(request):
             await self._suspensions.resume(request)
             return True
-        position = self.position_of(request, params) if upstream is None else self._position(upstream)
+        position = self.core.position_of(request, params) if upstream is None else self._position(upstream)
         if position is None:
             if request.method.startswith("tasks/"):
                 raise unknown_task()
@@ -176,13 +168,13 @@ class Relay(_native.Relay):
             session.prepare_for(client_implementation(request, self), handshake.MODERN)
         limit = self._pending_admission.exceeds(request, session)
         if limit is not None:
-            self.refuse(request, position, limit)
+            self.core.refuse(request, position, limit)
             return False
         with self._pending_admission.during(request, session):
             try:
                 waited = await session.wait()
             except (OSError, Error):
-                self.refuse(request, position)
+                self.core.refuse(request, position)
                 return False
         # Another one may have taken its place meanwhile.
         peer = session.peer or waited
@@ -193,7 +185,7 @@ class Relay(_native.Relay):
         if self._suspensions.claims(request, peer):
             await self._suspensions.resume(request)
             return True
-        return self.pass_on(request, peer, params)
+        return self.core.pass_on(request, peer.connection, params)
 
     def plan_of(self, client: Peer) -> RoutePlan:
         """Where the requests of a client go."""
@@ -262,7 +254,7 @@ class Relay(_native.Relay):
 
         """
         self.is_closing = True
-        self.close_admission()
+        self.core.close_admission()
         if drain > 0:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._empty(), drain)
@@ -270,7 +262,7 @@ class Relay(_native.Relay):
         sessions = [session for affinity in self._affinities for session in affinity]
         for session in sessions:
             if session.peer is not None and session.peer.is_open:
-                self.cancel_rest(session.peer)
+                self.core.cancel_rest(session.peer.connection)
         await asyncio.gather(*(session.close() for session in sessions))
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.drain_tracker.wait_empty(), self.router.close_timeout)
@@ -290,7 +282,7 @@ class Relay(_native.Relay):
     def _apply_handlers(self) -> None:
         """Ask for the requests that somebody here wants to see, and tell every client who handles what."""
         self._watched = {*self._filters.methods, *self._policies.methods, *self.handlers.requests}
-        self.watch(list(self._watched))
+        self.core.watch(list(self._watched))
         for client in self.clients.values():
             self._apply_handlers_to(client)
 
@@ -375,7 +367,7 @@ class Relay(_native.Relay):
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(client.accepts_requests.wait(), session.upstream.open_timeout)
         if client.peer.revision != handshake.MODERN:
-            self.pass_on(request, client.peer)
+            self.core.pass_on(request, client.peer.connection)
             return None
         if request.method not in REQUIRED_CAPABILITY:
             raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
@@ -386,7 +378,7 @@ class Relay(_native.Relay):
     def opened(self, peer: Peer, session: UpstreamSession) -> None:
         """Take note of a new connection of an upstream; its place calls this."""
         self._session_of[peer] = session
-        self.add_upstream(peer, session)
+        self.core.add_upstream(peer.connection, session)
         self.subscriptions.opened(peer, session)
         self._log_levels.opened(peer, session)
         if session.client is not None and peer.revision != handshake.MODERN:
@@ -431,7 +423,7 @@ class Relay(_native.Relay):
 
     async def _watch(self, client: Peer, principal: Hashable | None) -> None:
         await client.wait_lost()
-        self.leave(client)
+        self.core.leave(client.connection)
         self._principals.leave(principal)
         self._merged_lists.forget(client)
         self.subscriptions.forget(LegacySubscriber(client))

@@ -17,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, intern};
@@ -53,6 +53,8 @@ pub struct Connection {
     driver: Arc<Driver>,
     input: Py<Input>,
     ledger: Py<Ledger>,
+    /// Acts on what the connection reports; none for a connection that is driven by hand.
+    host: Option<Py<PyAny>>,
     /// Deliveries collected by a call that raised an exit instead.
     collected: Mutex<Option<Py<PyList>>>,
 }
@@ -61,12 +63,34 @@ impl Connection {
     pub fn driver(&self) -> &Arc<Driver> {
         &self.driver
     }
+
+    /// The object that acts on what the connection reports.
+    pub fn host<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
+        self.host.as_ref().map(|host| host.bind(py))
+    }
+
+    /// The host, where only a host can act.
+    pub fn require_host<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        self.host(py).ok_or_else(|| {
+            PyRuntimeError::new_err(
+                "the connection has no host to act on this: make it with Connection(host=...)",
+            )
+        })
+    }
+
+    /// What Python calls the other end: the host's peer, or the connection where it has no host.
+    pub fn peer<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        match slf.get().host(slf.py()) {
+            Some(host) => host.getattr(intern!(slf.py(), "peer")),
+            None => Ok(slf.clone().into_any()),
+        }
+    }
 }
 
 #[pymethods]
 impl Connection {
     #[new]
-    #[pyo3(signature = (name = "peer", transport = "memory", *, clock = None, ledger = None, limits = None))]
+    #[pyo3(signature = (name = "peer", transport = "memory", *, clock = None, ledger = None, limits = None, host = None))]
     fn new(
         py: Python<'_>,
         name: &str,
@@ -74,6 +98,7 @@ impl Connection {
         clock: Option<Py<Clock>>,
         ledger: Option<Py<Ledger>>,
         limits: Option<&Bound<'_, PyDict>>,
+        host: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let (clock, ledger) = (Clock::or_system(py, clock)?, Ledger::or_new(py, ledger)?);
         let limits = limits_from(limits)?;
@@ -85,7 +110,7 @@ impl Connection {
         let holder: Weak<dyn AccountHolder> = Arc::downgrade(&driver) as Weak<dyn AccountHolder>;
         account.set_holder(holder);
         let input = Py::new(py, Input::new(limits.max_frame_bytes))?;
-        Ok(Self { driver, input, ledger, collected: Mutex::new(None) })
+        Ok(Self { driver, input, ledger, host, collected: Mutex::new(None) })
     }
 
     // ---- requests and notifications ----
@@ -187,20 +212,20 @@ impl Connection {
     }
 
     /// Says that the peer is read from, or is not.
-    fn _set_reading(&self, py: Python<'_>, reads: bool) -> PyResult<()> {
+    fn set_reading(&self, py: Python<'_>, reads: bool) -> PyResult<()> {
         lock(&self.driver.core).set_reading(self.driver.now(), reads);
         self.driver.schedule_flush(py)
     }
 
     /// Has the peer open the connection in time.
-    fn _expect_opening(&self, py: Python<'_>) -> PyResult<()> {
+    fn expect_handshake(&self, py: Python<'_>) -> PyResult<()> {
         lock(&self.driver.core).expect_opening(self.driver.now());
         self.driver.schedule_flush(py)
     }
 
     /// What becomes of the connection, as all hold too much: `open`, `paused` or `evicted`.
     #[getter]
-    fn _account_state(&self) -> &'static str {
+    fn account_state(&self) -> &'static str {
         memory::name_of(self.state())
     }
 
@@ -211,13 +236,12 @@ impl Connection {
     }
 
     /// Acts on what becomes of the connection.
-    fn _follow_account(slf: &Bound<'_, Self>) -> PyResult<()> {
-        if slf.get().state() == AccountState::Evicted { Self::end(slf, "evicted", None) } else { Ok(()) }
-    }
-
-    /// Takes note that the peer took longer than a limit allows.
-    fn _overdue(slf: &Bound<'_, Self>, _limit: &str, _value: usize) -> PyResult<()> {
-        Self::end(slf, "peer_silent", None)
+    fn follow_account(slf: &Bound<'_, Self>) -> PyResult<()> {
+        match slf.get().host(slf.py()) {
+            Some(host) => host.call_method0(intern!(slf.py(), "follow_account")).map(drop),
+            None if slf.get().state() == AccountState::Evicted => Self::end(slf, "evicted", None),
+            None => Ok(()),
+        }
     }
 
     /// The transport takes more.
@@ -231,7 +255,7 @@ impl Connection {
     }
 
     /// Wakes those who sleep until this turn of the loop.
-    fn _wake(&self, py: Python<'_>) {
+    fn run_scheduled(&self, py: Python<'_>) {
         self.driver.run_scheduled(py);
     }
 
@@ -341,12 +365,6 @@ impl Connection {
     #[getter]
     fn is_answered(&self) -> bool {
         lock(&self.driver.core).is_answered()
-    }
-
-    /// The transport failed to write: what it was given may be lost.
-    #[pyo3(name = "_broke")]
-    fn broke(slf: &Bound<'_, Self>, _error: &Bound<'_, PyAny>) -> PyResult<()> {
-        Self::end(slf, "peer_closed", None)
     }
 
     /// Lets go of the loop and the transport; nothing is written any more.
@@ -460,8 +478,8 @@ impl Connection {
         requests.filter_map(|request| request.get().task(py)).collect()
     }
 
-    /// Which methods `_filter_incoming` and `_filter_outgoing` are asked about.
-    fn filter(&self, incoming: HashSet<String>, outgoing: HashSet<String>) {
+    /// Which methods the host's `rewrite_incoming` and `rewrite_outgoing` are asked about.
+    fn set_rewritten(&self, incoming: HashSet<String>, outgoing: HashSet<String>) {
         lock(&self.driver.core).intercepted = incoming.into_iter().map(String::into_boxed_str).collect();
         *lock(&self.driver.outgoing) = outgoing;
     }
@@ -549,6 +567,7 @@ impl Connection {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.input)?;
+        visit.call(&self.host)?;
         if let Ok(binding) = self.driver.loop_binding.try_lock()
             && let Some(binding) = &*binding
         {
@@ -597,7 +616,15 @@ impl Connection {
                 None => return Ok(()),
                 Some(Overdue::Reading) => memory::evict_largest(),
                 Some(Overdue::Opening(exceeded) | Overdue::Frame(exceeded)) => {
-                    slf.call_method1(intern!(slf.py(), "_overdue"), (exceeded.limit, exceeded.value))?;
+                    match slf.get().host(slf.py()) {
+                        Some(host) => {
+                            host.call_method1(
+                                intern!(slf.py(), "overdue"),
+                                (exceeded.limit, exceeded.value),
+                            )?;
+                        }
+                        None => Self::end(slf, "peer_silent", None)?,
+                    }
                 }
             }
         }

@@ -152,7 +152,7 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
         if method == "notifications/cancelled":
             self._outbound.cancel(params or {})
             return
-        await self.peer.wait_writable()
+        await self.peer.link.wait_writable()
         try:
             try:
                 self.peer.notify(method, params)
@@ -249,9 +249,9 @@ class NativeDispatcher(sdk.Dispatcher[TransportContext]):
         if tasks:
             with anyio.CancelScope(shield=True):
                 await asyncio.wait(tasks, timeout=self.peer.router.close_timeout)
-        if not self.peer.is_over:
-            self.peer.flush()
-            self.peer.end("closed")
+        if not self.peer.connection.is_over:
+            self.peer.connection.flush()
+            self.peer.connection.end("closed")
 
 
 JSONRPCDispatcher.register(NativeDispatcher)

@@ -78,7 +78,7 @@ class NativeInbound:
 
     def start(self, request: Request) -> None:
         """Handle a request."""
-        self._peer.start_handler(request, self._serve, True)
+        self._peer.connection.start_handler(request, self._serve, True)
 
     async def _serve(self, request: Request) -> None:
         """Run the handler of one request, and answer unless the peer cancelled it (CAN-13)."""
@@ -141,7 +141,7 @@ class NativeInbound:
         """Stop all of them; gives those that have yet to end."""
         for ctx in tuple(self._at_work):
             ctx.stop()
-        return self._peer.handler_tasks()
+        return self._peer.connection.handler_tasks()
 
 
 def _object(params: Any) -> dict[str, Any] | None:

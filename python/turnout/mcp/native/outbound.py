@@ -49,7 +49,7 @@ class NativeOutbound:
         self._peer = peer
         self._observers = observers
         self._loop = asyncio.get_running_loop()
-        self._most_updates = peer.limit("max_pending_progress")
+        self._most_updates = peer.router.limit("max_pending_progress")
         self._in_flight: dict[RequestId, Call] = {}
 
     async def exchange(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from turnout.delivery import Delivery
+from turnout.link import PeerLink
 from turnout.peer import Peer
 from turnout.protocol.handshake import LEGACY
 
@@ -29,48 +31,36 @@ class SessionHost(Protocol):
         """The connection is over."""
 
 
-class SessionPeer(Peer):
-    """A peer whose requests and notifications the SDK handles."""
+class SessionDelivery(Delivery):
+    """Hands everything to the SDK: a router's own handlers have no part in it."""
 
-    def __init__(self, router: Router, name: str, transport: str) -> None:
-        super().__init__(router, name, transport)
-        # What a host may decide otherwise than the protocol, the SDK decides.
-        self.choose(progress_must_increase=False, cancel_discover=True, answer_ping=False)
-        self.set_timeouts(None, None)
-        self.observe(ALL_NOTIFICATIONS)
-        self.session: SessionHost | None = None
-        self.role: Literal["either", "server"] = "either"
-        self._writable: asyncio.Future[None] | None = None
+    peer: SessionPeer
 
-    def _dispatch(self, delivery: Request | Notification | Event) -> None:
-        if self.session is not None:
-            self.session.receive_delivery(delivery)
+    def deliver(self, delivery: Request | Notification | Event) -> None:
+        """Hand one delivery over."""
+        if self.peer.session is not None:
+            self.peer.session.receive_delivery(delivery)
 
-    def _apply_handlers(self) -> None:
-        """Leave everything to the SDK: a router's own handlers have no part in it."""
+    def apply_handlers(self) -> None:
+        """Do nothing: the SDK handles every message."""
 
-    def _gone(self) -> None:
-        super()._gone()
-        self.resume_writing()
-        if self.session is not None:
-            self.session.connection_lost()
+    def connection_lost(self) -> None:
+        """Tell the session, and whoever waits to write."""
+        self.peer.link.resume_writing()
+        if self.peer.session is not None:
+            self.peer.session.connection_lost()
 
-    def note_revision(self, result: Mapping[str, Any]) -> None:
-        """Keep to what `initialize` agreed on; under a modern revision the SDK itself does."""
-        revision = result.get("protocolVersion")
-        if revision in LEGACY:
-            self.set_rules(revision, self.role)
 
-    def serve(self) -> None:
-        """Take the server's role; the SDK enforces what that means under a modern revision."""
-        self.role = "server"
-        self.set_rules(LEGACY[0], self.role)
+class SessionLink(PeerLink):
+    """A link whose session can wait until the transport takes more."""
+
+    _writable: asyncio.Future[None] | None = None
 
     def pause_writing(self) -> None:
         """The transport is full."""
         super().pause_writing()
         if self._writable is None:
-            self._writable = self._loop.create_future()
+            self._writable = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
         """The transport takes more."""
@@ -83,3 +73,31 @@ class SessionPeer(Peer):
         """Wait while the transport is full."""
         while self._writable is not None:
             await asyncio.shield(self._writable)
+
+
+class SessionPeer(Peer):
+    """A peer whose requests and notifications the SDK handles."""
+
+    delivery_class = SessionDelivery
+    link_class = SessionLink
+    link: SessionLink
+
+    def __init__(self, router: Router, name: str, transport: str) -> None:
+        self.session: SessionHost | None = None
+        self.role: Literal["either", "server"] = "either"
+        super().__init__(router, name, transport)
+        # What a host may decide otherwise than the protocol, the SDK decides.
+        self.connection.choose(progress_must_increase=False, cancel_discover=True, answer_ping=False)
+        self.connection.set_timeouts(None, None)
+        self.connection.observe(ALL_NOTIFICATIONS)
+
+    def note_revision(self, result: Mapping[str, Any]) -> None:
+        """Keep to what `initialize` agreed on; under a modern revision the SDK itself does."""
+        revision = result.get("protocolVersion")
+        if revision in LEGACY:
+            self.set_rules(revision, self.role)
+
+    def serve(self) -> None:
+        """Take the server's role; the SDK enforces what that means under a modern revision."""
+        self.role = "server"
+        self.set_rules(LEGACY[0], self.role)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from turnout._native import Connection
 from turnout.errors import Error, RequestError
 from turnout.handlers import members_of
 from turnout.protocol import handshake
@@ -44,7 +43,7 @@ class RelayHandshake:
         able = handshake.capabilities_in(wanted, members_of(params.get("capabilities")))
         offered = _implementation(params.get("clientInfo"), able, relay.router.implementation.name)
         # Nothing but `ping` is asked of it before it sent `notifications/initialized` (PNG-14), as it may have already.
-        if not client.is_opened:
+        if not client.connection.is_opened:
             relay.clients[client].accepts_requests.clear()
         client.set_rules(wanted, "server", opened=None, era="settled")
         peers = await self._connected_upstreams(client, offered, wanted)
@@ -52,12 +51,12 @@ class RelayHandshake:
         newest = handshake.LEGACY[0] if first.revision == handshake.MODERN else first.revision
         revision = min(wanted, newest)
         taken = (handshake.declared_tasks(peer.server_capabilities) for peer in peers)
-        client.declare_tasks(ours=set().union(*taken))
+        client.connection.declare_tasks(ours=set().union(*taken))
         client.set_rules(revision, "server", opened=None, era="settled")
         meta = meta_of(offered)
         if meta is not None and client.on_input_needed is None:
             client.on_input_needed = InputReplay(relay, offered.capabilities).run
-            relay.ask_client_as(client, meta)
+            relay.core.ask_client_as(client.connection, meta)
         relay.begin_session(client)
         return {
             "protocolVersion": revision,
@@ -76,7 +75,7 @@ class RelayHandshake:
         peers = await self._connected_upstreams(
             client, client_implementation(request, self._relay), handshake.MODERN
         )
-        client.settle_era(handshake.MODERN)
+        client.connection.settle_era(handshake.MODERN)
         info = {f"{handshake.META}serverInfo": self._info(client, peers)}
         return {"supportedVersions": [handshake.MODERN], "_meta": info, **self._offer(client, peers)}
 
@@ -98,7 +97,7 @@ class RelayHandshake:
             session.prepare_for(implementation, revision)
         waits = [session.wait() if len(sessions) == 1 else session.wait_briefly() for session in sessions]
         opened = await asyncio.gather(*waits, return_exceptions=True)
-        peers = [peer for peer in opened if isinstance(peer, Connection)]
+        peers = [peer for peer in opened if not isinstance(peer, BaseException)]
         if not peers:
             for error in opened:
                 if isinstance(error, BaseException) and not isinstance(error, (OSError, Error)):

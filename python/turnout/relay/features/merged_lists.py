@@ -81,7 +81,7 @@ class MergedLists:
 
         """
         if self._relay.is_closing:
-            self._relay.refuse(request)
+            self._relay.core.refuse(request)
             return None
         [kind] = [kind for kind in KINDS if kind.list == request.method]
         params = members_of(request.raw_params)

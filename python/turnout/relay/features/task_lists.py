@@ -53,7 +53,7 @@ class TaskLists:
         if client.revision == handshake.MODERN or not any(_lists_tasks(session) for session in sessions):
             raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
         start = _start(members_of(request.params).get("cursor"))
-        known = relay.tasks_of(client, start, PAGE + 1)
+        known = relay.core.tasks_of(client.connection, start, PAGE + 1)
         with relay.drain_tracker.tracking(request):
             asked = (self._get(request, *task) for task in known[:PAGE])
             found = await asyncio.gather(*asked)
@@ -92,12 +92,14 @@ class TaskLists:
             task = members_of(await call)
         except (OSError, Error) as error:
             if isinstance(error, RemoteError) and error.code == handshake.INVALID_PARAMS:
-                self._relay.forget_task(request.peer, number)
+                self._relay.core.forget_task(request.peer.connection, number)
                 return None
             return error
         if task.get("taskId") != task_id:
             return InvalidResponse("the server told of another task")
-        if not any(number == held for held, *_ in self._relay.tasks_of(request.peer, number, 1)):
+        if not any(
+            number == held for held, *_ in self._relay.core.tasks_of(request.peer.connection, number, 1)
+        ):
             # While it was asked for, its server gave the id to somebody else, too.
             return None
         return {name: value for name, value in task.items() if name != "_meta"}

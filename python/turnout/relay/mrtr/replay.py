@@ -115,7 +115,7 @@ class InputReplay:
             except ValueError:
                 message = "the server needs input, and the request's params are no object that could hold it"
                 raise relay_error(message, "not_bridged", upstream_name) from None
-            self._relay.pass_on(request, peer, params, retained)
+            self._relay.core.pass_on(request, peer.connection, params, retained)
 
     def _question(self, raw: bytes, upstream_name: str) -> tuple[str, bytes | None]:
         """The method and the params of what the client is asked, as it may see them."""

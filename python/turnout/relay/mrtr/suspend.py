@@ -156,7 +156,7 @@ class Suspensions:
 
     def _call_of(self, peer: Peer, session: UpstreamSession) -> SuspendedCall:
         """The exchange that a question of this server's belongs to: one that the client waits for, if there is one."""
-        taken = self._relay.transfer(peer)
+        taken = self._relay.core.transfer(peer.connection)
         known = self._by_upstream.setdefault(peer, [])
         if taken is not None:
             request, call = taken

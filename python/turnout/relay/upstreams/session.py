@@ -98,10 +98,10 @@ class UpstreamSession(_native.UpstreamSlot):
         before = self.peer
         await self._connect_once()
         if before is not None and before is not self.peer:
-            self.relay.retire(before)
+            self.relay.core.retire(before.connection)
             self.relay.subscriptions.retired(before)
             await before.drain(drain)
-            self.relay.cancel_rest(before)
+            self.relay.core.cancel_rest(before.connection)
             await before.close()
 
     async def wait(self, *, through_backoff: bool = True) -> Peer:
@@ -205,7 +205,7 @@ class UpstreamSession(_native.UpstreamSlot):
         loop = asyncio.get_running_loop()
         opened = loop.time()
         await peer.wait_lost()
-        self.relay.leave(peer)
+        self.relay.core.leave(peer.connection)
         restart = self.upstream.restart
         if restart is None or self.upstream.is_connected or self.peer is not peer:
             return

@@ -89,8 +89,8 @@ impl HandlerCoroutine {
             self.request.get().stopped();
             return Ok(());
         }
-        let outcome = self.connection.bind(py).call_method1(intern!(py, "_failed"), (&self.request, error));
-        outcome.map(drop)
+        let host = self.connection.bind(py).get().require_host(py)?;
+        host.call_method1(intern!(py, "handler_failed"), (&self.request, error)).map(drop)
     }
 
     /// Drives the handler one step: what it waits for, or None at the end of the coroutine.

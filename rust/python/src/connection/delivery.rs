@@ -185,7 +185,9 @@ impl<'py> EventSink<'_, 'py> {
         let py = slf.py();
         match self {
             EventSink::List(list) => list.append(delivery),
-            EventSink::Handlers => slf.call_method1(intern!(py, "_dispatch"), (delivery,)).map(drop),
+            EventSink::Handlers => {
+                slf.get().require_host(py)?.call_method1(intern!(py, "deliver"), (delivery,)).map(drop)
+            }
         }
     }
 

@@ -293,7 +293,9 @@ impl Driver {
             let state = envelope::find_member(result.as_bytes(py), "requestState");
             let state = state.map(|span| PyBytes::new(py, span.of(result.as_bytes(py))));
             let kept = crate::relay::RetainedRequest::new(kept);
-            client.call_method1(intern!(py, "_ask"), (&request, upstream, &result, state, kept)).map(drop)
+            let host = client.get().require_host(py)?;
+            let upstream = Connection::peer(upstream)?;
+            host.call_method1(intern!(py, "ask_client"), (&request, upstream, &result, state, kept)).map(drop)
         };
         asked().inspect_err(|_| request.get().answer_internal_error(py))
     }
@@ -492,8 +494,8 @@ impl Driver {
         self.record_listener.notify_leg(py, || self.event_loop(py));
     }
 
-    /// Outgoing params as the filters rewrite them; None where no filter wants the method, or nothing changed.
-    pub fn filter_outgoing<'py>(
+    /// Outgoing params as the host rewrites them; None where it does not want the method, or nothing changed.
+    pub fn rewrite_outgoing<'py>(
         &self,
         py: Python<'py>,
         method: &str,
@@ -503,7 +505,8 @@ impl Driver {
             return Ok(None);
         }
         let Some(connection) = self.connection(py) else { return Ok(None) };
-        let params = connection.call_method1(intern!(py, "_filter_outgoing"), (method, params))?;
+        let host = connection.get().require_host(py)?;
+        let params = host.call_method1(intern!(py, "rewrite_outgoing"), (method, params))?;
         Ok(Some(params).filter(|params| !params.is_none()))
     }
 

@@ -115,7 +115,7 @@ impl Connection {
         sink: &EventSink<'_, 'py>,
     ) {
         let driver = &slf.get().driver;
-        let verdict = Self::ask_filters(slf, frame, envelope).unwrap_or_else(|error| {
+        let verdict = Self::ask_host(slf, frame, envelope).unwrap_or_else(|error| {
             driver.report_error(slf.py(), error);
             Verdict::Refuse(rpc_error::INTERNAL_ERROR.to_vec())
         });
@@ -132,13 +132,14 @@ impl Connection {
         }
     }
 
-    fn ask_filters(slf: &Bound<'_, Self>, frame: &[u8], envelope: &Envelope) -> PyResult<Verdict> {
+    fn ask_host(slf: &Bound<'_, Self>, frame: &[u8], envelope: &Envelope) -> PyResult<Verdict> {
         let py = slf.py();
         let name = envelope.method_name(frame);
         let method = String::from_utf8_lossy(&name);
         let params = (!envelope.params.is_empty()).then(|| PyBytes::new(py, envelope.params.of(frame)));
         let method = PyString::new(py, &method);
-        let verdict = slf.call_method1(intern!(py, "_filter_incoming"), (&method, params))?;
+        let host = slf.get().require_host(py)?;
+        let verdict = host.call_method1(intern!(py, "rewrite_incoming"), (&method, params))?;
         if verdict.is_none() {
             Ok(Verdict::Pass)
         } else if let Ok(params) = verdict.cast::<PyBytes>() {

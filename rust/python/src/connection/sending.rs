@@ -44,7 +44,7 @@ impl Connection {
         Connection::ensure_connection_ref(slf)?;
         let idle = options.timeout.or(driver.idle.load(Ordering::Relaxed));
         let max = options.max_timeout.or(driver.max.load(Ordering::Relaxed));
-        let filtered = driver.filter_outgoing(py, method, params)?;
+        let filtered = driver.rewrite_outgoing(py, method, params)?;
         let params = filtered.as_ref().or(params);
         let json = json::params(params)?;
         let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
@@ -103,7 +103,7 @@ impl Connection {
     ) -> PyResult<()> {
         let (py, driver) = (slf.py(), &slf.get().driver);
         driver.fork_guard.check()?;
-        let filtered = driver.filter_outgoing(py, method, params)?;
+        let filtered = driver.rewrite_outgoing(py, method, params)?;
         let json = json::params(filtered.as_ref().or(params))?;
         let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
         let now = driver.now();

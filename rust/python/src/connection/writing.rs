@@ -11,6 +11,7 @@ use turnout_core::sync::lock;
 
 use crate::asyncio::event_loop::this_thread;
 use crate::asyncio::raised;
+use crate::connection::Connection;
 use crate::connection::driver::Driver;
 use crate::connection::memory;
 
@@ -154,7 +155,11 @@ impl Driver {
         let value = error.clone_ref(py).into_value(py);
         self.report_error(py, error);
         if let Some(connection) = self.connection(py) {
-            self.report_failed(py, connection.call_method1(intern!(py, "_broke"), (value,)), None);
+            let ended = match connection.get().host(py) {
+                Some(host) => host.call_method1(intern!(py, "write_failed"), (value,)).map(drop),
+                None => Connection::end(&connection, "peer_closed", None),
+            };
+            self.report_failed(py, ended, None);
         }
     }
 

@@ -281,10 +281,10 @@ impl Request {
         self.raw.as_ref().map(|raw| raw.clone_ref(py))
     }
 
-    /// The connection it came on.
+    /// Who sent it.
     #[getter]
-    fn peer(&self, py: Python<'_>) -> Py<Connection> {
-        self.connection.clone_ref(py)
+    fn peer<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Connection::peer(self.connection.bind(py))
     }
 
     #[getter]

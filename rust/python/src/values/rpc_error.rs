@@ -51,8 +51,9 @@ pub fn from_exception(method: &Bound<'_, PyString>, error: &Bound<'_, PyAny>) ->
             raised::report(py, None, fault, None);
             return INTERNAL_ERROR.to_vec();
         }
-        let told =
-            py.import("turnout.peer").and_then(|peer| peer.call_method1("_cannot_send", (method, fault)));
+        let told = py
+            .import("turnout.raised")
+            .and_then(|raised| raised.call_method1("cannot_send", (method, fault)));
         if let Err(error) = told {
             error.write_unraisable(py, None);
         }
