@@ -41,6 +41,7 @@ from turnout.handlers import DROP
 from turnout.peer import Peer
 from turnout.protocol.handshake import serve_handshake
 from turnout.protocol.keepalive import Ping
+from turnout.protocol.options import ProtocolOptions
 from turnout.records import Records
 from turnout.relay import Answer, Forward, Relay, RestartPolicy, Route, Upstream
 from turnout.router import Router
@@ -76,6 +77,7 @@ __all__ = [
     "Ping",
     "Progress",
     "ProgressIterator",
+    "ProtocolOptions",
     "Record",
     "Records",
     "Refused",

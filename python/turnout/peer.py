@@ -77,6 +77,7 @@ class Peer(Hooks):
         # The native methods themselves, without a frame of Python's in between: both are called for every message.
         vars(self).update(send=self.connection.send, notify=self.connection.notify)
         self._closing: asyncio.Task[None] | None = None
+        router.options.apply(self.connection)
         self.connection.set_timeouts(router.timeout, router.max_timeout)
         router.records.attach(self.connection)
         self.delivery.apply_handlers()

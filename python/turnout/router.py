@@ -17,6 +17,7 @@ from turnout.machine_memory import bound
 from turnout.peer import Peer
 from turnout.protocol import handshake
 from turnout.protocol.handshake import ERAS
+from turnout.protocol.options import ProtocolOptions
 from turnout.records import Records
 from turnout.relay import Relay, Upstream
 from turnout.threads import HandlerThreads
@@ -64,6 +65,7 @@ class Router(Hooks):
             TypeScript SDK lose progress that they read together with its answer. False, and towards servers: it only
             has a write of its own.
         ping: when silent peers are pinged; None for never. `turnout.Ping()` for every 30 s (PNG-06).
+        options: how all connections decide where the protocol's sources disagree; None for turnout's own decisions.
         clock: where time comes from; None for the machine's monotonic clock.
 
     Attributes:
@@ -87,6 +89,7 @@ class Router(Hooks):
         capabilities: Mapping[str, Any] | None = None,
         delay_answers: bool = True,
         ping: Ping | None = None,
+        options: ProtocolOptions | None = None,
         clock: Clock | None = None,
     ) -> None:
         require_seconds("timeout", timeout, above=True)
@@ -105,6 +108,7 @@ class Router(Hooks):
         self.implementation = handshake.Implementation(name, version, dict(capabilities or {}))
         self.delay_answers = delay_answers
         self.ping = ping
+        self.options = options or ProtocolOptions()
         self.clock = clock or Clock()
         self.ledger = Ledger(records)
         self.records = Records(self.ledger)
@@ -159,6 +163,7 @@ class Router(Hooks):
         open_timeout: float = 60.0,
         probe_timeout: float = 10.0,
         implementation: handshake.Implementation | None = None,
+        options: ProtocolOptions | None = None,
     ) -> Peer:
         """Connect to a peer and open it.
 
@@ -170,6 +175,7 @@ class Router(Hooks):
             open_timeout: seconds for the opening.
             probe_timeout: seconds after which a peer that does not answer the probe counts as legacy.
             implementation: who we are to this peer; None for the router's own.
+            options: how this connection decides where the protocol's sources disagree; None for the router's options.
 
         Raises:
             TypeError: the target is none.
@@ -187,6 +193,8 @@ class Router(Hooks):
         require_seconds("open_timeout", open_timeout)
         require_seconds("probe_timeout", probe_timeout)
         peer = self.adopt(Peer, name or target.name, target.kind)
+        if options is not None:
+            options.apply(peer.connection)
         if isinstance(target, OwnStdioTarget):
             peer.set_rules(handshake.LEGACY[0], "server")
             self._require_handshake(peer)

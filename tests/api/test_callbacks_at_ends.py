@@ -129,7 +129,7 @@ def test_s4_a_transport_that_fails_to_write_ends_its_connection_and_what_is_in_f
             call = client.send("wait")
             await serves.wait()
             client.link.transport.write = bang
-            client.attach(asyncio.get_running_loop(), bang)
+            client.connection.attach(asyncio.get_running_loop(), bang)
             lost = client.send("lost")
             for ended in (call, lost):
                 with pytest.raises(turnout.PeerLost):

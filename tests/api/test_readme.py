@@ -50,7 +50,7 @@ def test_every_choice_stands_in_the_readme_with_what_it_decides():
     named = {word for line in table for word in re.findall(r"`(\w+)`", line.split("|")[-2])}
     assert named == choices - {"answer_ping"}  # for hosts, and no disagreement of the texts
     for choice in choices:
-        turnout.Connection().choose(**{choice: True})
+        turnout.ProtocolOptions(**{choice: True}).apply(turnout.Connection())
 
 
 def test_every_limit_stands_in_the_readme_with_its_default():

@@ -47,7 +47,7 @@ def test_tasks_that_are_cancelled_together_are_woken_by_one_callback_in_order_an
             for task in tasks:
                 assert task.cancel("stop")
             assert loop.given.count("task_wakeup") == 0
-            assert loop.given.count("_wake") == 1
+            assert loop.given.count("run_scheduled") == 1
             for outcome in await asyncio.gather(*tasks, return_exceptions=True):
                 assert isinstance(outcome, asyncio.CancelledError)
             assert ended == [(number, number) for number in range(50)]
@@ -113,7 +113,7 @@ async def test_who_waits_is_woken_on_the_next_turn_where_bytes_are_fed_from_insi
 
         tasks = [asyncio.get_running_loop().create_task(ask(call)) for call in calls]
         await asyncio.sleep(0)
-        client.feed(b"".join(wire.result(call.id, {"n": call.id}) for call in calls))
+        client.connection.feed(b"".join(wire.result(call.id, {"n": call.id}) for call in calls))
         assert not any(task.done() for task in tasks)
         assert await asyncio.gather(*tasks) == [({"n": call.id}, call.id) for call in calls]
 

@@ -228,7 +228,7 @@ async def test_s6_many_who_each_stay_below_their_own_bounds_stay_below_that_of_a
 async def test_s6_a_peer_that_never_reads_ends_alone(tmp_path):
     async with Hostile(tmp_path) as world:
         victim, hostile = await world.peer(), await world.peer()
-        hostile[0].link.transport.pause_reading()
+        hostile[0]._transport.pause_reading()
         set_total(8 * MEGABYTE)
         with contextlib.suppress(ConnectionError):
             for n in range(100):

@@ -37,9 +37,8 @@ def test_k4_the_end_of_a_byte_stream_cancels_what_the_peer_had_in_flight_in_ever
 
 @both_loops
 async def test_k4_by_choice_a_handler_outlives_the_connection_that_asked():
-    async with turnout.Router() as router:
+    async with turnout.Router(options=turnout.ProtocolOptions(disconnect_cancels=False)) as router:
         client, server = await pair(router)
-        server.choose(disconnect_cancels=False)
         begun, go_on, saved = asyncio.Event(), asyncio.Event(), asyncio.Event()
         seen = []
 

@@ -124,7 +124,7 @@ class Relay(Hooks):
 
         Args:
             client: the client.
-            principal: who it is to routes that name an principal, and to upstreams that are shared per principal; its
+            principal: who it is to routes that name a principal, and to upstreams that are shared per principal; its
                 tasks and request states at servers that others share belong to it, on any of its connections. None
                 for a client that no route names, that shares with nobody, and whose tasks are lost with its connection.
 

@@ -172,7 +172,7 @@ class RoutePlans:
             self._plans[None].positions = list(positions.values())
 
     def plan_for(self, principal: Hashable | None) -> RoutePlan:
-        """The plan of the clients of an principal; None for those without one."""
+        """The plan of the clients of a principal; None for those without one."""
         return self._plans.get(principal) or self._plans[None]
 
 

@@ -187,6 +187,7 @@ class UpstreamSession(_native.UpstreamSlot):
                 name=self.upstream.name,
                 open_timeout=self.upstream.open_timeout,
                 implementation=self._implementation(),
+                options=self.upstream.options,
             )
         self.peer = peer
         self.relay.opened(peer, self)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from turnout.peer import Peer
     from turnout.protocol import handshake
+    from turnout.protocol.options import ProtocolOptions
     from turnout.transports.channel import Target
 
 Sharing: TypeAlias = Literal["shared", "per_client", "per_principal", "pooled"]
@@ -56,7 +57,7 @@ class Upstream:
             for the client that got it, and for its principal.
         pool: connections of a pooled upstream.
         era: as for `Router.connect`, None for no opening. With `"auto"` a connection that is shared or pooled is of the
-            era that a probe finds. One that is private to a client or an principal is of the era and the revision of
+            era that a probe finds. One that is private to a client or a principal is of the era and the revision of
             the client that it is made for, if the server speaks that, too: so nothing of that client's is lost.
         timeout: seconds without an answer or progress after which a request is cancelled and answered with an
             error; None for never.
@@ -67,6 +68,7 @@ class Upstream:
             out, and the list says so.
         input_timeout: seconds in which a client must answer what a server of the other era asks, or come back with it.
         restart: how a lost connection is made again; None for not at all.
+        options: how its connections decide where the protocol's sources disagree; None for the router's options.
         share_logs: whether what a shared legacy server logs, which belongs to no client in particular, goes to all
             that share it, each at the level it set; it is dropped otherwise.
 
@@ -87,6 +89,7 @@ class Upstream:
     list_timeout: float = 10.0
     input_timeout: float = 600.0
     restart: RestartPolicy | None = RestartPolicy()
+    options: ProtocolOptions | None = None
     share_logs: bool = False
 
     def __post_init__(self) -> None:
