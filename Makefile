@@ -101,6 +101,7 @@ lint: $(VENV)/.built
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python tests/ledger/imports.py
 	$(BIN)/python -m mypy.stubtest turnout._native --allowlist tests/stubtest-allowlist.txt
 
 # ---- how sound ----

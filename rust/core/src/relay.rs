@@ -22,6 +22,7 @@ mod drain;
 mod ending;
 mod exchange;
 mod fault;
+mod key;
 mod ownership;
 mod participant;
 mod pass;
@@ -32,14 +33,16 @@ mod route;
 mod seal;
 mod suspended;
 mod task_owners;
+mod tasks;
 mod upstream;
 mod upstream_slot;
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
-pub use exchange::{Key, Leg, Owner, Relaying};
+pub use exchange::{Leg, Owner, Relaying};
 pub use fault::{Fault, METHOD_NOT_FOUND};
+pub use key::Key;
 pub use principal::Principal;
 pub use retained::RetainedRequest;
 pub use route::{Conflict, Goal, Matched, Route, Routes};
@@ -54,9 +57,10 @@ use crate::flight::record::Record;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::wire::envelope::Envelope;
 use admission::{Admission, ClientShare};
-use participant::{ClientUpstreams, Participant, ParticipantKind, Participants};
+use participant::{Participant, ParticipantKind, Participants};
 use retained::ByteBudget;
 use seal::Seal;
+use upstream_slot::ClientUpstreams;
 
 /// A connection of the host's, as the relay reaches it.
 pub trait Endpoint {

@@ -8,6 +8,7 @@ pub mod envelope;
 pub mod frames;
 pub mod id;
 pub mod reader;
+mod refusal;
 pub(crate) mod scan;
 pub mod span;
 pub mod splice;

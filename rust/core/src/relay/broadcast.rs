@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::connection::event::Event;
-use crate::relay::exchange::Key;
+use crate::relay::key::Key;
 use crate::relay::participant::{Participant, ParticipantKind};
 use crate::relay::pass::{RelayEvent, RoutingPass};
 use crate::relay::task_owners::id_of;

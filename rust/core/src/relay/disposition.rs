@@ -1,8 +1,9 @@
 //! The disposition of an event: to another connection, to the host, or dropped.
 
 use crate::connection::event::{End, Event, Host};
-use crate::relay::exchange::{Key, Leg, Relaying};
+use crate::relay::exchange::{Leg, Relaying};
 use crate::relay::fault::Fault;
+use crate::relay::key::Key;
 use crate::relay::participant::{Participant, ParticipantKind};
 use crate::relay::pass::RelayEvent;
 use crate::relay::route::Goal;

@@ -3,7 +3,7 @@
 use crate::connection::event::Batch;
 use crate::flight::record::Time;
 use crate::flight::state::CancelledBy;
-use crate::relay::exchange::Key;
+use crate::relay::key::Key;
 use crate::relay::participant::ParticipantKind;
 use crate::relay::pass::RoutingPass;
 use crate::relay::{Endpoint, Relay, Routed};

@@ -4,25 +4,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::connection::event::Host;
+use crate::relay::key::Key;
 use crate::relay::retained::RetainedRequest;
-
-/// The key of one connection of a relay; a reused index has another epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
-    pub(super) index: u32,
-    pub(super) epoch: u32,
-}
-
-impl Key {
-    /// As one word, never 0.
-    pub(super) const fn to_word(self) -> u64 {
-        (self.epoch as u64) << 32 | self.index as u64
-    }
-
-    pub(super) const fn from_word(word: u64) -> Option<Key> {
-        if word == 0 { None } else { Some(Key { index: word as u32, epoch: (word >> 32) as u32 }) }
-    }
-}
 
 /// The other half of an exchange: a flight on another connection of the relay.
 ///
@@ -52,6 +35,14 @@ impl<T> Owner<T> {
         match self {
             Owner::Host(handle) => Some(handle),
             Owner::Leg(_) | Owner::MultiRound(..) => None,
+        }
+    }
+
+    /// The retained request, if there is one.
+    pub fn retained(&self) -> Option<&RetainedRequest> {
+        match self {
+            Owner::MultiRound(_, retained) => Some(retained),
+            Owner::Host(_) | Owner::Leg(_) => None,
         }
     }
 

@@ -5,12 +5,16 @@ use std::sync::{Arc, OnceLock};
 use crate::connection::MetaMember;
 use crate::memory::Account;
 use crate::relay::admission::ClientShare;
-use crate::relay::exchange::Key;
+use crate::relay::fault::Fault;
+use crate::relay::key::Key;
 use crate::relay::principal::Principal;
-use crate::relay::retained::ByteBudget;
-use crate::relay::route::Routes;
-use crate::relay::upstream_slot::UpstreamSlot;
+use crate::relay::retained::{ByteBudget, may_need_input};
+use crate::relay::route::{Goal, Routes};
+use crate::relay::task_owners::{id_of, is_about_tasks};
+use crate::relay::upstream_slot::{ClientUpstreams, UpstreamSlot};
+use crate::rules::method;
 use crate::sync::{AtomicBool, AtomicU64};
+use crate::wire::envelope::Envelope;
 
 /// What a connection is in the relay.
 pub(super) enum ParticipantKind {
@@ -40,36 +44,6 @@ pub(super) enum ParticipantKind {
     },
 }
 
-/// The upstream slots of one client, by the positions of their upstreams.
-pub(super) struct ClientUpstreams(Box<[Option<Arc<UpstreamSlot>>]>);
-
-impl ClientUpstreams {
-    pub(super) fn new(slots: Vec<Arc<UpstreamSlot>>) -> Self {
-        let mut by_position = vec![None; slots.iter().map(|slot| slot.position + 1).max().unwrap_or(0)];
-        for slot in slots {
-            let position = slot.position;
-            by_position[position] = Some(slot);
-        }
-        Self(by_position.into())
-    }
-
-    pub(super) fn get(&self, position: usize) -> Option<&Arc<UpstreamSlot>> {
-        self.0.get(position)?.as_ref()
-    }
-
-    pub(super) fn contains(&self, slot: &Arc<UpstreamSlot>) -> bool {
-        self.get(slot.position).is_some_and(|own| Arc::ptr_eq(own, slot))
-    }
-
-    pub(super) fn has_several(&self) -> bool {
-        self.iter().nth(1).is_some()
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<UpstreamSlot>> {
-        self.0.iter().flatten()
-    }
-}
-
 impl ParticipantKind {
     /// Notes a task that an upstream created for a client; true where the oldest one was forgotten for it.
     ///
@@ -82,6 +56,43 @@ impl ParticipantKind {
             return principal.note_task(slot, made_by.key, task, *max_tasks);
         }
         false
+    }
+
+    /// The budget for a request of that method, if it may need input and this client can be asked for it.
+    pub(super) fn budget_for(&self, method: &str) -> Option<&Arc<ByteBudget>> {
+        match self {
+            ParticipantKind::Client { modern_meta, retained, .. }
+                if modern_meta.get().is_some() && may_need_input(method) =>
+            {
+                Some(retained)
+            }
+            _ => None,
+        }
+    }
+
+    /// The goal of a client's request: by its routes, or the upstream that created the task, where it is about a
+    /// task and no route claims the method.
+    pub(super) fn goal(&self, frame: &[u8], envelope: &Envelope) -> Result<Goal, Fault> {
+        let ParticipantKind::Client { routes, upstreams, principal, .. } = self else {
+            return Ok(Goal::Nowhere);
+        };
+        let method = envelope.method_name(frame);
+        if envelope.names_clash() && routes.routes_by_name(&method) {
+            return Err(Fault::AmbiguousName);
+        }
+        if !upstreams.has_several() || !is_about_tasks(&method) || routes.claims(&method) {
+            return Ok(routes.find(frame, envelope).goal);
+        }
+        if &*method == method::TASKS_LIST.as_bytes() {
+            return Ok(Goal::Nowhere);
+        }
+        let Some(task) = id_of(envelope.task_id.of(frame)) else { return Err(Fault::UnknownTask) };
+        let mut made_at = upstreams.iter().filter(|slot| slot.holds_task(&task, principal.number));
+        match (made_at.next(), made_at.next()) {
+            (Some(slot), None) => Ok(Goal::Upstream(slot.position)),
+            (Some(_), Some(_)) => Err(Fault::AmbiguousTask),
+            (None, _) => Err(Fault::UnknownTask),
+        }
     }
 
     /// What it has in flight, where it is a client.

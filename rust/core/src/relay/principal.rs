@@ -6,9 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::relay::exchange::Key;
-use crate::relay::participant::ClientUpstreams;
-use crate::relay::upstream_slot::UpstreamSlot;
+use crate::relay::key::Key;
+use crate::relay::upstream_slot::{ClientUpstreams, UpstreamSlot};
 use crate::relay::{Endpoint, Relay};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 

@@ -9,8 +9,6 @@ use std::sync::Arc;
 
 use crate::limits::Exceeded;
 use crate::memory::{Account, Charge};
-use crate::relay::exchange::Owner;
-use crate::relay::participant::ParticipantKind;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// A request that may take several input rounds; its bytes count against the budget until it is dropped.
@@ -70,30 +68,6 @@ impl ByteBudget {
     /// The error of a request that was not retained.
     pub(super) const fn exceeded(&self) -> Exceeded {
         Exceeded { limit: "max_replay_bytes", value: self.max as usize }
-    }
-}
-
-impl<T> Owner<T> {
-    /// The retained request, if there is one.
-    pub fn retained(&self) -> Option<&RetainedRequest> {
-        match self {
-            Owner::MultiRound(_, retained) => Some(retained),
-            Owner::Host(_) | Owner::Leg(_) => None,
-        }
-    }
-}
-
-impl ParticipantKind {
-    /// The budget for a request of that method, if it may need input and this client can be asked for it.
-    pub(super) fn budget_for(&self, method: &str) -> Option<&Arc<ByteBudget>> {
-        match self {
-            ParticipantKind::Client { modern_meta, retained, .. }
-                if modern_meta.get().is_some() && may_need_input(method) =>
-            {
-                Some(retained)
-            }
-            _ => None,
-        }
     }
 }
 

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use crate::flight::record::Record;
-use crate::relay::exchange::{Key, Owner};
+use crate::relay::exchange::Owner;
+use crate::relay::key::Key;
 use crate::relay::participant::ParticipantKind;
 use crate::relay::retained;
 use crate::relay::{Endpoint, Relay};

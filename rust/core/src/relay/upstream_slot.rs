@@ -4,9 +4,11 @@
 //! Sharing is which clients refer to which slot: all clients to one, each client to its own, the clients of one
 //! principal to one, or each to one of a pool.
 
-use crate::relay::exchange::Key;
-use crate::relay::task_owners::TaskOwners;
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use std::sync::Arc;
+
+use crate::relay::key::Key;
+use crate::relay::task_owners::{OwnerNumber, TaskOwner, TaskOwners};
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// The current connection to one upstream, for the clients that share it.
 pub struct UpstreamSlot {
@@ -68,5 +70,90 @@ impl UpstreamSlot {
     /// Closes admission to one connection, unless a later epoch has replaced it.
     pub(super) fn close(&self, key: Key) {
         let _ = self.current.compare_exchange(key.to_word(), 0, Ordering::AcqRel, Ordering::Relaxed);
+    }
+}
+
+impl UpstreamSlot {
+    /// Makes a principal the owner of a task that the connection `made_by` created; None where it owns it
+    /// already, or cannot. A former owner of a task of that id loses it.
+    pub(super) fn claim_task(&self, id: &str, by: OwnerNumber, made_by: Key) -> Option<Arc<str>> {
+        let stands = self.current();
+        let mut tasks = lock(&self.tasks);
+        if let Some(holder) = tasks.get_mut(id) {
+            let is_newer = made_by != holder.made_by && stands == Some(made_by);
+            let is_its_own = holder.by.0 == by.0;
+            if !is_newer {
+                holder.is_contested |= !is_its_own;
+                return None;
+            }
+            if is_its_own {
+                (holder.made_by, holder.is_contested) = (made_by, false);
+                return None;
+            }
+        } else if stands.is_some_and(|key| key != made_by) {
+            return None;
+        }
+        let id: Arc<str> = id.into();
+        tasks.insert(Arc::clone(&id), TaskOwner { by, made_by, is_contested: false });
+        Some(id)
+    }
+
+    /// Marks a task as contested: it was created for a principal that cannot own it any more.
+    pub(super) fn contest_task(&self, id: &str) {
+        if let Some(holder) = lock(&self.tasks).get_mut(id) {
+            holder.is_contested = true;
+        }
+    }
+
+    /// Forgets a task, unless another principal owns it by now.
+    pub(super) fn release_task(&self, id: &str, by: OwnerNumber) {
+        let mut tasks = lock(&self.tasks);
+        if tasks.get(id).is_some_and(|holder| holder.by == by) {
+            tasks.remove(id);
+        }
+    }
+
+    /// Whether a principal owns the task.
+    pub(super) fn holds_task(&self, id: &str, principal: u64) -> bool {
+        let tasks = lock(&self.tasks);
+        tasks.get(id).is_some_and(|holder| !holder.is_contested && holder.by.0 == principal)
+    }
+
+    /// The owner that a connection may notify about the task; a former connection may mean another task by the
+    /// id.
+    pub(super) fn told_of_task(&self, id: &str, by: Key) -> Option<u64> {
+        let tasks = lock(&self.tasks);
+        let holder = tasks.get(id).filter(|holder| !holder.is_contested)?;
+        (holder.made_by == by || self.current() == Some(by)).then_some(holder.by.0)
+    }
+}
+
+/// The upstream slots of one client, by the positions of their upstreams.
+pub(super) struct ClientUpstreams(Box<[Option<Arc<UpstreamSlot>>]>);
+
+impl ClientUpstreams {
+    pub(super) fn new(slots: Vec<Arc<UpstreamSlot>>) -> Self {
+        let mut by_position = vec![None; slots.iter().map(|slot| slot.position + 1).max().unwrap_or(0)];
+        for slot in slots {
+            let position = slot.position;
+            by_position[position] = Some(slot);
+        }
+        Self(by_position.into())
+    }
+
+    pub(super) fn get(&self, position: usize) -> Option<&Arc<UpstreamSlot>> {
+        self.0.get(position)?.as_ref()
+    }
+
+    pub(super) fn contains(&self, slot: &Arc<UpstreamSlot>) -> bool {
+        self.get(slot.position).is_some_and(|own| Arc::ptr_eq(own, slot))
+    }
+
+    pub(super) fn has_several(&self) -> bool {
+        self.iter().nth(1).is_some()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<UpstreamSlot>> {
+        self.0.iter().flatten()
     }
 }

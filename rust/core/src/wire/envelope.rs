@@ -5,7 +5,6 @@ mod keys;
 mod members;
 mod read_keys;
 mod reading;
-mod refusal;
 mod value;
 
 use std::borrow::Cow;
@@ -15,9 +14,9 @@ pub use self::members::{Member, items, members};
 pub use self::read_keys::sole_member;
 pub(crate) use self::reading::scan_into;
 pub use self::reading::{scan, scan_utf8};
-pub use self::refusal::{Partial, Refusal, RefusalReason};
 pub(crate) use self::value::{Unescaped, decode, is_surrogate, unescaped};
 pub use self::value::{check_value, error_fault, find_member, unescape};
+pub use crate::wire::refusal::{Partial, Refusal, RefusalReason};
 use crate::wire::scan::Fault;
 use crate::wire::span::Span;
 
@@ -150,5 +149,17 @@ pub struct ScanLimits {
 impl Default for ScanLimits {
     fn default() -> Self {
         Self { max_depth: 128, max_id_bytes: 256 }
+    }
+}
+
+impl From<&Envelope> for Partial {
+    /// All that is asked for, of a message that was read to its end and is refused for another reason.
+    fn from(envelope: &Envelope) -> Self {
+        Self {
+            id: envelope.id,
+            has_method: matches!(envelope.kind, Kind::Request | Kind::Notification),
+            has_outcome: matches!(envelope.kind, Kind::Result | Kind::Error),
+            starts_as_message: true,
+        }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) use marks::marks;
 pub(crate) use scalars::behind_scalar;
 use strings::long_string;
 
-use crate::wire::envelope::RefusalReason;
+use crate::wire::refusal::RefusalReason;
 use crate::wire::span::Span;
 
 /// A fault: which rule, and at which byte.

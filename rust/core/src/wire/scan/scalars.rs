@@ -1,7 +1,7 @@
 //! Numbers, `true`, `false` and `null`: where they end.
 
 use super::{Checked, Fault, unexpected};
-use crate::wire::envelope::RefusalReason;
+use crate::wire::refusal::RefusalReason;
 
 /// The place behind what is neither a string nor a container.
 #[inline(never)]

@@ -2,7 +2,7 @@
 
 use super::marks::{marks, plain_bytes, plain_run};
 use super::{Checked, Fault, Text};
-use crate::wire::envelope::RefusalReason;
+use crate::wire::refusal::RefusalReason;
 use crate::wire::span::Span;
 
 #[inline]

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use super::{Envelope, Kind};
 use crate::wire::span::Span;
 
 macro_rules! reasons {
@@ -97,18 +96,6 @@ pub struct Partial {
     pub has_outcome: bool,
     /// Whether the text begins like a message: with a brace or a bracket.
     pub starts_as_message: bool,
-}
-
-impl From<&Envelope> for Partial {
-    /// All that is asked for, of a message that was read to its end and is refused for another reason.
-    fn from(envelope: &Envelope) -> Self {
-        Self {
-            id: envelope.id,
-            has_method: matches!(envelope.kind, Kind::Request | Kind::Notification),
-            has_outcome: matches!(envelope.kind, Kind::Result | Kind::Error),
-            starts_as_message: true,
-        }
-    }
 }
 
 /// A frame that was refused.
