@@ -51,7 +51,7 @@ def watch() -> None:
     _note(turnout.Relay)
     turnout.Connection = _Connection
     try:
-        from turnout.mcp.streams.dispatcher import Dispatcher
+        from turnout.mcp.dispatch.over_streams import Dispatcher
     except ImportError:
         return
     _note(Dispatcher)

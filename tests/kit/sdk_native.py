@@ -14,7 +14,7 @@ import sdk_server
 import turnout
 from turnout import mcp
 from turnout.mcp.client import own_router
-from turnout.mcp.native import SessionPeer
+from turnout.mcp.dispatch.session_peer import SessionPeer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

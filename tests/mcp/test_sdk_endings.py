@@ -287,9 +287,9 @@ async def test_x_08_handlers_at_work_when_we_close_leave_nothing():
 async def test_x_08_a_handler_that_is_cancelled_before_it_begins_leaves_nothing():
     async with played() as (dispatcher, peer):
         await peer.asks(1)
-        while not dispatcher._handlers:
+        while not dispatcher.entries()["handlers"]:
             await asyncio.sleep(0)
-        for task in dispatcher._handlers.values():
+        for task in dispatcher._background.tasks():
             task.cancel()
     assert empty(dispatcher)
     assert last(dispatcher).outcome == "closed"

@@ -73,7 +73,7 @@ async def test_max_early_notifications_below_at_and_above(over):
         await until(lambda: 99 in heard)
         assert heard == [*range(min(count, 3)), 99]
         [peer] = router.peers
-        assert peer.session.dropped_notifications == max(over, 0)
+        assert peer.dropped_notifications == max(over, 0)
 
 
 @pytest.mark.parametrize("revision", LEGACY)

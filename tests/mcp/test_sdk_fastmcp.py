@@ -24,8 +24,8 @@ import turnout
 from loops import both_loops
 from sdk_native import until
 from turnout import mcp
-from turnout.mcp.native import SessionPeer
-from turnout.mcp.streams.dispatcher import Dispatcher
+from turnout.mcp.dispatch.over_streams import Dispatcher
+from turnout.mcp.dispatch.session_peer import SessionPeer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 

@@ -19,7 +19,7 @@ from mcp import Client
 
 import turnout.mcp
 from turnout.mcp import _compat, _sdk
-from turnout.mcp.streams.queues import Reader, Writer, _has_queues
+from turnout.mcp.dispatch.queues import Reader, Writer, _has_queues
 
 PACKAGE = Path(turnout.mcp.__file__).parent
 

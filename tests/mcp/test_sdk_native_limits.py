@@ -16,7 +16,7 @@ from loops import both_loops
 from sdk_streams import Played, own_records, turns
 from turnout import mcp
 from turnout.mcp.client import own_router
-from turnout.mcp.native import SessionPeer
+from turnout.mcp.dispatch.session_peer import SessionPeer
 from wire import cancelled, frame, notification, progress, request, result
 
 AT = 5

@@ -11,7 +11,7 @@ from mcp.shared._context_streams import create_context_streams
 
 from loops import both_loops
 from sdk_streams import turns
-from turnout.mcp.streams.queues import BATCH, Reader, Writer
+from turnout.mcp.dispatch.queues import BATCH, Reader, Writer
 
 
 class Plain:
@@ -200,7 +200,7 @@ async def test_a_message_comes_with_the_context_of_its_sender():
 
 @both_loops
 async def test_an_anyio_that_keeps_its_queues_elsewhere_is_awaited_as_it_is(monkeypatch):
-    monkeypatch.setattr("turnout.mcp.streams.queues._has_queues", lambda stream: False)
+    monkeypatch.setattr("turnout.mcp.dispatch.queues._has_queues", lambda stream: False)
 
     write, read = create_context_streams(1)
     writer, reader = Writer(write), Reader(read)

@@ -251,10 +251,10 @@ def test_install_and_the_command_pass_the_mode_on(monkeypatch):
 
             write, read = anyio.create_memory_object_stream(1)
             with write, read:
-                return JSONRPCDispatcher(read, write)._flights, JSONRPCDispatcher(read, write)._strict
+                return JSONRPCDispatcher(read, write)._streams._strict
 
     found = []
-    monkeypatch.setattr(runpy, "run_module", lambda *_, **__: found.append(asyncio.run(strictness())[1]))
+    monkeypatch.setattr(runpy, "run_module", lambda *_, **__: found.append(asyncio.run(strictness())))
     for option, strict in ((["--strict"], True), (["--lenient"], False), ([], False)):
         monkeypatch.setattr(sys, "argv", ["turnout.mcp", *option, "-m", "program"])
         monkeypatch.setattr(sys, "path", list(sys.path))

@@ -3,6 +3,7 @@
 The tests come from the SDK's source distribution, what they need from its own lock file, both into a cache;
 nothing of the SDK is kept in this repository. Which tests run a dispatcher is found out by running all of them
 once on the SDK's own. Then these run on the substitute: on both sides, and on one side against the SDK's own.
+Those in memory run once more on a turnout peer, to which `native.py` bridges the streams.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from left_out import LEFT_OUT
+from left_out import LEFT_OUT, LEFT_OUT_NATIVE
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 VERSION = "2.3.0"
 SIDES = ("both", "client", "server")
+STREAMS = "turnout.mcp:Dispatcher"
+NATIVE = "native:Bridged"
 
 # What the tests import beside the SDK.
 NEEDED = (
@@ -207,7 +210,7 @@ class Tally:
 
     def show(self, side: str) -> None:
         """Print it."""
-        print({"both": "on both sides", "client": "as client only", "server": "as server only"}[side])
+        print(TITLES[side])
         print(
             f"  {self.ours} passed on turnout's dispatcher, {len(self.failed)} failed,"
             f" {len(self.left_out)} left out; {self.theirs} ran without it"
@@ -221,6 +224,13 @@ class Tally:
         print(flush=True)
 
 
+TITLES = {
+    "both": "on both sides",
+    "client": "as client only",
+    "server": "as server only",
+    "native": "on a turnout peer, on both sides",
+}
+
 KINDS = {
     "substitute": "on turnout's dispatcher alone",
     "substitute and stock": "on turnout's against the SDK's own",
@@ -228,6 +238,23 @@ KINDS = {
     "stock": "without it: no such side in them, so on the SDK's own",
     "trio": "without it: on trio the SDK keeps its own",
 }
+
+
+def run_native(suite: Suite) -> Tally:
+    """Run on a turnout peer what needs nothing that a transport attaches to a message: the tests in memory."""
+    chosen = suite.chosen.read_text(encoding="utf-8").splitlines()
+    contract = "tests/shared/test_dispatcher.py::"
+    fit = [
+        test for test in chosen if "[in-memory" in test or (test.startswith(contract) and "[jsonrpc" in test)
+    ]
+    listed = suite.cache / "chosen-native.txt"
+    listed.write_text("\n".join(test for test in fit if test not in LEFT_OUT_NATIVE), encoding="utf-8")
+    files = tuple(sorted({test.partition("::")[0] for test in fit}))
+    tally = Tally.of(
+        suite.run("native", "--dispatcher", NATIVE, "--chosen", str(listed), files=files, timeout=600)
+    )
+    tally.left_out += [f"{test}\n      {LEFT_OUT_NATIVE[test]}" for test in fit if test in LEFT_OUT_NATIVE]
+    return tally
 
 
 def is_noticed(suite: Suite, dispatcher: tuple[str, ...], fault: str) -> tuple[int, int]:
@@ -255,10 +282,9 @@ def main() -> int:
     """Run what the command line asks for; 0 where everything is as it should be."""
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--cache", type=Path, default=PROJECT / ".sdk", help="where what is fetched goes")
-    asked.add_argument(
-        "--dispatcher", default="turnout.mcp:Dispatcher", help="the substitute, as module:Class"
-    )
+    asked.add_argument("--dispatcher", default=STREAMS, help="the substitute, as module:Class")
     asked.add_argument("--side", choices=(*SIDES, "all"), default="all", help="which side gets it")
+    asked.add_argument("--native", action="store_true", help="run only the part that is on a turnout peer")
     asked.add_argument("--no-broken", action="store_true", help="do not break it on purpose")
     options = asked.parse_args()
 
@@ -267,11 +293,15 @@ def main() -> int:
     files = suite.baseline()
     substitute = ("--dispatcher", options.dispatcher)
     tallies: list[Tally] = []
-    for side in SIDES if options.side == "all" else (options.side,):
+    sides = SIDES if options.side == "all" else (options.side,)
+    for side in () if options.native else sides:
         told = suite.run(side, *substitute, "--side", side, "--chosen", str(suite.chosen), files=files)
         tallies.append(Tally.of(told))
         tallies[-1].show(side)
-    missed = None if options.no_broken else notice_faults(suite, substitute)
+    if options.native or (options.side == "all" and options.dispatcher == STREAMS):
+        tallies.append(run_native(suite))
+        tallies[-1].show("native")
+    missed = None if options.no_broken or options.native else notice_faults(suite, substitute)
     failed = sum(len(tally.failed) for tally in tallies)
     print(f"{sum(tally.ours for tally in tallies)} passed on turnout's dispatcher, {failed} failed")
     if missed is None:

@@ -12,17 +12,17 @@ from turnout.records import Records
 
 if TYPE_CHECKING:
     from turnout.mcp.client import Client, connect_stdio, connect_tcp, connect_unix, open_dispatcher
+    from turnout.mcp.dispatch.over_peer import NativeDispatcher
+    from turnout.mcp.dispatch.over_streams import Dispatcher
     from turnout.mcp.errors import Lost, TimedOut
-    from turnout.mcp.native import NativeDispatcher
     from turnout.mcp.server import serve_listener, serve_stdio, serve_target, serve_tcp, serve_unix
-    from turnout.mcp.streams.dispatcher import Dispatcher
 
 records = Records(Ledger())
 """Finished records of every dispatcher in this process that was not given others, newest kept."""
 
 # Imported when somebody asks: a version of the SDK that `install` refuses may not have what they need.
 _WHERE = {
-    "Dispatcher": "turnout.mcp.streams.dispatcher",
+    "Dispatcher": "turnout.mcp.dispatch.over_streams",
     "Lost": "turnout.mcp.errors",
     "TimedOut": "turnout.mcp.errors",
     "Client": "turnout.mcp.client",
@@ -30,7 +30,7 @@ _WHERE = {
     "connect_unix": "turnout.mcp.client",
     "connect_tcp": "turnout.mcp.client",
     "open_dispatcher": "turnout.mcp.client",
-    "NativeDispatcher": "turnout.mcp.native",
+    "NativeDispatcher": "turnout.mcp.dispatch.over_peer",
     "serve_listener": "turnout.mcp.server",
     "serve_stdio": "turnout.mcp.server",
     "serve_target": "turnout.mcp.server",

@@ -54,7 +54,7 @@ def install(*, strict: bool | None = None, limits: Mapping[str, int] | None = No
         )
         return False
     theirs = importlib.import_module("mcp.shared.jsonrpc_dispatcher").JSONRPCDispatcher
-    ours = importlib.import_module("turnout.mcp.streams.dispatcher").Dispatcher
+    ours = importlib.import_module("turnout.mcp.dispatch.over_streams").Dispatcher
 
     def new(cls: type[Any], *args: Any, **options: Any) -> Any:
         if cls is not theirs or not _runs_here():

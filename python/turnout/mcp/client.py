@@ -10,7 +10,8 @@ import anyio
 import turnout.mcp
 from turnout.mcp import _sdk
 from turnout.mcp._compat import check_library
-from turnout.mcp.native import NativeDispatcher, SessionPeer
+from turnout.mcp.dispatch.over_peer import NativeDispatcher
+from turnout.mcp.dispatch.session_peer import SessionPeer
 from turnout.router import Router
 from turnout.transports import stdio, tcp, unix
 from turnout.transports.channel import is_target

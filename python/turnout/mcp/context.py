@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 import anyio
 from mcp.shared.exceptions import NoBackChannelError
@@ -12,13 +12,15 @@ from mcp.shared.jsonrpc_dispatcher import TransportT
 from turnout.escape import escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from mcp.shared.dispatcher import CallOptions
     from mcp.shared.message import MessageMetadata
-    from mcp_types import ProgressToken, RequestId
+    from mcp_types import RequestId
 
-    from turnout.mcp.streams.dispatcher import Dispatcher
+    from turnout.mcp.dispatch.backend import Receiver
+
+    Report: TypeAlias = Callable[[float, float | None, str | None], Awaitable[None]]
 
 logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
 
@@ -27,24 +29,21 @@ class Context(Generic[TransportT]):
     """The SDK's `DispatchContext` of one message that came in.
 
     Args:
-        dispatcher: where answers, and requests of the handler, go.
+        receiver: where requests and notifications of the handler go.
         transport: what the transport builder made of the metadata.
         metadata: what the transport attached to the message.
         scope: what the handler runs in.
         request_id: the peer's id; None for a notification.
-        token: the peer's progress token; None where it wants no progress.
-        key: what the id is compared by.
 
     """
 
     __slots__ = (
         "_cancel_event",
-        "_dispatcher",
-        "_token",
+        "_receiver",
         "cancelled",
         "closed",
-        "key",
         "message_metadata",
+        "report",
         "request_id",
         "scope",
         "stopping",
@@ -53,13 +52,11 @@ class Context(Generic[TransportT]):
 
     def __init__(
         self,
-        dispatcher: Dispatcher[TransportT],
+        receiver: Receiver,
         transport: TransportT,
         metadata: MessageMetadata,
         scope: anyio.CancelScope,
         request_id: RequestId | None = None,
-        token: ProgressToken | None = None,
-        key: RequestId | None = None,
     ) -> None:
         self.transport = transport
         self.message_metadata = metadata
@@ -68,9 +65,8 @@ class Context(Generic[TransportT]):
         self.cancelled = False
         self.closed = False
         self.stopping = False
-        self._dispatcher = dispatcher
-        self._token = token
-        self.key = key
+        self.report: Report | None = None
+        self._receiver = receiver
         self._cancel_event: anyio.Event | None = None
 
     @property
@@ -100,6 +96,11 @@ class Context(Generic[TransportT]):
         if interrupt:
             self.scope.cancel()
 
+    def close(self) -> None:
+        """The handler has ended: nothing of it leaves any more."""
+        self.closed = True
+        self.report = None
+
     def stop(self) -> None:
         """The connection ends: stop the handler."""
         self.stopping = True
@@ -112,7 +113,7 @@ class Context(Generic[TransportT]):
         if self.closed:
             logger.debug("dropped %s: dispatch context closed", escaped(method))
             return
-        await self._dispatcher.notify(method, params, opts, _related_request_id=self.request_id)
+        await self._receiver.notify(method, params, opts, _related_request_id=self.request_id)
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
@@ -121,24 +122,16 @@ class Context(Generic[TransportT]):
 
         Raises:
             NoBackChannelError: the transport has no way back, or the request is over.
-            MCPError: as for `Dispatcher.send_raw_request`.
+            MCPError: as for `SessionDispatcher.send_raw_request`.
 
         """
         if not self.can_send_request:
             raise NoBackChannelError(method)
-        return await self._dispatcher.send_raw_request(
+        return await self._receiver.send_raw_request(
             method, params, opts, _related_request_id=self.request_id
         )
 
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Report progress, if the peer asked for it (PRG-05)."""
-        if self._token is None:
-            return
-        if not self.closed and not self._dispatcher.may_report(self, progress, total, message):
-            return
-        params: dict[str, Any] = {"progressToken": self._token, "progress": progress}
-        if total is not None:
-            params["total"] = total
-        if message is not None:
-            params["message"] = message
-        await self.notify("notifications/progress", params)
+        if self.report is not None:
+            await self.report(progress, total, message)

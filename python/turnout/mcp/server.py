@@ -12,7 +12,8 @@ from mcp.server.lowlevel import Server
 from turnout.escape import escaped
 from turnout.mcp._compat import check_library
 from turnout.mcp.client import own_router
-from turnout.mcp.native import NativeDispatcher, SessionPeer
+from turnout.mcp.dispatch.over_peer import NativeDispatcher
+from turnout.mcp.dispatch.session_peer import SessionPeer
 from turnout.mcp.server_session import ServerSession
 from turnout.transports import listen_tcp, listen_unix, own_stdio
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mcp.shared.dispatcher import DispatchContext
     from mcp.shared.transport_context import TransportContext
 
-    from turnout.mcp.native import NativeDispatcher
+    from turnout.mcp.dispatch.over_peer import NativeDispatcher
 
     Params = Mapping[str, Any] | None
 

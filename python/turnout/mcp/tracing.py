@@ -14,25 +14,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from mcp_types import ErrorData, RequestId
+    from mcp_types import ErrorData
     from opentelemetry.trace import Span
 
 NOTHING: AbstractContextManager[None] = nullcontext()
 
 
 def request_span(
-    method: str, request_id: RequestId | None, params: dict[str, Any], meta: dict[str, Any]
+    method: str, params: dict[str, Any], meta: dict[str, Any]
 ) -> AbstractContextManager[Span | None]:
-    """Open the span of a request, and put its trace context into `meta`.
+    """Open the span of a request, and put its trace context into `meta`; its id is set once it is known.
 
     Args:
         method: what is asked.
-        request_id: under which id; None where it is known later, and set then.
         params: the params; a `name` in them becomes part of the span's.
         meta: the `_meta` that will be sent.
 
     """
-    return NOTHING if nobody_traces() else _span(method, request_id, params.get("name"), meta)
+    return NOTHING if nobody_traces() else _span(method, params.get("name"), meta)
 
 
 def failed(span: Span, error: ErrorData) -> None:
@@ -43,11 +42,9 @@ def failed(span: Span, error: ErrorData) -> None:
 
 
 @contextmanager
-def _span(method: str, request_id: RequestId | None, target: object, meta: dict[str, Any]) -> Iterator[Span]:
+def _span(method: str, target: object, meta: dict[str, Any]) -> Iterator[Span]:
     name = f"MCP send {method} {target}" if isinstance(target, str) else f"MCP send {method}"
     attributes = {"mcp.method.name": method}
-    if request_id is not None:
-        attributes["jsonrpc.request.id"] = str(request_id)
     with otel.otel_span(name, kind=SpanKind.CLIENT, attributes=attributes) as span:
         otel.inject_trace_context(meta)
         yield span

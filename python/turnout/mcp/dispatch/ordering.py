@@ -1,25 +1,21 @@
-"""Ordering: queues deliveries until they may be handled, in the order of arrival."""
+"""Ordering: hands deliveries over one after the other, in the order of arrival."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from mcp_types import CONNECTION_CLOSED
-
-from turnout._native import Notification, Request
+from turnout.mcp.dispatch.backend import InboundRequest
 from turnout.raised import report_exception
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from turnout.budget import Budget
-    from turnout.handlers import Event
+    from turnout.mcp.dispatch.backend import Delivery, DeliveryBudget
 
-    Delivery: TypeAlias = "Request | Notification | Event"
-
+# The SDK's own, so that those who listen on it go on hearing.
 logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
 
 
@@ -34,20 +30,20 @@ class DeliveryQueue:
     """
 
     def __init__(
-        self, act: Callable[[Delivery], None], budget: Budget, inline_methods: frozenset[str]
+        self, act: Callable[[Delivery], None], budget: DeliveryBudget, inline_methods: frozenset[str]
     ) -> None:
         self._act = act
         self.budget = budget
         self._inline_methods = inline_methods
-        self._loop = asyncio.get_running_loop()
         self._queued: deque[Delivery] = deque()
         self._is_blocked = True
+        self._unblocked: asyncio.Future[None] | None = None
 
     def put(self, delivery: Delivery) -> None:
         """Accept a delivery, in the order of arrival."""
         if not self._is_blocked:
             self._hand_over(delivery)
-        elif isinstance(delivery, Request) or self.budget.try_acquire(delivery):
+        elif isinstance(delivery, InboundRequest) or self.budget.try_acquire(delivery.source):
             self._queued.append(delivery)
         elif self.budget.dropped_in_a_row == 1:
             logger.warning("dropped notifications: %s wait already", self.budget)
@@ -57,27 +53,37 @@ class DeliveryQueue:
         self._is_blocked = False
         while self._queued and not self._is_blocked:
             delivery = self._queued.popleft()
-            if not isinstance(delivery, Request):
-                self.budget.release(delivery)
+            if not isinstance(delivery, InboundRequest):
+                self.budget.release(delivery.source)
             try:
                 self._hand_over(delivery)
             except BaseException as error:  # noqa: BLE001 - what waits behind it is handed over all the same
-                report_exception(self._loop, error)
+                report_exception(asyncio.get_running_loop(), error)
+        if not self._is_blocked and self._unblocked is not None and not self._unblocked.done():
+            self._unblocked.set_result(None)
+
+    async def wait_unblocked(self) -> None:
+        """Wait until the next delivery would not be queued; for one task at a time."""
+        while self._is_blocked:
+            self._unblocked = asyncio.get_running_loop().create_future()
+            try:
+                await self._unblocked
+            finally:
+                self._unblocked = None
 
     def _hand_over(self, delivery: Delivery) -> None:
-        if isinstance(delivery, Request):
+        if isinstance(delivery, InboundRequest):
             self._is_blocked = delivery.method in self._inline_methods
         self._act(delivery)
 
-    def ended(self, request: Request) -> None:
+    def ended(self, request: InboundRequest) -> None:
         """Release what is queued behind an inline request that ended."""
         if request.method in self._inline_methods:
-            self._loop.call_soon(self.release)
+            asyncio.get_running_loop().call_soon(self.release)
 
-    def close(self) -> None:
-        """Fail queued requests, and drop other deliveries."""
-        for queued in self._queued:
-            if isinstance(queued, Request):
-                queued.fail(CONNECTION_CLOSED, "Connection closed")
+    def close(self) -> list[InboundRequest]:
+        """Drop what is queued; gives the requests among it."""
+        left = [delivery for delivery in self._queued if isinstance(delivery, InboundRequest)]
         self._queued.clear()
         self._is_blocked = False
+        return left
