@@ -67,6 +67,14 @@ NOT_MINE = (
         ways=SHARED,
     ),
     Expected(
+        path=("*.cacheScope",),
+        relayed=('"private"',),
+        reason="A server of one client's own may answer for that client alone; a cache before the relay cannot know.",
+        clients=NEW_CLIENTS,
+        servers=("go",),
+        ways=("*-per-client",),
+    ),
+    Expected(
         path=("*.ttlMs", "*.cacheScope"),
         relayed=(ABSENT, '""'),
         reason="Go's server says both in every revision; the relay takes them out where they mean nothing.",
