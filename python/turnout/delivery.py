@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from turnout._native import RetainedRequest
-    from turnout.handlers import Event, Rewrite
+    from turnout.handlers import Event, Observer, Rewrite
     from turnout.peer import Peer
 
 log = logging.getLogger("turnout")
@@ -99,7 +99,7 @@ class Delivery:
         self._budget = Budget(peer)
 
     def relay_by(self, handlers: Handlers) -> None:
-        """Answer requests by the handlers of a relay from now on; its observers are called beside the others."""
+        """Answer requests by the handlers of a relay from now on; its hooks come between peer's and router's."""
         self._relayed = handlers
         handlers.changed = self.apply_handlers
         self.apply_handlers()
@@ -119,7 +119,7 @@ class Delivery:
                 if handler.is_async and method != "*"
             }
         )
-        observed = {method for handlers in layers for method in handlers.observers}
+        observed = {method for handlers in layers for method in (*handlers.observers, *handlers.watchers)}
         connection.observe(observed, late=any(handlers.listeners for handlers in layers))
         connection.set_rewritten(
             {method for handlers in layers for method in handlers.incoming},
@@ -204,15 +204,15 @@ class Delivery:
             )
 
     def _notify_observers(self, notification: Notification) -> None:
-        method = notification.method
-        mine, shared = self.handlers.observers, self.peer.router.handlers.observers
-        observers = [*mine.get(method, ()), *shared.get(method, ())]
-        if not observers:
-            observers = [*mine.get("*", ()), *shared.get("*", ())]
-        if self._relayed is not None:
-            observers += self._relayed.observers.get(method, ())
-        for observer in observers:
+        for observer in self._observers(notification.method):
             self._call(observer, notification)
+
+    def _observers(self, method: str) -> list[Observer]:
+        layers = self._layers
+        own = [observer for handlers in layers for observer in handlers.observers.get(method, ())]
+        of_all = [observer for handlers in layers for observer in handlers.observers.get("*", ())]
+        watchers = [observer for handlers in layers for observer in handlers.watchers.get(method, ())]
+        return (own or of_all) + watchers
 
     def _notify_listeners(self, event: Event) -> None:
         if isinstance(event, Refused) and event.noise and self.peer.noise is None:

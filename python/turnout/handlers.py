@@ -70,6 +70,8 @@ class Handlers:
     def __init__(self) -> None:
         self.requests: dict[str, Handler] = {}
         self.observers: dict[str, list[Observer]] = {}
+        self.watchers: dict[str, list[Observer]] = {}
+        """Observers of our own, which keep no method from an observer of `"*"`."""
         self.listeners: list[Listener] = []
         self.incoming: dict[str, list[Rewrite]] = {}
         self.outgoing: dict[str, list[Rewrite]] = {}

@@ -103,7 +103,8 @@ def test_l4_a_client_that_frames_by_content_length_is_named_in_the_log(on_loop, 
         async with turnout.Router() as router:
             near, far = turnout.memory(name="cl")
             await router.connect(far, era=None)
-            transport = await near.open(await router.connect(turnout.memory()[0], era=None))
+            peer = await router.connect(turnout.memory()[0], era=None)
+            transport = await near.open(peer.link)
             transport.write(b"Content-Length: 17\r\n\r\n{}Content-Length: 2\r\n\r\n{}")
             await transport.close()
 

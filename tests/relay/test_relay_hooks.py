@@ -64,7 +64,7 @@ async def test_h3_hooks_of_the_two_sides_of_a_relay_in_order():
         register(peer, seen, "before")
         relay.attach(peer)
         register(peer, seen, "after")
-        relay.rewrite_incoming("m")(lambda *_: seen.append("relay incoming m"))
+        register(relay, seen, "relay", requests=False)
         client = await _open(near)
         incoming = ["before incoming m", "after incoming m", "relay incoming m", "router incoming m"]
 
@@ -84,7 +84,7 @@ async def test_h3_hooks_of_the_two_sides_of_a_relay_in_order():
         asked = await server.hears_one()
         server.say(result(asked["id"]))
         await client.hears_one()
-        observers = ["before observes m", "after observes m", "router observes m"]
+        observers = ["before observes m", "after observes m", "relay observes m", "router observes m"]
         assert seen == [*incoming, *incoming, *observers]
 
         # What a server says to its client, and asks of it.
@@ -97,6 +97,26 @@ async def test_h3_hooks_of_the_two_sides_of_a_relay_in_order():
         looked = ["upstream incoming m", "router incoming m"]
         assert seen[:4] == [*looked, "upstream observes m", "router observes m"]
         assert seen[4:] == looked
+
+
+@both_loops
+async def test_h3_the_hooks_of_a_relay_are_those_of_all_its_clients():
+    async with World() as world:
+        relay = world.build()
+        seen = []
+        relay.on_notification("*")(lambda heard: seen.append(heard.method))
+        relay.on_event(lambda event: seen.append(type(event).__name__))
+        relay.rewrite_outgoing("told")(lambda method, params: {"n": params["n"] + 1})
+        client = await world.client()
+        [peer] = relay.clients
+        told = asyncio.get_running_loop().create_future()
+        client.on_notification("told")(lambda heard: told.set_result(heard.params))
+        peer.notify("told", {"n": 1})
+        assert await told == {"n": 2}
+        client.notify("said")
+        client.link.transport.write(result(99))
+        await world.until(lambda: {"said", "Unmatched"} <= set(seen))
+        assert sorted(seen) == ["Unmatched", "notifications/initialized", "said"]
 
 
 @both_loops

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from turnout.handlers import Handlers, Hooks
+from turnout.handlers import Handlers
 
 if TYPE_CHECKING:
     from turnout.peer import Peer
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from turnout.relay.upstreams.session import UpstreamSession
 
 
-class Client(Hooks):
+class Client:
     """One attached client.
 
     Args:
@@ -37,7 +37,7 @@ class Client(Hooks):
         self.accepts_requests.set()
         self.is_session = False
         self.handlers = Handlers()
-        self.on_notification("notifications/initialized")(lambda _: self.accepts_requests.set())
+        self.handlers.watchers["notifications/initialized"] = [lambda _: self.accepts_requests.set()]
         peer.delivery.relay_by(self.handlers)
 
 

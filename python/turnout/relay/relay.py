@@ -289,6 +289,9 @@ class Relay(Hooks):
     def _apply_handlers_to(self, client: Client) -> None:
         client.handlers.requests = self._answers(client.plan)
         client.handlers.incoming = self.handlers.incoming
+        client.handlers.outgoing = self.handlers.outgoing
+        client.handlers.observers = self.handlers.observers
+        client.handlers.listeners = self.handlers.listeners
         client.handlers.changed()
 
     def _answers(self, plan: RoutePlan) -> dict[str, Handler]:
