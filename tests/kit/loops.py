@@ -40,8 +40,12 @@ def new_loop(kind: str) -> asyncio.AbstractEventLoop:
     if kind == "uvloop":
         import uvloop
 
-        return uvloop.new_event_loop()
-    return asyncio.new_event_loop()
+        loop = uvloop.new_event_loop()
+    else:
+        loop = asyncio.new_event_loop()
+    # In debug mode it warns of callbacks that take long, as on a busy machine all do; no test is about that.
+    loop.slow_callback_duration = LIMIT
+    return loop
 
 
 def run(kind: str, main: Coroutine[Any, Any, T]) -> T:
