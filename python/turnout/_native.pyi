@@ -760,31 +760,7 @@ class Connection:
         request_id: int | str | None = None,
         notify_peer: bool = True,
     ) -> Call:
-        """Send a request: a plain function that registers and encodes it; the loop's turn writes it.
-
-        Args:
-            method: the method.
-            params: what `turnout.json` writes as an object or an array, bytes that are JSON, or None.
-            timeout: seconds without an answer or progress after which the call ends; None for never, left
-                out for the connection's default (TMO-03, TMO-08).
-            max_timeout: seconds after which it ends whatever the progress, likewise (TMO-09).
-            progress: whether to ask for progress; the token is the request id, unless `params["_meta"]` has
-                one of its own (PRG-01, PRG-04).
-            on_progress: called with every update; None for nothing.
-            scope: a `Scope` that the call joins; None for none.
-            request_id: an id of the caller's own; None for the next number that no such id looks like.
-            notify_peer: whether the peer is told of a cancel or a timeout (CAN-01); False for requests that the
-                protocol does not let anyone cancel.
-
-        Raises:
-            ConnectionClosed: the connection is over.
-            LimitExceeded: `max_outbound` or `max_output_bytes` is reached.
-            NotAllowed: the revision in force forbids it, or the token is in use.
-            EncodeError: `params` cannot be written.
-            TypeError: they are no object and no array, or `request_id` is neither int nor str.
-            ValueError: a request with this id is in flight.
-
-        """
+        """Send a request; arguments and errors as for `turnout.Peer.send`."""
     def notify(self, method: str, params: object = None) -> None:
         """Send a notification; arguments and errors as for `send`.
 
@@ -891,24 +867,7 @@ class Connection:
         opened: bool | None = ...,
         era: Literal["host", "open", "settled"] = "host",
     ) -> None:
-        """Set the negotiated revision and our role in it.
-
-        Args:
-            revision: one of the five dates.
-            role: our part; `"either"` lets pass what only one may do.
-            request_meta: members for the `_meta` of every request; None for none.
-            opened: False while the handshake of a legacy revision goes on: nothing but `ping` is asked before
-                `notifications/initialized` came, or before this is called again (PNG-13, PNG-14). True, unless said
-                otherwise; None leaves it as the peer's `initialize` and `notifications/initialized` made it.
-            era: who says under which era the peer's requests are. `"host"`: whoever calls this, and what requests
-                say of it is not looked at. `"open"`: the peer, by its first request with the envelope of 2026-07-28,
-                or by `initialize`. `"settled"`: the peer did. Requests that do not fit are refused: -32022 for a
-                version that is not supported, -32602 for an envelope that is not there or not complete.
-
-        Raises:
-            ValueError: an unknown revision, role or era.
-
-        """
+        """Set the negotiated revision and our role in it; arguments and errors as for `turnout.Peer.set_rules`."""
     @property
     def is_opened(self) -> bool:
         """False from the peer's `initialize` to its `notifications/initialized`, and where `set_rules` said so."""

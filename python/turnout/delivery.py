@@ -266,7 +266,7 @@ class Delivery:
         for rewrite in self._rewrites("outgoing", method):
             said = rewrite(method, seen)
             if said is DROP:
-                raise RequestError(INTERNAL_ERROR, f"a filter stopped {method}")
+                raise RequestError(INTERNAL_ERROR, f"a rewrite stopped {method}")
             if said is not None:
                 seen, changed = said, True
         return seen if changed else params
@@ -280,13 +280,13 @@ class Delivery:
             for rewrite in self._rewrites("incoming", method):
                 said = rewrite(method, params)
                 if said is DROP:
-                    return RequestError(INTERNAL_ERROR, "a filter refused the message")
+                    return RequestError(INTERNAL_ERROR, "a rewrite refused the message")
                 if said is not None:
                     # Also where it is the same object: it may be changed inside.
                     params, changed = said, True
             if changed and not isinstance(params, (dict, list, tuple)):
                 kind = type(params).__name__
-                raise TypeError(f"a filter returns params, which are a mapping or a sequence, not {kind}")  # noqa: TRY301
+                raise TypeError(f"a rewrite returns params, which are a mapping or a sequence, not {kind}")  # noqa: TRY301
             return json.dumps(params) if changed else None
         except RequestError as error:
             return error

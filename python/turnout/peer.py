@@ -49,8 +49,8 @@ class Peer(Hooks):
 
     """
 
-    delivery_class: type[Delivery] = Delivery
-    link_class: type[PeerLink] = PeerLink
+    _delivery_class: type[Delivery] = Delivery
+    _link_class: type[PeerLink] = PeerLink
 
     def __init__(self, router: Router, name: str, transport: str) -> None:
         self.router = router
@@ -63,7 +63,7 @@ class Peer(Hooks):
         self.exit_code: int | None = None
         self.noise: str | None = None
         self.dropped_notifications = 0
-        self.delivery = self.delivery_class(self)
+        self.delivery = self._delivery_class(self)
         self.handlers = self.delivery.handlers
         self.connection = Connection(
             name,
@@ -73,7 +73,7 @@ class Peer(Hooks):
             limits=router.limits,
             host=self.delivery,
         )
-        self.link = self.link_class(self)
+        self.link = self._link_class(self)
         # The native methods themselves, without a frame of Python's in between: both are called for every message.
         vars(self).update(send=self.connection.send, notify=self.connection.notify)
         self._closing: asyncio.Task[None] | None = None

@@ -32,8 +32,6 @@ TASKS = f"{META}tasks"
 UNSUPPORTED_VERSION = -32022
 """Natively answered where requests are looked at for their era; a client meets it when it opens a connection."""
 
-INVALID_PARAMS = -32602
-
 
 def _version() -> str:
     try:
@@ -253,6 +251,7 @@ class HandshakeResponder:
     ) -> None:
         self._implementation = implementation
         self._instructions = {} if instructions is None else {"instructions": instructions}
+        # A router requires it of each peer that comes.
         if not hasattr(target, "peers"):
             require_handshake(target)
         target.handlers.answers_handshakes = True

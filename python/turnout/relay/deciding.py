@@ -6,15 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from turnout.arguments import is_async
-from turnout.errors import RequestError
+from turnout.errors import INTERNAL_ERROR, RequestError
 from turnout.handlers import for_a_thread
 from turnout.raised import EXITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
-
-INTERNAL_ERROR = -32603
 
 
 async def decide(

@@ -5,9 +5,17 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from turnout.errors import CallCancelled, Error, InvalidResponse, LimitExceeded, RequestError
+from turnout.errors import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    CallCancelled,
+    Error,
+    InvalidResponse,
+    LimitExceeded,
+    RequestError,
+)
 from turnout.handlers import members_of
-from turnout.protocol.handshake import INVALID_PARAMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,8 +23,6 @@ if TYPE_CHECKING:
     from turnout._native import Request
     from turnout.router import Router
 
-INTERNAL_ERROR = -32603
-METHOD_NOT_FOUND = -32601
 RESOURCE_NOT_FOUND = -32002
 """Translated natively for clients of 2026-07-28, which does not define this code (RID-23)."""
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from turnout import json
 from turnout.arguments import is_async
-from turnout.errors import RequestError
+from turnout.errors import INVALID_PARAMS, RequestError
 from turnout.handlers import H, Handler, for_a_thread, members_of
-from turnout.protocol import handshake
 from turnout.relay.deciding import decide
 from turnout.relay.features.listing import Listing, name_of
 from turnout.relay.features.subscriptions import LISTEN
@@ -179,14 +178,12 @@ class Policies:
             return
         offer, names = used
         if not all(isinstance(name, str) for name in names):
-            raise RequestError(
-                handshake.INVALID_PARAMS, f"{request.method} does not say which of the {offer} it means"
-            )
+            raise RequestError(INVALID_PARAMS, f"{request.method} does not say which of the {offer} it means")
         for name, verdict in zip(names, await self._ask(offer, request, names), strict=True):
             if isinstance(verdict, Exception):
                 raise verdict
             if not verdict:
-                raise RequestError(handshake.INVALID_PARAMS, f"Unknown {offer[:-1]}: {name}")
+                raise RequestError(INVALID_PARAMS, f"Unknown {offer[:-1]}: {name}")
 
     async def _ask(self, offer: str, request: Request, names: Sequence[str]) -> list[bool | Exception]:
         """Let a policy decide about some names; an exception stands for the verdict that it came in place of."""

@@ -10,7 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from turnout import _native, json
-from turnout.errors import Error, RequestError
+from turnout.errors import METHOD_NOT_FOUND, Error, RequestError
 from turnout.escape import escaped
 from turnout.handlers import Handler, Handlers, Hooks, members_of
 from turnout.protocol import handshake
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from turnout.router import Router
 
 log = logging.getLogger("turnout")
-
-METHOD_NOT_FOUND = -32601
 
 
 class Relay(Hooks):

@@ -78,8 +78,8 @@ class SessionLink(PeerLink):
 class SessionPeer(Peer):
     """A peer whose requests and notifications the SDK handles."""
 
-    delivery_class = SessionDelivery
-    link_class = SessionLink
+    _delivery_class = SessionDelivery
+    _link_class = SessionLink
     link: SessionLink
 
     def __init__(self, router: Router, name: str, transport: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from turnout.errors import Error, RequestError
+from turnout.errors import INTERNAL_ERROR, Error, RequestError
 from turnout.handlers import members_of
 from turnout.protocol import handshake
 from turnout.relay.features.merged_lists import merged_capabilities
@@ -92,7 +92,7 @@ class RelayHandshake:
         sessions = self._relay.sessions_of(client)
         if not sessions:
             data = {"reason": "no_route", "sent": False}
-            raise RequestError(-32603, "no route leads this client to a server", data)
+            raise RequestError(INTERNAL_ERROR, "no route leads this client to a server", data)
         for session in sessions:
             session.prepare_for(implementation, revision)
         waits = [session.wait() if len(sessions) == 1 else session.wait_briefly() for session in sessions]
@@ -104,7 +104,7 @@ class RelayHandshake:
                     raise error
             upstream_names = ", ".join(session.upstream.name for session in sessions)
             data = {"reason": "upstream_closed", "sent": False, "upstream": upstream_names}
-            raise RequestError(-32603, "the server could not be started, reached or opened", data)
+            raise RequestError(INTERNAL_ERROR, "the server could not be started, reached or opened", data)
         return peers
 
     def _info(self, client: Peer, peers: list[Peer]) -> Mapping[str, Any]:

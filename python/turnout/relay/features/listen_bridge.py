@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from turnout import json
-from turnout.errors import Error, RemoteError, RequestError
+from turnout.errors import INVALID_PARAMS, METHOD_NOT_FOUND, Error, RemoteError, RequestError
 from turnout.handlers import members_of
 from turnout.protocol import handshake
 from turnout.relay.errors import require_limit
@@ -86,7 +86,7 @@ class ListenBridge:
         """
         relay, client = self._relay, request.peer
         if client.revision != handshake.MODERN:
-            raise RequestError(-32601, "Method not found", {"method": request.method})
+            raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
         wanted = members_of(members_of(request.params).get("notifications"))
         sessions = relay.sessions_of(client)
         if len(sessions) == 1:
@@ -96,7 +96,7 @@ class ListenBridge:
                     return
         resources = wanted.get("resourceSubscriptions") or []
         if not isinstance(resources, list):
-            raise RequestError(handshake.INVALID_PARAMS, "resourceSubscriptions is a list of URIs")
+            raise RequestError(INVALID_PARAMS, "resourceSubscriptions is a list of URIs")
         require_limit(relay.router, "max_subscriptions", len(resources))
         listen = Listen(request)
         lists = self._by_client.setdefault(client, {}).setdefault(listen, [])

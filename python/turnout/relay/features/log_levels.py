@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from turnout import json
-from turnout.errors import Error, RequestError
+from turnout.errors import INVALID_PARAMS, Error, RequestError
 from turnout.protocol import handshake
 from turnout.relay.errors import upstream_errors
 from turnout.relay.features.listing import members_of
@@ -52,9 +52,7 @@ class LogLevels:
         """
         level = json.loads(members_of(request.raw_params).get("level", b"null"))
         if level not in LEVELS:
-            raise RequestError(
-                handshake.INVALID_PARAMS, f"there is no such log level; there are {', '.join(LEVELS)}"
-            )
+            raise RequestError(INVALID_PARAMS, f"there is no such log level; there are {', '.join(LEVELS)}")
         client, relay = request.peer, self._relay
         sessions = relay.sessions_of(client)
         if len(sessions) == 1 and sessions[0].is_dedicated:

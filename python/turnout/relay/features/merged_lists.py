@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnout import json
 from turnout._native import translated
-from turnout.errors import Error, RemoteError, RequestError
+from turnout.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Error, RemoteError, RequestError
 from turnout.escape import escaped
 from turnout.protocol import handshake
 from turnout.relay.errors import reason_of, upstream_errors
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("turnout")
 
-METHOD_NOT_FOUND = -32601
-INTERNAL_ERROR = -32603
 
 MISSING = "turnout/missing"
 """The member of a merged list's `_meta` that says whose part is missing, and why."""
@@ -62,13 +60,11 @@ class MergedLists:
         ref = ref if isinstance(ref, dict) else {}
         kind = ref.get("type")
         if not isinstance(kind, str) or kind not in COMPLETED:
-            raise RequestError(handshake.INVALID_PARAMS, f"a completion refers to {' or '.join(COMPLETED)}")
+            raise RequestError(INVALID_PARAMS, f"a completion refers to {' or '.join(COMPLETED)}")
         key = "name" if kind == "ref/prompt" else "uri"
         resolved = self._relay.plan_of(request.peer).resolve(COMPLETED[kind], ref.get(key))
         if resolved is None:
-            raise RequestError(
-                handshake.INVALID_PARAMS, f"no server has what the completion's {key} refers to"
-            )
+            raise RequestError(INVALID_PARAMS, f"no server has what the completion's {key} refers to")
         position, name = resolved
         changed = None if name == ref[key] else _completing(request.raw_params, key, name)
         await self._relay.forward(request, self._relay.upstreams[position].name, changed)
@@ -242,7 +238,7 @@ class MergedLists:
         upstream_names = {self._relay.upstreams[position].name: position for position in positions}
         further = _decoded(cursor)
         if not further or not further.keys() <= upstream_names.keys():
-            raise RequestError(handshake.INVALID_PARAMS, "Invalid cursor: list again from the start")
+            raise RequestError(INVALID_PARAMS, "Invalid cursor: list again from the start")
         return {upstream_names[upstream_name]: at for upstream_name, at in further.items()}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from turnout.errors import Error, InvalidResponse, RemoteError, RequestError
+from turnout.errors import INVALID_PARAMS, METHOD_NOT_FOUND, Error, InvalidResponse, RemoteError, RequestError
 from turnout.handlers import members_of
 from turnout.protocol import handshake
 from turnout.relay.errors import reason_of
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from turnout.relay.relay import Relay
     from turnout.relay.upstreams.session import UpstreamSession
 
-METHOD_NOT_FOUND = -32601
 
 PAGE = 16
 """Tasks of one page: so many requests a list makes at most, all at once."""
@@ -91,7 +90,7 @@ class TaskLists:
             request.adopt(call)
             task = members_of(await call)
         except (OSError, Error) as error:
-            if isinstance(error, RemoteError) and error.code == handshake.INVALID_PARAMS:
+            if isinstance(error, RemoteError) and error.code == INVALID_PARAMS:
                 self._relay.core.forget_task(request.peer.connection, number)
                 return None
             return error
@@ -118,7 +117,7 @@ def _start(cursor: Any) -> int:
     if cursor is None:
         return 0
     if not (isinstance(cursor, str) and cursor.isascii() and cursor.isdecimal() and len(cursor) < 20):
-        raise RequestError(handshake.INVALID_PARAMS, "Invalid cursor: list again from the start")
+        raise RequestError(INVALID_PARAMS, "Invalid cursor: list again from the start")
     return int(cursor)
 
 

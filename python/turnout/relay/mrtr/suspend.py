@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnout import json
 from turnout._native import result_for, translated
-from turnout.errors import Error, RemoteError, RequestError
+from turnout.errors import INVALID_PARAMS, METHOD_NOT_FOUND, Error, RemoteError, RequestError
 from turnout.handlers import members_of
 from turnout.protocol import handshake
 from turnout.relay.errors import as_request_error, relay_error, require_limit
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from turnout.relay.relay import Relay
     from turnout.relay.upstreams.session import UpstreamSession
 
-METHOD_NOT_FOUND = -32601
-INVALID_PARAMS = -32602
 
 HANDLE = "turnout:"
 """Prefix of every handle; the native part checks it, too."""

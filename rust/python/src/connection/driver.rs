@@ -52,7 +52,7 @@ pub struct Driver {
     pub loop_binding: Mutex<Option<Arc<LoopBinding>>>,
     pub writer: Mutex<Option<Writer>>,
     pub record_listener: RecordListener,
-    /// Methods whose outgoing params the filters see.
+    /// Methods whose outgoing params the host rewrites.
     pub outgoing: Mutex<HashSet<String>>,
     /// Default timeouts; 0 for none.
     pub idle: AtomicU64,

@@ -1,4 +1,4 @@
-//! JSON-RPC error objects, built from what a handler or a filter raised.
+//! JSON-RPC error objects, built from what a handler or a hook raised.
 
 use pyo3::intern;
 use pyo3::prelude::*;
