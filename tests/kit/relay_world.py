@@ -110,7 +110,7 @@ class World:
         """Nothing is in flight any more but the relay's own listens, and no table remembers anything."""
 
         def is_quiet(peer):
-            held = self.relay.subscriptions.listens(peer)
+            held = self.relay._subscriptions.listens(peer)
             entries = peer.entries()
             return (
                 peer.in_flight == (held, 0) and entries.pop("outbound") == held and not any(entries.values())

@@ -142,7 +142,7 @@ async def test_r6_a_server_that_only_wants_to_be_asked_again_is_not():
         seen = needs(world, times=1000)
         client = await legacy(world, {"elicitation": {}})
         sent = client.send("tools/call", {"name": "echo"})
-        await world.until(lambda: world.relay.drain_tracker)
+        await world.until(lambda: world.relay._drain)
         await world.relay.close()
         assert await refused(sent) == CLOSED
         assert len(seen) == 1

@@ -46,7 +46,7 @@ def test_race_16_a_child_can_use_nothing_of_its_parents_and_all_of_its_own():
             await world.until(lambda: world.relay.in_flight == 1)
             [upstream] = [peer for peer in world.gateway.peers if peer.name == "echo"]
             lone = turnout.Connection()
-            routes = world.relay.plan_of(next(iter(world.relay.clients))).routes
+            routes = next(iter(world.relay._clients)).plan.routes
 
             def work():
                 ours = "belongs to the process that made it; after os.fork, make a new"
@@ -57,7 +57,7 @@ def test_race_16_a_child_can_use_nothing_of_its_parents_and_all_of_its_own():
                     lambda: upstream.connection.feed(b'{"jsonrpc":"2.0","id":1,"result":{}}\n'),
                     lambda: upstream.connection.flush(),
                     lambda: lone.send("ping"),
-                    lambda: world.relay.core.add_client(turnout.Connection(), routes, []),
+                    lambda: world.relay._core.add_client(turnout.Connection(), routes, []),
                     lambda: world.gateway.relay(turnout.memory()[0]),
                     lambda: asyncio.run(world.gateway.connect(turnout.memory()[0])),
                     lambda: asyncio.run(world.gateway.serve(turnout.listen_tcp("127.0.0.1", 0))),

@@ -172,7 +172,7 @@ async def test_h1_an_observer_of_everything_sees_what_the_relay_waits_for():
         client = await world.clients.connect(near, era="legacy")
         await client.send("tools/call", call(who="x"))
         assert seen == ["notifications/initialized"]
-        assert relay.clients[peer].accepts_requests.is_set()
+        assert relay._clients[peer].accepts_requests.is_set()
 
 
 @pytest.mark.parametrize("there", [True, False])

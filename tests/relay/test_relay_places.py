@@ -192,11 +192,11 @@ async def test_x_08_a_connection_that_is_lost_leaves_nothing_behind():
         await asyncio.sleep(1)
         gc.collect()
         assert trace() is None
-        assert (world.started, world.relay.core.connections) == (2, 1)
+        assert (world.started, world.relay._core.connections) == (2, 1)
         client = await world.client()
-        assert world.relay.core.connections == 2
+        assert world.relay._core.connections == 2
         await client.close()
-        await world.until(lambda: world.relay.core.connections == 1)
+        await world.until(lambda: world.relay._core.connections == 1)
 
 
 @on_skipping_loop

@@ -220,7 +220,7 @@ async def test_r6_max_replay_bytes_counts_what_its_client_is_asked_for():
         assert caught.value.data["limit"] == "max_replay_bytes"
         first.cancel()
         await world.quiet()
-        await world.relay.drain_tracker.wait_empty()
+        await world.relay._drain.wait_empty()
         # Nothing of it is left.
         asked.clear()
         again = client.send("tools/call", params)

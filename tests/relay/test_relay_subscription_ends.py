@@ -154,8 +154,8 @@ async def test_a_listen_begun_again_in_the_turn_it_ended_in_can_be_ended_again()
         await world.client()
         lists = ("listen", "toolsListChanged")
         await watch.until(lists)
-        subscriptions, [client] = world.relay.subscriptions, world.relay.clients
-        [place] = world.relay.sessions_of(client)
+        subscriptions, [client] = world.relay._subscriptions, world.relay.clients
+        [place] = world.relay._clients[client].sessions
         wanted = (place, Resource("x"), LegacySubscriber(client))
         await subscriptions.add(place, place.peer, Resource("x"), LegacySubscriber(client))
         subscriptions.remove(*wanted)
@@ -179,7 +179,7 @@ async def test_subscriptions_that_a_server_refuses_leave_nothing_however_many_a_
             with pytest.raises(turnout.RemoteError):
                 await client.send("resources/subscribe", {"uri": uri})
         await asyncio.sleep(0)
-        assert not [change for _, change in world.relay.subscriptions._asked if str(change) in uris]
+        assert not [change for _, change in world.relay._subscriptions._asked if str(change) in uris]
         assert not caplog.records, "who asked was told"
 
 
@@ -194,7 +194,7 @@ async def test_a_listen_that_its_server_ended_with_an_error_is_asked_for_anew():
         await watch.until(*began)
         [request] = [request for what, request in watch.listens if what == "x"]
         request.fail(-32603, "no more of that")
-        while world.relay.subscriptions.listens(world.upstream_peers()[0]) > 1:
+        while world.relay._subscriptions.listens(world.upstream_peers()[0]) > 1:
             await asyncio.sleep(0)
         assert await other.send("resources/subscribe", {"uri": "x"}) == {}
         while watch.log.count(("listen", "x")) < 2:
@@ -216,11 +216,11 @@ async def test_a_client_that_is_just_leaving_is_subscribed_to_nothing(turns):
             await asyncio.sleep(0)
         # As where a connection of the upstream opens just then: who has a session is to hear of its lists.
         if client in world.relay.clients:
-            world.relay.begin_session(client)
+            world.relay._subscriptions.begin_session(world.relay._clients[client])
         await watch.until(("listen", "toolsListChanged"), ("ended", "toolsListChanged"))
         await world.until(lambda: client not in world.relay.clients)
-        assert not world.relay.subscriptions._wanted
-        assert not world.relay.subscriptions._counts
+        assert not world.relay._subscriptions._wanted
+        assert not world.relay._subscriptions._counts
 
 
 @both_loops
@@ -239,7 +239,7 @@ async def test_what_closed_connections_were_asked_for_is_swept_out(monkeypatch):
             world.servers.peers[0].abort()
             await upstream.wait_lost()
             await watch.until(*asked * epoch)
-        known = world.relay.subscriptions._asked
+        known = world.relay._subscriptions._asked
         assert sorted(str(change) for peer, change in known if peer.is_open) == ["x", "y", "z"]
         assert len(known) < 2 * 3
 
@@ -374,7 +374,7 @@ async def test_the_end_of_one_listen_leaves_a_clients_others_alone_and_the_last_
         first.cancel()
         [peer] = world.relay.clients
         await world.until(lambda: peer.in_flight[1] == 1)
-        world.relay.notify_list_changed(peer, "notifications/tools/list_changed")
+        world.relay._notify_list_changed(peer, "notifications/tools/list_changed")
         assert (await heard.get()).call == second
         second.cancel()
         await world.until(lambda: peer.in_flight[1] == 0)
@@ -403,6 +403,6 @@ async def test_every_request_is_answered_of_a_client_that_takes_its_subscription
         for answer in answers:
             assert answer.get("result") == {} or answer["error"]["data"]["reason"] == "not_subscribed"
         assert answers[-1]["result"] == {}
-        subscriptions, [at_relay] = world.relay.subscriptions, world.relay.clients
-        [place] = world.relay.sessions_of(at_relay)
+        subscriptions, [at_relay] = world.relay._subscriptions, world.relay.clients
+        [place] = world.relay._clients[at_relay].sessions
         await world.until(lambda: subscriptions.listens(place.peer) == (2 if era == "modern" else 0))

@@ -174,7 +174,7 @@ async def test_s3_tsk_10_a_connection_that_was_replaced_gives_nobody_a_task():
 
         made = asyncio.ensure_future(make(client, "x", "late"))
         await begun.wait()
-        place = world.relay.session(0, next(iter(world.relay.clients)))
+        place = next(iter(world.relay._clients)).sessions[0]
         before = place.peer
         renewed = asyncio.ensure_future(world.relay.renew("a", drain=10.0))
         await world.until(lambda: place.peer is not before)

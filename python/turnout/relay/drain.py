@@ -17,6 +17,8 @@ class DrainTracker:
         self._stops: dict[object, Callable[[], object]] = {}
         self._emptied = asyncio.Event()
         self._is_stopped = False
+        self.is_closing = False
+        """Whether the relay takes no new exchanges."""
 
     def __bool__(self) -> bool:
         return bool(self._stops)

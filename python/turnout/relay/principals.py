@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from turnout._native import Principal
-    from turnout.relay.relay import Relay
+    from turnout._native import Principal, Relay
+    from turnout.router import Router
 
 
 class Principals:
@@ -19,12 +19,14 @@ class Principals:
     longest makes room.
 
     Args:
-        relay: whose they are.
+        router: whose limits hold.
+        core: the native relay, which has the tasks of each.
 
     """
 
-    def __init__(self, relay: Relay) -> None:
-        self._relay = relay
+    def __init__(self, router: Router, core: Relay) -> None:
+        self._router = router
+        self._core = core
         self._connected: dict[Hashable, tuple[Principal, int]] = {}
         self._absent: OrderedDict[Hashable, tuple[Principal, int]] = OrderedDict()
         self._absent_tasks = 0
@@ -49,16 +51,16 @@ class Principals:
         size = principal.tasks + 1
         self._absent[name] = (principal, size)
         self._absent_tasks += size
-        most = self._relay.router.limit("max_absent_tasks")
+        most = self._router.limit("max_absent_tasks")
         while self._absent_tasks > most:
             _, (oldest, size) = self._absent.popitem(last=False)
             self._absent_tasks -= size
-            self._relay.core.forget_principal(oldest)
+            self._core.forget_principal(oldest)
 
     def _returned(self, name: Hashable) -> Principal:
         known = self._absent.pop(name, None)
         if known is None:
-            return self._relay.core.principal()
+            return self._core.principal()
         principal, size = known
         self._absent_tasks -= size
         return principal

@@ -9,26 +9,43 @@ from turnout.errors import INTERNAL_ERROR, Error, RequestError
 from turnout.handlers import members_of
 from turnout.protocol import handshake
 from turnout.relay.features.merged_lists import merged_capabilities
-from turnout.relay.mrtr.replay import InputReplay, meta_of
+from turnout.relay.mrtr.replay import meta_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from turnout._native import Request
+    from turnout._native import Relay, Request
     from turnout.peer import Peer
-    from turnout.relay.relay import Relay
+    from turnout.relay.clients import Client, Clients
+    from turnout.relay.mrtr.replay import InputReplay
+    from turnout.router import Router
 
 
 class RelayHandshake:
     """Answers `initialize` and `server/discover` for a relay.
 
     Args:
-        relay: the relay whose clients open their connections.
+        router: says who we are.
+        core: the native relay.
+        clients: who opens a connection.
+        replay: makes what asks a client for input, of what it said that it can do.
+        begun: is called with each legacy client that was told what its upstreams offer.
 
     """
 
-    def __init__(self, relay: Relay) -> None:
-        self._relay = relay
+    def __init__(
+        self,
+        router: Router,
+        core: Relay,
+        clients: Clients,
+        replay: Callable[[dict[str, Any]], InputReplay],
+        begun: Callable[[Client], None],
+    ) -> None:
+        self._router = router
+        self._core = core
+        self._clients = clients
+        self._replay = replay
+        self._begun = begun
 
     async def initialize(self, request: Request) -> dict[str, Any]:
         """Answer `initialize`.
@@ -37,14 +54,14 @@ class RelayHandshake:
             RequestError: no upstream was there.
 
         """
-        relay, client, params = self._relay, request.peer, members_of(request.params)
+        client, params = request.peer, members_of(request.params)
         asked = params.get("protocolVersion")
         wanted = asked if asked in handshake.LEGACY else handshake.LEGACY[0]
         able = handshake.capabilities_in(wanted, members_of(params.get("capabilities")))
-        offered = _implementation(params.get("clientInfo"), able, relay.router.implementation.name)
+        offered = _implementation(params.get("clientInfo"), able, self._router.implementation.name)
         # Nothing but `ping` is asked of it before it sent `notifications/initialized` (PNG-14), as it may have already.
         if not client.connection.is_opened:
-            relay.clients[client].accepts_requests.clear()
+            self._clients[client].accepts_requests.clear()
         client.set_rules(wanted, "server", opened=None, era="settled")
         peers = await self._connected_upstreams(client, offered, wanted)
         first = peers[0]
@@ -55,9 +72,9 @@ class RelayHandshake:
         client.set_rules(revision, "server", opened=None, era="settled")
         meta = meta_of(offered)
         if meta is not None and client.on_input_needed is None:
-            client.on_input_needed = InputReplay(relay, offered.capabilities).run
-            relay.core.ask_client_as(client.connection, meta)
-        relay.begin_session(client)
+            client.on_input_needed = self._replay(offered.capabilities).run
+            self._core.ask_client_as(client.connection, meta)
+        self._begun(self._clients[client])
         return {
             "protocolVersion": revision,
             **self._offer(client, peers),
@@ -73,7 +90,7 @@ class RelayHandshake:
         """
         client = request.peer
         peers = await self._connected_upstreams(
-            client, client_implementation(request, self._relay), handshake.MODERN
+            client, client_implementation(request, self._router), handshake.MODERN
         )
         client.connection.settle_era(handshake.MODERN)
         info = {f"{handshake.META}serverInfo": self._info(client, peers)}
@@ -81,7 +98,7 @@ class RelayHandshake:
 
     def _offer(self, client: Peer, peers: list[Peer]) -> dict[str, Any]:
         offered = merged_capabilities(peers)
-        self._relay.plan_of(client).advertise_list_changes(offered["capabilities"])
+        self._clients[client].plan.advertise_list_changes(offered["capabilities"])
         offered["capabilities"] = handshake.capabilities_in(client.revision, offered["capabilities"])
         return offered
 
@@ -89,7 +106,7 @@ class RelayHandshake:
         self, client: Peer, implementation: handshake.Implementation, revision: str
     ) -> list[Peer]:
         """The connections that serve a client: all of them, or of several those that are there in time."""
-        sessions = self._relay.sessions_of(client)
+        sessions = self._clients[client].sessions
         if not sessions:
             data = {"reason": "no_route", "sent": False}
             raise RequestError(INTERNAL_ERROR, "no route leads this client to a server", data)
@@ -108,15 +125,15 @@ class RelayHandshake:
         return peers
 
     def _info(self, client: Peer, peers: list[Peer]) -> Mapping[str, Any]:
-        sole = peers[0].server_info if len(self._relay.sessions_of(client)) == 1 else None
-        return sole or self._relay.router.implementation.info
+        sole = peers[0].server_info if len(self._clients[client].sessions) == 1 else None
+        return sole or self._router.implementation.info
 
 
-def client_implementation(request: Request, relay: Relay) -> handshake.Implementation:
+def client_implementation(request: Request, router: Router) -> handshake.Implementation:
     """The implementation that a modern client names in a request."""
     meta = members_of(members_of(request.params).get("_meta"))
     info, able = meta.get(f"{handshake.META}clientInfo"), meta.get(f"{handshake.META}clientCapabilities")
-    return _implementation(info, able, relay.router.implementation.name)
+    return _implementation(info, able, router.implementation.name)
 
 
 def _implementation(info: Any, capabilities: Any, otherwise: str) -> handshake.Implementation:

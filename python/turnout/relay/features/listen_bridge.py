@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from turnout._native import Request
     from turnout.peer import Peer
+    from turnout.relay.clients import Assignment, Clients
     from turnout.relay.features.subscriptions import Subscriptions
-    from turnout.relay.relay import Relay
+    from turnout.relay.forwarding import Forwarder
+    from turnout.router import Router
 
 
 class Listen:
@@ -61,14 +63,20 @@ class ListenBridge:
     """Answers the listens of a relay's modern clients.
 
     Args:
-        relay: whose they are.
+        router: whose limits hold.
+        clients: who listens, and what serves them.
         subscriptions: where the changes come from.
+        forward: passes a request on.
 
     """
 
-    def __init__(self, relay: Relay, subscriptions: Subscriptions) -> None:
-        self._relay = relay
+    def __init__(
+        self, router: Router, clients: Clients, subscriptions: Subscriptions, forward: Forwarder
+    ) -> None:
+        self._router = router
+        self._clients = clients
         self._subscriptions = subscriptions
+        self._forward = forward
         self._by_client: dict[Peer, dict[Listen, list[str]]] = {}
 
     def notify_list_changed(self, client: Peer, method: str) -> None:
@@ -84,29 +92,30 @@ class ListenBridge:
             RequestError: the client is none that listens, or it asks for too much.
 
         """
-        relay, client = self._relay, request.peer
+        client = request.peer
         if client.revision != handshake.MODERN:
             raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
         wanted = members_of(members_of(request.params).get("notifications"))
-        sessions = relay.sessions_of(client)
+        assigned = self._clients[client].assignment
+        sessions = list(assigned.sessions.values())
         if len(sessions) == 1:
             with contextlib.suppress(OSError, Error):
                 if (await sessions[0].wait()).revision == handshake.MODERN:
-                    await relay.forward(request, sessions[0].upstream.name)
+                    await self._forward(request, sessions[0].upstream.name)
                     return
         resources = wanted.get("resourceSubscriptions") or []
         if not isinstance(resources, list):
             raise RequestError(INVALID_PARAMS, "resourceSubscriptions is a list of URIs")
-        require_limit(relay.router, "max_subscriptions", len(resources))
+        require_limit(self._router, "max_subscriptions", len(resources))
         listen = Listen(request)
         lists = self._by_client.setdefault(client, {}).setdefault(listen, [])
         try:
             agreed: dict[str, Any] = {}
             for method, flag in LISTS.items():
-                if wanted.get(flag) and await self._follow_list(request, listen, method):
+                if wanted.get(flag) and await self._follow_list(assigned, listen, method):
                     lists.append(method)
                     agreed[flag] = True
-            heard = [uri for uri in resources if await self._follow_resource(request, listen, uri)]
+            heard = [uri for uri in resources if await self._follow_resource(assigned, listen, uri)]
             if heard:
                 agreed["resourceSubscriptions"] = heard
             listen.acknowledge(agreed)
@@ -117,10 +126,10 @@ class ListenBridge:
             if not self._by_client[client]:
                 del self._by_client[client]
 
-    async def _follow_list(self, request: Request, listen: Listen, method: str) -> bool:
+    async def _follow_list(self, assigned: Assignment, listen: Listen, method: str) -> bool:
         """Follow a list on every upstream that tells of it; the relay itself tells of merged ones."""
-        follows = self._relay.plan_of(request.peer).merges(method)
-        for session in self._relay.sessions_of(request.peer):
+        follows = assigned.plan.merges(method)
+        for session in assigned.sessions.values():
             with _going_without():
                 peer = await session.wait(through_backoff=False)
                 if method in lists_of(peer.server_capabilities):
@@ -128,12 +137,12 @@ class ListenBridge:
                     follows = True
         return follows
 
-    async def _follow_resource(self, request: Request, listen: Listen, uri: Any) -> bool:
-        resolved = self._relay.plan_of(request.peer).resolve("resources/read", uri)
+    async def _follow_resource(self, assigned: Assignment, listen: Listen, uri: Any) -> bool:
+        resolved = assigned.plan.resolve("resources/read", uri)
         if resolved is None:
             return False
         position, name = resolved
-        session = self._relay.session(position, request.peer)
+        session = assigned.sessions[position]
         with _going_without():
             await self._subscriptions.add(session, await session.wait(), Resource(name), listen, uri)
             return True

@@ -9,6 +9,7 @@ from weakref import WeakSet
 from turnout import json
 from turnout.errors import INVALID_PARAMS, Error, RequestError
 from turnout.protocol import handshake
+from turnout.relay.background import attempt
 from turnout.relay.errors import upstream_errors
 from turnout.relay.features.listing import members_of
 from turnout.relay.meta import going_on
@@ -16,8 +17,10 @@ from turnout.relay.meta import going_on
 if TYPE_CHECKING:
     from turnout._native import Notification, Request
     from turnout.peer import Peer
-    from turnout.relay.relay import Relay
+    from turnout.relay.clients import Client, Clients
+    from turnout.relay.forwarding import Forwarder
     from turnout.relay.upstreams.session import UpstreamSession
+    from turnout.router import Router
 
 MESSAGE = "notifications/message"
 SET_LEVEL = "logging/setLevel"
@@ -34,12 +37,16 @@ class LogLevels:
     client is told what is at least as grave as its own level; one that set none is told nothing.
 
     Args:
-        relay: whose they are.
+        router: whose tasks do what is done for nobody in particular.
+        clients: whose levels they are, and what serves them.
+        forward: passes a request on.
 
     """
 
-    def __init__(self, relay: Relay) -> None:
-        self._relay = relay
+    def __init__(self, router: Router, clients: Clients, forward: Forwarder) -> None:
+        self._router = router
+        self._clients = clients
+        self._forward = forward
         self._by_client: dict[Peer, int] = {}
         self._followed: WeakSet[Peer] = WeakSet()
 
@@ -53,13 +60,13 @@ class LogLevels:
         level = json.loads(members_of(request.raw_params).get("level", b"null"))
         if level not in LEVELS:
             raise RequestError(INVALID_PARAMS, f"there is no such log level; there are {', '.join(LEVELS)}")
-        client, relay = request.peer, self._relay
-        sessions = relay.sessions_of(client)
+        client = request.peer
+        sessions = self._clients[client].sessions
         if len(sessions) == 1 and sessions[0].is_dedicated:
             with upstream_errors(sessions[0].upstream.name):
                 peer = await sessions[0].wait()
             if peer.revision != handshake.MODERN:
-                await relay.forward(request, sessions[0].upstream.name)
+                await self._forward(request, sessions[0].upstream.name)
                 return None
         self._by_client[client] = LEVELS.index(level)
         for session in sessions:
@@ -75,13 +82,13 @@ class LogLevels:
         """Set the level of a new connection, as far as clients asked for one."""
         level = self._most_verbose(session)
         if (session.upstream.share_logs or session.is_dedicated) and level is not None:
-            self._relay.attempt(self._set(session, peer, level))
+            attempt(self._router, self._set(session, peer, level))
 
-    def forget(self, client: Peer) -> None:
+    def forget(self, client: Client) -> None:
         """Take note that a client is gone, which may leave only less verbose ones."""
-        if self._by_client.pop(client, None) is None:
+        if self._by_client.pop(client.peer, None) is None:
             return
-        for session in self._relay.sessions_of(client):
+        for session in client.sessions:
             level = self._most_verbose(session)
             if (
                 session.upstream.share_logs
@@ -89,12 +96,12 @@ class LogLevels:
                 and session.peer is not None
                 and level is not None
             ):
-                self._relay.attempt(self._set(session, session.peer, level))
+                attempt(self._router, self._set(session, session.peer, level))
 
     def _most_verbose(self, session: UpstreamSession) -> str | None:
         """The most verbose level that a client of the place asked for."""
         asked = [
-            level for client, level in self._by_client.items() if self._relay.is_assigned(client, session)
+            level for client, level in self._by_client.items() if self._clients.is_assigned(client, session)
         ]
         return LEVELS[min(asked)] if asked else None
 
@@ -117,7 +124,7 @@ class LogLevels:
         if level not in LEVELS:
             return
         for client, least in list(self._by_client.items()):
-            if LEVELS.index(level) >= least and self._relay.is_assigned(client, session):
+            if LEVELS.index(level) >= least and self._clients.is_assigned(client, session):
                 with contextlib.suppress(Error):
                     client.notify(MESSAGE, json.joined(params))
 

@@ -19,10 +19,15 @@ from turnout.relay.meta import going_on
 from turnout.relay.routing.naming import COMPLETED, KINDS
 
 if TYPE_CHECKING:
-    from turnout._native import Request
+    from collections.abc import Callable
+
+    from turnout._native import Relay, Request
     from turnout.peer import Peer
-    from turnout.relay.relay import Relay
+    from turnout.relay.clients import Assignment, Clients
+    from turnout.relay.drain import DrainTracker
+    from turnout.relay.forwarding import Forwarder
     from turnout.relay.routing.naming import ListKind
+    from turnout.relay.upstreams.registry import Upstreams
     from turnout.relay.upstreams.session import UpstreamSession
 
 log = logging.getLogger("turnout")
@@ -41,12 +46,33 @@ class MergedLists:
     page of each upstream; the cursor is opaque and says where each of them goes on.
 
     Args:
-        relay: whose it is.
+        core: the native relay.
+        clients: who asks, and what serves them.
+        upstreams: whose lists are merged.
+        drain: what lists are tracked by.
+        forward: passes a request on.
+        list_changed: tells a client that a list is another one, by the notification that says so.
+        may_share: whether a method is answered without anything of the host's that may depend on the client.
 
     """
 
-    def __init__(self, relay: Relay) -> None:
-        self._relay = relay
+    def __init__(
+        self,
+        core: Relay,
+        clients: Clients,
+        upstreams: Upstreams,
+        drain: DrainTracker,
+        forward: Forwarder,
+        list_changed: Callable[[Peer, str], None],
+        may_share: Callable[[str], bool],
+    ) -> None:
+        self._core = core
+        self._clients = clients
+        self._upstreams = upstreams
+        self._drain = drain
+        self._forward = forward
+        self._list_changed = list_changed
+        self._may_share = may_share
         self._partial: dict[tuple[Peer, str], set[int]] = {}
 
     async def complete(self, request: Request) -> None:
@@ -62,12 +88,13 @@ class MergedLists:
         if not isinstance(kind, str) or kind not in COMPLETED:
             raise RequestError(INVALID_PARAMS, f"a completion refers to {' or '.join(COMPLETED)}")
         key = "name" if kind == "ref/prompt" else "uri"
-        resolved = self._relay.plan_of(request.peer).resolve(COMPLETED[kind], ref.get(key))
+        assigned = self._clients[request.peer].assignment
+        resolved = assigned.plan.resolve(COMPLETED[kind], ref.get(key))
         if resolved is None:
             raise RequestError(INVALID_PARAMS, f"no server has what the completion's {key} refers to")
         position, name = resolved
         changed = None if name == ref[key] else _completing(request.raw_params, key, name)
-        await self._relay.forward(request, self._relay.upstreams[position].name, changed)
+        await self._forward(request, assigned.sessions[position].upstream.name, changed)
 
     async def answer(self, request: Request) -> bytes | None:
         """Answer a request for a merged list: its items are the servers' own bytes, but for names that are others here.
@@ -76,17 +103,22 @@ class MergedLists:
             RequestError: the cursor is none of ours, or no upstream answered.
 
         """
-        if self._relay.is_closing:
-            self._relay.core.refuse(request)
+        if self._drain.is_closing:
+            self._core.refuse(request)
             return None
         [kind] = [kind for kind in KINDS if kind.list == request.method]
         params = members_of(request.raw_params)
-        cursors = self._cursors(request.peer, json.loads(params.pop("cursor", b"null")), kind)
-        with self._relay.drain_tracker.tracking(request):
+        # An update of the relay meanwhile is none to this list.
+        assigned = self._clients[request.peer].assignment
+        cursors = _cursors(assigned, json.loads(params.pop("cursor", b"null")), kind)
+        with self._drain.tracking(request):
             pages = await asyncio.gather(
-                *(self._page(request, kind, position, params, cursor) for position, cursor in cursors.items())
+                *(
+                    self._page(request, kind, assigned.sessions[position], params, cursor)
+                    for position, cursor in cursors.items()
+                )
             )
-        return self._merged(request, kind, dict(zip(cursors, pages, strict=True)))
+        return self._merged(request, kind, assigned, dict(zip(cursors, pages, strict=True)))
 
     async def pass_on(self, request: Request, peer: Peer, params: Any) -> bytes:
         """Ask the one upstream that a list leads to, on the client's behalf; gives what it answers.
@@ -101,49 +133,52 @@ class MergedLists:
 
         """
         [kind] = [kind for kind in KINDS if kind.list == request.method]
-        upstream = self._relay.session_of(peer).upstream
+        upstream = self._upstreams.session_of(peer).upstream
         raw = request.raw_params
         if params is not None:
             raw = params if isinstance(params, bytes) else json.dumps(params)
-        with self._relay.drain_tracker.tracking(request), upstream_errors(upstream.name):
+        with self._drain.tracking(request), upstream_errors(upstream.name):
             listed = await self._listed(request, kind, peer, members_of(raw), upstream.max_timeout)
         return listed.joined(kind)
 
     def opened(self, session: UpstreamSession) -> None:
         """Tell those whose list lacked an upstream that it is there now."""
         for (peer, changed), missing in list(self._partial.items()):
-            if session.position in missing and self._relay.is_assigned(peer, session):
+            if session.position in missing and self._clients.is_assigned(peer, session):
                 del self._partial[peer, changed]
-                self._relay.notify_list_changed(peer, changed)
+                self._list_changed(peer, changed)
 
     def forget(self, client: Peer) -> None:
         """Forget a client that is gone."""
         self._partial = {at: missing for at, missing in self._partial.items() if at[0] is not client}
 
     async def _page(
-        self, request: Request, kind: ListKind, position: int, params: dict[str, bytes], cursor: str | None
+        self,
+        request: Request,
+        kind: ListKind,
+        session: UpstreamSession,
+        params: dict[str, bytes],
+        cursor: str | None,
     ) -> Listing | Error | OSError | None:
         """One page of one upstream; the error that was met instead; None where it has nothing of the kind."""
         if cursor is not None:
             params = {**params, "cursor": json.dumps(cursor)}
         try:
-            return await self._ask(request, kind, position, params)
+            return await self._ask(request, kind, session, params)
         except (OSError, Error) as error:
             if isinstance(error, RemoteError) and error.code == METHOD_NOT_FOUND:
                 return None
-            upstream_name = self._relay.upstreams[position].name
             log.warning(
                 "%s: the part of the upstream %s is missing: %s",
                 kind.list,
-                escaped(upstream_name),
+                escaped(session.upstream.name),
                 escaped(str(error)),
             )
             return error
 
     async def _ask(
-        self, request: Request, kind: ListKind, position: int, params: dict[str, bytes]
+        self, request: Request, kind: ListKind, session: UpstreamSession, params: dict[str, bytes]
     ) -> Listing | None:
-        session = self._relay.session(position, request.peer)
         upstream = session.upstream
         loop = asyncio.get_running_loop()
         until = loop.time() + upstream.list_timeout
@@ -163,7 +198,7 @@ class MergedLists:
         max_timeout: float | None,
     ) -> Listing:
         """One page of an upstream's list, as the client's revision has it."""
-        upstream, client = self._relay.session_of(peer).upstream, request.peer
+        upstream, client = self._upstreams.session_of(peer).upstream, request.peer
         are_modern = handshake.MODERN == peer.revision == client.revision
         call = peer.send(
             kind.list,
@@ -177,15 +212,18 @@ class MergedLists:
         return _checked(translated(kind.list, raw, peer.revision, client.revision), kind, upstream.name)
 
     def _merged(
-        self, request: Request, kind: ListKind, pages: dict[int, Listing | Error | OSError | None]
+        self,
+        request: Request,
+        kind: ListKind,
+        assigned: Assignment,
+        pages: dict[int, Listing | Error | OSError | None],
     ) -> bytes:
         client = request.peer
         listed = {position: page for position, page in pages.items() if isinstance(page, Listing)}
         failed = {position: page for position, page in pages.items() if isinstance(page, (Error, OSError))}
         if failed and not any(page is None or isinstance(page, Listing) for page in pages.values()):
-            raise self._refusal(request, failed)
-        plan = self._relay.plan_of(client)
-        names = plan.names[kind.use]
+            raise _refusal(request, assigned, failed)
+        names = assigned.plan.names[kind.use]
         items: dict[str, bytes] = {}
         for position, page in listed.items():
             for item in page.items:
@@ -195,7 +233,8 @@ class MergedLists:
                         items.setdefault(called, item if called == name else renamed(item, kind, called))
         result: dict[str, Any] = {}
         cursors = {
-            self._relay.upstreams[position].name: page.says("nextCursor") for position, page in listed.items()
+            assigned.sessions[position].upstream.name: page.says("nextCursor")
+            for position, page in listed.items()
         }
         further = {
             upstream_name: cursor for upstream_name, cursor in cursors.items() if isinstance(cursor, str)
@@ -206,7 +245,7 @@ class MergedLists:
             self._partial.setdefault((client, kind.changed), set()).update(failed)
             result["_meta"] = {
                 MISSING: [
-                    {"upstream": self._relay.upstreams[position].name, "reason": reason_of(error)}
+                    {"upstream": assigned.sessions[position].upstream.name, "reason": reason_of(error)}
                     for position, error in failed.items()
                 ]
             }
@@ -215,31 +254,33 @@ class MergedLists:
                 _cache_hints(
                     list(listed.values()),
                     is_whole=not failed,
-                    may_share=self._relay.is_everybodys(client, request.method, pages),
+                    may_share=self._may_share(request.method) and assigned.is_everybodys(pages),
                 )
             )
         rest = {name: json.dumps(value) for name, value in result.items()}
         return Listing(list(items.values()), rest).joined(kind)
 
-    def _refusal(self, request: Request, failed: dict[int, Error | OSError]) -> RequestError:
-        errors = list(failed.values())
-        if len(errors) == 1 and isinstance(errors[0], RequestError):
-            return errors[0]
-        upstream_names = [self._relay.upstreams[position].name for position in failed]
-        sent = any(leg.written is not None for leg in request.record.legs)
-        data = {"reason": reason_of(errors[0]), "sent": sent, "upstream": ", ".join(upstream_names)}
-        return RequestError(INTERNAL_ERROR, "no server answered with its list", data)
 
-    def _cursors(self, client: Peer, cursor: Any, kind: ListKind) -> dict[int, str | None]:
-        """Which upstreams to ask, and from where each goes on."""
-        positions = self._relay.plan_of(client).merged_upstreams(kind)
-        if cursor is None:
-            return dict.fromkeys(positions)
-        upstream_names = {self._relay.upstreams[position].name: position for position in positions}
-        further = _decoded(cursor)
-        if not further or not further.keys() <= upstream_names.keys():
-            raise RequestError(INVALID_PARAMS, "Invalid cursor: list again from the start")
-        return {upstream_names[upstream_name]: at for upstream_name, at in further.items()}
+def _refusal(request: Request, assigned: Assignment, failed: dict[int, Error | OSError]) -> RequestError:
+    errors = list(failed.values())
+    if len(errors) == 1 and isinstance(errors[0], RequestError):
+        return errors[0]
+    upstream_names = [assigned.sessions[position].upstream.name for position in failed]
+    sent = any(leg.written is not None for leg in request.record.legs)
+    data = {"reason": reason_of(errors[0]), "sent": sent, "upstream": ", ".join(upstream_names)}
+    return RequestError(INTERNAL_ERROR, "no server answered with its list", data)
+
+
+def _cursors(assigned: Assignment, cursor: Any, kind: ListKind) -> dict[int, str | None]:
+    """Which upstreams to ask, and from where each goes on."""
+    positions = assigned.plan.merged_upstreams(kind)
+    if cursor is None:
+        return dict.fromkeys(positions)
+    upstream_names = {assigned.sessions[position].upstream.name: position for position in positions}
+    further = _decoded(cursor)
+    if not further or not further.keys() <= upstream_names.keys():
+        raise RequestError(INVALID_PARAMS, "Invalid cursor: list again from the start")
+    return {upstream_names[upstream_name]: at for upstream_name, at in further.items()}
 
 
 def _checked(result: bytes, kind: ListKind, upstream: str) -> Listing:

@@ -18,13 +18,15 @@ from turnout.errors import Error, PeerLost, RemoteError
 from turnout.escape import escaped
 from turnout.handlers import members_of
 from turnout.protocol import handshake
+from turnout.relay.background import attempt
 from turnout.relay.errors import relay_error, require_limit
 
 if TYPE_CHECKING:
     from turnout._native import Notification
     from turnout.peer import Peer
-    from turnout.relay.relay import Relay
+    from turnout.relay.clients import Client, Clients
     from turnout.relay.upstreams.session import UpstreamSession
+    from turnout.router import Router
 
 log = logging.getLogger("turnout")
 
@@ -108,12 +110,14 @@ class Subscriptions:
     """The subscriptions of one relay.
 
     Args:
-        relay: whose they are.
+        router: whose limits hold.
+        clients: whose they are, and what serves them.
 
     """
 
-    def __init__(self, relay: Relay) -> None:
-        self._relay = relay
+    def __init__(self, router: Router, clients: Clients) -> None:
+        self._router = router
+        self._clients = clients
         self._wanted: dict[UpstreamSession, dict[Change, dict[Subscriber, Subscription]]] = {}
         self._counts: dict[tuple[UpstreamSession, Peer], int] = {}
         self._asked: dict[tuple[Peer, Change], asyncio.Future[None]] = {}
@@ -129,6 +133,22 @@ class Subscriptions:
             for change in self._wanted[session]:
                 asked = self._ask(peer, change)
                 asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
+        for client in self._clients:
+            if client.is_session and client.assignment.holds(session):
+                self._follow_lists(client, session, peer)
+
+    def begin_session(self, client: Client) -> None:
+        """Take note that a legacy client was told what its upstreams offer."""
+        client.is_session = True
+        for session in client.sessions:
+            if session.peer is not None and session.peer.is_open:
+                self._follow_lists(client, session, session.peer)
+
+    def _follow_lists(self, client: Client, session: UpstreamSession, peer: Peer) -> None:
+        """Let a legacy client hear of the lists of a modern upstream; a legacy one tells of them unasked."""
+        if peer.revision == handshake.MODERN:
+            for method in lists_of(peer.server_capabilities):
+                attempt(self._router, self.add(session, peer, method, LegacySubscriber(client.peer)))
 
     def retired(self, peer: Peer) -> None:
         """End the listens on a connection that another one took the place of."""
@@ -158,15 +178,15 @@ class Subscriptions:
             PeerLost: it was lost meanwhile, or the client was.
 
         """
-        if subscriber.client not in self._relay.clients:
+        if subscriber.client not in self._clients:
             # Nobody would take it out again.
             raise PeerLost(f"{subscriber.client.name} is gone")
         key = (session, subscriber.client)
         is_new = subscriber not in self._wanted.get(session, {}).get(change, {})
         if is_new:
             uri = change.uri if isinstance(change, Resource) else ""
-            require_limit(self._relay.router, "max_uri_bytes", len(uri.encode("utf-8", "surrogatepass")))
-            require_limit(self._relay.router, "max_subscriptions", self._counts.get(key, 0) + 1)
+            require_limit(self._router, "max_uri_bytes", len(uri.encode("utf-8", "surrogatepass")))
+            require_limit(self._router, "max_subscriptions", self._counts.get(key, 0) + 1)
         self._follow(peer, session)
         wishes = self._wanted.setdefault(session, {}).setdefault(change, {})
         wish = wishes.setdefault(subscriber, Subscription())
@@ -271,10 +291,10 @@ class Subscriptions:
                 self._size_after_sweep = max(len(self._asked), MIN_SWEEP_SIZE)
             asked = self._asked[key] = asyncio.get_running_loop().create_future()
             if peer.revision == handshake.MODERN:
-                self._listens[key] = self._relay.router.spawn(self._listen(peer, change, asked))
+                self._listens[key] = self._router.spawn(self._listen(peer, change, asked))
                 self._listens[key].add_done_callback(lambda listen: self._ended(key, listen, asked))
             elif isinstance(change, Resource):
-                self._relay.router.spawn(self._subscribe(peer, change, asked))
+                self._router.spawn(self._subscribe(peer, change, asked))
             else:
                 asked.set_result(None)
         return asked

@@ -16,9 +16,11 @@ from turnout.relay.errors import reason_of
 from turnout.relay.features.merged_lists import MISSING
 
 if TYPE_CHECKING:
-    from turnout._native import Request
+    from turnout._native import Relay, Request
     from turnout.peer import Peer
-    from turnout.relay.relay import Relay
+    from turnout.relay.clients import Clients
+    from turnout.relay.drain import DrainTracker
+    from turnout.relay.forwarding import Forwarder
     from turnout.relay.upstreams.session import UpstreamSession
 
 
@@ -30,12 +32,18 @@ class TaskLists:
     """Answers `tasks/list` for a relay.
 
     Args:
-        relay: whose clients ask.
+        core: the native relay, which knows the tasks.
+        clients: who asks, and what serves them.
+        drain: what lists are tracked by.
+        forward: passes a request on.
 
     """
 
-    def __init__(self, relay: Relay) -> None:
-        self._relay = relay
+    def __init__(self, core: Relay, clients: Clients, drain: DrainTracker, forward: Forwarder) -> None:
+        self._core = core
+        self._clients = clients
+        self._drain = drain
+        self._forward = forward
 
     async def answer(self, request: Request) -> dict[str, Any] | None:
         """List a page of the client's own tasks, or pass the request on to a server that serves nobody else.
@@ -44,17 +52,21 @@ class TaskLists:
             RequestError: no server lists tasks, or the cursor is none of ours.
 
         """
-        relay, client = self._relay, request.peer
-        sessions = relay.sessions_of(client)
+        client = request.peer
+        assigned = self._clients[client].assignment
+        sessions = list(assigned.sessions.values())
         if len(sessions) == 1 and sessions[0].is_exclusive:
-            await relay.forward(request, sessions[0].upstream.name)
+            await self._forward(request, sessions[0].upstream.name)
             return None
         if client.revision == handshake.MODERN or not any(_lists_tasks(session) for session in sessions):
             raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
         start = _start(members_of(request.params).get("cursor"))
-        known = relay.core.tasks_of(client.connection, start, PAGE + 1)
-        with relay.drain_tracker.tracking(request):
-            asked = (self._get(request, *task) for task in known[:PAGE])
+        known = self._core.tasks_of(client.connection, start, PAGE + 1)
+        with self._drain.tracking(request):
+            asked = (
+                self._get(request, number, assigned.sessions[position], task_id)
+                for number, position, task_id in known[:PAGE]
+            )
             found = await asyncio.gather(*asked)
         result: dict[str, Any] = {"tasks": [task for task in found if isinstance(task, dict)]}
         if len(known) > PAGE:
@@ -66,17 +78,16 @@ class TaskLists:
         }
         if failed:
             missing = [
-                {"upstream": relay.upstreams[position].name, "reason": reason_of(error)}
+                {"upstream": assigned.sessions[position].upstream.name, "reason": reason_of(error)}
                 for position, error in failed.items()
             ]
             result["_meta"] = {MISSING: missing}
         return result
 
     async def _get(
-        self, request: Request, number: int, position: int, task_id: str
+        self, request: Request, number: int, session: UpstreamSession, task_id: str
     ) -> dict[str, Any] | Error | OSError | None:
         """What a task's server says of it; the error that was met instead; None where there is no such task."""
-        session = self._relay.session(position, request.peer)
         upstream = session.upstream
         try:
             peer = await session.wait_briefly()
@@ -91,14 +102,12 @@ class TaskLists:
             task = members_of(await call)
         except (OSError, Error) as error:
             if isinstance(error, RemoteError) and error.code == INVALID_PARAMS:
-                self._relay.core.forget_task(request.peer.connection, number)
+                self._core.forget_task(request.peer.connection, number)
                 return None
             return error
         if task.get("taskId") != task_id:
             return InvalidResponse("the server told of another task")
-        if not any(
-            number == held for held, *_ in self._relay.core.tasks_of(request.peer.connection, number, 1)
-        ):
+        if not any(number == held for held, *_ in self._core.tasks_of(request.peer.connection, number, 1)):
             # While it was asked for, its server gave the id to somebody else, too.
             return None
         return {name: value for name, value in task.items() if name != "_meta"}

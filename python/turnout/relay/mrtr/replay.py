@@ -19,10 +19,12 @@ from turnout.relay.errors import relay_error, require_limit
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from turnout._native import Request, RetainedRequest
+    from turnout._native import Relay, Request, RetainedRequest
     from turnout.peer import Peer
-    from turnout.relay.relay import Relay
+    from turnout.relay.drain import DrainTracker
+    from turnout.relay.upstreams.registry import Upstreams
     from turnout.relay.upstreams.upstream import Upstream
+    from turnout.router import Router
 
 REQUIRED_CAPABILITY = {
     "elicitation/create": "elicitation",
@@ -43,13 +45,26 @@ class InputReplay:
     """Runs the input rounds of one client's requests.
 
     Args:
-        relay: the relay.
+        router: whose limits hold.
+        core: the native relay, which passes the next round on.
+        upstreams: whose servers ask.
+        drain: what the rounds are tracked by.
         capabilities: what the client said that it can do.
 
     """
 
-    def __init__(self, relay: Relay, capabilities: dict[str, Any]) -> None:
-        self._relay = relay
+    def __init__(
+        self,
+        router: Router,
+        core: Relay,
+        upstreams: Upstreams,
+        drain: DrainTracker,
+        capabilities: dict[str, Any],
+    ) -> None:
+        self._router = router
+        self._core = core
+        self._upstreams = upstreams
+        self._drain = drain
         self._capabilities = capabilities
 
     async def run(
@@ -77,15 +92,15 @@ class InputReplay:
     async def _run(
         self, request: Request, upstream: Peer, result: bytes, state: bytes | None, retained: RetainedRequest
     ) -> None:
-        session = self._relay.session_of(upstream)
+        session = self._upstreams.session_of(upstream)
         upstream_name = session.upstream.name
         asked = dict(json.members(result) or ()).get("inputRequests", b"null")
         members = [] if asked == b"null" else json.members(asked)
-        require_limit(self._relay.router, "max_input_rounds", retained.rounds + 1, upstream_name)
+        require_limit(self._router, "max_input_rounds", retained.rounds + 1, upstream_name)
         if members is None:
             raise relay_error("the server's inputRequests are no object", "invalid_answer", upstream_name)
         inputs = dict(members)
-        require_limit(self._relay.router, "max_input_requests", len(inputs), upstream_name)
+        require_limit(self._router, "max_input_requests", len(inputs), upstream_name)
         questions = [self._question(wanted, upstream_name) for wanted in inputs.values()]
         # A server without a question only wants to be asked again: not at once.
         waits: list[Coroutine[Any, Any, bytes]] = [
@@ -93,7 +108,7 @@ class InputReplay:
         ] or [asyncio.sleep(min(0.05 * 2 ** min(retained.rounds, 7), 5.0), b"")]
         tasks = [asyncio.ensure_future(wait) for wait in waits]
         asking = asyncio.gather(*tasks)
-        with self._relay.drain_tracker.tracking(request, asking.cancel):
+        with self._drain.tracking(request, asking.cancel):
             try:
                 answers = await asking
             except asyncio.CancelledError:
@@ -115,7 +130,7 @@ class InputReplay:
             except ValueError:
                 message = "the server needs input, and the request's params are no object that could hold it"
                 raise relay_error(message, "not_bridged", upstream_name) from None
-            self._relay.core.pass_on(request, peer.connection, params, retained)
+            self._core.pass_on(request, peer.connection, params, retained)
 
     def _question(self, raw: bytes, upstream_name: str) -> tuple[str, bytes | None]:
         """The method and the params of what the client is asked, as it may see them."""

@@ -20,10 +20,12 @@ from turnout.relay.errors import as_request_error, relay_error, require_limit
 from turnout.relay.mrtr.replay import REQUIRED_CAPABILITY
 
 if TYPE_CHECKING:
-    from turnout._native import Call, Request
+    from turnout._native import Call, Relay, Request
     from turnout.peer import Peer
-    from turnout.relay.relay import Relay
+    from turnout.relay.drain import DrainTracker
+    from turnout.relay.upstreams.registry import Upstreams
     from turnout.relay.upstreams.session import UpstreamSession
+    from turnout.router import Router
 
 
 HANDLE = "turnout:"
@@ -64,12 +66,18 @@ class Suspensions:
     """The suspended calls of one relay.
 
     Args:
-        relay: whose they are.
+        router: whose limits hold.
+        core: the native relay, which hands the calls over.
+        upstreams: whose servers ask.
+        drain: what the calls are tracked by.
 
     """
 
-    def __init__(self, relay: Relay) -> None:
-        self._relay = relay
+    def __init__(self, router: Router, core: Relay, upstreams: Upstreams, drain: DrainTracker) -> None:
+        self._router = router
+        self._core = core
+        self._upstreams = upstreams
+        self._drain = drain
         self._by_client: dict[Peer, dict[str, SuspendedCall]] = {}
         self._by_upstream: dict[Peer, list[SuspendedCall]] = {}
 
@@ -81,13 +89,13 @@ class Suspensions:
 
         """
         peer = request.peer
-        session = self._relay.session_of(peer)
+        session = self._upstreams.session_of(peer)
         if session.implementation.capabilities.get(REQUIRED_CAPABILITY[request.method]) is None:
             raise RequestError(
                 METHOD_NOT_FOUND, f"Method not found: the client did not offer {request.method}"
             )
         suspended = self._call_of(peer, session)
-        router, upstream_name = self._relay.router, session.upstream.name
+        router, upstream_name = self._router, session.upstream.name
         require_limit(router, "max_input_requests", len(suspended.asked) + 1, upstream_name)
         if suspended.handle is None:
             require_limit(router, "max_suspended", len(self._of_client(session.client)) + 1, upstream_name)
@@ -154,14 +162,14 @@ class Suspensions:
 
     def _call_of(self, peer: Peer, session: UpstreamSession) -> SuspendedCall:
         """The exchange that a question of this server's belongs to: one that the client waits for, if there is one."""
-        taken = self._relay.core.transfer(peer.connection)
+        taken = self._core.transfer(peer.connection)
         known = self._by_upstream.setdefault(peer, [])
         if taken is not None:
             request, call = taken
             suspended = SuspendedCall(session, call, peer.revision)
             suspended.request = request
             known.append(suspended)
-            self._relay.drain_tracker.add(suspended, lambda: self._stop(suspended))
+            self._drain.add(suspended, lambda: self._stop(suspended))
             call.on_progress(lambda update: self._report(suspended, update))
             call.add_done_callback(lambda _: self._finish(suspended))
             request.adopt(call)
@@ -247,12 +255,12 @@ class Suspensions:
         if request is not None:
             _answer(request, suspended)
         suspended.suspended.set()
-        self._relay.drain_tracker.discard(suspended)
+        self._drain.discard(suspended)
 
     def _stop(self, suspended: SuspendedCall) -> None:
         """Wait no longer for a client that is away, since the relay closes: what it comes back for says so."""
         if suspended.request is None:
-            self._relay.drain_tracker.discard(suspended)
+            self._drain.discard(suspended)
 
     def _give_up(self, suspended: SuspendedCall, reason: str) -> None:
         """End an exchange that nobody comes back for: its server is told, and its flight cancelled."""

@@ -11,27 +11,29 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
     from turnout.peer import Peer
-    from turnout.relay.relay import Relay
+    from turnout.relay.upstreams.session import SessionContext
+    from turnout.relay.upstreams.upstream import Upstream
 
 
 class Affinity:
     """The sessions of one upstream, made when a client is assigned, closed when the last of their clients is released.
 
     Args:
-        relay: the relay.
-        position: the position of the upstream.
+        context: what the sessions work with.
+        upstream: as declared.
+        position: its position.
 
     """
 
-    def __init__(self, relay: Relay, position: int) -> None:
-        self._relay = relay
+    def __init__(self, context: SessionContext, upstream: Upstream, position: int) -> None:
+        self.upstream = upstream
+        self._context = context
         self._position = position
-        self._upstream = upstream = relay.upstreams[position]
         self._eager_count = {"shared": 1, "pooled": upstream.pool}.get(upstream.sharing, 0)
         if upstream.sharing == "pooled" and upstream.pool < 1:
             raise ValueError(f"the pool of {upstream.name} must have at least 1 connection")
         self._sessions: dict[Hashable, UpstreamSession] = {
-            number: UpstreamSession(relay, position) for number in range(self._eager_count)
+            number: UpstreamSession(context, upstream, position) for number in range(self._eager_count)
         }
         self._clients: dict[Hashable, set[Peer]] = {number: set() for number in self._sessions}
 
@@ -43,8 +45,8 @@ class Affinity:
         """Assign a client to a session, until `release`."""
         key = self._key(client, principal)
         if key not in self._sessions:
-            dedicated_to = client if self._upstream.sharing == "per_client" else None
-            self._sessions[key] = UpstreamSession(self._relay, self._position, dedicated_to)
+            dedicated_to = client if self.upstream.sharing == "per_client" else None
+            self._sessions[key] = UpstreamSession(self._context, self.upstream, self._position, dedicated_to)
             self._clients[key] = set()
         self._clients[key].add(client)
         return self._sessions[key]
@@ -61,8 +63,8 @@ class Affinity:
             HandshakeFailed: likewise.
 
         """
-        if self._upstream.is_connected:
-            raise ValueError(f"{self._upstream.name} is one connection, and cannot be made again")
+        if self.upstream.is_connected:
+            raise ValueError(f"{self.upstream.name} is one connection, and cannot be made again")
         made = [session.replace_connection(drain) for session in self if session.peer is not None]
         for outcome in await asyncio.gather(*made, return_exceptions=True):
             if isinstance(outcome, BaseException):
@@ -88,6 +90,6 @@ class Affinity:
         if self._eager_count:
             return min(self._clients, key=lambda number: len(self._clients[number]))
         # A client without a principal gets a session of its own.
-        if self._upstream.sharing == "per_client" or principal is None:
+        if self.upstream.sharing == "per_client" or principal is None:
             return (client,)
         return ("principal", principal)

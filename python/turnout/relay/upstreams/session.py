@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from turnout import _native
@@ -16,37 +16,60 @@ from turnout.relay.upstreams.upstream import ONE_PRINCIPAL, RestartPolicy
 from turnout.transports.channel import is_target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from typing_extensions import Self
 
     from turnout.peer import Peer
-    from turnout.relay.relay import Relay
+    from turnout.relay.upstreams.upstream import Upstream
+    from turnout.router import Router
 
 log = logging.getLogger("turnout")
+
+
+@dataclass(frozen=True)
+class SessionContext:
+    """What the sessions of one relay work with.
+
+    Args:
+        router: connects, and gives its name and limits.
+        core: the native relay.
+        opened: is called with each new connection, and its session.
+        retired: is called with each connection that another one took the place of.
+
+    """
+
+    router: Router
+    core: _native.Relay
+    opened: Callable[[Peer, UpstreamSession], None]
+    retired: Callable[[Peer], None]
 
 
 class UpstreamSession(_native.UpstreamSlot):
     """Holds at most one connection to an upstream: dedicated to one client, or shared by several.
 
     Args:
-        relay: the relay.
+        context: what it works with.
+        upstream: as declared.
         position: the position of the upstream.
         client: the client that it is dedicated to; None for a shared one.
 
     """
 
-    def __new__(cls, _relay: Relay, position: int, client: Peer | None = None) -> Self:
+    def __new__(
+        cls, _context: SessionContext, upstream: Upstream, position: int, client: Peer | None = None
+    ) -> Self:
         """Make the native part."""
-        sharing = _relay.upstreams[position].sharing
-        return super().__new__(cls, position, client is not None, sharing in ONE_PRINCIPAL)
+        return super().__new__(cls, position, client is not None, upstream.sharing in ONE_PRINCIPAL)
 
-    def __init__(self, relay: Relay, position: int, client: Peer | None = None) -> None:
-        self.relay = relay
+    def __init__(
+        self, context: SessionContext, upstream: Upstream, _position: int, client: Peer | None = None
+    ) -> None:
         self.client = client
-        self.upstream = relay.upstreams[position]
-        shared = handshake.Implementation(
-            relay.router.implementation.name, relay.router.implementation.version
-        )
-        self.implementation = shared if client is None else relay.router.implementation
+        self.upstream = upstream
+        self._context = context
+        ours = context.router.implementation
+        self.implementation = handshake.Implementation(ours.name, ours.version) if client is None else ours
         self._client_revision: str | None = None
         self.peer: Peer | None = None
         self._connecting: asyncio.Task[Peer] | None = None
@@ -98,10 +121,10 @@ class UpstreamSession(_native.UpstreamSlot):
         before = self.peer
         await self._connect_once()
         if before is not None and before is not self.peer:
-            self.relay.core.retire(before.connection)
-            self.relay.subscriptions.retired(before)
+            self._context.core.retire(before.connection)
+            self._context.retired(before)
             await before.drain(drain)
-            self.relay.core.cancel_rest(before.connection)
+            self._context.core.cancel_rest(before.connection)
             await before.close()
 
     async def wait(self, *, through_backoff: bool = True) -> Peer:
@@ -154,12 +177,12 @@ class UpstreamSession(_native.UpstreamSlot):
     @property
     def _is_closing(self) -> bool:
         """Whether no more connections are made: the relay is closed, or its router is about to close it."""
-        return self._closed or self.relay.router.is_closed
+        return self._closed or self._context.router.is_closed
 
     async def _connect_once(self) -> Peer:
         """Connect; concurrent callers wait for the same attempt."""
         if self._connecting is None:
-            self._connecting = self.relay.router.spawn(self._connect_after_backoff())
+            self._connecting = self._context.router.spawn(self._connect_after_backoff())
             self._connecting.add_done_callback(self._connect_done)
         try:
             return await asyncio.shield(self._connecting)
@@ -174,7 +197,7 @@ class UpstreamSession(_native.UpstreamSlot):
         if self._is_closing:
             raise PeerLost(f"{self.upstream.name} is closed")
         target = self.upstream.target
-        router = self.relay.router
+        router = self._context.router
         if self.upstream.is_connected:
             peer: Peer = target  # type: ignore[assignment]
             if not peer.is_open:
@@ -190,7 +213,7 @@ class UpstreamSession(_native.UpstreamSlot):
                 options=self.upstream.options,
             )
         self.peer = peer
-        self.relay.opened(peer, self)
+        self._context.opened(peer, self)
         router.spawn(self._watch(peer))
         return peer
 
@@ -206,7 +229,7 @@ class UpstreamSession(_native.UpstreamSlot):
         loop = asyncio.get_running_loop()
         opened = loop.time()
         await peer.wait_lost()
-        self.relay.core.leave(peer.connection)
+        self._context.core.leave(peer.connection)
         restart = self.upstream.restart
         if restart is None or self.upstream.is_connected or self.peer is not peer:
             return
