@@ -42,7 +42,7 @@ $(VENV)/.tools: pyproject.toml | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
 
-SOURCES := $(shell find rust/core/src rust/python/src -name '*.rs') Cargo.toml Cargo.lock rust/core/Cargo.toml rust/python/Cargo.toml pyproject.toml
+SOURCES := $(shell find rust/core/src rust/http/src rust/python/src -name '*.rs') Cargo.toml Cargo.lock rust/core/Cargo.toml rust/http/Cargo.toml rust/python/Cargo.toml pyproject.toml
 
 $(VENV)/.built: $(SOURCES) $(VENV)/.tools
 	@echo "turnout: building the native part"
@@ -61,7 +61,7 @@ demo: $(VENV)/.built
 test: test-rust test-python
 
 test-rust: | need
-	$(CARGO) test --quiet --package turnout-core
+	$(CARGO) test --quiet --package turnout-core --package turnout-http
 	CARGO_TARGET_DIR=target/fuzz $(CARGO) test --quiet --manifest-path rust/fuzz/Cargo.toml --lib --tests
 
 .PHONY: schemas
@@ -97,7 +97,7 @@ lint: $(VENV)/.built
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --quiet --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny rustdoc::broken_intra_doc_links --allow rustdoc::private_intra_doc_links" \
-		$(CARGO) doc --quiet --no-deps --document-private-items --package turnout-core --package turnout-python --lib
+		$(CARGO) doc --quiet --no-deps --document-private-items --package turnout-core --package turnout-http --package turnout-python --lib
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -104,9 +104,9 @@ def python_tests() -> set[str]:
 
 
 def rust_tests() -> set[str]:
-    """Every test function of the core that an ordinary run takes in, as `rust/core/src/x.rs::y`."""
+    """Every test function of the crates that an ordinary run takes in, as `rust/core/src/x.rs::y`."""
     found = set()
-    for folder in ("rust/core/src", "rust/core/tests"):
+    for folder in ("rust/core/src", "rust/core/tests", "rust/http/tests"):
         for path in (ROOT / folder).rglob("*.rs"):
             for name in runnable(path.read_text()):
                 found.add(f"{path.relative_to(ROOT).as_posix()}::{name}")
