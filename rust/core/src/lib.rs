@@ -9,6 +9,7 @@ pub mod connection;
 pub mod counters;
 pub mod flight;
 pub mod flights;
+pub mod handle;
 pub mod limits;
 pub mod memory;
 pub mod nested;

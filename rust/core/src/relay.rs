@@ -40,13 +40,13 @@ mod upstream_slot;
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
+pub use crate::handle::KEY_BYTES;
 pub use exchange::{Leg, Owner, Relaying};
 pub use fault::{Fault, METHOD_NOT_FOUND};
 pub use key::Key;
 pub use principal::Principal;
 pub use retained::RetainedRequest;
 pub use route::{Conflict, Goal, Matched, Route, Routes};
-pub use seal::KEY_BYTES;
 pub use suspended::{SUSPENDED_PREFIX, Suspendable};
 pub use upstream::Upstream;
 pub use upstream_slot::UpstreamSlot;
