@@ -179,3 +179,18 @@ def test_callbacks_hear_of_the_end_and_can_be_taken_back():
         assert call.exception() is None
 
     run(test)
+
+
+def test_a_shield_that_is_over_takes_its_own_callback_back_only():
+    async def test(client, server):
+        waiter = client.send("wait").raw()
+        outer = asyncio.shield(waiter)
+        await asyncio.sleep(0)
+        outer.cancel()
+        shielded = asyncio.shield(waiter)
+        await asyncio.sleep(0)
+        waiter.cancel()
+        ended = await asyncio.gather(shielded, return_exceptions=True)
+        assert isinstance(ended[0], asyncio.CancelledError)
+
+    run(test)

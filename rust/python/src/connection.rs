@@ -38,7 +38,7 @@ use crate::asyncio::clock::{Clock, Timeout, duration};
 use crate::asyncio::event_loop::LoopBinding;
 use crate::asyncio::handler_coroutine::HandlerCoroutine;
 use crate::asyncio::input::Input;
-use crate::asyncio::raised;
+use crate::asyncio::{internals, raised};
 use crate::connection::delivery::PyOwner;
 use crate::connection::driver::{Core, Driver};
 use crate::connection::handler_table::Handler;
@@ -344,7 +344,7 @@ impl Connection {
             driver.run_core(py, Run::NextTick, |core, batch| core.end(now, outcome, exit_code, batch));
             let handle = std::mem::take(&mut *lock(&driver.timer)).handle;
             if let Some(handle) = handle {
-                handle.bind(py).call_method0(intern!(py, "cancel"))?;
+                internals::cancel_handle(handle.bind(py))?;
             }
             Ok(())
         })

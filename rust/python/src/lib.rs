@@ -73,6 +73,7 @@ mod _native {
         }
         module.add("ERA_KEYS", PyFrozenSet::new(module.py(), ENVELOPE)?)?;
         module.add("LIMITS", PyMappingProxy::new(module.py(), limits.as_mapping()))?;
+        crate::asyncio::handler_coroutine::register(module)?;
         crate::asyncio::fork_guard::watch(module)
     }
 

@@ -6,30 +6,21 @@
 
 use std::sync::Mutex;
 
+use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::asyncio::{CancelledError, InvalidStateError};
-use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
+use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple};
-use pyo3::{IntoPyObjectExt, ffi};
 use turnout_core::sync::lock;
 
 use crate::asyncio::callback::{Callback, WaitList};
 use crate::asyncio::gc::untracked;
+use crate::asyncio::internals::{running_loop, stop_with};
 use crate::connection::driver::Driver;
 use crate::objects::call::Call;
 use crate::objects::progress::ProgressIterator;
 use crate::objects::request::Request;
 use crate::values::text::Text;
-
-static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-
-/// The event loop that runs here.
-pub fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let get = GET_RUNNING_LOOP
-        .get_or_try_init(py, || py.import("asyncio")?.getattr("get_running_loop").map(Bound::unbind))?;
-    get.bind(py).call0()
-}
 
 /// What an awaitable polls.
 pub enum Pollable {
@@ -110,23 +101,6 @@ impl Pollable {
             _ => None,
         }
     }
-}
-
-/// Ends an iteration with `value`: the interpreter then finds it without an exception object around it.
-///
-/// The caller gives no next item, and no error of its own. Measured: a `StopIteration` made and normalised for
-/// each result was a twentieth of a round trip.
-fn stop_with(value: Bound<'_, PyAny>) -> PyResult<()> {
-    if value.is_none() {
-        return Ok(());
-    }
-    if value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyBaseException>() {
-        // These the interpreter would take for the exception's arguments, or for the exception.
-        return Err(PyStopIteration::new_err((value.unbind(),)));
-    }
-    // SAFETY: we hold the interpreter, and both objects are alive; the callee takes references of its own.
-    unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) };
-    Ok(())
 }
 
 #[derive(Default)]
@@ -235,10 +209,18 @@ impl Awaitable {
         Ok(())
     }
 
-    fn remove_done_callback(slf: &Bound<'_, Self>, _callback: &Bound<'_, PyAny>) -> usize {
-        let gone = slf.get().pollable.unregister(slf);
-        lock(&slf.get().state).registered = false;
-        gone.len()
+    fn remove_done_callback(slf: &Bound<'_, Self>, callback: &Bound<'_, PyAny>) -> usize {
+        let this = slf.get();
+        // Comparing asks Python: with nothing registered and no lock held, and the result may come meanwhile.
+        let mut others = this.pollable.unregister(slf);
+        let removed = others.remove_matching(|registered| registered.calls(callback));
+        lock(&this.state).registered = others.len() > 0;
+        for other in others {
+            if let Some(ready) = this.pollable.register(other) {
+                this.pollable.driver().run_on_next_tick(slf.py(), ready);
+            }
+        }
+        removed.len()
     }
 
     /// The task that waits was cancelled: its flight ends with it.

@@ -1,13 +1,11 @@
 //! Callbacks of tasks and of other waiters: each runs in its own context, inline or scheduled on its loop.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict};
-use pyo3::{PyTraverseError, PyVisit, ffi, intern};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::asyncio::event_loop::LoopBinding;
+use crate::asyncio::internals::{self, Entered, is_task_wakeup};
 use crate::asyncio::raised;
 
 /// A callback, its context, its argument and its loop.
@@ -25,27 +23,6 @@ pub enum Run {
     Inline,
     /// In the next iteration of the loop.
     NextTick,
-}
-
-/// Whether `callback` is the wake-up function of asyncio's own tasks.
-///
-/// It calls `result()` of its argument. For a future of asyncio's that is nearly free, for any other object it is
-/// a twentieth of a round trip: so its argument is a future that is done.
-fn is_task_wakeup(callback: &Bound<'_, PyAny>) -> bool {
-    /// The function behind those callbacks, once one was seen.
-    static KNOWN: AtomicUsize = AtomicUsize::new(0);
-    if !callback.is_exact_instance_of::<PyCFunction>() {
-        return false;
-    }
-    // SAFETY: `callback` is alive and was just found to be a function of C's.
-    let function = unsafe { ffi::PyCFunction_GetFunction(callback.as_ptr()) };
-    let function = function.map_or(0, |function| function as usize);
-    let known = KNOWN.load(Ordering::Relaxed);
-    if known == 0 && callback.getattr("__name__").is_ok_and(|name| name.eq("task_wakeup").unwrap_or(false)) {
-        KNOWN.store(function, Ordering::Relaxed);
-        return true;
-    }
-    known != 0 && function == known
 }
 
 impl Callback {
@@ -89,7 +66,9 @@ impl Callback {
     pub fn post(self, py: Python<'_>) {
         let handed = match &self.event_loop {
             None => self.call(py, None),
-            Some(event_loop) => self.schedule(event_loop.bind(py)),
+            Some(event_loop) => {
+                internals::post(event_loop.bind(py), &self.function, &self.argument, self.context.as_ref())
+            }
         };
         if let Err(error) = handed {
             self.report(py, error);
@@ -103,15 +82,6 @@ impl Callback {
         callback.call1((argument,)).map(drop)
     }
 
-    fn schedule(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-        let keywords = PyDict::new(event_loop.py());
-        if let Some(context) = &self.context {
-            keywords.set_item(intern!(event_loop.py(), "context"), context)?;
-        }
-        let name = intern!(event_loop.py(), "call_soon_threadsafe");
-        event_loop.call_method(name, (&self.function, &self.argument), Some(&keywords)).map(drop)
-    }
-
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.function)?;
         visit.call(&self.context)?;
@@ -123,28 +93,6 @@ impl Callback {
     pub fn report(&self, py: Python<'_>, error: PyErr) {
         let event_loop = self.event_loop.as_ref().map(|event_loop| event_loop.bind(py));
         raised::report(py, event_loop, error, Some(self.function.bind(py)));
-    }
-}
-
-/// A context while something runs in it.
-struct Entered<'a, 'py>(&'a Bound<'py, PyAny>);
-
-impl<'a, 'py> Entered<'a, 'py> {
-    fn new(context: &'a Bound<'py, PyAny>) -> PyResult<Self> {
-        // SAFETY: the interpreter is held and `context` is alive; anything but a context is an error.
-        match unsafe { ffi::PyContext_Enter(context.as_ptr()) } {
-            0 => Ok(Self(context)),
-            _ => Err(PyErr::fetch(context.py())),
-        }
-    }
-}
-
-impl Drop for Entered<'_, '_> {
-    fn drop(&mut self) {
-        // SAFETY: as above; what was entered here last is left first.
-        if unsafe { ffi::PyContext_Exit(self.0.as_ptr()) } != 0 {
-            PyErr::fetch(self.0.py()).write_unraisable(self.0.py(), Some(self.0));
-        }
     }
 }
 

@@ -1,18 +1,16 @@
 //! The event loop of a connection: the loop, its thread, and its methods that are called often.
 
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict};
+use pyo3::types::PyDict;
 use turnout_core::flight::record::Time;
 
-use crate::asyncio::handler_coroutine::task_options;
+use crate::asyncio::internals::{self, LoopMethods};
 use crate::connection::Connection;
 
 /// The loop that a connection is attached to, with the methods that are called often.
 pub struct LoopBinding {
     pub event_loop: Py<PyAny>,
-    pub call_soon: Py<PyAny>,
-    pub call_soon_threadsafe: Py<PyAny>,
-    pub call_later: Py<PyAny>,
+    pub methods: LoopMethods,
     pub flush: Py<PyAny>,
     pub expire: Py<PyAny>,
     pub run_scheduled: Py<PyAny>,
@@ -26,27 +24,23 @@ pub struct LoopBinding {
 impl LoopBinding {
     /// Binds `connection` to a loop; from the loop's own thread.
     pub fn new(connection: &Bound<'_, Connection>, event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let options = [("loop", event_loop)].into_py_dict(connection.py())?;
-        let done = connection.py().import("asyncio")?.getattr("Future")?.call((), Some(&options))?;
-        done.call_method1("set_result", (connection.py().None(),))?;
         Ok(Self {
             event_loop: event_loop.clone().unbind(),
-            call_soon: event_loop.getattr("call_soon")?.unbind(),
-            call_soon_threadsafe: event_loop.getattr("call_soon_threadsafe")?.unbind(),
-            call_later: event_loop.getattr("call_later")?.unbind(),
+            methods: LoopMethods::of(event_loop)?,
             flush: connection.getattr("flush")?.unbind(),
             expire: connection.getattr("expire")?.unbind(),
             run_scheduled: connection.getattr("run_scheduled")?.unbind(),
             account: connection.getattr("follow_account")?.unbind(),
-            task_options: task_options(connection.py(), event_loop)?.unbind(),
-            done: done.unbind(),
+            task_options: internals::task_options(event_loop)?.unbind(),
+            done: internals::done_future(event_loop)?.unbind(),
             thread: this_thread(),
         })
     }
 
     /// Has the loop call `function` in its next iteration; from any thread.
     pub fn soon(&self, py: Python<'_>, function: &Py<PyAny>) -> PyResult<()> {
-        let call = if this_thread() == self.thread { &self.call_soon } else { &self.call_soon_threadsafe };
+        let here = this_thread() == self.thread;
+        let call = if here { &self.methods.soon } else { &self.methods.soon_threadsafe };
         call.bind(py).call1((function,)).map(drop)
     }
 }

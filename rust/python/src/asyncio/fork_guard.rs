@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+
+use crate::asyncio::internals::after_fork_in_child;
 
 /// Forks between the first process and this one.
 static FORKS: AtomicU64 = AtomicU64::new(0);
@@ -37,8 +38,5 @@ fn note_fork() {
 
 /// Has forks counted, where the system has any.
 pub fn watch(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let Ok(register) = module.py().import("os")?.getattr("register_at_fork") else { return Ok(()) };
-    let options = PyDict::new(module.py());
-    options.set_item("after_in_child", wrap_pyfunction!(note_fork, module)?)?;
-    register.call((), Some(&options)).map(drop)
+    after_fork_in_child(module.py(), wrap_pyfunction!(note_fork, module)?)
 }

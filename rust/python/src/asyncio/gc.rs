@@ -4,9 +4,10 @@
 //! collection where many requests are in flight.
 
 use pyo3::PyClass;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pyclass_init::PyClassInitializer;
+
+use crate::asyncio::internals;
 
 /// Makes an object of a class without `__traverse__`.
 pub fn untracked<T>(py: Python<'_>, value: T) -> PyResult<Py<T>>
@@ -14,8 +15,7 @@ where
     T: PyClass + Into<PyClassInitializer<T>>,
 {
     let object = Py::new(py, value)?;
-    // SAFETY: the object is alive, of a class that the collector knows, and nobody else has it yet; one that is
-    // not tracked is left alone, and taken down like any other.
-    unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
+    // SAFETY: nobody else has the object yet; of its class, the callers of this function know.
+    unsafe { internals::untrack(&object) };
     Ok(object)
 }

@@ -7,13 +7,13 @@ use std::sync::Mutex;
 
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::exceptions::{PyBaseException, PyStopIteration};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyCode, PyDict, PyString};
-use pyo3::{ffi, intern};
+use pyo3::types::{PyDict, PyString};
 use turnout_core::sync::lock;
 
 use crate::asyncio::gc::untracked;
+use crate::asyncio::internals::{self, Stepped, send};
 use crate::connection::Connection;
 use crate::objects::request::Request;
 
@@ -27,27 +27,9 @@ pub struct HandlerCoroutine {
     coroutine: Mutex<Option<Py<PyAny>>>,
 }
 
-static TASK: PyOnceLock<(Py<PyAny>, bool)> = PyOnceLock::new();
-
-/// asyncio's task class, and whether it can start eagerly (3.12 and later).
-fn task_class(py: Python<'_>) -> PyResult<&'static (Py<PyAny>, bool)> {
-    TASK.get_or_try_init(py, || {
-        let class = py.import("asyncio")?.getattr("Task")?;
-        let abc = py.import("collections.abc")?.getattr("Coroutine")?;
-        abc.call_method1("register", (py.get_type::<HandlerCoroutine>(),))?;
-        Ok((class.unbind(), py.version_info() >= (3, 12)))
-    })
-}
-
-/// Keyword arguments for the tasks of a loop.
-pub fn task_options<'py>(py: Python<'py>, event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
-    let (_, eager) = task_class(py)?;
-    let options = PyDict::new(py);
-    options.set_item("loop", event_loop)?;
-    if *eager {
-        options.set_item("eager_start", true)?;
-    }
-    Ok(options)
+/// Lets tasks drive objects of this class.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    internals::register_coroutine(&module.py().get_type::<HandlerCoroutine>())
 }
 
 impl HandlerCoroutine {
@@ -68,10 +50,8 @@ impl HandlerCoroutine {
                 coroutine: Mutex::new(None),
             },
         )?;
-        let (class, _) = task_class(py)?;
-        // More informative, and cheaper, than the name that asyncio would generate.
-        options.set_item(intern!(py, "name"), request.get().method_name())?;
-        let task = class.bind(py).call((coroutine,), Some(options))?;
+        let coroutine = coroutine.into_bound(py).into_any();
+        let task = internals::start_task(coroutine, request.get().method_name().bind(py), options)?;
         request.get().set_task(task.unbind());
         Ok(())
     }
@@ -145,25 +125,6 @@ fn or_stop(stepped: Option<Bound<'_, PyAny>>) -> PyResult<Bound<'_, PyAny>> {
     stepped.ok_or_else(|| PyStopIteration::new_err(()))
 }
 
-enum Stepped<'py> {
-    Waits(Bound<'py, PyAny>),
-    Returns(Bound<'py, PyAny>),
-}
-
-fn send<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Stepped<'py>> {
-    let py = coroutine.py();
-    let mut result = std::ptr::null_mut();
-    // SAFETY: `coroutine` and None are valid objects while they are borrowed here, and `result` receives a
-    // new reference, which is taken over below exactly where the interpreter says that it was set.
-    unsafe {
-        match ffi::PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &raw mut result) {
-            ffi::PySendResult::PYGEN_NEXT => Ok(Stepped::Waits(Bound::from_owned_ptr(py, result))),
-            ffi::PySendResult::PYGEN_RETURN => Ok(Stepped::Returns(Bound::from_owned_ptr(py, result))),
-            ffi::PySendResult::PYGEN_ERROR => Err(PyErr::fetch(py)),
-        }
-    }
-}
-
 #[pymethods]
 impl HandlerCoroutine {
     const fn __await__(slf: Py<Self>) -> Py<Self> {
@@ -204,20 +165,13 @@ impl HandlerCoroutine {
             failed?;
             return Err(PyErr::from_value(error));
         }
-        self.step(py, |coroutine| match coroutine.call_method1(intern!(py, "throw"), (error,)) {
-            Ok(awaited) => Ok(Stepped::Waits(awaited)),
-            Err(stop) if stop.is_instance_of::<PyStopIteration>(py) => {
-                Ok(Stepped::Returns(stop.value(py).getattr(intern!(py, "value"))?))
-            }
-            Err(error) => Err(error),
-        })
-        .and_then(or_stop)
+        self.step(py, |coroutine| internals::throw(coroutine, error)).and_then(or_stop)
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let coroutine = lock(&self.coroutine).take();
         match coroutine {
-            Some(coroutine) => coroutine.bind(py).call_method0(intern!(py, "close")).map(drop),
+            Some(coroutine) => internals::close(coroutine.bind(py)),
             None => Ok(()),
         }
     }
@@ -230,7 +184,7 @@ impl HandlerCoroutine {
 
     #[getter]
     fn cr_frame(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.cr_await(py)?.getattr(py, "cr_frame").ok()
+        internals::frame_of(self.cr_await(py)?.bind(py)).map(Bound::unbind)
     }
 
     #[getter]
@@ -241,13 +195,8 @@ impl HandlerCoroutine {
     /// The code that runs, or the handler's; None where it is no function of Python's. Whoever shows a task asks.
     #[getter]
     fn cr_code(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        let code = |object: Py<PyAny>, name: &str| {
-            let code = object.getattr(py, name).ok()?;
-            code.bind(py).is_instance_of::<PyCode>().then_some(code)
-        };
-        self.cr_await(py)
-            .and_then(|coroutine| code(coroutine, "cr_code"))
-            .or_else(|| code(self.function.clone_ref(py), "__code__"))
+        let coroutine = self.cr_await(py).map(|coroutine| coroutine.into_bound(py));
+        internals::code_of(coroutine.as_ref(), self.function.bind(py)).map(Bound::unbind)
     }
 
     #[getter]

@@ -4,10 +4,11 @@ use std::ffi::{c_int, c_void};
 use std::sync::Mutex;
 
 use pyo3::exceptions::{PyBufferError, PyOSError};
-use pyo3::ffi;
 use pyo3::prelude::*;
 use turnout_core::sync::lock;
 use turnout_core::wire::frames::FrameBuffer;
+
+use crate::asyncio::internals::{Py_buffer, fill_view};
 
 /// Most bytes offered to one read.
 const MOST: usize = 256 << 10;
@@ -147,29 +148,24 @@ impl Input {
     ///
     /// # Safety
     /// Called by the interpreter with a valid `view`, as the buffer protocol says.
-    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
         let mut state = lock(&this.state);
         let offer = state.offer;
         let spare = &mut state.spare()?[..offer];
         let (pointer, length) = (spare.as_mut_ptr(), spare.len());
-        // SAFETY: the memory is initialised, and stays where it is until the release: `State::spare` is the
-        // only way to grow it and refuses while it is exported, `extend` puts its bytes aside then, `detach` moves the buffer's owner but not its allocation, and `reattach` does not shrink
-        // an exported one. `slf` outlives the view, which holds a reference to it.
-        let filled = unsafe {
-            let length = length.cast_signed();
-            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), pointer.cast::<c_void>(), length, 0, flags)
-        };
-        if filled != 0 {
-            return Err(PyErr::fetch(slf.py()));
-        }
+        // SAFETY: `view` is the interpreter's. The memory is initialised, and stays where it is until the release:
+        // `State::spare` is the only way to grow it and refuses while it is exported, `extend` puts its bytes aside
+        // then, `detach` moves the buffer's owner but not its allocation, and `reattach` does not shrink an exported
+        // one.
+        unsafe { fill_view(view, &slf, pointer, length, false, flags)? };
         (state.exported, state.delivered) = (true, false);
         Ok(())
     }
 
     /// # Safety
     /// Called by the interpreter for a view that `__getbuffer__` filled.
-    unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
+    unsafe fn __releasebuffer__(&self, _view: *mut Py_buffer) {
         let mut state = lock(&self.state);
         state.exported = false;
         // Not before: asyncio releases the space between the read and its delivery.

@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::asyncio::awaitable::running_loop;
+use crate::asyncio::internals::running_loop;
 
 /// What is known of exits on this thread where no loop runs.
 enum Exit {

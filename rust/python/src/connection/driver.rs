@@ -23,7 +23,7 @@ use crate::asyncio::callback::{Callback, Run, WaitList};
 use crate::asyncio::clock::Clock;
 use crate::asyncio::event_loop::{LoopBinding, Timer, this_thread};
 use crate::asyncio::fork_guard::ForkGuard;
-use crate::asyncio::raised;
+use crate::asyncio::{internals, raised};
 use crate::connection::Connection;
 use crate::connection::delivery::{EventSink, PyHost, PyOwner, deliver};
 use crate::connection::handler_table::HandlerTable;
@@ -523,10 +523,10 @@ impl Driver {
             timer.handle.take()
         };
         if let Some(stale) = stale {
-            stale.bind(py).call_method0(intern!(py, "cancel"))?;
+            internals::cancel_handle(stale.bind(py))?;
         }
         let delay = (next.saturating_sub(now) as f64 / 1e9).max(FINEST);
-        let handle = binding.call_later.bind(py).call1((delay, &binding.expire))?.unbind();
+        let handle = binding.methods.later.bind(py).call1((delay, &binding.expire))?.unbind();
         lock(&self.timer).handle = Some(handle);
         Ok(())
     }

@@ -1,15 +1,16 @@
 //! Writing: from the core's output to the transport.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::sync::atomic::Ordering;
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
-use pyo3::{ffi, intern};
 use turnout_core::connection::output::recycle;
 use turnout_core::sync::lock;
 
 use crate::asyncio::event_loop::this_thread;
+use crate::asyncio::internals::{Py_buffer, fill_view};
 use crate::asyncio::raised;
 use crate::connection::Connection;
 use crate::connection::driver::Driver;
@@ -72,14 +73,12 @@ impl Outgoing {
     ///
     /// # Safety
     /// Called by the interpreter with a valid `view`, as the buffer protocol says.
-    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut Py_buffer, flags: c_int) -> PyResult<()> {
         let bytes = &slf.get().0;
-        let (pointer, length) = (bytes.as_ptr().cast_mut(), bytes.len().cast_signed());
-        // SAFETY: the class is frozen and nothing in it changes the bytes before they are dropped; `slf` outlives
-        // the view, which holds a reference to it. The view is read-only, whatever the pointer's type says.
-        let filled =
-            unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), pointer.cast::<c_void>(), length, 1, flags) };
-        if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+        let pointer = bytes.as_ptr().cast_mut();
+        // SAFETY: `view` is the interpreter's. The class is frozen and nothing in it changes the bytes before they are
+        // dropped. The view is read-only, whatever the pointer's type says.
+        unsafe { fill_view(view, &slf, pointer, bytes.len(), true, flags) }
     }
 }
 

@@ -10,9 +10,10 @@ use turnout_core::flight::record;
 use turnout_core::flight::state::{CancelledBy, Outcome};
 use turnout_core::sync::lock;
 
-use crate::asyncio::awaitable::{Awaitable, Pollable, running_loop};
+use crate::asyncio::awaitable::{Awaitable, Pollable};
 use crate::asyncio::callback::{Callback, WaitList};
 use crate::asyncio::gc::untracked;
+use crate::asyncio::internals::running_loop;
 use crate::asyncio::raised;
 use crate::connection::driver::Driver;
 use crate::objects::progress::{Progress, ProgressIterator};

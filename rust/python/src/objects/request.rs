@@ -12,6 +12,7 @@ use turnout_core::sync::lock;
 
 use crate::asyncio::awaitable::{Awaitable, Pollable};
 use crate::asyncio::callback::{Callback, WaitList};
+use crate::asyncio::internals::cancel_task;
 use crate::connection::Connection;
 use crate::connection::driver::Driver;
 use crate::objects::call::Call;
@@ -179,16 +180,8 @@ impl Request {
     fn stop(&self, py: Python<'_>, task: &Py<PyAny>) -> PyResult<()> {
         let driver = self.driver();
         let elsewhere = if driver.event_loop_on_thread(py).is_none() { driver.event_loop(py) } else { None };
-        match elsewhere {
-            Some(event_loop) => {
-                let arguments = (task.getattr(py, "cancel")?, self.record.reason().map(Text::from));
-                event_loop.bind(py).call_method1(intern!(py, "call_soon_threadsafe"), arguments)?;
-            }
-            None => {
-                task.bind(py).call_method1(intern!(py, "cancel"), (self.record.reason().map(Text::from),))?;
-            }
-        }
-        Ok(())
+        let elsewhere = elsewhere.map(|event_loop| event_loop.into_bound(py));
+        cancel_task(task.bind(py), self.record.reason().map(Text::from), elsewhere.as_ref())
     }
 
     /// The evidence, and the JSON of the params.
