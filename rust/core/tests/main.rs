@@ -5,6 +5,8 @@
 mod connection_model;
 mod delayed_answers;
 mod end_of_input;
+mod event_model;
+mod event_stream;
 mod every_reader;
 mod flights;
 mod flights_model;

@@ -3,13 +3,17 @@
 mod connection;
 mod framing;
 mod scanner;
-// What the core's own tests have: clients and servers around a relay, and readers of all habits behind it.
+// What the core's own tests have: the plain reader of event streams; clients and servers around a relay, and readers of
+// all habits behind it.
+#[path = "../../core/tests/event_model/mod.rs"]
+mod event_model;
 #[path = "../../core/tests/world/mod.rs"]
 mod world;
 #[path = "../../core/tests/zoo/mod.rs"]
 mod zoo;
 
 pub use connection::connection;
+pub use event_model::events;
 pub use framing::framing;
 pub use scanner::scanner;
 

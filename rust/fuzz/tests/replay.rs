@@ -29,6 +29,11 @@ fn connection() {
 }
 
 #[test]
+fn events() {
+    replay("events", turnout_fuzz::events);
+}
+
+#[test]
 fn crossing() {
     replay("crossing", turnout_fuzz::crossing);
 }
@@ -49,6 +54,7 @@ fn made_scripts() {
         turnout_fuzz::connection(&script);
         turnout_fuzz::framing(&script);
         turnout_fuzz::scanner(&script);
+        turnout_fuzz::events(&script);
         // A relay and all readers around it cost a hundred times as much.
         if round % 10 == 0 {
             turnout_fuzz::crossing(&script);
