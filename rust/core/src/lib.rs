@@ -10,6 +10,7 @@ pub mod counters;
 pub mod flight;
 pub mod flights;
 pub mod handle;
+pub mod http;
 pub mod limits;
 pub mod memory;
 pub mod nested;

@@ -8,39 +8,41 @@ use crate::wire::scan::DEEPEST;
 /// A day, in milliseconds.
 const DAY: usize = 24 * 60 * 60 * 1_000;
 
+/// A struct of limits, with what all such have; the one of a connection is [`Limits`].
 macro_rules! limits {
-    ($($(#[$doc:meta])* $name:ident: $default:expr, at most $most:expr;)*) => {
-        /// The limits of one connection, and of what is made of several.
+    ($(#[$about:meta])* pub struct $limits:ident; $($(#[$doc:meta])* $name:ident: $default:expr, at most $most:expr;)*) => {
+        $(#[$about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub struct Limits {
+        pub struct $limits {
             $($(#[$doc])* pub $name: usize,)*
         }
 
-        impl Default for Limits {
+        impl Default for $limits {
             fn default() -> Self {
                 Self { $($name: $default,)* }
             }
         }
 
-        impl Limits {
+        impl $limits {
             /// Every limit's name and value.
             pub fn all(&self) -> impl Iterator<Item = (&'static str, usize)> {
                 [$((stringify!($name), self.$name)),*].into_iter()
             }
 
             /// That the limit of this name was reached; None where there is no such.
-            pub fn exceeded(&self, name: &str) -> Option<Exceeded> {
-                self.all().find(|(limit, _)| *limit == name).map(|(limit, value)| Exceeded { limit, value })
+            pub fn exceeded(&self, name: &str) -> Option<$crate::limits::Exceeded> {
+                let (limit, value) = self.all().find(|(limit, _)| *limit == name)?;
+                Some($crate::limits::Exceeded { limit, value })
             }
 
             /// Sets a limit by its name.
-            pub fn set(&mut self, name: &str, value: usize) -> Result<(), NotALimit> {
+            pub fn set(&mut self, name: &str, value: usize) -> Result<(), $crate::limits::NotALimit> {
                 let (limit, most) = match name {
                     $(stringify!($name) => (&mut self.$name, $most),)*
-                    _ => return Err(NotALimit::NoSuchName),
+                    _ => return Err($crate::limits::NotALimit::NoSuchName),
                 };
                 if !(1..=most).contains(&value) {
-                    return Err(NotALimit::OutOfRange { most });
+                    return Err($crate::limits::NotALimit::OutOfRange { most });
                 }
                 *limit = value;
                 Ok(())
@@ -48,8 +50,12 @@ macro_rules! limits {
         }
     };
 }
+pub(crate) use limits;
 
 limits! {
+    /// The limits of one connection, and of what is made of several.
+    pub struct Limits;
+
     /// Longest frame read, in bytes.
     max_frame_bytes: 64 << 20, at most 1 << 30;
     /// Deepest nesting of arrays and objects in a frame.

@@ -1,0 +1,9 @@
+//! Streamable HTTP without HTTP's syntax and without sockets.
+//!
+//! `fields` says what header values mean, and `mirror` compares those that repeat the body; `replay` keeps what can be
+//! sent again, `limits` has the bounds.
+
+pub mod fields;
+pub mod limits;
+pub mod mirror;
+pub mod replay;

@@ -1,0 +1,25 @@
+//! Limits of Streamable HTTP: each with a name, a default, a range and an error, as those of a connection.
+
+use crate::limits::limits;
+
+limits! {
+    /// The limits of Streamable HTTP.
+    pub struct HttpLimits;
+
+    /// Longest event of an event stream that is read, in bytes of its lines.
+    max_event_bytes: 64 << 20, at most 1 << 30;
+    /// Longest `Last-Event-ID` that is read and sent, in bytes.
+    max_event_id_bytes: 256, at most 8 << 10;
+    /// Longest header value that is made of an argument, in bytes; a longer one is refused.
+    max_header_value_bytes: 8 << 10, at most 64 << 10;
+    /// Most events of one stream that are kept to be sent again.
+    max_kept_events: 1_024, at most 1 << 20;
+    /// Most bytes of them; the last message of a stream may have more.
+    max_kept_bytes: 1 << 20, at most 1 << 30;
+    /// Longest time that they are kept, in milliseconds; the last message's begins when it is written.
+    max_kept_ms: 5 * 60_000, at most 24 * 60 * 60 * 1_000;
+    /// Most bytes of events that one session keeps, over all its streams.
+    max_session_kept_bytes: 8 << 20, at most 1 << 30;
+    /// Most streams of one session that can be resumed.
+    max_session_streams: 1_024, at most 1 << 20;
+}
