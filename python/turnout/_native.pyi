@@ -316,6 +316,21 @@ class Record:
     @property
     def method(self) -> str: ...
     @property
+    def target(self) -> str | None:
+        """The tool, prompt or resource that it is about: a name or a URI; None for other methods, or for none.
+
+        Of a leg it is the name that its server has for it.
+        """
+    @property
+    def principal(self) -> str | None:
+        """On whose behalf a client of a relay asks, as `str(principal)`; None for a client without a principal.
+
+        A leg has that of the client that asked, or else of the client that is asked.
+        """
+    @property
+    def label(self) -> str | None:
+        """What `send(label=)` says of it; None for nothing, and for requests that came in."""
+    @property
     def peer(self) -> str:
         """The name of the other end."""
     @property
@@ -579,6 +594,7 @@ class Request:
         max_timeout: float | EllipsisType | None = ...,
         progress: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
+        label: str | None = None,
     ) -> Call:
         """Ask the peer something for this request, as `Connection.send`; a cancel ends it, too (X-10)."""
     def respond(self, result: object) -> bool:
@@ -759,6 +775,7 @@ class Connection:
         scope: _Joinable | None = None,
         request_id: int | str | None = None,
         notify_peer: bool = True,
+        label: str | None = None,
     ) -> Call:
         """Send a request; arguments and errors as for `turnout.Peer.send`."""
     def notify(self, method: str, params: object = None) -> None:
@@ -1000,7 +1017,12 @@ class Flights:
         declines_cancels: bool = False,
     ) -> Flights: ...
     def open(
-        self, method: str, slot: object, wants_progress: bool = False, request_id: int | str | None = None
+        self,
+        method: str,
+        slot: object,
+        wants_progress: bool = False,
+        request_id: int | str | None = None,
+        params: object = None,
     ) -> int | str:
         """Register a request of ours, before it is written; gives its id.
 
@@ -1009,6 +1031,7 @@ class Flights:
             slot: what hangs on it.
             wants_progress: whether it carries a progress token: its id (PRG-01).
             request_id: an id that is not in flight; None for the next number that is not (RID-04).
+            params: its params, whose name or URI is the target of its record; None for none.
 
         Raises:
             ValueError: `request_id` is in flight.
@@ -1033,7 +1056,14 @@ class Flights:
         """End a request of ours from this side; False where it was over. A late answer goes into its record."""
     def told(self, request_id: int | str) -> None:
         """Note that the peer was told of that end."""
-    def begin(self, request_id: int | str, method: str, token: int | str | None, slot: object) -> None:
+    def begin(
+        self,
+        request_id: int | str,
+        method: str,
+        token: int | str | None,
+        slot: object,
+        params: object = None,
+    ) -> None:
         """Register a request of the peer's.
 
         Args:
@@ -1041,6 +1071,7 @@ class Flights:
             method: the method.
             token: the peer's progress token; None where it wants no progress.
             slot: what hangs on it; its identity tells requests with one id apart.
+            params: its params, whose name or URI is the target of its record; None for none.
 
         Raises:
             ValueError: the id is in flight, and duplicates are not taken (RID-05).
@@ -1172,7 +1203,7 @@ class Relay:
         *_arguments: Any,
         **_options: Any,
     ) -> Self: ...
-    def principal(self) -> Principal: ...
+    def principal(self, name: str) -> Principal: ...
     def forget_principal(self, principal: Principal) -> None: ...
     def add_client(
         self,

@@ -96,6 +96,7 @@ class Peer(Hooks):
         scope: Scope | None = None,
         request_id: int | str | None = None,
         notify_peer: bool = True,
+        label: str | None = None,
     ) -> Call:
         """Send a request: a plain function that registers and encodes it; the loop's turn writes it.
 
@@ -112,13 +113,15 @@ class Peer(Hooks):
             request_id: an id of the caller's own; None for the next number that no such id looks like.
             notify_peer: whether the peer is told of a cancel or a timeout (CAN-01); False for requests that the
                 protocol does not let anyone cancel.
+            label: the caller's own text about it, such as the id of an agent's step, for its record: it is not sent;
+                what is longer than `max_text_bytes` is cut. None for none.
 
         Raises:
             ConnectionClosed: the connection is over.
             LimitExceeded: `max_outbound` or `max_output_bytes` is reached.
             NotAllowed: the revision in force forbids it, or the token is in use.
             EncodeError: `params` cannot be written.
-            TypeError: they are no object and no array, or `request_id` is neither int nor str.
+            TypeError: they are no object and no array, `request_id` is neither int nor str, or `label` is no str.
             ValueError: a request with this id is in flight.
 
         """
@@ -132,6 +135,7 @@ class Peer(Hooks):
             scope=scope,
             request_id=request_id,
             notify_peer=notify_peer,
+            label=label,
         )
 
     def notify(self, method: str, params: object = None) -> None:

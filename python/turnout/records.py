@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 from turnout import json
 from turnout._native import Progress, report
-from turnout.escape import escaped
+from turnout.escape import escaped, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,14 +35,27 @@ def log_cancel(record: Record) -> None:
     if cancel_log.isEnabledFor(logging.INFO):
         reason = record.cancel_reason
         cancel_log.info(
-            "%s request %s %s with %s cancelled by %s: %s",
+            "%s request %s %s with %s%s cancelled by %s: %s",
             record.direction,
             escaped(str(record.id)),
-            escaped(record.method),
+            about(record),
             escaped(record.peer),
+            _on_whose_behalf(record),
             record.cancelled_by,
             "no reason given" if reason is None else escaped(reason),
         )
+
+
+def about(record: Record) -> str:
+    """Give the method and the target of a request, fit for a line of a log."""
+    target = record.target
+    return escaped(record.method) if target is None else f"{escaped(record.method)} {quoted(target)}"
+
+
+def _on_whose_behalf(record: Record) -> str:
+    principal, label = record.principal, record.label
+    for_whom = "" if principal is None else f" for {quoted(principal)}"
+    return for_whom if label is None else f"{for_whom} ({quoted(label)})"
 
 
 def to_json(record: Record) -> bytes:
@@ -239,6 +252,9 @@ class Records:
         method: str | None = None,
         outcome: str | None = None,
         direction: str | None = None,
+        target: str | None = None,
+        principal: str | None = None,
+        label: str | None = None,
         since: float | None = None,
         until: float | None = None,
     ) -> list[Record]:
@@ -249,11 +265,15 @@ class Records:
             method: the method.
             outcome: how it ended.
             direction: `"outbound"` or `"inbound"`.
+            target: the tool, prompt or resource that it is about.
+            principal: on whose behalf a client of a relay asked, as text.
+            label: what `send(label=)` says of it.
             since: ended at or after this time, in seconds since the epoch.
             until: ended before this time, in seconds since the epoch.
 
         """
         wanted = {"peer": peer, "method": method, "outcome": outcome, "direction": direction}
+        wanted.update(target=target, principal=principal, label=label)
         exact = {name: value for name, value in wanted.items() if value is not None}
 
         def fits(record: Record) -> bool:

@@ -85,7 +85,11 @@ class Played:
         await self.write.send(SessionMessage(message))
 
     async def asks(self, request_id: int | str, method: str = "work", **meta: Any) -> None:
-        params = {"_meta": meta} if meta else None
+        await self.says_request(request_id, method, {"_meta": meta} if meta else None)
+
+    async def says_request(
+        self, request_id: int | str, method: str, params: dict[str, Any] | None = None
+    ) -> None:
         await self.says(JSONRPCRequest(jsonrpc="2.0", id=request_id, method=method, params=params))
 
     async def answers(self, request_id: int | str, result: dict[str, Any] | None = None) -> None:

@@ -500,3 +500,19 @@ async def test_j1_what_a_handler_raises_is_answered_and_harms_nobody_else(raised
         assert caught.value.code == 0
         assert await client.send_raw_request("other", {}) == {}
         await emptied(server)
+
+
+@both_loops
+async def test_records_of_both_sides_name_the_tool_that_a_request_is_about():
+    async with played() as (dispatcher, peer), anyio.create_task_group() as tasks:
+        for params, target in [({"name": "search", "arguments": {"name": "x"}}, "search"), (None, None)]:
+            tasks.start_soon(dispatcher.send_raw_request, "tools/call", params)
+            await peer.answers((await peer.hears()).id)
+            await emptied(dispatcher)
+            record = last(dispatcher)
+            assert (record.direction, record.target, record.principal) == ("outbound", target, None)
+            await peer.says_request(7, "tools/call", params)
+            await peer.hears()
+            await emptied(dispatcher)
+            record = last(dispatcher)
+            assert (record.direction, record.target, record.label) == ("inbound", target, None)

@@ -60,7 +60,7 @@ class Principals:
     def _returned(self, name: Hashable) -> Principal:
         known = self._absent.pop(name, None)
         if known is None:
-            return self._core.principal()
+            return self._core.principal(str(name))
         principal, size = known
         self._absent_tasks -= size
         return principal

@@ -34,11 +34,13 @@ use crate::flight::record::{PeerInfo, ProgressUpdate, Record, Time};
 use crate::flight::sparse_map::SparseMap;
 use crate::flight::state::{FlightState, Outcome};
 use crate::flight::table::Table;
+use crate::flight::target::Target;
 use crate::flight::timer_wheel::TimerWheel;
 use crate::limits::{Exceeded, Limits};
 use crate::rules::{Forbidden, Rules};
 use crate::wire::encode;
 use crate::wire::envelope::{self, ScanLimits};
+use crate::wire::text::{Text, clip};
 use account::{Deadlines, Holdings};
 
 pub use account::Overdue;
@@ -121,6 +123,8 @@ pub struct Send<'a, C> {
     pub augmented: bool,
     /// A token of the caller's own in `params._meta.progressToken`, as it stands there; empty for none.
     pub custom_token: &'a [u8],
+    /// The tool, prompt or resource that it is about, for its record; empty for none.
+    pub target: &'a Text,
 }
 
 /// What is registered for a request of ours, written here or forwarded.
@@ -133,7 +137,9 @@ pub(crate) struct Registration<'a, C> {
     pub(crate) max: Time,
     pub(crate) augmented: bool,
     pub(crate) wants_progress: bool,
-    pub(crate) is_leg: bool,
+    pub(crate) target: Target<'a>,
+    /// The peer whose request it forwards; None for a request of our own.
+    pub(crate) asker: Option<&'a Arc<PeerInfo>>,
 }
 
 /// Why a request was not sent. Nothing was registered and nothing written.
@@ -383,6 +389,11 @@ impl<H: Host> Connection<H> {
         {
             record.note_task(&task);
         }
+    }
+
+    /// Notes the caller's own text about a request of ours; the first note stays, within `max_text_bytes`.
+    pub fn note_label(&self, record: &Record, label: &Text) {
+        record.note_label(clip(label, self.limits.max_text_bytes));
     }
 
     pub(crate) fn finish(record: &Arc<Record>, outcome: Outcome, now: Time, batch: &mut Batch<H>) {

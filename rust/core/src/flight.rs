@@ -10,4 +10,5 @@ pub mod record;
 pub(crate) mod sparse_map;
 pub mod state;
 pub mod table;
+pub mod target;
 pub mod timer_wheel;

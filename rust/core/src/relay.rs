@@ -56,6 +56,7 @@ use crate::connection::{Connection, MetaMember};
 use crate::flight::record::Record;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::wire::envelope::Envelope;
+use crate::wire::text::clip;
 use admission::{Admission, ClientShare};
 use participant::{Participant, ParticipantKind, Participants};
 use retained::ByteBudget;
@@ -228,6 +229,9 @@ impl<L: Endpoint> Relay<L> {
             let mut client = lock(endpoint.connection());
             client.allow_duplicate_ids = true;
             client.rules.ask_for_era();
+            if let Some(name) = &principal.name {
+                client.peer().note_principal(clip(name, client.limits.max_text_bytes));
+            }
             (client.limits, client.account().cloned())
         };
         let private: Vec<_> = slots.iter().filter(|slot| slot.is_dedicated).cloned().collect();

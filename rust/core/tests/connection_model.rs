@@ -71,7 +71,7 @@ proptest! {
     fn x_07_x_08_x_03_every_flight_ends_once_in_any_order(steps in prop::collection::vec(step(), 1..80)) {
         let rules = Rules { revision: Revision::V2025_11_25, role: Role::Either, ..Rules::default() };
         let ledger = Arc::new(Ledger::new(1000));
-        let peer = PeerInfo { name: "peer".into(), transport: "model".into() };
+        let peer = PeerInfo::new("peer", "model");
         let mut connection: Connection<Model> = Connection::new(peer, Limits::default(), rules, ledger);
         let mut now = 1_000_000_000u64;
         let (mut sent, mut settled) = (Vec::new(), HashMap::<u64, u32>::new());
@@ -84,6 +84,7 @@ proptest! {
                     let request = Request { method: "m", params: b"{}", progress_token: true, ..Request::default() };
                     let send = Send {
                         request, owner: Some(0), idle: 3_000_000_000, max: 9_000_000_000, augmented: false, custom_token: b"",
+ target: b"",
                     };
                     if let Ok(record) = connection.send(now, send) {
                         prop_assert!(!sent.contains(&record.number), "X-01: an id is used once");

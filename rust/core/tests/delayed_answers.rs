@@ -78,7 +78,7 @@ struct World {
 impl World {
     fn new(delay: Delay, overhead: u64) -> Self {
         let rules = Rules { revision: Revision::V2025_11_25, role: Role::Server, ..Rules::default() };
-        let peer = PeerInfo { name: "client".into(), transport: "model".into() };
+        let peer = PeerInfo::new("client", "model");
         let mut core = Connection::new(peer, Limits::default(), rules, Arc::new(Ledger::new(10)));
         let now = 1_000 * MILLISECOND;
         core.delay_answers(now, delay);

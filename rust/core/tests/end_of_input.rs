@@ -22,7 +22,7 @@ impl Host for Nobody {
 type Core = Connection<Nobody>;
 
 fn core() -> Core {
-    let peer = PeerInfo { name: "p".into(), transport: "memory".into() };
+    let peer = PeerInfo::new("p", "memory");
     let rules = Rules { role: Role::Server, ..Rules::default() };
     Connection::new(peer, Limits::default(), rules, Arc::new(Ledger::new(10)))
 }
@@ -41,7 +41,8 @@ fn ask(core: &mut Core, id: u64, method: &str) -> u64 {
 fn call(core: &mut Core) -> Result<(), SendError> {
     let request =
         encode::Request { method: "elicitation/create", params: b"{}", ..encode::Request::default() };
-    let send = Send { request, owner: Some(()), idle: 0, max: 0, augmented: false, custom_token: b"" };
+    let send =
+        Send { request, owner: Some(()), idle: 0, max: 0, augmented: false, custom_token: b"", target: b"" };
     core.send(1, send).map(drop)
 }
 

@@ -48,7 +48,7 @@ proptest! {
     #[test]
     fn x_08_the_tables_are_two_lists(steps in steps(), allow_duplicate_ids: bool, decline_cancels: bool) {
         let ledger = Arc::new(Ledger::new(10_000));
-        let peer = PeerInfo { name: "peer".into(), transport: "streams".into() };
+        let peer = PeerInfo::new("peer", "streams");
         let customs = Strictness {
             allow_duplicate_ids, decline_cancels, progress_must_increase: true, allow_non_finite_progress: false,
         };
@@ -61,7 +61,7 @@ proptest! {
                 Step::Open(chosen) => {
                     let chosen = chosen.map(id);
                     let held = chosen.as_ref().is_some_and(|chosen| ours.iter().any(|(id, _)| id == chosen));
-                    let opened = flights.open(now, "m", chosen.as_deref().map(str::as_bytes), true, slot);
+                    let opened = flights.open(now, "m", chosen.as_deref().map(str::as_bytes), true, b"", slot);
                     prop_assert_eq!(opened.is_ok(), !held && !over);
                     if let Ok(number) = opened {
                         let id = chosen.unwrap_or_else(|| number.to_string());
@@ -90,7 +90,7 @@ proptest! {
                         *other == id(pick) && (!cancelled || decline_cancels)
                     };
                     let refused = over || !allow_duplicate_ids && theirs.iter().any(live);
-                    prop_assert_eq!(flights.begin(now, id(pick).as_bytes(), "m", b"", slot).is_ok(), !refused);
+                    prop_assert_eq!(flights.begin(now, id(pick).as_bytes(), "m", b"", b"", slot).is_ok(), !refused);
                     if !refused {
                         theirs.push((id(pick), slot, false));
                     }

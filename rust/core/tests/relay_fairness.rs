@@ -175,7 +175,7 @@ fn s7_clients_of_one_principal_have_one_share_of_the_window_and_of_what_is_in_fl
     let mut world = World::bounded(&["one"], 32);
     let server = world.server(0);
     let other = world.client();
-    let principal = world.relay.principal();
+    let principal = world.relay.principal(None);
     let [one, two] =
         [(); 2].map(|()| world.client_for(&principal, &[], Revision::V2025_11_25, Limits::default()));
     ask(&mut world, other, 1..=1);

@@ -359,7 +359,7 @@ fn s3_no_server_that_clients_share_is_asked_for_all_their_tasks() {
 fn s3_the_status_of_a_task_is_heard_where_its_place_is_held() {
     let mut world = World::new(&["one"]);
     let slot = Arc::new(UpstreamSlot::exclusive(0));
-    let principal = world.relay.principal();
+    let principal = world.relay.principal(None);
     let limits = (Revision::V2025_11_25, Limits::default());
     let of = |world: &mut World, slots: &[&Arc<UpstreamSlot>]| {
         world.client_for(&principal, slots, limits.0, limits.1)

@@ -85,7 +85,7 @@ type Core = Mutex<Connection<Plain>>;
 
 fn connection() -> Core {
     let rules = Rules { revision: Revision::V2025_11_25, role: Role::Either, ..Rules::default() };
-    let peer = PeerInfo { name: "peer".into(), transport: "threads".into() };
+    let peer = PeerInfo::new("peer", "threads");
     Mutex::new(Connection::new(peer, Limits::default(), rules, Arc::new(Ledger::new(100))))
 }
 
@@ -121,6 +121,7 @@ fn x_07_x_08_senders_a_canceller_and_the_loop_of_one_connection() {
                         max: 0,
                         augmented: false,
                         custom_token: b"",
+                        target: b"",
                     };
                     let number = core.lock().unwrap().send(1, send).unwrap().number;
                     newest.fetch_max(number, Ordering::AcqRel);

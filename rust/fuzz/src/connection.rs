@@ -62,7 +62,7 @@ pub fn connection(data: &[u8]) {
     };
     let limits =
         Limits { max_inbound: 8, max_outbound: 8, max_output_bytes: 4096, max_tasks: 4, ..Limits::default() };
-    let peer = PeerInfo { name: "fuzz".into(), transport: "memory".into() };
+    let peer = PeerInfo::new("fuzz", "memory");
     let mut core: Connection<Plain> = Connection::new(peer, limits, rules, Arc::new(Ledger::new(16)));
     let (mut model, mut batch, mut now): (Model, Batch<Plain>, Time) =
         (Model::default(), Batch::default(), 1_000_000_000);
@@ -88,6 +88,7 @@ pub fn connection(data: &[u8]) {
                     max: 200_000_000,
                     augmented: with & 64 == 0,
                     custom_token: b"",
+ target: b"",
                 };
                 model.calls.insert(owner, 0);
                 if core.send(now, send).is_err() {

@@ -46,6 +46,7 @@ use crate::connection::writing::Writer;
 use crate::objects::call::Call;
 use crate::objects::record::Ledger;
 use crate::objects::request::Request;
+use crate::values::text::Text;
 
 /// One connection: frames in, frames out, and everything in flight between.
 #[pyclass(frozen, subclass, weakref, module = "turnout._native")]
@@ -102,7 +103,7 @@ impl Connection {
     ) -> PyResult<Self> {
         let (clock, ledger) = (Clock::or_system(py, clock)?, Ledger::or_new(py, ledger)?);
         let limits = limits_from(limits)?;
-        let peer = record::PeerInfo { name: name.into(), transport: transport.into() };
+        let peer = record::PeerInfo::new(name, transport);
         let mut core = Core::new(peer, limits, Rules::default(), Arc::clone(&ledger.get().inner));
         let account = memory::open();
         core.set_account(Arc::clone(&account));
@@ -118,7 +119,8 @@ impl Connection {
     /// Sends a request.
     #[pyo3(signature = (
         method, params = None, *, timeout = Timeout::Default, max_timeout = Timeout::Default, progress = true,
-        on_progress = None, scope = None, request_id = None, notify_peer = true
+        on_progress = None, scope = None, request_id = None, notify_peer = true,
+        label = None
     ))]
     fn send<'py>(
         slf: &Bound<'py, Self>,
@@ -131,8 +133,9 @@ impl Connection {
         scope: Option<&Bound<'py, PyAny>>,
         request_id: Option<&Bound<'py, PyAny>>,
         notify_peer: bool,
+        label: Option<Text>,
     ) -> PyResult<Py<Call>> {
-        let options = Options { timeout, max_timeout, progress, on_progress, request_id, notify_peer };
+        let options = Options { timeout, max_timeout, progress, on_progress, request_id, notify_peer, label };
         let call = Self::send_request(slf, method, params, options)?;
         if let Some(scope) = scope {
             scope.call_method1(intern!(slf.py(), "add"), (&call,))?;

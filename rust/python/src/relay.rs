@@ -20,6 +20,7 @@ use crate::objects::call::Call;
 use crate::objects::request::Request;
 use crate::relay::routes::Routes;
 use crate::values::json;
+use crate::values::text::Text;
 
 /// Passes requests of clients on to upstreams, and what comes of them back.
 #[pyclass(frozen, subclass, weakref, module = "turnout._native")]
@@ -179,9 +180,9 @@ impl Relay {
         })
     }
 
-    /// A principal, for the clients that ask on its behalf.
-    fn principal(&self) -> Principal {
-        Principal(self.inner.principal())
+    /// A principal, for the clients that ask on its behalf; records call it `name`.
+    fn principal(&self, name: Text) -> Principal {
+        Principal(self.inner.principal(Some(&name.0)))
     }
 
     /// Counts the tasks of a principal that is remembered no more.
@@ -208,7 +209,7 @@ impl Relay {
             )));
         }
         let driver = client.get().driver();
-        let principal = principal.map_or_else(|| self.inner.principal(), |of| Arc::clone(&of.get().0));
+        let principal = principal.map_or_else(|| self.inner.principal(None), |of| Arc::clone(&of.get().0));
         let key = self.inner.add_client(Arc::clone(driver), routes, slots, principal);
         driver.join(&self.inner, key, false);
         Ok(())

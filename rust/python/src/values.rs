@@ -3,4 +3,5 @@
 pub mod errors;
 pub mod json;
 pub mod rpc_error;
+pub mod target;
 pub mod text;

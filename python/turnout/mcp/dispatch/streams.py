@@ -243,7 +243,7 @@ class StreamsBackend(Generic[TransportT]):
         token = progress_token_from_params(message.params)
         request = StreamRequest(message, metadata, context, transport, self, key, token)
         try:
-            self.flights.begin(key, message.method, token, request)
+            self.flights.begin(key, message.method, token, request, message.params)
         except LimitExceeded as full:
             self._refuse_beyond(full.limit, full.value, message.id, context)
         except ValueError:
@@ -305,7 +305,7 @@ class StreamsBackend(Generic[TransportT]):
         opts, related = request.opts, request.related
         pending = request.make_pending(self._max_updates, late_updates=not self._strict)
         plan = plan_outbound(related, opts) if opts or related is not None else PLAIN
-        key = self._open(request.method, pending, opts.get("request_id"))
+        key = self._open(request, pending, opts.get("request_id"))
         request_id = opts.get("request_id", key)
         request.note_id(request_id)
         try:
@@ -344,12 +344,13 @@ class StreamsBackend(Generic[TransportT]):
             self.flights.abandon(key, "cancelled", "the request could not be sent")
             raise
 
-    def _open(self, method: str, pending: PendingCall, request_id: RequestId | None) -> RequestId:
+    def _open(
+        self, request: OutboundRequest, pending: PendingCall, request_id: RequestId | None
+    ) -> RequestId:
         """Register a request; gives what its id is compared by, which is the id itself where we choose it."""
         wants_progress = pending.on_progress is not None
-        if request_id is None:
-            return self.flights.open(method, pending, wants_progress)
-        return self.flights.open(method, pending, wants_progress, self._key(request_id))
+        key = None if request_id is None else self._key(request_id)
+        return self.flights.open(request.method, pending, wants_progress, key, request.params)
 
     async def _exchange(
         self, key: RequestId, pending: PendingCall, item: SessionMessage

@@ -43,7 +43,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let peer = PeerInfo { name: "peer".into(), transport: "memory".into() };
+        let peer = PeerInfo::new("peer", "memory");
         let ledger = Arc::new(Ledger::new(1_000));
         let connection = Connection::new(peer, Limits::default(), Rules::default(), ledger);
         Self { connection, batch: Batch::default(), now: 1_000_000_000, frame: Vec::with_capacity(256) }
@@ -57,7 +57,15 @@ impl Bench {
             extra_meta: b"",
             progress_token: true,
         };
-        let send = Send { request, owner: None, idle, max: 0, augmented: false, custom_token: b"" };
+        let send = Send {
+            request,
+            owner: None,
+            idle,
+            max: 0,
+            augmented: false,
+            custom_token: b"",
+            target: b"search",
+        };
         let record = self.connection.send(self.now, send).expect("the connection is open");
         record.number
     }
@@ -192,15 +200,15 @@ fn alone(count: usize) {
         decline_cancels: false,
     };
     let end = || {
-        let peer = PeerInfo { name: "peer".into(), transport: "streams".into() };
+        let peer = PeerInfo::new("peer", "streams");
         Flights::new(peer, Limits::default(), customs, Arc::new(Ledger::new(1_000)))
     };
     let (mut asking, mut asked) = (end(), end());
     for now in 1..=count as Time {
-        let number = asking.open(now, "tools/call", None, false, ()).expect("there is room");
+        let number = asking.open(now, "tools/call", None, false, b"search", ()).expect("there is room");
         let id = number.to_string();
         asking.written(now, id.as_bytes());
-        asked.begin(now, id.as_bytes(), "tools/call", b"", ()).expect("there is room");
+        asked.begin(now, id.as_bytes(), "tools/call", b"", b"search", ()).expect("there is room");
         black_box(asked.finish(now, id.as_bytes(), |()| true, HandlerEnd::Result));
         black_box(asking.claim(now, id.as_bytes(), false));
     }

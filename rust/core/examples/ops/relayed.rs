@@ -43,7 +43,7 @@ struct End {
 
 impl End {
     fn new(role: Role, join: impl FnOnce(Arc<Wire>) -> Key) -> Self {
-        let peer = PeerInfo { name: "peer".into(), transport: "memory".into() };
+        let peer = PeerInfo::new("peer", "memory");
         let rules = Rules { role, revision: Revision::V2025_11_25, ..Rules::default() };
         let limits = Limits { max_inbound: 1 << 20, max_outbound: 1 << 20, ..Limits::default() };
         let ledger = Arc::new(Ledger::new(1_000));
@@ -104,7 +104,8 @@ impl Exchanges {
         };
         let (relay, slot) = (Relay::new([upstream], 1 << 20, &[7; 32]), Arc::new(UpstreamSlot::shared(0)));
         let places = vec![Arc::clone(&slot)];
-        let client = End::new(Role::Server, |wire| relay.add_client(wire, routes, places, relay.principal()));
+        let client =
+            End::new(Role::Server, |wire| relay.add_client(wire, routes, places, relay.principal(None)));
         let server = End::new(Role::Client, |wire| relay.add_upstream(wire, slot));
         let mut exchanges =
             Self { relay, client, server, now: SECOND, sent: 0, ids: Vec::new(), written: Vec::new() };

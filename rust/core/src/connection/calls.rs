@@ -8,6 +8,7 @@ use crate::flight::pool;
 use crate::flight::record::{Direction, Record, RecordInit, Time};
 use crate::flight::state::{CancelledBy, FlightEvent, FlightState, Outcome};
 use crate::flight::table::{Full, Moved};
+use crate::flight::target::Target;
 use crate::limits::Exceeded;
 use crate::rules::{CancelMethod, method};
 use crate::wire::encode;
@@ -18,11 +19,20 @@ use crate::wire::text::{Text, clip};
 impl<H: Host> Connection<H> {
     /// Registers a request, then writes it into the output (F2: an answer can never arrive unknown).
     pub fn send(&mut self, now: Time, send: Send<'_, H::Call>) -> Result<Arc<Record>, SendError> {
-        let Send { request, owner, idle, max, augmented, custom_token } = send;
+        let Send { request, owner, idle, max, augmented, custom_token, target } = send;
         let wants_progress = request.progress_token || !custom_token.is_empty();
         let (method, size) = (request.method, request.params.len());
-        let registration =
-            Registration { method, size, owner, idle, max, augmented, wants_progress, is_leg: false };
+        let registration = Registration {
+            method,
+            size,
+            owner,
+            idle,
+            max,
+            augmented,
+            wants_progress,
+            target: Target::new(target, self.limits.max_text_bytes),
+            asker: None,
+        };
         let (record, _) = self.admit(now, registration, custom_token)?;
         self.output.request(record.number, |out| encode::request(out, record.number, &request));
         Ok(record)
@@ -36,7 +46,7 @@ impl<H: Host> Connection<H> {
         id: &[u8],
         send: Send<'_, H::Call>,
     ) -> Result<Arc<Record>, SendError> {
-        let Send { request, owner, idle, max, augmented, custom_token } = send;
+        let Send { request, owner, idle, max, augmented, custom_token, target } = send;
         let key = id::key(id).to_bytes();
         let live = |number: u64| self.table.find(number).is_some_and(|(_, state)| state.is_live());
         if self.number_of(id).is_some_and(live) {
@@ -45,8 +55,17 @@ impl<H: Host> Connection<H> {
         let custom_token = if request.progress_token { id } else { custom_token };
         let wants_progress = !custom_token.is_empty();
         let (method, size) = (request.method, request.params.len());
-        let registration =
-            Registration { method, size, owner, idle, max, augmented, wants_progress, is_leg: false };
+        let registration = Registration {
+            method,
+            size,
+            owner,
+            idle,
+            max,
+            augmented,
+            wants_progress,
+            target: Target::new(target, self.limits.max_text_bytes),
+            asker: None,
+        };
         let (admitted, slot) = self.admit(now, registration, custom_token)?;
         let number = admitted.number;
         let Some(entry) = self.outbound.get_mut(slot) else { return Err(SendError::Closed) };
@@ -57,7 +76,9 @@ impl<H: Host> Connection<H> {
             method: &entry.record.method,
             id,
             token: b"",
+            target: Target::new(target, self.limits.max_text_bytes),
             wants_progress,
+            asker: None,
             is_leg: false,
             now,
         });
@@ -109,7 +130,7 @@ impl<H: Host> Connection<H> {
             && match self.rules.may_augment(registration.method) {
                 Ok(augments) => augments,
                 // A forwarded request stays as it is: the peer ignores the member (TSK-04).
-                Err(_) if registration.is_leg => false,
+                Err(_) if registration.asker.is_some() => false,
                 Err(forbidden) => return Err(SendError::Forbidden(forbidden)),
             };
         let full = |limit, value| SendError::Exceeded(Exceeded { limit, value });
@@ -151,8 +172,10 @@ impl<H: Host> Connection<H> {
             method: self.method_names.intern(registration.method, &self.limits),
             id: b"",
             token: custom_token,
+            target: registration.target,
             wants_progress: registration.wants_progress,
-            is_leg: registration.is_leg,
+            asker: registration.asker,
+            is_leg: registration.asker.is_some(),
             now,
         });
         let idle_now = self.idle_clock(now);
@@ -340,6 +363,7 @@ impl<H: Host> Connection<H> {
             max: TASK_CANCEL_TIMEOUT,
             augmented: false,
             custom_token: b"",
+            target: b"",
         };
         let Ok(record) = self.send(now, send) else { return false };
         self.pending_task_cancels.insert(record.number, task.into());

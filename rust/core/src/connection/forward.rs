@@ -33,8 +33,9 @@ use crate::connection::event::{AnswerFrame, Batch, Host};
 use crate::connection::output::FrameKind;
 use crate::connection::translate::Changes;
 use crate::connection::{Answered, Connection, MetaMember, Pending, Registration, SendError};
-use crate::flight::record::{ProgressUpdate, Record, Time};
+use crate::flight::record::{PeerInfo, ProgressUpdate, Record, Time};
 use crate::flight::state::{CancelledBy, FlightEvent, FlightState};
+use crate::flight::target::{Target, TargetMember};
 use crate::memory::Account;
 use crate::rules::{Bridge, Revision};
 use crate::wire::encode;
@@ -51,8 +52,10 @@ pub struct Forward<'a, C> {
     pub envelope: &'a Envelope,
     /// The method's name, decoded.
     pub method: &'a str,
-    /// The edit of `params.name` that removes a routing prefix.
-    pub name: Edit<'a>,
+    /// The routing prefix that is removed from `params.name` or `params.uri`; an empty span for none.
+    pub prefix: Span,
+    /// The peer whose request it is.
+    pub asker: &'a Arc<PeerInfo>,
     /// The revision that it is of.
     pub revision: Revision,
     /// Members for its `_meta`, before those that every request to this peer has; None for those alone.
@@ -80,7 +83,8 @@ impl<H: Host> Connection<H> {
             frame,
             envelope,
             method,
-            name,
+            prefix,
+            asker,
             revision,
             request_meta,
             owner,
@@ -98,6 +102,8 @@ impl<H: Host> Connection<H> {
                 .map_err(SendError::Exceeded)?;
         }
         let wants_progress = !envelope.progress_token.is_empty();
+        let member = TargetMember::of(method);
+        let target = Target::of_frame(member, frame, envelope, prefix, self.limits.max_text_bytes);
         let registration = Registration {
             method,
             size: frame.len(),
@@ -106,12 +112,13 @@ impl<H: Host> Connection<H> {
             max,
             augmented: !envelope.task.is_empty(),
             wants_progress,
-            is_leg: true,
+            target,
+            asker: Some(asker),
         };
         let (record, slot) = self.admit(now, registration, b"")?;
         let mut digits = itoa::Buffer::new();
         let number = digits.format(record.number).as_bytes();
-        let edits = [name, (envelope.id, number), (envelope.progress_token, number)];
+        let edits = [(prefix, &b""[..]), (envelope.id, number), (envelope.progress_token, number)];
         let ours = [request_meta.unwrap_or_default(), &self.request_meta];
         let ours = Some(ours).filter(|_| !self.rules.keeps_envelope_of(revision));
         let changes = Changes::of_request(frame, envelope, ours);

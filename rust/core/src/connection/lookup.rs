@@ -95,7 +95,7 @@ mod tests {
 
     impl Server {
         fn new() -> Self {
-            let peer = PeerInfo { name: "peer".into(), transport: "memory".into() };
+            let peer = PeerInfo::new("peer", "memory");
             let rules = Rules { role: Role::Server, revision: Revision::V2025_11_25, ..Rules::default() };
             let limits = Limits { max_inbound: 1 << 20, ..Limits::default() };
             let mut connection = Connection::new(peer, limits, rules, Arc::new(Ledger::new(10)));

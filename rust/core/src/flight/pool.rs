@@ -85,6 +85,7 @@ mod tests {
     use super::*;
     use crate::flight::record::{Direction, PeerInfo, ProgressUpdate};
     use crate::flight::state::{CancelledBy, Outcome};
+    use crate::flight::target::Target;
 
     #[test]
     fn the_last_one_comes_back_first_and_only_a_few_are_kept() {
@@ -105,7 +106,7 @@ mod tests {
 
     /// A record that takes the memory of another, or the leg of one.
     fn begun(number: u64, is_leg: bool) -> Arc<Record> {
-        let (peer, method) = (PeerInfo { name: "peer".into(), transport: "memory".into() }, "ping".into());
+        let (peer, method) = (PeerInfo::new("peer", "memory"), "ping".into());
         acquire_record(&RecordInit {
             number,
             direction: Direction::Outbound,
@@ -113,7 +114,9 @@ mod tests {
             method: &method,
             id: b"",
             token: b"",
+            target: Target::new(b"search", 4096),
             wants_progress: true,
+            asker: is_leg.then_some(&Arc::new(PeerInfo::new("client", "memory"))),
             is_leg,
             now: number,
         })
@@ -127,11 +130,12 @@ mod tests {
         old.note_written(6);
         old.note_outcome(Outcome::Cancelled, 7);
         old.note_round(3);
+        old.note_label(b"step 3");
         old.join(begun(9, true));
         let place = Arc::as_ptr(&old);
         recycle_record(old);
         recycle_record(Arc::clone(&held));
-        let peer = Arc::new(PeerInfo { name: "other".into(), transport: "unix".into() });
+        let peer = Arc::new(PeerInfo::new("other", "unix"));
         let new = acquire_record(&RecordInit {
             number: 3,
             direction: Direction::Inbound,
@@ -139,7 +143,9 @@ mod tests {
             method: &"tools/call".into(),
             id: b"7",
             token: b"\"t\"",
+            target: Target::NONE,
             wants_progress: false,
+            asker: None,
             is_leg: false,
             now: 8,
         });
@@ -148,6 +154,7 @@ mod tests {
         assert_eq!((new.wire_id(), new.wire_token(), new.wants_progress), (&b"7"[..], &b"\"t\""[..], false));
         assert_eq!((&*new.peer.name, &*new.method, new.round()), ("other", "tools/call", 1));
         assert_eq!((new.written(), new.ended(), new.outcome(), new.is_leg()), (None, None, None, false));
+        assert_eq!((new.target(), new.label(), new.principal()), (None, None, None));
         assert_eq!((new.cancelled_by(), new.progress(), new.legs().count()), (None, None, 0));
         assert_eq!(held.number, 2, "somebody holds it");
         assert_ne!(Arc::as_ptr(&begun(4, false)), Arc::as_ptr(&held));

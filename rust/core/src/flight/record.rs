@@ -5,10 +5,12 @@
 //! never a torn value. Fields that most flights never use (progress, a cancel, a late answer) are behind one
 //! pointer.
 
+use std::borrow::Cow;
 use std::hint::black_box;
 use std::sync::Arc;
 
 use crate::flight::state::{CancelledBy, Outcome};
+use crate::flight::target::{StoredTarget, Target};
 use crate::sync::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering, lock};
 use crate::wire::text::Text;
 
@@ -31,6 +33,24 @@ pub struct PeerInfo {
     pub name: Box<str>,
     /// The kind of transport.
     pub transport: Box<str>,
+    principal: OnceLock<Box<Text>>,
+}
+
+impl PeerInfo {
+    /// A peer that acts for no principal.
+    pub fn new(name: impl Into<Box<str>>, transport: impl Into<Box<str>>) -> Self {
+        Self { name: name.into(), transport: transport.into(), principal: OnceLock::new() }
+    }
+
+    /// The name of the principal that it acts for, where it is a client of a relay.
+    pub fn principal(&self) -> Option<&Text> {
+        self.principal.get().map(|name| &**name)
+    }
+
+    /// Notes the principal that it acts for; the first note stays.
+    pub(crate) fn note_principal(&self, name: &Text) {
+        let _ = self.principal.set(name.into());
+    }
 }
 
 /// What came after the end.
@@ -80,7 +100,7 @@ pub struct ProgressUpdate {
     pub message: Option<Arc<Text>>,
 }
 
-/// Fields of flights with progress, a cancel, a task or a late answer.
+/// Fields of flights with progress, a cancel, a task, a late answer or a label.
 #[derive(Debug)]
 struct Extras {
     first_progress: AtomicU64,
@@ -93,6 +113,8 @@ struct Extras {
     cancel_written: AtomicBool,
     reason: OnceLock<Box<Text>>,
     task: OnceLock<Box<str>>,
+    label: OnceLock<Box<Text>>,
+    principal: OnceLock<Box<Text>>,
     late: AtomicU8,
     late_at: AtomicU64,
     late_progress: AtomicU32,
@@ -116,6 +138,8 @@ impl Extras {
             cancel_written: AtomicBool::new(false),
             reason: OnceLock::new(),
             task: OnceLock::new(),
+            label: OnceLock::new(),
+            principal: OnceLock::new(),
             late: AtomicU8::new(0),
             late_at: AtomicU64::new(0),
             late_progress: AtomicU32::new(0),
@@ -144,12 +168,17 @@ enum Wire {
 const INLINE: usize = 21;
 
 impl Wire {
+    #[inline]
     fn new(id: &[u8], token: &[u8]) -> Self {
         let length = id.len() + token.len();
+        let mut bytes = [0; INLINE];
+        // Measured: most of our own requests have neither.
+        if length == 0 {
+            return Self::Short { id: 0, length: 0, bytes };
+        }
         if length > INLINE {
             return Self::Long { id: id.len() as u32, bytes: [id, token].concat().into_boxed_slice() };
         }
-        let mut bytes = [0; INLINE];
         bytes[..id.len()].copy_from_slice(id);
         bytes[id.len()..length].copy_from_slice(token);
         Self::Short { id: id.len() as u8, length: length as u8, bytes }
@@ -185,6 +214,9 @@ pub struct Record {
     pub method: Arc<str>,
     /// The request id and the progress token as they stood on the wire, where they are not our number.
     wire: Wire,
+    target: StoredTarget,
+    /// Whose request a leg forwards.
+    asker: Option<Arc<PeerInfo>>,
     /// When it was registered.
     pub created: Time,
     written: AtomicU64,
@@ -223,8 +255,12 @@ pub struct RecordInit<'a> {
     pub id: &'a [u8],
     /// The progress token as it stands on the wire; empty where there is none, or it is our number.
     pub token: &'a [u8],
+    /// The tool, prompt or resource that it is about.
+    pub target: Target<'a>,
     /// Whether progress is asked for.
     pub wants_progress: bool,
+    /// Whose request it forwards, where it is a leg.
+    pub asker: Option<&'a Arc<PeerInfo>>,
     /// Whether it is a leg of a relayed request.
     pub is_leg: bool,
     /// When it is registered.
@@ -242,6 +278,8 @@ impl Record {
             peer: Arc::clone(init.peer),
             method: Arc::clone(init.method),
             wire: Wire::new(init.id, init.token),
+            target: StoredTarget::new(init.target),
+            asker: init.asker.cloned(),
             created: now,
             written: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -260,6 +298,11 @@ impl Record {
         reuse_or_clone(&mut self.peer, init.peer);
         reuse_or_clone(&mut self.method, init.method);
         self.wire = Wire::new(init.id, init.token);
+        self.target = StoredTarget::new(init.target);
+        match (&mut self.asker, init.asker) {
+            (Some(current), Some(wanted)) => reuse_or_clone(current, wanted),
+            (current, wanted) => *current = wanted.cloned(),
+        }
         self.created = now;
         self.written.store(0, Ordering::Relaxed);
         self.ended.store(0, Ordering::Relaxed);
@@ -290,7 +333,7 @@ impl Record {
     }
 
     /// The request id as it stands on the wire.
-    pub fn id(&self) -> std::borrow::Cow<'_, [u8]> {
+    pub fn id(&self) -> Cow<'_, [u8]> {
         match self.wire.id() {
             b"" => itoa::Buffer::new().format(self.number).as_bytes().to_vec().into(),
             id => id.into(),
@@ -305,6 +348,23 @@ impl Record {
     /// The raw progress token of a request that came in, or that the caller chose for one of ours; else empty.
     pub fn wire_token(&self) -> &[u8] {
         self.wire.token()
+    }
+
+    /// The tool, prompt or resource that it is about; None where it is about none.
+    pub fn target(&self) -> Option<Cow<'_, Text>> {
+        self.target.text()
+    }
+
+    /// The principal of the client that asked, or that is asked.
+    pub fn principal(&self) -> Option<&Text> {
+        let adopted = || self.extras.get().and_then(|extras| extras.principal.get()).map(|name| &**name);
+        let asker = self.asker.as_deref().and_then(PeerInfo::principal);
+        asker.or_else(adopted).or_else(|| self.peer.principal())
+    }
+
+    /// The caller's own text about it.
+    pub fn label(&self) -> Option<&Text> {
+        self.extras.get().and_then(|extras| extras.label.get()).map(|label| &**label)
     }
 
     /// When its bytes were handed to the transport.
@@ -472,6 +532,10 @@ impl Record {
         let _ = self.extras().task.set(task.into());
     }
 
+    pub(crate) fn note_label(&self, label: &Text) {
+        let _ = self.extras().label.set(label.into());
+    }
+
     pub(crate) fn note_late(&self, late: Late, now: Time) {
         let extras = self.extras();
         extras.late_at.store(now, Ordering::Relaxed);
@@ -506,6 +570,11 @@ impl Record {
     /// A leg that several requests have, one after the other, must be the only one of each.
     pub fn join(&self, leg: Arc<Record>) {
         leg.mark_leg();
+        if leg.asker.is_none()
+            && let Some(principal) = self.principal()
+        {
+            let _ = leg.extras().principal.set(principal.into());
+        }
         let (mut last, mut leg) = (self, leg);
         while let Err(back) = last.next.set(leg) {
             let Some(next) = last.next.get() else { return };

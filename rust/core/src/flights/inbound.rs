@@ -7,17 +7,20 @@ use super::{Ended, Flights, HandlerEnd, OpenError};
 use crate::flight::pool;
 use crate::flight::record::{Cleanup, Direction, ProgressUpdate, Record, RecordInit, Time};
 use crate::flight::state::{CancelledBy, FlightEvent, FlightState};
+use crate::flight::target::Target;
 use crate::limits::Exceeded;
 use crate::wire::text::Text;
 
 impl<A> Flights<A> {
-    /// Registers a request of the peer's; `token` is empty where it wants no progress.
+    /// Registers a request of the peer's; `token` is empty where it wants no progress, `target` where it is about no
+    /// tool, prompt or resource.
     pub fn begin(
         &mut self,
         now: Time,
         id: &[u8],
         method: &str,
         token: &[u8],
+        target: &Text,
         attachment: A,
     ) -> Result<(), OpenError> {
         if self.over {
@@ -45,7 +48,9 @@ impl<A> Flights<A> {
             method: self.method_names.intern(method, &self.limits),
             id,
             token,
+            target: Target::new(target, self.limits.max_text_bytes),
             wants_progress: !token.is_empty(),
+            asker: None,
             is_leg: false,
             now,
         });

@@ -8,18 +8,22 @@ use crate::flight::pool;
 use crate::flight::record::{Direction, Late, ProgressUpdate, RecordInit, Time};
 use crate::flight::state::{CancelledBy, FlightEvent, FlightState, Outcome};
 use crate::flight::table::MAX_NUMBER;
+use crate::flight::target::Target;
 use crate::limits::Exceeded;
 use crate::wire::text::Text;
 
 impl<A> Flights<A> {
     /// Registers a request of ours, before it is written: under `id`, or under the next number that no request
     /// in flight bears. Gives the number, which is the id where `id` is None.
+    ///
+    /// `target` is the tool, prompt or resource that it is about; empty for none.
     pub fn open(
         &mut self,
         now: Time,
         method: &str,
         id: Option<&[u8]>,
         wants_progress: bool,
+        target: &Text,
         attachment: A,
     ) -> Result<u64, OpenError> {
         if self.over {
@@ -57,7 +61,9 @@ impl<A> Flights<A> {
             method: self.method_names.intern(method, &self.limits),
             id,
             token: b"",
+            target: Target::new(target, self.limits.max_text_bytes),
             wants_progress,
+            asker: None,
             is_leg: false,
             now,
         });

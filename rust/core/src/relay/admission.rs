@@ -115,9 +115,10 @@ pub(super) const SHARE: &str = "max_in_flight_share";
 mod tests {
     use super::*;
     use crate::flight::record::{Direction, PeerInfo, RecordInit};
+    use crate::flight::target::Target;
 
     fn record(method: &str) -> Record {
-        let (peer, method) = (PeerInfo { name: "peer".into(), transport: "memory".into() }, method.into());
+        let (peer, method) = (PeerInfo::new("peer", "memory"), method.into());
         Record::new(&RecordInit {
             number: 1,
             direction: Direction::Inbound,
@@ -125,14 +126,16 @@ mod tests {
             method: &method,
             id: b"1",
             token: b"",
+            target: Target::NONE,
             wants_progress: false,
+            asker: None,
             is_leg: false,
             now: 1,
         })
     }
 
     fn client(number: u64) -> ClientShare {
-        ClientShare::new(Arc::new(Principal::new(number)))
+        ClientShare::new(Arc::new(Principal::new(number, None)))
     }
 
     /// Admits requests until one is refused.
@@ -176,7 +179,7 @@ mod tests {
     #[test]
     fn s7_clients_of_one_principal_have_one_share_and_leave_it_when_they_go() {
         let admission = Admission::new(64);
-        let principal = Arc::new(Principal::new(1));
+        let principal = Arc::new(Principal::new(1, None));
         let [one, two] = [(); 2].map(|()| ClientShare::new(Arc::clone(&principal)));
         assert_eq!(fill(&admission, &one).0, 32);
         assert_eq!(fill(&admission, &two).0, 0);

@@ -10,11 +10,14 @@ use crate::relay::key::Key;
 use crate::relay::upstream_slot::{ClientUpstreams, UpstreamSlot};
 use crate::relay::{Endpoint, Relay};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::wire::text::Text;
 
 /// One principal, and its tasks.
 pub struct Principal {
     /// Unique among the principals of a relay.
     pub(super) number: u64,
+    /// What records call it; None for a client that is a principal by itself.
+    pub(super) name: Option<Box<Text>>,
     /// How many of its requests are in flight.
     pub(super) in_flight: AtomicU64,
     tasks: Mutex<OwnedTasks>,
@@ -33,8 +36,13 @@ struct OwnedTask {
 }
 
 impl Principal {
-    pub(super) fn new(number: u64) -> Self {
-        Self { number, in_flight: AtomicU64::new(0), tasks: Mutex::new(OwnedTasks::default()) }
+    pub(super) fn new(number: u64, name: Option<&Text>) -> Self {
+        Self {
+            number,
+            name: name.map(Box::from),
+            in_flight: AtomicU64::new(0),
+            tasks: Mutex::new(OwnedTasks::default()),
+        }
     }
 
     /// How many tasks are remembered for it.
@@ -86,9 +94,9 @@ impl Principal {
 }
 
 impl<L: Endpoint> Relay<L> {
-    /// A principal, for the clients that ask on its behalf.
-    pub fn principal(&self) -> Arc<Principal> {
-        Arc::new(Principal::new(self.principals.fetch_add(1, Ordering::Relaxed)))
+    /// A principal, for the clients that ask on its behalf; `name` is what records call it, None for nothing.
+    pub fn principal(&self, name: Option<&Text>) -> Arc<Principal> {
+        Arc::new(Principal::new(self.principals.fetch_add(1, Ordering::Relaxed), name))
     }
 
     /// Counts the tasks of a principal that its host remembers no more.

@@ -16,6 +16,14 @@ pub fn of(string: &[u8]) -> Option<Cow<'_, Text>> {
     unescaped(&string[1..]).ok().map(|unescaped| Cow::Owned(unescaped.text))
 }
 
+/// The text of a JSON string, given without its quotes.
+pub(crate) fn unquoted(inside: &[u8]) -> Option<Cow<'_, Text>> {
+    if !inside.contains(&b'\\') {
+        return Some(Cow::Borrowed(inside));
+    }
+    unescaped(&[inside, b"\""].concat()).ok().map(|unescaped| Cow::Owned(unescaped.text))
+}
+
 /// The longest prefix within `max` bytes that ends at a character.
 pub(crate) fn clip(text: &Text, max: usize) -> &Text {
     if text.len() <= max {

@@ -86,7 +86,7 @@ impl Simulation {
             World::bounded(&["one"], most)
         };
         let revision = if dice.one_in(3) { Revision::V2026_07_28 } else { Revision::V2025_11_25 };
-        let principals = (0..dice.roll(3)).map(|_| world.relay.principal()).collect();
+        let principals = (0..dice.roll(3)).map(|_| world.relay.principal(None)).collect();
         let mut slots: Vec<_> = (0..=dice.roll(2)).map(|_| Arc::new(UpstreamSlot::shared(0))).collect();
         let pool = slots.len();
         if two {
@@ -137,7 +137,7 @@ impl Simulation {
             Some(_) => format!("p{pick}"),
             None => format!("c{}", self.world.ends.len()),
         };
-        let kept = kept.unwrap_or_else(|| self.world.relay.principal());
+        let kept = kept.unwrap_or_else(|| self.world.relay.principal(None));
         let held: Vec<usize> = [Some(slot), second].into_iter().flatten().collect();
         let slots: Vec<_> = held.iter().map(|slot| &self.slots[*slot]).collect();
         self.clients.push(self.world.client_for(&kept, &slots, self.revision, self.limits));

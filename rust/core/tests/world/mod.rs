@@ -106,7 +106,7 @@ impl World {
     }
 
     fn wire(name: &str, role: Role, revision: Revision, limits: Limits) -> Arc<Wire> {
-        let peer = PeerInfo { name: name.into(), transport: "memory".into() };
+        let peer = PeerInfo::new(name, "memory");
         let rules = Rules { role, revision, ..Rules::default() };
         let connection = Connection::new(peer, limits, rules, Arc::new(Ledger::new(0)));
         Arc::new(Wire(Mutex::new(connection), Mutex::new(None)))
@@ -141,7 +141,7 @@ impl World {
     }
 
     pub fn client_at(&mut self, slots: &[&Arc<UpstreamSlot>], revision: Revision, limits: Limits) -> usize {
-        let principal = self.relay.principal();
+        let principal = self.relay.principal(None);
         self.client_for(&principal, slots, revision, limits)
     }
 

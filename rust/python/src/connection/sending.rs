@@ -17,7 +17,8 @@ use crate::asyncio::clock::Timeout;
 use crate::asyncio::gc::untracked;
 use crate::connection::delivery::PyOwner;
 use crate::objects::call::{Call, check_callback};
-use crate::values::{errors, json};
+use crate::values::text::Text;
+use crate::values::{errors, json, target};
 
 /// How a request is sent.
 pub struct Options<'a, 'py> {
@@ -30,6 +31,8 @@ pub struct Options<'a, 'py> {
     pub request_id: Option<&'a Bound<'py, PyAny>>,
     /// Whether the peer is told of its cancel.
     pub notify_peer: bool,
+    /// The caller's own text about it.
+    pub label: Option<Text>,
 }
 
 impl Connection {
@@ -66,6 +69,8 @@ impl Connection {
 
         let call = untracked(py, Call::new(Arc::clone(driver), options.on_progress))?;
         let owner = Some(Owner::Host(PyOwner(call.clone_ref(py))));
+        let named = target::in_dict(method, params)?;
+        let target = target::text(method, named.as_ref(), bytes)?;
         let now = driver.now();
         let sent = {
             let mut core = lock(&driver.core);
@@ -77,7 +82,7 @@ impl Connection {
                 extra_meta: &extra,
                 progress_token: options.progress && custom_token.is_empty(),
             };
-            let send = Send { request, owner, idle, max, augmented, custom_token };
+            let send = Send { request, owner, idle, max, augmented, custom_token, target: &target };
             let sent = match &id {
                 None => core.send(now, send),
                 Some(id) => core.send_as(now, id.as_bytes(), send),
@@ -85,6 +90,9 @@ impl Connection {
             if let Ok(record) = &sent {
                 if !options.notify_peer {
                     core.suppress_cancel(record.number);
+                }
+                if let Some(label) = &options.label {
+                    core.note_label(record, &label.0);
                 }
                 call.get().set_record(Arc::clone(record));
             }

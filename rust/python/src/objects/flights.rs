@@ -18,6 +18,7 @@ use crate::connection::record_listener::RecordListener;
 use crate::objects::record::Ledger;
 use crate::values::errors;
 use crate::values::json::typed_id;
+use crate::values::target;
 use crate::values::text::Text;
 
 type Attachment = Py<PyAny>;
@@ -110,7 +111,7 @@ impl Flights {
         declines_cancels: bool,
     ) -> PyResult<Self> {
         let (clock, ledger) = (Clock::or_system(py, clock)?, Ledger::or_new(py, ledger)?);
-        let peer = PeerInfo { name: name.into(), transport: transport.into() };
+        let peer = PeerInfo::new(name, transport);
         let customs = Strictness {
             allow_duplicate_ids: takes_duplicates,
             progress_must_increase,
@@ -124,7 +125,7 @@ impl Flights {
     // ---- our requests ----
 
     /// Registers a request of ours; gives its id.
-    #[pyo3(signature = (method, slot, wants_progress = false, request_id = None))]
+    #[pyo3(signature = (method, slot, wants_progress = false, request_id = None, params = None))]
     fn open<'py>(
         &self,
         py: Python<'py>,
@@ -132,10 +133,13 @@ impl Flights {
         slot: Attachment,
         wants_progress: bool,
         request_id: Option<Bound<'py, PyAny>>,
+        params: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut wire_id = WireId::default();
         let id = request_id.as_ref().map(|id| wire_id.raw(id)).transpose()?;
-        let opened = self.core().open(self.now(), method, id, wants_progress, slot);
+        let named = target::in_dict(method, params)?;
+        let target = target::text(method, named.as_ref(), b"")?;
+        let opened = self.core().open(self.now(), method, id, wants_progress, &target, slot);
         let number = opened.map_err(|error| open_error(py, error, request_id.as_ref()))?;
         match request_id {
             Some(id) => Ok(id),
@@ -210,17 +214,21 @@ impl Flights {
     // ---- the peer's requests ----
 
     /// Registers a request of the peer's.
+    #[pyo3(signature = (request_id, method, token, slot, params = None))]
     fn begin(
         &self,
         request_id: &Bound<'_, PyAny>,
         method: &str,
         token: Option<&Bound<'_, PyAny>>,
         slot: Attachment,
+        params: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let (mut wire_id, mut wire_token) = (WireId::default(), WireId::default());
         let id = wire_id.raw(request_id)?;
         let token = token.map_or(Ok(&b""[..]), |token| wire_token.raw(token))?;
-        let begun = self.core().begin(self.now(), id, method, token, slot);
+        let named = target::in_dict(method, params)?;
+        let target = target::text(method, named.as_ref(), b"")?;
+        let begun = self.core().begin(self.now(), id, method, token, &target, slot);
         begun.map_err(|error| open_error(request_id.py(), error, Some(request_id)))
     }
 

@@ -68,6 +68,21 @@ impl Record {
     }
 
     #[getter]
+    fn target(&self) -> Option<Text> {
+        self.inner.target().map(|target| Text::from(&*target))
+    }
+
+    #[getter]
+    fn principal(&self) -> Option<Text> {
+        self.inner.principal().map(Text::from)
+    }
+
+    #[getter]
+    fn label(&self) -> Option<Text> {
+        self.inner.label().map(Text::from)
+    }
+
+    #[getter]
     fn peer(&self) -> &str {
         &self.inner.peer.name
     }
@@ -241,8 +256,9 @@ impl Record {
         let state = record.outcome().map_or("in flight", Outcome::name);
         let by = record.cancelled_by().map_or(String::new(), |by| format!(" by {}", by.name()));
         let id = text::shown(&record.id());
+        let target = record.target().map_or(String::new(), |target| format!(" \"{}\"", text::shown(&target)));
         format!(
-            "<Record {} {id} {:?} with {:?}: {state}{by}>",
+            "<Record {} {id} {:?}{target} with {:?}: {state}{by}>",
             self.direction(),
             &*record.method,
             record.peer.name
@@ -250,10 +266,13 @@ impl Record {
     }
 }
 
-const FIELDS: [&str; 29] = [
+const FIELDS: [&str; 32] = [
     "id",
     "token",
     "method",
+    "target",
+    "principal",
+    "label",
     "peer",
     "transport",
     "direction",
