@@ -32,6 +32,34 @@ impl EventId {
         let (stream, position) = text.split_once('-')?;
         Some(Self { stream: number(stream)?, position: number(position)? })
     }
+
+    /// Its text, without an allocation.
+    pub fn text(self) -> IdText {
+        let (mut stream, mut position) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let mut text = IdText { bytes: [0; ID_CHARS], length: 0 };
+        for part in [stream.format(self.stream), "-", position.format(self.position)] {
+            text.bytes[text.length..][..part.len()].copy_from_slice(part.as_bytes());
+            text.length += part.len();
+        }
+        text
+    }
+}
+
+/// Characters of the longest id.
+const ID_CHARS: usize = 41;
+
+/// The text of an event's id.
+#[derive(Clone, Copy, Debug)]
+pub struct IdText {
+    bytes: [u8; ID_CHARS],
+    length: usize,
+}
+
+impl IdText {
+    /// As it stands in an event, and as [`EventId::parse`] reads it.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
 }
 
 /// A number as it is written: digits, the first of which is 0 only where it is alone.
@@ -42,7 +70,7 @@ fn number(text: &str) -> Option<u64> {
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.stream, self.position)
+        f.write_str(self.text().as_str())
     }
 }
 

@@ -336,6 +336,9 @@ impl EventCutter {
             return true;
         }
         let Ok(id) = simdutf8::basic::from_utf8(&self.fields.id) else { return false };
+        if self.last_id.capacity() > KEPT {
+            self.last_id = String::new();
+        }
         self.last_id.clear();
         self.last_id.push_str(id);
         true
