@@ -3,3 +3,4 @@
 mod client_exchanges;
 mod kit;
 mod server_exchanges;
+mod server_refusals;
