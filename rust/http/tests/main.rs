@@ -1,6 +1,8 @@
 //! The syntax by cases of our own, by random cuts, and beside other readers.
 
+mod beside;
 mod client_exchanges;
+mod differential;
 mod kit;
 mod server_exchanges;
 mod server_refusals;
