@@ -1,4 +1,5 @@
-//! What is fuzzed, as plain functions: each takes any bytes and panics where the core breaks its word.
+//! What is fuzzed, as plain functions: each takes any bytes and panics where the core, or the syntax of HTTP, breaks its
+//! word.
 
 mod connection;
 mod framing;
@@ -9,9 +10,15 @@ mod scanner;
 mod event_model;
 #[path = "../../core/tests/world/mod.rs"]
 mod world;
+// What the tests of the syntax have: all ways to read the same bytes.
+#[path = "../../http/tests/beside.rs"]
+mod beside;
+#[path = "../../http/tests/kit.rs"]
+mod kit;
 #[path = "../../core/tests/zoo/mod.rs"]
 mod zoo;
 
+pub use beside::http;
 pub use connection::connection;
 pub use event_model::events;
 pub use framing::framing;

@@ -38,6 +38,11 @@ fn crossing() {
     replay("crossing", turnout_fuzz::crossing);
 }
 
+#[test]
+fn http() {
+    replay("http", turnout_fuzz::http);
+}
+
 /// Not only what was found before: many scripts made here, the same ones every time.
 #[test]
 fn made_scripts() {
@@ -55,6 +60,7 @@ fn made_scripts() {
         turnout_fuzz::framing(&script);
         turnout_fuzz::scanner(&script);
         turnout_fuzz::events(&script);
+        turnout_fuzz::http(&script);
         // A relay and all readers around it cost a hundred times as much.
         if round % 10 == 0 {
             turnout_fuzz::crossing(&script);

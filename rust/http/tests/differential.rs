@@ -1,5 +1,7 @@
 //! Heads and streams made from a grammar and then damaged: read in all ways, and beside other readers.
 
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 
 use crate::beside::http;
@@ -43,35 +45,70 @@ const PARTS: &[&str] = &[
     ":",
 ];
 
-fn messages() -> impl Strategy<Value = Vec<u8>> {
+/// The characters that a field's name may have.
+const NAME: &str = "[A-Za-z!#$%&'*+.^_`|~0-9-]{1,12}";
+
+pub fn messages() -> impl Strategy<Value = Vec<u8>> {
     let parts = prop::collection::vec(prop::sample::select(PARTS), 1..16);
-    let damage = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 0..3);
-    (parts, damage).prop_map(|(parts, damage)| {
-        let mut bytes = parts.concat().into_bytes();
-        for (place, byte, how) in damage {
-            let place = place.index(bytes.len());
-            match how {
-                0 => bytes[place] = byte,
-                1 => bytes.insert(place, byte),
-                _ if bytes.len() > 1 => drop(bytes.remove(place)),
-                _ => {}
-            }
+    (parts, damage()).prop_map(|(parts, damage)| damaged(parts.concat().into_bytes(), &damage))
+}
+
+type Damage = Vec<(prop::sample::Index, u8, u8)>;
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let byte = prop_oneof![any::<u8>(), prop::sample::select(b"\r\n :;,\t\x000aA+-\"".to_vec())];
+    prop::collection::vec((any::<prop::sample::Index>(), byte, 0..3_u8), 0..3)
+}
+
+fn damaged(mut bytes: Vec<u8>, damage: &Damage) -> Vec<u8> {
+    for (place, byte, how) in damage {
+        let place = place.index(bytes.len());
+        match how {
+            0 => bytes[place] = *byte,
+            1 => bytes.insert(place, *byte),
+            _ if bytes.len() > 1 => drop(bytes.remove(place)),
+            _ => {}
         }
-        bytes
-    })
+    }
+    bytes
+}
+
+/// A whole request, framed in one of the ways there are; whole more often than not.
+pub fn requests() -> impl Strategy<Value = Vec<u8>> {
+    let first = prop::sample::select(vec!["GET /mcp?a=b", "POST /mcp", "PUT /%41//b;c", "x-y /"]);
+    let fields = prop::collection::vec((NAME, "[ -~\t]{0,9}"), 0..4);
+    let body = prop::collection::vec("[ -~\r\n]{1,9}", 0..4);
+    (first, fields, body, any::<bool>(), prop_oneof![3 => Just(Vec::new()), 2 => damage()]).prop_map(
+        |(first, fields, body, chunked, damage)| {
+            let mut text = format!("{first} HTTP/1.1\r\nHost: a\r\n");
+            for (name, value) in fields {
+                let _ = write!(text, "X-{name}: {value}\r\n");
+            }
+            if chunked {
+                text.push_str("Transfer-Encoding: chunked\r\n\r\n");
+                for part in body {
+                    let _ = write!(text, "{:X}\r\n{part}\r\n", part.len());
+                }
+                text.push_str("0\r\n\r\n");
+            } else {
+                let body = body.concat();
+                let _ = write!(text, "Content-Length: {}\r\n\r\n{body}", body.len());
+            }
+            damaged(text.into_bytes(), &damage)
+        },
+    )
 }
 
 /// A head of one of the two kinds with fields in any order, which is valid more often than parts are.
-fn heads() -> impl Strategy<Value = Vec<u8>> {
+pub fn heads() -> impl Strategy<Value = Vec<u8>> {
     let first = prop::sample::select(vec![
         "GET /mcp HTTP/1.1",
         "DELETE /a?b HTTP/1.0",
         "HTTP/1.1 200 OK",
         "HTTP/1.1 405",
     ]);
-    let name = "[A-Za-z!#$%&'*+.^_`|~0-9-]{1,12}";
     let value = prop::collection::vec(any::<u8>(), 0..12);
-    let fields = prop::collection::vec((name, value), 0..6);
+    let fields = prop::collection::vec((NAME, value), 0..6);
     (first, fields).prop_map(|(first, fields)| {
         let mut bytes = format!("{first}\r\nHost: a\r\n").into_bytes();
         for (name, value) in fields {
@@ -90,6 +127,12 @@ proptest! {
 
     #[test]
     fn parts_of_messages_are_read_the_same_in_all_ways(mut bytes in messages(), step in 1..40_u8) {
+        bytes.insert(0, step);
+        http(&bytes);
+    }
+
+    #[test]
+    fn requests_are_read_the_same_in_all_ways(mut bytes in requests(), step in 1..40_u8) {
         bytes.insert(0, step);
         http(&bytes);
     }

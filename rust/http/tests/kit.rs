@@ -1,5 +1,8 @@
 //! Drives both halves and writes down what they say, so that runs can be compared.
 
+// The fuzzing crate takes this file in, and not all of it.
+#![allow(dead_code)]
+
 use turnout_http::{ClientStep, ClientSyntax, Reason, Refusal, ServerStep, ServerSyntax, SyntaxLimits};
 
 /// A head as owned text: method and target parts or status, and the fields.

@@ -3,6 +3,7 @@
 mod beside;
 mod client_exchanges;
 mod differential;
+mod hyper;
 mod kit;
 mod server_exchanges;
 mod server_refusals;
