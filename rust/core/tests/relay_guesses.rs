@@ -378,3 +378,25 @@ fn s3_the_status_of_a_task_is_heard_where_its_place_is_held() {
     let told = [first, second, elsewhere, stranger].map(|client| world.lines(client).len());
     assert_eq!(told, [0, 0, 1, 0]);
 }
+
+#[test]
+fn s3_a_server_of_ones_own_tells_nothing_of_another_servers_task() {
+    for kind in [UpstreamSlot::dedicated, UpstreamSlot::exclusive] {
+        let mut world = World::new(&["one", "two"]);
+        let slots = [kind(0), kind(1)].map(Arc::new);
+        let client = world.client_with(&[&slots[0], &slots[1]]);
+        let [server, hostile] = [0, 1].map(|at| world.server_at(&slots[at]));
+        make(&mut world, client, server, "T");
+        let status =
+            |id: &str| notification("tasks/status", &format!(r#""taskId":{id},"status":"completed""#));
+        for id in [r#""T""#, r#""\u0054""#, "1", "{}", r#""\ud800""#] {
+            world.write(hostile, &status(id));
+        }
+        world.settle();
+        assert_eq!(world.lines(client), NOBODY);
+        world.write(server, &status(r#""T""#));
+        world.write(hostile, &status(r#""of its own""#));
+        world.settle();
+        assert_eq!(world.lines(client).len(), 2);
+    }
+}

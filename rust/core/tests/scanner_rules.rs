@@ -280,6 +280,45 @@ fn s2_what_is_read_of_params_stands_there_once_and_plainly() {
     }
 }
 
+/// Where strings are C's, a name ends at its first NUL: another tool, another task, another method.
+#[test]
+fn s2_what_names_something_has_no_nul() {
+    let cut = |frame: &str| {
+        let refusal = refused(frame);
+        assert_eq!(refusal.reason, RefusalReason::NulInName, "{frame}");
+        assert!(frame.is_char_boundary(refusal.offset), "{frame}");
+    };
+    for nul in [r"\u0000", r"a\u0000", r"\u0000a", r"a\\\u0000", r"\ud83c\u0000"] {
+        for method in ["tools/call", "notifications/cancelled"] {
+            cut(&format!(r#"{{"jsonrpc":"2.0","id":7,"method":"{method}{nul}"}}"#));
+            cut(&format!(r#"{{"jsonrpc":"2.0","method":"{method}{nul}","params":{{"requestId":1}}}}"#));
+        }
+        for (method, members) in [
+            ("tools/call", format!(r#""name":"{nul}""#)),
+            ("prompts/get", format!(r#""name":"{nul}""#)),
+            ("resources/unsubscribe", format!(r#""uri":"{nul}""#)),
+            ("tasks/get", format!(r#""taskId":"{nul}""#)),
+            ("completion/complete", format!(r#""ref":{{"type":"ref/prompt{nul}"}}"#)),
+            ("completion/complete", format!(r#""ref":{{"uri":"{nul}"}}"#)),
+            ("subscriptions/listen", format!(r#""notifications":{{"taskIds":["a","{nul}"]}}"#)),
+            ("subscriptions/listen", format!(r#""notifications":{{"resourceSubscriptions":["{nul}"]}}"#)),
+            ("x", format!(r#""_meta":{{"io.modelcontextprotocol/related-task":{{"taskId":"{nul}"}}}}"#)),
+        ] {
+            cut(&format!(r#"{{"jsonrpc":"2.0","id":7,"method":"{method}","params":{{{members}}}}}"#));
+            cut(&format!(r#"{{"params":{{{members}}},"method":"{method}","id":7,"jsonrpc":"2.0"}}"#));
+        }
+        for (method, params) in [
+            ("custom/x", format!(r#"{{"name":"{nul}","uri":"{nul}"}}"#)),
+            ("tools/call", format!(r#"{{"name":"x","uri":"{nul}","arguments":{{"name":"{nul}"}}}}"#)),
+            ("tools/list", format!(r#"{{"cursor":"{nul}"}}"#)),
+            ("notifications/progress", format!(r#"{{"progressToken":1,"progress":1,"message":"{nul}"}}"#)),
+        ] {
+            accepted(&format!(r#"{{"jsonrpc":"2.0","id":7,"method":"{method}","params":{params}}}"#));
+        }
+    }
+    accepted(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"a\\u0000\u0001"}}"#);
+}
+
 #[test]
 fn s2_what_is_read_of_meta_stands_there_once_and_plainly() {
     const NAMES: [&str; 6] =

@@ -30,16 +30,15 @@ impl<L: Endpoint> Relay<L> {
             ParticipantKind::Client { upstreams, .. } => {
                 upstreams.iter().filter(|slot| slot.is_dedicated).filter_map(|slot| slot.current()).collect()
             }
+            ParticipantKind::Upstream { slot, .. } if name == method::TASK_STATUS.as_bytes() => {
+                let task = id_of(envelope.task_id.of(frame));
+                self.clients_at(slot, |client| client.may_hear_of_task(task.as_deref(), slot, source.key))
+            }
             ParticipantKind::Upstream { slot, .. } if slot.is_dedicated => {
                 slot.client().into_iter().collect()
             }
             ParticipantKind::Upstream { slot, .. } if name.ends_with(b"/list_changed") => {
                 self.clients_at(slot, |_| true)
-            }
-            ParticipantKind::Upstream { slot, .. } if name == method::TASK_STATUS.as_bytes() => {
-                let task = id_of(envelope.task_id.of(frame));
-                let holder = task.and_then(|task| slot.told_of_task(&task, source.key));
-                self.clients_at(slot, |principal| slot.is_exclusive || Some(principal) == holder)
             }
             // No attribution: the recipient is unknown.
             ParticipantKind::Upstream { .. } => Vec::new(),
@@ -67,14 +66,13 @@ impl<L: Endpoint> Relay<L> {
         }
     }
 
-    /// The clients that share an upstream slot, of the principals that `is_meant` accepts.
-    fn clients_at(&self, slot: &Arc<UpstreamSlot>, is_meant: impl Fn(u64) -> bool) -> Vec<Key> {
+    /// The clients that share an upstream slot, of those that `is_meant` accepts.
+    fn clients_at(&self, slot: &Arc<UpstreamSlot>, is_meant: impl Fn(&ParticipantKind) -> bool) -> Vec<Key> {
         let shares = |participant: &&Arc<Participant<L>>| match &participant.kind {
-            ParticipantKind::Client { upstreams, principal, .. } => {
-                is_meant(principal.number) && upstreams.contains(slot)
-            }
+            ParticipantKind::Client { upstreams, .. } => upstreams.contains(slot),
             ParticipantKind::Upstream { .. } => false,
         };
-        lock(&self.participants).iter().filter(shares).map(|participant| participant.key).collect()
+        let clients: Vec<_> = lock(&self.participants).iter().filter(shares).cloned().collect();
+        clients.iter().filter(|client| is_meant(&client.kind)).map(|client| client.key).collect()
     }
 }

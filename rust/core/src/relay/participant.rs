@@ -58,6 +58,19 @@ impl ParticipantKind {
         false
     }
 
+    /// Whether a client may hear of a task from the connection `by` of a server: of its principal's own there; from a
+    /// server that serves nobody else, of any but another server's.
+    pub(super) fn may_hear_of_task(&self, task: Option<&str>, slot: &Arc<UpstreamSlot>, by: Key) -> bool {
+        let ParticipantKind::Client { upstreams, principal, .. } = self else { return false };
+        let own = principal.number;
+        if !slot.is_exclusive {
+            return task.is_some_and(|task| slot.told_of_task(task, by) == Some(own));
+        }
+        let is_of_another =
+            |task| upstreams.iter().any(|other| !Arc::ptr_eq(other, slot) && other.holds_task(task, own));
+        !upstreams.has_several() || task.is_some_and(|task| !is_of_another(task))
+    }
+
     /// The budget for a request of that method, if it may need input and this client can be asked for it.
     pub(super) fn budget_for(&self, method: &str) -> Option<&Arc<ByteBudget>> {
         match self {

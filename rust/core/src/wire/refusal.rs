@@ -46,6 +46,7 @@ reasons! {
     NotAMessage, "not_a_message", "the frame is JSON but not an object";
     DuplicateKey, "duplicate_key", "a key that is read stands there twice";
     KeySpelling, "key_spelling", "a key that is read is spelled in another way, which some readers take for it and some do not";
+    NulInName, "nul_in_name", "a name holds a NUL, at which some readers end it and some do not";
     NotVersion2, "not_version_2", "jsonrpc is not \"2.0\"";
     NullId, "null_id", "the id of a request is null";
     NoId, "no_id", "the result has no id";

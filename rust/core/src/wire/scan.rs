@@ -54,7 +54,7 @@ pub(crate) struct Scanner<'a> {
     marks: Marks,
 }
 
-/// A string's span with its quotes, and whether it holds escapes.
+/// A string's span with its quotes, and whether it holds escapes; or another value's, which holds none.
 #[derive(Clone, Copy)]
 pub(crate) struct Text {
     pub span: Span,
@@ -328,9 +328,15 @@ impl<'a> Scanner<'a> {
     /// Any value, at most `depth` containers deep.
     #[inline(always)]
     pub fn value(&mut self, depth: usize) -> Checked<Span> {
+        self.value_and_escapes(depth).map(|value| value.span)
+    }
+
+    /// Likewise, and whether it is a string that holds escapes.
+    #[inline(always)]
+    pub fn value_and_escapes(&mut self, depth: usize) -> Checked<Text> {
         let start = self.at;
         match self.peek() {
-            Some(b'"') => return self.string().map(|text| text.span),
+            Some(b'"') => return self.string(),
             Some(b'{' | b'[') => {
                 let mut marks = self.marks;
                 self.at = behind_container(self.text, start, &mut marks, depth)?;
@@ -338,7 +344,7 @@ impl<'a> Scanner<'a> {
             }
             _ => self.at = behind_scalar(self.text, start)?,
         }
-        Ok(Span::new(start, self.at))
+        Ok(Text { span: Span::new(start, self.at), escaped: false })
     }
 
     /// Nothing but white space may follow.

@@ -66,6 +66,7 @@ const TEXTS: &[&str] = &[
     "\"b\"",
     "\"x://y\"",
     "\"\\u0061\"",
+    "\"a\\u0000\"",
     "2",
     "null",
     "{}",
@@ -202,6 +203,7 @@ pub const REQUESTS: &[&str] = &[
     "completion/complete",
     "tasks/get",
     "tools\\/call",
+    "tools/call\\u0000x",
     "custom/x",
     "subscriptions/listen",
 ];
@@ -215,6 +217,7 @@ pub const NOTIFICATIONS: &[&str] = &[
     "notifications/message",
     "notifications/x",
     "notifications\\/progress",
+    "notifications/progress\\u0000",
 ];
 
 pub const ASKED_OF_CLIENTS: &[&str] =

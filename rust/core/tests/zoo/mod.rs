@@ -86,7 +86,7 @@ pub struct Reader {
     pub folds: Folds,
     /// Whether it decodes the escapes of keys; every one knows an escaped slash.
     pub decodes: bool,
-    /// Whether a key ends at its first NUL.
+    /// Whether a key, and a name, ends at its first NUL.
     pub is_c: bool,
     pub numbers: Numbers,
     /// Whether `"7"` is 7.
@@ -264,7 +264,10 @@ impl Reader {
         let found = path.split('.').try_fold(message, |object, key| {
             self.find(object, &key.replace("io/", "io.modelcontextprotocol/"))
         });
-        found.map(|value| value.raw)
+        let raw = found?.raw;
+        let is_name = ["method", "name", "uri", "taskId"].contains(&path.rsplit('.').next()?);
+        let end = raw.find("\\u0000").filter(|_| self.is_c && is_name);
+        Some(&raw[..end.unwrap_or(raw.len())])
     }
 
     /// What it finds in a message; `asked` is the method of the request that it answers, if it is an answer.

@@ -6,6 +6,8 @@
 //! of them where every key that is read stands once, and plainly: as the protocol spells it, without an escape (but for
 //! the slash, which PHP escapes). Whoever passes a message on that does not would pass on what it has not read.
 //!
+//! A value that names something (a tool, a resource, a task) ends at its first NUL for such readers, too: it has none.
+//!
 //! Keys are looked at where they stand. What is not read is payload: `arguments`, `structuredContent`, the params of
 //! methods that the protocol does not have.
 
@@ -22,7 +24,12 @@ pub(super) struct KeySet {
     initials: u32,
     /// A bit for each length that a name has.
     lengths: u64,
+    /// The bits of those whose values name something.
+    naming: u32,
 }
+
+/// Keys whose values name what is used, asked for or heard of, or say of which kind it is.
+const NAMING: [&str; 6] = ["name", "uri", "taskId", "type", "taskIds", "resourceSubscriptions"];
 
 /// A key of a set.
 #[derive(Clone, Copy)]
@@ -158,15 +165,26 @@ pub(super) const ALL: u32 = u32::MAX;
 
 impl KeySet {
     const fn of(names: &'static [&'static str]) -> Self {
-        let (mut initials, mut lengths, mut at) = (0, 0, 0);
+        let (mut initials, mut lengths, mut naming, mut at) = (0, 0, 0, 0);
         while at < names.len() {
+            let mut nth = 0;
+            while nth < NAMING.len() {
+                naming |= (is_same(names[at], NAMING[nth]) as u32) << at;
+                nth += 1;
+            }
             if names[at].len() <= 8 {
                 initials |= 1 << (names[at].as_bytes()[0] & 31);
             }
             lengths |= 1 << names[at].len();
             at += 1;
         }
-        Self { names, initials, lengths }
+        Self { names, initials, lengths, naming }
+    }
+
+    /// Whether some reader takes the value under a key for a shorter one, and it names something.
+    #[cold]
+    pub fn is_cut_short(&self, bit: u32, value: &[u8]) -> bool {
+        bit & self.naming != 0 && holds_nul(value)
     }
 
     /// The key of the place that some reader takes another one for, which begins at `start` and is called `name` here:
@@ -208,7 +226,7 @@ impl KeySet {
     }
 
     /// The first key in an object, one that is valid JSON, that is among `keys` and does not stand there once and
-    /// plainly.
+    /// plainly, or names something by a value with a NUL.
     #[cold]
     pub fn clash(&self, text: &[u8], object: Span, keys: u32) -> Option<Fault> {
         let mut scanner = Scanner::new(object.of(text));
@@ -224,7 +242,11 @@ impl KeySet {
                 return Some(Fault::at(reason(seen & bit != 0), at));
             }
             seen |= bit;
-            scanner.value(crate::wire::scan::DEEPEST).ok()?;
+            let value = scanner.value(crate::wire::scan::DEEPEST).ok()?;
+            if self.is_cut_short(bit & keys, value.of(scanner.text)) {
+                let at = object.start as usize + value.start as usize;
+                return Some(Fault::at(RefusalReason::NulInName, at));
+            }
             more = scanner.has_more().ok()?;
         }
         None
@@ -236,6 +258,29 @@ impl KeySet {
         let (start, end) = (object.start + inner.start, object.start + inner.end);
         self.clash(text, Span { start, end }, ALL)
     }
+}
+
+/// Whether two names are the same, where the compiler asks.
+const fn is_same(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    let mut at = 0;
+    while at < one.len() && at < other.len() && one[at] == other[at] {
+        at += 1;
+    }
+    at == one.len() && at == other.len()
+}
+
+/// Whether a string, or one in an array of strings, holds a NUL; the text is valid JSON.
+#[cold]
+pub(super) fn holds_nul(text: &[u8]) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        if rest[at + 1..].starts_with(b"u0000") {
+            return true;
+        }
+        rest = &rest[at + 2..];
+    }
+    false
 }
 
 /// Whether a key is spelled as the protocol spells it, or with its slash escaped.

@@ -250,7 +250,11 @@ impl Reading<'_> {
     #[inline(always)]
     fn method(&mut self, scanner: &mut Scanner<'_>, depth: usize) -> Step<()> {
         if scanner.peek() == Some(b'"') {
+            let at = scanner.at;
             let method = scanner.string()?;
+            if method.escaped && read_keys::holds_nul(method.span.of(self.text)) {
+                self.blame(RefusalReason::NulInName, at);
+            }
             (self.envelope.method, self.envelope.method_is_escaped) = (method.inside(), method.escaped);
         } else {
             self.blame(RefusalReason::BadMethod, scanner.at);
@@ -344,8 +348,11 @@ impl Reading<'_> {
                 };
                 meta(scanner, depth, &mut noted, &mut self.fault)?
             } else {
-                let span = scanner.value(depth)?;
-                if is_meta { Span::default() } else { span }
+                let value = scanner.value_and_escapes(depth)?;
+                if value.escaped && known.is_cut_short(bit, value.span.of(self.text)) {
+                    clashes |= bit;
+                }
+                if is_meta { Span::default() } else { value.span }
             };
             more = scanner.has_more()?;
         }
