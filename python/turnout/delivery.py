@@ -242,7 +242,13 @@ class Delivery:
             result.close()
             self.peer.dropped_notifications += 1
             return
-        task = self.peer.loop.create_task(result)
+        try:
+            task = self.peer.loop.create_task(result)
+        except BaseException:
+            # The loop makes no task of it: its factory failed.
+            self._budget.release(argument)
+            result.close()
+            raise
         self.peer.router.hold_task(task)
         task.add_done_callback(lambda _: self._budget.release(argument))
 

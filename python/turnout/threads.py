@@ -51,7 +51,7 @@ class HandlerThreads(Executor):
         """Run a function, when a thread is there for it.
 
         Raises:
-            RuntimeError: the threads were shut down.
+            RuntimeError: the threads were shut down, or there is none and the system starts no more.
 
         """
         future: Future[T] = Future()
@@ -62,9 +62,20 @@ class HandlerThreads(Executor):
             if self._idle >= len(self._waiting):
                 self._changed.notify()
             elif self._threads < self._most:
-                self._threads += 1
-                threading.Thread(target=self._run, name=f"turnout_{self._threads}", daemon=True).start()
+                self._start_thread()
         return future
+
+    def _start_thread(self) -> None:
+        """Start one more thread, or leave what waits to those that there are."""
+        self._threads += 1
+        try:
+            threading.Thread(target=self._run, name=f"turnout_{self._threads}", daemon=True).start()
+        except (RuntimeError, MemoryError):
+            # The system has no thread for us; the next one that is asked for may come.
+            self._threads -= 1
+            if not self._threads:
+                self._waiting.pop()
+                raise
 
     async def shut_down(self, timeout: float) -> None:
         """Begin nothing any more, and wait for what is at work.

@@ -9,6 +9,7 @@ import pytest
 
 import turnout
 from loops import both_loops
+from raising import run
 from transport_link import pair
 from turnout.threads import HandlerThreads
 
@@ -48,6 +49,62 @@ async def test_l2_what_a_function_raises_is_told_and_the_thread_goes_on():
 
 def _raise(error):
     raise error
+
+
+@pytest.fixture
+def system_without_threads(monkeypatch):
+    """Lets no thread be started until it is called."""
+
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        yield patch.undo
+
+
+@both_loops
+async def test_s4_a_thread_that_cannot_be_started_is_told_of_and_is_missing_to_nobody_later(
+    system_without_threads,
+):
+    threads = HandlerThreads(2)
+    for _ in range(5):
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            threads.submit(_raise, AssertionError)
+    system_without_threads()
+    assert await asyncio.wrap_future(threads.submit(max, 1, 2)) == 2
+    await threads.shut_down(30)
+
+
+@both_loops
+async def test_s4_what_another_thread_was_wanted_for_is_done_by_those_there_are(monkeypatch):
+    threads = HandlerThreads(2)
+    began, go_on = threading.Event(), threading.Event()
+    at_work = threads.submit(lambda: (began.set(), go_on.wait(30)))
+    began.wait(30)
+    monkeypatch.setattr(threading.Thread, "start", lambda _: _raise(MemoryError))
+    waits = [threads.submit(max, number, 1) for number in (2, 3)]
+    go_on.set()
+    assert [await asyncio.wrap_future(future) for future in waits] == [2, 3]
+    assert at_work.done()
+    await threads.shut_down(30)
+
+
+def test_s4_a_request_is_answered_where_no_thread_can_be_started_for_it(loop_kind, system_without_threads):
+    async def main():
+        router = turnout.Router()
+        near, far = await pair(router)
+        far.on_request("tools/call")(lambda _: {"content": []})
+        calls = [near.send("tools/call") for _ in range(40)]
+        for end in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(end, turnout.RemoteError)
+            assert end.code == -32603
+        system_without_threads()
+        assert await near.send("tools/call") == {"content": []}
+        await router.close()
+
+    _, told, _ = run(loop_kind, main())
+    assert [str(error) for error in told] == ["can't start new thread"] * 40
 
 
 @both_loops

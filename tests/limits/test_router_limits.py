@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+import raising
 import turnout
 from limit_sides import sides
 from loops import both_loops
@@ -100,6 +101,34 @@ async def test_max_inbound_below_at_and_above_for_observers_at_work(observes, ov
         await say(1)
         assert len(begun) == min(3 + over, 3) + 1
         assert peer.dropped_notifications == max(over, 0)
+
+
+def test_s4_an_observer_that_the_loop_makes_no_task_of_takes_no_room(loop_kind):
+    async def main():
+        loop, heard = asyncio.get_running_loop(), []
+
+        def make_no_task(*_, **__):
+            raise RuntimeError("no task")
+
+        async def observe(notification):
+            heard.append(notification.params)
+
+        async with turnout.Router(limits={"max_inbound": 3}) as router:
+            near, far = await pair(router)
+            far.on_notification("note")(observe)
+            loop.set_task_factory(make_no_task)
+            for number in range(5):
+                near.notify("note", [number])
+            await near.send("ping")
+            loop.set_task_factory(None)
+            near.notify("note", ["heard"])
+            await near.send("ping")
+            await asyncio.sleep(0)
+            assert heard == [["heard"]]
+            assert far.dropped_notifications == 0
+
+    _, told, _ = raising.run(loop_kind, main())
+    assert [str(error) for error in told] == ["no task"] * 5
 
 
 @sides
