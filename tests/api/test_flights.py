@@ -47,6 +47,21 @@ def test_x_02_any_id_of_pythons_is_its_own(request_id):
         assert record.id == record.token == request_id
 
 
+class Count(int):
+    def __str__(self):
+        return '1,"forged":2'
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("number", [5, 2**53, 10**30])
+def test_j5_an_id_is_the_number_that_it_is_whatever_its_class_makes_of_itself(number):
+    flights = Flights()
+    slot = Slot()
+    flights.begin(Count(number), "work", None, slot)
+    assert flights.handling(number) is slot
+
+
 def test_errors_are_named():
     flights = Flights(limits={"max_outbound": 1, "max_inbound": 1, "max_id_bytes": 8})
     flights.open("work", Slot())

@@ -287,6 +287,9 @@ class Millimetres(int):
 class Text(str):
     __slots__ = ()
 
+    def encode(self, *_):
+        return b"something else"
+
 
 class Pair(NamedTuple):
     a: int
@@ -336,6 +339,7 @@ NOON = dt.datetime(2026, 7, 28, 12, 0, 0, 250_000)  # noqa: DTZ001 - written wit
         ("\ud83d\ude00", r'"\ud83d\ude00"'),
         ("a\ud83d€\x7f\u2028", '"a\\ud83d€\x7f\u2028"'),
         ({"\udfff": 1}, r'{"\udfff":1}'),
+        ({Text("\udfff"): Text("a\ud83d")}, r'{"\udfff":"a\ud83d"}'),
         ('"\\\x00\x1f\n', r'"\"\\\u0000\u001f\n"'),
     ],
 )

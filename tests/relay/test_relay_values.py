@@ -250,6 +250,9 @@ def test_members_are_taken_apart_and_put_together():
     for broken in (b"{}", b"[]", b'{"uri":1,"uri":2}', rb'{"uri":1,"\u0075ri":2}'):
         with pytest.raises(ValueError, match="one member"):
             turnout.json.with_member(broken, "uri", b"1")
+    cut = rb'{"\ud83d":1,"\ud800":2,"\ufffd":3}'
+    assert turnout.json.with_member(cut, "\ud800", b"4") == rb'{"\ud83d":1,"\ud800":4,"\ufffd":3}'
+    assert turnout.json.with_member(cut, "\ufffd", b"4") == rb'{"\ud83d":1,"\ud800":2,"\ufffd":4}'
     assert turnout.json.members(b' {"a":1 , "a":[2]}') == [("a", b"1"), ("a", b"[2]")]
     assert turnout.json.members(b"[1]") is None
     assert turnout.json.items(b' [1 , {"a":2}]') == [b"1", b'{"a":2}']

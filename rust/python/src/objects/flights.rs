@@ -5,19 +5,18 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyString};
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{PyTraverseError, PyVisit};
 use turnout_core::flight::record::{PeerInfo, ProgressUpdate, Record};
 use turnout_core::flight::state::Outcome;
 use turnout_core::flights::{self as core, Ended, HandlerEnd, OpenError, Strictness};
 use turnout_core::sync::lock;
-use turnout_core::wire::encode;
 
 use crate::asyncio::clock::Clock;
 use crate::connection::limits_from;
 use crate::connection::record_listener::RecordListener;
 use crate::objects::record::Ledger;
 use crate::values::errors;
-use crate::values::json::typed_id;
+use crate::values::json::{typed_id, write};
 use crate::values::target;
 use crate::values::text::Text;
 
@@ -37,18 +36,10 @@ impl WireId {
             if let Ok(number) = number.extract::<i64>() {
                 return Ok(self.digits.format(number).as_bytes());
             }
-            self.text.extend_from_slice(number.str()?.to_str()?.as_bytes());
         } else {
-            let text = value.cast::<PyString>()?;
-            if let Ok(plain) = text.to_str() {
-                encode::string(&mut self.text, plain);
-            } else {
-                // A lone surrogate: only an escape spells it.
-                let py = value.py();
-                let dumped = py.import("json")?.call_method1(intern!(py, "dumps"), (text,))?;
-                self.text.extend_from_slice(dumped.cast::<PyString>()?.to_str()?.as_bytes());
-            }
+            value.cast::<PyString>()?;
         }
+        self.text = write(value)?;
         Ok(&self.text)
     }
 }

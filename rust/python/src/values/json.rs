@@ -11,11 +11,12 @@ use pyo3::types::{PyBool, PyByteArray, PyBytes, PyInt, PyMemoryView, PyString};
 use turnout_core::wire::id::IdKey;
 use turnout_core::wire::reader::flatten;
 use turnout_core::wire::span::Span;
-use turnout_core::wire::{envelope, id};
+use turnout_core::wire::{envelope, id, text};
 
 pub use self::reading::read as loads;
 pub use self::writing::write;
 use crate::values::errors;
+use crate::values::text::Text;
 
 /// JSON of the caller's: raw, or written of a value.
 pub enum Json<'py> {
@@ -151,13 +152,15 @@ pub fn sole_member<'py>(object: &Bound<'py, PyBytes>, key: &str) -> Option<Bound
 #[pyo3(signature = (object, key, value, /))]
 pub fn with_member<'py>(
     object: &Bound<'py, PyBytes>,
-    key: &str,
+    key: Text,
     value: &Bound<'py, PyBytes>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let bytes = &*flat(object.as_bytes());
     let span = container(bytes, b'{').unwrap_or_default();
-    let mut meant = envelope::members(bytes, span).filter(|member| member.name_in(bytes, &[key]).is_some());
+    let is_it = |member: &envelope::Member| text::of(member.key().of(bytes)).as_deref() == Some(&key.0);
+    let mut meant = envelope::members(bytes, span).filter(is_it);
     let (Some(member), None) = (meant.next(), meant.next()) else {
+        let key = key.shown();
         return Err(PyValueError::new_err(format!("the object does not have one member {key:?}")));
     };
     let (start, end) = (member.value.start as usize, member.value.end as usize);

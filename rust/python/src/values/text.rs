@@ -45,9 +45,15 @@ impl<'py> FromPyObject<'_, 'py> for Text {
         if let Ok(text) = text.to_str() {
             return Ok(Self(text.as_bytes().into()));
         }
-        let bytes = text.call_method1("encode", ("utf-8", "surrogatepass"))?;
-        Ok(Self(bytes.cast::<PyBytes>()?.as_bytes().into()))
+        Ok(Self(with_surrogates(&text)?.as_bytes().into()))
     }
+}
+
+/// What a `str` says, lone surrogates as generalized UTF-8 has them, whatever a derived class makes of itself.
+pub fn with_surrogates<'py>(text: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyBytes>> {
+    let arguments = (text, "utf-8", "surrogatepass");
+    let bytes = text.py().get_type::<PyString>().call_method1("encode", arguments)?;
+    Ok(bytes.cast_into::<PyBytes>()?)
 }
 
 impl<'py> IntoPyObject<'py> for &Text {

@@ -11,6 +11,7 @@ use turnout_core::wire::encode;
 use turnout_core::wire::reader::{DEEPEST, Piece, Reader};
 
 use crate::values::errors;
+use crate::values::text::with_surrogates;
 
 static HUGE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static DIGITS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -226,8 +227,7 @@ fn string(out: &mut Vec<u8>, text: &Bound<'_, PyString>) -> PyResult<()> {
         encode::string(out, text);
     } else {
         // A lone surrogate: only an escape spells it.
-        let bytes = text.call_method1("encode", ("utf-8", "surrogatepass"))?;
-        encode::string_with_surrogates(out, bytes.extract()?);
+        encode::string_with_surrogates(out, with_surrogates(text)?.as_bytes());
     }
     Ok(())
 }
