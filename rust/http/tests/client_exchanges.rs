@@ -138,6 +138,8 @@ fn responses_that_two_readers_could_cut_differently_are_refused() {
         ("a signed length", "Content-Length: +2", Reason::Length),
         ("gzip, chunked", "Transfer-Encoding: gzip, chunked", Reason::OtherCoding),
         ("xchunked", "Transfer-Encoding: xchunked", Reason::Coding),
+        ("chunked and a comma", "Transfer-Encoding: chunked,", Reason::Coding),
+        ("an empty coding beside it", "Transfer-Encoding:\r\nTransfer-Encoding: chunked", Reason::Coding),
         ("a fold", "A: b\r\n c", Reason::Fold),
         ("space before the colon", "A : b", Reason::SpaceBeforeColon),
         ("NUL", "A: b\0c", Reason::FieldValue),
@@ -148,6 +150,8 @@ fn responses_that_two_readers_could_cut_differently_are_refused() {
         assert_eq!(reason(&said), Some(expected), "{name}: {said:?}");
     }
     for (first, expected) in [
+        ("HTTP/1.2 200 OK", Reason::Version),
+        ("HTTP/1.2 100 Continue", Reason::Version),
         ("HTTP/2.0 200 OK", Reason::Version),
         ("HTTP/1.1 20 OK", Reason::StartLine),
         ("HTTP/1.1 999 OK", Reason::Status),

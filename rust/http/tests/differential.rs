@@ -17,6 +17,7 @@ const PARTS: &[&str] = &[
     "HTTP/1.1 204\r\n",
     "HTTP/1.0 404 Not Found\r\n",
     "HTTP/1.1 100 Continue\r\n\r\n",
+    "HTTP/1.2 100 Continue\r\n\r\n",
     "HTTP/1.1 999 \r\n",
     "Host: a\r\n",
     "Host: a:80\r\n",

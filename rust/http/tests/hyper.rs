@@ -213,14 +213,6 @@ fn we_read_the_requests_of_hyper_and_it_our_responses() {
     }
 }
 
-/// What hyper does not read as we do, and why.
-fn is_known(head: &Head, input: &[u8]) -> bool {
-    // It refuses versions that do not exist, of which we read the minor number as that of 1.1.
-    let version = (2..=9).any(|minor| text(input).contains(&format!(" HTTP/1.{minor}\r")));
-    // It has no place for a target without a path.
-    version || head.first.starts_with("OPTIONS *")
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3000) })]
 
@@ -230,9 +222,8 @@ proptest! {
         let (said, _) = serve(&SyntaxLimits::default(), [&bytes[..]]);
         let Some(end) = said.iter().position(|step| *step == Said::End) else { return Ok(()) };
         let Said::Head(head) = &said[0] else { panic!("{said:?}") };
-        if is_known(head, &bytes) {
-            return Ok(());
-        }
+        // hyper has no place for a target without a path.
+        prop_assume!(!head.first.starts_with("OPTIONS *"));
         let (seen, _) = hyper_serves(&bytes, 200, &["ok"], true);
         prop_assert!(!seen.is_empty(), "hyper read nothing of {:?}", text(&bytes));
         let first = &seen[0];

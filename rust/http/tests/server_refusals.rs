@@ -65,6 +65,9 @@ fn requests_that_two_readers_could_cut_differently_are_refused() {
         ("identity", "Transfer-Encoding: identity".into(), Reason::Coding, 400),
         ("chunked;q=1", "Transfer-Encoding: chunked;q=1".into(), Reason::Coding, 400),
         ("an empty coding", "Transfer-Encoding:".into(), Reason::Coding, 400),
+        ("an empty one beside it", format!("Transfer-Encoding:\r\n{chunked}"), Reason::Coding, 400),
+        ("chunked and a comma", "Transfer-Encoding: chunked,".into(), Reason::Coding, 400),
+        ("a comma and chunked", "Transfer-Encoding: ,chunked".into(), Reason::Coding, 400),
         ("a quoted coding", "Transfer-Encoding: \"chunked\"".into(), Reason::Coding, 400),
         ("a vertical tab", "Transfer-Encoding: \x0bchunked".into(), Reason::FieldValue, 400),
     ] {
@@ -105,6 +108,7 @@ fn malformed_first_lines_are_refused() {
         ("a tab", "GET\t/ HTTP/1.1", Reason::StartLine, 400),
         ("no version", "GET /", Reason::StartLine, 400),
         ("HTTP/0.9", "GET / HTTP/0.9", Reason::Version, 505),
+        ("HTTP/1.2", "GET / HTTP/1.2", Reason::Version, 505),
         ("HTTP/2.0", "GET / HTTP/2.0", Reason::Version, 505),
         ("http/1.1", "GET / http/1.1", Reason::Version, 400),
         ("a method with a bracket", "G[T / HTTP/1.1", Reason::Method, 400),

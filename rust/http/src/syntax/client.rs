@@ -1,6 +1,6 @@
 //! The half of a client: requests out, responses in.
 
-use http_net::{ClientConn, ClientEvent, HttpError, Method, Progress, Request};
+use http_net::{BodyFraming, ClientConn, ClientEvent, HttpError, Method, Progress, Request};
 
 use super::errors::{refusal, write_error};
 use super::{Phase, ResponseHead, library_limits};
@@ -112,9 +112,19 @@ impl ClientSyntax {
         match self.conn.poll() {
             Ok(ClientEvent::Response(head)) => {
                 self.body_left = self.body_bytes;
+                if let Some(reason) = unread(&head) {
+                    self.refused = true;
+                    return ClientStep::Refused(Refusal { reason, status: None });
+                }
                 ClientStep::Head(ResponseHead(head))
             }
-            Ok(ClientEvent::Informational(head)) => ClientStep::Interim(ResponseHead(head)),
+            Ok(ClientEvent::Informational(head)) => {
+                if let Some(reason) = unread(&head) {
+                    self.refused = true;
+                    return ClientStep::Refused(Refusal { reason, status: None });
+                }
+                ClientStep::Interim(ResponseHead(head))
+            }
             Ok(ClientEvent::Body(bytes)) => {
                 let Some(left) = self.body_left.checked_sub(bytes.len() as u64) else {
                     self.refused = true;
@@ -150,7 +160,7 @@ impl ClientSyntax {
         self.body_left = self.body_left.min(bytes);
         let Some(head) = self.conn.response() else { return };
         // The answer to HEAD declares a body that never comes.
-        let comes = matches!(head.framing(), http_net::BodyFraming::Length(_));
+        let comes = matches!(head.framing(), BodyFraming::Length(_));
         if comes && head.content_length().is_some_and(|length| length > self.body_left) {
             self.refusing = Some(Refusal { reason: Reason::BodyTooLarge, status: None });
         }
@@ -201,4 +211,13 @@ impl ClientSyntax {
         }
         Ok(())
     }
+}
+
+/// Why a response that the library reads is not taken.
+fn unread(head: &http_net::ResponseHead<'_>) -> Option<Reason> {
+    if !super::is_known_version(head.raw()) {
+        return Some(Reason::Version);
+    }
+    let chunked = head.framing() == BodyFraming::Chunked;
+    (chunked && !super::is_plainly_chunked(head.header_all("transfer-encoding"))).then_some(Reason::Coding)
 }

@@ -61,3 +61,13 @@ fn library_limits(limits: &SyntaxLimits) -> http_net::Limits {
         .with_max_interim(limits.interim)
         .with_max_body(limits.body_bytes)
 }
+
+/// HTTP/1.0 or HTTP/1.1: the library takes higher minor numbers for the latter, most readers take them for an error.
+fn is_known_version(head: http_net::RawHead<'_>) -> bool {
+    matches!(head.version().get(head.bytes()), b"HTTP/1.0" | b"HTTP/1.1")
+}
+
+/// One field that says `chunked` and nothing else.
+fn is_plainly_chunked<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> bool {
+    values.next().is_some_and(|value| value.eq_ignore_ascii_case(b"chunked")) && values.next().is_none()
+}

@@ -1,7 +1,8 @@
 //! The half of a server: requests in, responses out.
 
 use http_net::{
-    BodyPlan, HttpError, Method, OutgoingBody, Progress, ResponseHeadRef, ServerConn, ServerEvent, TargetForm,
+    BodyFraming, BodyPlan, HttpError, Method, OutgoingBody, Progress, ResponseHeadRef, ServerConn,
+    ServerEvent, TargetForm,
 };
 
 use super::errors::{refusal, write_error};
@@ -274,8 +275,17 @@ fn due(refusal: Refusal, begun: bool) -> Refusal {
 /// What the syntax allows and no server of ours serves.
 fn unserved(head: &http_net::RequestHead<'_>) -> Option<Refusal> {
     let refuse = |reason, status| Some(Refusal { reason, status: Some(status) });
+    if !super::is_known_version(head.raw()) {
+        return refuse(Reason::Version, 505);
+    }
     if head.method() == Method::Connect {
         return refuse(Reason::Target, 501);
+    }
+    // A list with nothing in it, or an empty line of the same name, is the one coding for some readers and none for others.
+    if head.framing() == BodyFraming::Chunked
+        && !super::is_plainly_chunked(head.header_all("transfer-encoding"))
+    {
+        return refuse(Reason::Coding, 400);
     }
     if head.has_unknown_expectation() {
         return refuse(Reason::Expectation, 417);
