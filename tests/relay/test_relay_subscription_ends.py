@@ -11,7 +11,7 @@ from loops import both_loops
 from relay_inputs import raw_legacy
 from relay_lists import PREFIXED
 from relay_subscriptions import ACKNOWLEDGED, UPDATED, Watch, hears
-from relay_world import World
+from relay_world import World, call, logs
 from turnout.relay.features.subscriptions import LegacySubscriber, Resource
 
 
@@ -313,6 +313,56 @@ async def test_a_subscription_that_a_modern_server_does_not_agree_to_says_so(how
         )
         assert caught.value.data == {"reason": "not_subscribed", "sent": True, "upstream": "echo"}
         assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@both_loops
+async def test_s4_a_listen_that_never_began_is_not_sent_again(monkeypatch):
+    """Nor does each try of a client leave one more that is sent again and again."""
+    monkeypatch.setattr("turnout.relay.features.subscriptions.PAUSE", 0)
+
+    async with World() as world:
+        asked = []
+
+        @world.servers.on_request("subscriptions/listen")
+        async def listen(request):
+            if "resourceSubscriptions" not in request.params["notifications"]:
+                await request.wait_cancelled()
+            asked.append(request)
+            return {}
+
+        world.build(world.upstream(era="modern"))
+        client = await world.client()
+        for _ in range(3):
+            with pytest.raises(turnout.RemoteError, match="before it began"):
+                await client.send("resources/subscribe", {"uri": "x"})
+        for _ in range(3):
+            await client.send("tools/call", call())
+        assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("era", "method"),
+    [
+        ("legacy", "resources/subscribe"),
+        ("modern", "resources/subscribe"),
+        ("legacy", "logging/setLevel"),
+    ],
+)
+@both_loops
+async def test_s4_a_server_that_never_agrees_is_waited_for_as_long_as_its_upstream_says(era, method):
+    """What the relay asks by itself ends, too, where the router's own requests may take any time."""
+    async with World(timeout=None, max_timeout=None) as world:
+        logs(world)
+
+        @world.servers.on_request("subscriptions/listen" if era == "modern" else method)
+        async def never(request):
+            await request.wait_cancelled()
+
+        world.build(world.upstream(era=era, timeout=0.05, share_logs=True))
+        client = await world.client()
+        with pytest.raises(turnout.RemoteError) as caught:
+            await client.send(method, {"uri": "x", "level": "info"})
+        assert caught.value.data == {"reason": "timeout", "sent": True, "upstream": "echo"}
 
 
 @both_loops

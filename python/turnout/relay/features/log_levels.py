@@ -116,7 +116,7 @@ class LogLevels:
         if not session.is_dedicated and peer not in self._followed:
             self._followed.add(peer)
             peer.on_notification(MESSAGE)(lambda notification: self._notify(session, notification))
-        await peer.send(SET_LEVEL, {"level": level}, progress=False)
+        await session.ask(peer, SET_LEVEL, {"level": level})
 
     def _notify(self, session: UpstreamSession, notification: Notification) -> None:
         params = going_on(members_of(notification.raw_params), keeps_envelope=False)

@@ -131,7 +131,7 @@ class Subscriptions:
         if self._wanted.get(session):
             self._follow(peer, session)
             for change in self._wanted[session]:
-                asked = self._ask(peer, change)
+                asked = self._ask(session, peer, change)
                 asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
         for client in self._clients:
             if client.is_session and client.assignment.holds(session):
@@ -194,7 +194,7 @@ class Subscriptions:
         self._counts[key] = self._counts.get(key, 0) + is_new
         wish.pending += 1
         try:
-            await asyncio.shield(self._ask(peer, change))
+            await asyncio.shield(self._ask(session, peer, change))
             wish.is_confirmed = True
         except BaseException as error:
             # A request does not take along what another one of the same subscriber's asks for, or has.
@@ -224,7 +224,7 @@ class Subscriptions:
         elif isinstance(change, Resource) and peer.is_open:
             with contextlib.suppress(Error):
                 # Whatever it answers: nobody hears of the resource any more.
-                peer.send("resources/unsubscribe", {"uri": change.uri}, progress=False)
+                session.ask(peer, "resources/unsubscribe", {"uri": change.uri})
 
     def listens(self, peer: Peer) -> int:
         """How many listens are held open on a connection of an upstream."""
@@ -281,7 +281,7 @@ class Subscriptions:
             elif not (is_legacy and isinstance(subscriber, LegacySubscriber)):
                 subscriber.notify(method, json.joined(params) if params else None)
 
-    def _ask(self, peer: Peer, change: Change) -> asyncio.Future[None]:
+    def _ask(self, session: UpstreamSession, peer: Peer, change: Change) -> asyncio.Future[None]:
         """Ask the upstream for a change, once however many want it."""
         key = _key(peer, change)
         asked = self._asked.get(key)
@@ -291,10 +291,10 @@ class Subscriptions:
                 self._size_after_sweep = max(len(self._asked), MIN_SWEEP_SIZE)
             asked = self._asked[key] = asyncio.get_running_loop().create_future()
             if peer.revision == handshake.MODERN:
-                self._listens[key] = self._router.spawn(self._listen(peer, change, asked))
+                self._listens[key] = self._router.spawn(self._listen(session, peer, change, asked))
                 self._listens[key].add_done_callback(lambda listen: self._ended(key, listen, asked))
             elif isinstance(change, Resource):
-                self._router.spawn(self._subscribe(peer, change, asked))
+                self._router.spawn(self._subscribe(session, peer, change, asked))
             else:
                 asked.set_result(None)
         return asked
@@ -309,9 +309,11 @@ class Subscriptions:
             del self._listens[key]
             self._asked.pop(key, None)
 
-    async def _subscribe(self, peer: Peer, change: Resource, asked: asyncio.Future[None]) -> None:
+    async def _subscribe(
+        self, session: UpstreamSession, peer: Peer, change: Resource, asked: asyncio.Future[None]
+    ) -> None:
         try:
-            await peer.send("resources/subscribe", {"uri": change.uri}, progress=False)
+            await session.ask(peer, "resources/subscribe", {"uri": change.uri})
         except Error as error:
             if self._asked.get(_key(peer, change)) is asked:
                 del self._asked[_key(peer, change)]
@@ -319,8 +321,10 @@ class Subscriptions:
         else:
             _settle(asked, None)
 
-    async def _listen(self, peer: Peer, change: Change, asked: asyncio.Future[None]) -> None:
-        """Hold a listen open as long as the change is wanted."""
+    async def _listen(
+        self, session: UpstreamSession, peer: Peer, change: Change, asked: asyncio.Future[None]
+    ) -> None:
+        """Hold a listen open as long as the change is wanted; one that never began is not sent again."""
         wanted: dict[str, Any]
         if isinstance(change, Resource):
             wanted = {"resourceSubscriptions": [change.uri]}
@@ -328,13 +332,20 @@ class Subscriptions:
             wanted = {LISTS[method]: True for method in (change, *lists_of(peer.server_capabilities))}
         try:
             while peer.is_open:
-                call = peer.send(LISTEN, {"notifications": wanted}, progress=False, max_timeout=None)
+                call = peer.send(
+                    LISTEN,
+                    {"notifications": wanted},
+                    timeout=session.upstream.timeout,
+                    max_timeout=None,
+                    progress=False,
+                )
                 self._acknowledged[peer, call.id] = asked
                 try:
                     await call
                 finally:
                     del self._acknowledged[peer, call.id]
-                _settle(asked, _declined(peer, "ended the subscription before it began"))
+                if _settle(asked, _declined(peer, "ended the subscription before it began")):
+                    return
                 await asyncio.sleep(PAUSE)
         except RemoteError as error:
             if not _settle(asked, error):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from turnout import _native
 from turnout.errors import Error, HandshakeFailed, PeerLost
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from turnout._native import Call
     from turnout.peer import Peer
     from turnout.relay.upstreams.upstream import Upstream
     from turnout.router import Router
@@ -163,6 +164,23 @@ class UpstreamSession(_native.UpstreamSlot):
             return await asyncio.wait_for(self.wait(through_backoff=False), self.upstream.list_timeout)
         except asyncio.TimeoutError as error:
             raise TimeoutError(f"{self.upstream.name} was not there in time") from error
+
+    def ask(self, peer: Peer, method: str, params: Any) -> Call:
+        """Ask a connection of this session for something that no client's request is passed on for.
+
+        Args:
+            peer: the connection.
+            method: the method.
+            params: the params, as for `Peer.send`.
+
+        Returns:
+            the call, which ends when the upstream's timeouts say so.
+
+        """
+        upstream = self.upstream
+        return peer.send(
+            method, params, timeout=upstream.timeout, max_timeout=upstream.max_timeout, progress=False
+        )
 
     async def close(self) -> None:
         """Close the connection for good."""
