@@ -300,6 +300,10 @@ class Delivery:
             report_exception(self.peer.loop, error, rewrite)
             return RequestError(INTERNAL_ERROR, "Internal error")
 
+    def is_rewritten(self, method: str) -> bool:
+        """Whether the params of a method may be others than the peer sent."""
+        return bool(self._rewrites("incoming", method))
+
     def _rewrites(self, direction: str, method: str) -> list[Rewrite]:
         layers = [getattr(handlers, direction) for handlers in self._layers]
         return [rewrite for rewrites in layers for rewrite in rewrites.get(method, ())]

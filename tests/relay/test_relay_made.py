@@ -163,6 +163,7 @@ READS = {"tools/list": "tools", "resources/read": "contents"}
         ("policy", "private"),
         ("filter", "private"),
         ("handler", "private"),
+        ("rewrite", "private"),
     ],
 )
 @both_loops
@@ -181,6 +182,8 @@ async def test_s3_an_answer_that_depends_on_who_asks_is_for_nobody_else_to_keep(
             relay.policy(method.split("/")[0])(lambda request, name: True)
         elif by == "filter":
             relay.filter(method)(lambda request: None)
+        elif by == "rewrite":
+            relay.rewrite_incoming(method)(lambda method, params: None)
         elif by == "handler":
 
             @relay.on_request(method)
@@ -194,7 +197,14 @@ async def test_s3_an_answer_that_depends_on_who_asks_is_for_nobody_else_to_keep(
 
 
 @pytest.mark.parametrize(
-    ("by", "scope"), [("nothing", "public"), ("client", "private"), ("filter", "private"), ("all", "private")]
+    ("by", "scope"),
+    [
+        ("nothing", "public"),
+        ("client", "private"),
+        ("filter", "private"),
+        ("all", "private"),
+        ("rewrite", "private"),
+    ],
 )
 @both_loops
 async def test_s3_a_merged_list_that_depends_on_who_asks_is_for_nobody_else_to_keep(by, scope):
@@ -208,6 +218,8 @@ async def test_s3_a_merged_list_that_depends_on_who_asks_is_for_nobody_else_to_k
         )
         if by in ("filter", "all"):
             relay.filter("tools/list" if by == "filter" else "*")(lambda request: None)
+        elif by == "rewrite":
+            world.gateway.rewrite_incoming("tools/list")(lambda method, params: None)
         client = await world.client(era="modern")
         listed = await client.send("tools/list")
         assert (listed["ttlMs"], listed["cacheScope"]) == (7, scope)

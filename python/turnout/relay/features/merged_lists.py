@@ -254,7 +254,11 @@ class MergedLists:
                 _cache_hints(
                     list(listed.values()),
                     is_whole=not failed,
-                    may_share=self._may_share(request.method) and assigned.is_everybodys(pages),
+                    may_share=(
+                        self._may_share(request.method)
+                        and not request.peer.delivery.is_rewritten(request.method)
+                        and assigned.is_everybodys(pages)
+                    ),
                 )
             )
         rest = {name: json.dumps(value) for name, value in result.items()}

@@ -31,7 +31,9 @@ impl<L: Endpoint> Relay<L> {
         let fault = match (end, answer) {
             (End::Result(_) | End::Error(_), Some(answered)) => {
                 let frame = answered.frame.of(pass.region);
-                let checked = self.checked_answer((&source.kind, &dest.kind), record, frame, answered);
+                let is_rewritten = to.intercepted.contains(&*record.method);
+                let about = (&source.kind, &dest.kind);
+                let checked = self.checked_answer(about, is_rewritten, record, frame, answered);
                 if checked.is_ok() && (!answered.needs_input || to.rules.revision.is_modern()) {
                     let is_error = matches!(end, End::Error(_));
                     let sealed = checked.unwrap_or_default();

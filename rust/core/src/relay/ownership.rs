@@ -141,9 +141,12 @@ impl<L: Endpoint> Relay<L> {
 
     /// Checks what an answer names that goes to a client. Gives the answer as that client is to see it, where it is
     /// another one: with its request state sealed.
+    ///
+    /// `is_rewritten`: the host may have asked with other params than the client.
     pub(super) fn checked_answer(
         &self,
         (source, dest): (&ParticipantKind, &ParticipantKind),
+        is_rewritten: bool,
         record: &Record,
         frame: &[u8],
         answered: &AnswerFrame,
@@ -153,7 +156,7 @@ impl<L: Endpoint> Relay<L> {
                 self.checked_result(about, record, frame, answered)
             }
             _ if answered.revision.is_modern() && is_cacheable(&record.method) => {
-                self.kept_private((source, dest), record, frame, answered)
+                self.kept_private((source, dest), is_rewritten, record, frame, answered)
             }
             _ => Ok(None),
         }
@@ -165,6 +168,7 @@ impl<L: Endpoint> Relay<L> {
     fn kept_private(
         &self,
         (source, dest): (&ParticipantKind, &ParticipantKind),
+        is_rewritten: bool,
         record: &Record,
         frame: &[u8],
         answered: &AnswerFrame,
@@ -174,7 +178,7 @@ impl<L: Endpoint> Relay<L> {
             return Ok(None);
         };
         let is_watched = || self.watches_method(record.method.as_bytes());
-        let is_everybodys = routes.are_everybodys() && !slot.is_exclusive && !is_watched();
+        let is_everybodys = routes.are_everybodys() && !slot.is_exclusive && !is_rewritten && !is_watched();
         let result = envelope::find_member(frame, "result").unwrap_or_default();
         if is_everybodys || answered.needs_input || !result.of(frame).starts_with(b"{") {
             return Ok(None);
