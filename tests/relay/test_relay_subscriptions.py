@@ -64,6 +64,30 @@ async def test_s3_no_uri_of_a_client_is_taken_for_the_lists_of_others(uri):
         assert (await heard.get()).method == TOOLS
 
 
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+@both_loops
+async def test_s3_nobody_is_subscribed_to_what_a_server_may_take_for_the_resource_of_another(era):
+    """Go reads half of a surrogate pair as U+FFFD."""
+    async with World() as world:
+        watch = Watch(world)
+        world.build(world.upstream(sharing="shared"))
+        owner, other = await world.client(), await world.client(era=era)
+        await owner.send("resources/subscribe", {"uri": "x:\ufffd"})
+        asked = {"uri": "x:\ud83d"}
+        if era == "legacy":
+            wrong = other.send("resources/subscribe", asked)
+        else:
+            wrong = other.send(
+                "subscriptions/listen", {"notifications": {"resourceSubscriptions": [asked["uri"]]}}
+            )
+        with pytest.raises(turnout.RemoteError) as caught:
+            await wrong
+        assert caught.value.code == -32602
+        if era == "legacy":
+            await other.send("resources/unsubscribe", asked)
+        await watch.until(("subscribe", "x:\ufffd"))
+
+
 @pytest.mark.parametrize("told", [5, None])
 @both_loops
 async def test_s3_what_changes_by_a_uri_that_is_no_text_is_told_to_nobody(told):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from turnout import json
-from turnout.errors import Error, PeerLost, RemoteError
+from turnout.errors import INVALID_PARAMS, Error, PeerLost, RemoteError, RequestError
 from turnout.escape import escaped
 from turnout.handlers import members_of
 from turnout.protocol import handshake
@@ -174,7 +174,7 @@ class Subscriptions:
             called: what the subscriber calls the resource; None for the same.
 
         Raises:
-            RequestError: the upstream refused it, or the client wants too much.
+            RequestError: the upstream refused it, the client wants too much, or the URI is no text.
             PeerLost: it was lost meanwhile, or the client was.
 
         """
@@ -185,7 +185,7 @@ class Subscriptions:
         is_new = subscriber not in self._wanted.get(session, {}).get(change, {})
         if is_new:
             uri = change.uri if isinstance(change, Resource) else ""
-            require_limit(self._router, "max_uri_bytes", len(uri.encode("utf-8", "surrogatepass")))
+            require_limit(self._router, "max_uri_bytes", _size(uri))
             require_limit(self._router, "max_subscriptions", self._counts.get(key, 0) + 1)
         self._follow(peer, session)
         wishes = self._wanted.setdefault(session, {}).setdefault(change, {})
@@ -368,6 +368,20 @@ class Subscriptions:
         else:
             _settle(asked, _declined(peer, "does not tell of changes to it"))
             call.cancel()
+
+
+def _size(uri: str) -> int:
+    """How many bytes a URI has.
+
+    Raises:
+        RequestError: half of a surrogate pair is in it. Some servers read that as another letter, so that it may be
+            the URI that another client is subscribed to, and would be unsubscribed from.
+
+    """
+    try:
+        return len(uri.encode())
+    except UnicodeEncodeError:
+        raise RequestError(INVALID_PARAMS, "there is half of a surrogate pair in the URI") from None
 
 
 def _key(peer: Peer, change: Change) -> tuple[Peer, Change]:
