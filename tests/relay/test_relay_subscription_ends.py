@@ -365,6 +365,45 @@ async def test_s4_a_server_that_never_agrees_is_waited_for_as_long_as_its_upstre
         assert caught.value.data == {"reason": "timeout", "sent": True, "upstream": "echo"}
 
 
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+@both_loops
+async def test_s4_a_subscription_that_ends_with_its_connection_leaves_nothing_on_the_next_one(era):
+    """The next one is asked for all that is wanted, before it is known that this is not any more."""
+    async with World() as world:
+        asked, unsubscribed = [], asyncio.Event()
+
+        @world.servers.on_request("resources/subscribe")
+        async def subscribe(request):
+            asked.append(request)
+            if len(asked) == 1:
+                await request.wait_cancelled()
+            return {}
+
+        @world.servers.on_request("resources/unsubscribe")
+        async def unsubscribe(request):
+            unsubscribed.set()
+            return {}
+
+        @world.servers.on_request("subscriptions/listen")
+        async def listen(request):
+            if "resourceSubscriptions" in request.params["notifications"]:
+                asked.append(request)
+            await request.wait_cancelled()
+
+        relay = world.build(world.upstream(era=era))
+        client = await world.client()
+        subscribes = client.send("resources/subscribe", {"uri": "x"})
+        await world.until(lambda: asked)
+        await relay.renew("echo", drain=0)
+        with pytest.raises(turnout.RemoteError):
+            await subscribes
+        await world.until(lambda: len(asked) == 2)
+        if era == "legacy":
+            await unsubscribed.wait()
+        else:
+            await world.until(lambda: asked[1].cancelled)
+
+
 @both_loops
 async def test_who_is_not_subscribed_takes_no_subscription_of_another_ones_along():
     async with World() as world:

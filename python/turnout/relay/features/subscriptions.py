@@ -200,8 +200,8 @@ class Subscriptions:
             # A request does not take along what another one of the same subscriber's asks for, or has.
             known = self._wanted.get(session, {}).get(change, {}).get(subscriber)
             if known is wish and wish.pending == 1 and not wish.is_confirmed:
-                if isinstance(error, asyncio.CancelledError):
-                    # The upstream is asked already, whoever waits for its answer.
+                if isinstance(error, asyncio.CancelledError) or session.peer is not peer:
+                    # The upstream is asked already, whoever waits for its answer; or its next connection is.
                     self.remove(session, change, subscriber)
                 else:
                     self._drop(session, change, subscriber)
