@@ -34,12 +34,12 @@ use crate::flight::record::{PeerInfo, ProgressUpdate, Record, Time};
 use crate::flight::sparse_map::SparseMap;
 use crate::flight::state::{FlightState, Outcome};
 use crate::flight::table::Table;
-use crate::flight::target::Target;
 use crate::flight::timer_wheel::TimerWheel;
 use crate::limits::{Exceeded, Limits};
 use crate::rules::{Forbidden, Rules};
 use crate::wire::encode;
-use crate::wire::envelope::{self, ScanLimits};
+use crate::wire::envelope::{self, Envelope, ScanLimits};
+use crate::wire::span::Span;
 use crate::wire::text::{Text, clip};
 use account::{Deadlines, Holdings};
 
@@ -137,9 +137,15 @@ pub(crate) struct Registration<'a, C> {
     pub(crate) max: Time,
     pub(crate) augmented: bool,
     pub(crate) wants_progress: bool,
-    pub(crate) target: Target<'a>,
+    pub(crate) about: About<'a>,
     /// The peer whose request it forwards; None for a request of our own.
     pub(crate) asker: Option<&'a Arc<PeerInfo>>,
+}
+
+/// What a request of ours is about: its target as text, or the frame that it forwards and the prefix that is removed.
+pub(crate) enum About<'a> {
+    Text(&'a Text),
+    Frame(&'a [u8], &'a Envelope, Span),
 }
 
 /// Why a request was not sent. Nothing was registered and nothing written.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Connection, INVALID_PARAMS, Outbound, Registration, Send, SendError, TASK_CANCEL_TIMEOUT};
+use super::{
+    About, Connection, INVALID_PARAMS, Outbound, Registration, Send, SendError, TASK_CANCEL_TIMEOUT,
+};
 use crate::connection::event::{Batch, End, Event, Host};
 use crate::flight::pool;
 use crate::flight::record::{Direction, Record, RecordInit, Time};
@@ -22,17 +24,9 @@ impl<H: Host> Connection<H> {
         let Send { request, owner, idle, max, augmented, custom_token, target } = send;
         let wants_progress = request.progress_token || !custom_token.is_empty();
         let (method, size) = (request.method, request.params.len());
-        let registration = Registration {
-            method,
-            size,
-            owner,
-            idle,
-            max,
-            augmented,
-            wants_progress,
-            target: Target::new(target, self.limits.max_text_bytes),
-            asker: None,
-        };
+        let about = About::Text(target);
+        let registration =
+            Registration { method, size, owner, idle, max, augmented, wants_progress, about, asker: None };
         let (record, _) = self.admit(now, registration, custom_token)?;
         self.output.request(record.number, |out| encode::request(out, record.number, &request));
         Ok(record)
@@ -55,17 +49,9 @@ impl<H: Host> Connection<H> {
         let custom_token = if request.progress_token { id } else { custom_token };
         let wants_progress = !custom_token.is_empty();
         let (method, size) = (request.method, request.params.len());
-        let registration = Registration {
-            method,
-            size,
-            owner,
-            idle,
-            max,
-            augmented,
-            wants_progress,
-            target: Target::new(target, self.limits.max_text_bytes),
-            asker: None,
-        };
+        let about = About::Text(target);
+        let registration =
+            Registration { method, size, owner, idle, max, augmented, wants_progress, about, asker: None };
         let (admitted, slot) = self.admit(now, registration, custom_token)?;
         let number = admitted.number;
         let Some(entry) = self.outbound.get_mut(slot) else { return Err(SendError::Closed) };
@@ -165,14 +151,21 @@ impl<H: Host> Connection<H> {
             }
             break minted;
         };
+        let (method, member) = self.method_names.intern(registration.method.as_bytes(), &self.limits);
+        let target = match registration.about {
+            About::Text(text) => Target::new(text, self.limits.max_text_bytes),
+            About::Frame(frame, envelope, prefix) => {
+                Target::of_frame(member, frame, envelope, prefix, self.limits.max_text_bytes)
+            }
+        };
         let record = pool::acquire_record(&RecordInit {
             number: minted.number,
             direction: Direction::Outbound,
             peer: &self.peer,
-            method: self.method_names.intern(registration.method, &self.limits),
+            method,
             id: b"",
             token: custom_token,
-            target: registration.target,
+            target,
             wants_progress: registration.wants_progress,
             asker: registration.asker,
             is_leg: registration.asker.is_some(),

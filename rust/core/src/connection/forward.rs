@@ -32,10 +32,9 @@ use std::sync::Arc;
 use crate::connection::event::{AnswerFrame, Batch, Host};
 use crate::connection::output::FrameKind;
 use crate::connection::translate::Changes;
-use crate::connection::{Answered, Connection, MetaMember, Pending, Registration, SendError};
+use crate::connection::{About, Answered, Connection, MetaMember, Pending, Registration, SendError};
 use crate::flight::record::{PeerInfo, ProgressUpdate, Record, Time};
 use crate::flight::state::{CancelledBy, FlightEvent, FlightState};
-use crate::flight::target::{Target, TargetMember};
 use crate::memory::Account;
 use crate::rules::{Bridge, Revision};
 use crate::wire::encode;
@@ -102,8 +101,6 @@ impl<H: Host> Connection<H> {
                 .map_err(SendError::Exceeded)?;
         }
         let wants_progress = !envelope.progress_token.is_empty();
-        let member = TargetMember::of(method);
-        let target = Target::of_frame(member, frame, envelope, prefix, self.limits.max_text_bytes);
         let registration = Registration {
             method,
             size: frame.len(),
@@ -112,7 +109,7 @@ impl<H: Host> Connection<H> {
             max,
             augmented: !envelope.task.is_empty(),
             wants_progress,
-            target,
+            about: About::Frame(frame, envelope, prefix),
             asker: Some(asker),
         };
         let (record, slot) = self.admit(now, registration, b"")?;

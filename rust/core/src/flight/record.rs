@@ -111,6 +111,8 @@ struct Extras {
     cancelled_by: AtomicU8,
     cancel_requested: AtomicU64,
     cancel_written: AtomicBool,
+    /// The reason of a cancel that came before anything else, and of one that came after it.
+    first_reason: Option<Box<Text>>,
     reason: OnceLock<Box<Text>>,
     task: OnceLock<Box<str>>,
     label: OnceLock<Box<Text>>,
@@ -136,6 +138,7 @@ impl Extras {
             cancelled_by: AtomicU8::new(0),
             cancel_requested: AtomicU64::new(0),
             cancel_written: AtomicBool::new(false),
+            first_reason: None,
             reason: OnceLock::new(),
             task: OnceLock::new(),
             label: OnceLock::new(),
@@ -300,6 +303,7 @@ impl Record {
         self.wire = Wire::new(init.id, init.token);
         self.target = StoredTarget::new(init.target);
         match (&mut self.asker, init.asker) {
+            (None, None) => {}
             (Some(current), Some(wanted)) => reuse_or_clone(current, wanted),
             (current, wanted) => *current = wanted.cloned(),
         }
@@ -423,7 +427,8 @@ impl Record {
 
     /// Why it was cancelled.
     pub fn reason(&self) -> Option<&Text> {
-        self.extras.get().and_then(|extras| extras.reason.get()).map(|reason| &**reason)
+        let extras = self.extras.get()?;
+        extras.first_reason.as_ref().or_else(|| extras.reason.get()).map(|reason| &**reason)
     }
 
     /// The id of the task that it became, or that the forwarded request is about.
@@ -515,7 +520,20 @@ impl Record {
 
     /// Notes who asked for a cancel; the first note stays.
     pub(crate) fn note_cancel(&self, by: CancelledBy, reason: Option<&Text>, now: Time) {
-        let extras = self.extras();
+        let mut is_first = false;
+        // Measured: most cancelled requests have nothing else here.
+        let extras = self.extras.get_or_init(|| {
+            is_first = true;
+            Box::new(Extras {
+                cancelled_by: AtomicU8::new(by as u8),
+                cancel_requested: AtomicU64::new(now),
+                first_reason: reason.map(Into::into),
+                ..Extras::new()
+            })
+        });
+        if is_first {
+            return;
+        }
         if extras.cancelled_by.compare_exchange(0, by as u8, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             extras.cancel_requested.store(now, Ordering::Relaxed);
             if let Some(reason) = reason {

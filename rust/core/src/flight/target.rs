@@ -162,25 +162,26 @@ impl fmt::Debug for StoredTarget {
     }
 }
 
-/// Measured: cheaper than a copy of any length.
+/// Measured: two copies of a fixed length that overlap are cheaper than one of any length.
 #[inline]
 fn padded(short: &[u8]) -> [u8; INLINE] {
+    fn overlapping<const N: usize>(short: &[u8], bytes: &mut [u8; INLINE]) -> Option<()> {
+        let at = short.len().checked_sub(N)?;
+        bytes.first_chunk_mut::<N>()?.copy_from_slice(short.first_chunk::<N>()?);
+        bytes.get_mut(at..)?.first_chunk_mut::<N>()?.copy_from_slice(short.last_chunk::<N>()?);
+        Some(())
+    }
+
     let mut bytes = [0; INLINE];
-    if let (Some(head), Some(tail)) = (short.first_chunk::<8>(), short.last_chunk::<8>()) {
-        if let (Some(head), Some(tail)) = (short.first_chunk::<16>(), short.last_chunk::<16>()) {
-            bytes[..16].copy_from_slice(head);
-            let at = short.len().min(INLINE) - 16;
-            bytes[at..at + 16].copy_from_slice(tail);
-            return bytes;
-        }
-        bytes[..8].copy_from_slice(head);
-        let at = short.len().min(16) - 8;
-        bytes[at..at + 8].copy_from_slice(tail);
-        return bytes;
-    }
-    for (to, from) in bytes.iter_mut().zip(short) {
-        *to = *from;
-    }
+    let copied = match short.len() {
+        0 => Some(()),
+        1 => overlapping::<1>(short, &mut bytes),
+        2..4 => overlapping::<2>(short, &mut bytes),
+        4..8 => overlapping::<4>(short, &mut bytes),
+        8..16 => overlapping::<8>(short, &mut bytes),
+        _ => overlapping::<16>(short, &mut bytes),
+    };
+    debug_assert!(copied.is_some(), "it is no longer than what is kept of it");
     bytes
 }
 

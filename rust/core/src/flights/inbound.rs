@@ -45,7 +45,7 @@ impl<A> Flights<A> {
             number: self.inbound_count,
             direction: Direction::Inbound,
             peer: &self.peer,
-            method: self.method_names.intern(method, &self.limits),
+            method: self.method_names.intern(method.as_bytes(), &self.limits).0,
             id,
             token,
             target: Target::new(target, self.limits.max_text_bytes),

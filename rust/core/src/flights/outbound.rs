@@ -58,7 +58,7 @@ impl<A> Flights<A> {
             number: self.outbound_count,
             direction: Direction::Outbound,
             peer: &self.peer,
-            method: self.method_names.intern(method, &self.limits),
+            method: self.method_names.intern(method.as_bytes(), &self.limits).0,
             id,
             token: b"",
             target: Target::new(target, self.limits.max_text_bytes),

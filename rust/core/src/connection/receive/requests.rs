@@ -7,7 +7,7 @@ use crate::connection::{Connection, INTERNAL_ERROR, INVALID_REQUEST, Inbound};
 use crate::flight::pool;
 use crate::flight::record::{Direction, RecordInit, Time};
 use crate::flight::state::{CancelledBy, FlightEvent, FlightState, Outcome};
-use crate::flight::target::{Target, TargetMember};
+use crate::flight::target::Target;
 use crate::limits::{Exceeded, clip};
 use crate::rules::{EraClaim, EraError, method};
 use crate::wire::encode;
@@ -66,14 +66,13 @@ impl<H: Host> Connection<H> {
         };
         let token = envelope.progress_token.of(frame);
         let token = if token.len() <= self.limits.max_id_bytes { token } else { b"" };
-        let method = std::str::from_utf8(&name).unwrap_or_default();
-        let member = TargetMember::of(method);
+        let (method, member) = self.method_names.intern(&name, &self.limits);
         let target = Target::of_frame(member, frame, envelope, Span::default(), self.limits.max_text_bytes);
         let record = pool::acquire_record(&RecordInit {
             number: minted.number,
             direction: Direction::Inbound,
             peer: &self.peer,
-            method: self.method_names.intern(method, &self.limits),
+            method,
             id,
             token,
             target,
