@@ -514,7 +514,7 @@ def test_j1_a_relays_policy_that_raises_an_odd_error_is_answered(on_loop, caplog
                 error = NOT_SENT[what]()
                 raise error
 
-            relay.filter("tools/call")(in_thread if threaded else in_task)
+            relay.policy.decide("tools/call")(in_thread if threaded else in_task)
             client = await world.client()
             with pytest.raises(turnout.RemoteError) as caught:
                 await client.send("tools/call", call(who="x"), timeout=10)
@@ -534,7 +534,7 @@ def test_j1_a_relays_policy_that_answers_with_what_is_no_json_is_answered(on_loo
     async def main():
         async with World() as world:
             relay = world.build()
-            relay.filter("tools/call")(lambda request: verdict)
+            relay.policy.decide("tools/call")(lambda request: verdict)
             client = await world.client()
             with pytest.raises(turnout.RemoteError) as caught:
                 await client.send("tools/call", call(who="x"), timeout=10)

@@ -25,13 +25,17 @@ async def test_use_a_decorator_without_its_parentheses_is_refused(name):
 
 
 @both_loops
-async def test_use_a_filter_of_a_relay_without_its_parentheses_is_refused():
+async def test_use_a_policy_of_a_relay_without_its_parentheses_is_refused():
     async with turnout.Router() as router:
         relay = router.relay(turnout.stdio("server", name="a"))
-        with pytest.raises(TypeError, match="filter takes the name of a method"):
-            relay.filter(print)
+        with pytest.raises(TypeError, match=r"policy\.decide takes the name of a method"):
+            relay.policy.decide(print)
         with pytest.raises(ValueError, match="timeout must be at least 0 seconds"):
-            relay.filter("tools/call", timeout=-1)
+            relay.policy.decide("tools/call", timeout=-1)
+        with pytest.raises(TypeError, match=r'@relay.policy.allow\("tool"\)'):
+            relay.policy.allow(print)
+        with pytest.raises(ValueError, match="at least 0 seconds"):
+            relay.policy.allow("tool", timeout=-1)
 
 
 @both_loops

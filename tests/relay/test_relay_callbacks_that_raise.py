@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.parametrize("raised", EXCEPTIONS, ids=lambda kind: kind.__name__),
 ]
 
-KINDS = ["filter", "filter in a thread", "handler", "handler in a thread", "handler behind a filter"]
+KINDS = ["policy", "policy in a thread", "handler", "handler in a thread", "handler behind a policy"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -31,16 +31,16 @@ def test_s4_s5_what_decides_about_a_request_of_a_relay_fails_that_one_only(loop_
                 await asyncio.sleep(0)
                 bang()
 
-            if kind == "filter":
-                relay.filter("bad")(later)
-            elif kind == "filter in a thread":
-                relay.filter("bad")(bang)
+            if kind == "policy":
+                relay.policy.decide("bad")(later)
+            elif kind == "policy in a thread":
+                relay.policy.decide("bad")(bang)
             elif kind == "handler":
                 relay.on_request("bad")(later)
             else:
                 relay.on_request("bad")(bang)
-            if kind == "handler behind a filter":
-                relay.filter("bad")(lambda _: None)
+            if kind == "handler behind a policy":
+                relay.policy.decide("bad")(lambda _: None)
             client, other = await world.client(), await world.client()
             calls = [client.send("tools/call", call(who="a")), client.send("bad")]
             calls += [client.send("tools/call", call(who="b")), other.send("tools/call", call(who="c"))]
@@ -52,11 +52,11 @@ def test_s4_s5_what_decides_about_a_request_of_a_relay_fails_that_one_only(loop_
 
     _, _, exits = run(loop_kind, main())
     assert bang.calls == 1
-    in_thread = kind in ("filter in a thread", "handler in a thread", "handler behind a filter")
+    in_thread = kind in ("policy in a thread", "handler in a thread", "handler behind a policy")
     assert exits == ([bang.error] if issubclass(raised, EXITS) and not in_thread else [])
 
 
-@pytest.mark.parametrize("kind", ["filter of the client", "observer of the server", "records", "file"])
+@pytest.mark.parametrize("kind", ["rewrite of the client", "observer of the server", "records", "file"])
 def test_s4_what_is_carried_over_is_carried_over_whatever_a_callback_raises(loop_kind, raised, kind):
     """Answers to several clients stand in one read of a server's; requests to it in one read of a client's."""
     bang = Bang(raised)
@@ -67,7 +67,7 @@ def test_s4_what_is_carried_over_is_carried_over_whatever_a_callback_raises(loop
             await relay.start()
             server = await world.server(0)
             [upstream] = world.gateway.peers
-            if kind == "filter of the client":
+            if kind == "rewrite of the client":
                 relay.rewrite_incoming("bad")(bang)
             elif kind == "observer of the server":
                 upstream.on_notification("bad")(bang)
@@ -78,8 +78,8 @@ def test_s4_what_is_carried_over_is_carried_over_whatever_a_callback_raises(loop
             clients = [await world.client() for _ in range(3)]
             for client in clients:
                 client.say(request("one", "one"), request("bad", "bad"), request("two", "two"))
-            # The filter refuses the one request that it raised for.
-            asked = await server.hears(8 if kind == "filter of the client" else 9)
+            # The rewrite refuses the one request that it raised for.
+            asked = await server.hears(8 if kind == "rewrite of the client" else 9)
             noise = b'{"jsonrpc":"2.0","method":"bad"}\n'
             server.say(noise, *(result(frame["id"], {"method": frame["method"]}) for frame in asked))
             for client in clients:

@@ -120,7 +120,7 @@ async def test_h3_the_hooks_of_a_relay_are_those_of_all_its_clients():
 
 
 @both_loops
-async def test_h3_outgoing_filters_see_what_the_relay_asks_itself_and_nothing_that_it_passes_on():
+async def test_h3_outgoing_rewrites_see_what_the_relay_asks_itself_and_nothing_that_it_passes_on():
     async with World() as world:
         relay = world.build(
             world.upstream(name="a"),
@@ -142,7 +142,7 @@ async def test_h3_outgoing_filters_see_what_the_relay_asks_itself_and_nothing_th
 
 
 @both_loops
-async def test_h1_filters_that_were_there_before_the_relay_go_on_beside_its_own():
+async def test_h1_rewrites_that_were_there_before_the_relay_go_on_beside_its_own():
     async with World() as world:
         relay = world.build()
         near, far = turnout.memory()
@@ -207,17 +207,17 @@ async def test_h2_a_handler_of_everything_answers_what_no_other_does_wherever_th
 
 @pytest.mark.parametrize("there", [True, False])
 @both_loops
-async def test_h2_a_filter_of_everything_sees_what_no_other_filter_does_wherever_the_upstream_is(there):
+async def test_h2_a_policy_of_everything_sees_what_no_other_policy_does_wherever_the_upstream_is(there):
     async with World() as world:
         relay = world.build() if there else world.build(world.upstream(target=_nobody, connect_wait=0.1))
         asked = []
 
-        @relay.filter("*")
+        @relay.policy.decide("*")
         async def everything(request):
             asked.append(request.method)
             return turnout.Answer({"by": "star"})
 
-        relay.filter("own")(lambda _: turnout.Answer({"by": "own"}))
+        relay.policy.decide("own")(lambda _: turnout.Answer({"by": "own"}))
         relay.on_request("handled")(lambda _: {"by": "handler"})
         client = await world.client(era=None)
         for method, by in (
@@ -245,7 +245,7 @@ async def test_h2_no_request_reaches_python_once_nobody_asks_for_all_of_them():
 
 
 @both_loops
-async def test_h3_a_filter_keeps_what_its_handler_says_about_cancels():
+async def test_h3_a_policy_keeps_what_its_handler_says_about_cancels():
     async with World() as world:
         relay = world.build()
         began, cancelled, go = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -258,7 +258,7 @@ async def test_h3_a_filter_keeps_what_its_handler_says_about_cancels():
             return {"paid": True}
 
         relay.on_request("pay", interruptible=False)(pay)
-        relay.filter("pay")(lambda _: None)
+        relay.policy.decide("pay")(lambda _: None)
         client = await world.client()
         sent = client.send("pay")
         await began.wait()

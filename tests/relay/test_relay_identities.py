@@ -143,10 +143,10 @@ async def test_a_client_with_one_server_meets_that_and_one_with_several_meets_th
 
 
 @both_loops
-async def test_even_a_filter_sends_nobody_where_no_route_leads(caplog):
+async def test_even_a_policy_sends_nobody_where_no_route_leads(caplog):
     async with World() as world:
         relay = two(world, turnout.Route("one", principal="ada"), turnout.Route("two", principal="bob"))
-        relay.filter("x/method")(lambda _: turnout.Forward("two"))
+        relay.policy.decide("x/method")(lambda _: turnout.Forward("two"))
         ada, bob = await world.client(principal="ada"), await world.client(principal="bob")
         with pytest.raises(turnout.RemoteError):
             await ada.send("x/method")

@@ -15,9 +15,9 @@ REFUSED = {"reason": "overloaded", "sent": False}
 
 
 @both_loops
-async def test_u5_what_a_filter_lets_pass_waits_for_nothing_where_the_upstream_is_there():
+async def test_u5_what_a_policy_lets_pass_waits_for_nothing_where_the_upstream_is_there():
     async with World(limits={"max_queued_requests": 1}) as world:
-        world.build().filter("tools/call")(lambda _: None)
+        world.build().policy.decide("tools/call")(lambda _: None)
         client = await world.client()
         calls = [client.send("tools/call", call(who=str(n))) for n in range(5)]
         assert [(await sent)["who"] for sent in calls] == list("01234")

@@ -212,11 +212,11 @@ async def test_s3_tasks_are_offered_for_listing_by_one_upstream_and_by_several(o
 
 
 @on_skipping_loop
-async def test_a_filter_sends_a_list_to_one_upstream_that_would_be_merged():
+async def test_a_policy_sends_a_list_to_one_upstream_that_would_be_merged():
     async with World() as world:
         relay = world.build(world.server("a", tools("x")), world.server("b", tools("y")), routes=PREFIXED)
 
-        @relay.filter("tools/list")
+        @relay.policy.decide("tools/list")
         async def choose(_):
             return turnout.Forward(upstream="b")
 

@@ -49,7 +49,7 @@ async def test_s1_s3_a_list_that_the_relay_asks_for_names_nothing_of_anothers(ki
             relay = world.build(*(world.upstream(name, era=era) for name in ("a", "b")), routes=PREFIXED)
         else:
             relay = world.build(world.upstream(era=era))
-            relay.policy("tools")(lambda request, name: True)
+            relay.policy.allow("tool")(lambda principal, kind, name: True)
         client = await world.client()
         envelope = ENVELOPE if era else {}
         client.say(request("c", "tools/list", {"_meta": {**FOREIGN, **TASK, **envelope, "mine": 1}}))
@@ -109,7 +109,7 @@ async def test_s2_an_item_that_readers_call_differently_is_not_listed(key, kind)
             )
         else:
             relay = world.build(world.server("a", lists_raw(page)))
-            relay.policy("tools")(lambda request, name: True)
+            relay.policy.allow("tool")(lambda principal, kind, name: True)
         client = await world.client()
         listed = await client.send("tools/list")
         assert [tool["name"] for tool in listed["tools"]] == ["a_y" if kind == "merged" else "y"]
@@ -129,7 +129,7 @@ async def test_s2_letters_that_some_readers_fold_make_no_other_key(method, membe
         other = key.replace("i", letter)
         page = {member: [{key: "x", other: "hidden"}, {key: "y"}]}
         relay = world.build(world.server("a", lists_raw(page, method)))
-        relay.policy("resources")(lambda request, name: True)
+        relay.policy.allow()(lambda principal, kind, name: True)
         client = await world.client()
         listed = await client.send(method)
         assert [item[key] for item in listed[member]] == ["y"]
@@ -141,7 +141,7 @@ async def test_s2_a_list_is_refused_where_readers_find_different_ones_in_it(othe
     async with World() as world:
         page = b'{"tools":[{"name":"x"}],"%b":[{"name":"hidden"}]}' % other.encode()
         relay = world.build(world.server("a", lists_raw(page)))
-        relay.policy("tools")(lambda request, name: name == "x")
+        relay.policy.allow("tool")(lambda principal, kind, name: name == "x")
         client = await world.client()
         with pytest.raises(turnout.RemoteError, match="no list") as failed:
             await client.send("tools/list")
@@ -160,8 +160,8 @@ READS = {"tools/list": "tools", "resources/read": "contents"}
         ("routes", "private"),
         ("client", "private"),
         ("principal", "private"),
-        ("policy", "private"),
-        ("filter", "private"),
+        ("allow", "private"),
+        ("verdict", "private"),
         ("handler", "private"),
         ("rewrite", "private"),
     ],
@@ -178,10 +178,10 @@ async def test_s3_an_answer_that_depends_on_who_asks_is_for_nobody_else_to_keep(
             upstreams.append(world.server("b", lists_raw(page, method), era="modern"))
             routes.append(turnout.Route("b", method, principal="one"))
         relay = world.build(*upstreams, routes=routes)
-        if by == "policy":
-            relay.policy(method.split("/")[0])(lambda request, name: True)
-        elif by == "filter":
-            relay.filter(method)(lambda request: None)
+        if by == "allow":
+            relay.policy.allow()(lambda principal, kind, name: True)
+        elif by == "verdict":
+            relay.policy.decide(method)(lambda request: None)
         elif by == "rewrite":
             relay.rewrite_incoming(method)(lambda method, params: None)
         elif by == "handler":
@@ -201,7 +201,7 @@ async def test_s3_an_answer_that_depends_on_who_asks_is_for_nobody_else_to_keep(
     [
         ("nothing", "public"),
         ("client", "private"),
-        ("filter", "private"),
+        ("verdict", "private"),
         ("all", "private"),
         ("rewrite", "private"),
     ],
@@ -216,8 +216,8 @@ async def test_s3_a_merged_list_that_depends_on_who_asks_is_for_nobody_else_to_k
             world.server("b", lists_raw(page), era="modern"),
             routes=PREFIXED,
         )
-        if by in ("filter", "all"):
-            relay.filter("tools/list" if by == "filter" else "*")(lambda request: None)
+        if by in ("verdict", "all"):
+            relay.policy.decide("tools/list" if by == "verdict" else "*")(lambda request: None)
         elif by == "rewrite":
             world.gateway.rewrite_incoming("tools/list")(lambda method, params: None)
         client = await world.client(era="modern")

@@ -205,7 +205,7 @@ async def test_r5_what_is_not_answered_is_asked_again():
 async def test_r5_a_handle_of_a_relay_behind_this_one_is_passed_on():
     async with World() as world:
         relay = world.build(world.upstream(era="modern"))
-        relay.filter("tools/call")(lambda _: None)
+        relay.policy.decide("tools/call")(lambda _: None)
         theirs = "turnout:another's"
         seen = []
 

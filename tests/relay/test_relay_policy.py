@@ -23,18 +23,24 @@ USES = {
     "prompts/get": lambda name: {"name": name},
     "resources/read": lambda name: {"uri": name},
     "resources/subscribe": lambda name: {"uri": name},
+    "resources/unsubscribe": lambda name: {"uri": name},
     "completion/complete": lambda name: {
         "ref": {"type": "ref/prompt", "name": name},
         "argument": {"name": "a", "value": ""},
     },
 }
 
-OFFER = {
-    "tools/call": "tools",
-    "prompts/get": "prompts",
-    "resources/read": "resources",
-    "resources/subscribe": "resources",
-    "completion/complete": "prompts",
+KIND = {
+    "tools/call": "tool",
+    "prompts/get": "prompt",
+    "resources/read": "resource",
+    "resources/subscribe": "resource",
+    "resources/unsubscribe": "resource",
+    "completion/complete": "prompt",
+    "tools/list": "tool",
+    "prompts/list": "prompt",
+    "resources/list": "resource",
+    "resources/templates/list": "resource_template",
 }
 
 
@@ -54,7 +60,7 @@ def offers(*names, more=None):
 
             @peer.on_request(method)
             async def use(request):
-                used.append(request.method)
+                used.append(str(request.params))
                 return {"used": request.params}
 
     used = []
@@ -62,11 +68,11 @@ def offers(*names, more=None):
     return prepare
 
 
-def world_of(world, *, merged, **options):
+def world_of(world, *, merged, era="legacy", **options):
     """A relay to one server, or to two whose lists are merged."""
     servers = [offers("open", "secret", **options) for _ in range(2 if merged else 1)]
     if not merged:
-        return world.build(world.server("one", servers[0])), servers[0].used
+        return world.build(world.server("one", servers[0], era=era)), servers[0].used
     routes = [
         turnout.Route(label, method, prefix=f"{label}_", strip=True)
         for label in ("one", "two")
@@ -84,59 +90,110 @@ def names_of(method, result):
     return [item[key] for item in result[member]]
 
 
+async def refusal(client, method, params):
+    """The error that a request is answered with, but for the name that it was asked about."""
+    with pytest.raises(turnout.RemoteError) as caught:
+        await client.send(method, params)
+    return caught.value.code, caught.value.message, caught.value.data
+
+
+def without(name, refused):
+    return repr(refused).replace(name, "NAME")
+
+
 @pytest.mark.parametrize("merged", [False, True])
-@pytest.mark.parametrize("kind", ["async", "thread"])
-@pytest.mark.parametrize("offer", ["tools", "prompts", "resources"])
+@pytest.mark.parametrize("way", ["async", "thread"])
+@pytest.mark.parametrize("kind", ["tool", "prompt", "resource", "resource_template"])
 @both_loops
-async def test_h4_what_a_client_may_not_use_it_is_not_shown(merged, kind, offer):
+async def test_h4_what_a_client_may_not_use_it_is_not_shown(merged, way, kind):
     async with World() as world:
         relay, used = world_of(world, merged=merged)
         asked = []
 
-        def decide(request, name):
-            asked.append((request.method, name))
+        def allow(principal, kind, name):
+            asked.append((principal, kind, name))
             return not name.endswith("secret")
 
-        async def decide_async(request, name):
+        async def allow_async(principal, kind, name):
             await asyncio.sleep(0)
-            return decide(request, name)
+            return allow(principal, kind, name)
 
-        assert relay.policy(offer)(decide if kind == "thread" else decide_async)
+        assert relay.policy.allow(kind)(allow if way == "thread" else allow_async)
         prefix = "one_" if merged else ""
-        client = await world.client()
+        client = await world.client(principal="ada")
         for method in ITEMS:
             both = [f"{prefix}open", f"{prefix}secret"]
             if merged:
                 both += ["two_open", "two_secret"]
-            is_decided = method.split("/")[0] == offer
+            is_decided = KIND[method] == kind
             shown = [name for name in both if not (is_decided and name.endswith("secret"))]
             assert names_of(method, await client.send(method)) == shown
         for method, params in USES.items():
-            is_decided = OFFER[method] == offer
-            if merged and method in ("resources/subscribe", "completion/complete"):
+            if merged and method in ("resources/subscribe", "resources/unsubscribe", "completion/complete"):
                 continue
             assert await client.send(method, params(f"{prefix}open")) is not None
             used.clear()
-            if not is_decided:
+            if KIND[method] != kind:
                 await client.send(method, params(f"{prefix}secret"))
                 continue
-            with pytest.raises(turnout.RemoteError) as caught:
-                await client.send(method, params(f"{prefix}secret"))
-            assert (caught.value.code, str(caught.value.message)) == (
-                -32602,
-                f"Unknown {offer[:-1]}: {prefix}secret",
-            )
-            assert used == [], "it never reached the server"
-        assert {method.split("/")[0] for method, _ in asked} <= {offer, "completion"}
+            code, *_ = await refusal(client, method, params(f"{prefix}secret"))
+            assert code in (-32602, -32002)
+            assert "secret" not in "".join(used), "it never reached the server"
+        assert {(principal, one) for principal, one, _ in asked} == {("ada", kind)}
         await world.quiet()
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+@both_loops
+async def test_h4_what_may_not_be_used_is_answered_as_what_does_not_exist(era):
+    async with World() as world:
+        relay, _ = world_of(world, merged=True)
+        relay.policy.allow()(lambda principal, kind, name: name.startswith(("no", "one_open")))
+        client = await world.client(era=era)
+        uses = {
+            **USES,
+            "completion/complete with a URI": lambda name: {
+                "ref": {"type": "ref/resource", "uri": name},
+                "argument": {"name": "a", "value": ""},
+            },
+        }
+        for what, params in uses.items():
+            method = what.split(" ", 1)[0]
+            if era == "modern" and method.endswith("subscribe"):
+                continue
+            denied = await refusal(client, method, params("one_secret"))
+            unknown = await refusal(client, method, params("nowhere"))
+            assert without("one_secret", denied) == without("nowhere", unknown), what
+        await world.quiet()
+
+
+@both_loops
+async def test_h4_a_template_is_another_kind_than_a_resource():
+    async with World() as world:
+        relay, _ = world_of(world, merged=False)
+        asked = []
+        relay.policy.allow()(lambda _, kind, name: asked.append((kind, name)) or True)
+        client = await world.client()
+        for uri in ("file:///{path}", "file:///a"):
+            await client.send(
+                "completion/complete",
+                {"ref": {"type": "ref/resource", "uri": uri}, "argument": {"name": "a", "value": ""}},
+            )
+        await client.send("resources/templates/list")
+        assert asked == [
+            ("resource_template", "file:///{path}"),
+            ("resource", "file:///a"),
+            ("resource_template", "open"),
+            ("resource_template", "secret"),
+        ]
 
 
 @both_loops
 async def test_h4_a_client_learns_nothing_by_how_it_spells_what_it_may_not_use():
     async with World() as world:
         relay, used = world_of(world, merged=False)
-        relay.policy("tools")(lambda _, name: name == "open")
-        relay.policy("resources")(lambda _, name: name == "open")
+        relay.policy.allow("tool")(lambda principal, kind, name: name == "open")
+        relay.policy.allow("resource")(lambda principal, kind, name: name == "open")
         client = await world.raw()
         spellings = [
             b'{"name":"\\u0073ecret"}',
@@ -159,7 +216,7 @@ async def test_h4_what_a_list_says_beside_its_items_stays():
     async with World() as world:
         more = {"nextCursor": "page 2", "_meta": {"of": "the server"}, "cacheScope": "public", "ttlMs": 5}
         relay, _ = world_of(world, merged=False, more=more)
-        relay.policy("tools")(lambda _, name: name == "open")
+        relay.policy.allow("tool")(lambda principal, kind, name: name == "open")
         client = await world.client()
         listed = await client.send("tools/list", {"cursor": "page 1"})
         assert listed["tools"] == [{"name": "open", "title": "OPEN"}]
@@ -177,10 +234,8 @@ async def test_h4_what_a_list_says_beside_its_items_stays():
 async def test_h4_it_decides_by_who_asks():
     async with World() as world:
         relay, _ = world_of(world, merged=False)
-        admins = set()
-        relay.policy("tools")(lambda request, name: name == "open" or request.peer in admins)
-        client, admin = await world.client(), await world.client()
-        admins.add(list(relay.clients)[1])
+        relay.policy.allow("tool")(lambda principal, kind, name: name == "open" or principal == "admin")
+        client, admin = await world.client(), await world.client(principal="admin")
         assert names_of("tools/list", await client.send("tools/list")) == ["open"]
         assert names_of("tools/list", await admin.send("tools/list")) == ["open", "secret"]
         await admin.send("tools/call", {"name": "secret"})
@@ -190,10 +245,10 @@ async def test_h4_it_decides_by_who_asks():
 async def test_h4_lists_and_answers_of_the_host_itself_are_decided_about_alike():
     async with World() as world:
         relay, _ = world_of(world, merged=False)
-        relay.policy("tools")(lambda _, name: name == "open")
-        relay.policy("prompts")(lambda _, name: name == "open")
+        relay.policy.allow("tool")(lambda principal, kind, name: name == "open")
+        relay.policy.allow("prompt")(lambda principal, kind, name: name == "open")
         relay.on_request("tools/list")(lambda _: {"tools": [{"name": "open"}, {"name": "secret"}]})
-        relay.filter("prompts/list")(
+        relay.policy.decide("prompts/list")(
             lambda _: turnout.Answer(b'{"prompts":[{"name":"open"},{"name":"secret"},{},7]}')
         )
         relay.on_request("tools/call")(lambda request: {"host": request.params["name"]})
@@ -205,12 +260,12 @@ async def test_h4_lists_and_answers_of_the_host_itself_are_decided_about_alike()
             await client.send("tools/call", {"name": "secret"})
 
 
-@pytest.mark.parametrize("way", ["handler", "filter"])
+@pytest.mark.parametrize("way", ["handler", "policy"])
 @both_loops
-async def test_h4_a_list_that_a_handler_or_a_filter_passes_on_is_decided_about(way):
+async def test_h4_a_list_that_a_handler_or_a_policy_passes_on_is_decided_about(way):
     async with World() as world:
         relay, _ = world_of(world, merged=False)
-        relay.policy("tools")(lambda _, name: name == "open")
+        relay.policy.allow("tool")(lambda principal, kind, name: name == "open")
         if way == "handler":
 
             @relay.on_request("*")
@@ -218,24 +273,24 @@ async def test_h4_a_list_that_a_handler_or_a_filter_passes_on_is_decided_about(w
                 await relay.forward(request)
 
         else:
-            relay.filter("tools/list")(lambda _: turnout.Forward("one", params={"_meta": {"x": 1}}))
+            relay.policy.decide("tools/list")(lambda _: turnout.Forward("one", params={"_meta": {"x": 1}}))
         client = await world.client()
         assert names_of("tools/list", await client.send("tools/list")) == ["open"]
         await world.quiet()
 
 
 @both_loops
-async def test_h4_it_is_asked_before_a_filter_which_never_sees_what_is_refused():
+async def test_h4_what_is_not_allowed_is_never_decided_about():
     async with World() as world:
         relay, _ = world_of(world, merged=False)
         order = []
-        relay.policy("tools")(lambda _, name: order.append("policy") or name == "open")
-        relay.filter("tools/call")(lambda _: order.append("filter"))
+        relay.policy.allow("tool")(lambda principal, kind, name: order.append("allow") or name == "open")
+        relay.policy.decide("tools/call")(lambda _: order.append("decide"))
         client = await world.client()
         await client.send("tools/call", {"name": "open"})
         with pytest.raises(turnout.RemoteError):
             await client.send("tools/call", {"name": "secret"})
-        assert order == ["policy", "filter", "policy"]
+        assert order == ["allow", "decide", "allow"]
 
 
 VERDICTS = ["RequestError", "ZeroDivisionError", "None", "late"]
@@ -254,7 +309,7 @@ async def test_h4_without_a_verdict_nothing_is_used_and_nothing_shown(kind, verd
         relay, used = world_of(world, merged=False)
         go, woken = threading.Event(), asyncio.Event()
 
-        def decide(request, name):
+        def allow(principal, kind, name):
             if name == "open":
                 return True
             if verdict == "RequestError":
@@ -265,17 +320,17 @@ async def test_h4_without_a_verdict_nothing_is_used_and_nothing_shown(kind, verd
                 raise SystemExit
             return None
 
-        def decides_late(request, name):
+        def allows_late(principal, kind, name):
             go.wait()
             return True
 
-        async def decide_async(request, name):
+        async def allow_async(principal, kind, name):
             if verdict == "late":
                 await woken.wait()
-            return decide(request, name)
+            return allow(principal, kind, name)
 
-        chosen = decide_async if kind == "async" else decides_late if verdict == "late" else decide
-        relay.policy("tools", timeout=0.05 if verdict == "late" else 10)(chosen)
+        chosen = allow_async if kind == "async" else allows_late if verdict == "late" else allow
+        relay.policy.allow("tool", timeout=0.05 if verdict == "late" else 10)(chosen)
         client = await world.client()
         expected = {
             "RequestError": (-32001, "not you"),
@@ -298,34 +353,104 @@ async def test_h4_without_a_verdict_nothing_is_used_and_nothing_shown(kind, verd
         await world.quiet()
 
 
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+@pytest.mark.parametrize("way", ["relay", "policy"])
 @both_loops
-async def test_h4_a_listen_for_a_resource_that_may_not_be_used_is_refused():
+async def test_h4_a_listen_leaves_out_what_may_not_be_used_as_what_does_not_exist(era, way):
+    """Of a legacy server the relay itself tells the client; to a modern one the listen is passed on."""
     async with World() as world:
-        relay, _ = world_of(world, merged=False)
-        relay.policy("resources")(lambda _, name: name == "open")
+        heard_by_server = asyncio.Queue()
+        relay, _ = world_of(world, merged=False, era=era)
+        relay.policy.allow("resource")(lambda principal, kind, name: name == "open")
+        if way == "policy":
+            relay.policy.decide("subscriptions/listen")(lambda _: None)
+
+        @world.servers.rewrite_incoming("subscriptions/listen")
+        def see(_, params):
+            heard_by_server.put_nowait(params["notifications"]["resourceSubscriptions"])
+
         client = await world.client(era="modern")
-        with pytest.raises(turnout.RemoteError, match="Unknown resource: secret") as caught:
-            await client.send(
-                "subscriptions/listen", {"notifications": {"resourceSubscriptions": ["open", "secret"]}}
-            )
-        assert caught.value.code == -32602
-        heard = asyncio.Event()
-        client.on_notification("notifications/subscriptions/acknowledged")(lambda _: heard.set())
-        listen = client.send("subscriptions/listen", {"notifications": {"resourceSubscriptions": ["open"]}})
-        await heard.wait()
+        agreed = asyncio.Queue()
+        client.on_notification("notifications/subscriptions/acknowledged")(
+            lambda heard: agreed.put_nowait(heard.params["notifications"])
+        )
+        wanted = {"resourceSubscriptions": ["secret", "open"]}
+        listen = client.send("subscriptions/listen", {"notifications": wanted, "x": 1})
+        if era == "modern":
+            assert await heard_by_server.get() == ["open"]
+        else:
+            assert await agreed.get() == {"resourceSubscriptions": ["open"]}
         listen.cancel()
         await world.until(lambda: not relay._subscriptions._wanted)
+
+
+@both_loops
+async def test_h4_a_subscription_that_may_not_be_made_leaves_nothing():
+    async with World() as world:
+        relay, used = world_of(world, merged=False)
+
+        @relay.policy.allow("resource")
+        def allow(principal, kind, name):
+            raise ZeroDivisionError
+
+        client = await world.client()
+        code, message, _ = await refusal(client, "resources/subscribe", {"uri": "open"})
+        assert (code, message, used) == (-32603, "Internal error", [])
+        await world.quiet()
+
+
+@both_loops
+async def test_h4_what_a_client_comes_back_with_is_decided_about_again():
+    async with World() as world:
+        relay, used = world_of(world, merged=False)
+        allowed = {"open"}
+        relay.policy.allow("tool")(lambda principal, kind, name: name in allowed)
+        client = await world.client(era="modern")
+        await client.send("tools/call", {"name": "open"})
+        allowed.clear()
+        used.clear()
+        again = {"name": "open", "inputResponses": {}, "requestState": "state"}
+        code, message, _ = await refusal(client, "tools/call", again)
+        assert (code, message, used) == (-32602, "Unknown tool: open", [])
+        await world.quiet()
+
+
+@both_loops
+async def test_h4_a_client_that_leaves_meanwhile_leaves_nothing():
+    async with World() as world:
+        relay, used = world_of(world, merged=False)
+        began, stopped = asyncio.Event(), asyncio.Event()
+
+        @relay.policy.allow("tool", timeout=None)
+        async def allow(principal, kind, name):
+            began.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                stopped.set()
+
+        client = await world.client()
+        sent = client.send("tools/call", {"name": "open"})
+        await began.wait()
+        await client.close()
+        await stopped.wait()
+        with pytest.raises(turnout.PeerLost):
+            await sent
+        assert used == []
+        await world.quiet()
 
 
 @both_loops
 async def test_h4_a_policy_that_may_not_be_is_refused():
     async with World() as world:
         relay, _ = world_of(world, merged=False)
-        relay.policy("tools")(lambda *_: True)
-        with pytest.raises(ValueError, match="tools have a policy already"):
-            relay.policy("tools")(lambda *_: True)
-        with pytest.raises(ValueError, match="a policy is for tools, prompts, resources, not for 'tool'"):
-            relay.policy("tool")
+        relay.policy.allow("tool", "prompt")(lambda *_: True)
+        for kinds in (["tool"], ["resource", "prompt"], []):
+            with pytest.raises(ValueError, match=r"the policy decides about each (tool|prompt) already"):
+                relay.policy.allow(*kinds)(lambda *_: True)
+        relay.policy.allow("resource")(lambda *_: True)
+        with pytest.raises(ValueError, match=r"allow decides about tool, .*, not about 'tools'"):
+            relay.policy.allow("tools")
 
 
 @both_loops
@@ -333,7 +458,7 @@ async def test_h4_nobody_else_pays_for_a_policy():
     async with World() as world:
         relay, _ = world_of(world, merged=False)
         client = await world.client()
-        relay.policy("prompts")(lambda *_: True)
+        relay.policy.allow("prompt")(lambda *_: True)
         before = relay.counters()["to_host"]
         for _ in range(10):
             await client.send("tools/call", {"name": "secret"})

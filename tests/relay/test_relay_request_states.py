@@ -207,12 +207,12 @@ async def test_s3_what_is_no_state_passes_unchanged():
 
 
 @both_loops
-async def test_s3_a_filter_that_passes_it_on_lends_nobody_a_state():
+async def test_s3_a_policy_that_passes_it_on_lends_nobody_a_state():
     async with World() as world:
         seen = await world_of_one(world)
         owner, other = await world.client("modern"), await world.client("modern")
         state = await state_of(owner)
-        world.relay.filter("tools/call")(lambda request: turnout.Forward("echo", dict(request.params)))
+        world.relay.policy.decide("tools/call")(lambda request: turnout.Forward("echo", dict(request.params)))
         assert await fault(other, state) == EXPIRED
         assert len(seen) == 1
         assert (await back(owner, state))["said"] == {"a": 1}

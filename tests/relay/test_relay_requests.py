@@ -135,7 +135,7 @@ async def test_race_06_a_deadline_cancels_upstream_and_answers_the_client():
 
 
 @both_loops
-async def test_race_15_a_filter_that_raises_fails_its_own_request():
+async def test_race_15_a_policy_that_raises_fails_its_own_request():
     async with World() as world:
         relay = world.build()
 

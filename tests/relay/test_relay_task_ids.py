@@ -63,12 +63,12 @@ async def test_s3_a_route_for_tasks_chooses_the_server_and_lends_nobody_a_task()
 
 
 @both_loops
-async def test_a_filter_sees_what_is_asked_about_a_task_first():
+async def test_a_policy_sees_what_is_asked_about_a_task_first():
     async with World() as world:
         client = await world_of_two(world, "modern")
         seen = []
 
-        @world.relay.filter("tasks/get")
+        @world.relay.policy.decide("tasks/get")
         async def see(request):
             seen.append(request.params["taskId"])
 

@@ -201,12 +201,12 @@ async def test_s3_tsk_54_an_identity_keeps_to_one_connection_of_a_pool():
 
 
 @both_loops
-async def test_s3_a_filter_or_a_handler_that_passes_it_on_lends_nobody_a_task():
+async def test_s3_a_policy_or_a_handler_that_passes_it_on_lends_nobody_a_task():
     async with World() as world:
         asked = await world_of_one(world, "legacy")
         owner, other = await world.client(), await world.client()
         await make(owner, "x", "t1")
-        world.relay.filter("tasks/get")(lambda request: turnout.Forward("a", {"taskId": "t1"}))
+        world.relay.policy.decide("tasks/get")(lambda request: turnout.Forward("a", {"taskId": "t1"}))
 
         @world.relay.on_request("tasks/result")
         async def handle(request):

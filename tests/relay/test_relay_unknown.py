@@ -134,12 +134,12 @@ def test_e6_a_method_that_is_about_no_name_is_not_found():
     run("asyncio", main())
 
 
-def test_e6_a_filter_before_it_changes_nothing():
+def test_e6_a_policy_before_it_changes_nothing():
     async def main():
         async with World() as world:
             world.build(world.upstream(name="a"), world.upstream(name="b"), routes=ROUTES)
 
-            @world.relay.filter("tools/call")
+            @world.relay.policy.decide("tools/call")
             async def look(_):
                 return None
 

@@ -7,9 +7,9 @@ is only passed on never becomes a Python object.
 
 from __future__ import annotations
 
-from turnout.relay.filters import Answer, Forward
 from turnout.relay.relay import Relay
 from turnout.relay.routing.routes import Route
 from turnout.relay.upstreams.upstream import RestartPolicy, Sharing, Upstream
+from turnout.relay.verdicts import Answer, Forward
 
 __all__ = ["Answer", "Forward", "Relay", "RestartPolicy", "Route", "Sharing", "Upstream"]

@@ -12,20 +12,18 @@ if TYPE_CHECKING:
     from turnout._native import Relay
     from turnout.handlers import RequestHandler
     from turnout.relay.clients import Client, Clients
-    from turnout.relay.filters import Filters
-    from turnout.relay.policy import Policies
+    from turnout.relay.policy import Policy
     from turnout.relay.routing.routes import RoutePlan
 
 
 class Answers:
-    """Gives each client the handlers that its plan leaves to Python, behind the policy and the filter of the method.
+    """Gives each client the handlers that its plan leaves to Python, behind the policy of the method.
 
     Args:
         core: the native relay, which hands over the requests that somebody wants to see.
         clients: whose requests they are.
         handlers: the host's.
-        filters: the host's.
-        policies: the host's.
+        policy: the host's.
         own: what the relay answers itself, by method.
         lists: answers a method that lists, where the relay merges it.
         rest: takes every other request that is handed over.
@@ -37,8 +35,7 @@ class Answers:
         core: Relay,
         clients: Clients,
         handlers: Handlers,
-        filters: Filters,
-        policies: Policies,
+        policy: Policy,
         *,
         own: Mapping[str, RequestHandler],
         lists: RequestHandler,
@@ -47,8 +44,7 @@ class Answers:
         self._core = core
         self._clients = clients
         self._handlers = handlers
-        self._filters = filters
-        self._policies = policies
+        self._policy = policy
         self._own = own
         self._lists = lists
         self._rest = Handler(rest, is_async=True, interruptible=True)
@@ -61,7 +57,7 @@ class Answers:
 
     def apply(self) -> None:
         """Ask for the requests that somebody here wants to see, and tell every client who handles what."""
-        self._watched = {*self._filters.methods, *self._policies.methods, *self._handlers.requests}
+        self._watched = {*self._policy.methods, *self._handlers.requests}
         self._core.watch(list(self._watched))
         for client in self._clients:
             self.apply_to(client)
@@ -76,7 +72,7 @@ class Answers:
         client.handlers.changed()
 
     def _of_plan(self, plan: RoutePlan) -> dict[str, Handler]:
-        """What answers which method, with the policy and the filter that decide about it."""
+        """What answers which method, with the policy that decides about it."""
         answers = {**self._own, **{kind.list: self._lists for kind in plan.kinds}}
         handlers = {
             method: Handler(function, is_async=True, interruptible=True)
@@ -85,12 +81,9 @@ class Answers:
         }
         handlers["*"] = self._rest
         handlers.update(self._handlers.requests)
-        decided = {*handlers, *self._filters.methods, *self._policies.methods}
+        decided = {*handlers, *self._policy.methods}
         return {
-            method: self._policies.around(
-                method, self._filters.before(method, handlers.get(method, handlers["*"]))
-            )
-            for method in decided
+            method: self._policy.before(method, handlers.get(method, handlers["*"])) for method in decided
         }
 
 

@@ -85,6 +85,16 @@ def unknown_subject(request: Request, params: Any, router: Router) -> RequestErr
     return RequestError(INVALID_PARAMS, f"{message}: {about}", data)
 
 
+def unknown_reference(key: str) -> RequestError:
+    """Say that nobody here has what a completion refers to.
+
+    Args:
+        key: the member of its `ref` that says what that is.
+
+    """
+    return RequestError(INVALID_PARAMS, f"no server has what the completion's {key} refers to")
+
+
 def reason_of(error: Error | OSError) -> str:
     """The reason, one word, for what was met on the way to a server; `error` where that answered with one."""
     if isinstance(error, RequestError):
@@ -159,6 +169,7 @@ __all__ = [
     "reason_of",
     "relay_error",
     "require_limit",
+    "unknown_reference",
     "unknown_subject",
     "unknown_task",
     "upstream_errors",

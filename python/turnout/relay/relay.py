@@ -22,13 +22,12 @@ from turnout.relay.features.listen_bridge import ListenBridge
 from turnout.relay.features.log_levels import LogLevels
 from turnout.relay.features.merged_lists import MergedLists
 from turnout.relay.features.resource_subscriptions import ResourceSubscriptions
-from turnout.relay.features.subscriptions import LegacySubscriber, Subscriptions
+from turnout.relay.features.subscriptions import LISTEN, LegacySubscriber, Subscriptions
 from turnout.relay.features.task_lists import TaskLists
-from turnout.relay.filters import Filters
 from turnout.relay.mrtr.replay import InputReplay
 from turnout.relay.mrtr.server_requests import ServerRequests
 from turnout.relay.mrtr.suspend import Suspensions
-from turnout.relay.policy import Policies
+from turnout.relay.policy import Policy
 from turnout.relay.principals import Principals
 from turnout.relay.routing.routes import RoutePlans
 from turnout.relay.upstreams.registry import Upstreams
@@ -50,10 +49,8 @@ class Relay(Hooks):
 
     Attributes:
         router: the router that made it.
-        policy: decorator for what decides which tools, prompts or resources a client may use, and is shown; see
-            `turnout.relay.policy.Policies.register`.
-        filter: decorator for what decides about the requests of a method before they go on; see
-            `turnout.relay.filters.Filters.register`.
+        policy: which tools, prompts and resources clients may use (`@relay.policy.allow()`), and what becomes of
+            requests (`@relay.policy.decide(method)`); see `turnout.relay.policy.Policy`.
 
     """
 
@@ -79,17 +76,15 @@ class Relay(Hooks):
         self._upstreams = known_upstreams = Upstreams(upstreams, context)
         self._suspensions = Suspensions(router, core, known_upstreams, drain)
         self._server_requests = ServerRequests(core, clients, known_upstreams, self._suspensions)
-        self._listen_bridge = ListenBridge(router, clients, subscriptions, self.forward)
+        self.policy = Policy(router, clients, self.forward)
+        self._permissions = permissions = self.policy.permissions
+        self._listen_bridge = ListenBridge(router, clients, subscriptions, permissions, self.forward)
         self._log_levels = LogLevels(router, clients, self.forward)
-        self._filters = Filters(self)
-        self.filter = self._filters.register
-        self._policies = Policies(self)
-        self.policy = self._policies.register
         self._merged_lists = MergedLists(
             core, clients, known_upstreams, drain, self.forward, self._notify_list_changed, self._may_share
         )
         self._answers = self._make_answers()
-        self.handlers.changed = self._filters.changed = self._policies.changed = self._answers.apply
+        self.handlers.changed = self.policy.changed = self._answers.apply
 
     def _make_answers(self) -> Answers:
         """What answers the requests that are not passed on natively."""
@@ -108,7 +103,7 @@ class Relay(Hooks):
             "tasks/list": tasks.answer,
             "completion/complete": self._merged_lists.complete,
         }
-        hooks = (self.handlers, self._filters, self._policies)
+        hooks = (self.handlers, self.policy)
         return Answers(core, clients, *hooks, own=own, lists=self._merged_lists.answer, rest=self._wait)
 
     @property
@@ -212,10 +207,12 @@ class Relay(Hooks):
                 return False
         # Another one may have taken its place meanwhile.
         peer = session.peer or waited
-        if self._policies.lists(request.method):
+        if self._permissions.decides_list(request.method):
             # What is passed on natively comes back natively: nobody would look at what it shows.
             listed = await self._merged_lists.pass_on(request, peer, params)
-            return request.respond(await self._policies.shown(request, listed))
+            return request.respond(await self._permissions.shown(request, listed))
+        if request.method == LISTEN:
+            params = await self._permissions.listened(request, params)
         if self._suspensions.claims(request, peer):
             await self._suspensions.resume(request)
             return True

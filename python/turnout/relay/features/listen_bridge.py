@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from turnout.relay.clients import Assignment, Clients
     from turnout.relay.features.subscriptions import Subscriptions
     from turnout.relay.forwarding import Forwarder
+    from turnout.relay.permissions import Permissions
     from turnout.router import Router
 
 
@@ -66,16 +67,23 @@ class ListenBridge:
         router: whose limits hold.
         clients: who listens, and what serves them.
         subscriptions: where the changes come from.
+        permissions: which resources a client may follow.
         forward: passes a request on.
 
     """
 
     def __init__(
-        self, router: Router, clients: Clients, subscriptions: Subscriptions, forward: Forwarder
+        self,
+        router: Router,
+        clients: Clients,
+        subscriptions: Subscriptions,
+        permissions: Permissions,
+        forward: Forwarder,
     ) -> None:
         self._router = router
         self._clients = clients
         self._subscriptions = subscriptions
+        self._permissions = permissions
         self._forward = forward
         self._by_client: dict[Peer, dict[Listen, list[str]]] = {}
 
@@ -107,6 +115,8 @@ class ListenBridge:
         if not isinstance(resources, list):
             raise RequestError(INVALID_PARAMS, "resourceSubscriptions is a list of URIs")
         require_limit(self._router, "max_subscriptions", len(resources))
+        allowed = await self._permissions.allowed(request, "resource", resources)
+        resources = [uri for uri in resources if isinstance(uri, str) and uri in allowed]
         listen = Listen(request)
         lists = self._by_client.setdefault(client, {}).setdefault(listen, [])
         try:

@@ -13,7 +13,7 @@ from turnout._native import translated
 from turnout.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Error, RemoteError, RequestError
 from turnout.escape import escaped
 from turnout.protocol import handshake
-from turnout.relay.errors import reason_of, upstream_errors
+from turnout.relay.errors import reason_of, unknown_reference, upstream_errors
 from turnout.relay.features.listing import Listing, members_of, name_of, renamed
 from turnout.relay.meta import going_on
 from turnout.relay.routing.naming import COMPLETED, KINDS
@@ -91,7 +91,7 @@ class MergedLists:
         assigned = self._clients[request.peer].assignment
         resolved = assigned.plan.resolve(COMPLETED[kind], ref.get(key))
         if resolved is None:
-            raise RequestError(INVALID_PARAMS, f"no server has what the completion's {key} refers to")
+            raise unknown_reference(key)
         position, name = resolved
         changed = None if name == ref[key] else _completing(request.raw_params, key, name)
         await self._forward(request, assigned.sessions[position].upstream.name, changed)

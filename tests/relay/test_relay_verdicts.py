@@ -1,4 +1,4 @@
-"""Filters of a relay: what they may say about a request, and that nothing else notices them."""
+"""Verdicts of a relay's policy: what it may say about a request, and that nothing else notices it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from relay_world import World, call
 
 
 @both_loops
-async def test_a_filter_lets_pass_rewrites_answers_refuses_or_reroutes():
+async def test_a_policy_lets_pass_rewrites_answers_refuses_or_reroutes():
     async with World() as world:
         relay = world.build(world.upstream(name="a"), world.upstream(name="b"), routes=[turnout.Route("a")])
         asked = []
 
-        @relay.filter("tools/call")
+        @relay.policy.decide("tools/call")
         async def look(request):
             who = request.params["arguments"]["who"]
             asked.append(who)
@@ -27,7 +27,7 @@ async def test_a_filter_lets_pass_rewrites_answers_refuses_or_reroutes():
             if who == "b":
                 return turnout.Forward("b")
             if who == "answer":
-                return turnout.Answer({"who": "the filter"})
+                return turnout.Answer({"who": "the policy"})
             if who == "refuse":
                 raise turnout.RequestError(-32001, "not you", {"why": "policy"})
             return None
@@ -42,7 +42,7 @@ async def test_a_filter_lets_pass_rewrites_answers_refuses_or_reroutes():
         assert await ask("pass") == ("pass", "echo", "a")
         assert await ask("rewrite") == ("rewrite", "seen", "a")
         assert await ask("b") == ("b", "echo", "b")
-        assert (await ask("answer"))[0] == "the filter"
+        assert (await ask("answer"))[0] == "the policy"
         with pytest.raises(turnout.RemoteError) as caught:
             await ask("refuse")
         assert (caught.value.code, caught.value.data) == (-32001, {"why": "policy"})
@@ -51,9 +51,9 @@ async def test_a_filter_lets_pass_rewrites_answers_refuses_or_reroutes():
 
 
 @both_loops
-async def test_what_a_filter_lets_pass_keeps_its_bytes():
+async def test_what_a_policy_lets_pass_keeps_its_bytes():
     async with World() as world:
-        world.build().filter("big")(lambda _: None)
+        world.build().policy.decide("big")(lambda _: None)
         seen = []
         world.servers.on_request("big")(lambda request: seen.append(request.raw_params))
         client = await world.raw()
@@ -63,11 +63,11 @@ async def test_what_a_filter_lets_pass_keeps_its_bytes():
 
 
 @both_loops
-async def test_race_15_a_filter_that_raises_fails_its_own_request():
+async def test_race_15_a_policy_that_raises_fails_its_own_request():
     async with World() as world:
         relay = world.build()
 
-        @relay.filter("tools/call")
+        @relay.policy.decide("tools/call")
         def look(request):
             if request.params["arguments"]["who"] == "bad":
                 raise ZeroDivisionError
@@ -85,7 +85,7 @@ async def test_race_15_a_filter_that_raises_fails_its_own_request():
 
 @pytest.mark.parametrize("kind", ["async", "thread", "stubborn"])
 @both_loops
-async def test_race_15_a_filter_that_blocks_fails_its_own_request(kind):
+async def test_race_15_a_policy_that_blocks_fails_its_own_request(kind):
     async with World() as world:
         relay = world.build()
         go, woken = threading.Event(), asyncio.Event()
@@ -105,13 +105,13 @@ async def test_race_15_a_filter_that_blocks_fails_its_own_request(kind):
                 go.wait()
 
         chosen = {"async": waits, "thread": blocks, "stubborn": swallows}[kind]
-        relay.filter("tools/call", timeout=0.05)(chosen)
+        relay.policy.decide("tools/call", timeout=0.05)(chosen)
         client = await world.client()
         calls = [client.send("tools/call", call(who=who)) for who in ("good", "bad", "good")]
         try:
             with pytest.raises(turnout.RemoteError) as caught:
                 await calls[1]
-            assert caught.value.data == {"reason": "filter_timeout", "sent": False}
+            assert caught.value.data == {"reason": "policy_timeout", "sent": False}
             assert [(await calls[i])["who"] for i in (0, 2)] == ["good", "good"]
             await world.quiet()
         finally:
@@ -120,12 +120,12 @@ async def test_race_15_a_filter_that_blocks_fails_its_own_request(kind):
 
 
 @both_loops
-async def test_a_cancel_stops_the_filter_and_leaves_no_trace_upstream():
+async def test_a_cancel_stops_the_policy_and_leaves_no_trace_upstream():
     async with World() as world:
         relay = world.build()
         began, stopped = asyncio.Event(), asyncio.Event()
 
-        @relay.filter("tools/call")
+        @relay.policy.decide("tools/call")
         async def look(_):
             began.set()
             try:
@@ -143,13 +143,13 @@ async def test_a_cancel_stops_the_filter_and_leaves_no_trace_upstream():
 
 
 @both_loops
-async def test_other_traffic_does_not_notice_a_filter():
+async def test_other_traffic_does_not_notice_a_policy():
     async with World() as world:
         relay = world.build()
         asked = []
         client = await world.client()
-        # A filter may come after the clients.
-        relay.filter("prompts/get")(asked.append)
+        # A policy may come after the clients.
+        relay.policy.decide("prompts/get")(asked.append)
         world.servers.on_request("prompts/get")(lambda _: {})
         before = relay.counters()
         for sent in [client.send("tools/call", call(who=str(n), steps=2)) for n in range(100)]:
@@ -162,11 +162,11 @@ async def test_other_traffic_does_not_notice_a_filter():
 
 
 @both_loops
-async def test_a_filter_sees_what_the_relay_itself_answers():
+async def test_a_policy_sees_what_the_relay_itself_answers():
     async with World() as world:
         relay = world.build()
 
-        @relay.filter("initialize")
+        @relay.policy.decide("initialize")
         async def look(request):
             if request.params["clientInfo"]["name"] != "client":
                 raise turnout.RequestError(-32001, "unknown client")
@@ -187,19 +187,19 @@ async def test_a_handler_answers_a_method_without_a_route():
 
 
 @both_loops
-async def test_two_filters_of_one_method_are_refused():
+async def test_two_functions_for_one_method_are_refused():
     async with World() as world:
         relay = world.build()
 
         def look(_):
             return None
 
-        assert relay.filter("tools/call")(look) is look, "it is a decorator"
-        with pytest.raises(ValueError, match="has a filter already"):
-            relay.filter("tools/call")(lambda _: None)
+        assert relay.policy.decide("tools/call")(look) is look, "it is a decorator"
+        with pytest.raises(ValueError, match="decides about tools/call already"):
+            relay.policy.decide("tools/call")(lambda _: None)
 
 
-@pytest.mark.parametrize("kind", ["filter", "handler behind a filter"])
+@pytest.mark.parametrize("kind", ["policy", "handler behind a policy"])
 @both_loops
 async def test_s5_a_function_that_looks_into_an_empty_iterator_is_answered(kind):
     """asyncio takes no `StopIteration` for the end of a future: whoever waits for it would wait for ever."""
@@ -209,10 +209,10 @@ async def test_s5_a_function_that_looks_into_an_empty_iterator_is_answered(kind)
 
     async with World() as world:
         relay = world.build()
-        if kind == "filter":
-            relay.filter("bad")(looks)
+        if kind == "policy":
+            relay.policy.decide("bad")(looks)
         else:
-            relay.filter("bad")(lambda _: None)
+            relay.policy.decide("bad")(lambda _: None)
             relay.on_request("bad")(looks)
         client = await world.client()
         with pytest.raises(turnout.RemoteError, match="Internal error") as caught:
