@@ -21,6 +21,7 @@ from turnout.errors import (
 from turnout.escape import escaped, escaped_bytes
 from turnout.handlers import DROP, Handler, Handlers
 from turnout.raised import EXITS, report_exception
+from turnout.records import about, on_whose_behalf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -196,12 +197,12 @@ class Delivery:
             self._fail(request, error)
 
     def _fail(self, request: Request, error: BaseException) -> None:
+        record = request.record
+        subject = f"{about(record)}{on_whose_behalf(record)}"
         if request.fail(INTERNAL_ERROR, "Internal error"):
-            log.error("the handler of %s raised", escaped(request.method), exc_info=error)
+            log.error("the handler of %s raised", subject, exc_info=error)
         else:
-            log.debug(
-                "the handler of %s raised after its request was over", escaped(request.method), exc_info=error
-            )
+            log.debug("the handler of %s raised after its request was over", subject, exc_info=error)
 
     def _notify_observers(self, notification: Notification) -> None:
         for observer in self._observers(notification.method):

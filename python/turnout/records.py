@@ -40,7 +40,7 @@ def log_cancel(record: Record) -> None:
             escaped(str(record.id)),
             about(record),
             escaped(record.peer),
-            _on_whose_behalf(record),
+            on_whose_behalf(record),
             record.cancelled_by,
             "no reason given" if reason is None else escaped(reason),
         )
@@ -52,7 +52,8 @@ def about(record: Record) -> str:
     return escaped(record.method) if target is None else f"{escaped(record.method)} {quoted(target)}"
 
 
-def _on_whose_behalf(record: Record) -> str:
+def on_whose_behalf(record: Record) -> str:
+    """Give the principal and the label of a request, likewise; empty where it has neither."""
     principal, label = record.principal, record.label
     for_whom = "" if principal is None else f" for {quoted(principal)}"
     return for_whom if label is None else f"{for_whom} ({quoted(label)})"

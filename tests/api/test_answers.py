@@ -535,11 +535,11 @@ def test_j1_a_relays_policy_that_answers_with_what_is_no_json_is_answered(on_loo
         async with World() as world:
             relay = world.build()
             relay.policy.decide("tools/call")(lambda request: verdict)
-            client = await world.client()
+            client = await world.client(principal="ada")
             with pytest.raises(turnout.RemoteError) as caught:
                 await client.send("tools/call", call(who="x"), timeout=10)
             assert error_of(caught) == INTERNAL
             await world.quiet()
 
     on_loop(main())
-    assert "the handler of tools/call raised" in caplog.messages
+    assert "the handler of tools/call 'echo' for 'ada' raised" in caplog.messages
