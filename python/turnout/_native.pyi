@@ -1155,7 +1155,13 @@ class UpstreamSlot:
     """Where a connection to an upstream stands, epoch after epoch, for the clients that hold the place."""
 
     def __new__(
-        cls, position: int, dedicated: bool, exclusive: bool, *_arguments: Any, **_options: Any
+        cls,
+        position: int,
+        upstream: tuple[str, float | None, float | None],
+        dedicated: bool,
+        exclusive: bool,
+        *_arguments: Any,
+        **_options: Any,
     ) -> Self: ...
     @property
     def position(self) -> int:
@@ -1195,14 +1201,7 @@ class Routes:
 
 @disjoint_base
 class Relay:
-    def __new__(
-        cls,
-        upstreams: list[tuple[str, float | None, float | None, bool]],
-        max_in_flight: int,
-        key: bytes,
-        *_arguments: Any,
-        **_options: Any,
-    ) -> Self: ...
+    def __new__(cls, max_in_flight: int, key: bytes, *_arguments: Any, **_options: Any) -> Self: ...
     def principal(self, name: str) -> Principal: ...
     def forget_principal(self, principal: Principal) -> None: ...
     def add_client(
@@ -1212,6 +1211,12 @@ class Relay:
         slots: Sequence[UpstreamSlot],
         principal: Principal | None = None,
     ) -> None: ...
+    def reassign(self, client: Connection, routes: Routes, slots: Sequence[UpstreamSlot]) -> None:
+        """Give a client other routes, and the slots that they lead to; what is in flight goes on."""
+    def detach(self, client: Connection) -> None:
+        """Relay a client no more: end its exchanges at both sides, each once. Its connection goes on."""
+    def end_listens(self, client: Connection) -> None:
+        """End the listens of a client that were passed on, as a server that closes does."""
     def tasks_of(self, client: Connection, start: int, most: int) -> list[tuple[int, int, str]]: ...
     def forget_task(self, client: Connection, number: int) -> None: ...
     def add_upstream(self, upstream: Connection, slot: UpstreamSlot) -> None: ...
@@ -1225,9 +1230,10 @@ class Relay:
         upstream: Connection,
         params: object = None,
         retained: RetainedRequest | None = None,
+        routes: Routes | None = None,
     ) -> bool: ...
     def transfer(self, upstream: Connection) -> tuple[Request, Call] | None: ...
-    def refuse(self, request: Request, position: int | None = None, limit: str | None = None) -> bool:
+    def refuse(self, request: Request, slot: UpstreamSlot | None = None, limit: str | None = None) -> bool:
         """Answer a request whose upstream is not there, or that is beyond a limit; False where it is over."""
     def close_admission(self) -> None:
         """Take no new requests of clients any more; what is in flight goes on."""

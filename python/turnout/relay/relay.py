@@ -65,8 +65,7 @@ class Relay(Hooks):
         self.router = router
         self.handlers = Handlers()
         self._plans = RoutePlans(upstreams, routes, local)
-        known = [(upstream.name, upstream.timeout, upstream.max_timeout, True) for upstream in upstreams]
-        self._core = core = _native.Relay(known, max_in_flight, secrets.token_bytes(32))
+        self._core = core = _native.Relay(max_in_flight, secrets.token_bytes(32))
         self._clients = clients = Clients()
         self._drain = drain = DrainTracker()
         self._pending_admission = PendingAdmission(router)
@@ -197,13 +196,13 @@ class Relay(Hooks):
             session.prepare_for(client_implementation(request, self.router), handshake.MODERN)
         limit = self._pending_admission.exceeds(request, session)
         if limit is not None:
-            self._core.refuse(request, position, limit)
+            self._core.refuse(request, session, limit)
             return False
         with self._pending_admission.during(request, session):
             try:
                 waited = await session.wait()
             except (OSError, Error):
-                self._core.refuse(request, position)
+                self._core.refuse(request, session)
                 return False
         # Another one may have taken its place meanwhile.
         peer = session.peer or waited
@@ -216,7 +215,7 @@ class Relay(Hooks):
         if self._suspensions.claims(request, peer):
             await self._suspensions.resume(request)
             return True
-        return self._core.pass_on(request, peer.connection, params)
+        return self._core.pass_on(request, peer.connection, params, routes=assigned.plan.routes)
 
     async def renew(self, upstream: str, *, drain: float = 30.0) -> None:
         """Replace the connections of an upstream by new ones: what is new goes there, what is in flight may finish.

@@ -17,6 +17,7 @@
 mod admission;
 mod batch;
 mod broadcast;
+mod detaching;
 mod disposition;
 mod drain;
 mod ending;
@@ -58,7 +59,7 @@ use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::wire::envelope::Envelope;
 use crate::wire::text::clip;
 use admission::{Admission, ClientShare};
-use participant::{Participant, ParticipantKind, Participants};
+use participant::{ClientState, Participant, ParticipantKind, Participants};
 use retained::ByteBudget;
 use seal::Seal;
 use upstream_slot::ClientUpstreams;
@@ -133,6 +134,8 @@ counts! {
     overloaded_share,
     /// Requests answered with an error because the relay is closing.
     drained,
+    /// Requests answered with an error because their client was detached.
+    detached,
     /// Requests answered with an error because too many of their client's wait for the upstream.
     overloaded_queue,
     /// Requests answered with an error because of another limit.
@@ -161,7 +164,6 @@ fn add(counter: &AtomicU64) {
 pub struct Relay<L: Endpoint> {
     /// What it counts.
     pub counts: Counts,
-    upstreams: Box<[Upstream]>,
     participants: Mutex<Participants<L>>,
     admission: Admission,
     seal: Seal,
@@ -174,16 +176,11 @@ pub struct Relay<L: Endpoint> {
 }
 
 impl<L: Endpoint> Relay<L> {
-    /// A relay to these upstreams, none of which has a connection yet; `max_in_flight` is the most requests of
-    /// clients in flight to them, `key` what request states are sealed with, from the system's randomness.
-    pub fn new(
-        upstreams: impl IntoIterator<Item = Upstream>,
-        max_in_flight: u64,
-        key: &[u8; KEY_BYTES],
-    ) -> Self {
+    /// A relay; `max_in_flight` is the most requests of clients in flight to upstreams, `key` what request states are
+    /// sealed with, from the system's randomness.
+    pub fn new(max_in_flight: u64, key: &[u8; KEY_BYTES]) -> Self {
         Self {
             counts: Counts::default(),
-            upstreams: upstreams.into_iter().collect(),
             participants: Mutex::new(Participants::default()),
             admission: Admission::new(max_in_flight),
             seal: Seal::new(key),
@@ -212,11 +209,6 @@ impl<L: Endpoint> Relay<L> {
         watched.contains(method) || watched.contains(&b"*"[..])
     }
 
-    /// The upstreams, in the order that routes refer to.
-    pub fn upstreams(&self) -> &[Upstream] {
-        &self.upstreams
-    }
-
     /// Adds a client, whose requests follow `routes` to the upstreams in `slots`, on behalf of `principal`.
     pub fn add_client(
         &self,
@@ -235,17 +227,17 @@ impl<L: Endpoint> Relay<L> {
             (client.limits, client.account().cloned())
         };
         let private: Vec<_> = slots.iter().filter(|slot| slot.is_dedicated).cloned().collect();
-        let (has_suspended, modern_meta) = (AtomicBool::new(false), OnceLock::new());
-        let kind = ParticipantKind::Client {
+        let state = ClientState {
             share: ClientShare::new(Arc::clone(&principal)),
-            routes,
-            upstreams: ClientUpstreams::new(slots),
-            has_suspended,
-            modern_meta,
+            has_suspended: AtomicBool::new(false),
+            is_detached: AtomicBool::new(false),
+            modern_meta: OnceLock::new(),
             retained: Arc::new(ByteBudget::new(limits.max_replay_bytes, account.clone())),
             principal,
             max_tasks: limits.max_tasks,
         };
+        let (upstreams, state) = (ClientUpstreams::new(slots), Arc::new(state));
+        let kind = ParticipantKind::Client { routes, upstreams, state };
         let key = lock(&self.participants).insert(endpoint, kind, account);
         for slot in private {
             slot.set_client(key);
@@ -253,13 +245,28 @@ impl<L: Endpoint> Relay<L> {
         key
     }
 
+    /// Gives a client other routes, to the upstreams in `slots`: each of its requests is decided by those before or by
+    /// these. What is in flight goes on.
+    pub fn reassign(&self, client: Key, routes: Arc<Routes>, slots: Vec<Arc<UpstreamSlot>>) {
+        for slot in slots.iter().filter(|slot| slot.is_dedicated) {
+            slot.set_client(client);
+        }
+        lock(&self.participants).replace(client, |kind| match kind {
+            ParticipantKind::Client { state, .. } => {
+                let (upstreams, state) = (ClientUpstreams::new(slots), Arc::clone(state));
+                Some(ParticipantKind::Client { routes, upstreams, state })
+            }
+            ParticipantKind::Upstream { .. } => None,
+        });
+    }
+
     /// Lets servers ask a legacy client for input; `members` go into the `_meta` of its requests to modern
     /// servers. The first call wins.
     pub fn enable_input_requests(&self, client: Key, members: impl IntoIterator<Item = MetaMember>) {
         if let Some(participant) = self.participant(client)
-            && let ParticipantKind::Client { modern_meta, .. } = &participant.kind
+            && let ParticipantKind::Client { state, .. } = &participant.kind
         {
-            let _ = modern_meta.set(members.into_iter().collect());
+            let _ = state.modern_meta.set(members.into_iter().collect());
         }
     }
 
@@ -296,7 +303,7 @@ impl<L: Endpoint> Relay<L> {
         let Some(participant) = lock(&self.participants).remove(key) else { return };
         match &participant.kind {
             ParticipantKind::Upstream { slot, .. } => slot.close(key),
-            ParticipantKind::Client { share, .. } => share.leave(u64::MAX),
+            ParticipantKind::Client { state, .. } => state.share.leave(u64::MAX),
         }
     }
 

@@ -17,6 +17,7 @@ mod reader;
 mod records;
 mod relay_caching;
 mod relay_crossing;
+mod relay_detaching;
 mod relay_drain;
 mod relay_ending;
 mod relay_eras;

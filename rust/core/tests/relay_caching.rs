@@ -25,7 +25,11 @@ enum By {
 fn told(method: &str, by: By, result: &str) -> String {
     let routes = Routes::new([], Goal::Upstream(0)).unwrap();
     let mut world = World::with(&["one"], if by == By::Routes { routes.of_some() } else { routes });
-    let slot = Arc::new(if by == By::Server { UpstreamSlot::exclusive(0) } else { UpstreamSlot::shared(0) });
+    let slot = Arc::new(if by == By::Server {
+        UpstreamSlot::exclusive(world.declared(0))
+    } else {
+        UpstreamSlot::shared(world.declared(0))
+    });
     let client = world.client_at(&[&slot], MODERN, Limits::default());
     let server = world.server_of(&slot, MODERN, Limits::default());
     world.write(client, &format!(r#"{{"jsonrpc":"2.0","id":"a","method":"{method}"}}"#));

@@ -48,7 +48,7 @@ fn notification(method: &str, params: &str) -> String {
 /// A client, a server of its own, and another client that has nothing to do with them.
 fn private() -> (World, usize, usize, usize) {
     let mut world = World::new(&["one"]);
-    let slot = Arc::new(UpstreamSlot::dedicated(0));
+    let slot = Arc::new(UpstreamSlot::dedicated(world.declared(0)));
     let (client, server) = (world.client_with(&[&slot]), world.server_at(&slot));
     let other = world.client();
     (world, client, server, other)
@@ -459,7 +459,7 @@ fn s2_what_the_host_passes_on_instead_is_judged_likewise() {
     };
     let frame = request("0", "tools/call", r#"{"name":"a","name":"b"}"#);
     let (from, to, now) = (world.ends[client].key, world.ends[server].key, world.now);
-    world.relay.pass_on(from, &record, to, frame.as_bytes(), None, now);
+    world.relay.pass_on(from, &record, to, frame.as_bytes(), (None, None), now);
     world.settle();
     assert_eq!(world.lines(server), Vec::<String>::new());
     let lines = world.lines(client);

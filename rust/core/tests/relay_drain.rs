@@ -67,7 +67,7 @@ fn a_drain_takes_back_what_was_not_sent() {
 #[test]
 fn r2_a_draining_relay_lets_a_server_ask_for_what_it_needs_to_finish() {
     let mut world = World::new(&["one"]);
-    let slot = std::sync::Arc::new(turnout_core::relay::UpstreamSlot::dedicated(0));
+    let slot = std::sync::Arc::new(turnout_core::relay::UpstreamSlot::dedicated(world.declared(0)));
     let (client, server) = (world.client_with(&[&slot]), world.server_at(&slot));
     ask(&mut world, client, 1);
     world.relay.close_admission();
@@ -148,7 +148,7 @@ fn u1_who_found_a_connection_before_it_retired_is_refused_behind_it() {
     let Some(Event::Request { record, .. }) = world.left.pop() else { unreachable!() };
     let (from, found) = (world.ends[client].key, world.ends[server].key);
     world.relay.retire(found);
-    world.relay.pass_on(from, &record, found, frame, None, world.now);
+    world.relay.pass_on(from, &record, found, frame, (None, None), world.now);
     world.settle();
     assert_eq!((requests_to(&world, server), world.relay.in_flight()), (0, 0));
     let data = r#""data":{"reason":"upstream_closed","sent":false,"upstream":"one"}"#;

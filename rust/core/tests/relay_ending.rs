@@ -50,7 +50,8 @@ fn a_request_that_is_over_is_not_refused_any_more_and_not_counted() {
     world.write(client, CANCEL);
     world.read_all(client);
     let key = world.ends[client].key;
-    let routed = world.relay.fail_request(key, record, Fault::Unreachable, Some(0), world.now);
+    let routed =
+        world.relay.fail_request(key, record, Fault::Unreachable, Some(world.declared(0)), world.now);
     assert!(routed.finished.is_empty());
     world.settle();
     assert_eq!((world.lines(client).len(), world.count("upstream_closed")), (0, 0));

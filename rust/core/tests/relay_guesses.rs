@@ -29,7 +29,8 @@ fn shared() -> (World, [usize; 2], usize) {
 /// Two clients with a server each; each server has asked its client, and has been asked by it.
 fn private() -> (World, [usize; 2], [usize; 2]) {
     let mut world = World::new(&["one"]);
-    let slots = [UpstreamSlot::dedicated(0), UpstreamSlot::dedicated(0)].map(Arc::new);
+    let slots = [UpstreamSlot::dedicated(world.declared(0)), UpstreamSlot::dedicated(world.declared(0))]
+        .map(Arc::new);
     let clients = [0, 1].map(|at| world.client_with(&[&slots[at]]));
     let servers = [0, 1].map(|at| world.server_at(&slots[at]));
     let asks = r#"{"jsonrpc":"2.0","id":"s","method":"sampling/createMessage","params":{"_meta":{"progressToken":"st"}}}"#;
@@ -344,7 +345,7 @@ fn s3_what_was_told_before_a_task_was_made_is_not_told_to_its_owner() {
 #[test]
 fn s3_no_server_that_clients_share_is_asked_for_all_their_tasks() {
     let mut world = World::new(&["one"]);
-    let slot = Arc::new(UpstreamSlot::exclusive(0));
+    let slot = Arc::new(UpstreamSlot::exclusive(world.declared(0)));
     let (client, sole) = (world.client(), world.client_with(&[&slot]));
     let (server, own) = (world.server(0), world.server_at(&slot));
     for client in [client, sole] {
@@ -358,7 +359,7 @@ fn s3_no_server_that_clients_share_is_asked_for_all_their_tasks() {
 #[test]
 fn s3_the_status_of_a_task_is_heard_where_its_place_is_held() {
     let mut world = World::new(&["one"]);
-    let slot = Arc::new(UpstreamSlot::exclusive(0));
+    let slot = Arc::new(UpstreamSlot::exclusive(world.declared(0)));
     let principal = world.relay.principal(None);
     let limits = (Revision::V2025_11_25, Limits::default());
     let of = |world: &mut World, slots: &[&Arc<UpstreamSlot>]| {
@@ -383,7 +384,7 @@ fn s3_the_status_of_a_task_is_heard_where_its_place_is_held() {
 fn s3_a_server_of_ones_own_tells_nothing_of_another_servers_task() {
     for kind in [UpstreamSlot::dedicated, UpstreamSlot::exclusive] {
         let mut world = World::new(&["one", "two"]);
-        let slots = [kind(0), kind(1)].map(Arc::new);
+        let slots = [0, 1].map(|at| Arc::new(kind(world.declared(at))));
         let client = world.client_with(&[&slots[0], &slots[1]]);
         let [server, hostile] = [0, 1].map(|at| world.server_at(&slots[at]));
         make(&mut world, client, server, "T");

@@ -50,7 +50,7 @@ fn race_13_nothing_follows_the_end_of_a_listen_stream() {
 #[test]
 fn section_10_notifications_go_where_they_belong() {
     let mut world = World::new(&["one"]);
-    let slot = Arc::new(UpstreamSlot::dedicated(0));
+    let slot = Arc::new(UpstreamSlot::dedicated(world.declared(0)));
     let (one, two, three) = (world.client(), world.client(), world.client_with(&[&slot]));
     let (shared, own) = (world.server(0), world.server_at(&slot));
     for server in [shared, own] {
@@ -74,7 +74,7 @@ fn section_10_notifications_go_where_they_belong() {
 fn sub_01_a_change_is_told_to_no_modern_client_and_what_an_era_does_not_have_to_nobody_of_it() {
     let mut world = World::new(&["one"]);
     let (modern, limits) = (Revision::V2026_07_28, Limits::default());
-    let slot = Arc::new(UpstreamSlot::dedicated(0));
+    let slot = Arc::new(UpstreamSlot::dedicated(world.declared(0)));
     let (legacy, client) = (world.client_with(&[&slot]), world.client_of(modern, limits));
     let (shared, own) = (world.server(0), world.server_of(&slot, modern, limits));
     world.write(shared, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);

@@ -126,7 +126,7 @@ fn race_03_the_host_is_not_asked_about_what_was_cancelled_and_passes_none_of_it_
     // Nor is it passed on where the host had a look at it meanwhile.
     let server = world.server(0);
     let (from, to) = (world.ends[client].key, world.ends[server].key);
-    world.relay.pass_on(from, &record, to, CALL.as_bytes(), None, world.now);
+    world.relay.pass_on(from, &record, to, CALL.as_bytes(), (None, None), world.now);
     world.settle();
     assert_eq!(
         (world.lines(server).len(), world.count("forwarded"), world.count("cancelled_unsent")),

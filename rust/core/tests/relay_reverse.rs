@@ -8,7 +8,7 @@ use turnout_core::relay::UpstreamSlot;
 #[test]
 fn race_12_a_reverse_answer_after_the_end_is_dropped() {
     let mut world = World::new(&["one"]);
-    let slot = Arc::new(UpstreamSlot::dedicated(0));
+    let slot = Arc::new(UpstreamSlot::dedicated(world.declared(0)));
     let (client, server) = (world.client_with(&[&slot]), world.server_at(&slot));
     let ask = r#"{"jsonrpc":"2.0","id":"s","method":"sampling/createMessage","params":{}}"#;
     world.write(server, ask);

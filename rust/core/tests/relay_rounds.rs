@@ -58,7 +58,7 @@ fn asked(world: &mut World) -> Option<(Leg, Arc<RetainedRequest>)> {
 fn again(world: &mut World, client: usize, server: usize, (leg, kept): &(Leg, Arc<RetainedRequest>)) {
     let near = world.ends[client].wire.0.lock().unwrap().unanswered(leg.number).cloned().unwrap();
     let (from, to) = (world.ends[client].key, world.ends[server].key);
-    world.relay.pass_on(from, &near, to, &kept.frame, Some(Arc::clone(kept)), world.now);
+    world.relay.pass_on(from, &near, to, &kept.frame, (None, Some(Arc::clone(kept))), world.now);
     world.settle();
 }
 

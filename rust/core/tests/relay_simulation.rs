@@ -67,6 +67,7 @@ fn section_16_the_six_invariants_hold_under_any_schedule() {
         "overloaded_queue",
         "undelivered",
         "drained",
+        "detached",
         "notified",
         "notifications_dropped",
     ] {

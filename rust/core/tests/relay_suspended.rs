@@ -18,7 +18,7 @@ fn call(id: u64, method: &str, state: &str) -> String {
 /// A modern client with a legacy server of its own.
 fn pair() -> (World, usize, usize) {
     let mut world = World::new(&["one"]);
-    let slot = Arc::new(UpstreamSlot::dedicated(0));
+    let slot = Arc::new(UpstreamSlot::dedicated(world.declared(0)));
     let client = world.client_at(&[&slot], Revision::V2026_07_28, Limits::default());
     let server = world.server_at(&slot);
     (world, client, server)
@@ -37,7 +37,10 @@ fn r5_a_server_asks_about_what_it_works_on_itself() {
         goal: Goal::Upstream(1),
     };
     let mut world = World::with(&["one", "two"], Routes::new([route], Goal::Upstream(0)).unwrap());
-    let slots = [Arc::new(UpstreamSlot::dedicated(0)), Arc::new(UpstreamSlot::dedicated(1))];
+    let slots = [
+        Arc::new(UpstreamSlot::dedicated(world.declared(0))),
+        Arc::new(UpstreamSlot::dedicated(world.declared(1))),
+    ];
     let client = world.client_at(&[&slots[0], &slots[1]], Revision::V2026_07_28, Limits::default());
     let servers = [world.server_at(&slots[0]), world.server_at(&slots[1])];
     for (id, method) in [(1, "tools/call"), (2, "prompts/get")] {

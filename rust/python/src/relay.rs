@@ -78,23 +78,28 @@ impl RetainedRequest {
 
 #[pymethods]
 impl UpstreamSlot {
-    /// A place of the upstream at `position`: for any number of clients, for those of one principal, or for the one
-    /// that will hold it.
+    /// A place of the upstream at `position` (name, timeout and max timeout in seconds or None): for any number of
+    /// clients, for those of one principal, or for the one that will hold it. Requests wait while no connection is there.
     #[new]
-    #[pyo3(signature = (position, dedicated, exclusive, *_arguments, **_options))]
+    #[pyo3(signature = (position, upstream, dedicated, exclusive, *_arguments, **_options))]
     fn new(
         position: usize,
+        upstream: (String, Option<f64>, Option<f64>),
         dedicated: bool,
         exclusive: bool,
         _arguments: &Bound<'_, PyTuple>,
         _options: Option<&Bound<'_, PyDict>>,
-    ) -> Self {
-        let place = match (dedicated, exclusive) {
-            (true, _) => core::UpstreamSlot::dedicated(position),
-            (false, true) => core::UpstreamSlot::exclusive(position),
-            (false, false) => core::UpstreamSlot::shared(position),
+    ) -> PyResult<Self> {
+        let (name, idle, max) = upstream;
+        let (idle, max) = (duration(idle, "timeout")?, duration(max, "max_timeout")?);
+        let upstream =
+            Arc::new(Upstream { position, name: name.into(), idle, max, waits_for_connection: true });
+        let slot = match (dedicated, exclusive) {
+            (true, _) => core::UpstreamSlot::dedicated(upstream),
+            (false, true) => core::UpstreamSlot::exclusive(upstream),
+            (false, false) => core::UpstreamSlot::shared(upstream),
         };
-        Self { inner: Arc::new(place) }
+        Ok(Self { inner: Arc::new(slot) })
     }
 
     /// The position of its upstream.
@@ -131,6 +136,21 @@ impl Relay {
         Ok(())
     }
 
+    /// The routes of a client and its slots, which the routes must lead to.
+    fn assignment(
+        routes: &Bound<'_, Routes>,
+        slots: &[Bound<'_, UpstreamSlot>],
+    ) -> PyResult<(Arc<core::Routes>, Vec<Arc<core::UpstreamSlot>>)> {
+        let slots: Vec<_> = slots.iter().map(|slot| Arc::clone(&slot.get().inner)).collect();
+        let routes = Arc::clone(&routes.get().inner);
+        if let Some(position) = routes.positions().find(|at| !slots.iter().any(|slot| slot.position == *at)) {
+            return Err(PyValueError::new_err(format!(
+                "a route leads to the upstream at {position}, of which the client holds no slot"
+            )));
+        }
+        Ok((routes, slots))
+    }
+
     fn line_of(py: Python<'_>, request: &Request) -> Vec<u8> {
         let (record, raw) = request.parts();
         line(&record.method, raw.map_or(&b""[..], |raw| raw.bind(py).as_bytes()))
@@ -154,13 +174,11 @@ fn line(method: &str, params: &[u8]) -> Vec<u8> {
 
 #[pymethods]
 impl Relay {
-    /// A relay to `upstreams` (name, timeout and max timeout in seconds or None, whether requests wait while no
-    /// connection is there), with at most `max_in_flight` requests of clients in flight to all of them; request states
-    /// are sealed with `key`, 32 bytes of the system's randomness.
+    /// A relay with at most `max_in_flight` requests of clients in flight to all upstreams; request states are sealed
+    /// with `key`, 32 bytes of the system's randomness.
     #[new]
-    #[pyo3(signature = (upstreams, max_in_flight, key, *_arguments, **_options))]
+    #[pyo3(signature = (max_in_flight, key, *_arguments, **_options))]
     fn new(
-        upstreams: Vec<(String, Option<f64>, Option<f64>, bool)>,
         max_in_flight: u64,
         key: [u8; core::KEY_BYTES],
         _arguments: &Bound<'_, PyTuple>,
@@ -169,15 +187,7 @@ impl Relay {
         if max_in_flight == 0 {
             return Err(PyValueError::new_err("max_in_flight must be at least 1"));
         }
-        let mut known = Vec::new();
-        for (name, idle, max, waits_for_connection) in upstreams {
-            let (idle, max) = (duration(idle, "timeout")?, duration(max, "max_timeout")?);
-            known.push(Upstream { name: name.into(), idle, max, waits_for_connection });
-        }
-        Ok(Self {
-            inner: Arc::new(core::Relay::new(known, max_in_flight, &key)),
-            fork_guard: ForkGuard::current(),
-        })
+        Ok(Self { inner: Arc::new(core::Relay::new(max_in_flight, &key)), fork_guard: ForkGuard::current() })
     }
 
     /// A principal, for the clients that ask on its behalf; records call it `name`.
@@ -201,17 +211,39 @@ impl Relay {
         principal: Option<&Bound<'_, Principal>>,
     ) -> PyResult<()> {
         self.may_join(client.get())?;
-        let slots: Vec<_> = slots.iter().map(|slot| Arc::clone(&slot.get().inner)).collect();
-        let routes = Arc::clone(&routes.get().inner);
-        if let Some(position) = routes.positions().find(|at| !slots.iter().any(|slot| slot.position == *at)) {
-            return Err(PyValueError::new_err(format!(
-                "a route leads to the upstream at {position}, of which the client holds no slot"
-            )));
-        }
+        let (routes, slots) = Self::assignment(routes, &slots)?;
         let driver = client.get().driver();
         let principal = principal.map_or_else(|| self.inner.principal(None), |of| Arc::clone(&of.get().0));
         let key = self.inner.add_client(Arc::clone(driver), routes, slots, principal);
         driver.join(&self.inner, key, false);
+        Ok(())
+    }
+
+    /// Gives a client other routes, to the upstreams that `slots` stand for; what is in flight goes on.
+    fn reassign(
+        &self,
+        client: &Bound<'_, Connection>,
+        routes: &Bound<'_, Routes>,
+        slots: Vec<Bound<'_, UpstreamSlot>>,
+    ) -> PyResult<()> {
+        let (routes, slots) = Self::assignment(routes, &slots)?;
+        self.inner.reassign(self.key(client.get())?, routes, slots);
+        Ok(())
+    }
+
+    /// Relays a client no more: ends its exchanges at both sides, each once. Its connection goes on.
+    fn detach(&self, client: &Bound<'_, Connection>) -> PyResult<()> {
+        let driver = client.get().driver();
+        let routed = self.inner.detach(self.key(client.get())?, driver.now());
+        driver.finish_route(client.py(), routed);
+        Ok(())
+    }
+
+    /// Ends the listens of a client that were passed on, as a server that closes does.
+    fn end_listens(&self, client: &Bound<'_, Connection>) -> PyResult<()> {
+        let driver = client.get().driver();
+        let routed = self.inner.end_listens(self.key(client.get())?, driver.now());
+        driver.finish_route(client.py(), routed);
         Ok(())
     }
 
@@ -288,14 +320,16 @@ impl Relay {
 
     /// Passes a request on that a handler was given; False where it is over.
     ///
-    /// With `params` it goes on with those in place of its own. `retained` is what was retained of it, if this is another round.
-    #[pyo3(signature = (request, upstream, params = None, retained = None))]
+    /// With `params` it goes on with those in place of its own. `routes` decided about it, where they may not be its
+    /// client's any more; `retained` is what was retained of it, if this is another round.
+    #[pyo3(signature = (request, upstream, params = None, retained = None, routes = None))]
     fn pass_on(
         &self,
         request: &Bound<'_, Request>,
         upstream: &Bound<'_, Connection>,
         params: Option<&Bound<'_, PyAny>>,
         retained: Option<&Bound<'_, RetainedRequest>>,
+        routes: Option<&Bound<'_, Routes>>,
     ) -> PyResult<bool> {
         let (py, this) = (request.py(), request.get());
         let connection = this.connection().bind(py).get();
@@ -306,7 +340,8 @@ impl Relay {
         }
         let driver = connection.driver();
         let retained = retained.and_then(|retained| lock(&retained.get().inner).clone());
-        let routed = self.inner.pass_on(from, this.parts().0, to, &frame, retained, driver.now());
+        let known = (routes.map(|routes| Arc::clone(&routes.get().inner)), retained);
+        let routed = self.inner.pass_on(from, this.parts().0, to, &frame, known, driver.now());
         driver.finish_route(py, routed);
         Ok(true)
     }
@@ -333,11 +368,11 @@ impl Relay {
 
     /// Answers a request whose upstream is not there, or that came when the relay was closing, or beyond a limit; False
     /// where it is over.
-    #[pyo3(signature = (request, position = None, limit = None))]
+    #[pyo3(signature = (request, slot = None, limit = None))]
     fn refuse(
         &self,
         request: &Bound<'_, Request>,
-        position: Option<usize>,
+        slot: Option<&Bound<'_, UpstreamSlot>>,
         limit: Option<&str>,
     ) -> PyResult<bool> {
         let (py, this) = (request.py(), request.get());
@@ -357,7 +392,8 @@ impl Relay {
         if !this.relinquish() {
             return Ok(false);
         }
-        let routed = self.inner.fail_request(key, this.parts().0, fault, position, driver.now());
+        let upstream = slot.map(|slot| Arc::clone(&slot.get().inner.upstream));
+        let routed = self.inner.fail_request(key, this.parts().0, fault, upstream, driver.now());
         driver.finish_route(py, routed);
         Ok(true)
     }

@@ -61,7 +61,8 @@ class UpstreamSession(_native.UpstreamSlot):
         cls, _context: SessionContext, upstream: Upstream, position: int, client: Peer | None = None
     ) -> Self:
         """Make the native part."""
-        return super().__new__(cls, position, client is not None, upstream.sharing in ONE_PRINCIPAL)
+        declared = (upstream.name, upstream.timeout, upstream.max_timeout)
+        return super().__new__(cls, position, declared, client is not None, upstream.sharing in ONE_PRINCIPAL)
 
     def __init__(
         self, context: SessionContext, upstream: Upstream, _position: int, client: Peer | None = None

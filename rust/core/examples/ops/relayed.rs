@@ -97,12 +97,14 @@ impl Exchanges {
     pub fn new(held: usize) -> Self {
         let routes = Arc::new(Routes::new([], Goal::Upstream(0)).expect("no two routes"));
         let upstream = Upstream {
+            position: 0,
             name: "one".into(),
             idle: 60 * SECOND,
             max: 3600 * SECOND,
             waits_for_connection: false,
         };
-        let (relay, slot) = (Relay::new([upstream], 1 << 20, &[7; 32]), Arc::new(UpstreamSlot::shared(0)));
+        let (relay, slot) =
+            (Relay::new(1 << 20, &[7; 32]), Arc::new(UpstreamSlot::shared(Arc::new(upstream))));
         let places = vec![Arc::clone(&slot)];
         let client =
             End::new(Role::Server, |wire| relay.add_client(wire, routes, places, relay.principal(None)));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Answer, Answered, Connection, Pending};
+use super::{Answer, Answered, Connection, INTERNAL_ERROR, Pending};
 use crate::connection::event::{Batch, End, Event, Host};
 use crate::connection::output::FrameKind;
 use crate::connection::output::delayed::Delay;
@@ -16,6 +16,7 @@ use crate::flight::sparse_map::SparseMap;
 use crate::flight::state::{CancelledBy, FlightEvent, FlightState, Outcome};
 use crate::flight::timer_wheel::TimerWheel;
 use crate::wire::encode;
+use crate::wire::text::Text;
 
 impl<H: Host> Connection<H> {
     /// Bytes waiting to be written.
@@ -126,6 +127,42 @@ impl<H: Host> Connection<H> {
                 batch.events.push(Event::Cancelled { owner, record, declined: false });
             }
         }
+    }
+
+    /// Answers every request of the peer's that was not answered with the error that `error` gives (data, message), its
+    /// listens by a result; cancels whatever works on them. Gives the records that ended.
+    pub fn answer_all(
+        &mut self,
+        now: Time,
+        reason: &Text,
+        batch: &mut Batch<H>,
+        error: impl Fn(&Record) -> (Vec<u8>, &'static str),
+    ) -> Vec<Arc<Record>> {
+        let mut ended = Vec::new();
+        let open = self.inbound.iter();
+        let open: Vec<_> =
+            open.map(|entry| (Arc::clone(&entry.record), entry.owner.clone(), entry.declines)).collect();
+        for (record, owner, declined) in open {
+            let number = record.number;
+            match self.arrivals.find(number) {
+                Some((_, state)) if state.is_live() => {}
+                // Nobody tells of the end of its task any more.
+                _ => {
+                    self.end_task_of_peer(now, number);
+                    continue;
+                }
+            }
+            record.note_cancel(CancelledBy::Shutdown, Some(reason), now);
+            let answered = if self.rules.is_open_ended(&record.method) {
+                self.close_listen(now, &record)
+            } else {
+                let (data, message) = error(&record);
+                self.answer(now, number, Answer::Error { code: INTERNAL_ERROR, message, data: &data })
+            };
+            ended.extend(answered.finished);
+            batch.events.push(Event::Cancelled { owner, record, declined });
+        }
+        ended
     }
 
     /// Ends one listen of the peer's by a result.

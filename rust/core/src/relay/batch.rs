@@ -44,37 +44,49 @@ impl<L: Endpoint> Relay<L> {
     }
 
     fn route_batch(&self, pass: &mut RoutingPass<'_, L>, source: Key, batch: &mut RelayBatch<L>) {
-        let Some(participant) = self.participant(source) else { return };
+        if let Some(participant) = self.participant(source) {
+            self.route_events(pass, &participant, batch);
+        }
+    }
+
+    /// Routes the events of one participant, whether the relay still knows it or not.
+    pub(super) fn route_events(
+        &self,
+        pass: &mut RoutingPass<'_, L>,
+        participant: &Participant<L>,
+        batch: &mut RelayBatch<L>,
+    ) {
         let mut unrouted: Vec<usize> = Vec::new();
         let mut at = 0;
         while at < batch.events.len() {
             let event = &batch.events[at];
-            let disposition = self.disposition(&participant, event, pass.region);
+            let disposition = self.disposition(participant, event, pass.region);
             if !matches!(disposition, Disposition::To(_)) {
-                self.note_task(&participant, None, event);
-                Self::note_unmatched_task(&participant, pass.region, event);
+                self.note_task(participant, None, event);
+                Self::note_unmatched_task(participant, pass.region, event);
             }
             match (disposition, event) {
                 (Disposition::To(key), _) => {
                     let start = at;
                     let goes_there =
-                        |next: &RelayEvent<L>| match self.disposition(&participant, next, pass.region) {
+                        |next: &RelayEvent<L>| match self.disposition(participant, next, pass.region) {
                             Disposition::To(next) => next == key,
                             _ => false,
                         };
                     while batch.events.get(at + 1).is_some_and(goes_there) {
                         at += 1;
                     }
-                    self.route_run(pass, &participant, key, &batch.events[start..=at]);
+                    self.route_run(pass, participant, key, &batch.events[start..=at]);
                 }
                 (Disposition::Fail(fault, position), Event::Request { record, frame, envelope, .. }) => {
-                    pass.faults.push((record.number, fault, position));
+                    let upstream = position.and_then(|position| participant.kind.upstream_at(position));
+                    pass.faults.push((record.number, fault, upstream.cloned()));
                     if let Some(name) = fault.name(envelope) {
                         pass.names.push(in_run(*frame, name));
                     }
                 }
                 (Disposition::Broadcast, _) => {
-                    self.broadcast(pass, &participant, event);
+                    self.broadcast(pass, participant, event);
                     unrouted.push(at);
                 }
                 (Disposition::Host, _) => {
@@ -95,7 +107,7 @@ impl<L: Endpoint> Relay<L> {
             }
             at += 1;
         }
-        self.finish_source(pass, &participant);
+        self.finish_source(pass, participant);
         if unrouted.is_empty() {
             batch.events.clear();
         } else if unrouted.len() < batch.events.len() {

@@ -63,32 +63,29 @@ impl<L: Endpoint> Relay<L> {
                 Some(client) => Disposition::To(client),
                 None => Disposition::Fail(Fault::NoAttribution, None),
             },
-            (
-                Event::Request { frame, envelope, .. },
-                ParticipantKind::Client { upstreams, has_suspended, .. },
-            ) => match participant.kind.goal(frame.of(region), envelope) {
-                Ok(Goal::Host) => Disposition::Host,
-                _ if has_suspended.load(Ordering::Acquire)
-                    && suspended::resumes_suspended(frame.of(region), envelope) =>
-                {
-                    Disposition::Host
-                }
-                _ if self.is_watched(frame.of(region), envelope) => Disposition::Host,
-                Err(fault) => Disposition::Fail(fault, None),
-                Ok(Goal::Nowhere) => Disposition::Fail(Fault::nowhere(frame.of(region), envelope), None),
-                Ok(Goal::Upstream(position)) => match upstreams.get(position).and_then(|slot| slot.current())
-                {
-                    Some(key) => Disposition::To(key),
-                    None if self
-                        .upstreams
-                        .get(position)
-                        .is_some_and(|upstream| upstream.waits_for_connection) =>
+            (Event::Request { frame, envelope, .. }, ParticipantKind::Client { upstreams, state, .. }) => {
+                match participant.kind.goal(frame.of(region), envelope) {
+                    Ok(Goal::Host) => Disposition::Host,
+                    _ if state.has_suspended.load(Ordering::Acquire)
+                        && suspended::resumes_suspended(frame.of(region), envelope) =>
                     {
                         Disposition::Host
                     }
-                    None => Disposition::Fail(Fault::UpstreamClosed, Some(position)),
-                },
-            },
+                    _ if self.is_watched(frame.of(region), envelope) => Disposition::Host,
+                    Err(fault) => Disposition::Fail(fault, None),
+                    Ok(Goal::Nowhere) => Disposition::Fail(Fault::nowhere(frame.of(region), envelope), None),
+                    Ok(Goal::Upstream(position)) => {
+                        let slot = upstreams.get(position);
+                        match slot.and_then(|slot| slot.current()) {
+                            Some(key) => Disposition::To(key),
+                            None if slot.is_some_and(|slot| slot.upstream.waits_for_connection) => {
+                                Disposition::Host
+                            }
+                            None => Disposition::Fail(Fault::UpstreamClosed, Some(position)),
+                        }
+                    }
+                }
+            }
             // A listen of the host's own.
             (Event::Notification { owner: Some(_), .. }, _) => Disposition::Host,
             // On a listen that is over (race 13), or from a client, which sends none.

@@ -11,11 +11,13 @@ use crate::relay::exchange::{Leg, Owner};
 use crate::relay::fault::Fault;
 use crate::relay::participant::Participant;
 use crate::relay::pass::{DestConnection, RoutingPass};
+use crate::relay::upstream::Upstream;
 use crate::relay::{Endpoint, Relay, RelayBatch, add};
 use crate::rules::method;
 use crate::sync::lock;
 use crate::wire::envelope;
 use crate::wire::span::Span;
+use crate::wire::text::Text;
 
 impl<L: Endpoint> Relay<L> {
     /// Ends an exchange on the requesting side, as its other leg ended.
@@ -63,6 +65,7 @@ impl<L: Endpoint> Relay<L> {
                     to.end_listen_of_peer(pass.now, leg.number, record.reason(), made);
                     return;
                 }
+                Some(CancelledBy::Shutdown) if source.kind.is_detached() => Fault::Detached,
                 Some(CancelledBy::Shutdown) => Fault::Closed,
                 _ => Fault::Cancelled,
             },
@@ -86,7 +89,7 @@ impl<L: Endpoint> Relay<L> {
             return;
         }
         let sent = record.written().is_some();
-        self.answer_fault(pass, to, leg.number, (fault, ""), sent, source.kind.position());
+        self.answer_fault(pass, to, leg.number, (fault, ""), sent, source.kind.upstream());
     }
 
     /// Answers a request with an error of the relay's own; `about` is the peer's text that the error quotes.
@@ -97,10 +100,9 @@ impl<L: Endpoint> Relay<L> {
         number: u64,
         (fault, about): (Fault, &str),
         sent: bool,
-        position: Option<usize>,
+        upstream: Option<&Arc<Upstream>>,
     ) {
-        let name =
-            position.and_then(|position| self.upstreams.get(position)).map_or("", |upstream| &*upstream.name);
+        let name = upstream.map_or("", |upstream| &*upstream.name);
         let about = clip(about, to.limits.max_text_bytes);
         let (message, data) = (fault.message_about(about), fault.data(sent, name, about));
         let answered = to.answer(pass.now, number, fault.answer(&message, &data));
@@ -110,6 +112,7 @@ impl<L: Endpoint> Relay<L> {
                 Fault::Timeout => &self.counts.timed_out,
                 Fault::UpstreamClosed | Fault::Unreachable => &self.counts.upstream_closed,
                 Fault::Draining | Fault::Closed => &self.counts.drained,
+                Fault::Detached => &self.counts.detached,
                 Fault::Overloaded(exceeded) => match exceeded.limit {
                     "max_in_flight" => &self.counts.overloaded_in_flight,
                     admission::SHARE => &self.counts.overloaded_share,
@@ -141,29 +144,40 @@ impl<L: Endpoint> Relay<L> {
                 pass.touch(participant);
             }
             let mut names = std::mem::take(&mut pass.names).into_iter();
-            for (number, fault, position) in faults {
+            for (number, fault, upstream) in faults {
                 let name =
                     if fault.concerns_name() { names.next().unwrap_or_default() } else { Span::default() };
                 let about = envelope::unescape(name.of(pass.region)).unwrap_or_default();
-                self.answer_fault(pass, &mut from, number, (fault, &about), false, position);
+                self.answer_fault(pass, &mut from, number, (fault, &about), false, upstream.as_ref());
             }
         }
         for leg in orphans {
             // The request ended between the phases, before a cancel could find the leg. If it was answered, the
             // leg is over, too, and this has no effect.
-            let Some(far) = self.participant(leg.connection) else { continue };
-            let mut made = Batch::default();
-            let won = lock(far.endpoint.connection()).cancel(
-                pass.now,
-                leg.number,
-                CancelledBy::Caller,
-                None,
-                &mut made,
-            );
-            if won {
-                add(&self.counts.cancelled);
-                pass.follow_ups.push_back((leg.connection, made));
-            }
+            self.cancel_leg(pass, leg, CancelledBy::Caller, None);
+        }
+    }
+
+    /// Cancels a leg whose exchange is over on the requesting side; nothing happens where it is over, too.
+    pub(super) fn cancel_leg(
+        &self,
+        pass: &mut RoutingPass<'_, L>,
+        leg: Leg,
+        by: CancelledBy,
+        reason: Option<&Text>,
+    ) {
+        let Some(far) = self.participant(leg.connection) else { return };
+        let mut made = Batch::default();
+        let won = {
+            let mut far = lock(far.endpoint.connection());
+            let won = far.cancel(pass.now, leg.number, by, reason, &mut made);
+            far.record_finished(&mut made);
+            won
+        };
+        if won {
+            add(&self.counts.cancelled);
+            pass.touch(&far);
+            pass.follow_ups.push_back((leg.connection, made));
         }
     }
 }

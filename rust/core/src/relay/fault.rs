@@ -42,6 +42,8 @@ pub enum Fault {
     Closed,
     /// We take no new requests, since we are to close.
     Draining,
+    /// The client is relayed no more.
+    Detached,
     /// A limit.
     Overloaded(Exceeded),
     /// It was cancelled on our side.
@@ -78,6 +80,7 @@ impl Fault {
             Fault::UpstreamClosed | Fault::Unreachable => "upstream_closed",
             Fault::Closed => "closed",
             Fault::Draining => "draining",
+            Fault::Detached => "detached",
             Fault::Overloaded(_) => "overloaded",
             Fault::Cancelled => "cancelled",
             Fault::InvalidAnswer(_) => "invalid_answer",
@@ -102,6 +105,7 @@ impl Fault {
             Fault::Unreachable => "the server could not be started, reached or opened",
             Fault::Closed => "the relay is closing",
             Fault::Draining => "the relay takes no new requests, since it is closing",
+            Fault::Detached => "the relay serves this client no more",
             Fault::Overloaded(_) => "too much is in flight here; wait for requests to end",
             Fault::Cancelled => "the request was cancelled",
             Fault::InvalidAnswer(fault) | Fault::NotAllowed(fault) | Fault::InvalidRequest(fault) => fault,

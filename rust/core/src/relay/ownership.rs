@@ -36,10 +36,10 @@ fn shared<'a>(
     server: &'a ParticipantKind,
 ) -> Option<(&'a Principal, &'a Arc<UpstreamSlot>)> {
     match (client, server) {
-        (ParticipantKind::Client { principal, .. }, ParticipantKind::Upstream { slot, .. })
+        (ParticipantKind::Client { state, .. }, ParticipantKind::Upstream { slot, .. })
             if !slot.is_exclusive =>
         {
-            Some((principal, slot))
+            Some((&state.principal, slot))
         }
         _ => None,
     }

@@ -11,30 +11,21 @@ use crate::relay::principal::Principal;
 use crate::relay::retained::{ByteBudget, may_need_input};
 use crate::relay::route::{Goal, Routes};
 use crate::relay::task_owners::{id_of, is_about_tasks};
+use crate::relay::upstream::Upstream;
 use crate::relay::upstream_slot::{ClientUpstreams, UpstreamSlot};
 use crate::rules::method;
-use crate::sync::{AtomicBool, AtomicU64};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::wire::envelope::Envelope;
 
 /// What a connection is in the relay.
 pub(super) enum ParticipantKind {
+    /// A client; one with other routes takes the place of it, so that a pass decides by these or by those.
     Client {
-        /// Its share of the requests in flight.
-        share: ClientShare,
         routes: Arc<Routes>,
         /// The slots of the upstreams that its routes lead to.
         upstreams: ClientUpstreams,
-        /// Whether exchanges of it were suspended, which it may resume.
-        has_suspended: AtomicBool,
-        /// Members for the `_meta` of its requests to modern servers; set for a legacy client that can be asked
-        /// for input.
-        modern_meta: OnceLock<Box<[MetaMember]>>,
-        /// The budget of its retained requests.
-        retained: Arc<ByteBudget>,
-        /// The principal that it acts for.
-        principal: Arc<Principal>,
-        /// Most tasks remembered for the principal.
-        max_tasks: usize,
+        /// What it keeps, whatever its routes.
+        state: Arc<ClientState>,
     },
     Upstream {
         /// Its slot, current or former.
@@ -46,23 +37,20 @@ pub(super) enum ParticipantKind {
 
 impl ParticipantKind {
     /// Notes a task that an upstream created for a client; true where the oldest one was forgotten for it.
-    ///
-    /// Skipped where a client's only upstream serves its principal alone: every task id means that upstream's.
     pub(super) fn note_task<L>(&self, task: &str, made_by: &Participant<L>) -> bool {
-        if let ParticipantKind::Client { upstreams, principal, max_tasks, .. } = self
-            && let ParticipantKind::Upstream { slot, .. } = &made_by.kind
-            && (upstreams.has_several() || !slot.is_exclusive)
-        {
-            return principal.note_task(slot, made_by.key, task, *max_tasks);
+        match (self, &made_by.kind) {
+            (ParticipantKind::Client { state, .. }, ParticipantKind::Upstream { slot, .. }) => {
+                state.principal.note_task(slot, made_by.key, task, state.max_tasks)
+            }
+            _ => false,
         }
-        false
     }
 
     /// Whether a client may hear of a task from the connection `by` of a server: of its principal's own there; from a
     /// server that serves nobody else, of any but another server's.
     pub(super) fn may_hear_of_task(&self, task: Option<&str>, slot: &Arc<UpstreamSlot>, by: Key) -> bool {
-        let ParticipantKind::Client { upstreams, principal, .. } = self else { return false };
-        let own = principal.number;
+        let ParticipantKind::Client { upstreams, state, .. } = self else { return false };
+        let own = state.principal.number;
         if !slot.is_exclusive {
             return task.is_some_and(|task| slot.told_of_task(task, by) == Some(own));
         }
@@ -74,10 +62,10 @@ impl ParticipantKind {
     /// The budget for a request of that method, if it may need input and this client can be asked for it.
     pub(super) fn budget_for(&self, method: &str) -> Option<&Arc<ByteBudget>> {
         match self {
-            ParticipantKind::Client { modern_meta, retained, .. }
-                if modern_meta.get().is_some() && may_need_input(method) =>
+            ParticipantKind::Client { state, .. }
+                if state.modern_meta.get().is_some() && may_need_input(method) =>
             {
-                Some(retained)
+                Some(&state.retained)
             }
             _ => None,
         }
@@ -86,7 +74,7 @@ impl ParticipantKind {
     /// The goal of a client's request: by its routes, or the upstream that created the task, where it is about a
     /// task and no route claims the method.
     pub(super) fn goal(&self, frame: &[u8], envelope: &Envelope) -> Result<Goal, Fault> {
-        let ParticipantKind::Client { routes, upstreams, principal, .. } = self else {
+        let ParticipantKind::Client { routes, upstreams, state } = self else {
             return Ok(Goal::Nowhere);
         };
         let method = envelope.method_name(frame);
@@ -100,7 +88,7 @@ impl ParticipantKind {
             return Ok(Goal::Nowhere);
         }
         let Some(task) = id_of(envelope.task_id.of(frame)) else { return Err(Fault::UnknownTask) };
-        let mut made_at = upstreams.iter().filter(|slot| slot.holds_task(&task, principal.number));
+        let mut made_at = upstreams.iter().filter(|slot| slot.holds_task(&task, state.principal.number));
         match (made_at.next(), made_at.next()) {
             (Some(slot), None) => Ok(Goal::Upstream(slot.position)),
             (Some(_), Some(_)) => Err(Fault::AmbiguousTask),
@@ -111,18 +99,53 @@ impl ParticipantKind {
     /// What it has in flight, where it is a client.
     pub(super) fn share(&self) -> Option<&ClientShare> {
         match self {
-            ParticipantKind::Client { share, .. } => Some(share),
+            ParticipantKind::Client { state, .. } => Some(&state.share),
             ParticipantKind::Upstream { .. } => None,
         }
     }
 
-    /// The position of the upstream whose connection this is.
-    pub(super) fn position(&self) -> Option<usize> {
+    /// Whether it is a client that is relayed no more.
+    pub(super) fn is_detached(&self) -> bool {
         match self {
-            ParticipantKind::Client { .. } => None,
-            ParticipantKind::Upstream { slot, .. } => Some(slot.position),
+            ParticipantKind::Client { state, .. } => state.is_detached.load(Ordering::Relaxed),
+            ParticipantKind::Upstream { .. } => false,
         }
     }
+
+    /// The upstream whose connection this is.
+    pub(super) fn upstream(&self) -> Option<&Arc<Upstream>> {
+        match self {
+            ParticipantKind::Client { .. } => None,
+            ParticipantKind::Upstream { slot, .. } => Some(&slot.upstream),
+        }
+    }
+
+    /// The upstream at a position that a client's routes lead to.
+    pub(super) fn upstream_at(&self, position: usize) -> Option<&Arc<Upstream>> {
+        match self {
+            ParticipantKind::Client { upstreams, .. } => upstreams.get(position).map(|slot| &slot.upstream),
+            ParticipantKind::Upstream { .. } => None,
+        }
+    }
+}
+
+/// What a client keeps, whatever its routes.
+pub(super) struct ClientState {
+    /// Its share of the requests in flight.
+    pub(super) share: ClientShare,
+    /// Whether exchanges of it were suspended, which it may resume.
+    pub(super) has_suspended: AtomicBool,
+    /// Whether it is asked nothing more; set while the connection is locked.
+    pub(super) is_detached: AtomicBool,
+    /// Members for the `_meta` of its requests to modern servers; set for a legacy client that can be asked
+    /// for input.
+    pub(super) modern_meta: OnceLock<Box<[MetaMember]>>,
+    /// The budget of its retained requests.
+    pub(super) retained: Arc<ByteBudget>,
+    /// The principal that it acts for.
+    pub(super) principal: Arc<Principal>,
+    /// Most tasks remembered for the principal.
+    pub(super) max_tasks: usize,
 }
 
 pub(super) struct Participant<L> {
@@ -169,6 +192,21 @@ impl<L> Participants<L> {
     pub(super) fn get(&self, key: Key) -> Option<&Arc<Participant<L>>> {
         let (epoch, participant) = self.entries.get(key.index as usize)?;
         if *epoch == key.epoch { participant.as_ref() } else { None }
+    }
+
+    /// Puts another kind in the place of a participant's, for the passes that begin from now on.
+    pub(super) fn replace(
+        &mut self,
+        key: Key,
+        replaced: impl FnOnce(&ParticipantKind) -> Option<ParticipantKind>,
+    ) {
+        let Some((epoch, Some(participant))) = self.entries.get_mut(key.index as usize) else { return };
+        if *epoch != key.epoch {
+            return;
+        }
+        let Some(kind) = replaced(&participant.kind) else { return };
+        let (endpoint, account) = (Arc::clone(&participant.endpoint), participant.account.clone());
+        *participant = Arc::new(Participant { key, endpoint, kind, account, last_pass: AtomicU64::new(0) });
     }
 
     pub(super) fn remove(&mut self, key: Key) -> Option<Arc<Participant<L>>> {

@@ -11,6 +11,8 @@ use crate::relay::fault::Fault;
 use crate::relay::key::Key;
 use crate::relay::participant::Participant;
 use crate::relay::retained::RetainedRequest;
+use crate::relay::route::Routes;
+use crate::relay::upstream::Upstream;
 use crate::relay::{Endpoint, Relay, RelayBatch, Routed};
 use crate::sync::Ordering;
 use crate::wire::span::Span;
@@ -31,7 +33,7 @@ pub(super) struct RoutingPass<'a, L: Endpoint> {
     /// Legs of the source's requests on other connections.
     pub(super) legs: Vec<(u64, Leg)>,
     /// The source's requests that the relay answers: number, why, and for which upstream.
-    pub(super) faults: Vec<(u64, Fault, Option<usize>)>,
+    pub(super) faults: Vec<(u64, Fault, Option<Arc<Upstream>>)>,
     /// Spans in `region` of the names that faults quote, in the order of the faults.
     pub(super) names: Vec<Span>,
     /// Requests and answers forwarded that are not in the relay's counts yet.
@@ -39,6 +41,8 @@ pub(super) struct RoutingPass<'a, L: Endpoint> {
     pub(super) answered: u64,
     /// The retained request, where the host forwards another round of it.
     pub(super) retained: Option<Arc<RetainedRequest>>,
+    /// The routes that decided about the request, where the host forwards it; its client may have others by now.
+    pub(super) routes: Option<Arc<Routes>>,
 }
 
 impl<'a, L: Endpoint> RoutingPass<'a, L> {
@@ -55,6 +59,7 @@ impl<'a, L: Endpoint> RoutingPass<'a, L> {
             forwarded: 0,
             answered: 0,
             retained: None,
+            routes: None,
         }
     }
 

@@ -12,7 +12,8 @@ use crate::relay::key::Key;
 use crate::relay::participant::{Participant, ParticipantKind};
 use crate::relay::pass::{DestConnection, RoutingPass};
 use crate::relay::retained::RetainedRequest;
-use crate::relay::route::Goal;
+use crate::relay::route::{Goal, Routes};
+use crate::relay::upstream::Upstream;
 use crate::relay::{Endpoint, Relay, Routed, add};
 use crate::rules::Revision;
 use crate::sync::{Ordering, lock};
@@ -22,15 +23,15 @@ use crate::wire::span::Span;
 impl<L: Endpoint> Relay<L> {
     /// Forwards a request for the host; a request that cannot be forwarded is answered.
     ///
-    /// `frame` is the request as one line, under any id; `retained` is the retained request, if this is another
-    /// round.
+    /// `frame` is the request as one line, under any id; `routes` are those that decided about it, where its client
+    /// may have others by now; `retained` is the retained request, if this is another round.
     pub fn pass_on(
         &self,
         source: Key,
         record: &Arc<Record>,
         to: Key,
         frame: &[u8],
-        retained: Option<Arc<RetainedRequest>>,
+        (routes, retained): (Option<Arc<Routes>>, Option<Arc<RetainedRequest>>),
         now: Time,
     ) -> Routed<L> {
         let Some(participant) = self.participant(source) else { return Routed::default() };
@@ -42,6 +43,7 @@ impl<L: Endpoint> Relay<L> {
             }
         };
         let mut pass = RoutingPass::new(self, frame, now);
+        pass.routes = retained.as_ref().map(|retained| Arc::clone(&retained.routes)).or(routes);
         pass.retained = retained;
         let revision = lock(participant.endpoint.connection()).rules.revision;
         let frame = Span::new(0, frame.len());
@@ -57,12 +59,12 @@ impl<L: Endpoint> Relay<L> {
         source: Key,
         record: &Arc<Record>,
         fault: Fault,
-        position: Option<usize>,
+        upstream: Option<Arc<Upstream>>,
         now: Time,
     ) -> Routed<L> {
         let Some(participant) = self.participant(source) else { return Routed::default() };
         let mut pass = RoutingPass::new(self, b"", now);
-        pass.faults.push((record.number, fault, position));
+        pass.faults.push((record.number, fault, upstream));
         self.finish_source(&mut pass, &participant);
         self.route_follow_ups(pass)
     }
@@ -92,27 +94,29 @@ impl<L: Endpoint> Relay<L> {
         let is_round = pass.retained.is_some();
         let opened = match self.checked((&source.kind, &dest.kind), record, (frame, envelope), is_round) {
             Ok(opened) => opened,
-            Err(fault) => return pass.faults.push((record.number, fault, dest.kind.position())),
+            Err(fault) => return pass.faults.push((record.number, fault, dest.kind.upstream().cloned())),
         };
         let (frame, envelope) = opened.as_deref().map_or((frame, envelope), |(frame, at)| (&frame[..], at));
         let nth = pass.retained.as_ref().map(|retained| retained.begin_round() + 1);
         let asker = source.kind.share();
         if let Err(fault) = self.admit(record, asker, &dest.kind, nth.is_some()) {
-            return pass.faults.push((record.number, fault, dest.kind.position()));
+            return pass.faults.push((record.number, fault, dest.kind.upstream().cloned()));
         }
-        let prefix = match &source.kind {
-            ParticipantKind::Client { routes, .. } => routes.stripped(frame, envelope),
-            ParticipantKind::Upstream { .. } => Span::default(),
+        let routes = match &source.kind {
+            ParticipantKind::Client { routes, .. } => Some(pass.routes.as_ref().unwrap_or(routes)),
+            ParticipantKind::Upstream { .. } => None,
         };
-        let position = dest.kind.position();
-        let upstream = position.and_then(|position| self.upstreams.get(position));
+        let prefix = routes.map_or_else(Span::default, |routes| routes.stripped(frame, envelope));
+        let upstream = dest.kind.upstream();
         let modern_meta = match &source.kind {
-            ParticipantKind::Client { modern_meta, .. } if to.rules.revision.is_modern() => modern_meta.get(),
+            ParticipantKind::Client { state, .. } if to.rules.revision.is_modern() => state.modern_meta.get(),
             _ => None,
         };
         let leg = Leg { connection: source.key, number: record.number };
         let budget = modern_meta.and_then(|_| source.kind.budget_for(&record.method));
-        let retained = budget.and_then(|budget| pass.retained.take().or_else(|| budget.retain(frame)));
+        let known = if budget.is_some() { pass.retained.take() } else { None };
+        let retained =
+            budget.zip(routes).and_then(|(budget, routes)| known.or_else(|| budget.retain(frame, routes)));
         let owner = retained.map_or(Owner::Leg(leg), |retained| Owner::MultiRound(leg, retained));
         let forward = Forward {
             frame,
@@ -143,7 +147,7 @@ impl<L: Endpoint> Relay<L> {
             }
             Err(error) => {
                 self.admission.leave(usize::from(Admission::counts(record)), asker);
-                pass.faults.push((record.number, Fault::of_send(error), position));
+                pass.faults.push((record.number, Fault::of_send(error), upstream.cloned()));
             }
         }
     }
@@ -157,6 +161,7 @@ impl<L: Endpoint> Relay<L> {
         goes_on: bool,
     ) -> Result<(), Fault> {
         match dest {
+            ParticipantKind::Client { .. } if dest.is_detached() => return Err(Fault::Detached),
             ParticipantKind::Client { .. } => self.admission.admit_unbounded(record, None),
             ParticipantKind::Upstream { is_retired, .. } if is_retired.load(Ordering::Relaxed) => {
                 return Err(Fault::UpstreamClosed);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::limits::Exceeded;
 use crate::memory::{Account, Charge};
+use crate::relay::route::Routes;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// A request that may take several input rounds; its bytes count against the budget until it is dropped.
@@ -16,6 +17,8 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 pub struct RetainedRequest {
     /// The frame as its client wrote it.
     pub frame: Box<[u8]>,
+    /// The routes that decided about it: every round of it goes by these.
+    pub(super) routes: Arc<Routes>,
     rounds: AtomicU32,
     budget: Arc<ByteBudget>,
     _charge: Option<Charge>,
@@ -53,12 +56,17 @@ impl ByteBudget {
     }
 
     /// Retains a request, if the budget allows.
-    pub(super) fn retain(self: &Arc<Self>, frame: &[u8]) -> Option<Arc<RetainedRequest>> {
+    pub(super) fn retain(
+        self: &Arc<Self>,
+        frame: &[u8],
+        routes: &Arc<Routes>,
+    ) -> Option<Arc<RetainedRequest>> {
         let size = frame.len() as u64;
         let fits = |taken| Some(taken + size).filter(|taken| *taken <= self.max);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
         Some(Arc::new(RetainedRequest {
             frame: frame.into(),
+            routes: Arc::clone(routes),
             rounds: AtomicU32::new(0),
             budget: Arc::clone(self),
             _charge: self.account.as_ref().map(|account| Charge::new(account, frame.len())),

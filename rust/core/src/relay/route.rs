@@ -111,6 +111,12 @@ impl Routes {
         Ok(Self { methods, fallback, strips, are_everybodys: true })
     }
 
+    /// Routes that lead nowhere but to the host.
+    pub fn to_host() -> Self {
+        let methods = HashMap::default();
+        Self { methods, fallback: Goal::Host, strips: false, are_everybodys: true }
+    }
+
     /// The same for some clients only: others have other routes.
     #[must_use]
     pub fn of_some(self) -> Self {

@@ -63,9 +63,9 @@ impl<L: Endpoint> Relay<L> {
         let participant = self.participant(client);
         self.admission.leave(1, participant.as_ref().and_then(|participant| participant.kind.share()));
         if let Some(participant) = participant
-            && let ParticipantKind::Client { has_suspended, .. } = &participant.kind
+            && let ParticipantKind::Client { state, .. } = &participant.kind
         {
-            has_suspended.store(true, Ordering::Release);
+            state.has_suspended.store(true, Ordering::Release);
         }
     }
 }

@@ -11,8 +11,8 @@ impl<L: Endpoint> Relay<L> {
     /// upstream that made it, and its id.
     pub fn tasks_of(&self, client: Key, from: u64, most: usize) -> Vec<(u64, usize, Arc<str>)> {
         match self.participant(client).as_deref() {
-            Some(Participant { kind: ParticipantKind::Client { principal, upstreams, .. }, .. }) => {
-                principal.tasks_from(from, most, upstreams)
+            Some(Participant { kind: ParticipantKind::Client { state, upstreams, .. }, .. }) => {
+                state.principal.tasks_from(from, most, upstreams)
             }
             _ => Vec::new(),
         }
@@ -21,9 +21,9 @@ impl<L: Endpoint> Relay<L> {
     /// Forgets a task of a client's by its count, since its server has no such any more.
     pub fn forget_task(&self, client: Key, number: u64) {
         if let Some(participant) = self.participant(client)
-            && let ParticipantKind::Client { principal, .. } = &participant.kind
+            && let ParticipantKind::Client { state, .. } = &participant.kind
         {
-            principal.forget_task(number);
+            state.principal.forget_task(number);
         }
     }
 }

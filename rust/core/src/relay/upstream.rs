@@ -2,8 +2,11 @@
 
 use crate::flight::record::Time;
 
-/// Name, timeouts and waiting of one upstream.
+/// Position, name, timeouts and waiting of one upstream.
+#[derive(Debug)]
 pub struct Upstream {
+    /// What routes refer to it by; no other upstream of the relay ever has it.
+    pub position: usize,
     /// Its name in errors and records.
     pub name: Box<str>,
     /// Nanoseconds without answer or progress; 0 for never.

@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use crate::relay::key::Key;
 use crate::relay::task_owners::{OwnerNumber, TaskOwner, TaskOwners};
+use crate::relay::upstream::Upstream;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// The current connection to one upstream, for the clients that share it.
 pub struct UpstreamSlot {
-    /// The upstream of its connections: a position in the relay's list.
+    /// The upstream of its connections.
+    pub upstream: Arc<Upstream>,
+    /// The position of that.
     pub position: usize,
     /// Whether it serves one client only, which then gets the server's requests (R2).
     pub is_dedicated: bool,
@@ -27,9 +30,10 @@ pub struct UpstreamSlot {
 
 impl UpstreamSlot {
     /// A slot for any number of clients, without a connection yet.
-    pub fn shared(position: usize) -> Self {
+    pub fn shared(upstream: Arc<Upstream>) -> Self {
         Self {
-            position,
+            position: upstream.position,
+            upstream,
             is_dedicated: false,
             is_exclusive: false,
             current: AtomicU64::new(0),
@@ -39,13 +43,13 @@ impl UpstreamSlot {
     }
 
     /// A slot for the clients of one principal.
-    pub fn exclusive(position: usize) -> Self {
-        Self { is_exclusive: true, ..Self::shared(position) }
+    pub fn exclusive(upstream: Arc<Upstream>) -> Self {
+        Self { is_exclusive: true, ..Self::shared(upstream) }
     }
 
     /// A slot for one client.
-    pub fn dedicated(position: usize) -> Self {
-        Self { is_dedicated: true, ..Self::exclusive(position) }
+    pub fn dedicated(upstream: Arc<Upstream>) -> Self {
+        Self { is_dedicated: true, ..Self::exclusive(upstream) }
     }
 
     /// The current connection, if requests are admitted to one.
@@ -128,21 +132,18 @@ impl UpstreamSlot {
     }
 }
 
-/// The upstream slots of one client, by the positions of their upstreams.
-pub(super) struct ClientUpstreams(Box<[Option<Arc<UpstreamSlot>>]>);
+/// The upstream slots of one client, sorted by the positions of their upstreams.
+pub(super) struct ClientUpstreams(Box<[Arc<UpstreamSlot>]>);
 
 impl ClientUpstreams {
-    pub(super) fn new(slots: Vec<Arc<UpstreamSlot>>) -> Self {
-        let mut by_position = vec![None; slots.iter().map(|slot| slot.position + 1).max().unwrap_or(0)];
-        for slot in slots {
-            let position = slot.position;
-            by_position[position] = Some(slot);
-        }
-        Self(by_position.into())
+    pub(super) fn new(mut slots: Vec<Arc<UpstreamSlot>>) -> Self {
+        slots.sort_by_key(|slot| slot.position);
+        Self(slots.into())
     }
 
     pub(super) fn get(&self, position: usize) -> Option<&Arc<UpstreamSlot>> {
-        self.0.get(position)?.as_ref()
+        let at = self.0.binary_search_by_key(&position, |slot| slot.position).ok()?;
+        self.0.get(at)
     }
 
     pub(super) fn contains(&self, slot: &Arc<UpstreamSlot>) -> bool {
@@ -150,10 +151,10 @@ impl ClientUpstreams {
     }
 
     pub(super) fn has_several(&self) -> bool {
-        self.iter().nth(1).is_some()
+        self.0.len() > 1
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<UpstreamSlot>> {
-        self.0.iter().flatten()
+        self.0.iter()
     }
 }

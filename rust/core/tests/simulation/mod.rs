@@ -87,7 +87,8 @@ impl Simulation {
         };
         let revision = if dice.one_in(3) { Revision::V2026_07_28 } else { Revision::V2025_11_25 };
         let principals = (0..dice.roll(3)).map(|_| world.relay.principal(None)).collect();
-        let mut slots: Vec<_> = (0..=dice.roll(2)).map(|_| Arc::new(UpstreamSlot::shared(0))).collect();
+        let mut slots: Vec<_> =
+            (0..=dice.roll(2)).map(|_| Arc::new(UpstreamSlot::shared(world.declared(0)))).collect();
         let pool = slots.len();
         if two {
             slots.push(Arc::clone(&world.shared[1]));
@@ -118,7 +119,8 @@ impl Simulation {
             let mut slot = simulation.dice.roll(pool);
             if simulation.dice.one_in(4) {
                 slot = simulation.slots.len();
-                simulation.slots.push(Arc::new(UpstreamSlot::dedicated(0)));
+                let declared = simulation.world.declared(0);
+                simulation.slots.push(Arc::new(UpstreamSlot::dedicated(declared)));
             }
             simulation.join(slot, two.then_some(pool));
         }
@@ -369,6 +371,28 @@ impl Simulation {
         }
     }
 
+    /// A client is detached, with whatever it has in flight; its connection stays, and it asks nothing more.
+    fn detach(&mut self, client: usize) {
+        if self.world.ends[client].alive && !self.world.ends[client].detached {
+            self.known.extend(["detached", "not_relayed"]);
+            self.world.detach(client);
+        }
+    }
+
+    /// A client is given another place of a pool: what it asks from now on goes there.
+    fn reassign(&mut self) {
+        let at = self.dice.roll(self.clients.len());
+        let pool: Vec<usize> = (0..self.slots.len())
+            .filter(|slot| self.slots[*slot].position == 0 && !self.slots[*slot].is_dedicated)
+            .collect();
+        if pool.contains(&self.held[at][0]) {
+            self.held[at][0] = *self.dice.of(&pool);
+            let slots = self.held[at].iter().map(|slot| Arc::clone(&self.slots[*slot])).collect();
+            let key = self.world.ends[self.clients[at]].key;
+            self.world.relay.reassign(key, Arc::clone(&self.world.routes), slots);
+        }
+    }
+
     /// The relay closes admission: what is asked from here on reaches no server.
     fn close(&mut self) {
         self.world.relay.close_admission();
@@ -387,7 +411,8 @@ impl Simulation {
         self.world.congest(server, true);
         for at in 0..self.clients.len() {
             let client = self.clients[at];
-            if !self.held[at].contains(&slot) || !self.world.ends[client].alive {
+            let end = &self.world.ends[client];
+            if !self.held[at].contains(&slot) || !end.alive || end.detached {
                 continue;
             }
             for _ in 0..self.dice.roll(5) {
@@ -416,8 +441,8 @@ impl Simulation {
             server = self.dice.of(&self.leaving).0;
         }
         let end = if self.dice.one_in(2) { client } else { server };
-        match self.dice.roll(28) {
-            0..=4 if self.world.ends[client].alive => self.ask(client),
+        match self.dice.roll(29) {
+            0..=4 if self.world.ends[client].alive && !self.world.ends[client].detached => self.ask(client),
             5 | 6 if self.world.ends[client].alive => self.cancel(client),
             7..=11 if self.world.ends[server].alive => self.work(server, false),
             12 | 13 => {
@@ -446,6 +471,8 @@ impl Simulation {
             },
             22 if self.dice.one_in(8) => self.world.lose(client),
             22 if self.dice.one_in(40) => self.close(),
+            22 if self.dice.one_in(3) => self.detach(client),
+            28 if self.dice.one_in(2) => self.reassign(),
             23 if self.world.ends[server].alive && !self.is_modern() => self.ask(server),
             24 if self.dice.one_in(2) => self.stall(slot),
             25 if self.world.ends[server].alive => self.tell(server),

@@ -5,15 +5,16 @@
 
 use std::sync::{Arc, Mutex};
 
-use turnout_core::connection::Connection;
 use turnout_core::connection::event::{Batch, Event, Host};
 use turnout_core::connection::output::recycle;
+use turnout_core::connection::{Answer, Connection};
 use turnout_core::flight::ledger::Ledger;
 use turnout_core::flight::record::{PeerInfo, Record, Time};
 use turnout_core::flight::state::Outcome;
 use turnout_core::limits::Limits;
 use turnout_core::relay::{
-    Endpoint, Goal, KEY_BYTES, Key, Principal, Relay, Relaying, Routes, Upstream, UpstreamSlot,
+    Endpoint, Goal, KEY_BYTES, Key, METHOD_NOT_FOUND, Principal, Relay, Relaying, Routes, Upstream,
+    UpstreamSlot,
 };
 use turnout_core::rules::{Revision, Role, Rules};
 use turnout_core::wire::frames::{FrameBuffer, Item};
@@ -48,6 +49,8 @@ pub struct End {
     pub wire: Arc<Wire>,
     pub alive: bool,
     pub congested: bool,
+    /// Whether its client was detached: what it asks is the host's, which has nothing for it.
+    pub detached: bool,
     /// What the far end wrote and the relay has not read.
     pub outgoing: Vec<u8>,
     /// What the relay wrote and the far end has not read.
@@ -62,6 +65,8 @@ pub struct End {
 pub struct World {
     pub relay: Relay<Wire>,
     pub routes: Arc<Routes>,
+    /// The upstreams as declared.
+    pub upstreams: Vec<Arc<Upstream>>,
     /// The place of each upstream that all clients share, unless they were given others.
     pub shared: Vec<Arc<UpstreamSlot>>,
     pub ends: Vec<End>,
@@ -72,6 +77,12 @@ pub struct World {
 }
 
 pub const IDLE: Time = 1_000_000_000;
+
+/// An upstream as declared, under a name.
+pub fn declared(position: usize, name: &str) -> Arc<Upstream> {
+    let (name, idle, max) = (name.into(), IDLE, 20 * IDLE);
+    Arc::new(Upstream { position, name, idle, max, waits_for_connection: false })
+}
 
 impl World {
     pub fn new(upstreams: &[&str]) -> Self {
@@ -87,15 +98,11 @@ impl World {
     }
 
     pub fn of(upstreams: &[&str], routes: Routes, max_in_flight: u64) -> Self {
-        let shared = (0..upstreams.len()).map(|position| Arc::new(UpstreamSlot::shared(position))).collect();
-        let upstreams = upstreams.iter().map(|name| Upstream {
-            name: (*name).into(),
-            idle: IDLE,
-            max: 20 * IDLE,
-            waits_for_connection: false,
-        });
+        let upstreams: Vec<_> = upstreams.iter().enumerate().map(|(at, name)| declared(at, name)).collect();
+        let shared = upstreams.iter().map(|of| Arc::new(UpstreamSlot::shared(Arc::clone(of)))).collect();
         Self {
-            relay: Relay::new(upstreams, max_in_flight, &[7; KEY_BYTES]),
+            relay: Relay::new(max_in_flight, &[7; KEY_BYTES]),
+            upstreams,
             routes: Arc::new(routes),
             shared,
             ends: Vec::new(),
@@ -103,6 +110,11 @@ impl World {
             finished: Vec::new(),
             left: Vec::new(),
         }
+    }
+
+    /// An upstream as declared.
+    pub fn declared(&self, position: usize) -> Arc<Upstream> {
+        Arc::clone(&self.upstreams[position])
     }
 
     fn wire(name: &str, role: Role, revision: Revision, limits: Limits) -> Arc<Wire> {
@@ -118,6 +130,7 @@ impl World {
             wire,
             alive: true,
             congested: false,
+            detached: false,
             outgoing: Vec::new(),
             incoming: Vec::new(),
             asked: Vec::new(),
@@ -241,7 +254,39 @@ impl World {
         let routed = self.relay.route(*key, frames.region(), self.now, &mut batch);
         frames.consume(true);
         self.finished.extend(batch.finished.into_iter().chain(routed.finished));
-        self.left.extend(batch.events);
+        self.leave(end, batch.events);
+    }
+
+    /// Takes what the relay leaves to the host; of a client that was detached it refuses every request.
+    fn leave(&mut self, end: usize, events: Vec<Event<Relaying<Nobody>>>) {
+        if !self.ends[end].detached {
+            return self.left.extend(events);
+        }
+        let mut core = self.ends[end].wire.0.lock().unwrap();
+        for event in events {
+            if let Event::Request { record, .. } = event {
+                let (message, data) = ("Method not found", &br#"{"reason":"not_relayed"}"#[..]);
+                let answer = Answer::Error { code: METHOD_NOT_FOUND, message, data };
+                self.finished.extend(core.answer(self.now, record.number, answer).finished);
+            }
+        }
+    }
+
+    /// The host ends the listens of a client that were passed on.
+    pub fn end_listens(&mut self, end: usize) {
+        let routed = self.relay.end_listens(self.ends[end].key, self.now);
+        self.finished.extend(routed.finished);
+    }
+
+    /// The host detaches a client, whose connection goes on.
+    pub fn detach(&mut self, end: usize) {
+        let routed = self.relay.detach(self.ends[end].key, self.now);
+        self.ends[end].detached = true;
+        self.finished.extend(routed.finished);
+        for (wire, batch) in routed.unrouted {
+            let of = self.ends.iter().position(|end| Arc::ptr_eq(&end.wire, &wire)).unwrap();
+            self.leave(of, batch.events);
+        }
     }
 
     pub fn read_all(&mut self, end: usize) {

@@ -151,7 +151,7 @@ fn shared_clients(dice: &mut Dice<'_>) -> usize {
 /// A client and a server of its own, which asks it; the one or the other is hostile.
 fn private(dice: &mut Dice<'_>, by_server: bool) -> usize {
     let mut world = World::new(&["one"]);
-    let slot = Arc::new(UpstreamSlot::dedicated(0));
+    let slot = Arc::new(UpstreamSlot::dedicated(world.declared(0)));
     let (client, server) = (world.client_with(&[&slot]), world.server_at(&slot));
     let bystander = world.client();
     let asked = [Asked::new("\"c\"", "tools/call", Some("\"t\"")), Asked::new("5", "tasks/get", None)];
