@@ -99,10 +99,16 @@ class Delivery:
         self._relayed: Handlers | None = None
         self._budget = Budget(peer)
 
-    def relay_by(self, handlers: Handlers) -> None:
-        """Answer requests by the handlers of a relay from now on; its hooks come between peer's and router's."""
+    def relay_by(self, handlers: Handlers | None) -> None:
+        """Answer requests by the handlers of a relay from now on; its hooks come between peer's and router's.
+
+        Args:
+            handlers: the relay's; None for no relay's any more.
+
+        """
         self._relayed = handlers
-        handlers.changed = self.apply_handlers
+        if handlers is not None:
+            handlers.changed = self.apply_handlers
         self.apply_handlers()
 
     def apply_handlers(self) -> None:

@@ -19,7 +19,8 @@ from turnout.protocol import handshake
 from turnout.protocol.handshake import ERAS
 from turnout.protocol.options import ProtocolOptions
 from turnout.records import Records
-from turnout.relay import Relay, Upstream
+from turnout.relay import Relay
+from turnout.relay.upstreams.upstream import as_upstream
 from turnout.threads import HandlerThreads
 from turnout.transports.accepting import most_descriptors
 from turnout.transports.channel import is_target
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from turnout.protocol.keepalive import Ping
-    from turnout.relay import Route
+    from turnout.relay import Route, Upstream
     from turnout.transports.channel import Link, Listener, Target, Transport
 
 log = logging.getLogger("turnout")
@@ -264,7 +265,7 @@ class Router(Hooks):
 
         """
         self._check()
-        known = [item if isinstance(item, Upstream) else Upstream(item) for item in upstreams]
+        known = [as_upstream(item) for item in upstreams]
         relay = Relay(self, known, tuple(routes), tuple(local), max_in_flight)
         self._relays.append(relay)
         return relay

@@ -14,10 +14,13 @@ PUBLIC = {
     "clients",
     "close",
     "counters",
+    "detach",
     "forward",
     "in_flight",
     "renew",
+    "routes",
     "start",
+    "update",
     "upstreams",
 }
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
 
     from turnout.peer import Peer
+    from turnout.protocol.handshake import Implementation
     from turnout.relay.routing.routes import RoutePlan
     from turnout.relay.upstreams.session import UpstreamSession
 
@@ -53,6 +54,7 @@ class Client:
         accepts_requests: cleared while a legacy client opens its connection: from `initialize` to `initialized`
             (PNG-14).
         is_session: whether it is a legacy client whose `initialize` was answered.
+        offered: what a legacy client said of itself in `initialize`; None before that.
         handlers: the relay's handlers for its requests and notifications.
 
     """
@@ -64,6 +66,7 @@ class Client:
         self.accepts_requests = asyncio.Event()
         self.accepts_requests.set()
         self.is_session = False
+        self.offered: Implementation | None = None
         self.handlers = Handlers()
         self.handlers.watchers["notifications/initialized"] = [lambda _: self.accepts_requests.set()]
         peer.delivery.relay_by(self.handlers)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from turnout._native import Request
+    from turnout.relay.clients import Assignment
+    from turnout.relay.upstreams.session import UpstreamSession
 
 
 class Forwarder(Protocol):
@@ -16,4 +18,22 @@ class Forwarder(Protocol):
         ...
 
 
-__all__ = ["Forwarder"]
+class SessionForwarder(Protocol):
+    """Passes a request on to where it was decided that it goes."""
+
+    async def __call__(
+        self, request: Request, assigned: Assignment, session: UpstreamSession, params: Any = None
+    ) -> bool:
+        """Pass a request on that a handler was given.
+
+        Args:
+            request: the request.
+            assigned: what decided about it; its client may have other routes by now.
+            session: where it goes.
+            params: what it goes on with instead of its own params; None for its own, byte for byte.
+
+        """
+        ...
+
+
+__all__ = ["Forwarder", "SessionForwarder"]

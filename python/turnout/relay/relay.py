@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from turnout import _native
+from turnout.arguments import require_seconds
 from turnout.errors import Error
 from turnout.handlers import Handlers, Hooks
 from turnout.protocol import handshake
 from turnout.relay.admission import PendingAdmission
 from turnout.relay.answers import Answers
 from turnout.relay.clients import Assignment, Client, Clients
+from turnout.relay.configuration import Configuration
 from turnout.relay.drain import DrainTracker
 from turnout.relay.errors import unknown_subject, unknown_task
 from turnout.relay.features.handshake import RelayHandshake, client_implementation
@@ -29,9 +32,10 @@ from turnout.relay.mrtr.server_requests import ServerRequests
 from turnout.relay.mrtr.suspend import Suspensions
 from turnout.relay.policy import Policy
 from turnout.relay.principals import Principals
-from turnout.relay.routing.routes import RoutePlans
+from turnout.relay.routing.routes import check_upstreams
 from turnout.relay.upstreams.registry import Upstreams
 from turnout.relay.upstreams.session import SessionContext
+from turnout.relay.upstreams.upstream import as_upstream
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from turnout.relay.upstreams.session import UpstreamSession
     from turnout.relay.upstreams.upstream import Upstream
     from turnout.router import Router
+    from turnout.transports.channel import Target
 
 
 class Relay(Hooks):
@@ -64,23 +69,40 @@ class Relay(Hooks):
     ) -> None:
         self.router = router
         self.handlers = Handlers()
-        self._plans = RoutePlans(upstreams, routes, local)
+        check_upstreams(upstreams)
         self._core = core = _native.Relay(max_in_flight, secrets.token_bytes(32))
         self._clients = clients = Clients()
+        self._detached: weakref.WeakSet[Peer] = weakref.WeakSet()
         self._drain = drain = DrainTracker()
         self._pending_admission = PendingAdmission(router)
         self._principals = Principals(router, core)
         self._subscriptions = subscriptions = Subscriptions(router, clients)
-        context = SessionContext(router, core, self._opened, subscriptions.retired)
+        context = SessionContext(router, core, self._opened, subscriptions.retired, drain)
         self._upstreams = known_upstreams = Upstreams(upstreams, context)
+        self._configuration = Configuration(
+            router,
+            core,
+            clients,
+            known_upstreams,
+            routes,
+            local,
+            reassigned=self._reassigned,
+            list_changed=self._notify_list_changed,
+        )
         self._suspensions = Suspensions(router, core, known_upstreams, drain)
         self._server_requests = ServerRequests(core, clients, known_upstreams, self._suspensions)
         self.policy = Policy(router, clients, self.forward)
         self._permissions = permissions = self.policy.permissions
-        self._listen_bridge = ListenBridge(router, clients, subscriptions, permissions, self.forward)
-        self._log_levels = LogLevels(router, clients, self.forward)
+        self._listen_bridge = ListenBridge(router, clients, subscriptions, permissions, self._forward_to)
+        self._log_levels = LogLevels(router, clients, self._forward_to)
         self._merged_lists = MergedLists(
-            core, clients, known_upstreams, drain, self.forward, self._notify_list_changed, self._may_share
+            core,
+            clients,
+            known_upstreams,
+            drain,
+            self._forward_to,
+            self._notify_list_changed,
+            self._may_share,
         )
         self._answers = self._make_answers()
         self.handlers.changed = self.policy.changed = self._answers.apply
@@ -90,8 +112,8 @@ class Relay(Hooks):
         core, clients, drain, subscriptions = self._core, self._clients, self._drain, self._subscriptions
         replay = partial(InputReplay, self.router, core, self._upstreams, drain)
         openings = RelayHandshake(self.router, core, clients, replay, subscriptions.begin_session)
-        resources = ResourceSubscriptions(self.router, clients, subscriptions, self.forward)
-        tasks = TaskLists(core, clients, drain, self.forward)
+        resources = ResourceSubscriptions(self.router, clients, subscriptions, self._forward_to)
+        tasks = TaskLists(core, clients, drain, self._forward_to)
         own = {
             "initialize": openings.initialize,
             "server/discover": openings.discover,
@@ -114,6 +136,11 @@ class Relay(Hooks):
     def upstreams(self) -> tuple[Upstream, ...]:
         """The upstreams as declared."""
         return self._upstreams.declared
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes as declared."""
+        return self._configuration.routes
 
     @property
     def in_flight(self) -> int:
@@ -147,15 +174,84 @@ class Relay(Hooks):
                 tasks and request states at servers that others share belong to it, on any of its connections. None
                 for a client that no route names, that shares with nobody, and whose tasks are lost with its connection.
 
+        Raises:
+            RuntimeError: it is attached already, or was detached.
+
         """
+        if client in self._clients or client in self._detached:
+            raise RuntimeError(
+                f"{client.name} is, or was, a client of this relay; attach each connection once"
+            )
         client.set_rules(handshake.LEGACY[0], "server", era="open")
-        plan = self._plans.plan_for(principal)
-        sessions = self._upstreams.assign(client, principal, plan.positions)
-        known = Client(client, principal, Assignment(plan, sessions))
+        assigned = self._configuration.assignment_for(client, principal)
+        known = Client(client, principal, assigned)
         self._clients.add(known)
-        self._core.add_client(client.connection, plan.routes, sessions, self._principals.enter(principal))
+        entered = self._principals.enter(principal)
+        self._core.add_client(client.connection, assigned.plan.routes, known.sessions, entered)
         self._answers.apply_to(known)
         self.router.spawn(self._watch(known))
+
+    async def detach(self, client: Peer, *, close: bool = True) -> None:
+        """End a client's use of the relay at once, as when it may not use it any more; it cannot be attached again.
+
+        What it has in flight is cancelled at the upstreams and answered with an error (`data.reason` is `detached`);
+        its listens end, and what servers ask of it is refused. Its subscriptions, suspended calls and private upstreams
+        end as when its connection is lost, and the tasks of a client without a principal are forgotten.
+
+        Args:
+            client: the client.
+            close: whether its connection is closed, too; False leaves it open, to handlers of its own and the router's.
+
+        Raises:
+            ValueError: it is no client of this relay, or not any more.
+
+        """
+        known = self._clients.get(client)
+        if known is None:
+            raise ValueError(f"{client.name} is no client of this relay")
+        self._clients.remove(client)
+        self._detached.add(client)
+        client.on_input_needed = None
+        client.delivery.relay_by(None)
+        self._core.detach(client.connection)
+        self._core.leave(client.connection)
+        await asyncio.shield(self.router.spawn(self._release(known)))
+        if close:
+            await client.close()
+
+    async def update(
+        self,
+        *,
+        upstreams: Iterable[Upstream | Peer | Target] | None = None,
+        routes: Iterable[Route] | None = None,
+        drain: float = 30.0,
+    ) -> None:
+        """Put other upstreams and routes in the place of those now, while clients go on; nothing in flight is lost.
+
+        An upstream that is declared as before keeps its connections; one that is declared otherwise is another one. The
+        routes change at once for all clients: each request is decided by those before or by those now. Upstreams that
+        are gone get no new requests, finish what they have, and end. Shared and pooled upstreams that are new are
+        connected now. Clients are told which of their lists changed. Updates at the same time take their turns.
+
+        Args:
+            upstreams: all upstreams from now on, as for `Router.relay`; None for those now.
+            routes: all routes from now on; None for those now.
+            drain: seconds in which requests in flight to upstreams that are gone may still end by themselves; what is
+                left then is cancelled, and answered. It returns when they have ended.
+
+        Raises:
+            ValueError: there is something wrong with the declaration; nothing has changed.
+            RuntimeError: the relay is closed; nothing has changed.
+            OSError: an upstream that is new could not be started or reached, or not in time. It is declared all the
+                same, and tried again at the next request.
+            HandshakeFailed: one was reached but could not be opened, likewise.
+
+        """
+        require_seconds("drain", drain)
+        if self._drain.is_closing:
+            raise RuntimeError("the relay is closed")
+        declared = None if upstreams is None else [as_upstream(item) for item in upstreams]
+        await self._configuration.change(declared, None if routes is None else tuple(routes), drain)
 
     async def forward(self, request: Request, upstream: str | None = None, params: Any = None) -> bool:
         """Pass a request on that a handler was given; what the handler returns is then no answer any more.
@@ -178,7 +274,9 @@ class Relay(Hooks):
         if self._suspensions.is_return(request):
             await self._suspensions.resume(request)
             return True
-        assigned = self._clients[request.peer].assignment
+        client = self._clients.get(request.peer)
+        if client is None:
+            return False
         position = (
             self._core.position_of(request, params)
             if upstream is None
@@ -188,34 +286,10 @@ class Relay(Hooks):
             if request.method.startswith("tasks/"):
                 raise unknown_task()
             raise unknown_subject(request, request.params if params is None else params, self.router)
-        session = assigned.sessions.get(position)
+        session = client.assignment.sessions.get(position)
         if session is None:
-            upstream = self._upstreams.affinity(position).upstream.name
             raise ValueError(f"no route leads this client to {upstream}")
-        if session.peer is None and request.peer.revision == handshake.MODERN:
-            session.prepare_for(client_implementation(request, self.router), handshake.MODERN)
-        limit = self._pending_admission.exceeds(request, session)
-        if limit is not None:
-            self._core.refuse(request, session, limit)
-            return False
-        with self._pending_admission.during(request, session):
-            try:
-                waited = await session.wait()
-            except (OSError, Error):
-                self._core.refuse(request, session)
-                return False
-        # Another one may have taken its place meanwhile.
-        peer = session.peer or waited
-        if self._permissions.decides_list(request.method):
-            # What is passed on natively comes back natively: nobody would look at what it shows.
-            listed = await self._merged_lists.pass_on(request, peer, params)
-            return request.respond(await self._permissions.shown(request, listed))
-        if request.method == LISTEN:
-            params = await self._permissions.listened(request, params)
-        if self._suspensions.claims(request, peer):
-            await self._suspensions.resume(request)
-            return True
-        return self._core.pass_on(request, peer.connection, params, routes=assigned.plan.routes)
+        return await self._forward_to(request, client.assignment, session, params)
 
     async def renew(self, upstream: str, *, drain: float = 30.0) -> None:
         """Replace the connections of an upstream by new ones: what is new goes there, what is in flight may finish.
@@ -268,6 +342,35 @@ class Relay(Hooks):
 
     # ---- for its parts ----
 
+    async def _forward_to(
+        self, request: Request, assigned: Assignment, session: UpstreamSession, params: Any = None
+    ) -> bool:
+        """Pass a request on to where it was decided that it goes; see `turnout.relay.forwarding.SessionForwarder`."""
+        if session.peer is None and request.peer.revision == handshake.MODERN:
+            session.prepare_for(client_implementation(request, self.router), handshake.MODERN)
+        limit = self._pending_admission.exceeds(request, session)
+        if limit is not None:
+            self._core.refuse(request, session, limit)
+            return False
+        with self._pending_admission.during(request, session):
+            try:
+                waited = await session.wait()
+            except (OSError, Error):
+                self._core.refuse(request, session)
+                return False
+        # Another one may have taken its place meanwhile.
+        peer = session.peer or waited
+        if self._permissions.decides_list(request.method):
+            # What is passed on natively comes back natively: nobody would look at what it shows.
+            listed = await self._merged_lists.pass_on(request, peer, params)
+            return request.respond(await self._permissions.shown(request, listed))
+        if request.method == LISTEN:
+            params = await self._permissions.listened(request, params)
+        if self._suspensions.claims(request, peer):
+            await self._suspensions.resume(request)
+            return True
+        return self._core.pass_on(request, peer.connection, params, routes=assigned.plan.routes)
+
     async def _wait(self, request: Request) -> None:
         """Take a request that came while its upstream was not there."""
         await self.forward(request)
@@ -292,16 +395,30 @@ class Relay(Hooks):
         self._server_requests.opened(peer, session)
         self._merged_lists.opened(session)
 
+    def _reassigned(self, client: Client, before: Assignment) -> None:
+        """Take along what a client has, since its requests go elsewhere now."""
+        self._answers.apply_to(client)
+        self._merged_lists.reassigned(client)
+        self._subscriptions.reassigned(client, before)
+        self._listen_bridge.reassigned(client, before)
+        self._log_levels.reassigned(client, before)
+        if client.assignment.sessions != before.sessions:
+            self._core.end_listens(client.peer.connection)
+
     async def _watch(self, client: Client) -> None:
+        await client.peer.wait_lost()
+        if self._clients.remove(client.peer) is not None:
+            self._core.leave(client.peer.connection)
+            await self._release(client)
+
+    async def _release(self, client: Client) -> None:
+        """Let go of what a client had that was lost, or detached."""
         peer = client.peer
-        await peer.wait_lost()
-        self._core.leave(peer.connection)
         self._principals.leave(client.principal)
         self._merged_lists.forget(peer)
         self._subscriptions.forget(LegacySubscriber(peer))
         self._log_levels.forget(client)
         self._suspensions.forget(peer)
-        self._clients.remove(peer)
         for affinity in self._upstreams:
             await affinity.release(peer)
 

@@ -15,6 +15,7 @@ from turnout.arguments import require_port, require_seconds
 from turnout.escape import escaped
 from turnout.raised import EXITS, report_exception
 from turnout.transports.accepting import Acceptor
+from turnout.transports.by_value import ByValue
 from turnout.transports.unread import UnreadBytes, is_read
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def listen_tcp(host: str, port: int, *, close_timeout: float = CLOSE_TIMEOUT) ->
     return TcpListener(host, port, _seconds(close_timeout))
 
 
-class UnixTarget:
+class UnixTarget(ByValue):
     """A Unix socket not yet connected to; made by `unix`."""
 
     kind = "unix"
@@ -129,7 +130,7 @@ class UnixTarget:
         return transport
 
 
-class TcpTarget:
+class TcpTarget(ByValue):
     """A TCP port not yet connected to; made by `tcp`."""
 
     kind = "tcp"

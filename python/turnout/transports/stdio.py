@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 from turnout.arguments import require_seconds
 from turnout.escape import escaped
 from turnout.transports._child_process import ChildProcess
+from turnout.transports.by_value import ByValue
 from turnout.transports.pipes import PipeReader, PipeWriter, widen
 from turnout.transports.stderr import LOGGER, StderrLines
 
@@ -94,7 +95,7 @@ def stdio(
     return StdioTarget((command, *args), env, cwd, stderr, name, timeouts)
 
 
-class StdioTarget:
+class StdioTarget(ByValue):
     """A server not yet started; made by `stdio`, and good for any number of processes."""
 
     kind = "stdio"

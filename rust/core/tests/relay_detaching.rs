@@ -15,7 +15,7 @@ fn to(position: usize) -> Arc<Routes> {
 }
 
 #[test]
-fn race_11_a_detached_client_is_answered_once_and_its_legs_are_cancelled() {
+fn race_17_a_detached_client_is_answered_once_and_its_legs_are_cancelled() {
     let (mut world, client, server) = asked();
     world.congest(server, true);
     world.write(client, r#"{"jsonrpc":"2.0","id":"unsent","method":"tools/call"}"#);
@@ -81,7 +81,7 @@ fn race_01_what_a_client_answered_before_it_was_detached_goes_to_its_server() {
 }
 
 #[test]
-fn race_10_a_request_that_was_taken_before_and_carried_over_behind_a_detach_reaches_no_server() {
+fn race_17_a_request_that_was_taken_before_and_carried_over_behind_a_detach_reaches_no_server() {
     let mut world = World::new(&["one"]);
     let (client, server) = (world.client(), world.server(0));
     world.write(client, CALL);

@@ -62,6 +62,7 @@ class RelayHandshake:
         # Nothing but `ping` is asked of it before it sent `notifications/initialized` (PNG-14), as it may have already.
         if not client.connection.is_opened:
             self._clients[client].accepts_requests.clear()
+        self._clients[client].offered = offered
         client.set_rules(wanted, "server", opened=None, era="settled")
         peers = await self._connected_upstreams(client, offered, wanted)
         first = peers[0]
@@ -106,14 +107,18 @@ class RelayHandshake:
         self, client: Peer, implementation: handshake.Implementation, revision: str
     ) -> list[Peer]:
         """The connections that serve a client: all of them, or of several those that are there in time."""
-        sessions = self._clients[client].sessions
-        if not sessions:
-            data = {"reason": "no_route", "sent": False}
-            raise RequestError(INTERNAL_ERROR, "no route leads this client to a server", data)
-        for session in sessions:
-            session.prepare_for(implementation, revision)
-        waits = [session.wait() if len(sessions) == 1 else session.wait_briefly() for session in sessions]
-        opened = await asyncio.gather(*waits, return_exceptions=True)
+        assigned, opened = None, []
+        # It is told of what it has when it is answered: another one may have come meanwhile.
+        while assigned is not self._clients[client].assignment:
+            assigned = self._clients[client].assignment
+            sessions = list(assigned.sessions.values())
+            if not sessions:
+                data = {"reason": "no_route", "sent": False}
+                raise RequestError(INTERNAL_ERROR, "no route leads this client to a server", data)
+            for session in sessions:
+                session.prepare_for(implementation, revision)
+            waits = [session.wait() if len(sessions) == 1 else session.wait_briefly() for session in sessions]
+            opened = await asyncio.gather(*waits, return_exceptions=True)
         peers = [peer for peer in opened if not isinstance(peer, BaseException)]
         if not peers:
             for error in opened:

@@ -13,6 +13,7 @@ from turnout import json
 from turnout.errors import INVALID_PARAMS, METHOD_NOT_FOUND, Error, RemoteError, RequestError
 from turnout.handlers import members_of
 from turnout.protocol import handshake
+from turnout.relay.background import attempt
 from turnout.relay.errors import require_limit
 from turnout.relay.features.subscriptions import ACKNOWLEDGED, LISTS, Resource, lists_of
 
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 
     from turnout._native import Request
     from turnout.peer import Peer
-    from turnout.relay.clients import Assignment, Clients
+    from turnout.relay.clients import Assignment, Client, Clients
     from turnout.relay.features.subscriptions import Subscriptions
-    from turnout.relay.forwarding import Forwarder
+    from turnout.relay.forwarding import SessionForwarder
     from turnout.relay.permissions import Permissions
+    from turnout.relay.upstreams.session import UpstreamSession
     from turnout.router import Router
 
 
@@ -39,6 +41,7 @@ class Listen:
     def __init__(self, request: Request) -> None:
         self._request = request
         self.client = request.peer
+        self.is_over = False
         self._before: dict[tuple[str, bytes], Any] | None = {}
 
     def acknowledge(self, agreed: dict[str, Any]) -> None:
@@ -78,7 +81,7 @@ class ListenBridge:
         clients: Clients,
         subscriptions: Subscriptions,
         permissions: Permissions,
-        forward: Forwarder,
+        forward: SessionForwarder,
     ) -> None:
         self._router = router
         self._clients = clients
@@ -92,6 +95,19 @@ class ListenBridge:
         for listen, lists in list(self._by_client.get(client, {}).items()):
             if method in lists:
                 listen.notify(method, None)
+
+    def reassigned(self, client: Client, before: Assignment) -> None:
+        """Let the listens of a client hear of the lists of the upstreams that it was given."""
+        sessions = [session for session in client.sessions if not before.holds(session)]
+        for listen, lists in self._by_client.get(client.peer, {}).items():
+            for method in lists:
+                for session in sessions:
+                    attempt(self._router, self._follow_at(session, listen, method))
+
+    async def _follow_at(self, session: UpstreamSession, listen: Listen, method: str) -> None:
+        peer = await session.wait()
+        if method in lists_of(peer.server_capabilities) and not listen.is_over:
+            await self._subscriptions.add(session, peer, method, listen)
 
     async def answer(self, request: Request) -> None:
         """Hold a listen until its client ends it, or pass it on to the one upstream that can do so itself.
@@ -109,7 +125,7 @@ class ListenBridge:
         if len(sessions) == 1:
             with contextlib.suppress(OSError, Error):
                 if (await sessions[0].wait()).revision == handshake.MODERN:
-                    await self._forward(request, sessions[0].upstream.name)
+                    await self._forward(request, assigned, sessions[0])
                     return
         resources = wanted.get("resourceSubscriptions") or []
         if not isinstance(resources, list):
@@ -131,6 +147,7 @@ class ListenBridge:
             listen.acknowledge(agreed)
             await request.wait_cancelled()
         finally:
+            listen.is_over = True
             self._subscriptions.forget(listen)
             del self._by_client[client][listen]
             if not self._by_client[client]:

@@ -17,8 +17,8 @@ from turnout.relay.meta import going_on
 if TYPE_CHECKING:
     from turnout._native import Notification, Request
     from turnout.peer import Peer
-    from turnout.relay.clients import Client, Clients
-    from turnout.relay.forwarding import Forwarder
+    from turnout.relay.clients import Assignment, Client, Clients
+    from turnout.relay.forwarding import SessionForwarder
     from turnout.relay.upstreams.session import UpstreamSession
     from turnout.router import Router
 
@@ -43,7 +43,7 @@ class LogLevels:
 
     """
 
-    def __init__(self, router: Router, clients: Clients, forward: Forwarder) -> None:
+    def __init__(self, router: Router, clients: Clients, forward: SessionForwarder) -> None:
         self._router = router
         self._clients = clients
         self._forward = forward
@@ -61,12 +61,13 @@ class LogLevels:
         if level not in LEVELS:
             raise RequestError(INVALID_PARAMS, f"there is no such log level; there are {', '.join(LEVELS)}")
         client = request.peer
-        sessions = self._clients[client].sessions
+        assigned = self._clients[client].assignment
+        sessions = list(assigned.sessions.values())
         if len(sessions) == 1 and sessions[0].is_dedicated:
             with upstream_errors(sessions[0].upstream.name):
                 peer = await sessions[0].wait()
             if peer.revision != handshake.MODERN:
-                await self._forward(request, sessions[0].upstream.name)
+                await self._forward(request, assigned, sessions[0])
                 return None
         self._by_client[client] = LEVELS.index(level)
         for session in sessions:
@@ -83,6 +84,12 @@ class LogLevels:
         level = self._most_verbose(session)
         if (session.upstream.share_logs or session.is_dedicated) and level is not None:
             attempt(self._router, self._set(session, peer, level))
+
+    def reassigned(self, client: Client, before: Assignment) -> None:
+        """Set the level of a client at the upstreams that it was given."""
+        for session in client.sessions:
+            if not before.holds(session) and session.peer is not None:
+                self.opened(session.peer, session)
 
     def forget(self, client: Client) -> None:
         """Take note that a client is gone, which may leave only less verbose ones."""

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from turnout._native import Relay, Request
     from turnout.peer import Peer
-    from turnout.relay.clients import Assignment, Clients
+    from turnout.relay.clients import Assignment, Client, Clients
     from turnout.relay.drain import DrainTracker
-    from turnout.relay.forwarding import Forwarder
+    from turnout.relay.forwarding import SessionForwarder
     from turnout.relay.routing.naming import ListKind
     from turnout.relay.upstreams.registry import Upstreams
     from turnout.relay.upstreams.session import UpstreamSession
@@ -62,7 +62,7 @@ class MergedLists:
         clients: Clients,
         upstreams: Upstreams,
         drain: DrainTracker,
-        forward: Forwarder,
+        forward: SessionForwarder,
         list_changed: Callable[[Peer, str], None],
         may_share: Callable[[str], bool],
     ) -> None:
@@ -94,7 +94,7 @@ class MergedLists:
             raise unknown_reference(key)
         position, name = resolved
         changed = None if name == ref[key] else _completing(request.raw_params, key, name)
-        await self._forward(request, assigned.sessions[position].upstream.name, changed)
+        await self._forward(request, assigned, assigned.sessions[position], changed)
 
     async def answer(self, request: Request) -> bytes | None:
         """Answer a request for a merged list: its items are the servers' own bytes, but for names that are others here.
@@ -147,6 +147,14 @@ class MergedLists:
             if session.position in missing and self._clients.is_assigned(peer, session):
                 del self._partial[peer, changed]
                 self._list_changed(peer, changed)
+
+    def reassigned(self, client: Client) -> None:
+        """Expect no parts of upstreams that a client's routes lead to no more."""
+        for at, missing in list(self._partial.items()):
+            if at[0] is client.peer:
+                missing.intersection_update(client.assignment.sessions)
+                if not missing:
+                    del self._partial[at]
 
     def forget(self, client: Peer) -> None:
         """Forget a client that is gone."""

@@ -12,9 +12,9 @@ from turnout.relay.features.subscriptions import LegacySubscriber, Resource
 
 if TYPE_CHECKING:
     from turnout._native import Request
-    from turnout.relay.clients import Clients
+    from turnout.relay.clients import Assignment, Clients
     from turnout.relay.features.subscriptions import Subscriptions
-    from turnout.relay.forwarding import Forwarder
+    from turnout.relay.forwarding import SessionForwarder
     from turnout.relay.upstreams.session import UpstreamSession
     from turnout.router import Router
 
@@ -31,7 +31,7 @@ class ResourceSubscriptions:
     """
 
     def __init__(
-        self, router: Router, clients: Clients, subscriptions: Subscriptions, forward: Forwarder
+        self, router: Router, clients: Clients, subscriptions: Subscriptions, forward: SessionForwarder
     ) -> None:
         self._router = router
         self._clients = clients
@@ -45,11 +45,11 @@ class ResourceSubscriptions:
             RequestError: nobody has the resource, its server refused it, or the client wants too much.
 
         """
-        session, name = self._resource_of(request)
+        assigned, session, name = self._resource_of(request)
         with upstream_errors(session.upstream.name):
             peer = await session.wait()
             if session.is_dedicated and peer.revision != handshake.MODERN:
-                await self._forward(request, session.upstream.name, _naming(request, name))
+                await self._forward(request, assigned, session, _naming(request, name))
                 return None
             called = members_of(request.params).get("uri")
             await self._subscriptions.add(
@@ -64,17 +64,17 @@ class ResourceSubscriptions:
             RequestError: nobody has the resource, or its server is not there.
 
         """
-        session, name = self._resource_of(request)
+        assigned, session, name = self._resource_of(request)
         if session.is_dedicated:
             with upstream_errors(session.upstream.name):
                 peer = await session.wait()
             if peer.revision != handshake.MODERN:
-                await self._forward(request, session.upstream.name, _naming(request, name))
+                await self._forward(request, assigned, session, _naming(request, name))
                 return None
         self._subscriptions.remove(session, Resource(name), LegacySubscriber(request.peer))
         return {}
 
-    def _resource_of(self, request: Request) -> tuple[UpstreamSession, str]:
+    def _resource_of(self, request: Request) -> tuple[Assignment, UpstreamSession, str]:
         """Where the resource of a request stands, and what it is called there."""
         uri = members_of(request.params).get("uri")
         assigned = self._clients[request.peer].assignment
@@ -82,7 +82,7 @@ class ResourceSubscriptions:
         if resolved is None:
             raise unknown_subject(request, request.params, self._router)
         position, name = resolved
-        return assigned.sessions[position], name
+        return assigned, assigned.sessions[position], name
 
 
 def _naming(request: Request, uri: str) -> bytes:

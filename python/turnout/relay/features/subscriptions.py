@@ -24,7 +24,7 @@ from turnout.relay.errors import relay_error, require_limit
 if TYPE_CHECKING:
     from turnout._native import Notification
     from turnout.peer import Peer
-    from turnout.relay.clients import Client, Clients
+    from turnout.relay.clients import Assignment, Client, Clients
     from turnout.relay.upstreams.session import UpstreamSession
     from turnout.router import Router
 
@@ -68,6 +68,10 @@ class Subscriber(Protocol):
     def client(self) -> Peer:
         """The client, to whose account it goes."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it wants to hear of nothing any more."""
+
     def notify(self, method: str, params: Any) -> None:
         """Pass a notification on; nothing happens where the subscriber is gone."""
 
@@ -77,6 +81,7 @@ class LegacySubscriber:
     """A legacy client, notified by plain notifications."""
 
     client: Peer
+    is_over = False
 
     def notify(self, method: str, params: Any) -> None:
         """Pass a notification on."""
@@ -143,6 +148,47 @@ class Subscriptions:
         for session in client.sessions:
             if session.peer is not None and session.peer.is_open:
                 self._follow_lists(client, session, session.peer)
+
+    def reassigned(self, client: Client, before: Assignment) -> None:
+        """Take along what a client is subscribed to: to where its routes lead now."""
+        assigned = client.assignment
+        for session, changes in list(self._wanted.items()):
+            for change, subscribers in list(changes.items()):
+                for subscriber, wish in list(subscribers.items()):
+                    if subscriber.client is client.peer:
+                        self._take_along(assigned, (session, change), subscriber, wish.called)
+        if client.is_session:
+            for session in client.sessions:
+                if not before.holds(session) and session.peer is not None and session.peer.is_open:
+                    self._follow_lists(client, session, session.peer)
+
+    def _take_along(
+        self,
+        assigned: Assignment,
+        at: tuple[UpstreamSession, Change],
+        subscriber: Subscriber,
+        called: str,
+    ) -> None:
+        session, change = at
+        if not isinstance(change, Resource):
+            if not assigned.holds(session):
+                self.remove(session, change, subscriber)
+            return
+        resolved = assigned.plan.resolve("resources/read", called)
+        if resolved == (session.position, change.uri) and assigned.holds(session):
+            return
+        self.remove(session, change, subscriber)
+        if resolved is not None:
+            position, name = resolved
+            there = self._add_at(assigned.sessions[position], Resource(name), subscriber, called)
+            attempt(self._router, there)
+
+    async def _add_at(
+        self, session: UpstreamSession, change: Resource, subscriber: Subscriber, called: str
+    ) -> None:
+        peer = await session.wait()
+        if not subscriber.is_over and self._clients.is_assigned(subscriber.client, session):
+            await self.add(session, peer, change, subscriber, called)
 
     def _follow_lists(self, client: Client, session: UpstreamSession, peer: Peer) -> None:
         """Let a legacy client hear of the lists of a modern upstream; a legacy one tells of them unasked."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from turnout.peer import Peer
     from turnout.relay.clients import Clients
     from turnout.relay.drain import DrainTracker
-    from turnout.relay.forwarding import Forwarder
+    from turnout.relay.forwarding import SessionForwarder
     from turnout.relay.upstreams.session import UpstreamSession
 
 
@@ -39,7 +39,7 @@ class TaskLists:
 
     """
 
-    def __init__(self, core: Relay, clients: Clients, drain: DrainTracker, forward: Forwarder) -> None:
+    def __init__(self, core: Relay, clients: Clients, drain: DrainTracker, forward: SessionForwarder) -> None:
         self._core = core
         self._clients = clients
         self._drain = drain
@@ -56,7 +56,7 @@ class TaskLists:
         assigned = self._clients[client].assignment
         sessions = list(assigned.sessions.values())
         if len(sessions) == 1 and sessions[0].is_exclusive:
-            await self._forward(request, sessions[0].upstream.name)
+            await self._forward(request, assigned, sessions[0])
             return None
         if client.revision == handshake.MODERN or not any(_lists_tasks(session) for session in sessions):
             raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})

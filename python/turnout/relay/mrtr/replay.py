@@ -108,13 +108,18 @@ class InputReplay:
         ] or [asyncio.sleep(min(0.05 * 2 ** min(retained.rounds, 7), 5.0), b"")]
         tasks = [asyncio.ensure_future(wait) for wait in waits]
         asking = asyncio.gather(*tasks)
-        with self._drain.tracking(request, asking.cancel):
+        with self._drain.tracking(request, asking.cancel, session):
             try:
                 answers = await asking
             except asyncio.CancelledError:
                 if request.cancelled:
                     raise
-                raise relay_error("the relay is closing", "closed", upstream_name) from None
+                message = (
+                    "the relay is closing"
+                    if self._drain.is_closing
+                    else "the server is taken out of the relay"
+                )
+                raise relay_error(message, "closed", upstream_name) from None
             finally:
                 # What else the client is asked is of no use where one answer is missing.
                 for task in tasks:

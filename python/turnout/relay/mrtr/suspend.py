@@ -169,7 +169,7 @@ class Suspensions:
             suspended = SuspendedCall(session, call, peer.revision)
             suspended.request = request
             known.append(suspended)
-            self._drain.add(suspended, lambda: self._stop(suspended))
+            self._drain.add(suspended, lambda: self._stop(suspended), session)
             call.on_progress(lambda update: self._report(suspended, update))
             call.add_done_callback(lambda _: self._finish(suspended))
             request.adopt(call)

@@ -79,6 +79,13 @@ class NameTable:
         known = {position for *_, position in self._routes}
         return sorted(known | ({self._default} if isinstance(self._default, int) else set()))
 
+    def sources(self, all_of_them: Iterable[int]) -> list[tuple[str, bool, int]]:
+        """Where names come from: their prefix, whether it is taken off, and the upstream; the rest without a prefix."""
+        if isinstance(self._default, int):
+            return [*self._routes, ("", False, self._default)]
+        others = all_of_them if self._default == "host" else ()
+        return [*self._routes, *(("", False, position) for position in others)]
+
     def aliases(self, position: int, name: str) -> list[str]:
         """The names that clients use for `name` of the upstream at `position`; empty if no route leads there."""
         made = [

@@ -10,7 +10,7 @@ from turnout.relay.routing.naming import COMPLETE, COMPLETED, KINDS, ListKind, N
 from turnout.relay.upstreams.upstream import ONE_PRINCIPAL
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from turnout.relay.upstreams.upstream import Upstream
 
@@ -111,6 +111,11 @@ class RoutePlan:
         self.is_everybodys = is_everybodys
         known = {position for *_, position in declared}
         self.positions = sorted(known | ({fallback} if isinstance(fallback, int) else set()))
+        whole = {method: position for method, prefix, _, position in declared if not prefix}
+        self._lists = {
+            kind.list: "host" if kind.list in self.handled_locally else whole.get(kind.list, fallback)
+            for kind in KINDS
+        }
         answered = [(method, "", False, "host") for method in sorted(self.handled_locally)]
         self.routes = Routes([*declared, *answered], fallback, is_everybodys)
 
@@ -121,6 +126,13 @@ class RoutePlan:
     def merged_upstreams(self, kind: ListKind) -> list[int]:
         """The upstreams whose lists of one kind are merged."""
         return self.names[kind.use].positions(self.positions)
+
+    def sources(self, kind: ListKind) -> list[tuple[str, bool, int]]:
+        """Where the items of a list come from: prefix of their names, whether it is taken off, and the upstream."""
+        if kind in self.kinds:
+            return self.names[kind.use].sources(self.positions)
+        goal = self._lists[kind.list]
+        return [("", False, goal)] if isinstance(goal, int) else []
 
     def merges(self, method: str) -> bool:
         """Whether a notification announces a change of a merged list."""
@@ -137,18 +149,20 @@ class RoutePlans:
     """The plans of a relay's clients: one for everybody, and one for each principal that a route names.
 
     Args:
-        upstreams: the upstreams.
+        upstreams: the upstreams by their positions; see `check_upstreams`.
         routes: the routes.
         local: the methods that handlers answer.
 
     Raises:
-        ValueError: there is something wrong with the declaration; the message says what, and where.
+        ValueError: there is something wrong with the routes; the message says what, and where.
 
     """
 
-    def __init__(self, upstreams: Sequence[Upstream], routes: Sequence[Route], local: Iterable[str]) -> None:
+    def __init__(
+        self, upstreams: Mapping[int, Upstream], routes: Sequence[Route], local: Iterable[str]
+    ) -> None:
         local = tuple(local)
-        positions = _positions(upstreams)
+        positions = {upstream.name: position for position, upstream in upstreams.items()}
         _check_routes(routes, positions, upstreams)
         if len(upstreams) > 1 and not routes and not local:
             raise ValueError(
@@ -157,7 +171,7 @@ class RoutePlans:
         by_principal: dict[Hashable, list[Route]] = {None: []}
         for route in routes:
             by_principal.setdefault(route.principal, []).append(route)
-        fallback = 0 if len(upstreams) == 1 and len(by_principal) == 1 else "nowhere"
+        fallback = next(iter(upstreams)) if len(upstreams) == 1 and len(by_principal) == 1 else "nowhere"
         everybodys = by_principal[None]
         self._plans: dict[Hashable, RoutePlan] = {}
         for principal, own in by_principal.items():
@@ -176,16 +190,22 @@ class RoutePlans:
         return self._plans.get(principal) or self._plans[None]
 
 
-def _positions(upstreams: Sequence[Upstream]) -> dict[str, int]:
-    """The upstreams by their names."""
+def check_upstreams(upstreams: Sequence[Upstream]) -> None:
+    """Check what upstreams are declared together.
+
+    Raises:
+        ValueError: there are none, or two of them cannot be told apart.
+
+    """
     if not upstreams:
         raise ValueError("a relay needs at least one upstream")
-    positions: dict[str, int] = {}
+    names: set[str] = set()
     connections: dict[int, str] = {}
-    for position, upstream in enumerate(upstreams):
+    for upstream in upstreams:
         upstream_name = upstream.name
-        if positions.setdefault(upstream_name, position) != position:
+        if upstream_name in names:
             raise ValueError(f"two upstreams are named {upstream_name!r}; give them names")
+        names.add(upstream_name)
         if upstream.is_connected:
             # It is one, whatever it is called.
             other = connections.setdefault(id(upstream.target), upstream_name)
@@ -195,7 +215,6 @@ def _positions(upstreams: Sequence[Upstream]) -> dict[str, int]:
                 raise ValueError(
                     f"{upstream_name} is one connection and can only be shared; give a function that makes more"
                 )
-    return positions
 
 
 def _names(
@@ -208,7 +227,9 @@ def _names(
     return NameTable([route for route in mine if route[0]], whole)
 
 
-def _check_routes(routes: Sequence[Route], positions: dict[str, int], upstreams: Sequence[Upstream]) -> None:
+def _check_routes(
+    routes: Sequence[Route], positions: dict[str, int], upstreams: Mapping[int, Upstream]
+) -> None:
     listed = {kind.list: kind.use for kind in KINDS}
     for route in routes:
         if route.upstream not in positions:
@@ -229,4 +250,4 @@ def _check_routes(routes: Sequence[Route], positions: dict[str, int], upstreams:
         raise ValueError("one route at most takes what no other claims, and it has no prefix")
 
 
-__all__ = ["Route", "RoutePlan", "RoutePlans"]
+__all__ = ["Route", "RoutePlan", "RoutePlans", "check_upstreams"]

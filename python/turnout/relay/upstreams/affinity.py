@@ -42,7 +42,10 @@ class Affinity:
         return list(self._sessions.values()) if self._eager_count else []
 
     def assign(self, client: Peer, principal: Hashable | None) -> UpstreamSession:
-        """Assign a client to a session, until `release`."""
+        """Assign a client to a session, until `release`: always to the same one."""
+        for known, clients in self._clients.items():
+            if client in clients:
+                return self._sessions[known]
         key = self._key(client, principal)
         if key not in self._sessions:
             dedicated_to = client if self.upstream.sharing == "per_client" else None
@@ -70,15 +73,21 @@ class Affinity:
             if isinstance(outcome, BaseException):
                 raise outcome
 
+    def unassign(self, client: Peer) -> UpstreamSession | None:
+        """Assign a client to no session any more; gives the one that is left without a client, and taken out."""
+        for key, clients in list(self._clients.items()):
+            if client in clients:
+                clients.discard(client)
+                if not clients and not self._eager_count:
+                    del self._clients[key]
+                    return self._sessions.pop(key)
+        return None
+
     async def release(self, client: Peer) -> None:
         """Release a client's session; close it if no other client uses it."""
-        for key, clients in list(self._clients.items()):
-            if client not in clients:
-                continue
-            clients.discard(client)
-            if not clients and not self._eager_count:
-                del self._clients[key]
-                await self._sessions.pop(key).close()
+        unused = self.unassign(client)
+        if unused is not None:
+            await unused.close()
 
     def __iter__(self) -> Iterator[UpstreamSession]:
         return iter(list(self._sessions.values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from turnout.errors import Error, HandshakeFailed, PeerLost
 from turnout.escape import escaped
 from turnout.protocol import handshake
 from turnout.raised import EXITS
+from turnout.records import in_loop
 from turnout.relay.upstreams.upstream import ONE_PRINCIPAL, RestartPolicy
 from turnout.transports.channel import is_target
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from turnout._native import Call
     from turnout.peer import Peer
+    from turnout.relay.drain import DrainTracker
     from turnout.relay.upstreams.upstream import Upstream
     from turnout.router import Router
 
@@ -37,6 +40,7 @@ class SessionContext:
         core: the native relay.
         opened: is called with each new connection, and its session.
         retired: is called with each connection that another one took the place of.
+        drain: tracks what waits for a session, or is to go on there.
 
     """
 
@@ -44,6 +48,7 @@ class SessionContext:
     core: _native.Relay
     opened: Callable[[Peer, UpstreamSession], None]
     retired: Callable[[Peer], None]
+    drain: DrainTracker
 
 
 class UpstreamSession(_native.UpstreamSlot):
@@ -78,6 +83,16 @@ class UpstreamSession(_native.UpstreamSlot):
         self._delay = 0.0
         self._not_before = 0.0
         self._closed = False
+        self.is_leaving = False
+        """Whether no client is assigned to it any more."""
+
+    def may_offer(self, capability: str) -> bool:
+        """Whether its server has a capability, as far as it said so."""
+        return (
+            self.peer is None
+            or not self.peer.server_capabilities
+            or capability in self.peer.server_capabilities
+        )
 
     @property
     def is_ready(self) -> bool:
@@ -144,15 +159,12 @@ class UpstreamSession(_native.UpstreamSlot):
         if not through_backoff and not self.is_ready and self._not_before > asyncio.get_running_loop().time():
             raise PeerLost(f"{self.upstream.name} is not there; it is tried again later")
         try:
-            return await asyncio.wait_for(self.connect(), self.upstream.connect_wait)
+            with self._context.drain.using(self):
+                return await asyncio.wait_for(self.connect(), self.upstream.connect_wait)
         except asyncio.TimeoutError:
             raise TimeoutError(
                 f"{self.upstream.name} was not there within {self.upstream.connect_wait} s"
             ) from None
-        except asyncio.CancelledError:
-            if self._closed:
-                raise PeerLost(f"{self.upstream.name} is closed") from None
-            raise
 
     async def wait_briefly(self) -> Peer:
         """As `wait`, but no longer than others should wait for this one upstream.
@@ -183,6 +195,36 @@ class UpstreamSession(_native.UpstreamSlot):
             method, params, timeout=upstream.timeout, max_timeout=upstream.max_timeout, progress=False
         )
 
+    async def retire(self, drain: float) -> None:
+        """Close the connection for good when what goes on here has ended.
+
+        Args:
+            drain: seconds in which that may end by itself; the rest is cancelled, and answered.
+
+        """
+        if drain > 0:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._wait_unused(), drain)
+        self._context.drain.stop_at(self)
+        peer = self.peer
+        if peer is not None:
+            self._context.retired(peer)
+            if peer.is_open:
+                self._context.core.retire(peer.connection)
+                self._context.core.cancel_rest(peer.connection)
+            if self.upstream.is_connected:
+                self._context.core.leave(peer.connection)
+        await self.close()
+
+    async def _wait_unused(self) -> None:
+        """Wait until nothing is in flight here, waits for the connection, or is to go on at it."""
+        drain, records = self._context.drain, self._context.router.records
+        loop = asyncio.get_running_loop()
+        with drain.changes() as changed, records.on_finished(lambda: in_loop(loop, changed.set)):
+            while drain.is_used(self) or (self.peer is not None and any(self.peer.in_flight)):
+                changed.clear()
+                await changed.wait()
+
     async def close(self) -> None:
         """Close the connection for good."""
         self._closed = True
@@ -203,14 +245,21 @@ class UpstreamSession(_native.UpstreamSlot):
         if self._connecting is None:
             self._connecting = self._context.router.spawn(self._connect_after_backoff())
             self._connecting.add_done_callback(self._connect_done)
+        connecting = self._connecting
+        # Whoever waits may be cancelled, and then is; the attempt is by `close` only.
+        await asyncio.wait((connecting,))
+        if connecting.cancelled():
+            raise PeerLost(f"{self.upstream.name} is closed")
         try:
-            return await asyncio.shield(self._connecting)
+            return connecting.result()
         except EXITS:
             # It ends the loop already, out of a task of its own: once, however many wait.
             raise PeerLost(f"{self.upstream.name} is not there, since the program ends") from None
 
-    def _connect_done(self, _starter: asyncio.Task[Peer]) -> None:
+    def _connect_done(self, starter: asyncio.Task[Peer]) -> None:
         self._connecting = None
+        if not starter.cancelled():
+            starter.exception()  # whoever waits has it
 
     async def _attempt(self) -> Peer:
         if self._is_closing:
@@ -250,7 +299,7 @@ class UpstreamSession(_native.UpstreamSlot):
         await peer.wait_lost()
         self._context.core.leave(peer.connection)
         restart = self.upstream.restart
-        if restart is None or self.upstream.is_connected or self.peer is not peer:
+        if restart is None or self.upstream.is_connected or self.is_leaving or self.peer is not peer:
             return
         if loop.time() - opened >= restart.reset_after:
             self._delay = 0.0

@@ -40,9 +40,11 @@ class RestartPolicy:
     reset_after: float = 10.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Upstream:
     """A server that clients are relayed to.
+
+    Two are equal where they are declared the same; functions and connections are the same as themselves only.
 
     Args:
         target: where it is: a target as `Router.connect` takes it, a function that makes one for each new
@@ -114,3 +116,8 @@ class Upstream:
     def is_connected(self) -> bool:
         """Whether the target is a connection already, instead of something that one is made of."""
         return not is_target(self.target) and not callable(self.target)
+
+
+def as_upstream(item: Upstream | Peer | Target) -> Upstream:
+    """Make an upstream of a target or a connected peer, which stands for a shared one."""
+    return item if isinstance(item, Upstream) else Upstream(item)
