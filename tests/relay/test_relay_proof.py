@@ -29,6 +29,7 @@ RACES = {
     14: "a slow client and a fast upstream",
     15: "Python code that raises or blocks",
     16: "a fork, or a worker started again",
+    17: "a client detached with requests in flight",
 }
 
 RACE_PARTS_ELSEWHERE = {
