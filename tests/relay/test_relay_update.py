@@ -55,6 +55,24 @@ async def by(client, name="x"):
 ROUTES = [Route("one", "tools/call", "a/", strip=True), Route("two", "tools/call", "b/", strip=True)]
 
 
+@pytest.mark.parametrize(
+    ("same", "other"),
+    [
+        (lambda: turnout.stdio("a", "b", env={"C": "d"}), turnout.stdio("a", "b", env={"C": "e"})),
+        (lambda: turnout.unix("/a"), turnout.unix("/b")),
+        (lambda: turnout.tcp("a", 1), turnout.tcp("a", 2)),
+    ],
+)
+def test_upstreams_are_equal_where_they_are_declared_the_same(same, other):
+    assert same() == same()
+    assert hash(same()) == hash(same())
+    assert Upstream(same(), name="x", timeout=1) == Upstream(same(), name="x", timeout=1)
+    assert Upstream(same(), name="x") != Upstream(same(), name="y")
+    assert Upstream(same(), name="x") != Upstream(other, name="x")
+    near, far = turnout.memory()
+    assert near != far
+
+
 @pytest.mark.parametrize("sharing", ["shared", "pooled", "per_client", "per_principal"])
 @both_loops
 async def test_an_upstream_that_is_declared_the_same_keeps_its_connections_and_what_is_in_flight(sharing):
