@@ -262,7 +262,7 @@ def test_every_record_can_be_written_as_json_whatever_the_peer_chose():
 
     for id in ('"\\ud800"', "1e400", "-0", '"\\u0000"', "123456789012345678901234567890"):
         (asked,) = wire.take(
-            b'{"jsonrpc":"2.0","id":' + id.encode() + b',"method":"m\\ud800\\n","params":{"_meta":{"progressToken":'  # noqa: E501
+            b'{"jsonrpc":"2.0","id":' + id.encode() + b',"method":"m\\ud800\\n","params":{"_meta":{"progressToken":'
             + (id if id != "1e400" else "1").encode() + b"}}}\n"
         )  # fmt: skip
         asked.respond({})
