@@ -32,3 +32,8 @@ def test_a_circle_of_imports_is_found_in_rust(tmp_path):
     }.items():
         (tmp_path / f"{name}.rs").write_text(code)
     assert imports.circles(imports.of_rust(tmp_path)) == [["one::part", "two"]]
+
+
+def test_an_import_of_a_higher_floor_is_found():
+    graph = {"lib": {"relay"}, "driver::face": {"driver", "values::json"}, "driver": {"objects::call"}}
+    assert imports.upward(graph) == [f"{imports.BINDING}: driver imports objects::call, which is above it"]

@@ -6,6 +6,7 @@ pub(crate) mod id_index;
 pub(crate) mod interner;
 pub mod ledger;
 pub(crate) mod pool;
+pub mod progress_queue;
 pub mod record;
 pub(crate) mod sparse_map;
 pub mod state;

@@ -6,10 +6,12 @@
 //! `relay` routes those events between connections. `rules` alone compares protocol revisions.
 
 pub mod connection;
+pub mod corking;
 pub mod counters;
 pub mod flight;
 pub mod flights;
 pub mod handle;
+pub mod host_bytes;
 pub mod http;
 pub mod limits;
 pub mod memory;

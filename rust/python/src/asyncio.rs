@@ -13,3 +13,5 @@ pub mod handler_coroutine;
 pub mod input;
 pub mod internals;
 pub mod raised;
+pub mod scheduler;
+pub mod timer;

@@ -1,52 +1,47 @@
-//! One connection for Python: the core behind its lock, attached to an event loop.
-//!
-//! The lock is held for parsing, matching and encoding only; it is released before Python code or the transport
-//! is called.
+//! One connection for Python: the class, whose methods are a line each; what they do is in the files beside.
 
+mod class;
 pub mod delivery;
-pub mod driver;
-pub mod handler_table;
-pub mod memory;
+mod handler_table;
+mod input_round;
+mod interests;
+mod overdue;
 mod reading;
-pub mod record_listener;
+pub mod requests;
 mod rules;
 mod sending;
-pub mod writing;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, intern};
-use turnout_core::connection::Overdue;
-use turnout_core::connection::output::delayed::Delay;
 use turnout_core::connection::output::recycle;
 use turnout_core::flight::record;
 use turnout_core::flight::state::Outcome;
-use turnout_core::memory::{AccountHolder, AccountState};
+use turnout_core::memory::AccountHolder;
 use turnout_core::relay::Owner;
 use turnout_core::rules::Rules;
 use turnout_core::sync::lock;
 
-pub use self::rules::{limits_from, revision_of};
-use self::sending::Options;
-use crate::asyncio::callback::Run;
-use crate::asyncio::clock::{Clock, Timeout, duration};
-use crate::asyncio::event_loop::LoopBinding;
-use crate::asyncio::handler_coroutine::HandlerCoroutine;
+use self::class::Class;
+use self::handler_table::{Handler, HandlerTable};
+use self::interests::Interests;
+use self::sending::{Options, Timeouts};
+use crate::asyncio::clock::Clock;
+use crate::asyncio::event_loop::LoopCallbacks;
 use crate::asyncio::input::Input;
-use crate::asyncio::{internals, raised};
-use crate::connection::delivery::PyOwner;
-use crate::connection::driver::{Core, Driver};
-use crate::connection::handler_table::Handler;
-use crate::connection::writing::Writer;
+use crate::driver::host::PyOwner;
+use crate::driver::{Attachment, Core, Driver, memory};
 use crate::objects::call::Call;
-use crate::objects::record::Ledger;
+use crate::objects::handled;
 use crate::objects::request::Request;
+use crate::values::options::{limits_from, revision_of};
+use crate::values::record::Ledger;
 use crate::values::text::Text;
+use crate::values::time::{Timeout, duration};
 
 /// One connection: frames in, frames out, and everything in flight between.
 #[pyclass(frozen, subclass, weakref, module = "turnout._native")]
@@ -56,6 +51,9 @@ pub struct Connection {
     ledger: Py<Ledger>,
     /// Acts on what the connection reports; none for a connection that is driven by hand.
     host: Option<Py<PyAny>>,
+    handler_table: HandlerTable,
+    interests: Interests,
+    timeouts: Timeouts,
     /// Deliveries collected by a call that raised an exit instead.
     collected: Mutex<Option<Py<PyList>>>,
 }
@@ -107,11 +105,20 @@ impl Connection {
         let mut core = Core::new(peer, limits, Rules::default(), Arc::clone(&ledger.get().inner));
         let account = memory::open();
         core.set_account(Arc::clone(&account));
-        let driver = Arc::new(Driver::new(core, clock, &limits));
+        let driver = Arc::new(Driver::new(core, clock, &limits, &Class));
         let holder: Weak<dyn AccountHolder> = Arc::downgrade(&driver) as Weak<dyn AccountHolder>;
         account.set_holder(holder);
         let input = Py::new(py, Input::new(limits.max_frame_bytes))?;
-        Ok(Self { driver, input, ledger, host, collected: Mutex::new(None) })
+        Ok(Self {
+            driver,
+            input,
+            ledger,
+            host,
+            handler_table: HandlerTable::default(),
+            interests: Interests::default(),
+            timeouts: Timeouts::default(),
+            collected: Mutex::new(None),
+        })
     }
 
     // ---- requests and notifications ----
@@ -159,14 +166,14 @@ impl Connection {
 
     /// Takes bytes; settles calls, and returns what else came of them, in order.
     fn receive_data<'py>(slf: &Bound<'py, Self>, data: &[u8]) -> PyResult<Bound<'py, PyList>> {
-        Connection::ensure_connection_ref(slf)?;
+        slf.get().driver.face().set(slf)?;
         slf.get().input.get().extend(data);
         Self::collect(slf)
     }
 
     /// Takes the end of the channel: a last line without a newline counts if it is whole.
     fn receive_eof<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
-        Connection::ensure_connection_ref(slf)?;
+        slf.get().driver.face().set(slf)?;
         slf.get().input.get().end();
         Self::collect(slf)
     }
@@ -192,7 +199,7 @@ impl Connection {
     /// What is to be written now; call again on the next turn while `pending_bytes` is not 0.
     fn data_to_send<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         let now = self.driver.now();
-        let taken = lock(&self.driver.core).drain_output(now);
+        let taken = self.driver.core().drain_output(now);
         let bytes = PyBytes::new(py, &taken);
         recycle(taken);
         bytes
@@ -201,7 +208,7 @@ impl Connection {
     /// Bytes that wait to be written.
     #[getter]
     fn pending_bytes(&self) -> usize {
-        lock(&self.driver.core).output_len()
+        self.driver.core().output_len()
     }
 
     /// Writes what waits to the transport.
@@ -211,46 +218,42 @@ impl Connection {
 
     /// The transport is full: frames wait, progress is coalesced.
     fn pause_writing(&self) {
-        lock(&self.driver.core).set_congested(true);
+        self.driver.core().set_congested(true);
     }
 
     /// Says that the peer is read from, or is not.
     fn set_reading(&self, py: Python<'_>, reads: bool) -> PyResult<()> {
-        lock(&self.driver.core).set_reading(self.driver.now(), reads);
+        self.driver.core().set_reading(self.driver.now(), reads);
         self.driver.schedule_flush(py)
     }
 
     /// Has the peer open the connection in time.
     fn expect_handshake(&self, py: Python<'_>) -> PyResult<()> {
-        lock(&self.driver.core).expect_opening(self.driver.now());
+        self.driver.core().expect_opening(self.driver.now());
         self.driver.schedule_flush(py)
     }
 
     /// What becomes of the connection, as all hold too much: `open`, `paused` or `evicted`.
     #[getter]
     fn account_state(&self) -> &'static str {
-        memory::name_of(self.state())
+        memory::name_of(self.account())
     }
 
     /// Bytes that are charged to it.
     #[getter]
     fn held_bytes(&self) -> usize {
-        lock(&self.driver.core).account().map_or(0, |account| account.held())
+        self.driver.core().account().map_or(0, |account| account.held())
     }
 
     /// Acts on what becomes of the connection.
     fn follow_account(slf: &Bound<'_, Self>) -> PyResult<()> {
-        match slf.get().host(slf.py()) {
-            Some(host) => host.call_method0(intern!(slf.py(), "follow_account")).map(drop),
-            None if slf.get().state() == AccountState::Evicted => Self::end(slf, "evicted", None),
-            None => Ok(()),
-        }
+        Self::act_on_account(slf)
     }
 
     /// The transport takes more.
     fn resume_writing(&self, py: Python<'_>) -> PyResult<()> {
         {
-            let mut core = lock(&self.driver.core);
+            let mut core = self.driver.core();
             core.set_congested(false);
             core.note_transport(0);
         }
@@ -259,40 +262,28 @@ impl Connection {
 
     /// Wakes those who sleep until this turn of the loop.
     fn run_scheduled(&self, py: Python<'_>) {
-        self.driver.run_scheduled(py);
+        self.driver.scheduler().run_scheduled(py);
     }
 
     // ---- time ----
 
     /// Ends every call whose deadline passed.
     fn expire(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Connection::ensure_connection_ref(slf)?;
-        let (py, driver) = (slf.py(), &slf.get().driver);
-        let now = driver.now();
-        lock(&driver.timer).at = None;
-        let in_callback = driver.loop_binding().is_some() && !driver.manual;
-        let run = if in_callback { Run::Inline } else { Run::NextTick };
-        raised::finish(|| {
-            driver.run_core(py, run, |core, batch| core.expire(now, batch));
-            Self::act_on_overdue(slf, now)?;
-            if driver.loop_on_thread().is_some() {
-                return driver.flush(py);
-            }
-            let next = lock(&driver.core).next_deadline();
-            driver.schedule_flush(py).and(driver.set_timer(py, next, now))
-        })
+        let driver = &slf.get().driver;
+        driver.face().set(slf)?;
+        driver.expire(slf.py(), |now| Self::act_on_overdue(slf, now))
     }
 
     /// Lets every answer leave that waits until the peer has read its progress.
     fn release_answers(&self, py: Python<'_>) -> PyResult<()> {
-        lock(&self.driver.core).release_answers();
+        self.driver.core().release_answers();
         self.driver.schedule_flush(py)
     }
 
     /// Seconds until `expire` has something to do, or None.
     #[getter]
     fn next_deadline(&self) -> Option<f64> {
-        let next = lock(&self.driver.core).next_deadline()?;
+        let next = self.driver.core().next_deadline()?;
         Some(next.saturating_sub(self.driver.now()) as f64 / 1e9)
     }
 
@@ -311,29 +302,16 @@ impl Connection {
         delay_answers: bool,
     ) -> PyResult<()> {
         let driver = &slf.get().driver;
-        Connection::ensure_connection_ref(slf)?;
-        let binding = LoopBinding::new(slf, event_loop)?;
-        let binding = Arc::new(binding);
-        driver.clock.get().track(&binding);
-        *lock(&driver.loop_binding) = Some(binding);
-        let delay = match (delay_answers, &unread) {
-            (false, _) => Delay::None,
-            (true, Some(_)) => Delay::UntilRead,
-            (true, None) => Delay::Gap,
-        };
-        *lock(&driver.writer) = Some(Writer { write, takes_views, unread });
-        lock(&driver.core).delay_answers(driver.now(), delay);
-        // A send before the attachment left the flag set.
-        driver.flush_scheduled.disarm();
-        driver.schedule_flush(slf.py())
+        driver.face().set(slf)?;
+        let attachment = Attachment { write, takes_views, unread, delay_answers };
+        driver.attach(slf.py(), event_loop, LoopCallbacks::of(slf)?, attachment)
     }
 
     /// Ends everything in flight: `outcome` is `peer_closed`, `peer_exited`, `peer_silent`, `evicted` or
     /// `closed`.
     #[pyo3(signature = (outcome = "closed", *, exit_code = None))]
     fn end(slf: &Bound<'_, Self>, outcome: &str, exit_code: Option<i32>) -> PyResult<()> {
-        Connection::ensure_connection_ref(slf)?;
-        let (py, driver) = (slf.py(), &slf.get().driver);
+        slf.get().driver.face().set(slf)?;
         let outcome = match outcome {
             "peer_closed" => Outcome::PeerClosed,
             "peer_exited" => Outcome::PeerExited,
@@ -342,48 +320,31 @@ impl Connection {
             "closed" => Outcome::Closed,
             _ => return Err(PyValueError::new_err(format!("{outcome:?} does not end a connection"))),
         };
-        let now = driver.now();
-        raised::finish(|| {
-            driver.run_core(py, Run::NextTick, |core, batch| core.end(now, outcome, exit_code, batch));
-            let handle = std::mem::take(&mut *lock(&driver.timer)).handle;
-            if let Some(handle) = handle {
-                internals::cancel_handle(handle.bind(py))?;
-            }
-            Ok(())
-        })
+        slf.get().driver.end(slf.py(), outcome, exit_code)
     }
 
     /// Takes note that the peer writes no more, once all it wrote was fed: our requests end as `peer_closed`.
     fn end_input(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Connection::ensure_connection_ref(slf)?;
-        let (py, driver) = (slf.py(), &slf.get().driver);
-        let now = driver.now();
-        raised::finish(|| {
-            driver.run_core(py, Run::NextTick, |core, batch| core.end_input(now, batch));
-            driver.schedule_flush(py)
-        })
+        slf.get().driver.face().set(slf)?;
+        slf.get().driver.end_input(slf.py())
     }
 
     /// Whether no request of the peer's waits for an answer, listens aside, and all answers are written.
     #[getter]
     fn is_answered(&self) -> bool {
-        lock(&self.driver.core).is_answered()
+        self.driver.core().is_answered()
     }
 
     /// Lets go of the loop and the transport; nothing is written any more.
     fn detach(&self) {
-        let binding = lock(&self.driver.loop_binding).take();
-        let writer = lock(&self.driver.writer).take();
-        drop((binding, writer));
+        self.driver.detach();
         self.input.get().clear();
-        lock(&self.driver.core).drop_buffers();
-        self.driver.record_listener.leave();
     }
 
     /// True once the channel ended or we closed it.
     #[getter]
     fn is_over(&self) -> bool {
-        lock(&self.driver.core).is_over()
+        self.driver.core().is_over()
     }
 
     // ---- rules ----
@@ -391,7 +352,7 @@ impl Connection {
     /// The revision in force, or the newest legacy one until it is known.
     #[getter]
     fn revision(&self) -> &'static str {
-        lock(&self.driver.core).rules.revision.name()
+        self.driver.core().rules.revision.name()
     }
 
     /// Sets the negotiated revision, our role in it, and what every request's `_meta` carries.
@@ -410,17 +371,17 @@ impl Connection {
     /// False from the peer's `initialize` to its `notifications/initialized`, and where `set_rules` said so.
     #[getter]
     fn is_opened(&self) -> bool {
-        lock(&self.driver.core).rules.initialized
+        self.driver.core().rules.initialized
     }
 
     /// Leaves it to the peer's requests to say of which era they are, where nobody said so.
     fn ask_for_era(&self) {
-        lock(&self.driver.core).rules.ask_for_era();
+        self.driver.core().rules.ask_for_era();
     }
 
     /// Settles the era as the peer said it; False where it was settled to the other one.
     fn settle_era(&self, revision: &str) -> PyResult<bool> {
-        Ok(lock(&self.driver.core).rules.settle_era(revision_of(revision)?))
+        Ok(self.driver.core().rules.settle_era(revision_of(revision)?))
     }
 
     /// Says which requests each side takes as tasks under 2025-11-25; None where that is not known.
@@ -438,8 +399,7 @@ impl Connection {
     /// Sets the timeouts of requests that say nothing else, in seconds; None for none.
     fn set_timeouts(&self, timeout: Option<f64>, max_timeout: Option<f64>) -> PyResult<()> {
         let (idle, max) = (duration(timeout, "timeout")?, duration(max_timeout, "max_timeout")?);
-        self.driver.idle.store(idle, Ordering::Relaxed);
-        self.driver.max.store(max, Ordering::Relaxed);
+        self.timeouts.set(idle, max);
         Ok(())
     }
 
@@ -448,75 +408,59 @@ impl Connection {
         let handlers = handlers.into_iter().map(|(method, (function, interruptible))| {
             (method, Handler { function, declines: !interruptible })
         });
-        self.driver.handler_table.set_handlers(handlers.collect());
+        self.handler_table.set_handlers(handlers.collect());
     }
 
     /// Starts an async handler in a task of the loop.
     fn start_handler(
-        slf: &Bound<'_, Self>,
+        &self,
         request: &Bound<'_, Request>,
         function: Py<PyAny>,
         interruptible: bool,
     ) -> PyResult<()> {
-        let driver = &slf.get().driver;
-        let binding =
-            driver.loop_binding().ok_or_else(|| PyValueError::new_err("the connection has no loop"))?;
-        if !interruptible {
-            driver.decline(request.get().number());
-        }
-        let options = binding.task_options.bind(slf.py());
-        HandlerCoroutine::start(slf, &request.clone().unbind(), function, options)
+        handled::start(request, function, !interruptible)
     }
 
     /// Tasks of handlers that are at work, cancelled ones included.
     fn handler_tasks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
-        let running = lock(&self.driver.core).inbound_owners();
-        let cancelled_handlers: Vec<_> =
-            lock(&self.driver.cancelled_handlers).values().map(|request| request.clone_ref(py)).collect();
-        let requests = running
-            .into_iter()
-            .filter_map(Owner::host)
-            .map(|PyOwner(request)| request)
-            .chain(cancelled_handlers);
+        let owners = self.driver.core().inbound_owners();
+        let running = owners.into_iter().filter_map(Owner::host).map(|PyOwner(request)| request);
+        let requests = running.chain(self.driver.cancelled_handlers().all(py));
+        let requests = requests.filter_map(|request| request.into_bound(py).cast_into::<Request>().ok());
         requests.filter_map(|request| request.get().task(py)).collect()
     }
 
     /// Which methods the host's `rewrite_incoming` and `rewrite_outgoing` are asked about.
     fn set_rewritten(&self, incoming: HashSet<String>, outgoing: HashSet<String>) {
-        lock(&self.driver.core).intercepted = incoming.into_iter().map(String::into_boxed_str).collect();
-        *lock(&self.driver.outgoing) = outgoing;
+        self.driver.core().intercepted = incoming.into_iter().map(String::into_boxed_str).collect();
+        self.interests.rewrite(outgoing);
     }
 
     /// Which notifications are handed over: these methods, or all for None; and whether late answers and late
     /// progress are.
     #[pyo3(signature = (methods, *, late = true))]
     fn observe(&self, methods: Option<&Bound<'_, PyAny>>, late: bool) -> PyResult<()> {
-        let methods = methods.map(any_of).transpose()?;
-        self.driver.delivers_late.store(late, Ordering::Relaxed);
-        let built_in = ["notifications/cancelled", "notifications/progress"];
-        let shows =
-            methods.as_ref().is_some_and(|methods| built_in.iter().any(|name| methods.contains(*name)));
-        *lock(&self.driver.observed) = methods;
-        lock(&self.driver.core).expose_protocol_notifications = shows;
+        let shows = self.interests.observe(methods, late)?;
+        self.driver.core().expose_protocol_notifications = shows;
         Ok(())
     }
 
     /// Calls `listener(records)` for requests that ended: cancelled ones, where `wanted()` says so, or all of them.
     #[pyo3(signature = (listener, *, every = false, wanted = None))]
     fn follow_records(&self, listener: Option<Py<PyAny>>, every: bool, wanted: Option<Py<PyAny>>) {
-        self.driver.record_listener.set(listener, every, wanted);
+        self.driver.record_listener().set(listener, every, wanted);
     }
 
     // ---- what it holds ----
 
     #[getter]
     fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        PyString::new(py, &lock(&self.driver.core).peer().name)
+        PyString::new(py, &self.driver.core().peer().name)
     }
 
     #[getter]
     fn transport<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        PyString::new(py, &lock(&self.driver.core).peer().transport)
+        PyString::new(py, &self.driver.core().peer().transport)
     }
 
     #[getter]
@@ -526,19 +470,19 @@ impl Connection {
 
     #[getter]
     fn clock(&self, py: Python<'_>) -> Py<Clock> {
-        self.driver.clock.clone_ref(py)
+        self.driver.clock().clone_ref(py)
     }
 
     /// Requests in flight: ours, the peer's.
     #[getter]
     fn in_flight(&self) -> (usize, usize) {
-        lock(&self.driver.core).in_flight()
+        self.driver.core().in_flight()
     }
 
     /// Entries in every table that a request can leave behind.
     fn entries<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let entries = PyDict::new(py);
-        for (name, count) in lock(&self.driver.core).entries() {
+        for (name, count) in self.driver.core().entries() {
             entries.set_item(name, count)?;
         }
         Ok(entries)
@@ -547,12 +491,12 @@ impl Connection {
     /// Bytes held by tables and buffers.
     #[getter]
     fn memory(&self) -> usize {
-        lock(&self.driver.core).bytes() + self.input.get().bytes()
+        self.driver.core().bytes() + self.input.get().bytes()
     }
 
     /// What this connection counts.
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let counters = lock(&self.driver.core).counters;
+        let counters = self.driver.core().counters;
         let counts = PyDict::new(py);
         for (name, count) in counters.all() {
             counts.set_item(name, count)?;
@@ -563,7 +507,7 @@ impl Connection {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let (ours, theirs) = slf.get().in_flight();
         let class = slf.get_type().name()?.to_string();
-        let core = lock(&slf.get().driver.core);
+        let core = slf.get().driver.core();
         let state = if core.is_over() { "over" } else { "open" };
         Ok(format!("<{class} {:?} {state}, {ours} out and {theirs} in flight>", core.peer().name))
     }
@@ -571,27 +515,7 @@ impl Connection {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.input)?;
         visit.call(&self.host)?;
-        if let Ok(binding) = self.driver.loop_binding.try_lock()
-            && let Some(binding) = &*binding
-        {
-            visit.call(&binding.event_loop)?;
-            visit.call(&binding.flush)?;
-            visit.call(&binding.expire)?;
-            visit.call(&binding.run_scheduled)?;
-            visit.call(&binding.account)?;
-        }
-        if let Ok(writer) = self.driver.writer.try_lock()
-            && let Some(writer) = &*writer
-        {
-            visit.call(&writer.write)?;
-            visit.call(&writer.unread)?;
-        }
-        if let Ok(scheduled) = self.driver.scheduled.try_lock()
-            && let Some((done, callbacks)) = &*scheduled
-        {
-            visit.call(done)?;
-            callbacks.iter().try_for_each(|callback| callback.traverse(&visit))?;
-        }
+        self.driver.traverse(&visit)?;
         if let Ok(collected) = self.collected.try_lock() {
             visit.call(&*collected)?;
         }
@@ -600,55 +524,8 @@ impl Connection {
 
     fn __clear__(&self) {
         self.detach();
-        drop(self.driver.scheduled());
+        self.driver.clear();
         let collected = lock(&self.collected).take();
         drop(collected);
     }
-}
-
-impl Connection {
-    fn state(&self) -> AccountState {
-        lock(&self.driver.core).account().map_or(AccountState::Open, |account| account.state())
-    }
-
-    /// Acts on what took too long.
-    fn act_on_overdue(slf: &Bound<'_, Self>, now: record::Time) -> PyResult<()> {
-        loop {
-            let overdue = lock(&slf.get().driver.core).next_overdue(now);
-            match overdue {
-                None => return Ok(()),
-                Some(Overdue::Reading) => memory::evict_largest(),
-                Some(Overdue::Opening(exceeded) | Overdue::Frame(exceeded)) => {
-                    match slf.get().host(slf.py()) {
-                        Some(host) => {
-                            host.call_method1(
-                                intern!(slf.py(), "overdue"),
-                                (exceeded.limit, exceeded.value),
-                            )?;
-                        }
-                        None => Self::end(slf, "peer_silent", None)?,
-                    }
-                }
-            }
-        }
-    }
-
-    /// Stores a weak reference to this connection, for its calls and requests.
-    fn ensure_connection_ref(slf: &Bound<'_, Self>) -> PyResult<()> {
-        if slf.get().driver.connection_ref.get().is_none() {
-            let handle = pyo3::types::PyWeakrefReference::new(slf)?;
-            let _ = slf.get().driver.connection_ref.set(handle.unbind());
-        }
-        Ok(())
-    }
-}
-
-/// The methods in any iterable of strings; a string by itself is taken for a mistake.
-fn any_of(methods: &Bound<'_, PyAny>) -> PyResult<HashSet<String>> {
-    if methods.is_instance_of::<PyString>() {
-        return Err(PyTypeError::new_err(
-            "observe takes several methods: observe([\"notifications/message\"])",
-        ));
-    }
-    methods.try_iter()?.map(|method| method?.extract()).collect()
 }

@@ -1,9 +1,11 @@
 //! `turnout._native`: the binding of `turnout-core` to Python and asyncio.
 //!
-//! - `values` converts JSON, text and errors.
+//! From the bottom; each floor knows those below it only:
+//! - `values` converts JSON, text, times, errors and records.
 //! - `asyncio` is the runtime: loops, callbacks, awaitables, handler coroutines, buffers.
-//! - `objects` are the calls, requests and records that Python holds.
-//! - `connection` drives a core connection in an event loop.
+//! - `driver` drives a core connection: its lock, its loop, its transport.
+//! - `objects` are the calls, requests and messages that Python holds.
+//! - `connection` is the class: it reads, delivers and sends.
 //! - `relay` registers connections with a core relay.
 
 // What the binding's conventions ask for, once for all of the glue: arguments by value, `self` that Python
@@ -13,6 +15,7 @@
 
 mod asyncio;
 mod connection;
+mod driver;
 mod objects;
 mod relay;
 mod values;
@@ -31,8 +34,8 @@ mod _native {
     use turnout_core::rules::ENVELOPE;
     use turnout_core::wire::envelope::{Refusal, RefusalReason};
 
-    use crate::connection::revision_of;
     use crate::values::json::flat;
+    use crate::values::options::revision_of;
 
     #[pymodule_export]
     use crate::asyncio::awaitable::Awaitable;
@@ -45,25 +48,29 @@ mod _native {
     #[pymodule_export]
     use crate::connection::Connection;
     #[pymodule_export]
-    use crate::connection::delivery::{LateProgress, LateResponse, Notification, Refused, Unmatched};
-    #[pymodule_export]
-    use crate::connection::memory::{memory_is_tight, memory_usage, set_max_total_bytes};
+    use crate::driver::memory::{memory_is_tight, memory_usage, set_max_total_bytes};
     #[pymodule_export]
     use crate::objects::call::Call;
     #[pymodule_export]
     use crate::objects::flights::Flights;
     #[pymodule_export]
-    use crate::objects::progress::{Progress, ProgressIterator};
+    use crate::objects::messages::{LateProgress, LateResponse, Notification, Refused, Unmatched};
     #[pymodule_export]
-    use crate::objects::record::{Ledger, Record};
+    use crate::objects::progress::ProgressIterator;
     #[pymodule_export]
     use crate::objects::request::Request;
     #[pymodule_export]
+    use crate::objects::retained_request::RetainedRequest;
+    #[pymodule_export]
     use crate::relay::routes::Routes;
     #[pymodule_export]
-    use crate::relay::{Principal, Relay, RetainedRequest, UpstreamSlot};
+    use crate::relay::{Principal, Relay, UpstreamSlot};
     #[pymodule_export]
     use crate::values::json::{dumps_any, items, loads_any, members, sole_member, with_member};
+    #[pymodule_export]
+    use crate::values::progress::Progress;
+    #[pymodule_export]
+    use crate::values::record::{Ledger, Record};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

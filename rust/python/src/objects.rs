@@ -1,7 +1,9 @@
-//! The objects that Python holds: calls, requests, their progress and their records.
+//! The objects that Python holds: calls, requests, their progress, and flights.
 
 pub mod call;
 pub mod flights;
+pub mod handled;
+pub mod messages;
 pub mod progress;
-pub mod record;
 pub mod request;
+pub mod retained_request;

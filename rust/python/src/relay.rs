@@ -2,25 +2,26 @@
 
 pub mod routes;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use turnout_core::relay::{self as core, Fault, Key, Owner, Suspendable, Upstream};
-use turnout_core::sync::lock;
 use turnout_core::wire::encode;
 
-use crate::asyncio::clock::duration;
 use crate::asyncio::fork_guard::ForkGuard;
 use crate::connection::Connection;
-use crate::connection::delivery::PyOwner;
-use crate::connection::driver::Driver;
+use crate::connection::requests::request_again;
+use crate::driver::Driver;
+use crate::driver::host::PyOwner;
 use crate::objects::call::Call;
 use crate::objects::request::Request;
+use crate::objects::retained_request::RetainedRequest;
 use crate::relay::routes::Routes;
 use crate::values::json;
 use crate::values::text::Text;
+use crate::values::time::duration;
 
 /// Passes requests of clients on to upstreams, and what comes of them back.
 #[pyclass(frozen, subclass, weakref, module = "turnout._native")]
@@ -45,34 +46,6 @@ impl Principal {
     #[getter]
     fn tasks(&self) -> usize {
         self.0.tasks()
-    }
-}
-
-/// A request of a client that is kept for another round.
-#[pyclass(frozen, module = "turnout._native")]
-pub struct RetainedRequest {
-    inner: Mutex<Option<Arc<core::RetainedRequest>>>,
-    rounds: u32,
-}
-
-impl RetainedRequest {
-    /// What the host is given of a request whose server needs input.
-    pub fn new(kept: Arc<core::RetainedRequest>) -> Self {
-        Self { rounds: kept.rounds(), inner: Mutex::new(Some(kept)) }
-    }
-}
-
-#[pymethods]
-impl RetainedRequest {
-    /// How many rounds it took already.
-    #[getter]
-    fn rounds(&self) -> u32 {
-        self.rounds
-    }
-
-    /// Keeps it no longer on this side; idempotent.
-    fn release(&self) {
-        drop(lock(&self.inner).take());
     }
 }
 
@@ -122,15 +95,15 @@ impl UpstreamSlot {
 }
 
 impl Relay {
-    fn key(&self, connection: &Connection) -> PyResult<Key> {
-        let key = connection.driver().relay_key(&self.inner);
+    fn key(&self, driver: &Driver) -> PyResult<Key> {
+        let key = driver.membership().key_in(&self.inner);
         key.ok_or_else(|| PyValueError::new_err("the connection does not belong to this relay"))
     }
 
     fn may_join(&self, connection: &Connection) -> PyResult<()> {
         self.fork_guard.check()?;
-        connection.driver().fork_guard.check()?;
-        if connection.driver().is_relayed() {
+        connection.driver().check_process()?;
+        if connection.driver().membership().is_joined() {
             return Err(PyRuntimeError::new_err("the connection belongs to a relay already"));
         }
         Ok(())
@@ -215,7 +188,7 @@ impl Relay {
         let driver = client.get().driver();
         let principal = principal.map_or_else(|| self.inner.principal(None), |of| Arc::clone(&of.get().0));
         let key = self.inner.add_client(Arc::clone(driver), routes, slots, principal);
-        driver.join(&self.inner, key, false);
+        driver.membership().join(&self.inner, key, false);
         Ok(())
     }
 
@@ -227,14 +200,14 @@ impl Relay {
         slots: Vec<Bound<'_, UpstreamSlot>>,
     ) -> PyResult<()> {
         let (routes, slots) = Self::assignment(routes, &slots)?;
-        self.inner.reassign(self.key(client.get())?, routes, slots);
+        self.inner.reassign(self.key(client.get().driver())?, routes, slots);
         Ok(())
     }
 
     /// Relays a client no more: ends its exchanges at both sides, each once. Its connection goes on.
     fn detach(&self, client: &Bound<'_, Connection>) -> PyResult<()> {
         let driver = client.get().driver();
-        let routed = self.inner.detach(self.key(client.get())?, driver.now());
+        let routed = self.inner.detach(self.key(client.get().driver())?, driver.now());
         driver.finish_route(client.py(), routed);
         Ok(())
     }
@@ -242,7 +215,7 @@ impl Relay {
     /// Ends the listens of a client that were passed on, as a server that closes does.
     fn end_listens(&self, client: &Bound<'_, Connection>) -> PyResult<()> {
         let driver = client.get().driver();
-        let routed = self.inner.end_listens(self.key(client.get())?, driver.now());
+        let routed = self.inner.end_listens(self.key(client.get().driver())?, driver.now());
         driver.finish_route(client.py(), routed);
         Ok(())
     }
@@ -252,7 +225,7 @@ impl Relay {
         self.may_join(upstream.get())?;
         let (driver, slot) = (upstream.get().driver(), &slot.get().inner);
         let key = self.inner.reserve_upstream(Arc::clone(driver), Arc::clone(slot));
-        driver.join(&self.inner, key, !slot.is_dedicated);
+        driver.membership().join(&self.inner, key, !slot.is_dedicated);
         self.inner.open_upstream(key);
         Ok(())
     }
@@ -265,7 +238,7 @@ impl Relay {
 
     /// Lets a connection go that is over.
     fn leave(&self, connection: &Bound<'_, Connection>) {
-        if let Ok(key) = self.key(connection.get()) {
+        if let Ok(key) = self.key(connection.get().driver()) {
             self.inner.leave(key);
         }
     }
@@ -278,13 +251,13 @@ impl Relay {
         start: u64,
         most: usize,
     ) -> PyResult<Vec<(u64, usize, String)>> {
-        let tasks = self.inner.tasks_of(self.key(client.get())?, start, most);
+        let tasks = self.inner.tasks_of(self.key(client.get().driver())?, start, most);
         Ok(tasks.into_iter().map(|(number, position, id)| (number, position, id.to_string())).collect())
     }
 
     /// Forgets a task of a client's by its count, since its server has no such any more.
     fn forget_task(&self, client: &Bound<'_, Connection>, number: u64) -> PyResult<()> {
-        self.inner.forget_task(self.key(client.get())?, number);
+        self.inner.forget_task(self.key(client.get().driver())?, number);
         Ok(())
     }
 
@@ -301,7 +274,7 @@ impl Relay {
         params: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<usize>> {
         let (py, this) = (request.py(), request.get());
-        let Ok(key) = self.key(this.connection().bind(py).get()) else { return Ok(None) };
+        let Ok(key) = self.key(this.driver()) else { return Ok(None) };
         let frame = Self::line_with(py, this, params)?;
         Ok(self.inner.position_of(key, &frame))
     }
@@ -314,7 +287,7 @@ impl Relay {
             Ok((name.extract::<String>()?.into_boxed_str(), value.as_bytes().into()))
         });
         let members: Vec<_> = members.collect::<PyResult<_>>()?;
-        self.inner.enable_input_requests(self.key(client.get())?, members);
+        self.inner.enable_input_requests(self.key(client.get().driver())?, members);
         Ok(())
     }
 
@@ -332,14 +305,13 @@ impl Relay {
         routes: Option<&Bound<'_, Routes>>,
     ) -> PyResult<bool> {
         let (py, this) = (request.py(), request.get());
-        let connection = this.connection().bind(py).get();
-        let (from, to) = (self.key(connection)?, self.key(upstream.get())?);
+        let driver = this.driver();
+        let (from, to) = (self.key(driver)?, self.key(upstream.get().driver())?);
         let frame = Self::line_with(py, this, params)?;
         if !this.relinquish() {
             return Ok(false);
         }
-        let driver = connection.driver();
-        let retained = retained.and_then(|retained| lock(&retained.get().inner).clone());
+        let retained = retained.and_then(|retained| retained.get().inner());
         let known = (routes.map(|routes| Arc::clone(&routes.get().inner)), retained);
         let routed = self.inner.pass_on(from, this.parts().0, to, &frame, known, driver.now());
         driver.finish_route(py, routed);
@@ -350,16 +322,17 @@ impl Relay {
     /// the call towards the server; None where there is none.
     fn transfer(&self, upstream: &Bound<'_, Connection>) -> PyResult<Option<(Py<Request>, Py<Call>)>> {
         let (py, driver) = (upstream.py(), upstream.get().driver());
-        for Suspendable { client, record, number } in self.inner.suspendable(self.key(upstream.get())?) {
+        for Suspendable { client, record, number } in
+            self.inner.suspendable(self.key(upstream.get().driver())?)
+        {
             let Some(endpoint) = self.inner.endpoint(client) else { continue };
-            let Some(peer) = endpoint.connection(py) else { continue };
+            let Some(peer) = endpoint.face().get(py) else { continue };
+            let peer = peer.cast_into::<Connection>()?;
             let call = Py::new(py, Call::new(Arc::clone(driver), None))?;
-            let given = lock(&driver.core).set_owner(number, Owner::Host(PyOwner(call.clone_ref(py))));
-            let Some(given) = given else { continue };
+            let owner = Owner::Host(PyOwner(call.clone_ref(py).into_any()));
+            let Some(given) = driver.core().set_owner(number, owner) else { continue };
             call.get().set_record(given);
-            let method = endpoint.handler_table.name(py, &record.method);
-            let request = Py::new(py, Request::new(peer.unbind(), record, method, None, 0))?;
-            endpoint.attach(py, std::iter::once(&request));
+            let request = request_again(&peer, record, None)?;
             self.inner.suspend(client);
             return Ok(Some((request, call)));
         }
@@ -376,12 +349,12 @@ impl Relay {
         limit: Option<&str>,
     ) -> PyResult<bool> {
         let (py, this) = (request.py(), request.get());
-        let connection = this.connection().bind(py).get();
-        let key = self.key(connection)?;
-        let driver = connection.driver();
+        let driver = this.driver();
+        let key = self.key(driver)?;
         let fault = match limit {
             Some(limit) => Fault::Overloaded(
-                lock(&driver.core)
+                driver
+                    .core()
                     .limits()
                     .exceeded(limit)
                     .ok_or_else(|| PyValueError::new_err(format!("there is no limit {limit:?}")))?,
@@ -405,14 +378,14 @@ impl Relay {
 
     /// Closes admission to one connection of an upstream, which may finish what it has.
     fn retire(&self, upstream: &Bound<'_, Connection>) -> PyResult<()> {
-        self.inner.retire(self.key(upstream.get())?);
+        self.inner.retire(self.key(upstream.get().driver())?);
         Ok(())
     }
 
     /// Cancels what is in flight to one connection of an upstream, and answers who asked for it.
     fn cancel_rest(&self, upstream: &Bound<'_, Connection>) -> PyResult<()> {
         let driver = upstream.get().driver();
-        let routed = self.inner.cancel_rest(self.key(upstream.get())?, driver.now());
+        let routed = self.inner.cancel_rest(self.key(upstream.get().driver())?, driver.now());
         driver.finish_route(upstream.py(), routed);
         Ok(())
     }

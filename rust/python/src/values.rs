@@ -1,7 +1,12 @@
-//! Values: JSON, text and errors between Python and the core. Types in, types out; nothing here knows a connection.
+//! Values: JSON, text, times, errors and records, between Python and the core. Types in, types out; nothing here knows
+//! a connection.
 
 pub mod errors;
 pub mod json;
+pub mod options;
+pub mod progress;
+pub mod record;
 pub mod rpc_error;
 pub mod target;
 pub mod text;
+pub mod time;

@@ -15,7 +15,7 @@ use crate::connection::{Connection, INVALID_REQUEST};
 use crate::flight::record::Time;
 use crate::rules::method;
 use crate::wire::envelope::{self, Envelope, Kind, Refusal, RefusalReason};
-use crate::wire::frames::FrameBuffer;
+use crate::wire::frames::{FrameBuffer, Item};
 use crate::wire::span::Span;
 
 /// The span of `inner`, which stands in a frame, in the run that holds the frame.
@@ -62,6 +62,32 @@ impl<H: Host> Connection<H> {
         }
         self.resume_intercepted(now, frame, at, batch);
         None
+    }
+
+    /// Takes every whole frame that stands in a buffer, up to one that is intercepted: that one, and where it stands.
+    /// The rest follows with the next call.
+    pub fn receive_frames(
+        &mut self,
+        now: Time,
+        frames: &mut FrameBuffer,
+        batch: &mut Batch<H>,
+    ) -> Option<(Intercept, Span)> {
+        let mut intercepted = None;
+        while let Some(item) = frames.next_item() {
+            match item {
+                Item::Frame(at) => {
+                    if let Some(look) = self.receive_from(now, frames, at, batch) {
+                        intercepted = Some((look, at));
+                        break;
+                    }
+                }
+                Item::Oversized { length, head } => self.receive_oversized(now, &head, length, batch),
+                Item::Truncated { length } => self.receive_truncated(length, batch),
+            }
+        }
+        self.record_finished(batch);
+        self.note_unfinished(now, frames.unfinished(), frames.capacity());
+        intercepted
     }
 
     /// Takes one frame that stands in a buffer, as [`Connection::receive`] does. One that is not flat is made so: what is

@@ -6,9 +6,8 @@
 
 use std::sync::Mutex;
 
-use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::exceptions::asyncio::{CancelledError, InvalidStateError};
-use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use turnout_core::sync::lock;
@@ -16,90 +15,35 @@ use turnout_core::sync::lock;
 use crate::asyncio::callback::{Callback, WaitList};
 use crate::asyncio::gc::untracked;
 use crate::asyncio::internals::{running_loop, stop_with};
-use crate::connection::driver::Driver;
-use crate::objects::call::Call;
-use crate::objects::progress::ProgressIterator;
-use crate::objects::request::Request;
+use crate::asyncio::scheduler::Scheduler;
 use crate::values::text::Text;
 
-/// What an awaitable polls.
-pub enum Pollable {
-    /// A call's decoded result.
-    Result(Py<Call>),
-    /// A call's raw result.
-    Raw(Py<Call>),
-    /// A call's end, whatever it is; gives its record.
-    End(Py<Call>),
-    /// The next progress update.
-    Progress(Py<ProgressIterator>),
-    /// The cancel of a request that we handle; gives its reason.
-    Cancelled(Py<Request>),
-}
-
-enum Polled<'py> {
+/// What polling came to.
+pub enum Polled<'py> {
     Ready(PyResult<Bound<'py, PyAny>>),
     Pending,
 }
 
-impl Pollable {
-    fn poll<'py>(&self, py: Python<'py>) -> Polled<'py> {
-        let ended = |call: &Py<Call>, get: fn(&Call, Python<'py>) -> PyResult<Bound<'py, PyAny>>| {
-            if call.get().is_done() { Polled::Ready(get(call.get(), py)) } else { Polled::Pending }
-        };
-        match self {
-            Pollable::Result(call) => ended(call, |call, py| call.result(py)),
-            Pollable::Raw(call) => ended(call, |call, py| call.raw_result(py)),
-            Pollable::End(call) => ended(call, |call, py| call.record(py)?.into_bound_py_any(py)),
-            Pollable::Progress(iterator) => match iterator.get().poll() {
-                Ok(Some(update)) => Polled::Ready(update.into_bound_py_any(py)),
-                Ok(None) => Polled::Ready(Err(PyStopAsyncIteration::new_err(()))),
-                Err(()) => Polled::Pending,
-            },
-            Pollable::Cancelled(request) => match request.get().cancel_reason(py) {
-                Some(reason) => Polled::Ready(Ok(reason)),
-                None => Polled::Pending,
-            },
-        }
-    }
+/// What an awaitable polls: one aspect of a call or a request, for example a call's result.
+pub trait Pollable: Send + Sync {
+    /// The result, once it is there.
+    fn poll<'py>(&self, py: Python<'py>) -> Polled<'py>;
 
-    /// The driver of its connection.
-    fn driver(&self) -> &Driver {
-        match self {
-            Pollable::Result(call) | Pollable::Raw(call) | Pollable::End(call) => call.get().driver(),
-            Pollable::Progress(iterator) => iterator.get().call.get().driver(),
-            Pollable::Cancelled(request) => request.get().driver(),
-        }
-    }
+    /// Whether a result is there, without consuming it.
+    fn is_ready(&self) -> bool;
 
     /// Registers a callback; returns it where the result is ready.
-    fn register(&self, callback: Callback) -> Option<Callback> {
-        match self {
-            Pollable::Result(call) | Pollable::Raw(call) | Pollable::End(call) => {
-                call.get().register(callback)
-            }
-            Pollable::Progress(iterator) => iterator.get().register(callback),
-            Pollable::Cancelled(request) => request.get().register(callback),
-        }
-    }
+    fn register(&self, callback: Callback) -> Option<Callback>;
 
     /// Unregisters the callbacks of `awaitable`.
-    fn unregister(&self, awaitable: &Bound<'_, Awaitable>) -> WaitList {
-        match self {
-            Pollable::Result(call) | Pollable::Raw(call) | Pollable::End(call) => {
-                call.get().unregister(awaitable)
-            }
-            Pollable::Progress(iterator) => iterator.get().unregister(),
-            Pollable::Cancelled(request) => request.get().unregister(awaitable),
-        }
-    }
+    fn unregister(&self, awaitable: &Bound<'_, Awaitable>) -> WaitList;
 
-    /// The call that is cancelled with the task that awaits it.
-    fn call_to_cancel(&self) -> Option<&Py<Call>> {
-        match self {
-            Pollable::Result(call) | Pollable::Raw(call) => Some(call),
-            Pollable::Progress(iterator) if !iterator.get().shield => Some(&iterator.get().call),
-            _ => None,
-        }
+    /// What schedules on the loop of its connection.
+    fn scheduler(&self) -> &Scheduler;
+
+    /// Notes that the task that awaits it was cancelled, for this reason.
+    fn abandon(&self, _py: Python<'_>, _reason: &[u8]) -> PyResult<()> {
+        Ok(())
     }
 }
 
@@ -120,13 +64,13 @@ struct State {
 /// An awaitable over a call, its progress, or the cancel of a request.
 #[pyclass(frozen, module = "turnout._native", name = "Waiter", weakref)]
 pub struct Awaitable {
-    pollable: Pollable,
+    pollable: Box<dyn Pollable>,
     state: Mutex<State>,
 }
 
 impl Awaitable {
-    pub fn new(py: Python<'_>, pollable: Pollable) -> PyResult<Py<Self>> {
-        untracked(py, Self { pollable, state: Mutex::new(State::default()) })
+    pub fn new(py: Python<'_>, pollable: impl Pollable + 'static) -> PyResult<Py<Self>> {
+        untracked(py, Self { pollable: Box::new(pollable), state: Mutex::new(State::default()) })
     }
 
     fn cancellation(&self, py: Python<'_>) -> Option<PyErr> {
@@ -156,8 +100,8 @@ impl Awaitable {
             Polled::Pending => {
                 let event_loop = this
                     .pollable
-                    .driver()
-                    .event_loop_on_thread(py)
+                    .scheduler()
+                    .event_loop_here(py)
                     .map_or_else(|| running_loop(py).map(Bound::unbind), Ok)?;
                 let mut state = lock(&this.state);
                 if state.registered {
@@ -204,7 +148,7 @@ impl Awaitable {
         // A cancelled one is over, whatever becomes of its source.
         let ready = if is_cancelled { Some(callback) } else { this.pollable.register(callback) };
         if let Some(ready) = ready {
-            this.pollable.driver().run_on_next_tick(py, ready);
+            this.pollable.scheduler().run_on_next_tick(py, ready);
         }
         Ok(())
     }
@@ -217,7 +161,7 @@ impl Awaitable {
         lock(&this.state).registered = others.len() > 0;
         for other in others {
             if let Some(ready) = this.pollable.register(other) {
-                this.pollable.driver().run_on_next_tick(slf.py(), ready);
+                this.pollable.scheduler().run_on_next_tick(slf.py(), ready);
             }
         }
         removed.len()
@@ -227,7 +171,7 @@ impl Awaitable {
     #[pyo3(signature = (msg = None))]
     fn cancel(slf: &Bound<'_, Self>, msg: Option<Bound<'_, PyAny>>) -> PyResult<bool> {
         let (py, this) = (slf.py(), slf.get());
-        if this.pollable.is_ready(py) {
+        if this.pollable.is_ready() {
             return Ok(false);
         }
         let arguments = PyTuple::new(py, &msg)?.unbind();
@@ -240,13 +184,11 @@ impl Awaitable {
             state.registered = false;
         }
         for callback in this.pollable.unregister(slf) {
-            this.pollable.driver().run_on_next_tick(py, callback);
+            this.pollable.scheduler().run_on_next_tick(py, callback);
         }
-        if let Some(call) = this.pollable.call_to_cancel() {
-            let given = msg.and_then(|msg| msg.str().ok()?.extract::<Text>().ok());
-            let reason = given.unwrap_or_else(|| Text::from(b"the caller's task was cancelled".as_slice()));
-            call.get().abandon(py, &reason.0)?;
-        }
+        let given = msg.and_then(|msg| msg.str().ok()?.extract::<Text>().ok());
+        let reason = given.unwrap_or_else(|| Text::from(b"the caller's task was cancelled".as_slice()));
+        this.pollable.abandon(py, &reason.0)?;
         Ok(true)
     }
 
@@ -268,8 +210,8 @@ impl Awaitable {
         error.into_value(py).into_any()
     }
 
-    fn done(&self, py: Python<'_>) -> bool {
-        self.cancelled() || self.pollable.is_ready(py)
+    fn done(&self) -> bool {
+        self.cancelled() || self.pollable.is_ready()
     }
 
     /// The value, where this is used as a future. A task that awaits it calls this, too, and gets the value from
@@ -297,23 +239,12 @@ impl Awaitable {
     fn exception(&self, py: Python<'_>) -> PyResult<Option<PyErr>> {
         match self.result(py) {
             Ok(_) => Ok(None),
-            Err(error) if self.cancelled() || !self.done(py) => Err(error),
+            Err(error) if self.cancelled() || !self.done() => Err(error),
             Err(error) => Ok(Some(error)),
         }
     }
 
     fn __repr__<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        PyString::new(py, if self.done(py) { "<turnout waiter, done>" } else { "<turnout waiter, pending>" })
-    }
-}
-
-impl Pollable {
-    /// Whether a result is ready, without consuming it.
-    fn is_ready(&self, py: Python<'_>) -> bool {
-        match self {
-            Pollable::Result(call) | Pollable::Raw(call) | Pollable::End(call) => call.get().is_done(),
-            Pollable::Progress(iterator) => iterator.get().is_ready(),
-            Pollable::Cancelled(request) => request.get().cancel_reason(py).is_some(),
-        }
+        PyString::new(py, if self.done() { "<turnout waiter, done>" } else { "<turnout waiter, pending>" })
     }
 }

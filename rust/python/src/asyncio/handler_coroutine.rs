@@ -5,23 +5,42 @@
 
 use std::sync::Mutex;
 
-use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::exceptions::{PyBaseException, PyStopIteration};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use turnout_core::sync::lock;
 
 use crate::asyncio::gc::untracked;
 use crate::asyncio::internals::{self, Stepped, send};
-use crate::connection::Connection;
-use crate::objects::request::Request;
+
+/// The request that a handler works on.
+pub trait Handled: Send + Sync {
+    /// The request, as the handler gets it.
+    fn argument(&self) -> &Py<PyAny>;
+
+    /// The name of the handler's task.
+    fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString>;
+
+    /// Notes the task, so that a cancel stops it.
+    fn set_task(&self, task: Py<PyAny>);
+
+    /// Starts handling it; false where it was cancelled before anything ran.
+    fn begin(&self) -> bool;
+
+    /// Answers it with the handler's result.
+    fn respond(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<()>;
+
+    /// Answers it after an exception, or notes that its cancel stopped the handler.
+    fn fail(&self, py: Python<'_>, error: PyErr) -> PyResult<()>;
+
+    /// Notes the end of the handler.
+    fn end(&self, py: Python<'_>);
+}
 
 /// A running handler, as a coroutine.
 #[pyclass(frozen, module = "turnout._native", weakref)]
 pub struct HandlerCoroutine {
-    connection: Py<Connection>,
-    request: Py<Request>,
+    handled: Box<dyn Handled>,
     function: Py<PyAny>,
     /// The handler's coroutine, while it runs.
     coroutine: Mutex<Option<Py<PyAny>>>,
@@ -33,26 +52,18 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 impl HandlerCoroutine {
-    /// Starts the task that handles `request`.
+    /// Starts the task in which `function` handles a request.
     pub fn start(
-        connection: &Bound<'_, Connection>,
-        request: &Py<Request>,
+        handled: impl Handled + 'static,
         function: Py<PyAny>,
         options: &Bound<'_, PyDict>,
     ) -> PyResult<()> {
-        let py = connection.py();
-        let coroutine = untracked(
-            py,
-            Self {
-                connection: connection.clone().unbind(),
-                request: request.clone_ref(py),
-                function,
-                coroutine: Mutex::new(None),
-            },
-        )?;
-        let coroutine = coroutine.into_bound(py).into_any();
-        let task = internals::start_task(coroutine, request.get().method_name().bind(py), options)?;
-        request.get().set_task(task.unbind());
+        let py = options.py();
+        let coroutine = Self { handled: Box::new(handled), function, coroutine: Mutex::new(None) };
+        let coroutine = untracked(py, coroutine)?.into_bound(py);
+        let handled = &coroutine.get().handled;
+        let task = internals::start_task(coroutine.as_any(), &handled.name(py), options)?;
+        handled.set_task(task.unbind());
         Ok(())
     }
 
@@ -61,16 +72,6 @@ impl HandlerCoroutine {
         let function = self.function.bind(py);
         let name = function.getattr(attribute).and_then(|name| Ok(name.cast_into::<PyString>()?));
         name.or_else(|_| Ok(function.get_type().getattr(attribute)?.cast_into::<PyString>()?))
-    }
-
-    /// Handles an exception: records a cancel, answers everything else with an error.
-    fn failed(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
-        if error.is_instance_of::<CancelledError>(py) && self.request.get().is_cancelled() {
-            self.request.get().stopped();
-            return Ok(());
-        }
-        let host = self.connection.bind(py).get().require_host(py)?;
-        host.call_method1(intern!(py, "handler_failed"), (&self.request, error)).map(drop)
     }
 
     /// Drives the handler one step: what it waits for, or None at the end of the coroutine.
@@ -89,20 +90,20 @@ impl HandlerCoroutine {
                     }
                 })
             }
-            None if self.request.get().begin() => self.begin(py, drive),
+            None if self.handled.begin() => self.begin(py, drive),
             None => {
                 // Cancelled before it ran: released here, since no step follows.
-                self.request.get().handler_ended(py);
+                self.handled.end(py);
                 return Ok(None);
             }
         };
         let ended = match stepped {
             Ok(Stepped::Waits(awaited)) => return Ok(Some(awaited)),
-            Ok(Stepped::Returns(result)) => self.request.get().respond(py, &result).map(drop),
+            Ok(Stepped::Returns(result)) => self.handled.respond(py, &result),
             Err(error) => Err(error),
         };
-        let ended = ended.or_else(|error| self.failed(py, error));
-        self.request.get().handler_ended(py);
+        let ended = ended.or_else(|error| self.handled.fail(py, error));
+        self.handled.end(py);
         ended.map(|()| None)
     }
 
@@ -111,7 +112,7 @@ impl HandlerCoroutine {
         py: Python<'py>,
         drive: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Stepped<'py>>,
     ) -> PyResult<Stepped<'py>> {
-        let coroutine = self.function.bind(py).call1((&self.request,))?;
+        let coroutine = self.function.bind(py).call1((self.handled.argument(),))?;
         drive(&coroutine).inspect(|stepped| {
             if let Stepped::Waits(_) = stepped {
                 *lock(&self.coroutine) = Some(coroutine.unbind());
@@ -160,8 +161,8 @@ impl HandlerCoroutine {
         };
         if lock(&self.coroutine).is_none() {
             // Thrown in before the first step: the handler never ran.
-            let failed = self.failed(py, PyErr::from_value(error.clone()));
-            self.request.get().handler_ended(py);
+            let failed = self.handled.fail(py, PyErr::from_value(error.clone()));
+            self.handled.end(py);
             failed?;
             return Err(PyErr::from_value(error));
         }
@@ -210,6 +211,6 @@ impl HandlerCoroutine {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!("<HandlerCoroutine {}>", self.request.bind(py).repr()?))
+        Ok(format!("<HandlerCoroutine {}>", self.handled.argument().bind(py).repr()?))
     }
 }

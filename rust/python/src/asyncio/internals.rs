@@ -75,7 +75,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{IntoPyDict, PyCFunction, PyCode, PyDict, PyTuple};
+use pyo3::types::{IntoPyDict, PyCFunction, PyCode, PyDict, PyString, PyTuple};
 use pyo3::{IntoPyObjectExt, ffi, intern};
 
 pub use pyo3::ffi::Py_buffer;
@@ -166,8 +166,8 @@ pub fn task_options<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, 
 
 /// Starts a task for a coroutine, by [`task_options`].
 pub fn start_task<'py>(
-    coroutine: Bound<'py, PyAny>,
-    name: &Bound<'py, PyAny>,
+    coroutine: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
     options: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = coroutine.py();

@@ -9,8 +9,10 @@ use std::cell::RefCell;
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
 
 use crate::asyncio::internals::running_loop;
+use crate::values::rpc_error;
 
 /// What is known of exits on this thread where no loop runs.
 enum Exit {
@@ -54,8 +56,26 @@ pub fn report(
     }
 }
 
+/// The error object of a `RequestError`; an internal error, and a line in the log, where it cannot be sent.
+pub fn error_object(method: &Bound<'_, PyString>, error: &Bound<'_, PyAny>) -> Vec<u8> {
+    let py = method.py();
+    rpc_error::from_exception(error).unwrap_or_else(|fault| {
+        if is_exit(py, &fault) {
+            report(py, None, fault, None);
+            return rpc_error::INTERNAL_ERROR.to_vec();
+        }
+        let told = py
+            .import("turnout.raised")
+            .and_then(|raised| raised.call_method1("cannot_send", (method, fault)));
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
+        }
+        rpc_error::INTERNAL_ERROR.to_vec()
+    })
+}
+
 /// Whether it ends a program, wherever it is raised.
-pub fn is_exit(py: Python<'_>, error: &PyErr) -> bool {
+fn is_exit(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
 }
 

@@ -2,162 +2,26 @@
 //! order. Holds no lock.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString};
-use turnout_core::connection::event::{Batch, End, Event, Host};
+use pyo3::types::{PyBytes, PyList};
+use turnout_core::connection::event::{End, Event};
 use turnout_core::relay::{Owner, Relaying};
 use turnout_core::wire::envelope::{self, Envelope};
 use turnout_core::wire::span::Span;
 
 use crate::asyncio::callback::{Run, WaitList};
 use crate::asyncio::event_loop::LoopBinding;
-use crate::asyncio::gc::untracked;
-use crate::asyncio::handler_coroutine::HandlerCoroutine;
 use crate::connection::Connection;
+use crate::connection::input_round::ask_client;
+use crate::connection::requests::{own, request_of};
+use crate::driver::Events;
+use crate::driver::host::{PyHost, PyOwner};
 use crate::objects::call::{Call, Ended};
-use crate::objects::record::Record;
+use crate::objects::handled;
+use crate::objects::messages::{LateProgress, LateResponse, Notification, Refused, Unmatched};
 use crate::objects::request::Request;
-use crate::values::json;
-use crate::values::text;
-
-/// The core's host: its values for calls and requests are Python objects.
-pub struct PyHost;
-
-/// A reference to a Python object that the core may store and clone.
-pub struct PyOwner<T>(pub Py<T>);
-
-impl<T> Clone for PyOwner<T> {
-    fn clone(&self) -> Self {
-        Python::attach(|py| Self(self.0.clone_ref(py)))
-    }
-}
-
-impl Host for PyHost {
-    type Call = PyOwner<Call>;
-    type Request = PyOwner<Request>;
-}
-
-/// A notification that came in.
-#[pyclass(frozen, module = "turnout")]
-pub struct Notification {
-    method: String,
-    raw: Option<Py<PyBytes>>,
-    call: Option<Py<Call>>,
-}
-
-#[pymethods]
-impl Notification {
-    #[getter]
-    fn method<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        PyString::new(py, &self.method)
-    }
-
-    /// The decoded params, or None.
-    #[getter]
-    fn params<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.raw.as_ref().map(|raw| json::loads(py, raw.bind(py).as_bytes())).transpose()
-    }
-
-    /// The JSON of the params, or None.
-    #[getter]
-    fn raw_params(&self, py: Python<'_>) -> Option<Py<PyBytes>> {
-        self.raw.as_ref().map(|raw| raw.clone_ref(py))
-    }
-
-    /// The subscription it belongs to, or None.
-    #[getter]
-    fn call(&self, py: Python<'_>) -> Option<Py<Call>> {
-        self.call.as_ref().map(|call| call.clone_ref(py))
-    }
-
-    fn __repr__(&self) -> String {
-        format!("<Notification {:?}>", self.method)
-    }
-}
-
-/// An answer that came after its call had ended.
-#[pyclass(frozen, module = "turnout")]
-pub struct LateResponse {
-    record: Arc<turnout_core::flight::record::Record>,
-    raw: Py<PyBytes>,
-}
-
-#[pymethods]
-impl LateResponse {
-    /// The evidence of the call it answers.
-    #[getter]
-    fn record(&self) -> Record {
-        Record::new(Arc::clone(&self.record))
-    }
-
-    /// The JSON of the result or the error.
-    #[getter]
-    fn raw(&self, py: Python<'_>) -> Py<PyBytes> {
-        self.raw.clone_ref(py)
-    }
-
-    fn __repr__(&self) -> String {
-        format!("<LateResponse to {} {:?}>", self.record.number, &*self.record.method)
-    }
-}
-
-/// Progress that came after its call had ended.
-#[pyclass(frozen, module = "turnout")]
-pub struct LateProgress {
-    record: Arc<turnout_core::flight::record::Record>,
-}
-
-#[pymethods]
-impl LateProgress {
-    /// The evidence of the call it names.
-    #[getter]
-    fn record(&self) -> Record {
-        Record::new(Arc::clone(&self.record))
-    }
-
-    fn __repr__(&self) -> String {
-        format!("<LateProgress for {} {:?}>", self.record.number, &*self.record.method)
-    }
-}
-
-/// An answer to nothing we asked.
-#[pyclass(frozen, module = "turnout", get_all)]
-pub struct Unmatched {
-    /// Its id as it stood on the wire; empty for none.
-    id: Py<PyBytes>,
-}
-
-#[pymethods]
-impl Unmatched {
-    fn __repr__(&self, py: Python<'_>) -> String {
-        format!("<Unmatched response {}>", text::shown(self.id.bind(py).as_bytes()))
-    }
-}
-
-/// A frame that was refused.
-#[pyclass(frozen, module = "turnout", get_all)]
-pub struct Refused {
-    /// Which rule it broke, one word.
-    reason: &'static str,
-    /// Which rule it broke, one sentence.
-    message: &'static str,
-    /// Offset of the fault in the frame, in bytes.
-    offset: usize,
-    /// Length of the frame, in bytes.
-    length: usize,
-    /// The first bytes of what was not meant as a message.
-    noise: Py<PyBytes>,
-}
-
-#[pymethods]
-impl Refused {
-    fn __repr__(&self) -> String {
-        format!("<Refused frame of {} bytes, at byte {}: {}>", self.length, self.offset, self.message)
-    }
-}
 
 fn method_name(raw: &[u8]) -> String {
     let quoted = [b"\"", raw, b"\""].concat();
@@ -168,8 +32,20 @@ fn bytes_of(py: Python<'_>, region: &[u8], span: Span) -> Py<PyBytes> {
     PyBytes::new(py, span.of(region)).unbind()
 }
 
-fn params_of(py: Python<'_>, region: &[u8], frame: Span, envelope: &Envelope) -> Option<Py<PyBytes>> {
-    (!envelope.params.is_empty()).then(|| PyBytes::new(py, envelope.params.of(frame.of(region))).unbind())
+fn params_of<'a>(region: &'a [u8], frame: Span, envelope: &Envelope) -> Option<&'a [u8]> {
+    (!envelope.params.is_empty()).then(|| envelope.params.of(frame.of(region)))
+}
+
+/// The call that owns a flight of ours, where Python holds one.
+fn call_of(py: Python<'_>, owner: Option<Owner<PyOwner>>) -> Option<Py<Call>> {
+    let PyOwner(call) = owner.and_then(Owner::host)?;
+    call.into_bound(py).cast_into().ok().map(Bound::unbind)
+}
+
+/// The request that owns a flight of the peer's, where Python holds one.
+fn owning_request(py: Python<'_>, owner: Option<Owner<PyOwner>>) -> Option<Py<Request>> {
+    let PyOwner(request) = owner.and_then(Owner::host)?;
+    request.into_bound(py).cast_into().ok().map(Bound::unbind)
 }
 
 /// The sink of requests, notifications, late messages and refused frames.
@@ -194,56 +70,23 @@ impl<'py> EventSink<'_, 'py> {
     fn push_request(&self, slf: &Bound<'py, Connection>, request: &Py<Request>) -> PyResult<()> {
         let py = slf.py();
         if let EventSink::Handlers = self
-            && let Some(binding) = slf.get().driver().loop_binding()
-            && let Some(handler) = slf.get().driver().handler_table.handler(py, request.get().method_name())
+            && slf.get().driver().scheduler().binding().is_some()
+            && let Some(handler) = slf.get().handler_table.handler(py, request.get().method_name())
         {
-            if handler.declines {
-                slf.get().driver().decline(request.get().number());
-            }
-            return HandlerCoroutine::start(slf, request, handler.function, binding.task_options.bind(py));
+            return handled::start(request.bind(py), handler.function, handler.declines);
         }
         self.push(slf, request.clone_ref(py).into_any())
     }
 }
 
 /// Request objects for the requests in a batch; None for one that was answered because of `max_inbound_bytes`.
-fn requests_of(
-    slf: &Bound<'_, Connection>,
-    batch: &Batch<Relaying<PyHost>>,
-    region: &[u8],
-) -> Vec<Option<Py<Request>>> {
+fn requests_of(slf: &Bound<'_, Connection>, batch: &Events, region: &[u8]) -> Vec<Option<Py<Request>>> {
     let mut requests = Vec::new();
     for event in &batch.events {
         let Event::Request { record, frame, envelope, .. } = event else { continue };
-        requests.push(request_of(slf, record, region, *frame, envelope));
+        requests.push(request_of(slf, record, params_of(region, *frame, envelope)));
     }
     requests
-}
-
-fn request_of(
-    slf: &Bound<'_, Connection>,
-    record: &Arc<turnout_core::flight::record::Record>,
-    region: &[u8],
-    frame: Span,
-    envelope: &Envelope,
-) -> Option<Py<Request>> {
-    let (py, driver) = (slf.py(), slf.get().driver());
-    let size = envelope.params.len();
-    if !driver.reserve_inbound_bytes(size) {
-        driver.report_failed(py, driver.reject_overloaded(py, record.number), None);
-        return None;
-    }
-    let raw = params_of(py, region, frame, envelope);
-    let method = driver.handler_table.name(py, &record.method);
-    let request = Request::new(slf.clone().unbind(), Arc::clone(record), method, raw, size);
-    match untracked(py, request) {
-        Ok(request) => Some(request),
-        Err(error) => {
-            driver.report_error(py, error);
-            driver.report_failed(py, driver.reject_internal(py, record.number), None);
-            None
-        }
-    }
 }
 
 /// One batch on its way to Python.
@@ -263,37 +106,46 @@ struct Delivery<'a, 'py> {
 /// What Python code raises is the loop's to report, and keeps nothing of the batch from being acted on.
 pub fn deliver<'py>(
     slf: &Bound<'py, Connection>,
-    batch: &mut Batch<Relaying<PyHost>>,
+    batch: &mut Events,
     region: &[u8],
     run: Run,
     sink: &EventSink<'_, 'py>,
 ) {
     let py = slf.py();
     let driver = slf.get().driver();
-    driver.route_batch(py, region, batch);
+    driver.route(py, region, batch);
     if batch.is_empty() {
         driver.notify_finished(py, &mut batch.finished);
         return;
     }
-    let here = driver.loop_on_thread();
+    let here = driver.scheduler().binding_here();
 
     // Every request gets its object before any callback runs, so that a cancel finds it.
     let requests = requests_of(slf, batch, region);
-    driver.attach(py, requests.iter().flatten());
+    own(py, driver, requests.iter().flatten());
     // Record listeners are notified before callers.
     driver.notify_finished(py, &mut batch.finished);
 
     let mut delivery = Delivery { slf, region, run, here, sink, requests: requests.into_iter() };
     for event in batch.events.drain(..) {
         if let Err(error) = delivery.act_on(event) {
-            driver.report_error(py, error);
+            driver.scheduler().report(py, error, None);
         }
     }
 }
 
 impl Delivery<'_, '_> {
     fn run_callbacks(&self, waiters: WaitList) {
-        self.slf.get().driver().run_callbacks(self.slf.py(), waiters, self.run, self.here.as_deref());
+        let scheduler = self.slf.get().driver().scheduler();
+        scheduler.run_callbacks(self.slf.py(), waiters, self.run, self.here.as_deref());
+    }
+
+    /// Keeps a request whose handler is still at work.
+    fn retain_handler(&self, number: u64, request: &Py<Request>) {
+        if request.get().is_at_work() {
+            let request = request.clone_ref(self.slf.py()).into_any();
+            self.slf.get().driver().cancelled_handlers().retain(number, request);
+        }
     }
 
     /// Acts on one event; the error is of what came last.
@@ -302,13 +154,13 @@ impl Delivery<'_, '_> {
         let driver = slf.get().driver();
         match event {
             Event::Settled { owner: Some(Owner::MultiRound(leg, kept)), end: End::Result(span), .. } => {
-                return driver.ask_client(slf, leg, kept, bytes_of(py, region, span));
+                return ask_client(slf, leg, kept, bytes_of(py, region, span));
             }
             Event::Settled { owner, end, answer, record } => {
                 if record.is_leg() {
-                    driver.notify_leg_ended(py);
+                    driver.record_listener().notify_leg(py, || driver.scheduler().event_loop(py));
                 }
-                let Some(PyOwner(call)) = owner.and_then(Owner::host) else { return Ok(()) };
+                let Some(call) = call_of(py, owner) else { return Ok(()) };
                 let ended = match end {
                     End::Result(span) => Ended::Result(bytes_of(py, region, span)),
                     End::Error(span) => Ended::Error(bytes_of(py, region, span)),
@@ -319,13 +171,13 @@ impl Delivery<'_, '_> {
                 self.run_callbacks(call.get().settle(ended, goes_on));
             }
             Event::Progress { owner, update, .. } => {
-                let Some(PyOwner(call)) = owner.and_then(Owner::host) else { return Ok(()) };
+                let Some(call) = call_of(py, owner) else { return Ok(()) };
                 let mut scheduled = WaitList::default();
                 call.get().update(py, &update, &mut scheduled);
                 self.run_callbacks(scheduled);
             }
             Event::TaskOver { owner } => {
-                if let Some(PyOwner(call)) = owner.and_then(Owner::host) {
+                if let Some(call) = call_of(py, owner) {
                     self.run_callbacks(call.get().finish_subscribers());
                 }
             }
@@ -338,27 +190,27 @@ impl Delivery<'_, '_> {
                 }
             }
             Event::Cancelled { owner, record, declined } => {
-                if let Some(PyOwner(request)) = owner.and_then(Owner::host) {
-                    driver.retain_handler(record.number, request.clone_ref(py));
+                if let Some(request) = owning_request(py, owner) {
+                    self.retain_handler(record.number, &request);
                     self.run_callbacks(request.get().note_cancelled(py, declined));
                 }
             }
             Event::Orphaned { owner, record } => {
-                if let Some(PyOwner(request)) = owner.and_then(Owner::host) {
-                    driver.retain_handler(record.number, request);
+                if let Some(request) = owning_request(py, owner) {
+                    self.retain_handler(record.number, &request);
                 }
             }
             Event::Notification { frame, envelope, owner } => {
                 let method = method_name(envelope.method.of(frame.of(region)));
-                if driver.observes(&method) {
-                    let raw = params_of(py, region, frame, &envelope);
-                    let call = owner.and_then(Owner::host).map(|PyOwner(call)| call);
+                if slf.get().interests.observes(&method) {
+                    let raw = params_of(region, frame, &envelope);
+                    let raw = raw.map(|raw| PyBytes::new(py, raw).unbind());
+                    let call = call_of(py, owner);
                     return self.sink.push(slf, Py::new(py, Notification { method, raw, call })?.into_any());
                 }
             }
             // Without an observer, a relay's late answers must not cost a Python object each.
-            Event::LateResponse { .. } | Event::LateProgress { .. }
-                if !driver.delivers_late.load(Ordering::Relaxed) => {}
+            Event::LateResponse { .. } | Event::LateProgress { .. } if !slf.get().interests.wants_late() => {}
             Event::LateResponse { record, payload } => {
                 let raw = bytes_of(py, region, payload);
                 return self.sink.push(slf, Py::new(py, LateResponse { record, raw })?.into_any());

@@ -3,21 +3,18 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
-use turnout_core::connection::event::{Batch, Intercept};
+use turnout_core::connection::event::Intercept;
 use turnout_core::flight::record;
-use turnout_core::relay::Relaying;
 use turnout_core::sync::lock;
 use turnout_core::wire::encode;
 use turnout_core::wire::envelope::{Envelope, Kind};
-use turnout_core::wire::frames::Item;
 use turnout_core::wire::span::Span;
 
 use super::Connection;
 use crate::asyncio::callback::Run;
 use crate::asyncio::raised;
-use crate::connection::delivery::{EventSink, PyHost, deliver};
-use crate::connection::driver::Core;
-use crate::connection::memory;
+use crate::connection::delivery::{EventSink, deliver};
+use crate::driver::{Core, Events, memory};
 use crate::values::rpc_error;
 
 /// The verdict of the filters on a frame.
@@ -30,7 +27,7 @@ enum Verdict {
 }
 
 /// How the core receives a frame that was intercepted.
-type Receive = fn(&mut Core, record::Time, &[u8], Span, &mut Batch<Relaying<PyHost>>);
+type Receive = fn(&mut Core, record::Time, &[u8], Span, &mut Events);
 
 impl Connection {
     /// Receives every whole frame that was read, then delivers the events.
@@ -38,38 +35,22 @@ impl Connection {
     /// A nested call, from within a delivery, leaves its bytes to the outer one.
     fn pump<'py>(slf: &Bound<'py, Self>, run: Run, sink: &EventSink<'_, 'py>) -> PyResult<()> {
         let this = slf.get();
-        this.driver.fork_guard.check()?;
+        this.driver.check_process()?;
         let input = this.input.get();
         loop {
             let Some(mut frames) = input.detach() else { return Ok(()) };
-            let mut batch = this.driver.acquire_batch();
-            let (mut intercepted, mut at) = (None, Span::default());
+            let mut batch = this.driver.acquire_events();
             let now = this.driver.now();
-            {
-                let mut core = lock(&this.driver.core);
-                while let Some(item) = frames.next_item() {
-                    match item {
-                        Item::Frame(span) => {
-                            intercepted = core.receive_from(now, &mut frames, span, &mut batch);
-                            if intercepted.is_some() {
-                                at = span;
-                                break;
-                            }
-                        }
-                        Item::Oversized { length, head } => {
-                            core.receive_oversized(now, &head, length, &mut batch);
-                        }
-                        Item::Truncated { length } => core.receive_truncated(length, &mut batch),
-                    }
-                }
-                core.record_finished(&mut batch);
-                core.note_unfinished(now, frames.unfinished(), frames.capacity());
+            let intercepted = {
+                let mut core = this.driver.core();
+                let intercepted = core.receive_frames(now, &mut frames, &mut batch);
                 this.driver.settle_account(&mut core);
-            }
+                intercepted
+            };
             deliver(slf, &mut batch, frames.region(), run, sink);
             memory::settle();
-            this.driver.recycle_batch(batch);
-            if let Some(intercepted) = &intercepted {
+            this.driver.recycle_events(batch);
+            if let Some((intercepted, at)) = &intercepted {
                 Self::intercept(slf, at.of(frames.region()), intercepted, run, sink);
             }
             let more = input.reattach(frames);
@@ -94,7 +75,7 @@ impl Connection {
             Intercept::Batch(members) => {
                 for span in members {
                     let member = span.of(frame);
-                    let envelope = lock(&slf.get().driver.core).intercept_member(member);
+                    let envelope = slf.get().driver.core().intercept_member(member);
                     match envelope {
                         Some(envelope) => {
                             Self::intercept_message(slf, member, &envelope, Core::receive_member, run, sink);
@@ -116,7 +97,7 @@ impl Connection {
     ) {
         let driver = &slf.get().driver;
         let verdict = Self::ask_host(slf, frame, envelope).unwrap_or_else(|error| {
-            driver.report_error(slf.py(), error);
+            driver.scheduler().report(slf.py(), error, None);
             Verdict::Refuse(rpc_error::INTERNAL_ERROR.to_vec())
         });
         match verdict {
@@ -126,7 +107,7 @@ impl Connection {
                 Self::receive_one(slf, &rewritten, receive, run, sink);
             }
             Verdict::Refuse(error) if envelope.kind == Kind::Request => {
-                lock(&driver.core).reject_with(envelope.id.of(frame), &error);
+                driver.core().reject_with(envelope.id.of(frame), &error);
             }
             Verdict::Refuse(..) => {}
         }
@@ -145,7 +126,7 @@ impl Connection {
         } else if let Ok(params) = verdict.cast::<PyBytes>() {
             Ok(Verdict::Rewrite(params.as_bytes().to_vec()))
         } else {
-            Ok(Verdict::Refuse(rpc_error::from_exception(&method, &verdict)))
+            Ok(Verdict::Refuse(raised::error_object(&method, &verdict)))
         }
     }
 
@@ -157,10 +138,10 @@ impl Connection {
         sink: &EventSink<'_, 'py>,
     ) {
         let driver = &slf.get().driver;
-        let mut batch = Batch::default();
+        let mut batch = Events::default();
         let now = driver.now();
         {
-            let mut core = lock(&driver.core);
+            let mut core = driver.core();
             receive(&mut core, now, frame, Span::new(0, frame.len()), &mut batch);
             core.record_finished(&mut batch);
         }
@@ -183,9 +164,6 @@ impl Connection {
     pub(super) fn run(slf: &Bound<'_, Self>) -> PyResult<()> {
         let driver = &slf.get().driver;
         // Frames sent meanwhile are flushed at the end of this callback.
-        let ours = driver.flush_scheduled.arm();
-        let done = Self::pump(slf, Run::Inline, &EventSink::Handlers);
-        let flushed = if ours { Self::flush(slf) } else { Ok(()) };
-        done.and(flushed)
+        driver.corked(slf.py(), || Self::pump(slf, Run::Inline, &EventSink::Handlers))
     }
 }

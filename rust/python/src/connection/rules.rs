@@ -1,38 +1,15 @@
-//! The limits and the protocol's rules of a connection, as Python says them.
+//! The protocol's rules of a connection, as Python says them.
 
 use std::collections::HashSet;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use turnout_core::limits::{Limits, NotALimit};
-use turnout_core::rules::{Choices, Era, Revision, Role, TaskSupport};
-use turnout_core::sync::lock;
+use turnout_core::rules::{Choices, Era, Role, TaskSupport};
 
 use super::Connection;
 use crate::values::json;
-
-/// The limits with those that `options` names changed.
-pub fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
-    let mut limits = Limits::default();
-    for (name, value) in options.into_iter().flatten() {
-        let name: String = name.extract()?;
-        let value: usize = value.extract()?;
-        limits.set(&name, value).map_err(|fault| match fault {
-            NotALimit::NoSuchName => PyTypeError::new_err(format!("there is no limit named {name:?}")),
-            NotALimit::OutOfRange { most } => {
-                PyValueError::new_err(format!("{name} must be at least 1 and at most {most}, not {value}"))
-            }
-        })?;
-    }
-    Ok(limits)
-}
-
-/// The revision of that date.
-pub fn revision_of(name: &str) -> PyResult<Revision> {
-    Revision::parse(name)
-        .ok_or_else(|| PyValueError::new_err(format!("{name:?} is no revision this version knows")))
-}
+use crate::values::options::revision_of;
 
 impl Connection {
     pub(super) fn apply_rules(
@@ -65,7 +42,7 @@ impl Connection {
             let key: String = key.extract()?;
             members.push((key, json::dumps(&value)?.as_bytes().to_vec()));
         }
-        let mut core = lock(&self.driver.core);
+        let mut core = self.driver.core();
         core.rules.revision = revision;
         core.rules.role = role;
         core.rules.initialized = opened.unwrap_or(core.rules.initialized);
@@ -87,13 +64,13 @@ impl Connection {
                 cancel: methods.contains("tasks/cancel"),
             })
         };
-        let mut core = lock(&self.driver.core);
+        let mut core = self.driver.core();
         core.rules.our_tasks = of(ours);
         core.rules.their_tasks = of(theirs);
     }
 
     pub(super) fn apply_choices(&self, choices: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
-        let mut chosen: Choices = lock(&self.driver.core).rules.choices;
+        let mut chosen: Choices = self.driver.core().rules.choices;
         for (name, value) in choices.into_iter().flatten() {
             let value: bool = value.extract()?;
             match name.extract::<String>()?.as_str() {
@@ -107,7 +84,7 @@ impl Connection {
                 other => return Err(PyTypeError::new_err(format!("there is no choice named {other:?}"))),
             }
         }
-        lock(&self.driver.core).rules.choices = chosen;
+        self.driver.core().rules.choices = chosen;
         Ok(())
     }
 }

@@ -1,23 +1,23 @@
 //! What we send: requests, each registered before it is written, and notifications.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use turnout_core::connection::Send;
+use turnout_core::flight::record::Time;
 use turnout_core::relay::Owner;
-use turnout_core::sync::lock;
 use turnout_core::wire::{encode, envelope, id};
 
 use super::Connection;
-use crate::asyncio::clock::Timeout;
 use crate::asyncio::gc::untracked;
-use crate::connection::delivery::PyOwner;
+use crate::driver::host::PyOwner;
 use crate::objects::call::{Call, check_callback};
 use crate::values::text::Text;
+use crate::values::time::Timeout;
 use crate::values::{errors, json, target};
 
 /// How a request is sent.
@@ -35,6 +35,30 @@ pub struct Options<'a, 'py> {
     pub label: Option<Text>,
 }
 
+/// The timeouts of requests that say nothing else; 0 for none.
+pub struct Timeouts {
+    idle: AtomicU64,
+    max: AtomicU64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { idle: AtomicU64::new(60_000_000_000), max: AtomicU64::new(3_600_000_000_000) }
+    }
+}
+
+impl Timeouts {
+    pub fn set(&self, idle: Time, max: Time) {
+        self.idle.store(idle, Ordering::Relaxed);
+        self.max.store(max, Ordering::Relaxed);
+    }
+
+    /// What a request gets that was given these.
+    fn of(&self, idle: Timeout, max: Timeout) -> (Time, Time) {
+        (idle.or(self.idle.load(Ordering::Relaxed)), max.or(self.max.load(Ordering::Relaxed)))
+    }
+}
+
 impl Connection {
     pub(super) fn send_request<'py>(
         slf: &Bound<'py, Self>,
@@ -43,11 +67,10 @@ impl Connection {
         options: Options<'_, 'py>,
     ) -> PyResult<Py<Call>> {
         let (py, driver) = (slf.py(), &slf.get().driver);
-        driver.fork_guard.check()?;
-        Connection::ensure_connection_ref(slf)?;
-        let idle = options.timeout.or(driver.idle.load(Ordering::Relaxed));
-        let max = options.max_timeout.or(driver.max.load(Ordering::Relaxed));
-        let filtered = driver.rewrite_outgoing(py, method, params)?;
+        driver.check_process()?;
+        driver.face().set(slf)?;
+        let (idle, max) = slf.get().timeouts.of(options.timeout, options.max_timeout);
+        let filtered = slf.get().rewrite_outgoing(py, method, params)?;
         let params = filtered.as_ref().or(params);
         let json = json::params(params)?;
         let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
@@ -68,12 +91,12 @@ impl Connection {
         }
 
         let call = untracked(py, Call::new(Arc::clone(driver), options.on_progress))?;
-        let owner = Some(Owner::Host(PyOwner(call.clone_ref(py))));
         let named = target::in_dict(method, params)?;
         let target = target::text(method, named.as_ref(), bytes)?;
+        let owner = Some(Owner::Host(PyOwner(call.clone_ref(py).into_any())));
         let now = driver.now();
         let sent = {
-            let mut core = lock(&driver.core);
+            let mut core = driver.core();
             let extra = core.extra_meta(meta.of(bytes));
             let request = encode::Request {
                 method,
@@ -110,13 +133,13 @@ impl Connection {
         params: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<()> {
         let (py, driver) = (slf.py(), &slf.get().driver);
-        driver.fork_guard.check()?;
-        let filtered = driver.rewrite_outgoing(py, method, params)?;
+        driver.check_process()?;
+        let filtered = slf.get().rewrite_outgoing(py, method, params)?;
         let json = json::params(filtered.as_ref().or(params))?;
         let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
         let now = driver.now();
         let sent = {
-            let mut core = lock(&driver.core);
+            let mut core = driver.core();
             let sent = core.notify(now, method, bytes);
             driver.settle_account(&mut core);
             sent
@@ -125,24 +148,18 @@ impl Connection {
         driver.schedule_flush(py)
     }
 
-    /// Sends a notification that belongs to a `subscriptions/listen` of the peer's.
-    pub fn notify_subscriber(
-        slf: &Bound<'_, Self>,
-        number: u64,
+    /// Outgoing params as the host rewrites them; None where it does not want the method, or nothing changed.
+    fn rewrite_outgoing<'py>(
+        &self,
+        py: Python<'py>,
         method: &str,
-        params: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<bool> {
-        let (py, driver) = (slf.py(), &slf.get().driver);
-        let json = json::params(params)?;
-        let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
-        let sent = {
-            let mut core = lock(&driver.core);
-            let sent = core.notify_subscriber(number, method, bytes);
-            driver.settle_account(&mut core);
-            sent
-        };
-        let sent = sent.map_err(|error| errors::not_sent(py, error))?;
-        driver.schedule_flush(py)?;
-        Ok(sent)
+        params: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if !self.interests.rewrites(method) {
+            return Ok(None);
+        }
+        let host = self.require_host(py)?;
+        let params = host.call_method1(intern!(py, "rewrite_outgoing"), (method, params))?;
+        Ok(Some(params).filter(|params| !params.is_none()))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock};
 
+use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::asyncio::InvalidStateError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -10,14 +11,16 @@ use turnout_core::flight::record;
 use turnout_core::flight::state::{CancelledBy, Outcome};
 use turnout_core::sync::lock;
 
-use crate::asyncio::awaitable::{Awaitable, Pollable};
+use crate::asyncio::awaitable::{Awaitable, Pollable, Polled};
 use crate::asyncio::callback::{Callback, WaitList};
 use crate::asyncio::gc::untracked;
 use crate::asyncio::internals::running_loop;
 use crate::asyncio::raised;
-use crate::connection::driver::Driver;
-use crate::objects::progress::{Progress, ProgressIterator};
-use crate::objects::record::Record;
+use crate::asyncio::scheduler::Scheduler;
+use crate::driver::Driver;
+use crate::objects::progress::ProgressIterator;
+use crate::values::progress::Progress;
+use crate::values::record::Record;
 use crate::values::text::Text;
 use crate::values::{errors, json};
 
@@ -65,10 +68,6 @@ impl Call {
 
     pub fn evidence(&self) -> PyResult<&Arc<record::Record>> {
         self.record.get().ok_or_else(|| InvalidStateError::new_err("the request is still being registered"))
-    }
-
-    pub fn driver(&self) -> &Driver {
-        &self.driver
     }
 
     pub fn is_done(&self) -> bool {
@@ -128,17 +127,18 @@ impl Call {
         };
         for callback in callbacks {
             let told = Py::new(py, Progress::from(update)).map(|update| {
-                let callback = Callback::new(callback, None, update.into_any(), self.driver.event_loop(py));
+                let callback =
+                    Callback::new(callback, None, update.into_any(), self.driver.scheduler().event_loop(py));
                 callback.run(py, None);
             });
             if let Err(error) = told {
-                self.driver.report_error(py, error);
+                self.driver.scheduler().report(py, error, None);
             }
         }
     }
 
     /// Registers a callback; returns it where the call is over.
-    pub fn register(&self, callback: Callback) -> Option<Callback> {
+    fn register(&self, callback: Callback) -> Option<Callback> {
         let mut state = lock(&self.state);
         if state.ended.is_some() {
             return Some(callback);
@@ -148,7 +148,7 @@ impl Call {
     }
 
     /// Unregisters the callbacks of `awaitable`.
-    pub fn unregister(&self, awaitable: &Bound<'_, Awaitable>) -> WaitList {
+    fn unregister(&self, awaitable: &Bound<'_, Awaitable>) -> WaitList {
         lock(&self.state).waiters.remove_matching(|callback| callback.is_for(awaitable))
     }
 
@@ -177,17 +177,17 @@ impl Call {
 #[pymethods]
 impl Call {
     fn __await__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Awaitable>> {
-        Awaitable::new(py, Pollable::Result(slf))
+        Awaitable::new(py, Aspect::Result(slf))
     }
 
     /// Waits for the result's JSON.
     fn raw(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Awaitable>> {
-        Awaitable::new(py, Pollable::Raw(slf))
+        Awaitable::new(py, Aspect::Raw(slf))
     }
 
     /// Waits for the end, whatever it is.
     fn wait_ended(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Awaitable>> {
-        Awaitable::new(py, Pollable::End(slf))
+        Awaitable::new(py, Aspect::End(slf))
     }
 
     /// Ends the call and tells the peer.
@@ -249,7 +249,7 @@ impl Call {
         let callback = Callback::new(callback, context, slf.clone().into_any().unbind(), event_loop);
         raised::finish(|| {
             if let Some(ready) = slf.get().register(callback) {
-                slf.get().driver.run_on_next_tick(py, ready);
+                slf.get().driver.scheduler().run_on_next_tick(py, ready);
             }
             Ok(())
         })
@@ -262,7 +262,7 @@ impl Call {
         let gone = waiters.remove_matching(|registered| registered.calls(callback));
         for registered in waiters {
             if let Some(registered) = self.register(registered) {
-                self.driver.run_on_next_tick(callback.py(), registered);
+                self.driver.scheduler().run_on_next_tick(callback.py(), registered);
             }
         }
         gone.len()
@@ -272,8 +272,8 @@ impl Call {
     #[pyo3(signature = (*, shield = false))]
     fn progress(slf: &Bound<'_, Self>, shield: bool) -> PyResult<Py<ProgressIterator>> {
         let (py, this) = (slf.py(), slf.get());
-        let capacity = this.driver.max_pending_progress();
-        let iterator = Py::new(py, ProgressIterator::new(slf.clone().unbind(), shield, capacity))?;
+        let cancels = if shield { None } else { Some(this.evidence()?.number) };
+        let iterator = Py::new(py, ProgressIterator::new(Arc::clone(&this.driver), cancels))?;
         let mut state = lock(&this.state);
         let over = state.ended.is_some() && !state.task_continues;
         let latest = this.record.get().and_then(|record| record.progress());
@@ -335,6 +335,60 @@ impl Call {
         let Some(record) = self.record.get() else { return "<Call>".to_owned() };
         let state = record.outcome().map_or("in flight", Outcome::name);
         format!("<Call {} {:?} {state}>", record.number, &*record.method)
+    }
+}
+
+/// What is awaited of a call.
+enum Aspect {
+    /// Its decoded result.
+    Result(Py<Call>),
+    /// Its raw result.
+    Raw(Py<Call>),
+    /// Its end, whatever it is; gives its record.
+    End(Py<Call>),
+}
+
+impl Aspect {
+    fn call(&self) -> &Call {
+        match self {
+            Self::Result(call) | Self::Raw(call) | Self::End(call) => call.get(),
+        }
+    }
+}
+
+impl Pollable for Aspect {
+    fn poll<'py>(&self, py: Python<'py>) -> Polled<'py> {
+        if !self.is_ready() {
+            return Polled::Pending;
+        }
+        Polled::Ready(match self {
+            Self::Result(call) => call.get().result(py),
+            Self::Raw(call) => call.get().raw_result(py),
+            Self::End(call) => call.get().record(py).and_then(|record| record.into_bound_py_any(py)),
+        })
+    }
+
+    fn is_ready(&self) -> bool {
+        self.call().is_done()
+    }
+
+    fn register(&self, callback: Callback) -> Option<Callback> {
+        self.call().register(callback)
+    }
+
+    fn unregister(&self, awaitable: &Bound<'_, Awaitable>) -> WaitList {
+        self.call().unregister(awaitable)
+    }
+
+    fn scheduler(&self) -> &Scheduler {
+        self.call().driver.scheduler()
+    }
+
+    fn abandon(&self, py: Python<'_>, reason: &[u8]) -> PyResult<()> {
+        match self {
+            Self::Result(call) | Self::Raw(call) => call.get().abandon(py, reason).map(drop),
+            Self::End(_) => Ok(()),
+        }
     }
 }
 

@@ -12,11 +12,11 @@ use turnout_core::flights::{self as core, Ended, HandlerEnd, OpenError, Strictne
 use turnout_core::sync::lock;
 
 use crate::asyncio::clock::Clock;
-use crate::connection::limits_from;
-use crate::connection::record_listener::RecordListener;
-use crate::objects::record::Ledger;
+use crate::driver::record_listener::RecordListener;
 use crate::values::errors;
 use crate::values::json::{typed_id, write};
+use crate::values::options::limits_from;
+use crate::values::record::Ledger;
 use crate::values::target;
 use crate::values::text::Text;
 

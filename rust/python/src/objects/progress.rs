@@ -1,137 +1,58 @@
-//! Progress updates, and the bounded queue of one subscriber.
+//! The progress of a call, as one subscriber reads it.
 
-use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::prelude::*;
+use turnout_core::flight::progress_queue::{Next, ProgressQueue};
 use turnout_core::flight::record;
+use turnout_core::flight::state::CancelledBy;
 use turnout_core::sync::lock;
 
-use crate::asyncio::awaitable::{Awaitable, Pollable};
+use crate::asyncio::awaitable::{Awaitable, Pollable, Polled};
 use crate::asyncio::callback::{Callback, WaitList};
-use crate::objects::call::Call;
-use crate::values::text::Text;
-
-/// One progress update.
-#[pyclass(frozen, eq, module = "turnout", get_all)]
-#[derive(PartialEq)]
-#[allow(clippy::struct_field_names)] // the protocol's names
-pub struct Progress {
-    /// How far the work is; grows with every update.
-    progress: f64,
-    /// How far it will go; None where the peer does not know.
-    total: Option<f64>,
-    /// What the peer says about it, or None.
-    message: Option<Text>,
-}
-
-impl From<&record::ProgressUpdate> for Progress {
-    fn from(update: &record::ProgressUpdate) -> Self {
-        let message = update.message.clone().map(Text);
-        Self { progress: update.progress, total: update.total, message }
-    }
-}
-
-#[pymethods]
-impl Progress {
-    #[new]
-    #[pyo3(signature = (progress, total = None, message = None))]
-    fn new(progress: f64, total: Option<f64>, message: Option<Text>) -> Self {
-        Self { progress, total, message }
-    }
-
-    fn __getnewargs__(&self) -> (f64, Option<f64>, Option<&Text>) {
-        (self.progress, self.total, self.message.as_ref())
-    }
-
-    #[classattr]
-    #[pyo3(name = "__match_args__")]
-    const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("progress", "total", "message");
-
-    fn __repr__(&self) -> String {
-        let total = self.total.map_or(String::new(), |total| format!(", total={total}"));
-        let message =
-            self.message.as_ref().map_or(String::new(), |message| format!(", message={:?}", message.shown()));
-        format!("Progress({}{total}{message})", self.progress)
-    }
-}
+use crate::asyncio::scheduler::Scheduler;
+use crate::driver::Driver;
+use crate::values::progress::Progress;
 
 struct Queue {
-    updates: VecDeque<record::ProgressUpdate>,
-    coalesced: u64,
-    over: bool,
+    updates: ProgressQueue,
     waiting: Option<Callback>,
 }
 
 /// The progress of one call, as one subscriber sees it.
 #[pyclass(frozen, module = "turnout")]
 pub struct ProgressIterator {
-    pub call: Py<Call>,
-    pub shield: bool,
-    capacity: usize,
+    driver: Arc<Driver>,
+    /// The call that is cancelled with the task that reads; None where it is shielded.
+    cancels: Option<u64>,
     queue: Mutex<Queue>,
 }
 
 impl ProgressIterator {
-    pub fn new(call: Py<Call>, shield: bool, capacity: usize) -> Self {
-        let queue = Queue { updates: VecDeque::new(), coalesced: 0, over: false, waiting: None };
-        Self { call, shield, capacity: capacity.max(1), queue: Mutex::new(queue) }
+    pub fn new(driver: Arc<Driver>, cancels: Option<u64>) -> Self {
+        let updates = ProgressQueue::new(driver.max_pending_progress());
+        Self { driver, cancels, queue: Mutex::new(Queue { updates, waiting: None }) }
     }
 
     /// Starts with the latest update, where there was one; `over` where none follows.
     pub fn begin(&self, first: Option<record::ProgressUpdate>, over: bool) {
-        let mut queue = lock(&self.queue);
-        queue.updates.extend(first);
-        queue.over = over;
+        lock(&self.queue).updates.begin(first, over);
     }
 
-    /// Queues an update; where the queue is full, it replaces the newest one.
+    /// Queues an update; returns the callback to run.
     pub fn push(&self, update: record::ProgressUpdate) -> Option<Callback> {
         let mut queue = lock(&self.queue);
-        if queue.updates.len() == self.capacity {
-            queue.updates.pop_back();
-            queue.coalesced += 1;
-        }
-        queue.updates.push_back(update);
+        queue.updates.push(update);
         queue.waiting.take()
     }
 
+    /// Notes that no update follows; returns the callback to run.
     pub fn finish(&self) -> Option<Callback> {
         let mut queue = lock(&self.queue);
-        queue.over = true;
+        queue.updates.finish();
         queue.waiting.take()
-    }
-
-    /// The next update; Ok(None) after the last one; Err where there is none yet.
-    pub fn poll(&self) -> Result<Option<Progress>, ()> {
-        let mut queue = lock(&self.queue);
-        match queue.updates.pop_front() {
-            Some(update) => Ok(Some((&update).into())),
-            None if queue.over => Ok(None),
-            None => Err(()),
-        }
-    }
-
-    /// Registers a callback; returns it where there is something to read.
-    pub fn register(&self, callback: Callback) -> Option<Callback> {
-        let mut queue = lock(&self.queue);
-        if queue.over || !queue.updates.is_empty() {
-            return Some(callback);
-        }
-        queue.waiting = Some(callback);
-        None
-    }
-
-    pub fn is_ready(&self) -> bool {
-        let queue = lock(&self.queue);
-        queue.over || !queue.updates.is_empty()
-    }
-
-    /// Unregisters the callback.
-    pub fn unregister(&self) -> WaitList {
-        let mut scheduled = WaitList::default();
-        scheduled.extend(lock(&self.queue).waiting.take());
-        scheduled
     }
 }
 
@@ -140,7 +61,7 @@ impl ProgressIterator {
     /// Updates that were replaced by newer ones before this subscriber read them.
     #[getter]
     fn coalesced(&self) -> u64 {
-        lock(&self.queue).coalesced
+        lock(&self.queue).updates.coalesced()
     }
 
     const fn __aiter__(slf: Py<Self>) -> Py<Self> {
@@ -148,6 +69,48 @@ impl ProgressIterator {
     }
 
     fn __anext__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Awaitable>> {
-        Awaitable::new(py, Pollable::Progress(slf))
+        Awaitable::new(py, NextUpdate(slf))
+    }
+}
+
+/// The next update, to await.
+struct NextUpdate(Py<ProgressIterator>);
+
+impl Pollable for NextUpdate {
+    fn poll<'py>(&self, py: Python<'py>) -> Polled<'py> {
+        match lock(&self.0.get().queue).updates.pop() {
+            Next::Update(update) => Polled::Ready(Progress::from(&update).into_bound_py_any(py)),
+            Next::Over => Polled::Ready(Err(PyStopAsyncIteration::new_err(()))),
+            Next::Pending => Polled::Pending,
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        lock(&self.0.get().queue).updates.is_ready()
+    }
+
+    fn register(&self, callback: Callback) -> Option<Callback> {
+        let mut queue = lock(&self.0.get().queue);
+        if queue.updates.is_ready() {
+            return Some(callback);
+        }
+        queue.waiting = Some(callback);
+        None
+    }
+
+    fn unregister(&self, _awaitable: &Bound<'_, Awaitable>) -> WaitList {
+        let mut scheduled = WaitList::default();
+        scheduled.extend(lock(&self.0.get().queue).waiting.take());
+        scheduled
+    }
+
+    fn scheduler(&self) -> &Scheduler {
+        self.0.get().driver.scheduler()
+    }
+
+    fn abandon(&self, py: Python<'_>, reason: &[u8]) -> PyResult<()> {
+        let this = self.0.get();
+        let Some(number) = this.cancels else { return Ok(()) };
+        this.driver.cancel(py, number, CancelledBy::Caller, Some(reason)).map(drop)
     }
 }

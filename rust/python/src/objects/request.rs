@@ -10,13 +10,14 @@ use turnout_core::flight::record::{self, Cleanup};
 use turnout_core::flight::state::CancelledBy;
 use turnout_core::sync::lock;
 
-use crate::asyncio::awaitable::{Awaitable, Pollable};
+use crate::asyncio::awaitable::{Awaitable, Pollable, Polled};
 use crate::asyncio::callback::{Callback, WaitList};
 use crate::asyncio::internals::cancel_task;
-use crate::connection::Connection;
-use crate::connection::driver::Driver;
+use crate::asyncio::raised;
+use crate::asyncio::scheduler::Scheduler;
+use crate::driver::Driver;
 use crate::objects::call::Call;
-use crate::objects::record::Record;
+use crate::values::record::Record;
 use crate::values::text::{Text, shown, to_python};
 use crate::values::{errors, json, rpc_error};
 
@@ -36,7 +37,9 @@ struct State {
 /// A request of the peer's: look at it, report progress, answer it.
 #[pyclass(frozen, module = "turnout", weakref)]
 pub struct Request {
-    connection: Py<Connection>,
+    /// The connection it came on, of which this knows the driver only.
+    connection: Py<PyAny>,
+    driver: Arc<Driver>,
     record: Arc<record::Record>,
     method: Py<PyString>,
     raw: Option<Py<PyBytes>>,
@@ -47,27 +50,28 @@ pub struct Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        self.driver().release_inbound_bytes(self.reserved_bytes);
+        self.driver.host_bytes().release(self.reserved_bytes);
     }
 }
 
 impl Request {
     pub fn new(
-        connection: Py<Connection>,
+        connection: Py<PyAny>,
+        driver: Arc<Driver>,
         record: Arc<record::Record>,
         method: Py<PyString>,
         raw: Option<Py<PyBytes>>,
         reserved_bytes: usize,
     ) -> Self {
-        Self { connection, record, method, raw, reserved_bytes, state: Mutex::new(State::default()) }
+        Self { connection, driver, record, method, raw, reserved_bytes, state: Mutex::new(State::default()) }
     }
 
     pub const fn method_name(&self) -> &Py<PyString> {
         &self.method
     }
 
-    pub fn driver(&self) -> &Driver {
-        self.connection.get().driver()
+    pub fn driver(&self) -> &Arc<Driver> {
+        &self.driver
     }
 
     pub fn is_cancelled(&self) -> bool {
@@ -114,7 +118,7 @@ impl Request {
         };
         drop(task);
         if cancelled {
-            self.driver().release_handler(self.record.number);
+            self.driver.cancelled_handlers().release(self.record.number);
         }
     }
 
@@ -131,7 +135,7 @@ impl Request {
     }
 
     /// Registers a callback; returns it where the request was cancelled.
-    pub fn register(&self, callback: Callback) -> Option<Callback> {
+    fn register(&self, callback: Callback) -> Option<Callback> {
         let mut state = lock(&self.state);
         if state.cancelled {
             return Some(callback);
@@ -141,7 +145,7 @@ impl Request {
     }
 
     /// Unregisters the callbacks of `awaitable`.
-    pub fn unregister(&self, awaitable: &Bound<'_, Awaitable>) -> WaitList {
+    fn unregister(&self, awaitable: &Bound<'_, Awaitable>) -> WaitList {
         lock(&self.state).waiters.remove_matching(|callback| callback.is_for(awaitable))
     }
 
@@ -160,14 +164,14 @@ impl Request {
         }
         let reason = self.record.reason().unwrap_or(b"the request it serves was cancelled");
         for child in children {
-            self.driver().report_failed(py, child.get().abandon(py, reason), None);
+            self.driver.scheduler().report_failed(py, child.get().abandon(py, reason), None);
         }
         if let Some(task) = task {
-            self.driver().report_failed(py, self.stop(py, &task), None);
+            self.driver.scheduler().report_failed(py, self.stop(py, &task), None);
         }
         if let Some(callback) = callback {
             let callback = callback.bind(py);
-            self.driver().report_failed(
+            self.driver.scheduler().report_failed(
                 py,
                 callback.call1((self.record.reason().map(Text::from),)),
                 Some(callback),
@@ -178,8 +182,8 @@ impl Request {
 
     /// Cancels the handler's task, in the thread of its loop.
     fn stop(&self, py: Python<'_>, task: &Py<PyAny>) -> PyResult<()> {
-        let driver = self.driver();
-        let elsewhere = if driver.event_loop_on_thread(py).is_none() { driver.event_loop(py) } else { None };
+        let scheduler = self.driver.scheduler();
+        let elsewhere = if scheduler.binding_here().is_none() { scheduler.event_loop(py) } else { None };
         let elsewhere = elsewhere.map(|event_loop| event_loop.into_bound(py));
         cancel_task(task.bind(py), self.record.reason().map(Text::from), elsewhere.as_ref())
     }
@@ -189,9 +193,9 @@ impl Request {
         (&self.record, self.raw.as_ref())
     }
 
-    /// The connection it came on.
-    pub const fn connection(&self) -> &Py<Connection> {
-        &self.connection
+    /// The object that acts on what its connection reports.
+    pub fn host<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.driver.face().class().host(self.connection.bind(py))
     }
 
     /// Relinquishes the request: the result of its handler is no answer any more. False where it is over.
@@ -215,22 +219,20 @@ impl Request {
     /// Answers a request for which nothing could be started.
     pub fn answer_internal_error(&self, py: Python<'_>) {
         let answered = self.answer(py, Answer::ErrorObject(rpc_error::INTERNAL_ERROR), Cleanup::Raised);
-        self.driver().report_failed(py, answered, None);
+        self.driver.scheduler().report_failed(py, answered, None);
     }
 
     /// Sends an answer; where the request is over, notes how its handler ended instead.
     fn answer(&self, py: Python<'_>, answer: Answer<'_>, anyway: Cleanup) -> PyResult<bool> {
-        let connection = self.connection.bind(py);
-        let driver = connection.get().driver();
         {
             let mut state = lock(&self.state);
             if std::mem::replace(&mut state.ended, true) {
                 return Ok(false);
             }
         }
-        let answered = driver.answer(py, self.record.number, answer)?;
+        let answered = self.driver.answer(py, self.record.number, answer)?;
         if !answered && self.record.cancelled_by().is_some_and(|by| by != CancelledBy::Overflow) {
-            self.record.note_cleanup(anyway, Some(driver.now()));
+            self.record.note_cleanup(anyway, Some(self.driver.now()));
         }
         Ok(answered)
     }
@@ -277,7 +279,7 @@ impl Request {
     /// Who sent it.
     #[getter]
     fn peer<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Connection::peer(self.connection.bind(py))
+        self.driver.face().class().peer(self.connection.bind(py))
     }
 
     #[getter]
@@ -293,7 +295,7 @@ impl Request {
 
     /// Waits for the cancel; gives its reason.
     fn wait_cancelled(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Awaitable>> {
-        Awaitable::new(py, Pollable::Cancelled(slf))
+        Awaitable::new(py, Cancel(slf))
     }
 
     /// Calls `callback(reason)` at the cancel, in place of stopping the handler's task; at once where it came.
@@ -312,7 +314,7 @@ impl Request {
 
     /// Opts out of being stopped: a cancel shows as a flag only.
     fn decline_cancel(&self) {
-        self.driver().decline(self.record.number);
+        self.driver.decline(self.record.number);
     }
 
     /// Reports progress.
@@ -325,7 +327,7 @@ impl Request {
         message: Option<Text>,
     ) -> PyResult<&'static str> {
         let update = record::ProgressUpdate { progress, total, message: message.map(|text| text.0) };
-        let reported = self.driver().report(py, self.record.number, &update)?;
+        let reported = self.driver.report(py, self.record.number, &update)?;
         Ok(match reported {
             Reported::Sent => "sent",
             Reported::Coalesced => "coalesced",
@@ -359,31 +361,30 @@ impl Request {
 
     /// Answers with the error that a handler raised, a `RequestError`; with an internal error where it cannot be sent.
     fn _refuse(&self, py: Python<'_>, error: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let object = rpc_error::from_exception(self.method.bind(py), error);
+        let object = raised::error_object(self.method.bind(py), error);
         self.answer(py, Answer::ErrorObject(&object), Cleanup::Raised)
     }
 
     /// The task that the request was answered with is over: its progress token is retired.
     fn finish_task(&self) -> bool {
-        self.driver().finish_task(self.record.number)
+        self.driver.finish_task(self.record.number)
     }
 
     /// Notes that the handler stopped at its cancel: nothing is answered. Where nobody cancelled it, it is still to be.
     pub fn stopped(&self) {
-        let driver = self.driver();
         let mut state = lock(&self.state);
         if !state.cancelled {
             return;
         }
         state.ended = true;
         drop(state);
-        self.record.note_cleanup(Cleanup::Stopped, Some(driver.now()));
+        self.record.note_cleanup(Cleanup::Stopped, Some(self.driver.now()));
     }
 
     /// Sends a notification that belongs to this `subscriptions/listen`.
     #[pyo3(signature = (method, params = None))]
     fn notify(&self, py: Python<'_>, method: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-        Connection::notify_subscriber(self.connection.bind(py), self.record.number, method, params)
+        self.driver.notify_subscriber(py, self.record.number, method, params)
     }
 
     /// Raises `RequestCancelled` if it was cancelled.
@@ -438,5 +439,30 @@ impl Request {
     fn __repr__(&self) -> String {
         let id = shown(self.record.wire_id());
         format!("<Request {id} {:?} from {:?}>", &*self.record.method, self.record.peer.name)
+    }
+}
+
+/// The cancel of a request, to await; gives its reason.
+struct Cancel(Py<Request>);
+
+impl Pollable for Cancel {
+    fn poll<'py>(&self, py: Python<'py>) -> Polled<'py> {
+        self.0.get().cancel_reason(py).map_or(Polled::Pending, |reason| Polled::Ready(Ok(reason)))
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.get().is_cancelled()
+    }
+
+    fn register(&self, callback: Callback) -> Option<Callback> {
+        self.0.get().register(callback)
+    }
+
+    fn unregister(&self, awaitable: &Bound<'_, Awaitable>) -> WaitList {
+        self.0.get().unregister(awaitable)
+    }
+
+    fn scheduler(&self) -> &Scheduler {
+        self.0.get().driver.scheduler()
     }
 }

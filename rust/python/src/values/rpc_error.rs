@@ -4,7 +4,6 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyString};
 
-use crate::asyncio::raised;
 use crate::values::{errors, json};
 
 /// The error object of a handler that failed, without details for the peer.
@@ -37,26 +36,11 @@ pub fn error_object(
     Ok(object)
 }
 
-/// The error object for a `RequestError`; an internal error, and a line in the log, where it cannot be sent.
-pub fn from_exception(method: &Bound<'_, PyString>, error: &Bound<'_, PyAny>) -> Vec<u8> {
-    let py = method.py();
-    let object = || {
-        let data = error.getattr(intern!(py, "data"))?;
-        let data = Some(data).filter(|data| !data.is_none());
-        let (code, message) = (error.getattr(intern!(py, "code"))?, error.getattr(intern!(py, "message"))?);
-        error_object(&code, &message, data.as_ref())
-    };
-    object().unwrap_or_else(|fault| {
-        if raised::is_exit(py, &fault) {
-            raised::report(py, None, fault, None);
-            return INTERNAL_ERROR.to_vec();
-        }
-        let told = py
-            .import("turnout.raised")
-            .and_then(|raised| raised.call_method1("cannot_send", (method, fault)));
-        if let Err(error) = told {
-            error.write_unraisable(py, None);
-        }
-        INTERNAL_ERROR.to_vec()
-    })
+/// The error object of a `RequestError`; an error where it cannot be sent.
+pub fn from_exception(error: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let py = error.py();
+    let data = error.getattr(intern!(py, "data"))?;
+    let data = Some(data).filter(|data| !data.is_none());
+    let (code, message) = (error.getattr(intern!(py, "code"))?, error.getattr(intern!(py, "message"))?);
+    error_object(&code, &message, data.as_ref())
 }

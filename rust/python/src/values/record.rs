@@ -8,10 +8,10 @@ use turnout_core::flight::ledger;
 use turnout_core::flight::record::{self, Direction, Late};
 use turnout_core::flight::state::{CancelledBy, Outcome};
 
-use crate::asyncio::clock::wall;
-use crate::objects::progress::Progress;
 use crate::values::json;
+use crate::values::progress::Progress;
 use crate::values::text::{self, Text};
+use crate::values::time::wall;
 
 /// The evidence of one request, while it runs and after its end.
 #[pyclass(frozen, module = "turnout", eq, hash, weakref)]

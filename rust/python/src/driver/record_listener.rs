@@ -10,7 +10,7 @@ use turnout_core::sync::lock;
 
 use crate::asyncio::callback::Callback;
 use crate::asyncio::raised;
-use crate::objects::record::Record;
+use crate::values::record::Record;
 
 /// A function of Python's that is called with the records of requests that ended.
 struct Listener {

@@ -5,9 +5,7 @@ use std::sync::{Arc, OnceLock};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use turnout_core::limits::Limits;
-use turnout_core::memory::{Account, AccountHolder, AccountState, MemoryBudget};
-
-use crate::connection::driver::Driver;
+use turnout_core::memory::{Account, AccountState, MemoryBudget};
 
 static BUDGET: OnceLock<Arc<MemoryBudget>> = OnceLock::new();
 
@@ -40,13 +38,6 @@ pub const fn name_of(state: AccountState) -> &'static str {
         AccountState::Open => "open",
         AccountState::Paused => "paused",
         AccountState::Evicted => "evicted",
-    }
-}
-
-impl AccountHolder for Driver {
-    fn notify(&self) -> bool {
-        let Some(binding) = self.loop_binding() else { return false };
-        Python::attach(|py| binding.soon(py, &binding.account).is_ok())
     }
 }
 

@@ -1,0 +1,38 @@
+//! What the driver asks of the class `Connection`.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use turnout_core::flight::state::Outcome;
+
+use super::Connection;
+use crate::asyncio::callback::Run;
+use crate::connection::delivery::{EventSink, deliver};
+use crate::driver::Events;
+use crate::driver::face::ConnectionClass;
+
+/// The class `Connection`.
+pub struct Class;
+
+impl ConnectionClass for Class {
+    fn deliver(&self, connection: &Bound<'_, PyAny>, events: &mut Events, run: Run) {
+        if let Ok(connection) = connection.cast::<Connection>() {
+            deliver(connection, events, b"", run, &EventSink::Handlers);
+        }
+    }
+
+    fn host<'py>(&self, connection: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        connection.cast::<Connection>()?.get().require_host(connection.py()).cloned()
+    }
+
+    fn peer<'py>(&self, connection: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        Connection::peer(connection.cast::<Connection>()?)
+    }
+
+    fn write_failed(&self, connection: &Bound<'_, PyAny>, error: Bound<'_, PyAny>) -> PyResult<()> {
+        let (py, connection) = (connection.py(), connection.cast::<Connection>()?);
+        match connection.get().host(py) {
+            Some(host) => host.call_method1(intern!(py, "write_failed"), (error,)).map(drop),
+            None => connection.get().driver().end(py, Outcome::PeerClosed, None),
+        }
+    }
+}

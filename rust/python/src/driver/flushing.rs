@@ -1,0 +1,95 @@
+//! Flushing: from the core's output to the transport, once for any number of frames.
+
+use pyo3::prelude::*;
+use turnout_core::corking::Flushed;
+
+use crate::driver::Driver;
+use crate::driver::memory;
+use crate::driver::transport::LARGE;
+
+impl Driver {
+    /// Schedules a flush in the next iteration of the loop; from any thread.
+    pub fn schedule_flush(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.corking.arm() {
+            return Ok(());
+        }
+        let Some(binding) = self.scheduler.binding() else { return Ok(()) };
+        let scheduled = binding.soon(py, &binding.callbacks.flush);
+        if scheduled.is_err() {
+            self.corking.disarm();
+        }
+        scheduled?;
+        if self.corking.is_uncorked() && binding.is_here() {
+            self.write_out(py)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the output to the transport; returns what was written, and whether more is left.
+    fn write_out(&self, py: Python<'_>) -> PyResult<(Flushed, bool)> {
+        self.check_process()?;
+        let now = self.now();
+        let Some(writer) = self.transport.writer(py) else { return Ok((Flushed::Nothing, false)) };
+        let (bytes, left) = {
+            let mut core = self.core();
+            if core.needs_unread(now) {
+                drop(core);
+                let unread = writer.unread(py);
+                core = self.core();
+                core.note_unread(now, unread);
+            }
+            let none = core.is_congested() || core.output_ready() == 0;
+            let bytes = if none { Vec::new() } else { core.drain_output(now) };
+            self.settle_account(&mut core);
+            (bytes, !core.is_congested() && core.output_ready() > 0)
+        };
+        let (flushed, size) = (Flushed::of(&bytes), bytes.len());
+        if size == 0 {
+            return Ok((flushed, left));
+        }
+        if let Err(error) = writer.write(py, bytes) {
+            self.break_off(py, error);
+            return Ok((Flushed::Nothing, false));
+        }
+        // What the transport did not take it holds for us.
+        if size >= LARGE {
+            let mut core = self.core();
+            if core.is_congested() {
+                core.note_transport(size);
+            }
+        }
+        Ok((flushed, left))
+    }
+
+    /// Ends the connection, since its transport may have lost what it was given: nothing can follow that.
+    fn break_off(&self, py: Python<'_>, error: PyErr) {
+        self.transport.leave();
+        let value = error.clone_ref(py).into_value(py).into_bound(py).into_any();
+        self.scheduler.report(py, error, None);
+        if let Some(connection) = self.face.get(py) {
+            let ended = self.face.class().write_failed(&connection, value);
+            self.scheduler.report_failed(py, ended, None);
+        }
+    }
+
+    /// Writes what waits to the transport.
+    pub fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        self.corking.disarm();
+        let (flushed, left) = self.write_out(py)?;
+        self.corking.note_flush(flushed);
+        if left {
+            self.schedule_flush(py)?;
+        }
+        let next = self.core().next_deadline();
+        memory::settle();
+        self.set_timer(py, next, self.now())
+    }
+
+    /// Does something that sends frames, and flushes once at its end; from a callback of the loop.
+    pub fn corked(&self, py: Python<'_>, act: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+        let ours = self.corking.arm();
+        let done = act();
+        let flushed = if ours { self.flush(py) } else { Ok(()) };
+        done.and(flushed)
+    }
+}

@@ -1,0 +1,50 @@
+//! Progress updates, as Python sees them.
+
+use pyo3::prelude::*;
+use turnout_core::flight::record;
+
+use crate::values::text::Text;
+
+/// One progress update.
+#[pyclass(frozen, eq, module = "turnout", get_all)]
+#[derive(PartialEq)]
+#[allow(clippy::struct_field_names)] // the protocol's names
+pub struct Progress {
+    /// How far the work is; grows with every update.
+    progress: f64,
+    /// How far it will go; None where the peer does not know.
+    total: Option<f64>,
+    /// What the peer says about it, or None.
+    message: Option<Text>,
+}
+
+impl From<&record::ProgressUpdate> for Progress {
+    fn from(update: &record::ProgressUpdate) -> Self {
+        let message = update.message.clone().map(Text);
+        Self { progress: update.progress, total: update.total, message }
+    }
+}
+
+#[pymethods]
+impl Progress {
+    #[new]
+    #[pyo3(signature = (progress, total = None, message = None))]
+    fn new(progress: f64, total: Option<f64>, message: Option<Text>) -> Self {
+        Self { progress, total, message }
+    }
+
+    fn __getnewargs__(&self) -> (f64, Option<f64>, Option<&Text>) {
+        (self.progress, self.total, self.message.as_ref())
+    }
+
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("progress", "total", "message");
+
+    fn __repr__(&self) -> String {
+        let total = self.total.map_or(String::new(), |total| format!(", total={total}"));
+        let message =
+            self.message.as_ref().map_or(String::new(), |message| format!(", message={:?}", message.shown()));
+        format!("Progress({}{total}{message})", self.progress)
+    }
+}
