@@ -42,7 +42,7 @@ $(VENV)/.tools: pyproject.toml | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
 
-SOURCES := $(shell find rust/core/src rust/http/src rust/python/src -name '*.rs') Cargo.toml Cargo.lock rust/core/Cargo.toml rust/http/Cargo.toml rust/python/Cargo.toml pyproject.toml
+SOURCES := $(shell find rust/core/src rust/http/src rust/python/src -name '*.rs') rust/python/build.rs python/turnout/_native.pyi Cargo.toml Cargo.lock rust/core/Cargo.toml rust/http/Cargo.toml rust/python/Cargo.toml pyproject.toml
 
 $(VENV)/.built: $(SOURCES) $(VENV)/.tools
 	@echo "turnout: building the native part"

@@ -165,7 +165,15 @@ def members(object: bytes, /) -> list[tuple[str, bytes]] | None:  # noqa: A002
     """
 
 def items(array: bytes, /) -> list[bytes] | None:
-    """The items of an array, each as it stands; None where it is no array. The argument as for `members`."""
+    """The items of an array, each as it stands.
+
+    Args:
+        array: JSON, as for `members`.
+
+    Returns:
+        None where it is no array.
+
+    """
 
 def sole_member(object: bytes, key: str, /) -> bytes | None:  # noqa: A002
     """Find the value that every reader of an object finds under a key; None where some find another one, or none.
@@ -190,7 +198,12 @@ def with_member(object: bytes, key: str, value: bytes, /) -> bytes:  # noqa: A00
     """
 
 def set_max_total_bytes(most: int) -> None:
-    """Set how much all connections of the process may hold together."""
+    """Set how much all connections of the process may hold together.
+
+    Args:
+        most: bytes.
+
+    """
 
 def memory_is_tight() -> bool:
     """Whether so much of it is held that no new connection is to be accepted."""
@@ -220,6 +233,9 @@ class Clock:
         """Seconds since an arbitrary moment."""
     def advance(self, seconds: float) -> None:
         """Move a manual clock on; deadlines that pass by it fire on the next turn of their loops.
+
+        Args:
+            seconds: how far, 0 or more.
 
         Raises:
             ValueError: the clock is not manual, or `seconds` is negative.
@@ -268,13 +284,28 @@ class Waiter(Generic[_T]):
         self, callback: Callable[[Any], object], *, context: Context | None = None
     ) -> None: ...
     def remove_done_callback(self, callback: Callable[[Any], object]) -> int: ...
-    def cancel(self, msg: object = None) -> bool: ...
+    def cancel(self, msg: object = None) -> bool:
+        """Cancel the wait, as a task that is cancelled does; the call that it is of is cancelled with it (CAN-01).
+
+        Args:
+            msg: the reason that the peer is told; None for a general one.
+
+        Returns:
+            False where the result is there.
+
+        """
     def cancelled(self) -> bool: ...
     @property
     def _cancel_message(self) -> object: ...
     def _make_cancelled_error(self) -> asyncio.CancelledError: ...
     def done(self) -> bool: ...
-    def result(self) -> _T: ...
+    def result(self) -> _T:
+        """The value, where this is used as a future; a task gets it by awaiting.
+
+        Raises:
+            asyncio.InvalidStateError: it is not there yet.
+
+        """
     def exception(self) -> BaseException | None: ...
 
 @final
@@ -288,13 +319,15 @@ class HandlerCoroutine:
     def throw(self, kind: object, value: object = None, trace: object = None) -> Any: ...
     def close(self) -> None: ...
     @property
-    def cr_await(self) -> Any: ...
+    def cr_await(self) -> Any:
+        """The handler's own coroutine, for debuggers; None while none is running."""
     @property
     def cr_frame(self) -> Any: ...
     @property
     def cr_running(self) -> bool: ...
     @property
-    def cr_code(self) -> Any: ...
+    def cr_code(self) -> Any:
+        """The code that runs, or the handler's; None where it is no function of Python's."""
     @property
     def __name__(self) -> str: ...
     @property
@@ -314,7 +347,8 @@ class Record:
     def token(self) -> int | str | bytes | None:
         """The progress token, or None where no progress was asked for."""
     @property
-    def method(self) -> str: ...
+    def method(self) -> str:
+        """The method."""
     @property
     def target(self) -> str | None:
         """The tool, prompt or resource that it is about: a name or a URI; None for other methods, or for none.
@@ -337,7 +371,8 @@ class Record:
     def transport(self) -> str:
         """`"stdio"`, `"unix"`, `"tcp"`, `"memory"`, or `"streams"` for the SDK's."""
     @property
-    def direction(self) -> Literal["outbound", "inbound"]: ...
+    def direction(self) -> Literal["outbound", "inbound"]:
+        """Whether it is ours, or the peer's."""
     @property
     def created(self) -> float:
         """When it was registered."""
@@ -345,11 +380,14 @@ class Record:
     def written(self) -> float | None:
         """When our request, or our answer, was handed to the transport."""
     @property
-    def first_progress(self) -> float | None: ...
+    def first_progress(self) -> float | None:
+        """When the first progress was accepted."""
     @property
-    def last_progress(self) -> float | None: ...
+    def last_progress(self) -> float | None:
+        """When the last one was."""
     @property
-    def ended(self) -> float | None: ...
+    def ended(self) -> float | None:
+        """When it ended."""
     @property
     def duration(self) -> float | None:
         """Seconds from registration to the end."""
@@ -377,7 +415,8 @@ class Record:
     def progress(self) -> Progress | None:
         """The last progress that was accepted."""
     @property
-    def progress_accepted(self) -> int: ...
+    def progress_accepted(self) -> int:
+        """How many updates were accepted."""
     @property
     def progress_dropped(self) -> int:
         """Updates that were not numbers, or did not grow."""
@@ -390,7 +429,8 @@ class Record:
     ) -> Literal["caller", "peer", "timeout", "disconnect", "shutdown", "overflow"] | None:
         """Who asked for it."""
     @property
-    def cancel_reason(self) -> str | None: ...
+    def cancel_reason(self) -> str | None:
+        """Why, as whoever cancelled it said; None where nothing was said."""
     @property
     def task(self) -> str | None:
         """The id of the task that it became (TSK-60), or that a relay passed it on about.
@@ -404,7 +444,8 @@ class Record:
     def late_response(self) -> Literal["result", "error"] | None:
         """What answer came after the end (CAN-17)."""
     @property
-    def late_at(self) -> float | None: ...
+    def late_at(self) -> float | None:
+        """When it came."""
     @property
     def late_progress(self) -> int:
         """Progress notifications that came after the end."""
@@ -433,7 +474,8 @@ class Record:
         """
     def as_dict(self) -> dict[str, Any]:
         """Every field by its name, made of plain values."""
-    def __copy__(self) -> Self: ...
+    def __copy__(self) -> Self:
+        """A copy is itself: nobody changes evidence."""
     def __deepcopy__(self, memo: object, /) -> Self: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
@@ -449,7 +491,8 @@ class Ledger:
 
     def __new__(cls, capacity: int = 10_000) -> Ledger: ...
     @property
-    def capacity(self) -> int: ...
+    def capacity(self) -> int:
+        """How many records are kept."""
     def records(self) -> list[Record]:
         """The records kept, oldest first."""
     def outcomes(self) -> dict[str, int]:
@@ -495,7 +538,12 @@ class Call(asyncio.Future[Any]):
 
         """
     def raw_result(self) -> bytes:
-        """The JSON of the result, likewise."""
+        """The JSON of the result, or raise what awaiting raises.
+
+        Raises:
+            asyncio.InvalidStateError: the call is in flight.
+
+        """
     def exception(self) -> BaseException | None:
         """What awaiting raises, or None for a result.
 
@@ -506,9 +554,23 @@ class Call(asyncio.Future[Any]):
     def add_done_callback(
         self, callback: Callable[[Call], object], *, context: Context | None = None
     ) -> None:
-        """Call `callback(call)` at the end, in `context` (None: where the call is settled)."""
+        """Call `callback(call)` at the end, or on the next turn of the loop where that came.
+
+        Args:
+            callback: a plain function; one that raises is reported to the loop.
+            context: the context in which it runs; None for the one in which the call is settled.
+
+        """
     def remove_done_callback(self, callback: Callable[[Call], object]) -> int:
-        """Take a callback back; gives how many there were."""
+        """Take a callback back.
+
+        Args:
+            callback: what `add_done_callback` was given.
+
+        Returns:
+            How many times it was there.
+
+        """
     def progress(self, *, shield: bool = False) -> ProgressIterator:
         """Follow the progress: in order, before the result, nothing after the end (X-06).
 
@@ -517,7 +579,15 @@ class Call(asyncio.Future[Any]):
 
         """
     def on_progress(self, callback: Callable[[Progress], object]) -> None:
-        """Call a plain function for every update from now on; one that raises is reported, no more."""
+        """Call a plain function for every update from now on; one that raises is reported, no more (X-06).
+
+        Args:
+            callback: called with the `Progress`, in a callback of the loop.
+
+        Raises:
+            TypeError: it cannot be called, or is async.
+
+        """
     @property
     def latest(self) -> Progress | None:
         """The latest progress."""
@@ -529,7 +599,8 @@ class Call(asyncio.Future[Any]):
     def id(self) -> int | str:
         """The request id, which is its progress token, too: an int, unless the caller chose a str."""
     @property
-    def method(self) -> str: ...
+    def method(self) -> str:
+        """The method."""
     @property
     def record(self) -> Record:
         """The evidence, while it runs and after its end."""
@@ -545,7 +616,8 @@ class Request:
     def progress_token(self) -> int | str | bytes | None:
         """The peer's progress token, or None where it wants no progress."""
     @property
-    def method(self) -> str: ...
+    def method(self) -> str:
+        """The method."""
     @property
     def params(self) -> Any:
         """The decoded params, or None."""
@@ -556,18 +628,26 @@ class Request:
     def peer(self) -> Peer:
         """The `Peer` it came from."""
     @property
-    def record(self) -> Record: ...
+    def record(self) -> Record:
+        """The evidence, while it runs and after its end."""
     @property
     def cancelled(self) -> bool:
         """Whether somebody cancelled it."""
     def wait_cancelled(self) -> Waiter[str | None]:
         """Wait for the cancel; gives its reason, or None."""
     def raise_if_cancelled(self) -> None:
-        """Raise `RequestCancelled` if it was cancelled: for handlers that poll."""
-    def on_cancel(self, callback: Callable[[str | None], object]) -> None:
-        """Call `callback(reason)` at the cancel, in place of stopping the handler's task; at once if it came.
+        """Find out whether it was cancelled: for handlers that poll.
 
-        A plain function, called in a callback of the loop.
+        Raises:
+            RequestCancelled: it was.
+
+        """
+    def on_cancel(self, callback: Callable[[str | None], object]) -> None:
+        """Call `callback(reason)` at the cancel, in place of stopping the handler's task; at once if it came (CAN-16).
+
+        Args:
+            callback: a plain function, called in a callback of the loop; the reason is None where none was given.
+
         """
     def decline_cancel(self) -> None:
         """Opt out of being stopped: a cancel shows as `cancelled` only (CAN-16)."""
@@ -596,7 +676,26 @@ class Request:
         on_progress: Callable[[Progress], object] | None = None,
         label: str | None = None,
     ) -> Call:
-        """Ask the peer something for this request, as `Connection.send`; a cancel ends it, too (X-10)."""
+        """Ask the peer something for this request, as `Connection.send`; a cancel ends it, too (X-10).
+
+        Args:
+            method: the method.
+            params: what `turnout.json` writes as an object or an array, bytes that are JSON, or None.
+            timeout: seconds without an answer or progress after which the call ends; None for never, left out for the
+                connection's default (TMO-03).
+            max_timeout: seconds after which it ends whatever the progress, likewise (TMO-09).
+            progress: whether to ask for progress (PRG-01).
+            on_progress: called with every update; None for nothing.
+            label: what its record says of it; None for nothing.
+
+        Raises:
+            ConnectionClosed: the connection is over.
+            LimitExceeded: `max_outbound` or `max_output_bytes` is reached.
+            NotAllowed: the revision in force forbids it.
+            EncodeError: `params` cannot be written.
+            TypeError: they are no object and no array.
+
+        """
     def respond(self, result: object) -> bool:
         """Answer with a result; False where the request is over, and then nothing is written (CAN-13).
 
@@ -609,12 +708,15 @@ class Request:
 
         """
     def fail(self, code: int, message: str, data: object = None) -> bool:
-        """Answer with an error, likewise.
+        """Answer with an error; False where the request is over, and then nothing is written (CAN-13).
 
         Args:
             code: any int.
             message: one sentence for the peer.
             data: as the result of `respond`; None for none.
+
+        Raises:
+            EncodeError: `code` is no int, `message` no str, or `data` cannot be written; the request can still be answered.
 
         """
     def notify(self, method: str, params: object = None) -> bool:
@@ -649,18 +751,28 @@ class Request:
             round: which of those requests this is, from 1; None where there is only one.
 
         """
-    def _refuse(self, error: BaseException) -> bool: ...
-    def _begin(self) -> bool: ...
-    def _over(self) -> None: ...
+    def _refuse(self, error: BaseException) -> bool:
+        """Answer with the error that a handler raised; with an internal error where it cannot be sent.
+
+        Args:
+            error: a `RequestError`.
+
+        """
+    def _begin(self) -> bool:
+        """Start handling it; False where it was cancelled before anything ran."""
+    def _over(self) -> None:
+        """Note that the handler is over."""
     @property
-    def _task(self) -> Any: ...
+    def _task(self) -> Any:
+        """The task that handles it, which a cancel stops."""
 
 @final
 class Notification:
     """A notification that came in."""
 
     @property
-    def method(self) -> str: ...
+    def method(self) -> str:
+        """The method."""
     @property
     def params(self) -> Any:
         """The decoded params, or None."""
@@ -676,7 +788,8 @@ class LateResponse:
     """An answer that came after its call had ended (CAN-17)."""
 
     @property
-    def record(self) -> Record: ...
+    def record(self) -> Record:
+        """The evidence of the call it answers."""
     @property
     def raw(self) -> bytes:
         """The JSON of the result or the error."""
@@ -686,7 +799,8 @@ class LateProgress:
     """Progress that came after its call had ended."""
 
     @property
-    def record(self) -> Record: ...
+    def record(self) -> Record:
+        """The evidence of the call it names."""
 
 @final
 class Unmatched:
@@ -726,6 +840,9 @@ class Input:
 
     def read(self, fd: int) -> int:
         """Read once from a non-blocking descriptor: the count, 0 at the end, -1 where it would block.
+
+        Args:
+            fd: the descriptor.
 
         Raises:
             OSError: the read failed.
@@ -777,7 +894,33 @@ class Connection:
         notify_peer: bool = True,
         label: str | None = None,
     ) -> Call:
-        """Send a request; arguments and errors as for `turnout.Peer.send`."""
+        """Send a request: a plain function that registers and encodes it; the loop's turn writes it.
+
+        Args:
+            method: the method.
+            params: what `turnout.json` writes as an object or an array, bytes that are JSON, or None.
+            timeout: seconds without an answer or progress after which the call ends; None for never, left
+                out for the connection's default (TMO-03, TMO-08).
+            max_timeout: seconds after which it ends whatever the progress, likewise (TMO-09).
+            progress: whether to ask for progress; the token is the request id, unless `params["_meta"]` has
+                one of its own (PRG-01, PRG-04).
+            on_progress: called with every update; None for nothing.
+            scope: a `Scope` that the call joins; None for none.
+            request_id: an id of the caller's own; None for the next number that no such id looks like.
+            notify_peer: whether the peer is told of a cancel or a timeout (CAN-01); False for requests that the
+                protocol does not let anyone cancel.
+            label: the caller's own text about it, such as the id of an agent's step, for its record: it is not sent;
+                what is longer than `max_text_bytes` is cut. None for none.
+
+        Raises:
+            ConnectionClosed: the connection is over.
+            LimitExceeded: `max_outbound` or `max_output_bytes` is reached.
+            NotAllowed: the revision in force forbids it, or the token is in use.
+            EncodeError: `params` cannot be written.
+            TypeError: they are no object and no array, `request_id` is neither int nor str, or `label` is no str.
+            ValueError: a request with this id is in flight.
+
+        """
     def notify(self, method: str, params: object = None) -> None:
         """Send a notification; arguments and errors as for `send`.
 
@@ -786,7 +929,15 @@ class Connection:
     def receive_data(
         self, data: bytes
     ) -> list[Request | Notification | LateResponse | LateProgress | Unmatched | Refused]:
-        """Take bytes: calls are settled, and what else came of them is returned, in order."""
+        """Take bytes: calls are settled, and what else came of them is returned, in order.
+
+        Args:
+            data: what was read, cut anywhere.
+
+        Returns:
+            What nobody waits for: requests, notifications, late answers and progress, and what was refused.
+
+        """
     def receive_eof(self) -> list[Request | Notification | LateResponse | LateProgress | Unmatched | Refused]:
         """Take the end of the channel: a last line without a newline counts if it is whole."""
     def data_to_send(self) -> bytes:
@@ -798,12 +949,20 @@ class Connection:
     def input(self) -> Input:
         """The buffer a transport reads into."""
     def received(self, count: int) -> None:
-        """Take `count` bytes that were read into `input`; from a callback of the loop only."""
+        """Take bytes that were read into `input`; from a callback of the loop only.
+
+        Args:
+            count: how many.
+
+        """
     def feed(self, data: bytes) -> None:
         """Take bytes and act on them, in the loop's thread.
 
         From a callback of the loop, whoever waits for an answer in them is woken at once; from inside a task, on the
         loop's next turn.
+
+        Args:
+            data: what was read, cut anywhere.
 
         """
     def feed_end(self) -> None:
@@ -817,13 +976,18 @@ class Connection:
         unread: Callable[[], int | None] | None = None,
         delay_answers: bool = False,
     ) -> None:
-        """Settle in a loop: `write(bytes)` is called once per turn with everything there is.
+        """Settle in a loop: what there is to write is written once per turn.
 
-        With `takes_views` what is large is a read-only `memoryview`, which stays as it is for as long as it is held.
+        Args:
+            event_loop: the loop; from its own thread.
+            write: called with everything there is.
+            takes_views: whether `write` is given what is large as a read-only `memoryview`, which stays as it is for as long
+                as it is held.
+            unread: gives how many of the bytes written the peer has not read; None, or where it gives None, for what cannot
+                be told.
+            delay_answers: whether an answer of ours, as a server, waits until the peer has read the progress before it
+               : 20 ms at most, or 5 ms where `unread` cannot tell.
 
-        With `delay_answers`, and where our role is the server's, an answer waits until the peer has read the progress
-        before it, 20 ms at most: `unread()` gives how many of the bytes written it has not read. Without it, or where
-        it gives None, an answer waits for 5 ms.
         """
     def release_answers(self) -> None:
         """Let every answer leave that waits until the peer has read its progress."""
@@ -836,7 +1000,12 @@ class Connection:
     def resume_writing(self) -> None:
         """The transport takes more."""
     def set_reading(self, reads: bool) -> None:
-        """Say whether the peer is read from: while it is not, its deadlines stand still."""
+        """Say whether the peer is read from: while it is not, its deadlines stand still.
+
+        Args:
+            reads: whether it is.
+
+        """
     def expect_handshake(self) -> None:
         """Have the peer open the connection within `max_opening_ms`."""
     @property
@@ -860,7 +1029,16 @@ class Connection:
         *,
         exit_code: int | None = None,
     ) -> None:
-        """End everything in flight, each request once; nothing can be sent any more."""
+        """End everything in flight, each request once; nothing can be sent any more.
+
+        Args:
+            outcome: how our requests end.
+            exit_code: how the peer's process ended, negative for a signal; None where there is none.
+
+        Raises:
+            ValueError: another outcome.
+
+        """
     def end_input(self) -> None:
         """Take note that the peer writes no more, once all it wrote was fed.
 
@@ -884,7 +1062,24 @@ class Connection:
         opened: bool | None = ...,
         era: Literal["host", "open", "settled"] = "host",
     ) -> None:
-        """Set the negotiated revision and our role in it; arguments and errors as for `turnout.Peer.set_rules`."""
+        """Set the negotiated revision and our role in it.
+
+        Args:
+            revision: one of the five dates.
+            role: our part; `"either"` lets pass what only one may do.
+            request_meta: members for the `_meta` of every request; None for none.
+            opened: False while the handshake of a legacy revision goes on: nothing but `ping` is asked before
+                `notifications/initialized` came, or before this is called again (PNG-13, PNG-14). True, unless said
+                otherwise; None leaves it as the peer's `initialize` and `notifications/initialized` made it.
+            era: who says under which era the peer's requests are. `"host"`: whoever calls this, and what requests
+                say of it is not looked at. `"open"`: the peer, by its first request with the envelope of 2026-07-28,
+                or by `initialize`. `"settled"`: the peer did. Requests that do not fit are refused: -32022 for a
+                version that is not supported, -32602 for an envelope that is not there or not complete.
+
+        Raises:
+            ValueError: an unknown revision, role or era.
+
+        """
     @property
     def is_opened(self) -> bool:
         """False from the peer's `initialize` to its `notifications/initialized`, and where `set_rules` said so."""
@@ -950,25 +1145,59 @@ class Connection:
 
         """
     def set_timeouts(self, timeout: float | None, max_timeout: float | None) -> None:
-        """The timeouts of requests that say nothing else, in seconds; None for none."""
+        """Set the timeouts of requests that say nothing else (TMO-03, TMO-09).
+
+        Args:
+            timeout: seconds without an answer or progress; None for none.
+            max_timeout: seconds whatever the progress; None for none.
+
+        Raises:
+            ValueError: 0 or less.
+
+        """
     def set_rewritten(self, incoming: set[str], outgoing: set[str]) -> None:
-        """Which methods the host's `rewrite_incoming` and `rewrite_outgoing` are asked about."""
+        """Set which methods the host's `rewrite_incoming` and `rewrite_outgoing` are asked about.
+
+        Args:
+            incoming: methods of what the peer sends.
+            outgoing: methods of what we send.
+
+        """
     def set_handlers(self, handlers: Mapping[str, tuple[Callable[[Request], Awaitable[Any]], bool]]) -> None:
-        """Async handlers by method, each with whether a cancel stops it."""
+        """Set the async handlers, in place of earlier ones; they run in tasks of the loop.
+
+        Args:
+            handlers: by method, each with whether a cancel stops it (CAN-16).
+
+        """
     def start_handler(
         self, request: Request, function: Callable[[Request], Any], interruptible: bool
     ) -> None:
-        """Start an async handler in a task of the loop."""
+        """Start an async handler in a task of the loop.
+
+        Args:
+            request: what it handles.
+            function: called with the request.
+            interruptible: whether a cancel stops it (CAN-16).
+
+        Raises:
+            ValueError: the connection has no loop.
+
+        """
     def handler_tasks(self) -> list[asyncio.Task[None]]:
         """Tasks of handlers that are at work, cancelled ones included."""
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What records call the other end."""
     @property
-    def transport(self) -> str: ...
+    def transport(self) -> str:
+        """What records call the transport."""
     @property
-    def ledger(self) -> Ledger: ...
+    def ledger(self) -> Ledger:
+        """Where its finished records go."""
     @property
-    def clock(self) -> Clock: ...
+    def clock(self) -> Clock:
+        """Where its time comes from."""
     @property
     def in_flight(self) -> tuple[int, int]:
         """Requests in flight: ours, the peer's."""
@@ -1201,29 +1430,133 @@ class Routes:
 
 @disjoint_base
 class Relay:
+    """The native part of a relay: passes requests of clients on to upstreams, and what comes of them back.
+
+    Args:
+        max_in_flight: how many requests of clients are in flight to all upstreams, at most.
+        key: 32 bytes of the system's randomness, with which request states are sealed.
+
+    """
+
     def __new__(cls, max_in_flight: int, key: bytes, *_arguments: Any, **_options: Any) -> Self: ...
-    def principal(self, name: str) -> Principal: ...
-    def forget_principal(self, principal: Principal) -> None: ...
+    def principal(self, name: str) -> Principal:
+        """A principal, for the clients that ask on its behalf.
+
+        Args:
+            name: what records call it.
+
+        """
+    def forget_principal(self, principal: Principal) -> None:
+        """Count the tasks of a principal that is remembered no more.
+
+        Args:
+            principal: which.
+
+        """
     def add_client(
         self,
         client: Connection,
         routes: Routes,
         slots: Sequence[UpstreamSlot],
         principal: Principal | None = None,
-    ) -> None: ...
+    ) -> None:
+        """Take a client in.
+
+        Args:
+            client: its connection, of no other relay.
+            routes: where its requests go.
+            slots: where the upstreams stand that these lead to.
+            principal: on whose behalf it asks; None for its own.
+
+        Raises:
+            RuntimeError: the connection belongs to a relay already.
+            ValueError: a route leads to an upstream of which there is no slot.
+
+        """
     def reassign(self, client: Connection, routes: Routes, slots: Sequence[UpstreamSlot]) -> None:
-        """Give a client other routes, and the slots that they lead to; what is in flight goes on."""
+        """Give a client other routes; what is in flight goes on.
+
+        Args:
+            client: which.
+            routes: where its requests go from now on.
+            slots: where the upstreams stand that these lead to.
+
+        Raises:
+            ValueError: a route leads to an upstream of which there is no slot.
+
+        """
     def detach(self, client: Connection) -> None:
-        """Relay a client no more: end its exchanges at both sides, each once. Its connection goes on."""
+        """Relay a client no more: end its exchanges at both sides, each once. Its connection goes on.
+
+        Args:
+            client: which.
+
+        """
     def end_listens(self, client: Connection) -> None:
-        """End the listens of a client that were passed on, as a server that closes does."""
-    def tasks_of(self, client: Connection, start: int, most: int) -> list[tuple[int, int, str]]: ...
-    def forget_task(self, client: Connection, number: int) -> None: ...
-    def add_upstream(self, upstream: Connection, slot: UpstreamSlot) -> None: ...
-    def leave(self, connection: Connection) -> None: ...
-    def watch(self, methods: list[str]) -> None: ...
-    def position_of(self, request: Request, params: object = None) -> int | None: ...
-    def ask_client_as(self, client: Connection, meta: dict[str, Any]) -> None: ...
+        """End the listens of a client that were passed on, as a server that closes does.
+
+        Args:
+            client: which.
+
+        """
+    def tasks_of(self, client: Connection, start: int, most: int) -> list[tuple[int, int, str]]:
+        """List a client's own tasks: the count of each, the position of the upstream that made it, and its id.
+
+        Args:
+            client: whose.
+            start: the count from which on.
+            most: how many, at most.
+
+        """
+    def forget_task(self, client: Connection, number: int) -> None:
+        """Forget a task of a client's, since its server has no such any more.
+
+        Args:
+            client: whose.
+            number: its count.
+
+        """
+    def add_upstream(self, upstream: Connection, slot: UpstreamSlot) -> None:
+        """Take the connection of an upstream in.
+
+        Args:
+            upstream: the connection, of no other relay.
+            slot: what it fills from now on.
+
+        Raises:
+            RuntimeError: the connection belongs to a relay already.
+
+        """
+    def leave(self, connection: Connection) -> None:
+        """Let a connection go that is over.
+
+        Args:
+            connection: of this relay, or nothing happens.
+
+        """
+    def watch(self, methods: list[str]) -> None:
+        """Hand every request of these methods to Python from now on, instead of passing it on.
+
+        Args:
+            methods: which.
+
+        """
+    def position_of(self, request: Request, params: object = None) -> int | None:
+        """The position of the upstream that a client's request is for, or None.
+
+        Args:
+            request: of a client of this relay.
+            params: what it is asked with, in place of its own; None for its own.
+
+        """
+    def ask_client_as(self, client: Connection, meta: dict[str, Any]) -> None:
+        """Say that a legacy client can be asked for input.
+
+        Args:
+            client: which.
+            meta: what its requests have in their `_meta` for a modern server.
+
+        """
     def pass_on(
         self,
         request: Request,
@@ -1231,10 +1564,39 @@ class Relay:
         params: object = None,
         retained: RetainedRequest | None = None,
         routes: Routes | None = None,
-    ) -> bool: ...
-    def transfer(self, upstream: Connection) -> tuple[Request, Call] | None: ...
+    ) -> bool:
+        """Pass a request on that a handler was given; False where it is over.
+
+        Args:
+            request: of a client of this relay.
+            upstream: where to.
+            params: what it goes on with, in place of its own; None for its own.
+            retained: what was retained of it, if this is another round; None for the first.
+            routes: those that decided about it, where they may not be its client's any more; None for its client's.
+
+        """
+    def transfer(self, upstream: Connection) -> tuple[Request, Call] | None:
+        """Take over the newest exchange that a private upstream is at work on.
+
+        Args:
+            upstream: which.
+
+        Returns:
+            The client's request, and the call towards the server; None where there is none.
+
+        """
     def refuse(self, request: Request, slot: UpstreamSlot | None = None, limit: str | None = None) -> bool:
-        """Answer a request whose upstream is not there, or that is beyond a limit; False where it is over."""
+        """Answer a request whose upstream is not there, or that is beyond a limit; False where it is over.
+
+        Args:
+            request: of a client of this relay.
+            slot: of the upstream that it is for; None where that is not known.
+            limit: the name of the limit; None for none.
+
+        Raises:
+            ValueError: there is no such limit.
+
+        """
     def close_admission(self) -> None:
         """Take no new requests of clients any more; what is in flight goes on."""
     def retire(self, upstream: Connection) -> None:

@@ -12,18 +12,12 @@ mod rules;
 mod sending;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+use pyo3::types::{IntoPyDict, PyBytes, PyDict, PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, intern};
 use turnout_core::connection::output::recycle;
-use turnout_core::flight::record;
-use turnout_core::flight::state::Outcome;
-use turnout_core::memory::AccountHolder;
-use turnout_core::relay::Owner;
-use turnout_core::rules::Rules;
 use turnout_core::sync::lock;
 
 use self::class::Class;
@@ -33,17 +27,16 @@ use self::sending::{Options, Timeouts};
 use crate::asyncio::clock::Clock;
 use crate::asyncio::event_loop::LoopCallbacks;
 use crate::asyncio::input::Input;
-use crate::driver::host::PyOwner;
-use crate::driver::{Attachment, Core, Driver, memory};
+use crate::driver::{Attachment, Driver, memory};
 use crate::objects::call::Call;
 use crate::objects::handled;
 use crate::objects::request::Request;
-use crate::values::options::{limits_from, revision_of};
+use crate::values::options::{ending_of, limits_from, revision_of};
 use crate::values::record::Ledger;
 use crate::values::text::Text;
 use crate::values::time::{Timeout, duration};
 
-/// One connection: frames in, frames out, and everything in flight between.
+#[doc = text!("Connection")]
 #[pyclass(frozen, subclass, weakref, module = "turnout._native")]
 pub struct Connection {
     driver: Arc<Driver>,
@@ -62,28 +55,6 @@ impl Connection {
     pub fn driver(&self) -> &Arc<Driver> {
         &self.driver
     }
-
-    /// The object that acts on what the connection reports.
-    pub fn host<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
-        self.host.as_ref().map(|host| host.bind(py))
-    }
-
-    /// The host, where only a host can act.
-    pub fn require_host<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
-        self.host(py).ok_or_else(|| {
-            PyRuntimeError::new_err(
-                "the connection has no host to act on this: make it with Connection(host=...)",
-            )
-        })
-    }
-
-    /// What Python calls the other end: the host's peer, or the connection where it has no host.
-    pub fn peer<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        match slf.get().host(slf.py()) {
-            Some(host) => host.getattr(intern!(slf.py(), "peer")),
-            None => Ok(slf.clone().into_any()),
-        }
-    }
 }
 
 #[pymethods]
@@ -101,13 +72,7 @@ impl Connection {
     ) -> PyResult<Self> {
         let (clock, ledger) = (Clock::or_system(py, clock)?, Ledger::or_new(py, ledger)?);
         let limits = limits_from(limits)?;
-        let peer = record::PeerInfo::new(name, transport);
-        let mut core = Core::new(peer, limits, Rules::default(), Arc::clone(&ledger.get().inner));
-        let account = memory::open();
-        core.set_account(Arc::clone(&account));
-        let driver = Arc::new(Driver::new(core, clock, &limits, &Class));
-        let holder: Weak<dyn AccountHolder> = Arc::downgrade(&driver) as Weak<dyn AccountHolder>;
-        account.set_holder(holder);
+        let driver = Driver::open(name, transport, &limits, clock, &ledger, &Class);
         let input = Py::new(py, Input::new(limits.max_frame_bytes))?;
         Ok(Self {
             driver,
@@ -123,7 +88,7 @@ impl Connection {
 
     // ---- requests and notifications ----
 
-    /// Sends a request.
+    #[doc = text!("Connection.send")]
     #[pyo3(signature = (
         method, params = None, *, timeout = Timeout::Default, max_timeout = Timeout::Default, progress = true,
         on_progress = None, scope = None, request_id = None, notify_peer = true,
@@ -150,7 +115,7 @@ impl Connection {
         Ok(call)
     }
 
-    /// Sends a notification.
+    #[doc = text!("Connection.notify")]
     #[pyo3(signature = (method, params = None))]
     fn notify(slf: &Bound<'_, Self>, method: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         Self::send_notification(slf, method, params)
@@ -158,45 +123,45 @@ impl Connection {
 
     // ---- bytes ----
 
-    /// The buffer a transport reads into.
+    #[doc = text!("Connection.input")]
     #[getter]
     fn input(&self, py: Python<'_>) -> Py<Input> {
         self.input.clone_ref(py)
     }
 
-    /// Takes bytes; settles calls, and returns what else came of them, in order.
+    #[doc = text!("Connection.receive_data")]
     fn receive_data<'py>(slf: &Bound<'py, Self>, data: &[u8]) -> PyResult<Bound<'py, PyList>> {
         slf.get().driver.face().set(slf)?;
         slf.get().input.get().extend(data);
         Self::collect(slf)
     }
 
-    /// Takes the end of the channel: a last line without a newline counts if it is whole.
+    #[doc = text!("Connection.receive_eof")]
     fn receive_eof<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
         slf.get().driver.face().set(slf)?;
         slf.get().input.get().end();
         Self::collect(slf)
     }
 
-    /// Takes `count` bytes that were read into the input; from a callback of the loop only.
+    #[doc = text!("Connection.received")]
     fn received(slf: &Bound<'_, Self>, count: usize) -> PyResult<()> {
         slf.get().input.get().commit(count);
         Self::run(slf)
     }
 
-    /// Takes bytes; from a callback of the loop only.
+    #[doc = text!("Connection.feed")]
     fn feed(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
         slf.get().input.get().extend(data);
         Self::run(slf)
     }
 
-    /// Takes the end of the channel, as `receive_eof`; from a callback of the loop only.
+    #[doc = text!("Connection.feed_end")]
     fn feed_end(slf: &Bound<'_, Self>) -> PyResult<()> {
         slf.get().input.get().end();
         Self::run(slf)
     }
 
-    /// What is to be written now; call again on the next turn while `pending_bytes` is not 0.
+    #[doc = text!("Connection.data_to_send")]
     fn data_to_send<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         let now = self.driver.now();
         let taken = self.driver.core().drain_output(now);
@@ -205,52 +170,52 @@ impl Connection {
         bytes
     }
 
-    /// Bytes that wait to be written.
+    #[doc = text!("Connection.pending_bytes")]
     #[getter]
     fn pending_bytes(&self) -> usize {
         self.driver.core().output_len()
     }
 
-    /// Writes what waits to the transport.
+    #[doc = text!("Connection.flush")]
     fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
         slf.get().driver.flush(slf.py())
     }
 
-    /// The transport is full: frames wait, progress is coalesced.
+    #[doc = text!("Connection.pause_writing")]
     fn pause_writing(&self) {
         self.driver.core().set_congested(true);
     }
 
-    /// Says that the peer is read from, or is not.
+    #[doc = text!("Connection.set_reading")]
     fn set_reading(&self, py: Python<'_>, reads: bool) -> PyResult<()> {
         self.driver.core().set_reading(self.driver.now(), reads);
         self.driver.schedule_flush(py)
     }
 
-    /// Has the peer open the connection in time.
+    #[doc = text!("Connection.expect_handshake")]
     fn expect_handshake(&self, py: Python<'_>) -> PyResult<()> {
         self.driver.core().expect_opening(self.driver.now());
         self.driver.schedule_flush(py)
     }
 
-    /// What becomes of the connection, as all hold too much: `open`, `paused` or `evicted`.
+    #[doc = text!("Connection.account_state")]
     #[getter]
     fn account_state(&self) -> &'static str {
         memory::name_of(self.account())
     }
 
-    /// Bytes that are charged to it.
+    #[doc = text!("Connection.held_bytes")]
     #[getter]
     fn held_bytes(&self) -> usize {
         self.driver.core().account().map_or(0, |account| account.held())
     }
 
-    /// Acts on what becomes of the connection.
+    #[doc = text!("Connection.follow_account")]
     fn follow_account(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::act_on_account(slf)
     }
 
-    /// The transport takes more.
+    #[doc = text!("Connection.resume_writing")]
     fn resume_writing(&self, py: Python<'_>) -> PyResult<()> {
         {
             let mut core = self.driver.core();
@@ -260,27 +225,27 @@ impl Connection {
         self.driver.schedule_flush(py)
     }
 
-    /// Wakes those who sleep until this turn of the loop.
+    #[doc = text!("Connection.run_scheduled")]
     fn run_scheduled(&self, py: Python<'_>) {
         self.driver.scheduler().run_scheduled(py);
     }
 
     // ---- time ----
 
-    /// Ends every call whose deadline passed.
+    #[doc = text!("Connection.expire")]
     fn expire(slf: &Bound<'_, Self>) -> PyResult<()> {
         let driver = &slf.get().driver;
         driver.face().set(slf)?;
         driver.expire(slf.py(), |now| Self::act_on_overdue(slf, now))
     }
 
-    /// Lets every answer leave that waits until the peer has read its progress.
+    #[doc = text!("Connection.release_answers")]
     fn release_answers(&self, py: Python<'_>) -> PyResult<()> {
         self.driver.core().release_answers();
         self.driver.schedule_flush(py)
     }
 
-    /// Seconds until `expire` has something to do, or None.
+    #[doc = text!("Connection.next_deadline")]
     #[getter]
     fn next_deadline(&self) -> Option<f64> {
         let next = self.driver.core().next_deadline()?;
@@ -289,9 +254,7 @@ impl Connection {
 
     // ---- life ----
 
-    /// Settles in a loop: frames are written by `write(bytes)`, once per turn; with `takes_views` large ones by
-    /// `write(memoryview)`. With `delay_answers` a server's answer waits until `unread()` says that the peer has read
-    /// its progress, or for a while where that is None.
+    #[doc = text!("Connection.attach")]
     #[pyo3(signature = (event_loop, write, *, takes_views = false, unread = None, delay_answers = false))]
     fn attach(
         slf: &Bound<'_, Self>,
@@ -307,41 +270,32 @@ impl Connection {
         driver.attach(slf.py(), event_loop, LoopCallbacks::of(slf)?, attachment)
     }
 
-    /// Ends everything in flight: `outcome` is `peer_closed`, `peer_exited`, `peer_silent`, `evicted` or
-    /// `closed`.
+    #[doc = text!("Connection.end")]
     #[pyo3(signature = (outcome = "closed", *, exit_code = None))]
     fn end(slf: &Bound<'_, Self>, outcome: &str, exit_code: Option<i32>) -> PyResult<()> {
         slf.get().driver.face().set(slf)?;
-        let outcome = match outcome {
-            "peer_closed" => Outcome::PeerClosed,
-            "peer_exited" => Outcome::PeerExited,
-            "peer_silent" => Outcome::PeerSilent,
-            "evicted" => Outcome::Evicted,
-            "closed" => Outcome::Closed,
-            _ => return Err(PyValueError::new_err(format!("{outcome:?} does not end a connection"))),
-        };
-        slf.get().driver.end(slf.py(), outcome, exit_code)
+        slf.get().driver.end(slf.py(), ending_of(outcome)?, exit_code)
     }
 
-    /// Takes note that the peer writes no more, once all it wrote was fed: our requests end as `peer_closed`.
+    #[doc = text!("Connection.end_input")]
     fn end_input(slf: &Bound<'_, Self>) -> PyResult<()> {
         slf.get().driver.face().set(slf)?;
         slf.get().driver.end_input(slf.py())
     }
 
-    /// Whether no request of the peer's waits for an answer, listens aside, and all answers are written.
+    #[doc = text!("Connection.is_answered")]
     #[getter]
     fn is_answered(&self) -> bool {
         self.driver.core().is_answered()
     }
 
-    /// Lets go of the loop and the transport; nothing is written any more.
+    #[doc = text!("Connection.detach")]
     fn detach(&self) {
         self.driver.detach();
         self.input.get().clear();
     }
 
-    /// True once the channel ended or we closed it.
+    #[doc = text!("Connection.is_over")]
     #[getter]
     fn is_over(&self) -> bool {
         self.driver.core().is_over()
@@ -349,13 +303,13 @@ impl Connection {
 
     // ---- rules ----
 
-    /// The revision in force, or the newest legacy one until it is known.
+    #[doc = text!("Connection.revision")]
     #[getter]
     fn revision(&self) -> &'static str {
         self.driver.core().rules.revision.name()
     }
 
-    /// Sets the negotiated revision, our role in it, and what every request's `_meta` carries.
+    #[doc = text!("Connection.set_rules")]
     #[pyo3(signature = (revision, role = "either", *, request_meta = None, opened = Some(true), era = "host"))]
     fn set_rules(
         &self,
@@ -368,42 +322,42 @@ impl Connection {
         self.apply_rules(revision, role, request_meta, opened, era)
     }
 
-    /// False from the peer's `initialize` to its `notifications/initialized`, and where `set_rules` said so.
+    #[doc = text!("Connection.is_opened")]
     #[getter]
     fn is_opened(&self) -> bool {
         self.driver.core().rules.initialized
     }
 
-    /// Leaves it to the peer's requests to say of which era they are, where nobody said so.
+    #[doc = text!("Connection.ask_for_era")]
     fn ask_for_era(&self) {
         self.driver.core().rules.ask_for_era();
     }
 
-    /// Settles the era as the peer said it; False where it was settled to the other one.
+    #[doc = text!("Connection.settle_era")]
     fn settle_era(&self, revision: &str) -> PyResult<bool> {
         Ok(self.driver.core().rules.settle_era(revision_of(revision)?))
     }
 
-    /// Says which requests each side takes as tasks under 2025-11-25; None where that is not known.
+    #[doc = text!("Connection.declare_tasks")]
     #[pyo3(signature = (*, ours = None, theirs = None))]
     fn declare_tasks(&self, ours: Option<HashSet<String>>, theirs: Option<HashSet<String>>) {
         self.apply_task_support(ours.as_ref(), theirs.as_ref());
     }
 
-    /// Switches decisions where the sources disagree (K1, K2, K4, K5, K6).
+    #[doc = text!("Connection.choose")]
     #[pyo3(signature = (**choices))]
     fn choose(&self, choices: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
         self.apply_choices(choices)
     }
 
-    /// Sets the timeouts of requests that say nothing else, in seconds; None for none.
+    #[doc = text!("Connection.set_timeouts")]
     fn set_timeouts(&self, timeout: Option<f64>, max_timeout: Option<f64>) -> PyResult<()> {
         let (idle, max) = (duration(timeout, "timeout")?, duration(max_timeout, "max_timeout")?);
         self.timeouts.set(idle, max);
         Ok(())
     }
 
-    /// Async handlers by method, each with whether a cancel stops it; they run in tasks of the loop.
+    #[doc = text!("Connection.set_handlers")]
     fn set_handlers(&self, handlers: HashMap<String, (Py<PyAny>, bool)>) {
         let handlers = handlers.into_iter().map(|(method, (function, interruptible))| {
             (method, Handler { function, declines: !interruptible })
@@ -411,7 +365,7 @@ impl Connection {
         self.handler_table.set_handlers(handlers.collect());
     }
 
-    /// Starts an async handler in a task of the loop.
+    #[doc = text!("Connection.start_handler")]
     fn start_handler(
         &self,
         request: &Bound<'_, Request>,
@@ -421,23 +375,18 @@ impl Connection {
         handled::start(request, function, !interruptible)
     }
 
-    /// Tasks of handlers that are at work, cancelled ones included.
+    #[doc = text!("Connection.handler_tasks")]
     fn handler_tasks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
-        let owners = self.driver.core().inbound_owners();
-        let running = owners.into_iter().filter_map(Owner::host).map(|PyOwner(request)| request);
-        let requests = running.chain(self.driver.cancelled_handlers().all(py));
-        let requests = requests.filter_map(|request| request.into_bound(py).cast_into::<Request>().ok());
-        requests.filter_map(|request| request.get().task(py)).collect()
+        requests::tasks_at_work(py, &self.driver)
     }
 
-    /// Which methods the host's `rewrite_incoming` and `rewrite_outgoing` are asked about.
+    #[doc = text!("Connection.set_rewritten")]
     fn set_rewritten(&self, incoming: HashSet<String>, outgoing: HashSet<String>) {
         self.driver.core().intercepted = incoming.into_iter().map(String::into_boxed_str).collect();
         self.interests.rewrite(outgoing);
     }
 
-    /// Which notifications are handed over: these methods, or all for None; and whether late answers and late
-    /// progress are.
+    #[doc = text!("Connection.observe")]
     #[pyo3(signature = (methods, *, late = true))]
     fn observe(&self, methods: Option<&Bound<'_, PyAny>>, late: bool) -> PyResult<()> {
         let shows = self.interests.observe(methods, late)?;
@@ -445,7 +394,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Calls `listener(records)` for requests that ended: cancelled ones, where `wanted()` says so, or all of them.
+    #[doc = text!("Connection.follow_records")]
     #[pyo3(signature = (listener, *, every = false, wanted = None))]
     fn follow_records(&self, listener: Option<Py<PyAny>>, every: bool, wanted: Option<Py<PyAny>>) {
         self.driver.record_listener().set(listener, every, wanted);
@@ -453,55 +402,52 @@ impl Connection {
 
     // ---- what it holds ----
 
+    #[doc = text!("Connection.name")]
     #[getter]
     fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         PyString::new(py, &self.driver.core().peer().name)
     }
 
+    #[doc = text!("Connection.transport")]
     #[getter]
     fn transport<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         PyString::new(py, &self.driver.core().peer().transport)
     }
 
+    #[doc = text!("Connection.ledger")]
     #[getter]
     fn ledger(&self, py: Python<'_>) -> Py<Ledger> {
         self.ledger.clone_ref(py)
     }
 
+    #[doc = text!("Connection.clock")]
     #[getter]
     fn clock(&self, py: Python<'_>) -> Py<Clock> {
         self.driver.clock().clone_ref(py)
     }
 
-    /// Requests in flight: ours, the peer's.
+    #[doc = text!("Connection.in_flight")]
     #[getter]
     fn in_flight(&self) -> (usize, usize) {
         self.driver.core().in_flight()
     }
 
-    /// Entries in every table that a request can leave behind.
+    #[doc = text!("Connection.entries")]
     fn entries<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let entries = PyDict::new(py);
-        for (name, count) in self.driver.core().entries() {
-            entries.set_item(name, count)?;
-        }
-        Ok(entries)
+        let entries = self.driver.core().entries();
+        entries.into_py_dict(py)
     }
 
-    /// Bytes held by tables and buffers.
+    #[doc = text!("Connection.memory")]
     #[getter]
     fn memory(&self) -> usize {
         self.driver.core().bytes() + self.input.get().bytes()
     }
 
-    /// What this connection counts.
+    #[doc = text!("Connection.counters")]
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let counters = self.driver.core().counters;
-        let counts = PyDict::new(py);
-        for (name, count) in counters.all() {
-            counts.set_item(name, count)?;
-        }
-        Ok(counts)
+        counters.all().into_py_dict(py)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

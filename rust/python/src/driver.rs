@@ -14,7 +14,7 @@ pub mod record_listener;
 mod routing;
 mod transport;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
@@ -28,6 +28,7 @@ use turnout_core::host_bytes::HostBytes;
 use turnout_core::limits::Limits;
 use turnout_core::memory::AccountHolder;
 use turnout_core::relay::{Endpoint, Relaying};
+use turnout_core::rules::Rules;
 use turnout_core::sync::lock;
 
 use crate::asyncio::callback::Run;
@@ -43,6 +44,7 @@ use crate::driver::host::PyHost;
 use crate::driver::membership::Membership;
 use crate::driver::record_listener::RecordListener;
 use crate::driver::transport::{Transport, Writer};
+use crate::values::record::Ledger;
 use crate::values::{errors, json};
 
 pub type Core = core::Connection<Relaying<PyHost>>;
@@ -93,7 +95,7 @@ impl AccountHolder for Driver {
 }
 
 impl Driver {
-    pub fn new(core: Core, clock: Py<Clock>, limits: &Limits, class: &'static dyn ConnectionClass) -> Self {
+    fn new(core: Core, clock: Py<Clock>, limits: &Limits, class: &'static dyn ConnectionClass) -> Self {
         let timer = Timer::new(clock.get().is_manual());
         Self {
             core: Mutex::new(core),
@@ -111,6 +113,24 @@ impl Driver {
             max_pending_progress: limits.max_pending_progress,
             spare: Mutex::new(Batch::default()),
         }
+    }
+
+    /// A driver over a new core, whose memory counts against the budget of the process.
+    pub fn open(
+        name: &str,
+        transport: &str,
+        limits: &Limits,
+        clock: Py<Clock>,
+        ledger: &Py<Ledger>,
+        class: &'static dyn ConnectionClass,
+    ) -> Arc<Self> {
+        let peer = record::PeerInfo::new(name, transport);
+        let mut core = Core::new(peer, *limits, Rules::default(), Arc::clone(&ledger.get().inner));
+        let account = memory::open();
+        core.set_account(Arc::clone(&account));
+        let driver = Arc::new(Self::new(core, clock, limits, class));
+        account.set_holder(Arc::downgrade(&driver) as Weak<dyn AccountHolder>);
+        driver
     }
 
     // ---- its parts ----

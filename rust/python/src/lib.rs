@@ -12,6 +12,10 @@
 // wants and we do not, more arguments than a Rust function should have.
 #![allow(clippy::needless_pass_by_value, clippy::unused_self, clippy::too_many_arguments)]
 #![allow(clippy::similar_names)] // `slf` beside `self`
+#![allow(clippy::doc_markdown)] // the docstrings are written for Python
+
+// The macro `text!`: the docstrings of the stub, by name.
+include!(concat!(env!("OUT_DIR"), "/texts.rs"));
 
 mod asyncio;
 mod connection;
@@ -84,7 +88,7 @@ mod _native {
         crate::asyncio::fork_guard::watch(module)
     }
 
-    /// Tells the loop that runs here of what a callback raised.
+    #[doc = text!("report")]
     #[pyfunction]
     #[pyo3(signature = (error, callback = None))]
     fn report(error: Bound<'_, PyAny>, callback: Option<Bound<'_, PyAny>>) {
@@ -92,7 +96,7 @@ mod _native {
         crate::asyncio::raised::report(py, None, PyErr::from_value(error), callback.as_ref());
     }
 
-    /// A result of a server of one revision, as a client of another one reads it.
+    #[doc = text!("translated")]
     #[pyfunction]
     fn translated<'py>(
         py: Python<'py>,
@@ -105,14 +109,14 @@ mod _native {
         Ok(PyBytes::new(py, &translate::translated(method, result, source, dest)))
     }
 
-    /// Params for a request, made of JSON that stood inside another message.
+    #[doc = text!("params_for")]
     #[pyfunction]
     fn params_for<'py>(py: Python<'py>, method: &str, raw: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
         let params = nested::params_for(method, &flat(raw)).map_err(|refusal| misread(&refusal))?;
         Ok(PyBytes::new(py, &params))
     }
 
-    /// The result of a request, likewise.
+    #[doc = text!("result_for")]
     #[pyfunction]
     fn result_for<'py>(py: Python<'py>, method: &str, raw: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
         let result = nested::result_for(method, &flat(raw)).map_err(|refusal| misread(&refusal))?;
@@ -126,7 +130,7 @@ mod _native {
         })
     }
 
-    /// The params of a request's next round.
+    #[doc = text!("next_round")]
     #[pyfunction]
     #[pyo3(signature = (params, responses, state))]
     fn next_round<'py>(
@@ -140,7 +144,7 @@ mod _native {
         Ok(PyBytes::new(py, &params))
     }
 
-    /// What is running: version, build profile, and whether threads run at the same time.
+    #[doc = text!("build_info")]
     #[pyfunction]
     fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         let info = PyDict::new(py);

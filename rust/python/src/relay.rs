@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{IntoPyDict, PyDict, PyTuple};
 use turnout_core::relay::{self as core, Fault, Key, Owner, Suspendable, Upstream};
 use turnout_core::wire::encode;
 
@@ -23,26 +23,26 @@ use crate::values::json;
 use crate::values::text::Text;
 use crate::values::time::duration;
 
-/// Passes requests of clients on to upstreams, and what comes of them back.
+#[doc = text!("Relay")]
 #[pyclass(frozen, subclass, weakref, module = "turnout._native")]
 pub struct Relay {
     inner: Arc<core::Relay<Driver>>,
     fork_guard: ForkGuard,
 }
 
-/// Where a connection to an upstream stands, epoch after epoch, for the clients that hold the place.
+#[doc = text!("UpstreamSlot")]
 #[pyclass(frozen, subclass, weakref, module = "turnout._native")]
 pub struct UpstreamSlot {
     inner: Arc<core::UpstreamSlot>,
 }
 
-/// On whose behalf clients of a relay ask.
+#[doc = text!("Principal")]
 #[pyclass(frozen, module = "turnout._native")]
 pub struct Principal(Arc<core::Principal>);
 
 #[pymethods]
 impl Principal {
-    /// How many tasks are remembered for it.
+    #[doc = text!("Principal.tasks")]
     #[getter]
     fn tasks(&self) -> usize {
         self.0.tasks()
@@ -75,19 +75,19 @@ impl UpstreamSlot {
         Ok(Self { inner: Arc::new(slot) })
     }
 
-    /// The position of its upstream.
+    #[doc = text!("UpstreamSlot.position")]
     #[getter]
     fn position(&self) -> usize {
         self.inner.position
     }
 
-    /// Whether it serves one client only.
+    #[doc = text!("UpstreamSlot.is_dedicated")]
     #[getter]
     fn is_dedicated(&self) -> bool {
         self.inner.is_dedicated
     }
 
-    /// Whether it serves the clients of one principal only.
+    #[doc = text!("UpstreamSlot.is_exclusive")]
     #[getter]
     fn is_exclusive(&self) -> bool {
         self.inner.is_exclusive
@@ -147,8 +147,6 @@ fn line(method: &str, params: &[u8]) -> Vec<u8> {
 
 #[pymethods]
 impl Relay {
-    /// A relay with at most `max_in_flight` requests of clients in flight to all upstreams; request states are sealed
-    /// with `key`, 32 bytes of the system's randomness.
     #[new]
     #[pyo3(signature = (max_in_flight, key, *_arguments, **_options))]
     fn new(
@@ -163,18 +161,17 @@ impl Relay {
         Ok(Self { inner: Arc::new(core::Relay::new(max_in_flight, &key)), fork_guard: ForkGuard::current() })
     }
 
-    /// A principal, for the clients that ask on its behalf; records call it `name`.
+    #[doc = text!("Relay.principal")]
     fn principal(&self, name: Text) -> Principal {
         Principal(self.inner.principal(Some(&name.0)))
     }
 
-    /// Counts the tasks of a principal that is remembered no more.
+    #[doc = text!("Relay.forget_principal")]
     fn forget_principal(&self, principal: &Bound<'_, Principal>) {
         self.inner.forget_principal(&principal.get().0);
     }
 
-    /// Takes a client in, whose requests go by `routes`; `slots` says where the upstreams stand that these lead to,
-    /// `principal` on whose behalf it asks: None for its own.
+    #[doc = text!("Relay.add_client")]
     #[pyo3(signature = (client, routes, slots, principal = None))]
     fn add_client(
         &self,
@@ -192,7 +189,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Gives a client other routes, to the upstreams that `slots` stand for; what is in flight goes on.
+    #[doc = text!("Relay.reassign")]
     fn reassign(
         &self,
         client: &Bound<'_, Connection>,
@@ -204,7 +201,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Relays a client no more: ends its exchanges at both sides, each once. Its connection goes on.
+    #[doc = text!("Relay.detach")]
     fn detach(&self, client: &Bound<'_, Connection>) -> PyResult<()> {
         let driver = client.get().driver();
         let routed = self.inner.detach(self.key(client.get().driver())?, driver.now());
@@ -212,7 +209,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Ends the listens of a client that were passed on, as a server that closes does.
+    #[doc = text!("Relay.end_listens")]
     fn end_listens(&self, client: &Bound<'_, Connection>) -> PyResult<()> {
         let driver = client.get().driver();
         let routed = self.inner.end_listens(self.key(client.get().driver())?, driver.now());
@@ -220,7 +217,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Takes the connection of an upstream in, which fills `slot` from now on.
+    #[doc = text!("Relay.add_upstream")]
     fn add_upstream(&self, upstream: &Bound<'_, Connection>, slot: &Bound<'_, UpstreamSlot>) -> PyResult<()> {
         self.may_join(upstream.get())?;
         let (driver, slot) = (upstream.get().driver(), &slot.get().inner);
@@ -230,21 +227,20 @@ impl Relay {
         Ok(())
     }
 
-    /// Connections that it knows: those of clients, and those of upstreams, until they are over.
+    #[doc = text!("Relay.connections")]
     #[getter]
     fn connections(&self) -> usize {
         self.inner.connections()
     }
 
-    /// Lets a connection go that is over.
+    #[doc = text!("Relay.leave")]
     fn leave(&self, connection: &Bound<'_, Connection>) {
         if let Ok(key) = self.key(connection.get().driver()) {
             self.inner.leave(key);
         }
     }
 
-    /// Up to `most` of a client's own tasks, from the one counted `start` on: the count of each, the position of the
-    /// upstream that made it, and its id.
+    #[doc = text!("Relay.tasks_of")]
     fn tasks_of(
         &self,
         client: &Bound<'_, Connection>,
@@ -255,18 +251,18 @@ impl Relay {
         Ok(tasks.into_iter().map(|(number, position, id)| (number, position, id.to_string())).collect())
     }
 
-    /// Forgets a task of a client's by its count, since its server has no such any more.
+    #[doc = text!("Relay.forget_task")]
     fn forget_task(&self, client: &Bound<'_, Connection>, number: u64) -> PyResult<()> {
         self.inner.forget_task(self.key(client.get().driver())?, number);
         Ok(())
     }
 
-    /// Hands every request of these methods to Python from now on, instead of passing it on.
+    #[doc = text!("Relay.watch")]
     fn watch(&self, methods: Vec<String>) {
         self.inner.watch(methods.into_iter().map(|method| method.into_bytes().into()));
     }
 
-    /// The position of the upstream that a client's request is for, or None; with `params` in place of its own.
+    #[doc = text!("Relay.position_of")]
     #[pyo3(signature = (request, params = None))]
     fn position_of(
         &self,
@@ -279,8 +275,7 @@ impl Relay {
         Ok(self.inner.position_of(key, &frame))
     }
 
-    /// Says that a legacy client can be asked for input, and what its requests have in their `_meta` for a modern
-    /// server.
+    #[doc = text!("Relay.ask_client_as")]
     fn ask_client_as(&self, client: &Bound<'_, Connection>, meta: &Bound<'_, PyDict>) -> PyResult<()> {
         let members = meta.iter().map(|(name, value)| {
             let value = json::dumps(&value)?;
@@ -291,10 +286,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Passes a request on that a handler was given; False where it is over.
-    ///
-    /// With `params` it goes on with those in place of its own. `routes` decided about it, where they may not be its
-    /// client's any more; `retained` is what was retained of it, if this is another round.
+    #[doc = text!("Relay.pass_on")]
     #[pyo3(signature = (request, upstream, params = None, retained = None, routes = None))]
     fn pass_on(
         &self,
@@ -318,8 +310,7 @@ impl Relay {
         Ok(true)
     }
 
-    /// Takes over the newest exchange that a private upstream is at work on, from its relay: the client's request, and
-    /// the call towards the server; None where there is none.
+    #[doc = text!("Relay.transfer")]
     fn transfer(&self, upstream: &Bound<'_, Connection>) -> PyResult<Option<(Py<Request>, Py<Call>)>> {
         let (py, driver) = (upstream.py(), upstream.get().driver());
         for Suspendable { client, record, number } in
@@ -339,8 +330,7 @@ impl Relay {
         Ok(None)
     }
 
-    /// Answers a request whose upstream is not there, or that came when the relay was closing, or beyond a limit; False
-    /// where it is over.
+    #[doc = text!("Relay.refuse")]
     #[pyo3(signature = (request, slot = None, limit = None))]
     fn refuse(
         &self,
@@ -371,18 +361,18 @@ impl Relay {
         Ok(true)
     }
 
-    /// Takes no new requests of clients any more; what is in flight goes on.
+    #[doc = text!("Relay.close_admission")]
     fn close_admission(&self) {
         self.inner.close_admission();
     }
 
-    /// Closes admission to one connection of an upstream, which may finish what it has.
+    #[doc = text!("Relay.retire")]
     fn retire(&self, upstream: &Bound<'_, Connection>) -> PyResult<()> {
         self.inner.retire(self.key(upstream.get().driver())?);
         Ok(())
     }
 
-    /// Cancels what is in flight to one connection of an upstream, and answers who asked for it.
+    #[doc = text!("Relay.cancel_rest")]
     fn cancel_rest(&self, upstream: &Bound<'_, Connection>) -> PyResult<()> {
         let driver = upstream.get().driver();
         let routed = self.inner.cancel_rest(self.key(upstream.get().driver())?, driver.now());
@@ -390,18 +380,15 @@ impl Relay {
         Ok(())
     }
 
-    /// Requests that were passed on and have not ended, whoever asked.
+    #[doc = text!("Relay.in_flight")]
     #[getter]
     fn in_flight(&self) -> u64 {
         self.inner.in_flight()
     }
 
-    /// What the relay counts.
+    #[doc = text!("Relay.counters")]
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let counts = PyDict::new(py);
-        for (name, count) in self.inner.counts.all() {
-            counts.set_item(name, count)?;
-        }
-        Ok(counts)
+        let counts = self.inner.counts.all();
+        counts.into_py_dict(py)
     }
 }

@@ -61,7 +61,7 @@ struct State {
     cancelled: Option<Py<PyTuple>>,
 }
 
-/// An awaitable over a call, its progress, or the cancel of a request.
+#[doc = text!("Waiter")]
 #[pyclass(frozen, module = "turnout._native", name = "Waiter", weakref)]
 pub struct Awaitable {
     pollable: Box<dyn Pollable>,
@@ -167,7 +167,7 @@ impl Awaitable {
         removed.len()
     }
 
-    /// The task that waits was cancelled: its flight ends with it.
+    #[doc = text!("Waiter.cancel")]
     #[pyo3(signature = (msg = None))]
     fn cancel(slf: &Bound<'_, Self>, msg: Option<Bound<'_, PyAny>>) -> PyResult<bool> {
         let (py, this) = (slf.py(), slf.get());
@@ -196,7 +196,7 @@ impl Awaitable {
         lock(&self.state).cancelled.is_some()
     }
 
-    /// What `asyncio.gather` tells of a future that was cancelled, where it returns exceptions.
+    // What `asyncio.gather` tells of a future that was cancelled, where it returns exceptions.
     #[getter]
     fn _cancel_message(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let state = lock(&self.state);
@@ -204,7 +204,7 @@ impl Awaitable {
         arguments.get_item(0).ok().map(Bound::unbind)
     }
 
-    /// What `asyncio.gather` raises for one of its futures that was cancelled.
+    // What `asyncio.gather` raises for one of its futures that was cancelled.
     fn _make_cancelled_error(&self, py: Python<'_>) -> Py<PyAny> {
         let error = self.cancellation(py).unwrap_or_else(|| CancelledError::new_err(()));
         error.into_value(py).into_any()
@@ -214,8 +214,7 @@ impl Awaitable {
         self.cancelled() || self.pollable.is_ready()
     }
 
-    /// The value, where this is used as a future. A task that awaits it calls this, too, and gets the value from
-    /// `__next__`.
+    #[doc = text!("Waiter.result")]
     fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         if let Some(error) = self.cancellation(py) {
             return Err(error);

@@ -11,7 +11,7 @@ use turnout_core::sync::lock;
 use crate::asyncio::event_loop::LoopBinding;
 use crate::values::time;
 
-/// A source of time for connections: the machine's monotonic clock, or one that a test moves.
+#[doc = text!("Clock")]
 #[pyclass(frozen, module = "turnout._native")]
 pub struct Clock {
     manual: Option<AtomicU64>,
@@ -55,12 +55,12 @@ impl Clock {
         Self { manual: manual.then(|| AtomicU64::new(time::FIRST)), loops: Mutex::default() }
     }
 
-    /// Seconds since an arbitrary moment.
+    #[doc = text!("Clock.time")]
     fn time(&self) -> f64 {
         self.now() as f64 / 1e9
     }
 
-    /// Moves a manual clock on; deadlines that pass by it fire on the next turn of their loops.
+    #[doc = text!("Clock.advance")]
     fn advance(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
         match &self.manual {
             Some(time) if seconds >= 0.0 => {

@@ -37,7 +37,7 @@ pub trait Handled: Send + Sync {
     fn end(&self, py: Python<'_>);
 }
 
-/// A running handler, as a coroutine.
+#[doc = text!("HandlerCoroutine")]
 #[pyclass(frozen, module = "turnout._native", weakref)]
 pub struct HandlerCoroutine {
     handled: Box<dyn Handled>,
@@ -136,7 +136,7 @@ impl HandlerCoroutine {
         slf
     }
 
-    /// What a task calls. None is the end without an exception made for it, which is half the cost of a step.
+    // What a task calls. None is the end without an exception made for it, which is half the cost of a step.
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.step(py, send)
     }
@@ -177,7 +177,7 @@ impl HandlerCoroutine {
         }
     }
 
-    /// The handler's own coroutine, for debuggers; None while none is running.
+    #[doc = text!("HandlerCoroutine.cr_await")]
     #[getter]
     fn cr_await(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         lock(&self.coroutine).as_ref().map(|coroutine| coroutine.clone_ref(py))
@@ -193,7 +193,7 @@ impl HandlerCoroutine {
         false
     }
 
-    /// The code that runs, or the handler's; None where it is no function of Python's. Whoever shows a task asks.
+    #[doc = text!("HandlerCoroutine.cr_code")]
     #[getter]
     fn cr_code(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let coroutine = self.cr_await(py).map(|coroutine| coroutine.into_bound(py));

@@ -29,7 +29,7 @@ struct State {
     delivered: bool,
 }
 
-/// A read buffer: supports the writable buffer protocol, and read(2) straight into it.
+#[doc = text!("Input")]
 #[pyclass(frozen, module = "turnout._native")]
 pub struct Input {
     state: Mutex<State>,
@@ -121,7 +121,7 @@ impl Input {
 
 #[pymethods]
 impl Input {
-    /// Reads once from a non-blocking file descriptor: the count, 0 at the end, -1 where it would block.
+    #[doc = text!("Input.read")]
     #[cfg(unix)]
     fn read(&self, fd: c_int) -> PyResult<isize> {
         let mut state = lock(&self.state);
@@ -139,7 +139,7 @@ impl Input {
         }
     }
 
-    /// Bytes offered to the next read.
+    // Bytes offered to the next read.
     fn __len__(&self) -> usize {
         lock(&self.state).offer
     }

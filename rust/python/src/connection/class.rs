@@ -1,5 +1,6 @@
-//! What the driver asks of the class `Connection`.
+//! The host of a connection, and what the driver asks of the class `Connection`.
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use turnout_core::flight::state::Outcome;
@@ -9,6 +10,30 @@ use crate::asyncio::callback::Run;
 use crate::connection::delivery::{EventSink, deliver};
 use crate::driver::Events;
 use crate::driver::face::ConnectionClass;
+
+impl Connection {
+    /// The object that acts on what the connection reports.
+    pub fn host<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
+        self.host.as_ref().map(|host| host.bind(py))
+    }
+
+    /// The host, where only a host can act.
+    pub fn require_host<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        self.host(py).ok_or_else(|| {
+            PyRuntimeError::new_err(
+                "the connection has no host to act on this: make it with Connection(host=...)",
+            )
+        })
+    }
+
+    /// What Python calls the other end: the host's peer, or the connection where it has no host.
+    pub fn peer<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        match slf.get().host(slf.py()) {
+            Some(host) => host.getattr(intern!(slf.py(), "peer")),
+            None => Ok(slf.clone().into_any()),
+        }
+    }
+}
 
 /// The class `Connection`.
 pub struct Class;

@@ -93,3 +93,12 @@ fn reject_overloaded(py: Python<'_>, driver: &Driver, number: u64) -> PyResult<b
     let (code, message) = (core::INTERNAL_ERROR, "too much is in flight");
     driver.answer(py, number, Answer::Error { code, message, data: data.as_bytes() })
 }
+
+/// Tasks of handlers that are at work, cancelled ones included.
+pub fn tasks_at_work(py: Python<'_>, driver: &Driver) -> Vec<Py<PyAny>> {
+    let owners = driver.core().inbound_owners();
+    let running = owners.into_iter().filter_map(Owner::host).map(|PyOwner(request)| request);
+    let requests = running.chain(driver.cancelled_handlers().all(py));
+    let requests = requests.filter_map(|request| request.into_bound(py).cast_into::<Request>().ok());
+    requests.filter_map(|request| request.get().task(py)).collect()
+}

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{IntoPyDict, PyDict};
 use turnout_core::limits::Limits;
 use turnout_core::memory::{Account, AccountState, MemoryBudget};
 
@@ -41,7 +41,7 @@ pub const fn name_of(state: AccountState) -> &'static str {
     }
 }
 
-/// Sets how much all connections of the process may hold together.
+#[doc = text!("set_max_total_bytes")]
 #[pyfunction]
 pub fn set_max_total_bytes(most: usize) {
     let budget = budget();
@@ -49,18 +49,14 @@ pub fn set_max_total_bytes(most: usize) {
     settle();
 }
 
-/// Whether so much is held that no new connection is to be accepted.
+#[doc = text!("memory_is_tight")]
 #[pyfunction]
 pub fn memory_is_tight() -> bool {
     budget().is_tight()
 }
 
-/// What all connections of the process hold together, of how much, and what came of it.
+#[doc = text!("memory_usage")]
 #[pyfunction]
 pub fn memory_usage(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let usage = PyDict::new(py);
-    for (name, value) in budget().usage() {
-        usage.set_item(name, value)?;
-    }
-    Ok(usage)
+    budget().usage().into_py_dict(py)
 }

@@ -48,7 +48,7 @@ enum Subscriber {
     Callback(Py<PyAny>),
 }
 
-/// A request in flight, or its end: await it, cancel it, follow its progress.
+#[doc = text!("Call")]
 #[pyclass(frozen, module = "turnout", weakref)]
 pub struct Call {
     driver: Arc<Driver>,
@@ -180,40 +180,40 @@ impl Call {
         Awaitable::new(py, Aspect::Result(slf))
     }
 
-    /// Waits for the result's JSON.
+    #[doc = text!("Call.raw")]
     fn raw(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Awaitable>> {
         Awaitable::new(py, Aspect::Raw(slf))
     }
 
-    /// Waits for the end, whatever it is.
+    #[doc = text!("Call.wait_ended")]
     fn wait_ended(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Awaitable>> {
         Awaitable::new(py, Aspect::End(slf))
     }
 
-    /// Ends the call and tells the peer.
+    #[doc = text!("Call.cancel")]
     #[pyo3(signature = (reason = None))]
     fn cancel(&self, py: Python<'_>, reason: Option<Text>) -> PyResult<bool> {
         let number = self.evidence()?.number;
         self.driver.cancel(py, number, CancelledBy::Caller, reason.as_ref().map(|text| &*text.0))
     }
 
-    /// True once the call has an outcome.
+    #[doc = text!("Call.done")]
     fn done(&self) -> bool {
         self.is_done()
     }
 
-    /// True where the call ended by a cancel.
+    #[doc = text!("Call.cancelled")]
     fn cancelled(&self) -> bool {
         matches!(lock(&self.state).ended, Some(Ended::Local(Outcome::Cancelled)))
     }
 
-    /// The decoded result, or the exception of any other end.
+    #[doc = text!("Call.result")]
     pub fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let raw = self.raw_result(py)?;
         json::loads(py, raw.cast::<PyBytes>()?.as_bytes())
     }
 
-    /// The result's JSON, or the exception of any other end.
+    #[doc = text!("Call.raw_result")]
     pub fn raw_result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let (outcome, error, fault) = {
             let state = lock(&self.state);
@@ -228,7 +228,7 @@ impl Call {
         Err(self.error(py, outcome, error.as_ref(), fault))
     }
 
-    /// The exception that awaiting the call raises, or None for a result.
+    #[doc = text!("Call.exception")]
     fn exception(&self, py: Python<'_>) -> PyResult<Option<PyErr>> {
         match self.raw_result(py) {
             Ok(_) => Ok(None),
@@ -237,7 +237,7 @@ impl Call {
         }
     }
 
-    /// Calls `callback(call)` at the end.
+    #[doc = text!("Call.add_done_callback")]
     #[pyo3(signature = (callback, *, context = None))]
     fn add_done_callback(
         slf: &Bound<'_, Self>,
@@ -255,7 +255,7 @@ impl Call {
         })
     }
 
-    /// Takes a callback back; the number of them.
+    #[doc = text!("Call.remove_done_callback")]
     fn remove_done_callback(&self, callback: &Bound<'_, PyAny>) -> usize {
         // Comparing asks Python: with no lock held, and the call may end meanwhile.
         let mut waiters = std::mem::take(&mut lock(&self.state).waiters);
@@ -268,7 +268,7 @@ impl Call {
         gone.len()
     }
 
-    /// Progress, in order and before the result, as this subscriber reads it.
+    #[doc = text!("Call.progress")]
     #[pyo3(signature = (*, shield = false))]
     fn progress(slf: &Bound<'_, Self>, shield: bool) -> PyResult<Py<ProgressIterator>> {
         let (py, this) = (slf.py(), slf.get());
@@ -287,7 +287,7 @@ impl Call {
         Ok(iterator)
     }
 
-    /// Calls `callback(progress)` for every update from now on.
+    #[doc = text!("Call.on_progress")]
     fn on_progress(&self, callback: Bound<'_, PyAny>) -> PyResult<()> {
         check_callback(&callback)?;
         let mut state = lock(&self.state);
@@ -297,35 +297,35 @@ impl Call {
         Ok(())
     }
 
-    /// The latest progress, or None.
+    #[doc = text!("Call.latest")]
     #[getter]
     fn latest(&self) -> Option<Progress> {
         self.record.get()?.progress().as_ref().map(Progress::from)
     }
 
-    /// Stops the idle clock while a person is asked.
+    #[doc = text!("Call.pause")]
     fn pause(&self) -> PyResult<bool> {
         Ok(self.driver.pause(self.evidence()?.number))
     }
 
-    /// Lets the idle clock run on.
+    #[doc = text!("Call.resume")]
     fn resume(&self, py: Python<'_>) -> PyResult<()> {
         self.driver.resume(py, self.evidence()?.number)
     }
 
-    /// The request id, which is the progress token, too.
+    #[doc = text!("Call.id")]
     #[getter]
     fn id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         json::typed_id(py, &self.evidence()?.id())
     }
 
-    /// The method.
+    #[doc = text!("Call.method")]
     #[getter]
     fn method<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         Ok(PyString::new(py, &self.evidence()?.method))
     }
 
-    /// The evidence, while it runs and after its end.
+    #[doc = text!("Call.record")]
     #[getter]
     pub fn record(&self, _py: Python<'_>) -> PyResult<Record> {
         Ok(Record::new(Arc::clone(self.evidence()?)))

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PyString};
+use pyo3::types::{IntoPyDict, PyDict, PyInt, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use turnout_core::flight::record::{PeerInfo, ProgressUpdate, Record};
 use turnout_core::flight::state::Outcome;
@@ -55,7 +55,7 @@ fn open_error(py: Python<'_>, refused: OpenError, id: Option<&Bound<'_, PyAny>>)
     }
 }
 
-/// What is in flight on a connection whose messages somebody else carries.
+#[doc = text!("Flights")]
 #[pyclass(frozen, weakref, module = "turnout._native")]
 pub struct Flights {
     core: Mutex<Core>,
@@ -115,7 +115,7 @@ impl Flights {
 
     // ---- our requests ----
 
-    /// Registers a request of ours; gives its id.
+    #[doc = text!("Flights.open")]
     #[pyo3(signature = (method, slot, wants_progress = false, request_id = None, params = None))]
     fn open<'py>(
         &self,
@@ -138,7 +138,7 @@ impl Flights {
         }
     }
 
-    /// Notes that it was handed to the transport.
+    #[doc = text!("Flights.written")]
     fn written(&self, request_id: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut wire_id = WireId::default();
         let id = wire_id.raw(request_id)?;
@@ -146,7 +146,7 @@ impl Flights {
         Ok(())
     }
 
-    /// Takes the peer's answer; gives the slot of the request that it ends, or None.
+    #[doc = text!("Flights.claim")]
     fn claim(
         &self,
         py: Python<'_>,
@@ -159,7 +159,7 @@ impl Flights {
         Ok(self.ended(py, ended))
     }
 
-    /// Takes progress; gives the slot of the request it belongs to, or None where nothing may come of it.
+    #[doc = text!("Flights.advance")]
     #[pyo3(signature = (token, progress, total = None, message = None))]
     fn advance(
         &self,
@@ -175,7 +175,7 @@ impl Flights {
         Ok(self.core().advance(now, token_raw, update).map(|slot| slot.clone_ref(token.py())))
     }
 
-    /// Ends a request of ours from this side; False where it was over.
+    #[doc = text!("Flights.abandon")]
     #[pyo3(signature = (request_id, outcome, reason = None))]
     fn abandon(&self, request_id: &Bound<'_, PyAny>, outcome: &str, reason: Option<Text>) -> PyResult<bool> {
         let outcome = match outcome {
@@ -194,7 +194,7 @@ impl Flights {
         Ok(self.ended(request_id.py(), ended).is_some())
     }
 
-    /// Notes that the peer was told of that end.
+    #[doc = text!("Flights.told")]
     fn told(&self, request_id: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut wire_id = WireId::default();
         let id = wire_id.raw(request_id)?;
@@ -204,7 +204,7 @@ impl Flights {
 
     // ---- the peer's requests ----
 
-    /// Registers a request of the peer's.
+    #[doc = text!("Flights.begin")]
     #[pyo3(signature = (request_id, method, token, slot, params = None))]
     fn begin(
         &self,
@@ -223,14 +223,14 @@ impl Flights {
         begun.map_err(|error| open_error(request_id.py(), error, Some(request_id)))
     }
 
-    /// The slot of the peer's request that an id names, or None.
+    #[doc = text!("Flights.handling")]
     fn handling(&self, request_id: &Bound<'_, PyAny>) -> PyResult<Option<Attachment>> {
         let mut wire_id = WireId::default();
         let id = wire_id.raw(request_id)?;
         Ok(self.core().attachment_of(id).map(|slot| slot.clone_ref(request_id.py())))
     }
 
-    /// Takes a cancel of the peer's; gives the slot of the request whose handler is concerned, or None.
+    #[doc = text!("Flights.cancel")]
     #[pyo3(signature = (request_id, reason = None))]
     fn cancel(&self, request_id: &Bound<'_, PyAny>, reason: Option<Text>) -> PyResult<Option<Attachment>> {
         let py = request_id.py();
@@ -249,7 +249,7 @@ impl Flights {
         Ok(Some(slot))
     }
 
-    /// Notes progress of ours; False where it must not be sent.
+    #[doc = text!("Flights.report")]
     #[pyo3(signature = (request_id, slot, progress, total = None, message = None))]
     fn report(
         &self,
@@ -266,7 +266,7 @@ impl Flights {
         Ok(self.core().report(now, id, |kept| kept.is(slot), update))
     }
 
-    /// Takes the end of a handler; False where there was no such request.
+    #[doc = text!("Flights.finish")]
     fn finish(&self, request_id: &Bound<'_, PyAny>, slot: &Bound<'_, PyAny>, how: &str) -> PyResult<bool> {
         let how = match how {
             "result" => HandlerEnd::Result,
@@ -287,7 +287,7 @@ impl Flights {
 
     // ---- both ----
 
-    /// Ends everything in flight; gives the slots of our requests, oldest first.
+    #[doc = text!("Flights.end")]
     #[pyo3(signature = (outcome = "closed"))]
     fn end(&self, py: Python<'_>, outcome: &str) -> PyResult<Vec<Attachment>> {
         let outcome = match outcome {
@@ -303,13 +303,13 @@ impl Flights {
         Ok(slots)
     }
 
-    /// True once it was ended.
+    #[doc = text!("Flights.is_over")]
     #[getter]
     fn is_over(&self) -> bool {
         self.core().is_over()
     }
 
-    /// Calls `listener(records)` for requests that ended: cancelled ones, where `wanted()` says so, or all of them.
+    #[doc = text!("Flights.follow_records")]
     #[pyo3(signature = (listener, *, every = false, wanted = None))]
     fn follow_records(&self, listener: Option<Py<PyAny>>, every: bool, wanted: Option<Py<PyAny>>) {
         self.record_listener.set(listener, every, wanted);
@@ -317,13 +317,13 @@ impl Flights {
 
     // ---- what it holds ----
 
-    /// The slots of our requests in flight, by id.
+    #[doc = text!("Flights.outbound")]
     fn outbound<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let listed = copied(py, self.core().outbound());
         by_id(py, listed)
     }
 
-    /// The slots of the peer's requests whose handlers are at work, by id.
+    #[doc = text!("Flights.inbound")]
     fn inbound<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let listed = copied(py, self.core().inbound());
         by_id(py, listed)
@@ -349,47 +349,40 @@ impl Flights {
         self.clock.clone_ref(py)
     }
 
-    /// Most requests of the peer's at once.
+    #[doc = text!("Flights.max_inbound")]
     #[getter]
     fn max_inbound(&self) -> usize {
         self.core().limits().max_inbound
     }
 
-    /// Most progress updates that wait for one callback.
+    #[doc = text!("Flights.max_pending_progress")]
     #[getter]
     fn max_pending_progress(&self) -> usize {
         self.core().limits().max_pending_progress
     }
 
-    /// Requests in flight: ours, the peer's.
+    #[doc = text!("Flights.in_flight")]
     #[getter]
     fn in_flight(&self) -> (usize, usize) {
         self.core().in_flight()
     }
 
-    /// Entries in every table that a request can leave behind.
+    #[doc = text!("Flights.entries")]
     fn entries<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let entries = PyDict::new(py);
-        for (name, count) in self.core().entries() {
-            entries.set_item(name, count)?;
-        }
-        Ok(entries)
+        let entries = self.core().entries();
+        entries.into_py_dict(py)
     }
 
-    /// Bytes held by the tables.
+    #[doc = text!("Flights.memory")]
     #[getter]
     fn memory(&self) -> usize {
         self.core().bytes()
     }
 
-    /// What it counts.
+    #[doc = text!("Flights.counters")]
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let counters = self.core().counters;
-        let counts = PyDict::new(py);
-        for (name, count) in counters.all() {
-            counts.set_item(name, count)?;
-        }
-        Ok(counts)
+        counters.all().into_py_dict(py)
     }
 
     fn __repr__(&self) -> String {

@@ -10,7 +10,7 @@ use crate::objects::call::Call;
 use crate::values::record::Record;
 use crate::values::{json, text};
 
-/// A notification that came in.
+#[doc = text!("Notification")]
 #[pyclass(frozen, module = "turnout")]
 pub struct Notification {
     pub method: String,
@@ -20,24 +20,25 @@ pub struct Notification {
 
 #[pymethods]
 impl Notification {
+    #[doc = text!("Notification.method")]
     #[getter]
     fn method<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         PyString::new(py, &self.method)
     }
 
-    /// The decoded params, or None.
+    #[doc = text!("Notification.params")]
     #[getter]
     fn params<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.raw.as_ref().map(|raw| json::loads(py, raw.bind(py).as_bytes())).transpose()
     }
 
-    /// The JSON of the params, or None.
+    #[doc = text!("Notification.raw_params")]
     #[getter]
     fn raw_params(&self, py: Python<'_>) -> Option<Py<PyBytes>> {
         self.raw.as_ref().map(|raw| raw.clone_ref(py))
     }
 
-    /// The subscription it belongs to, or None.
+    #[doc = text!("Notification.call")]
     #[getter]
     fn call(&self, py: Python<'_>) -> Option<Py<Call>> {
         self.call.as_ref().map(|call| call.clone_ref(py))
@@ -48,7 +49,7 @@ impl Notification {
     }
 }
 
-/// An answer that came after its call had ended.
+#[doc = text!("LateResponse")]
 #[pyclass(frozen, module = "turnout")]
 pub struct LateResponse {
     pub record: Arc<record::Record>,
@@ -57,13 +58,13 @@ pub struct LateResponse {
 
 #[pymethods]
 impl LateResponse {
-    /// The evidence of the call it answers.
+    #[doc = text!("LateResponse.record")]
     #[getter]
     fn record(&self) -> Record {
         Record::new(Arc::clone(&self.record))
     }
 
-    /// The JSON of the result or the error.
+    #[doc = text!("LateResponse.raw")]
     #[getter]
     fn raw(&self, py: Python<'_>) -> Py<PyBytes> {
         self.raw.clone_ref(py)
@@ -74,7 +75,7 @@ impl LateResponse {
     }
 }
 
-/// Progress that came after its call had ended.
+#[doc = text!("LateProgress")]
 #[pyclass(frozen, module = "turnout")]
 pub struct LateProgress {
     pub record: Arc<record::Record>,
@@ -82,7 +83,7 @@ pub struct LateProgress {
 
 #[pymethods]
 impl LateProgress {
-    /// The evidence of the call it names.
+    #[doc = text!("LateProgress.record")]
     #[getter]
     fn record(&self) -> Record {
         Record::new(Arc::clone(&self.record))
@@ -93,10 +94,10 @@ impl LateProgress {
     }
 }
 
-/// An answer to nothing we asked.
+#[doc = text!("Unmatched")]
 #[pyclass(frozen, module = "turnout", get_all)]
 pub struct Unmatched {
-    /// Its id as it stood on the wire; empty for none.
+    #[doc = text!("Unmatched.id")]
     pub id: Py<PyBytes>,
 }
 
@@ -107,18 +108,18 @@ impl Unmatched {
     }
 }
 
-/// A frame that was refused.
+#[doc = text!("Refused")]
 #[pyclass(frozen, module = "turnout", get_all)]
 pub struct Refused {
-    /// Which rule it broke, one word.
+    #[doc = text!("Refused.reason")]
     pub reason: &'static str,
-    /// Which rule it broke, one sentence.
+    #[doc = text!("Refused.message")]
     pub message: &'static str,
-    /// Offset of the fault in the frame, in bytes.
+    #[doc = text!("Refused.offset")]
     pub offset: usize,
-    /// Length of the frame, in bytes.
+    #[doc = text!("Refused.length")]
     pub length: usize,
-    /// The first bytes of what was not meant as a message.
+    #[doc = text!("Refused.noise")]
     pub noise: Py<PyBytes>,
 }
 

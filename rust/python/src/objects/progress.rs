@@ -21,7 +21,7 @@ struct Queue {
     waiting: Option<Callback>,
 }
 
-/// The progress of one call, as one subscriber sees it.
+#[doc = text!("ProgressIterator")]
 #[pyclass(frozen, module = "turnout")]
 pub struct ProgressIterator {
     driver: Arc<Driver>,
@@ -58,7 +58,7 @@ impl ProgressIterator {
 
 #[pymethods]
 impl ProgressIterator {
-    /// Updates that were replaced by newer ones before this subscriber read them.
+    #[doc = text!("ProgressIterator.coalesced")]
     #[getter]
     fn coalesced(&self) -> u64 {
         lock(&self.queue).updates.coalesced()

@@ -34,7 +34,7 @@ struct State {
     on_cancel: Option<Py<PyAny>>,
 }
 
-/// A request of the peer's: look at it, report progress, answer it.
+#[doc = text!("Request")]
 #[pyclass(frozen, module = "turnout", weakref)]
 pub struct Request {
     /// The connection it came on, of which this knows the driver only.
@@ -240,25 +240,26 @@ impl Request {
 
 #[pymethods]
 impl Request {
-    /// The peer's id: an int, a str, or the exact bytes of any other number.
+    #[doc = text!("Request.id")]
     #[getter]
     fn id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         json::typed_id(py, self.record.wire_id())
     }
 
-    /// The peer's progress token, or None where it wants no progress.
+    #[doc = text!("Request.progress_token")]
     #[getter]
     fn progress_token<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let token = self.record.wire_token();
         (!token.is_empty()).then(|| json::typed_id(py, token)).transpose()
     }
 
+    #[doc = text!("Request.method")]
     #[getter]
     fn method(&self, py: Python<'_>) -> Py<PyString> {
         self.method.clone_ref(py)
     }
 
-    /// The decoded params, or None.
+    #[doc = text!("Request.params")]
     #[getter]
     fn params<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(raw) = &self.raw else { return Ok(None) };
@@ -270,35 +271,36 @@ impl Request {
         Ok(Some(params))
     }
 
-    /// The JSON of the params, or None.
+    #[doc = text!("Request.raw_params")]
     #[getter]
     fn raw_params(&self, py: Python<'_>) -> Option<Py<PyBytes>> {
         self.raw.as_ref().map(|raw| raw.clone_ref(py))
     }
 
-    /// Who sent it.
+    #[doc = text!("Request.peer")]
     #[getter]
     fn peer<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.driver.face().class().peer(self.connection.bind(py))
     }
 
+    #[doc = text!("Request.record")]
     #[getter]
     fn record(&self) -> Record {
         Record::new(Arc::clone(&self.record))
     }
 
-    /// True once somebody cancelled it.
+    #[doc = text!("Request.cancelled")]
     #[getter]
     fn cancelled(&self) -> bool {
         self.is_cancelled()
     }
 
-    /// Waits for the cancel; gives its reason.
+    #[doc = text!("Request.wait_cancelled")]
     fn wait_cancelled(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Awaitable>> {
         Awaitable::new(py, Cancel(slf))
     }
 
-    /// Calls `callback(reason)` at the cancel, in place of stopping the handler's task; at once where it came.
+    #[doc = text!("Request.on_cancel")]
     fn on_cancel(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
         let before = {
             let mut state = lock(&self.state);
@@ -312,12 +314,12 @@ impl Request {
         Ok(())
     }
 
-    /// Opts out of being stopped: a cancel shows as a flag only.
+    #[doc = text!("Request.decline_cancel")]
     fn decline_cancel(&self) {
         self.driver.decline(self.record.number);
     }
 
-    /// Reports progress.
+    #[doc = text!("Request.progress")]
     #[pyo3(signature = (progress, total = None, message = None))]
     fn progress(
         &self,
@@ -337,7 +339,7 @@ impl Request {
         })
     }
 
-    /// Answers with a result.
+    #[doc = text!("Request.respond")]
     pub fn respond(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<bool> {
         if lock(&self.state).ended {
             return Ok(false);
@@ -346,7 +348,7 @@ impl Request {
         self.answer(py, Answer::Result(json.as_bytes()), Cleanup::FinishedAnyway)
     }
 
-    /// Answers with an error.
+    #[doc = text!("Request.fail")]
     #[pyo3(signature = (code, message, data = None))]
     fn fail(
         &self,
@@ -359,18 +361,18 @@ impl Request {
         self.answer(py, Answer::ErrorObject(&object), Cleanup::Raised)
     }
 
-    /// Answers with the error that a handler raised, a `RequestError`; with an internal error where it cannot be sent.
+    #[doc = text!("Request._refuse")]
     fn _refuse(&self, py: Python<'_>, error: &Bound<'_, PyAny>) -> PyResult<bool> {
         let object = raised::error_object(self.method.bind(py), error);
         self.answer(py, Answer::ErrorObject(&object), Cleanup::Raised)
     }
 
-    /// The task that the request was answered with is over: its progress token is retired.
+    #[doc = text!("Request.finish_task")]
     fn finish_task(&self) -> bool {
         self.driver.finish_task(self.record.number)
     }
 
-    /// Notes that the handler stopped at its cancel: nothing is answered. Where nobody cancelled it, it is still to be.
+    #[doc = text!("Request.stopped")]
     pub fn stopped(&self) {
         let mut state = lock(&self.state);
         if !state.cancelled {
@@ -381,13 +383,13 @@ impl Request {
         self.record.note_cleanup(Cleanup::Stopped, Some(self.driver.now()));
     }
 
-    /// Sends a notification that belongs to this `subscriptions/listen`.
+    #[doc = text!("Request.notify")]
     #[pyo3(signature = (method, params = None))]
     fn notify(&self, py: Python<'_>, method: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         self.driver.notify_subscriber(py, self.record.number, method, params)
     }
 
-    /// Raises `RequestCancelled` if it was cancelled.
+    #[doc = text!("Request.raise_if_cancelled")]
     fn raise_if_cancelled(&self, py: Python<'_>) -> PyResult<()> {
         match self.cancel_reason(py) {
             Some(reason) => Err(errors::request_cancelled(py, &reason)),
@@ -395,7 +397,7 @@ impl Request {
         }
     }
 
-    /// Sends a request of its own, which ends with this one.
+    #[doc = text!("Request.send")]
     #[pyo3(signature = (method, params = None, **options))]
     fn send<'py>(
         &self,
@@ -410,7 +412,7 @@ impl Request {
         Ok(call)
     }
 
-    /// Makes `call`, on another connection, a leg of this request: it ends with it, and its evidence is kept with it.
+    #[doc = text!("Request.adopt")]
     #[pyo3(signature = (call, *, round = None))]
     fn adopt(&self, py: Python<'_>, call: Py<Call>, round: Option<u32>) -> PyResult<()> {
         self.record.join(Arc::clone(call.get().evidence()?));
@@ -420,17 +422,17 @@ impl Request {
         self.adopt_child(py, call)
     }
 
-    /// Starts handling it; False where it was cancelled before anything ran.
+    #[doc = text!("Request._begin")]
     fn _begin(&self) -> bool {
         self.begin()
     }
 
-    /// The handler is over.
+    #[doc = text!("Request._over")]
     fn _over(&self, py: Python<'_>) {
         self.handler_ended(py);
     }
 
-    /// The task that handles it, which a cancel stops.
+    #[doc = text!("Request._task")]
     #[getter(_task)]
     pub fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         lock(&self.state).task.as_ref().map(|task| task.clone_ref(py))

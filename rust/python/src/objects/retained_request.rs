@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use turnout_core::relay as core;
 use turnout_core::sync::lock;
 
-/// A request of a client that is kept for another round.
+#[doc = text!("RetainedRequest")]
 #[pyclass(frozen, module = "turnout._native")]
 pub struct RetainedRequest {
     inner: Mutex<Option<Arc<core::RetainedRequest>>>,
@@ -27,13 +27,13 @@ impl RetainedRequest {
 
 #[pymethods]
 impl RetainedRequest {
-    /// How many rounds it took already.
+    #[doc = text!("RetainedRequest.rounds")]
     #[getter]
     fn rounds(&self) -> u32 {
         self.rounds
     }
 
-    /// Keeps it no longer on this side; idempotent.
+    #[doc = text!("RetainedRequest.release")]
     fn release(&self) {
         drop(lock(&self.inner).take());
     }

@@ -6,7 +6,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use turnout_core::relay::{self as core, Goal, Route};
 
-/// Where the requests of some clients go.
+#[doc = text!("Routes")]
 #[pyclass(frozen, module = "turnout._native")]
 pub struct Routes {
     pub(crate) inner: Arc<core::Routes>,

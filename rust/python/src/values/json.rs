@@ -79,7 +79,7 @@ pub fn flat(bytes: &[u8]) -> Cow<'_, [u8]> {
     bytes
 }
 
-/// `turnout.json.loads`.
+#[doc = text!("loads")]
 #[pyfunction(name = "loads")]
 #[pyo3(signature = (data, /))]
 pub fn loads_any<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -100,7 +100,7 @@ pub fn loads_any<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     Err(PyTypeError::new_err(format!("JSON is bytes or a str, not {}", data.get_type().name()?)))
 }
 
-/// `turnout.json.dumps`.
+#[doc = text!("dumps")]
 #[pyfunction(name = "dumps")]
 #[pyo3(signature = (value, /))]
 pub fn dumps_any<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
@@ -116,7 +116,7 @@ fn container(bytes: &[u8], bracket: u8) -> Option<Span> {
 /// A key, and its value's JSON.
 type Member<'py> = (Bound<'py, PyAny>, Bound<'py, PyBytes>);
 
-/// `turnout.json.members`.
+#[doc = text!("members")]
 #[pyfunction]
 #[pyo3(signature = (object, /))]
 pub fn members<'py>(object: &Bound<'py, PyBytes>) -> PyResult<Option<Vec<Member<'py>>>> {
@@ -128,7 +128,7 @@ pub fn members<'py>(object: &Bound<'py, PyBytes>) -> PyResult<Option<Vec<Member<
     envelope::members(bytes, span).map(taken).collect::<PyResult<_>>().map(Some)
 }
 
-/// `turnout.json.items`.
+#[doc = text!("items")]
 #[pyfunction]
 #[pyo3(signature = (array, /))]
 pub fn items<'py>(array: &Bound<'py, PyBytes>) -> Option<Vec<Bound<'py, PyBytes>>> {
@@ -137,7 +137,7 @@ pub fn items<'py>(array: &Bound<'py, PyBytes>) -> Option<Vec<Bound<'py, PyBytes>
     Some(envelope::items(bytes, span).map(|item| PyBytes::new(py, item.of(bytes))).collect())
 }
 
-/// The value that every reader of an object finds under a key; None where some find another one, or none.
+#[doc = text!("sole_member")]
 #[pyfunction]
 #[pyo3(signature = (object, key, /))]
 pub fn sole_member<'py>(object: &Bound<'py, PyBytes>, key: &str) -> Option<Bound<'py, PyBytes>> {
@@ -147,7 +147,7 @@ pub fn sole_member<'py>(object: &Bound<'py, PyBytes>, key: &str) -> Option<Bound
     Some(PyBytes::new(object.py(), value.of(bytes)))
 }
 
-/// `turnout.json.with_member`.
+#[doc = text!("with_member")]
 #[pyfunction]
 #[pyo3(signature = (object, key, value, /))]
 pub fn with_member<'py>(

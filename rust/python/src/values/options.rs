@@ -1,8 +1,9 @@
-//! Limits and revisions, as Python says them.
+//! Limits, revisions and endings, as Python says them.
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use turnout_core::flight::state::Outcome;
 use turnout_core::limits::{Limits, NotALimit};
 use turnout_core::rules::Revision;
 
@@ -26,4 +27,16 @@ pub fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
 pub fn revision_of(name: &str) -> PyResult<Revision> {
     Revision::parse(name)
         .ok_or_else(|| PyValueError::new_err(format!("{name:?} is no revision this version knows")))
+}
+
+/// The outcome with which a connection ends.
+pub fn ending_of(name: &str) -> PyResult<Outcome> {
+    match name {
+        "peer_closed" => Ok(Outcome::PeerClosed),
+        "peer_exited" => Ok(Outcome::PeerExited),
+        "peer_silent" => Ok(Outcome::PeerSilent),
+        "evicted" => Ok(Outcome::Evicted),
+        "closed" => Ok(Outcome::Closed),
+        _ => Err(PyValueError::new_err(format!("{name:?} does not end a connection"))),
+    }
 }

@@ -5,16 +5,16 @@ use turnout_core::flight::record;
 
 use crate::values::text::Text;
 
-/// One progress update.
+#[doc = text!("Progress")]
 #[pyclass(frozen, eq, module = "turnout", get_all)]
 #[derive(PartialEq)]
 #[allow(clippy::struct_field_names)] // the protocol's names
 pub struct Progress {
-    /// How far the work is; grows with every update.
+    #[doc = text!("Progress.progress")]
     progress: f64,
-    /// How far it will go; None where the peer does not know.
+    #[doc = text!("Progress.total")]
     total: Option<f64>,
-    /// What the peer says about it, or None.
+    #[doc = text!("Progress.message")]
     message: Option<Text>,
 }
 

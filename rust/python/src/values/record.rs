@@ -13,7 +13,7 @@ use crate::values::progress::Progress;
 use crate::values::text::{self, Text};
 use crate::values::time::wall;
 
-/// The evidence of one request, while it runs and after its end.
+#[doc = text!("Record")]
 #[pyclass(frozen, module = "turnout", eq, hash, weakref)]
 pub struct Record {
     inner: Arc<record::Record>,
@@ -46,11 +46,13 @@ const fn late_name(late: Late) -> &'static str {
 
 #[pymethods]
 impl Record {
+    #[doc = text!("Record.id")]
     #[getter]
     fn id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         json::typed_id(py, &self.inner.id())
     }
 
+    #[doc = text!("Record.token")]
     #[getter]
     fn token<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         if !self.inner.wants_progress {
@@ -62,36 +64,43 @@ impl Record {
         }
     }
 
+    #[doc = text!("Record.method")]
     #[getter]
     fn method(&self) -> &str {
         &self.inner.method
     }
 
+    #[doc = text!("Record.target")]
     #[getter]
     fn target(&self) -> Option<Text> {
         self.inner.target().map(|target| Text::from(&*target))
     }
 
+    #[doc = text!("Record.principal")]
     #[getter]
     fn principal(&self) -> Option<Text> {
         self.inner.principal().map(Text::from)
     }
 
+    #[doc = text!("Record.label")]
     #[getter]
     fn label(&self) -> Option<Text> {
         self.inner.label().map(Text::from)
     }
 
+    #[doc = text!("Record.peer")]
     #[getter]
     fn peer(&self) -> &str {
         &self.inner.peer.name
     }
 
+    #[doc = text!("Record.transport")]
     #[getter]
     fn transport(&self) -> &str {
         &self.inner.peer.transport
     }
 
+    #[doc = text!("Record.direction")]
     #[getter]
     fn direction(&self) -> &'static str {
         match self.inner.direction {
@@ -100,124 +109,146 @@ impl Record {
         }
     }
 
+    #[doc = text!("Record.created")]
     #[getter]
     fn created(&self) -> f64 {
         wall(self.inner.created)
     }
 
+    #[doc = text!("Record.written")]
     #[getter]
     fn written(&self) -> Option<f64> {
         self.inner.written().map(wall)
     }
 
+    #[doc = text!("Record.first_progress")]
     #[getter]
     fn first_progress(&self) -> Option<f64> {
         self.inner.first_progress().map(wall)
     }
 
+    #[doc = text!("Record.last_progress")]
     #[getter]
     fn last_progress(&self) -> Option<f64> {
         self.inner.last_progress().map(wall)
     }
 
+    #[doc = text!("Record.ended")]
     #[getter]
     fn ended(&self) -> Option<f64> {
         self.inner.ended().map(wall)
     }
 
-    /// Seconds from registration to the end, or None while it runs.
+    #[doc = text!("Record.duration")]
     #[getter]
     fn duration(&self) -> Option<f64> {
         self.inner.ended().map(|ended| ended.saturating_sub(self.inner.created) as f64 / 1e9)
     }
 
+    #[doc = text!("Record.outcome")]
     #[getter]
     fn outcome(&self) -> Option<&'static str> {
         self.inner.outcome().map(Outcome::name)
     }
 
+    #[doc = text!("Record.progress")]
     #[getter]
     fn progress(&self) -> Option<Progress> {
         self.inner.progress().as_ref().map(Progress::from)
     }
 
+    #[doc = text!("Record.progress_accepted")]
     #[getter]
     fn progress_accepted(&self) -> u32 {
         self.inner.progress_counts().0
     }
 
+    #[doc = text!("Record.progress_dropped")]
     #[getter]
     fn progress_dropped(&self) -> u32 {
         self.inner.progress_counts().1
     }
 
+    #[doc = text!("Record.cancel_requested")]
     #[getter]
     fn cancel_requested(&self) -> Option<f64> {
         self.inner.cancel_requested().map(wall)
     }
 
+    #[doc = text!("Record.cancelled_by")]
     #[getter]
     fn cancelled_by(&self) -> Option<&'static str> {
         self.inner.cancelled_by().map(CancelledBy::name)
     }
 
+    #[doc = text!("Record.cancel_reason")]
     #[getter]
     fn cancel_reason(&self) -> Option<Text> {
         self.inner.reason().map(Text::from)
     }
 
+    #[doc = text!("Record.cancel_written")]
     #[getter]
     fn cancel_written(&self) -> bool {
         self.inner.cancel_written()
     }
 
+    #[doc = text!("Record.task")]
     #[getter]
     fn task(&self) -> Option<&str> {
         self.inner.task()
     }
 
+    #[doc = text!("Record.late_response")]
     #[getter]
     fn late_response(&self) -> Option<&'static str> {
         self.inner.late().map(|(late, _)| late_name(late))
     }
 
+    #[doc = text!("Record.late_at")]
     #[getter]
     fn late_at(&self) -> Option<f64> {
         self.inner.late().map(|(_, at)| wall(at))
     }
 
+    #[doc = text!("Record.late_progress")]
     #[getter]
     fn late_progress(&self) -> u32 {
         self.inner.late_progress()
     }
 
+    #[doc = text!("Record.cleanup")]
     #[getter]
     fn cleanup(&self) -> Option<&'static str> {
         self.inner.cleanup().map(|(cleanup, _)| cleanup.name())
     }
 
-    /// Seconds from the cancel to the end of the handler.
+    #[doc = text!("Record.cleanup_duration")]
     #[getter]
     fn cleanup_duration(&self) -> Option<f64> {
         let ended = self.inner.cleanup()?.1?;
         Some(ended.saturating_sub(self.inner.cancel_requested()?) as f64 / 1e9)
     }
 
+    #[doc = text!("Record.exit_code")]
     #[getter]
     fn exit_code(&self) -> Option<i32> {
         self.inner.exit_code()
     }
 
+    #[doc = text!("Record.round")]
     #[getter]
     fn round(&self) -> u32 {
         self.inner.round()
     }
 
+    #[doc = text!("Record.legs")]
     #[getter]
     fn legs(&self) -> Vec<Record> {
         self.inner.legs().map(|leg| Record::new(Arc::clone(leg))).collect()
     }
 
+    #[doc = text!("Record.as_dict")]
     fn as_dict<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
         let fields = PyDict::new(slf.py());
         for name in FIELDS {
@@ -236,7 +267,7 @@ impl Record {
         Ok(fields)
     }
 
-    /// It is evidence, which nobody changes: a copy is itself.
+    #[doc = text!("Record.__copy__")]
     fn __copy__(slf: Py<Self>) -> Py<Self> {
         slf
     }
@@ -301,7 +332,7 @@ const FIELDS: [&str; 32] = [
     "legs",
 ];
 
-/// Finished records in a bounded ring, and how many there were of each outcome.
+#[doc = text!("Ledger")]
 #[pyclass(frozen, module = "turnout._native", weakref)]
 pub struct Ledger {
     pub inner: Arc<ledger::Ledger>,
@@ -322,17 +353,18 @@ impl Ledger {
         Self { inner: Arc::new(ledger::Ledger::new(capacity)) }
     }
 
+    #[doc = text!("Ledger.capacity")]
     #[getter]
     fn capacity(&self) -> usize {
         self.inner.capacity()
     }
 
-    /// Finished records, oldest first.
+    #[doc = text!("Ledger.records")]
     fn records<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         PyList::new(py, self.inner.records().into_iter().map(Record::new).collect::<Vec<_>>())
     }
 
-    /// How many requests ended with each outcome.
+    #[doc = text!("Ledger.outcomes")]
     fn outcomes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let counts = PyDict::new(py);
         for outcome in Outcome::ALL {
