@@ -922,9 +922,21 @@ class Connection:
 
         """
     def notify(self, method: str, params: object = None) -> None:
-        """Send a notification; arguments and errors as for `send`.
+        """Send a notification: a plain function, as `send`.
 
         Cancels and progress are not sent so: `Call.cancel` and `Request.progress` know what is in flight.
+
+        Args:
+            method: the method.
+            params: what `turnout.json` writes as an object or an array, bytes that are JSON, or None.
+
+        Raises:
+            ConnectionClosed: the connection is over.
+            LimitExceeded: `max_output_bytes` is reached.
+            NotAllowed: the revision in force forbids it.
+            EncodeError: `params` cannot be written.
+            TypeError: they are no object and no array.
+
         """
     def receive_data(
         self, data: bytes
@@ -1600,9 +1612,25 @@ class Relay:
     def close_admission(self) -> None:
         """Take no new requests of clients any more; what is in flight goes on."""
     def retire(self, upstream: Connection) -> None:
-        """Close admission to a connection of an upstream, which may finish what it has."""
+        """Close admission to a connection of an upstream, which may finish what it has.
+
+        Args:
+            upstream: the connection.
+
+        Raises:
+            ValueError: it does not belong to this relay.
+
+        """
     def cancel_rest(self, upstream: Connection) -> None:
-        """Cancel what is in flight to a connection of an upstream, and answer who asked for it."""
+        """Cancel what is in flight to a connection of an upstream, and answer who asked for it.
+
+        Args:
+            upstream: the connection.
+
+        Raises:
+            ValueError: it does not belong to this relay.
+
+        """
     @property
     def connections(self) -> int:
         """Connections that it knows: those of clients, and those of upstreams, until they are over."""

@@ -139,9 +139,21 @@ class Peer(Hooks):
         )
 
     def notify(self, method: str, params: object = None) -> None:
-        """Send a notification; arguments and errors as for `send`.
+        """Send a notification: a plain function, as `send`.
 
         Cancels and progress are not sent so: `Call.cancel` and `Request.progress` know what is in flight.
+
+        Args:
+            method: the method.
+            params: what `turnout.json` writes as an object or an array, bytes that are JSON, or None.
+
+        Raises:
+            ConnectionClosed: the connection is over.
+            LimitExceeded: `max_output_bytes` is reached.
+            NotAllowed: the revision in force forbids it.
+            EncodeError: `params` cannot be written.
+            TypeError: they are no object and no array.
+
         """
         self.connection.notify(method, params)
 

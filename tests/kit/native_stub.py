@@ -30,4 +30,6 @@ def parameters(name: str) -> list[str]:
         scope = node.body
     assert isinstance(node, ast.FunctionDef)
     named = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.kwarg]
-    return [argument.arg for argument in named if argument is not None and argument.arg not in ("self", "cls")]
+    return [
+        argument.arg for argument in named if argument is not None and argument.arg not in ("self", "cls")
+    ]
