@@ -10,6 +10,7 @@ pub mod id;
 pub mod reader;
 mod refusal;
 pub(crate) mod scan;
+pub mod sent_params;
 pub mod span;
 pub mod splice;
 pub mod sse;

@@ -16,12 +16,11 @@ use std::sync::{Arc, Mutex};
 
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyBytes, PyDict, PyList, PyString};
-use pyo3::{PyTraverseError, PyVisit, intern};
-use turnout_core::connection::output::recycle;
+use pyo3::{PyTraverseError, PyVisit};
 use turnout_core::sync::lock;
 
 use self::class::Class;
-use self::handler_table::{Handler, HandlerTable};
+use self::handler_table::HandlerTable;
 use self::interests::Interests;
 use self::sending::{Options, Timeouts};
 use crate::asyncio::clock::Clock;
@@ -49,12 +48,6 @@ pub struct Connection {
     timeouts: Timeouts,
     /// Deliveries collected by a call that raised an exit instead.
     collected: Mutex<Option<Py<PyList>>>,
-}
-
-impl Connection {
-    pub fn driver(&self) -> &Arc<Driver> {
-        &self.driver
-    }
 }
 
 #[pymethods]
@@ -107,12 +100,9 @@ impl Connection {
         notify_peer: bool,
         label: Option<Text>,
     ) -> PyResult<Py<Call>> {
-        let options = Options { timeout, max_timeout, progress, on_progress, request_id, notify_peer, label };
-        let call = Self::send_request(slf, method, params, options)?;
-        if let Some(scope) = scope {
-            scope.call_method1(intern!(slf.py(), "add"), (&call,))?;
-        }
-        Ok(call)
+        let options =
+            Options { timeout, max_timeout, progress, on_progress, scope, request_id, notify_peer, label };
+        Self::send_request(slf, method, params, options)
     }
 
     #[doc = text!("Connection.notify")]
@@ -163,11 +153,7 @@ impl Connection {
 
     #[doc = text!("Connection.data_to_send")]
     fn data_to_send<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        let now = self.driver.now();
-        let taken = self.driver.core().drain_output(now);
-        let bytes = PyBytes::new(py, &taken);
-        recycle(taken);
-        bytes
+        self.driver.data_to_send(py)
     }
 
     #[doc = text!("Connection.pending_bytes")]
@@ -217,12 +203,7 @@ impl Connection {
 
     #[doc = text!("Connection.resume_writing")]
     fn resume_writing(&self, py: Python<'_>) -> PyResult<()> {
-        {
-            let mut core = self.driver.core();
-            core.set_congested(false);
-            core.note_transport(0);
-        }
-        self.driver.schedule_flush(py)
+        self.driver.resume_writing(py)
     }
 
     #[doc = text!("Connection.run_scheduled")]
@@ -359,10 +340,7 @@ impl Connection {
 
     #[doc = text!("Connection.set_handlers")]
     fn set_handlers(&self, handlers: HashMap<String, (Py<PyAny>, bool)>) {
-        let handlers = handlers.into_iter().map(|(method, (function, interruptible))| {
-            (method, Handler { function, declines: !interruptible })
-        });
-        self.handler_table.set_handlers(handlers.collect());
+        self.handler_table.set_handlers(handlers);
     }
 
     #[doc = text!("Connection.start_handler")]

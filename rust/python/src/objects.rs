@@ -3,6 +3,7 @@
 pub mod call;
 pub mod flights;
 pub mod handled;
+mod handling;
 pub mod messages;
 pub mod progress;
 pub mod request;

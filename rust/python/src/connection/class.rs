@@ -1,5 +1,7 @@
 //! The host of a connection, and what the driver asks of the class `Connection`.
 
+use std::sync::Arc;
+
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -8,10 +10,14 @@ use turnout_core::flight::state::Outcome;
 use super::Connection;
 use crate::asyncio::callback::Run;
 use crate::connection::delivery::{EventSink, deliver};
-use crate::driver::Events;
 use crate::driver::face::ConnectionClass;
+use crate::driver::{Driver, Events};
 
 impl Connection {
+    pub fn driver(&self) -> &Arc<Driver> {
+        &self.driver
+    }
+
     /// The object that acts on what the connection reports.
     pub fn host<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
         self.host.as_ref().map(|host| host.bind(py))

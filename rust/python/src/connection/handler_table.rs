@@ -38,8 +38,12 @@ pub struct HandlerTable {
 }
 
 impl HandlerTable {
-    /// Sets the handlers, replacing the earlier ones.
-    pub fn set_handlers(&self, handlers: HashMap<String, Handler>) {
+    /// Sets the handlers, each with whether a cancel stops it, replacing the earlier ones.
+    pub fn set_handlers(&self, handlers: HashMap<String, (Py<PyAny>, bool)>) {
+        let handlers = handlers.into_iter().map(|(method, (function, interruptible))| {
+            (method, Handler { function, declines: !interruptible })
+        });
+        let handlers = handlers.collect();
         let before = std::mem::replace(&mut *lock(&self.handlers), handlers);
         let seen = std::mem::take(&mut *lock(&self.seen));
         drop((before, seen));

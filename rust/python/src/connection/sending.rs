@@ -10,7 +10,8 @@ use pyo3::types::{PyDict, PyString};
 use turnout_core::connection::Send;
 use turnout_core::flight::record::Time;
 use turnout_core::relay::Owner;
-use turnout_core::wire::{encode, envelope, id};
+use turnout_core::wire::encode;
+use turnout_core::wire::sent_params::{NotAToken, SentParams};
 
 use super::Connection;
 use crate::asyncio::gc::untracked;
@@ -27,6 +28,8 @@ pub struct Options<'a, 'py> {
     /// Whether the peer is asked for progress.
     pub progress: bool,
     pub on_progress: Option<Py<PyAny>>,
+    /// What the call joins.
+    pub scope: Option<&'a Bound<'py, PyAny>>,
     /// The caller's own id for it.
     pub request_id: Option<&'a Bound<'py, PyAny>>,
     /// Whether the peer is told of its cancel.
@@ -74,17 +77,15 @@ impl Connection {
         let params = filtered.as_ref().or(params);
         let json = json::params(params)?;
         let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
-        let member = |key: &Bound<'_, PyString>| match params {
-            Some(params) if params.is_exact_instance_of::<PyDict>() && !params.contains(key)? => Ok(None),
-            _ => PyResult::Ok(envelope::find_member(bytes, key.to_str()?)),
+        let may_have = |key: &Bound<'_, PyString>| match params {
+            Some(params) if params.is_exact_instance_of::<PyDict>() => params.contains(key),
+            _ => Ok(true),
         };
-        let meta = member(intern!(py, "_meta"))?.unwrap_or_default();
-        let token = envelope::find_member(meta.of(bytes), "progressToken").unwrap_or_default();
-        let custom_token = token.of(meta.of(bytes));
-        if !custom_token.is_empty() && !id::is_token(custom_token) {
-            return Err(PyTypeError::new_err("_meta.progressToken must be a string or an integer"));
-        }
-        let augmented = member(intern!(py, "task"))?.is_some();
+        let (has_meta, has_task) = (may_have(intern!(py, "_meta"))?, may_have(intern!(py, "task"))?);
+        let sent = SentParams::read(bytes, has_meta, has_task);
+        let SentParams { meta, custom_token, augmented, .. } = sent.map_err(|NotAToken| {
+            PyTypeError::new_err("_meta.progressToken must be a string or an integer")
+        })?;
         let id = options.request_id.map(json::request_id).transpose()?;
         if let Some(callback) = &options.on_progress {
             check_callback(callback.bind(py))?;
@@ -124,6 +125,9 @@ impl Connection {
         };
         sent.map_err(|error| errors::not_sent(py, error))?;
         driver.schedule_flush(py)?;
+        if let Some(scope) = options.scope {
+            scope.call_method1(intern!(py, "add"), (&call,))?;
+        }
         Ok(call)
     }
 

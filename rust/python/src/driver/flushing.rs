@@ -1,6 +1,8 @@
 //! Flushing: from the core's output to the transport, once for any number of frames.
 
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use turnout_core::connection::output::recycle;
 use turnout_core::corking::Flushed;
 
 use crate::driver::Driver;
@@ -83,6 +85,25 @@ impl Driver {
         let next = self.core().next_deadline();
         memory::settle();
         self.set_timer(py, next, self.now())
+    }
+
+    /// What is to be written now, for whoever writes it by hand.
+    pub fn data_to_send<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let now = self.now();
+        let taken = self.core().drain_output(now);
+        let bytes = PyBytes::new(py, &taken);
+        recycle(taken);
+        bytes
+    }
+
+    /// Notes that the transport takes more.
+    pub fn resume_writing(&self, py: Python<'_>) -> PyResult<()> {
+        {
+            let mut core = self.core();
+            core.set_congested(false);
+            core.note_transport(0);
+        }
+        self.schedule_flush(py)
     }
 
     /// Does something that sends frames, and flushes once at its end; from a callback of the loop.

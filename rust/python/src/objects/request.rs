@@ -17,22 +17,10 @@ use crate::asyncio::raised;
 use crate::asyncio::scheduler::Scheduler;
 use crate::driver::Driver;
 use crate::objects::call::Call;
+use crate::objects::handling::{Cancelled, Handling};
 use crate::values::record::Record;
 use crate::values::text::{Text, shown, to_python};
 use crate::values::{errors, json, rpc_error};
-
-#[derive(Default)]
-struct State {
-    params: Option<Py<PyAny>>,
-    task: Option<Py<PyAny>>,
-    begun: bool,
-    cancelled: bool,
-    ended: bool,
-    waiters: WaitList,
-    children: Vec<Py<Call>>,
-    /// Called at its cancel, instead of stopping the task.
-    on_cancel: Option<Py<PyAny>>,
-}
 
 #[doc = text!("Request")]
 #[pyclass(frozen, module = "turnout", weakref)]
@@ -45,7 +33,9 @@ pub struct Request {
     raw: Option<Py<PyBytes>>,
     /// Bytes reserved from `max_inbound_bytes`; released on drop.
     reserved_bytes: usize,
-    state: Mutex<State>,
+    /// The params, once they were decoded.
+    params: Mutex<Option<Py<PyAny>>>,
+    handling: Handling,
 }
 
 impl Drop for Request {
@@ -63,7 +53,8 @@ impl Request {
         raw: Option<Py<PyBytes>>,
         reserved_bytes: usize,
     ) -> Self {
-        Self { connection, driver, record, method, raw, reserved_bytes, state: Mutex::new(State::default()) }
+        let (params, handling) = (Mutex::default(), Handling::default());
+        Self { connection, driver, record, method, raw, reserved_bytes, params, handling }
     }
 
     pub const fn method_name(&self) -> &Py<PyString> {
@@ -75,29 +66,22 @@ impl Request {
     }
 
     pub fn is_cancelled(&self) -> bool {
-        lock(&self.state).cancelled
+        self.handling.is_cancelled()
     }
 
     /// Whether a handler is at work on it.
     pub fn is_at_work(&self) -> bool {
-        let state = lock(&self.state);
-        state.task.is_some() && !state.ended
+        self.handling.is_at_work()
     }
 
     /// Notes the task that handles the request, so that a cancel stops it.
     pub fn set_task(&self, task: Py<PyAny>) {
-        let mut state = lock(&self.state);
-        if !state.ended {
-            state.task = Some(task);
-        }
+        self.handling.set_task(task);
     }
 
     /// Starts handling it; false where it was cancelled before anything ran.
     pub fn begin(&self) -> bool {
-        let mut state = lock(&self.state);
-        state.begun = !state.cancelled;
-        let begun = state.begun;
-        drop(state);
+        let begun = self.handling.begin();
         if !begun {
             self.stopped();
         }
@@ -108,16 +92,10 @@ impl Request {
     ///
     /// Answers the request with an internal error, if it was not answered before.
     pub fn handler_ended(&self, py: Python<'_>) {
-        if !lock(&self.state).ended {
+        if !self.handling.is_ended() {
             self.answer_internal_error(py);
         }
-        let (task, cancelled) = {
-            let mut state = lock(&self.state);
-            state.ended = true;
-            ((state.task.take(), state.on_cancel.take()), state.cancelled)
-        };
-        drop(task);
-        if cancelled {
+        if self.handling.release() {
             self.driver.cancelled_handlers().release(self.record.number);
         }
     }
@@ -128,38 +106,16 @@ impl Request {
 
     /// Why the request was cancelled (None where no reason was given); None while it was not.
     pub fn cancel_reason<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        lock(&self.state).cancelled.then(|| match self.record.reason() {
+        self.is_cancelled().then(|| match self.record.reason() {
             Some(reason) => to_python(py, reason).into_any(),
             None => py.None().into_bound(py),
         })
     }
 
-    /// Registers a callback; returns it where the request was cancelled.
-    fn register(&self, callback: Callback) -> Option<Callback> {
-        let mut state = lock(&self.state);
-        if state.cancelled {
-            return Some(callback);
-        }
-        state.waiters.push(callback);
-        None
-    }
-
-    /// Unregisters the callbacks of `awaitable`.
-    fn unregister(&self, awaitable: &Bound<'_, Awaitable>) -> WaitList {
-        lock(&self.state).waiters.remove_matching(|callback| callback.is_for(awaitable))
-    }
-
     /// Applies a cancel: returns the callbacks to run, cancels the handler's own calls, and stops its task.
     pub fn note_cancelled(&self, py: Python<'_>, declined: bool) -> WaitList {
-        let (waiters, children, task, callback) = {
-            let mut state = lock(&self.state);
-            state.cancelled = true;
-            let callback = state.on_cancel.take();
-            let stops = !declined && state.begun && callback.is_none();
-            let task = state.task.as_ref().filter(|_| stops).map(|task| task.clone_ref(py));
-            (std::mem::take(&mut state.waiters), std::mem::take(&mut state.children), task, callback)
-        };
-        if !lock(&self.state).ended {
+        let Cancelled { waiters, children, task, on_cancel, ended } = self.handling.cancel(py, declined);
+        if !ended {
             self.record.note_cleanup(Cleanup::StillRunning, None);
         }
         let reason = self.record.reason().unwrap_or(b"the request it serves was cancelled");
@@ -169,13 +125,9 @@ impl Request {
         if let Some(task) = task {
             self.driver.scheduler().report_failed(py, self.stop(py, &task), None);
         }
-        if let Some(callback) = callback {
-            let callback = callback.bind(py);
-            self.driver.scheduler().report_failed(
-                py,
-                callback.call1((self.record.reason().map(Text::from),)),
-                Some(callback),
-            );
+        if let Some(callback) = on_cancel {
+            let called = callback.call1(py, (self.record.reason().map(Text::from),));
+            self.driver.scheduler().report_failed(py, called, Some(callback.bind(py)));
         }
         waiters
     }
@@ -200,19 +152,12 @@ impl Request {
 
     /// Relinquishes the request: the result of its handler is no answer any more. False where it is over.
     pub fn relinquish(&self) -> bool {
-        let mut state = lock(&self.state);
-        !std::mem::replace(&mut state.ended, true)
+        self.handling.end()
     }
 
     /// Makes `call` end when this request is cancelled.
     fn adopt_child(&self, py: Python<'_>, call: Py<Call>) -> PyResult<()> {
-        let mut state = lock(&self.state);
-        if !state.cancelled {
-            state.children.retain(|child| !child.get().is_done());
-            state.children.push(call);
-            return Ok(());
-        }
-        drop(state);
+        let Some(call) = self.handling.adopt(call) else { return Ok(()) };
         call.get().abandon(py, b"the request it serves was cancelled").map(drop)
     }
 
@@ -224,11 +169,8 @@ impl Request {
 
     /// Sends an answer; where the request is over, notes how its handler ended instead.
     fn answer(&self, py: Python<'_>, answer: Answer<'_>, anyway: Cleanup) -> PyResult<bool> {
-        {
-            let mut state = lock(&self.state);
-            if std::mem::replace(&mut state.ended, true) {
-                return Ok(false);
-            }
+        if !self.handling.end() {
+            return Ok(false);
         }
         let answered = self.driver.answer(py, self.record.number, answer)?;
         if !answered && self.record.cancelled_by().is_some_and(|by| by != CancelledBy::Overflow) {
@@ -263,11 +205,11 @@ impl Request {
     #[getter]
     fn params<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(raw) = &self.raw else { return Ok(None) };
-        if let Some(params) = &lock(&self.state).params {
+        if let Some(params) = &*lock(&self.params) {
             return Ok(Some(params.bind(py).clone()));
         }
         let params = json::loads(py, raw.bind(py).as_bytes())?;
-        lock(&self.state).params = Some(params.clone().unbind());
+        *lock(&self.params) = Some(params.clone().unbind());
         Ok(Some(params))
     }
 
@@ -302,16 +244,10 @@ impl Request {
 
     #[doc = text!("Request.on_cancel")]
     fn on_cancel(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
-        let before = {
-            let mut state = lock(&self.state);
-            if state.cancelled {
-                drop(state);
-                return callback.call1(py, (self.record.reason().map(Text::from),)).map(drop);
-            }
-            state.on_cancel.replace(callback)
-        };
-        drop(before);
-        Ok(())
+        match self.handling.on_cancel(callback) {
+            Some(callback) => callback.call1(py, (self.record.reason().map(Text::from),)).map(drop),
+            None => Ok(()),
+        }
     }
 
     #[doc = text!("Request.decline_cancel")]
@@ -341,7 +277,7 @@ impl Request {
 
     #[doc = text!("Request.respond")]
     pub fn respond(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<bool> {
-        if lock(&self.state).ended {
+        if self.handling.is_ended() {
             return Ok(false);
         }
         let json = json::dumps(result)?;
@@ -374,12 +310,9 @@ impl Request {
 
     #[doc = text!("Request.stopped")]
     pub fn stopped(&self) {
-        let mut state = lock(&self.state);
-        if !state.cancelled {
+        if !self.handling.end_cancelled() {
             return;
         }
-        state.ended = true;
-        drop(state);
         self.record.note_cleanup(Cleanup::Stopped, Some(self.driver.now()));
     }
 
@@ -435,7 +368,7 @@ impl Request {
     #[doc = text!("Request._task")]
     #[getter(_task)]
     pub fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        lock(&self.state).task.as_ref().map(|task| task.clone_ref(py))
+        self.handling.task(py)
     }
 
     fn __repr__(&self) -> String {
@@ -457,11 +390,11 @@ impl Pollable for Cancel {
     }
 
     fn register(&self, callback: Callback) -> Option<Callback> {
-        self.0.get().register(callback)
+        self.0.get().handling.register(callback)
     }
 
     fn unregister(&self, awaitable: &Bound<'_, Awaitable>) -> WaitList {
-        self.0.get().unregister(awaitable)
+        self.0.get().handling.unregister(awaitable)
     }
 
     fn scheduler(&self) -> &Scheduler {
