@@ -15,6 +15,7 @@ pub mod output;
 pub mod rate_limit;
 pub(crate) mod receive;
 mod shutdown;
+pub mod streams;
 pub mod translate;
 
 use std::collections::VecDeque;
@@ -24,6 +25,7 @@ use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 
 use crate::connection::event::{Batch, Host};
+use crate::connection::output::addresses::StreamId;
 use crate::connection::output::{FrameChain, Output};
 use crate::connection::rate_limit::RateLimiter;
 use crate::counters::Counters;
@@ -42,6 +44,7 @@ use crate::wire::envelope::{self, Envelope, ScanLimits};
 use crate::wire::span::Span;
 use crate::wire::text::{Text, clip};
 use account::{Deadlines, Holdings};
+use streams::Streams;
 
 pub use account::Overdue;
 
@@ -60,6 +63,8 @@ pub(crate) struct Outbound<C> {
     pub(crate) augmented: bool,
     /// Its number in the window of the fair queue; 0 for a request that is not forwarded, or waits.
     pub(crate) sent: u64,
+    /// The stream that it was written to.
+    pub(crate) stream: StreamId,
     /// Whether no cancel notification is written for it.
     suppress_cancel: bool,
     pub(crate) custom_token: bool,
@@ -82,6 +87,8 @@ pub(crate) struct Inbound<R> {
     pub(crate) owner: Option<R>,
     /// State for progress and notifications; boxed, because most requests have none.
     pub(crate) outbound_state: Option<Box<OutboundState>>,
+    /// The stream on which it came.
+    pub(crate) stream: StreamId,
     pub(crate) declines: bool,
     pub(crate) augmented: bool,
     /// Whether [`Connection::id_index`] has it.
@@ -125,6 +132,8 @@ pub struct Send<'a, C> {
     pub custom_token: &'a [u8],
     /// The tool, prompt or resource that it is about, for its record; empty for none.
     pub target: &'a Text,
+    /// The number of the peer's request during which it is sent, and on whose stream; 0 for none.
+    pub during: u64,
 }
 
 /// What is registered for a request of ours, written here or forwarded.
@@ -140,6 +149,7 @@ pub(crate) struct Registration<'a, C> {
     pub(crate) about: About<'a>,
     /// The peer whose request it forwards; None for a request of our own.
     pub(crate) asker: Option<&'a Arc<PeerInfo>>,
+    pub(crate) stream: StreamId,
 }
 
 /// What a request of ours is about: its target as text, or the frame that it forwards and the prefix that is removed.
@@ -250,6 +260,7 @@ pub struct Connection<H: Host> {
     /// When rate-limited progress may be written, by index in `inbound`.
     pub(crate) progress_timers: TimerWheel,
     pub(crate) output: Output,
+    streams: Option<Box<Streams>>,
     pub(crate) congested: bool,
     pub(crate) pending_progress: Vec<u64>,
     pub(crate) holdings: Holdings,
@@ -301,6 +312,7 @@ impl<H: Host> Connection<H> {
             expired: Vec::new(),
             progress_timers: TimerWheel::new(),
             output: Output::new(&limits),
+            streams: None,
             congested: false,
             pending_progress: Vec::new(),
             holdings: Holdings::default(),
@@ -477,11 +489,12 @@ impl<R> Inbound<R> {
         self.outbound_state.as_mut()?.pending.take()
     }
 
-    pub(crate) fn new(record: Arc<Record>, augmented: bool) -> Self {
+    pub(crate) fn new(record: Arc<Record>, stream: StreamId, augmented: bool) -> Self {
         Self {
             record,
             owner: None,
             outbound_state: None,
+            stream,
             declines: false,
             augmented,
             is_indexed: false,

@@ -85,6 +85,7 @@ proptest! {
                     let send = Send {
                         request, owner: Some(0), idle: 3_000_000_000, max: 9_000_000_000, augmented: false, custom_token: b"",
  target: b"",
+                        during: 0,
                     };
                     if let Ok(record) = connection.send(now, send) {
                         prop_assert!(!sent.contains(&record.number), "X-01: an id is used once");

@@ -144,7 +144,7 @@ impl World {
                 ));
                 self.asked[id].cancelled = true;
             }
-            Step::Notify => drop(self.core.notify(self.now, "notifications/message", b"{}")),
+            Step::Notify => drop(self.core.notify(self.now, 0, "notifications/message", b"{}")),
             Step::Flush => self.flush()?,
             Step::Read(most) => {
                 let most = most.min(self.handed.len() - self.read);

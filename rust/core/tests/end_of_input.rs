@@ -41,8 +41,16 @@ fn ask(core: &mut Core, id: u64, method: &str) -> u64 {
 fn call(core: &mut Core) -> Result<(), SendError> {
     let request =
         encode::Request { method: "elicitation/create", params: b"{}", ..encode::Request::default() };
-    let send =
-        Send { request, owner: Some(()), idle: 0, max: 0, augmented: false, custom_token: b"", target: b"" };
+    let send = Send {
+        request,
+        owner: Some(()),
+        idle: 0,
+        max: 0,
+        augmented: false,
+        custom_token: b"",
+        target: b"",
+        during: 0,
+    };
     core.send(1, send).map(drop)
 }
 

@@ -39,6 +39,7 @@ mod scanner_differential;
 mod scanner_oracle;
 mod scanner_rules;
 mod simulation;
+mod streams;
 mod threads;
 mod world;
 mod zoo;

@@ -122,6 +122,7 @@ fn x_07_x_08_senders_a_canceller_and_the_loop_of_one_connection() {
                         augmented: false,
                         custom_token: b"",
                         target: b"",
+                        during: 0,
                     };
                     let number = core.lock().unwrap().send(1, send).unwrap().number;
                     newest.fetch_max(number, Ordering::AcqRel);

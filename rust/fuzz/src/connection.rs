@@ -89,6 +89,7 @@ pub fn connection(data: &[u8]) {
                     augmented: with & 64 == 0,
                     custom_token: b"",
  target: b"",
+                    during: 0,
                 };
                 model.calls.insert(owner, 0);
                 if core.send(now, send).is_err() {
@@ -132,7 +133,7 @@ pub fn connection(data: &[u8]) {
                         let answer = Answer::Error { code: -1, message: "no", data: b"" };
                         core.answer(now, request, answer);
                     }
-                    _ => drop(core.notify(now, "notifications/message", b"{}")),
+                    _ => drop(core.notify(now, 0, "notifications/message", b"{}")),
                 }
             }
             kind => {

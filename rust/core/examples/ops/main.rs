@@ -65,6 +65,7 @@ impl Bench {
             augmented: false,
             custom_token: b"",
             target: b"search",
+            during: 0,
         };
         let record = self.connection.send(self.now, send).expect("the connection is open");
         record.number

@@ -78,7 +78,7 @@ impl<H: Host> Connection<H> {
         }
         let Ok(moved) = self.arrivals.claim_alone(number, event) else { return Answered::default() };
         let Some(entry) = self.inbound.get(moved.slot) else { return Answered::default() };
-        let record = Arc::clone(&entry.record);
+        let (record, stream) = (Arc::clone(&entry.record), entry.stream);
         let silent = moved.to == FlightState::Declined;
         if !silent {
             if let Answer::Result(task) = answer
@@ -91,7 +91,7 @@ impl<H: Host> Connection<H> {
             let ends_listen =
                 event == FlightEvent::Answered && self.rules.ends_listen_with_cancelled(&record.method);
             self.counters.cancels_out += u64::from(ends_listen);
-            let (chain, id) = (self.progress_before_answer(moved), record.wire_id());
+            let (progress, id) = (self.progress_before_answer(moved), record.wire_id());
             let recoded = if let Answer::ErrorObject(object) = answer { self.recoded(object) } else { None };
             let write = |out: &mut Vec<u8>| {
                 match answer {
@@ -110,7 +110,7 @@ impl<H: Host> Connection<H> {
                     encode::cancelled_raw(out, id, None);
                 }
             };
-            let waits = self.output.answer(now, chain, || self.id_index.hash(id), write);
+            let waits = self.output.answer(now, (progress, stream), || self.id_index.hash(id), write);
             self.counters.answers_delayed += u64::from(waits);
             record.note_written(now);
         }
@@ -249,7 +249,7 @@ impl<H: Host> Connection<H> {
         let meta = envelope::find_member(params, "_meta").unwrap_or_default();
         let member = [b"\"io.modelcontextprotocol/subscriptionId\":", entry.record.wire_id()].concat();
         self.output.write_chained(
-            &mut entry.outbound_state.get_or_insert_default().frames,
+            (&mut entry.outbound_state.get_or_insert_default().frames, entry.stream),
             FrameKind::Notification,
             |out| {
                 encode::notification_with_meta(out, method, params, meta, &member);
@@ -270,9 +270,9 @@ impl<H: Host> Connection<H> {
             let Exceeded { limit, value } = exceeded;
             let data = format!("{{\"reason\":\"overloaded\",\"limit\":\"{limit}\",\"value\":{value}}}");
             let message = "the result does not fit into the output";
-            let (chain, id) = (self.progress_before_answer(moved), record.wire_id());
+            let (progress, stream, id) = (self.progress_before_answer(moved), entry.stream, record.wire_id());
             let write = |out: &mut Vec<u8>| encode::error(out, id, INTERNAL_ERROR, message, data.as_bytes());
-            let waits = self.output.answer(now, chain, || self.id_index.hash(id), write);
+            let waits = self.output.answer(now, (progress, stream), || self.id_index.hash(id), write);
             self.counters.answers_delayed += u64::from(waits);
         } else {
             self.counters.replies_dropped += 1;
@@ -285,6 +285,7 @@ impl<H: Host> Connection<H> {
 
     /// Keeps the token of a request of the peer's that was answered with a task, until the task is over.
     pub(crate) fn keep_task_token(&mut self, slot: usize) {
+        self.leave_stream(slot);
         self.forget_id(slot);
         if let Some(record) = self.inbound.get(slot).map(|entry| &entry.record)
             && let Some(task) = record.task()
@@ -295,6 +296,7 @@ impl<H: Host> Connection<H> {
 
     /// Frees the slot of a request of the peer's; returns its record.
     pub(crate) fn remove_inbound(&mut self, now: Time, slot: usize, number: u64) -> Option<Arc<Record>> {
+        self.leave_stream(slot);
         self.forget_id(slot);
         if let Some(index) = self.inbound.index(slot) {
             self.progress_timers.remove(index);
@@ -338,6 +340,8 @@ impl<H: Host> Connection<H> {
         }
         let length = update.message.as_deref().map_or(0, |text| text.len().min(self.limits.max_text_bytes));
         let keeps = self.keeps_progress(length);
+        let stream = self.inbound.get(slot).map_or(0, |entry| entry.stream);
+        let congested = self.is_congested_on(stream);
         let Some(entry) = self.inbound.get_mut(slot) else { return Ok(Reported::Over) };
         if !entry.record.wants_progress {
             return Ok(Reported::NotWanted);
@@ -352,7 +356,7 @@ impl<H: Host> Connection<H> {
         if !entry.record.note_progress(&update, now) {
             return Ok(Reported::NotIncreasing);
         }
-        if self.congested || !keeps || self.output.len() >= self.limits.max_output_bytes {
+        if congested || !keeps || self.output.len() >= self.limits.max_output_bytes {
             if keeps {
                 let pending = Pending::Update(update);
                 self.holdings.progress += pending.bytes();
@@ -369,7 +373,7 @@ impl<H: Host> Connection<H> {
         let with_message = self.rules.progress_has_message();
         let token = entry.record.wire_token();
         self.output.write_chained(
-            &mut entry.outbound_state.get_or_insert_default().frames,
+            (&mut entry.outbound_state.get_or_insert_default().frames, stream),
             FrameKind::Progress,
             |out| {
                 encode::progress(out, token, &update, with_message);
@@ -392,13 +396,13 @@ impl<H: Host> Connection<H> {
         if !self.may_reply() {
             return;
         }
-        encode::error(self.output.frame(), id, code, message, data);
+        encode::error(self.output.frame(self.receiving_on()), id, code, message, data);
     }
 
     /// As [`Connection::reject`], with the whole error object as one line of JSON.
     pub fn reject_with(&mut self, id: &[u8], object: &[u8]) {
         if self.may_reply() {
-            encode::error_object(self.output.frame(), id, object);
+            encode::error_object(self.output.frame(self.receiving_on()), id, object);
         }
     }
 }

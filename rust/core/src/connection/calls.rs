@@ -21,14 +21,25 @@ use crate::wire::text::{Text, clip};
 impl<H: Host> Connection<H> {
     /// Registers a request, then writes it into the output (F2: an answer can never arrive unknown).
     pub fn send(&mut self, now: Time, send: Send<'_, H::Call>) -> Result<Arc<Record>, SendError> {
-        let Send { request, owner, idle, max, augmented, custom_token, target } = send;
+        let Send { request, owner, idle, max, augmented, custom_token, target, during } = send;
+        let stream = self.stream_of(during);
         let wants_progress = request.progress_token || !custom_token.is_empty();
         let (method, size) = (request.method, request.params.len());
         let about = About::Text(target);
-        let registration =
-            Registration { method, size, owner, idle, max, augmented, wants_progress, about, asker: None };
+        let registration = Registration {
+            method,
+            size,
+            owner,
+            idle,
+            max,
+            augmented,
+            wants_progress,
+            about,
+            asker: None,
+            stream,
+        };
         let (record, _) = self.admit(now, registration, custom_token)?;
-        self.output.request(record.number, |out| encode::request(out, record.number, &request));
+        self.output.request(record.number, stream, |out| encode::request(out, record.number, &request));
         Ok(record)
     }
 
@@ -40,7 +51,8 @@ impl<H: Host> Connection<H> {
         id: &[u8],
         send: Send<'_, H::Call>,
     ) -> Result<Arc<Record>, SendError> {
-        let Send { request, owner, idle, max, augmented, custom_token, target } = send;
+        let Send { request, owner, idle, max, augmented, custom_token, target, during } = send;
+        let stream = self.stream_of(during);
         let key = id::key(id).to_bytes();
         let live = |number: u64| self.table.find(number).is_some_and(|(_, state)| state.is_live());
         if self.number_of(id).is_some_and(live) {
@@ -50,8 +62,18 @@ impl<H: Host> Connection<H> {
         let wants_progress = !custom_token.is_empty();
         let (method, size) = (request.method, request.params.len());
         let about = About::Text(target);
-        let registration =
-            Registration { method, size, owner, idle, max, augmented, wants_progress, about, asker: None };
+        let registration = Registration {
+            method,
+            size,
+            owner,
+            idle,
+            max,
+            augmented,
+            wants_progress,
+            about,
+            asker: None,
+            stream,
+        };
         let (admitted, slot) = self.admit(now, registration, custom_token)?;
         let number = admitted.number;
         let Some(entry) = self.outbound.get_mut(slot) else { return Err(SendError::Closed) };
@@ -70,7 +92,7 @@ impl<H: Host> Connection<H> {
         });
         entry.record = Arc::clone(&record);
         self.custom_ids.insert(key.into_boxed_slice(), number);
-        self.output.request(number, |out| encode::request_as(out, id, &request));
+        self.output.request(number, stream, |out| encode::request_as(out, id, &request));
         Ok(record)
     }
 
@@ -185,6 +207,7 @@ impl<H: Host> Connection<H> {
             paused_at: 0,
             augmented,
             sent: 0,
+            stream: registration.stream,
             suppress_cancel: false,
             custom_token: token.is_some(),
             task: None,
@@ -201,8 +224,9 @@ impl<H: Host> Connection<H> {
         Ok((record, minted.slot))
     }
 
-    /// Writes a notification; `params` is one line of JSON, or empty.
-    pub fn notify(&mut self, now: Time, method: &str, params: &[u8]) -> Result<(), SendError> {
+    /// Writes a notification; `params` is one line of JSON, or empty. It goes on the stream of the peer's request
+    /// `during`; 0 for none.
+    pub fn notify(&mut self, now: Time, during: u64, method: &str, params: &[u8]) -> Result<(), SendError> {
         if self.over {
             return Err(SendError::Closed);
         }
@@ -213,7 +237,7 @@ impl<H: Host> Connection<H> {
         if method == method::TASK_STATUS {
             self.note_task_status_sent(now, params);
         }
-        encode::notification(self.output.frame(), method, params);
+        encode::notification(self.output.frame(self.stream_of(during)), method, params);
         Ok(())
     }
 
@@ -253,16 +277,17 @@ impl<H: Host> Connection<H> {
         let (record, augmented, quiet) = (Arc::clone(&entry.record), entry.augmented, entry.suppress_cancel);
         record.note_cancel(by, reason, now);
         let owner = entry.owner.take();
-        let sent = entry.sent;
+        let (sent, stream) = (entry.sent, entry.stream);
         if moved.from == FlightState::Queued && self.output.retract(number) {
             self.output.fair_queue.retract_sent(sent);
             self.release(moved.slot, number);
         } else {
             self.output.fair_queue.abandon(sent, now);
             if !quiet && self.rules.cancel_method(&record.method, augmented) == CancelMethod::Notify {
+                let out = self.output.cancel(self.open_or_standalone(stream));
                 match record.wire_id() {
-                    b"" => encode::cancelled(self.output.cancel(), number, reason),
-                    id => encode::cancelled_raw(self.output.cancel(), id, reason),
+                    b"" => encode::cancelled(out, number, reason),
+                    id => encode::cancelled_raw(out, id, reason),
                 }
                 record.note_cancel_written();
                 self.counters.cancels_out += 1;
@@ -357,6 +382,7 @@ impl<H: Host> Connection<H> {
             augmented: false,
             custom_token: b"",
             target: b"",
+            during: 0,
         };
         let Ok(record) = self.send(now, send) else { return false };
         self.pending_task_cancels.insert(record.number, task.into());

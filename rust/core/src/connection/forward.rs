@@ -111,6 +111,7 @@ impl<H: Host> Connection<H> {
             wants_progress,
             about: About::Frame(frame, envelope, prefix),
             asker: Some(asker),
+            stream: 0,
         };
         let (record, slot) = self.admit(now, registration, b"")?;
         let mut digits = itoa::Buffer::new();
@@ -125,7 +126,7 @@ impl<H: Host> Connection<H> {
             write(&mut out);
             self.output.fair_queue.push(sender, record.number, out, payer);
         } else {
-            self.output.request(record.number, write);
+            self.output.request(record.number, 0, write);
             let sent = self.output.fair_queue.send(sender, now);
             if let Some(entry) = self.outbound.get_mut(slot) {
                 entry.sent = sent;
@@ -173,7 +174,7 @@ impl<H: Host> Connection<H> {
             let (request, is_typed) = ((&*entry.record.method, bridge), self.rules.has_result_type());
             let changes = Changes::of_answer(frame, answered, is_error, request, is_typed);
             let write = |out: &mut Vec<u8>| Changes::write_line(changes.as_ref(), out, frame, edits);
-            let waits = self.output.answer(now, progress, || self.id_index.hash(id), write);
+            let waits = self.output.answer(now, (progress, entry.stream), || self.id_index.hash(id), write);
             self.counters.answers_delayed += u64::from(waits);
             entry.record.note_written(now);
         }
@@ -206,6 +207,8 @@ impl<H: Host> Connection<H> {
             return false;
         };
         let keeps = self.keeps_progress(frame.len());
+        let stream = self.inbound.get(slot).map_or(0, |entry| entry.stream);
+        let congested = self.is_congested_on(stream);
         let Some(entry) = self.inbound.get_mut(slot) else { return false };
         if !entry.record.wants_progress || self.rules.may_progress().is_err() {
             return false;
@@ -222,7 +225,7 @@ impl<H: Host> Connection<H> {
         let full = self.output.len() + frame.len() > self.limits.max_output_bytes || !keeps;
         let outbound = entry.outbound_state.get_or_insert_default();
         let too_soon = outbound.rate_limiter.check(now, self.limits.max_progress_rate).err();
-        if self.congested || full || too_soon.is_some() {
+        if congested || full || too_soon.is_some() {
             if !keeps {
                 self.counters.progress_coalesced += 1;
                 return true;
@@ -248,7 +251,8 @@ impl<H: Host> Connection<H> {
             self.counters.progress_coalesced += 1;
         }
         let edit = (token, entry.record.wire_token());
-        self.output.write_chained(&mut outbound.frames, FrameKind::Progress, |out| write(out, edit));
+        self.output
+            .write_chained((&mut outbound.frames, stream), FrameKind::Progress, |out| write(out, edit));
         self.counters.progress_out += 1;
         true
     }
@@ -272,7 +276,7 @@ impl<H: Host> Connection<H> {
             Changes::write_line(changes.as_ref(), out, frame, [edit]);
         };
         let Some(number) = listen else {
-            write(self.output.frame(), (Span::default(), b""));
+            write(self.output.frame(0), (Span::default(), b""));
             return Ok(());
         };
         // Nothing after the end of its listen (race 13).
@@ -282,7 +286,7 @@ impl<H: Host> Connection<H> {
         let Some(entry) = self.inbound.get_mut(slot) else { return Err(SendError::Closed) };
         let edit = (envelope.subscription_id, entry.record.wire_id());
         let chain = &mut entry.outbound_state.get_or_insert_default().frames;
-        self.output.write_chained(chain, FrameKind::Notification, |out| write(out, edit));
+        self.output.write_chained((chain, entry.stream), FrameKind::Notification, |out| write(out, edit));
         Ok(())
     }
 
@@ -299,7 +303,7 @@ impl<H: Host> Connection<H> {
         let record = Arc::clone(&entry.record);
         record.note_cancel(CancelledBy::Peer, reason, now);
         let reason = reason.map(|reason| clip(reason, self.limits.max_text_bytes));
-        encode::cancelled_raw(self.output.frame(), record.wire_id(), reason);
+        encode::cancelled_raw(self.output.frame(entry.stream), record.wire_id(), reason);
         record.note_cancel_written();
         self.counters.cancels_out += 1;
         Self::finish(

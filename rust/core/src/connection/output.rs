@@ -6,6 +6,7 @@
 //! - An answer may have to wait until the peer has read the progress of its own request (see
 //!   [`crate::connection::output::delayed`]); nothing else is reordered.
 
+pub mod addresses;
 pub mod delayed;
 pub mod fair_queue;
 pub(crate) mod window;
@@ -13,6 +14,7 @@ pub(crate) mod window;
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use crate::connection::output::addresses::{Addressed, Addresses, StreamId};
 use crate::connection::output::delayed::{Delay, DelayedAnswers};
 use crate::connection::output::fair_queue::FairQueue;
 use crate::flight::pool;
@@ -33,6 +35,8 @@ pub struct Output {
     frames: Vec<(Range<usize>, u32)>,
     retracted: Vec<Range<usize>>,
     retracted_bytes: usize,
+    /// Which stream each frame of `buffer` is for.
+    addresses: Addresses,
     /// Forwarded requests that wait, by sender.
     pub fair_queue: FairQueue,
 }
@@ -72,6 +76,8 @@ pub struct Drained {
     pub requests: Vec<u64>,
     /// The index of the first one from the fair queue, and its number in the window.
     pub waited: (usize, u64),
+    /// The frames by stream, in order, where messages are addressed.
+    pub addressed: Vec<Addressed>,
 }
 
 impl Output {
@@ -121,27 +127,37 @@ impl Output {
             + self.fair_queue.overhead()
     }
 
-    /// Where to write the next frame.
+    /// Where to write the next frame, which is for `stream`.
     #[inline]
-    pub fn frame(&mut self) -> &mut Vec<u8> {
+    pub fn frame(&mut self, stream: StreamId) -> &mut Vec<u8> {
+        self.addresses.direct(self.buffer.len(), stream);
         with_memory(&mut self.buffer)
     }
 
-    /// Where to write the cancel of a request that has left.
-    pub fn cancel(&mut self) -> &mut Vec<u8> {
+    /// Where to write the cancel of a request that has left, on its own stream.
+    pub fn cancel(&mut self, stream: StreamId) -> &mut Vec<u8> {
+        if self.addresses.is_on() {
+            return self.frame(stream);
+        }
         with_memory(&mut self.cancels)
+    }
+
+    /// Has every drain tell the streams of its frames, from now on. No answer is delayed: what is on one stream is
+    /// read in order.
+    pub fn address(&mut self) {
+        self.addresses.turn_on();
     }
 
     /// Writes a frame about a request of the peer's, which can be retracted.
     pub fn write_chained(
         &mut self,
-        chain: &mut FrameChain,
+        (chain, stream): (&mut FrameChain, StreamId),
         kind: FrameKind,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         let before = self.last_waiting(*chain);
         let start = self.buffer.len();
-        write(self.frame());
+        write(self.frame(stream));
         chain.end = self.drained + self.buffer.len() as u64;
         chain.last = self.frames.len() as u32;
         if kind == FrameKind::Progress {
@@ -156,14 +172,14 @@ impl Output {
     pub fn answer(
         &mut self,
         now: Time,
-        (chain, until_read): (FrameChain, bool),
+        ((chain, until_read), stream): ((FrameChain, bool), StreamId),
         key: impl FnOnce() -> u64,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> bool {
         let until_read = until_read && self.delayed.is_on();
-        let waits = self.delayed.waits_for(chain.progress, until_read, now);
+        let waits = !self.addresses.is_on() && self.delayed.waits_for(chain.progress, until_read, now);
         let mut frame = Vec::new();
-        write(if waits { &mut frame } else { self.frame() });
+        write(if waits { &mut frame } else { self.frame(stream) });
         if waits {
             self.delayed.push(chain.progress, until_read, key(), frame);
         }
@@ -190,21 +206,21 @@ impl Output {
     /// Releases the answers that need not wait any longer into the next drain.
     pub fn release(&mut self, now: Time) {
         while let Some(frame) = self.delayed.pop(now) {
-            self.frame().extend_from_slice(&frame);
+            self.frame(0).extend_from_slice(&frame);
         }
     }
 
     /// Releases every answer into the next drain.
     pub fn release_all(&mut self) {
         while let Some(frame) = self.delayed.pop_first() {
-            self.frame().extend_from_slice(&frame);
+            self.frame(0).extend_from_slice(&frame);
         }
     }
 
     /// Releases the answer with that key into the next drain.
     pub fn release_one(&mut self, key: u64) {
         if let Some(frame) = self.delayed.pop_by_key(key) {
-            self.frame().extend_from_slice(&frame);
+            self.frame(0).extend_from_slice(&frame);
         }
     }
 
@@ -213,10 +229,10 @@ impl Output {
         self.delayed.next()
     }
 
-    /// Writes request `number`, which can be retracted.
-    pub fn request(&mut self, number: u64, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Writes request `number` for `stream`; it can be retracted.
+    pub fn request(&mut self, number: u64, stream: StreamId, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.buffer.len();
-        write(self.frame());
+        write(self.frame(stream));
         self.requests.push_back((number, start..self.buffer.len()));
     }
 
@@ -264,6 +280,7 @@ impl Output {
         self.frames.clear();
         if !self.retracted.is_empty() {
             self.retracted.sort_unstable_by_key(|hole| hole.start);
+            self.addresses.close_holes(&self.retracted);
             let mut kept = 0;
             let mut from = 0;
             for hole in self.retracted.drain(..) {
@@ -285,6 +302,7 @@ impl Output {
             recycle(std::mem::replace(&mut bytes, ahead));
         }
         let before = requests.len();
+        let buffered = bytes.len();
         let first = if self.fair_queue.is_empty() {
             0
         } else {
@@ -292,7 +310,8 @@ impl Output {
         };
         self.delayed.note_drain(bytes.len(), now);
         self.release(now);
-        Drained { bytes, requests, waited: (before, first) }
+        let addressed = self.addresses.drain(buffered, bytes.len());
+        Drained { bytes, requests, waited: (before, first), addressed }
     }
 }
 
@@ -319,12 +338,12 @@ mod tests {
     fn race_03_a_request_taken_back_leaves_no_trace() {
         let mut output = Output::default();
         for number in 1..=4 {
-            output.request(number, |out| out.extend_from_slice(format!("<{number}>").as_bytes()));
+            output.request(number, 0, |out| out.extend_from_slice(format!("<{number}>").as_bytes()));
         }
         assert!(output.retract(2));
         assert!(output.retract(4));
         assert!(!output.retract(2));
-        output.request(5, |out| out.extend_from_slice(b"<5>"));
+        output.request(5, 0, |out| out.extend_from_slice(b"<5>"));
         assert_eq!(output.len(), 9);
         let drained = output.drain(0);
         assert_eq!(drained.bytes, b"<1><3><5>");
@@ -337,30 +356,31 @@ mod tests {
     fn trs_06_what_waits_about_a_request_is_taken_back() {
         let mut output = Output::default();
         let (mut one, mut two) = (FrameChain::default(), FrameChain::default());
-        output.write_chained(&mut one, FrameKind::Progress, |out| out.extend_from_slice(b"<1 has left>"));
+        output
+            .write_chained((&mut one, 0), FrameKind::Progress, |out| out.extend_from_slice(b"<1 has left>"));
         assert_eq!(output.drain(0).bytes, b"<1 has left>");
         for step in ["a", "b", "c"] {
-            output.write_chained(&mut one, FrameKind::Progress, |out| out.extend_from_slice(b"<1>"));
-            output.write_chained(&mut two, FrameKind::Notification, |out| {
+            output.write_chained((&mut one, 0), FrameKind::Progress, |out| out.extend_from_slice(b"<1>"));
+            output.write_chained((&mut two, 0), FrameKind::Notification, |out| {
                 out.extend_from_slice(step.as_bytes());
             });
         }
         output.retract_chain(one);
         assert_eq!(output.len(), 3);
         assert_eq!(output.drain(0).bytes, b"abc");
-        output.frame().extend_from_slice(b"<other>");
+        output.frame(0).extend_from_slice(b"<other>");
         output.retract_chain(two);
         assert_eq!(output.drain(0).bytes, b"<other>", "what has left is not looked for");
-        output.frame().extend_from_slice(b"<result>");
+        output.frame(0).extend_from_slice(b"<result>");
         assert_eq!(output.drain(0).bytes, b"<result>");
     }
 
     #[test]
     fn section_13_a_cancel_goes_ahead_of_what_waits() {
         let mut output = Output::default();
-        output.request(2, |out| out.extend_from_slice(b"<2>"));
+        output.request(2, 0, |out| out.extend_from_slice(b"<2>"));
         output.fair_queue.push(1, 3, b"<3>".to_vec(), None);
-        output.cancel().extend_from_slice(b"<cancel 1>");
+        output.cancel(0).extend_from_slice(b"<cancel 1>");
         assert_eq!(output.len(), 16);
         let drained = output.drain(0);
         assert_eq!(drained.bytes, b"<cancel 1><2><3>");
@@ -373,9 +393,10 @@ mod tests {
         let mut output = Output::default();
         let mut chain = FrameChain::default();
         let result = |output: &mut Output, chain: FrameChain, frame: &[u8]| {
-            output.answer(0, (chain, false), || 0, |out| out.extend_from_slice(frame))
+            output.answer(0, ((chain, false), 0), || 0, |out| out.extend_from_slice(frame))
         };
-        output.write_chained(&mut chain, FrameKind::Progress, |out| out.extend_from_slice(b"<progress>"));
+        output
+            .write_chained((&mut chain, 0), FrameKind::Progress, |out| out.extend_from_slice(b"<progress>"));
         result(&mut output, chain, b"<result>");
         result(&mut output, FrameChain::default(), b"<other>");
         assert_eq!(output.drain(0).bytes, b"<progress><other>");
@@ -391,7 +412,7 @@ mod tests {
     fn answer(output: &mut Output, now: Time, chain: FrameChain, frame: &str) -> bool {
         output.answer(
             now,
-            (chain, true),
+            ((chain, true), 0),
             || frame.len() as u64,
             |out| out.extend_from_slice(frame.as_bytes()),
         )
@@ -402,12 +423,13 @@ mod tests {
         let mut output = Output::default();
         output.set_delay(Delay::UntilRead, HOUR);
         let mut chain = FrameChain::default();
-        output.write_chained(&mut chain, FrameKind::Progress, |out| out.extend_from_slice(b"<progress>"));
+        output
+            .write_chained((&mut chain, 0), FrameKind::Progress, |out| out.extend_from_slice(b"<progress>"));
         assert!(answer(&mut output, HOUR, chain, "<answer>"));
         assert!(!answer(&mut output, HOUR, FrameChain::default(), "<other>"));
         assert_eq!(output.drain(HOUR).bytes, b"<progress><other>");
         assert_eq!((output.len(), output.ready()), (8, 0), "what waits counts, and is not ready");
-        output.frame().extend_from_slice(b"<more>");
+        output.frame(0).extend_from_slice(b"<more>");
         output.note_unread(Some(17), HOUR);
         assert_eq!(output.drain(HOUR).bytes, b"<more>", "nothing was read");
         output.note_unread(Some(6), HOUR);
@@ -421,10 +443,12 @@ mod tests {
         let mut output = Output::default();
         output.set_delay(Delay::UntilRead, HOUR);
         let (mut one, mut two) = (FrameChain::default(), FrameChain::default());
-        output.write_chained(&mut two, FrameKind::Progress, |out| out.extend_from_slice(b"<drained back>"));
-        output.write_chained(&mut one, FrameKind::Progress, |out| out.extend_from_slice(b"<progress>"));
+        output.write_chained((&mut two, 0), FrameKind::Progress, |out| {
+            out.extend_from_slice(b"<drained back>")
+        });
+        output.write_chained((&mut one, 0), FrameKind::Progress, |out| out.extend_from_slice(b"<progress>"));
         output.retract_chain(two);
-        output.cancel().extend_from_slice(b"<cancel>");
+        output.cancel(0).extend_from_slice(b"<cancel>");
         output.fair_queue.push(1, 3, b"<passed on>".to_vec(), None);
         assert!(answer(&mut output, HOUR, one, "<answer>"));
         assert_eq!(output.drain(HOUR).bytes, b"<cancel><progress><passed on>");

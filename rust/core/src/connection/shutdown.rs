@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use super::{Answer, Answered, Connection, INTERNAL_ERROR, Pending};
 use crate::connection::event::{Batch, End, Event, Host};
 use crate::connection::output::FrameKind;
+use crate::connection::output::addresses::Addressed;
 use crate::connection::output::delayed::Delay;
 use crate::connection::output::fair_queue::FairQueue;
 use crate::flight::id_index::IdIndex;
@@ -32,6 +33,11 @@ impl<H: Host> Connection<H> {
     /// Drains what can be written now, for [`recycle`](crate::connection::output::recycle) when it is written.
     /// Call again in the next iteration of the loop while [`Connection::output_ready`] is not 0.
     pub fn drain_output(&mut self, now: Time) -> Vec<u8> {
+        self.drain(now).0
+    }
+
+    /// Drains what can be written now, and its streams where messages are addressed.
+    pub(super) fn drain(&mut self, now: Time) -> (Vec<u8>, Vec<Addressed>) {
         let drained = self.output.drain(now);
         if !self.congested && !self.pending_progress.is_empty() {
             self.set_congested(false);
@@ -48,7 +54,7 @@ impl<H: Host> Connection<H> {
             }
         }
         self.counters.bytes_out += drained.bytes.len() as u64;
-        drained.bytes
+        (drained.bytes, drained.addressed)
     }
 
     /// Sets what answers wait for where our role is the server's: see [`crate::connection::output::delayed`].
@@ -93,7 +99,7 @@ impl<H: Host> Connection<H> {
         self.holdings.progress -= pending.bytes();
         let (with_message, token) = (self.rules.progress_has_message(), entry.record.wire_token());
         self.output.write_chained(
-            &mut entry.outbound_state.get_or_insert_default().frames,
+            (&mut entry.outbound_state.get_or_insert_default().frames, entry.stream),
             FrameKind::Progress,
             |out| match pending {
                 Pending::Frame(frame) => out.extend_from_slice(&frame),
@@ -190,6 +196,7 @@ impl<H: Host> Connection<H> {
         };
         self.end_outbound(now, (event, outcome, exit_code), batch);
         self.end_inbound(now, (event, outcome, exit_code), by, batch);
+        self.end_streams();
         self.output.release_all();
         // A call that the host still holds keeps the connection alive, but not its tables.
         self.outbound = SparseMap::default();

@@ -106,7 +106,8 @@ impl Connection {
                 extra_meta: &extra,
                 progress_token: options.progress && custom_token.is_empty(),
             };
-            let send = Send { request, owner, idle, max, augmented, custom_token, target: &target };
+            let send =
+                Send { request, owner, idle, max, augmented, custom_token, target: &target, during: 0 };
             let sent = match &id {
                 None => core.send(now, send),
                 Some(id) => core.send_as(now, id.as_bytes(), send),
@@ -144,7 +145,7 @@ impl Connection {
         let now = driver.now();
         let sent = {
             let mut core = driver.core();
-            let sent = core.notify(now, method, bytes);
+            let sent = core.notify(now, 0, method, bytes);
             driver.settle_account(&mut core);
             sent
         };

@@ -39,7 +39,7 @@ impl<H: Host> Connection<H> {
         if *name == *method::PING.as_bytes() && self.rules.answers_ping() {
             self.counters.pings += 1;
             if self.may_reply() {
-                encode::result(self.output.frame(), id, b"{}");
+                encode::result(self.output.frame(self.receiving_on()), id, b"{}");
             }
             return;
         }
@@ -85,7 +85,8 @@ impl<H: Host> Connection<H> {
             self.note_elicitation(now);
         }
         let augmented = !envelope.task.is_empty() && self.rules.accepts_task(&record.method);
-        let entry = Inbound::new(Arc::clone(&record), augmented);
+        let stream = self.join_stream(minted.number);
+        let entry = Inbound::new(Arc::clone(&record), stream, augmented);
         self.inbound.insert(minted.slot, entry);
         self.defer(minted.number);
         self.counters.requests_in += 1;

@@ -1,0 +1,251 @@
+//! Addressed messages: the streams of a connection whose transport has many, such as HTTP.
+//!
+//! Every request of the peer's comes on a stream, and everything about it leaves on that stream: its progress, what
+//! is sent during it, and its answer. A stream ends when its last request does, with an answer or without one. What
+//! belongs to no request in flight is for stream 0, which the host always has.
+//!
+//! A byte transport is stream 0 and nothing else: it has no [`Streams`].
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use crate::connection::Connection;
+use crate::connection::event::{Batch, Event, Host, Intercept};
+use crate::connection::output::addresses::{Addressed, StreamId};
+use crate::flight::record::Time;
+use crate::flight::state::{CancelledBy, FlightEvent, FlightState, Outcome};
+use crate::wire::span::Span;
+
+/// The open streams.
+#[derive(Default)]
+pub(crate) struct Streams {
+    open: HashMap<StreamId, Stream, RandomState>,
+    /// The stream of the message that is received.
+    receiving: StreamId,
+    ended: Vec<StreamId>,
+}
+
+/// One stream.
+#[derive(Default)]
+struct Stream {
+    /// The numbers of its requests in flight; most streams have one.
+    first: u64,
+    others: Vec<u64>,
+    /// Whether no more requests can come on it.
+    is_received: bool,
+    is_congested: bool,
+}
+
+impl Stream {
+    fn push(&mut self, number: u64) {
+        if self.first == 0 {
+            self.first = number;
+        } else {
+            self.others.push(number);
+        }
+    }
+
+    fn remove(&mut self, number: u64) {
+        if self.first == number {
+            self.first = self.others.pop().unwrap_or_default();
+        } else {
+            self.others.retain(|other| *other != number);
+        }
+    }
+
+    fn requests(&self) -> impl Iterator<Item = u64> + '_ {
+        (self.first > 0).then_some(self.first).into_iter().chain(self.others.iter().copied())
+    }
+
+    const fn is_over(&self) -> bool {
+        self.is_received && self.first == 0
+    }
+}
+
+/// What is to be written to several streams.
+#[derive(Default)]
+pub struct AddressedOutput {
+    /// Whole frames, for [`recycle`](crate::connection::output::recycle) when they are written.
+    pub bytes: Vec<u8>,
+    /// Which of them are for which stream, in order.
+    pub frames: Vec<Addressed>,
+    /// The streams that end behind them, some of them without an answer.
+    pub ended: Vec<StreamId>,
+}
+
+impl<H: Host> Connection<H> {
+    /// Has messages addressed from now on: they come by [`Connection::receive_on`] and leave by
+    /// [`Connection::drain_addressed`].
+    pub fn address_messages(&mut self) {
+        self.output.address();
+        self.streams.get_or_insert_default();
+    }
+
+    /// Opens a stream, which the host names by a number that it uses once; 0 is always open.
+    pub fn open_stream(&mut self, stream: StreamId) {
+        if let Some(streams) = &mut self.streams
+            && !self.over
+        {
+            streams.open.insert(stream, Stream::default());
+        }
+    }
+
+    /// Receives one message that came on `stream`, as [`Connection::receive`] does.
+    pub fn receive_on(
+        &mut self,
+        now: Time,
+        stream: StreamId,
+        frame: &[u8],
+        at: Span,
+        batch: &mut Batch<H>,
+    ) -> Option<Intercept> {
+        if let Some(streams) = &mut self.streams {
+            streams.receiving = stream;
+        }
+        self.receive(now, frame, at, batch)
+    }
+
+    /// Notes that no more messages come on `stream`: it ends with its last request. Returns how many it has.
+    pub fn end_stream_input(&mut self, stream: StreamId) -> usize {
+        let Some(streams) = &mut self.streams else { return 0 };
+        let Some(open) = streams.open.get_mut(&stream) else { return 0 };
+        open.is_received = true;
+        let requests = open.requests().count();
+        if requests == 0 {
+            streams.open.remove(&stream);
+            streams.ended.push(stream);
+        }
+        requests
+    }
+
+    /// Notes that the peer closed `stream`. With `cancels` that cancels its requests, as from 2026-07-28 on; without,
+    /// they go on, and what is written about them stays addressed to the stream, which the peer may resume.
+    pub fn lose_stream(&mut self, now: Time, stream: StreamId, cancels: bool, batch: &mut Batch<H>) {
+        if !cancels {
+            return;
+        }
+        let Some(open) = self.streams.as_mut().and_then(|streams| streams.open.remove(&stream)) else {
+            return;
+        };
+        for number in open.requests() {
+            self.cancel_by_disconnect(now, number, batch);
+        }
+    }
+
+    fn cancel_by_disconnect(&mut self, now: Time, number: u64, batch: &mut Batch<H>) {
+        let Some((slot, state)) = self.arrivals.find(number) else { return };
+        let Some(entry) = self.inbound.get(slot) else { return };
+        let (record, owner, chain) = (entry.record.clone(), entry.owner.clone(), entry.frame_chain());
+        // A handler that opted out of cancels works on; nobody is left to read its answer.
+        if state == FlightState::Declined
+            || self.arrivals.claim_alone(number, FlightEvent::PeerClosed).is_err()
+        {
+            return;
+        }
+        record.note_cancel(CancelledBy::Disconnect, None, now);
+        self.counters.cancels_in += 1;
+        self.output.retract_chain(chain);
+        Self::finish(&record, Outcome::PeerClosed, now, batch);
+        self.remove_inbound(now, slot, number);
+        batch.events.push(Event::Cancelled { owner, record, declined: false });
+    }
+
+    /// Notes whether `stream` takes no more: its progress is coalesced meanwhile.
+    pub fn set_stream_congested(&mut self, stream: StreamId, congested: bool) {
+        let Some(open) = self.streams.as_mut().and_then(|streams| streams.open.get_mut(&stream)) else {
+            return;
+        };
+        if open.is_congested == congested {
+            return;
+        }
+        open.is_congested = congested;
+        if !congested {
+            let requests: Vec<u64> = open.requests().collect();
+            for number in requests {
+                if let Some((slot, FlightState::Running | FlightState::Task)) = self.arrivals.find(number) {
+                    self.flush_pending(slot);
+                }
+            }
+        }
+    }
+
+    /// Drains what can be written now, by stream.
+    pub fn drain_addressed(&mut self, now: Time) -> AddressedOutput {
+        let (bytes, frames) = self.drain(now);
+        let ended =
+            self.streams.as_mut().map(|streams| std::mem::take(&mut streams.ended)).unwrap_or_default();
+        AddressedOutput { bytes, frames, ended }
+    }
+
+    /// Whether [`Connection::drain_addressed`] has frames or ends of streams.
+    pub fn has_addressed(&self) -> bool {
+        self.output.ready() > 0 || self.streams.as_ref().is_some_and(|streams| !streams.ended.is_empty())
+    }
+
+    /// The stream of the message that is received.
+    #[inline]
+    pub(super) fn receiving_on(&self) -> StreamId {
+        self.streams.as_ref().map_or(0, |streams| streams.receiving)
+    }
+
+    /// Whether progress on `stream` waits: it or the whole transport is full.
+    #[inline]
+    pub(super) fn is_congested_on(&self, stream: StreamId) -> bool {
+        self.congested
+            || stream != 0
+                && self
+                    .streams
+                    .as_ref()
+                    .and_then(|streams| streams.open.get(&stream))
+                    .is_some_and(|open| open.is_congested)
+    }
+
+    /// Gives request `number` the stream on which it came; 0 where that is gone.
+    pub(super) fn join_stream(&mut self, number: u64) -> StreamId {
+        let Some(streams) = &mut self.streams else { return 0 };
+        let stream = streams.receiving;
+        let Some(open) = streams.open.get_mut(&stream) else { return 0 };
+        open.push(number);
+        stream
+    }
+
+    /// Takes the request in `slot` from its stream, which ends with its last one.
+    pub(super) fn leave_stream(&mut self, slot: usize) {
+        let Some(streams) = &mut self.streams else { return };
+        let Some(entry) = self.inbound.get_mut(slot) else { return };
+        let stream = std::mem::take(&mut entry.stream);
+        let Some(open) = streams.open.get_mut(&stream) else { return };
+        open.remove(entry.record.number);
+        if open.is_over() {
+            streams.open.remove(&stream);
+            streams.ended.push(stream);
+        }
+    }
+
+    /// The stream of the peer's request `number`; 0 where it is over, or none.
+    pub(super) fn stream_of(&self, number: u64) -> StreamId {
+        if self.streams.is_none() {
+            return 0;
+        }
+        let entry = self.arrivals.find(number).and_then(|(slot, _)| self.inbound.get(slot));
+        entry.map_or(0, |entry| entry.stream)
+    }
+
+    /// The stream where it is still open; 0 otherwise.
+    pub(super) fn open_or_standalone(&self, stream: StreamId) -> StreamId {
+        let is_open = self.streams.as_ref().is_some_and(|streams| streams.open.contains_key(&stream));
+        if is_open { stream } else { 0 }
+    }
+
+    /// Ends every stream.
+    pub(super) fn end_streams(&mut self) {
+        if let Some(streams) = &mut self.streams {
+            streams.ended.extend(streams.open.drain().map(|(stream, _)| stream));
+        }
+    }
+
+    /// Open streams that are not 0.
+    pub fn open_streams(&self) -> usize {
+        self.streams.as_ref().map_or(0, |streams| streams.open.len())
+    }
+}
