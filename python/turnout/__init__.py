@@ -4,6 +4,7 @@ Send, cancel, follow the progress; a record for every request, in both direction
 """
 
 from turnout._native import (
+    HTTP_LIMITS,
     LIMITS,
     Call,
     Clock,
@@ -46,12 +47,13 @@ from turnout.records import Records
 from turnout.relay import Answer, Forward, Relay, RestartPolicy, Route, Upstream
 from turnout.router import Router
 from turnout.scope import Scope
-from turnout.transports import listen_tcp, listen_unix, memory, own_stdio, stdio, tcp, unix
+from turnout.transports import listen_http, listen_tcp, listen_unix, memory, own_stdio, stdio, tcp, unix
 
 __version__: str = build_info()["version"]
 
 __all__ = [
     "DROP",
+    "HTTP_LIMITS",
     "LIMITS",
     "Answer",
     "Call",
@@ -93,6 +95,7 @@ __all__ = [
     "Unmatched",
     "Upstream",
     "build_info",
+    "listen_http",
     "listen_tcp",
     "listen_unix",
     "memory",

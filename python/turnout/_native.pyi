@@ -10,17 +10,21 @@ from typing_extensions import Self, disjoint_base
 
 from turnout.delivery import ConnectionHost
 from turnout.peer import Peer
+from turnout.transports.http.server import HttpHost
 
 _T = TypeVar("_T")
 
 __all__ = [
     "ERA_KEYS",
+    "HTTP_LIMITS",
     "LIMITS",
     "Call",
     "Clock",
     "Connection",
     "Flights",
     "HandlerCoroutine",
+    "HttpConnection",
+    "HttpEndpoint",
     "Input",
     "LateProgress",
     "LateResponse",
@@ -60,6 +64,8 @@ ERA_KEYS: frozenset[str]
 
 LIMITS: Mapping[str, int]
 """Every limit of a connection: its name and its default."""
+HTTP_LIMITS: Final[Mapping[str, int]]
+"""The limits of Streamable HTTP and their defaults, by name."""
 
 class _Joinable(Protocol):
     def add(self, call: Call) -> None: ...
@@ -720,7 +726,9 @@ class Request:
 
         """
     def notify(self, method: str, params: object = None) -> bool:
-        """Send a notification on this `subscriptions/listen`, marked with its id (SUB-06); False at its end.
+        """Send a notification that belongs to this request; False at its end.
+
+        On a `subscriptions/listen` it is marked with the id of that (SUB-06).
 
         Args:
             method: the method; the first is `notifications/subscriptions/acknowledged` (SUB-02).
@@ -765,6 +773,84 @@ class Request:
     @property
     def _task(self) -> Any:
         """The task that handles it, which a cancel stops."""
+
+@final
+class HttpEndpoint:
+    """One endpoint of HTTP's: what it serves, to whom, and the sessions of its clients.
+
+    Args:
+        host: makes and ends sessions.
+        path: of the endpoint.
+        key: 32 random bytes, which make the handles of sessions.
+        hosts: names that it is asked by, without a port; None for any.
+        origins: origins whose pages may ask.
+        legacy: whether revisions up to 2025-11-25 are served.
+        modern: whether 2026-07-28 is.
+        limits: limits by name, as in `HTTP_LIMITS`; None for the defaults.
+
+    """
+
+    def __new__(
+        cls,
+        host: HttpHost,
+        path: str,
+        key: bytes,
+        *,
+        hosts: Sequence[str] | None,
+        origins: Sequence[str],
+        legacy: bool,
+        modern: bool,
+        limits: Mapping[str, int] | None,
+    ) -> Self: ...
+    def sessions(self) -> tuple[int, int]:
+        """How many sessions there are: legacy ones, and addresses with modern requests."""
+    def limit(self, name: str) -> int:
+        """The value of a limit, by its name in `HTTP_LIMITS`."""
+    def idle_sessions(self, now: int) -> list[Connection]:
+        """Note the time, in milliseconds, and give the connections of sessions that nobody used for too long."""
+    def set_time(self, unix_seconds: int) -> None:
+        """Set what the time is, for the `Date` of answers."""
+    def close(self) -> None:
+        """Have every connection end with the answer that it is at, or the next."""
+    def forget(self, connection: Connection) -> None:
+        """Forget the session of a connection that is over."""
+
+@final
+class HttpConnection:
+    """One connection of HTTP's, as its transport sees it.
+
+    Args:
+        endpoint: what it came to.
+        client: the address of its client.
+        write: writes bytes to the transport.
+        close: closes the transport, behind what was written.
+        abort: closes it at once.
+
+    """
+
+    def __new__(
+        cls,
+        endpoint: HttpEndpoint,
+        client: str,
+        *,
+        write: Callable[[bytes], object],
+        close: Callable[[], object],
+        abort: Callable[[], object],
+    ) -> Self: ...
+    def feed(self, data: bytes) -> None:
+        """Take bytes that came; from a callback of the loop only."""
+    def lost(self) -> None:
+        """Take note that the client is gone; from a callback of the loop only."""
+    def set_full(self, full: bool) -> None:
+        """Say that the transport takes no more, or takes more again."""
+    @property
+    def phase(self) -> Literal["idle", "head", "body", "answering", "closed"]:
+        """What is waited for."""
+    @property
+    def requests(self) -> int:
+        """How many requests it had."""
+    def keep_alive(self) -> None:
+        """Write a comment on a stream of events, or begin one for an answer that takes long."""
 
 @final
 class Notification:
@@ -893,6 +979,7 @@ class Connection:
         request_id: int | str | None = None,
         notify_peer: bool = True,
         label: str | None = None,
+        during: Request | None = None,
     ) -> Call:
         """Send a request: a plain function that registers and encodes it; the loop's turn writes it.
 
@@ -911,6 +998,7 @@ class Connection:
                 protocol does not let anyone cancel.
             label: the caller's own text about it, such as the id of an agent's step, for its record: it is not sent;
                 what is longer than `max_text_bytes` is cut. None for none.
+            during: the peer's request that it belongs to: over HTTP it goes on the stream of that. None for none.
 
         Raises:
             ConnectionClosed: the connection is over.
@@ -918,10 +1006,10 @@ class Connection:
             NotAllowed: the revision in force forbids it, or the token is in use.
             EncodeError: `params` cannot be written.
             TypeError: they are no object and no array, `request_id` is neither int nor str, or `label` is no str.
-            ValueError: a request with this id is in flight.
+            ValueError: a request with this id is in flight, or `during` came from another peer.
 
         """
-    def notify(self, method: str, params: object = None) -> None:
+    def notify(self, method: str, params: object = None, *, during: Request | None = None) -> None:
         """Send a notification: a plain function, as `send`.
 
         Cancels and progress are not sent so: `Call.cancel` and `Request.progress` know what is in flight.
@@ -929,6 +1017,7 @@ class Connection:
         Args:
             method: the method.
             params: what `turnout.json` writes as an object or an array, bytes that are JSON, or None.
+            during: the peer's request that it belongs to, as for `send`; None for none.
 
         Raises:
             ConnectionClosed: the connection is over.

@@ -25,7 +25,7 @@ class PeerLink:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
-        self._connection = peer.connection
+        self._connection = self.connection = peer.connection
         # Called for every read: nothing of Python's is between the transport and the connection.
         vars(self).update(received=peer.connection.received, feed=peer.connection.feed)
         self.transport: Transport | None = None

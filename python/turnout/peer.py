@@ -97,6 +97,7 @@ class Peer(Hooks):
         request_id: int | str | None = None,
         notify_peer: bool = True,
         label: str | None = None,
+        during: Request | None = None,
     ) -> Call:
         """Send a request: a plain function that registers and encodes it; the loop's turn writes it.
 
@@ -115,6 +116,7 @@ class Peer(Hooks):
                 protocol does not let anyone cancel.
             label: the caller's own text about it, such as the id of an agent's step, for its record: it is not sent;
                 what is longer than `max_text_bytes` is cut. None for none.
+            during: the peer's request that it belongs to: over HTTP it goes on the stream of that. None for none.
 
         Raises:
             ConnectionClosed: the connection is over.
@@ -122,7 +124,7 @@ class Peer(Hooks):
             NotAllowed: the revision in force forbids it, or the token is in use.
             EncodeError: `params` cannot be written.
             TypeError: they are no object and no array, `request_id` is neither int nor str, or `label` is no str.
-            ValueError: a request with this id is in flight.
+            ValueError: a request with this id is in flight, or `during` came from another peer.
 
         """
         return self.connection.send(
@@ -136,9 +138,10 @@ class Peer(Hooks):
             request_id=request_id,
             notify_peer=notify_peer,
             label=label,
+            during=during,
         )
 
-    def notify(self, method: str, params: object = None) -> None:
+    def notify(self, method: str, params: object = None, *, during: Request | None = None) -> None:
         """Send a notification: a plain function, as `send`.
 
         Cancels and progress are not sent so: `Call.cancel` and `Request.progress` know what is in flight.
@@ -146,6 +149,7 @@ class Peer(Hooks):
         Args:
             method: the method.
             params: what `turnout.json` writes as an object or an array, bytes that are JSON, or None.
+            during: the peer's request that it belongs to, as for `send`; None for none.
 
         Raises:
             ConnectionClosed: the connection is over.
@@ -155,7 +159,7 @@ class Peer(Hooks):
             TypeError: they are no object and no array.
 
         """
-        self.connection.notify(method, params)
+        self.connection.notify(method, params, during=during)
 
     # ---- the rules of the protocol ----
 

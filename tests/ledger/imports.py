@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 BINDING = "rust/python/src"
-FLOORS = ("values", "asyncio", "driver", "objects", "connection", "relay", "lib")
+FLOORS = ("values", "asyncio", "driver", "objects", "connection", "http", "relay", "lib")
 """Of the binding, from the bottom."""
 
 Graph = dict[str, set[str]]

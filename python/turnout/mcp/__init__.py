@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from turnout.mcp.dispatch.over_peer import NativeDispatcher
     from turnout.mcp.dispatch.over_streams import Dispatcher
     from turnout.mcp.errors import Lost, TimedOut
-    from turnout.mcp.server import serve_listener, serve_stdio, serve_target, serve_tcp, serve_unix
+    from turnout.mcp.server import (
+        serve_http,
+        serve_listener,
+        serve_stdio,
+        serve_target,
+        serve_tcp,
+        serve_unix,
+    )
 
 records = Records(Ledger())
 """Finished records of every dispatcher in this process that was not given others, newest kept."""
@@ -31,6 +38,7 @@ _WHERE = {
     "connect_tcp": "turnout.mcp.client",
     "open_dispatcher": "turnout.mcp.client",
     "NativeDispatcher": "turnout.mcp.dispatch.over_peer",
+    "serve_http": "turnout.mcp.server",
     "serve_listener": "turnout.mcp.server",
     "serve_stdio": "turnout.mcp.server",
     "serve_target": "turnout.mcp.server",
@@ -58,6 +66,7 @@ __all__ = [
     "install",
     "open_dispatcher",
     "records",
+    "serve_http",
     "serve_listener",
     "serve_stdio",
     "serve_target",

@@ -1,4 +1,4 @@
-"""Servers of the SDK's on turnout's transports: `serve_stdio`, `serve_unix`, `serve_tcp`."""
+"""Servers of the SDK's on turnout's transports: `serve_stdio`, `serve_unix`, `serve_tcp`, `serve_http`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from turnout.mcp.client import own_router
 from turnout.mcp.dispatch.over_peer import NativeDispatcher
 from turnout.mcp.dispatch.session_peer import SessionPeer
 from turnout.mcp.server_session import ServerSession
-from turnout.transports import listen_tcp, listen_unix, own_stdio
+from turnout.transports import listen_http, listen_tcp, listen_unix, own_stdio
 
 if TYPE_CHECKING:
     import os
+    import ssl
+    from collections.abc import Iterable
 
     from anyio.abc import TaskStatus
     from mcp.server import MCPServer
@@ -115,6 +117,49 @@ async def serve_tcp(
     await serve_listener(
         server,
         listen_tcp(host, port),
+        router=router,
+        raise_exceptions=raise_exceptions,
+        task_status=task_status,
+    )
+
+
+async def serve_http(
+    server: Server[Any] | MCPServer,
+    host: str,
+    port: int,
+    *,
+    path: str = "/mcp",
+    hosts: Iterable[str] | None = None,
+    origins: Iterable[str] = (),
+    tls: ssl.SSLContext | None = None,
+    router: Router | None = None,
+    raise_exceptions: bool = False,
+    task_status: TaskStatus[Listener] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve every client of Streamable HTTP, of both eras, until cancelled; nobody is asked who he is.
+
+    Args:
+        server: a `Server` or `MCPServer` of the SDK's, or FastMCP's.
+        host: the address to bind; `"127.0.0.1"` keeps it on this machine.
+        port: 0 lets the system choose; `listener.port` tells.
+        path: of the endpoint.
+        hosts: as for `turnout.listen_http`.
+        origins: likewise.
+        tls: likewise.
+        router: as for `serve_stdio`.
+        raise_exceptions: likewise; other clients are served on.
+        task_status: given the listener once clients can come.
+
+    Raises:
+        OSError: the address cannot be listened on.
+        RuntimeError: the event loop is not asyncio's.
+        TypeError: `server` is none of these.
+        ValueError: the port is out of range, or the path begins with no slash.
+
+    """
+    await serve_listener(
+        server,
+        listen_http(host, port, path=path, hosts=hosts, origins=origins, tls=tls),
         router=router,
         raise_exceptions=raise_exceptions,
         task_status=task_status,

@@ -467,34 +467,38 @@ class TcpListener(StreamListener):
         """The port; where 0 was asked for, the one that the system chose, once `start` returned."""
 
     async def _listen(self, loop: asyncio.AbstractEventLoop) -> list[socket.socket]:
-        found = await loop.getaddrinfo(
-            self._host or None, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        sockets: list[socket.socket] = []
-        missing = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
-        with contextlib.ExitStack() as undo:
-            for family, _, _, _, address in dict.fromkeys(found):
-                # Whatever the system chose for the first address holds for all of them.
-                here = (address[0], self.port, *address[2:])
-                try:
-                    listening = undo.enter_context(socket.create_server(here, family=family, backlog=BACKLOG))
-                except OSError as error:
-                    if error.errno not in NO_ADDRESS:
-                        raise
-                    missing = error
-                    continue
-                sockets.append(listening)
-                listening.setblocking(False)
-                self.port = listening.getsockname()[1]
-            if not sockets:
-                raise missing
-            undo.pop_all()
+        sockets, self.port = await bind_tcp(loop, self._host, self.port)
         self.name = _address_name(self._host, self.port)
         return sockets
 
     def _remote_name(self, transport: StreamTransport) -> str:
         address = transport.address
         return _address_name(str(address[0]), address[1]) if address else self.name
+
+
+async def bind_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> tuple[list[socket.socket], int]:
+    """Listen on every address of a host; gives the sockets, and the port that the system chose for all of them."""
+    found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    missing = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    with contextlib.ExitStack() as undo:
+        for family, _, _, _, address in dict.fromkeys(found):
+            # Whatever the system chose for the first address holds for all of them.
+            here = (address[0], port, *address[2:])
+            try:
+                listening = undo.enter_context(socket.create_server(here, family=family, backlog=BACKLOG))
+            except OSError as error:
+                if error.errno not in NO_ADDRESS:
+                    raise
+                missing = error
+                continue
+            sockets.append(listening)
+            listening.setblocking(False)
+            port = listening.getsockname()[1]
+        if not sockets:
+            raise missing
+        undo.pop_all()
+    return sockets, port
 
 
 def _seconds(timeout: float) -> float:

@@ -7,3 +7,5 @@ pub mod fields;
 pub mod limits;
 pub mod mirror;
 pub mod replay;
+pub mod request;
+pub mod response;

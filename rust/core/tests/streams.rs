@@ -32,7 +32,7 @@ type Written = (Vec<(u64, String)>, Vec<u64>);
 
 impl Server {
     fn new(revision: Revision) -> Self {
-        let peer = PeerInfo { name: "peer".into(), transport: "http".into() };
+        let peer = PeerInfo::new("peer", "http");
         let rules = Rules { role: Role::Server, revision, ..Rules::default() };
         let mut core = Connection::new(peer, Limits::default(), rules, Arc::new(Ledger::new(10)));
         core.address_messages();
@@ -83,7 +83,7 @@ fn result(id: &str) -> String {
 }
 
 #[test]
-fn trm_an_answer_and_its_progress_are_on_the_stream_of_their_request() {
+fn trm_18_an_answer_and_its_progress_are_on_the_stream_of_their_request() {
     let mut server = Server::new(Revision::V2026_07_28);
     // A fifth of all clients send id 1 always.
     let (one, two) = (server.ask(11, "1"), server.ask(12, "1"));
@@ -100,7 +100,7 @@ fn trm_an_answer_and_its_progress_are_on_the_stream_of_their_request() {
 }
 
 #[test]
-fn race_17_a_lost_stream_cancels_its_own_requests_and_no_others() {
+fn trm_01_a_lost_stream_cancels_its_own_requests_and_no_others() {
     let mut server = Server::new(Revision::V2026_07_28);
     let (one, two) = (server.ask(11, "1"), server.ask(12, "1"));
     server.progress(one, 1.0);
@@ -139,13 +139,21 @@ fn can_13_a_cancelled_request_ends_its_stream_without_an_answer() {
 }
 
 #[test]
-fn trh_what_is_sent_during_a_request_is_on_its_stream() {
+fn trh_15_what_is_sent_during_a_request_is_on_its_stream() {
     let mut server = Server::new(Revision::V2025_11_25);
     let one = server.ask(11, "1");
     let ask = |server: &mut Server, during| {
         let request = encode::Request { method: "roots/list", ..encode::Request::default() };
-        let send =
-            Send { request, owner: None, idle: 0, max: 0, augmented: false, custom_token: b"", during };
+        let send = Send {
+            request,
+            owner: None,
+            idle: 0,
+            max: 0,
+            augmented: false,
+            custom_token: b"",
+            target: b"",
+            during,
+        };
         server.core.send(1, send).unwrap().number
     };
     let related = ask(&mut server, one);
@@ -186,7 +194,7 @@ fn errors_and_pings_are_answered_where_they_came() {
 }
 
 #[test]
-fn prg_15_a_full_stream_coalesces_its_own_progress_only() {
+fn a_full_stream_coalesces_its_own_progress_only() {
     let mut server = Server::new(Revision::V2025_11_25);
     let (one, two) = (server.ask(11, "1"), server.ask(12, "2"));
     server.core.set_stream_congested(11, true);
@@ -233,7 +241,7 @@ fn the_end_of_a_connection_ends_every_stream() {
     server.core.end(2, Outcome::Closed, None, &mut server.batch);
     let mut ended = server.written().1;
     ended.sort_unstable();
-    assert_eq!(ended, [11, 12]);
+    assert_eq!(ended, [0, 11, 12]);
     server.core.open_stream(13);
     assert_eq!(server.core.open_streams(), 0, "none opens behind the end");
 }

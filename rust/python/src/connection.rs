@@ -85,7 +85,7 @@ impl Connection {
     #[pyo3(signature = (
         method, params = None, *, timeout = Timeout::Default, max_timeout = Timeout::Default, progress = true,
         on_progress = None, scope = None, request_id = None, notify_peer = true,
-        label = None
+        label = None, during = None
     ))]
     fn send<'py>(
         slf: &Bound<'py, Self>,
@@ -99,16 +99,33 @@ impl Connection {
         request_id: Option<&Bound<'py, PyAny>>,
         notify_peer: bool,
         label: Option<Text>,
+        during: Option<&Bound<'py, Request>>,
     ) -> PyResult<Py<Call>> {
-        let options =
-            Options { timeout, max_timeout, progress, on_progress, scope, request_id, notify_peer, label };
+        let during = slf.get().number_of(during)?;
+        let options = Options {
+            timeout,
+            max_timeout,
+            progress,
+            on_progress,
+            scope,
+            request_id,
+            notify_peer,
+            label,
+            during,
+        };
         Self::send_request(slf, method, params, options)
     }
 
     #[doc = text!("Connection.notify")]
-    #[pyo3(signature = (method, params = None))]
-    fn notify(slf: &Bound<'_, Self>, method: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        Self::send_notification(slf, method, params)
+    #[pyo3(signature = (method, params = None, *, during = None))]
+    fn notify(
+        slf: &Bound<'_, Self>,
+        method: &str,
+        params: Option<&Bound<'_, PyAny>>,
+        during: Option<&Bound<'_, Request>>,
+    ) -> PyResult<()> {
+        let during = slf.get().number_of(during)?;
+        Self::send_notification(slf, method, params, during)
     }
 
     // ---- bytes ----

@@ -12,7 +12,7 @@ mod membership;
 pub mod memory;
 pub mod record_listener;
 mod routing;
-mod transport;
+pub mod transport;
 
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -43,7 +43,7 @@ use crate::driver::face::{ConnectionClass, Face};
 use crate::driver::host::PyHost;
 use crate::driver::membership::Membership;
 use crate::driver::record_listener::RecordListener;
-use crate::driver::transport::{Transport, Writer};
+use crate::driver::transport::{StreamWriter, Transport, Writer};
 use crate::values::record::Ledger;
 use crate::values::{errors, json};
 
@@ -131,6 +131,16 @@ impl Driver {
         let driver = Arc::new(Self::new(core, clock, limits, class));
         account.set_holder(Arc::downgrade(&driver) as Weak<dyn AccountHolder>);
         driver
+    }
+
+    /// Has its messages addressed from now on; with `shares_ids` several clients send them, who may use the same ids.
+    pub fn address(&self, streams: Arc<dyn StreamWriter>, shares_ids: bool) {
+        {
+            let mut core = self.core();
+            core.address_messages();
+            core.allow_duplicate_ids |= shares_ids;
+        }
+        self.transport.address(streams);
     }
 
     // ---- its parts ----
@@ -390,7 +400,7 @@ impl Driver {
         let bytes = json.as_ref().map_or(&b""[..], |json| json.as_bytes());
         let sent = {
             let mut core = self.core();
-            let sent = core.notify_subscriber(number, method, bytes);
+            let sent = core.notify_subscriber(self.now(), number, method, bytes);
             self.settle_account(&mut core);
             sent
         };

@@ -6,6 +6,7 @@
 //! - `driver` drives a core connection: its lock, its loop, its transport.
 //! - `objects` are the calls, requests and messages that Python holds.
 //! - `connection` is the class: it reads, delivers and sends.
+//! - `http` has connections of HTTP's, whose messages are on streams of the connections above.
 //! - `relay` registers connections with a core relay.
 
 // What the binding's conventions ask for, once for all of the glue: arguments by value, `self` that Python
@@ -20,6 +21,7 @@ include!(concat!(env!("OUT_DIR"), "/texts.rs"));
 mod asyncio;
 mod connection;
 mod driver;
+mod http;
 mod objects;
 mod relay;
 mod values;
@@ -31,8 +33,9 @@ use pyo3::prelude::*;
 mod _native {
     use pyo3::exceptions::PyValueError;
     use pyo3::prelude::*;
-    use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyMappingProxy};
+    use pyo3::types::{IntoPyDict, PyBytes, PyDict, PyFrozenSet, PyMappingProxy};
     use turnout_core::connection::translate;
+    use turnout_core::http::limits::HttpLimits;
     use turnout_core::limits::Limits;
     use turnout_core::nested;
     use turnout_core::rules::ENVELOPE;
@@ -53,6 +56,10 @@ mod _native {
     use crate::connection::Connection;
     #[pymodule_export]
     use crate::driver::memory::{memory_is_tight, memory_usage, set_max_total_bytes};
+    #[pymodule_export]
+    use crate::http::endpoint::HttpEndpoint;
+    #[pymodule_export]
+    use crate::http::server::HttpConnection;
     #[pymodule_export]
     use crate::objects::call::Call;
     #[pymodule_export]
@@ -82,6 +89,8 @@ mod _native {
         for (name, value) in Limits::default().all() {
             limits.set_item(name, value)?;
         }
+        let http = HttpLimits::default().all().into_py_dict(module.py())?;
+        module.add("HTTP_LIMITS", PyMappingProxy::new(module.py(), http.as_mapping()))?;
         module.add("ERA_KEYS", PyFrozenSet::new(module.py(), ENVELOPE)?)?;
         module.add("LIMITS", PyMappingProxy::new(module.py(), limits.as_mapping()))?;
         crate::asyncio::handler_coroutine::register(module)?;

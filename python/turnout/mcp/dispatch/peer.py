@@ -7,6 +7,7 @@ notification to look at, or the decoded result of a call. No `SessionMessage`, n
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,9 @@ logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
 
 AT_ONCE = 1e-6
 """Seconds: a timeout of 0 passes as soon as the request is sent."""
+
+_handled: contextvars.ContextVar[Request | None] = contextvars.ContextVar("turnout.mcp.handled", default=None)
+"""The request that the running task handles: over HTTP, what belongs to it goes on its stream."""
 
 DUPLEX = TransportContext(kind="jsonrpc", can_send_request=True)
 
@@ -134,6 +138,8 @@ class PeerRequest(InboundRequest):
 
     def _run(self, _request: Request) -> Coroutine[Any, Any, None]:
         self._has_begun = True
+        # The handler's task has a context of its own.
+        _handled.set(self.source)
         token = self.source.progress_token
         return self._serve(self) if token is None else self._run_reporting(token)
 
@@ -278,11 +284,19 @@ class PeerBackend:
             options["progress"] = True
             pending = request.make_pending(self._max_updates, late_updates=True)
             options["on_progress"] = self._progress_of(pending)
+        if (during := self._related(request.related)) is not None:
+            options["during"] = during
         params, send = request.all_params(), self.peer.send
         try:
             return send(request.method, params or None, **options)
         except TypeError:
             return send(request.method, to_json(params), **options)
+
+    @staticmethod
+    def _related(related: RequestId | None) -> Request | None:
+        """The request that a message belongs to: several clients may share an id, so the task tells which one."""
+        request = None if related is None else _handled.get()
+        return request if request is not None and request.id == related else None
 
     def _progress_of(self, pending: PendingCall) -> Callable[[Progress], None]:
         deliver = self.receiver.deliver_progress
@@ -297,7 +311,7 @@ class PeerBackend:
         method: str,
         params: Mapping[str, Any] | None,
         opts: CallOptions | None,  # noqa: ARG002 - what it says of notifications is for HTTP
-        related: RequestId | None,  # noqa: ARG002 - likewise
+        related: RequestId | None,
     ) -> None:
         """Send a notification.
 
@@ -311,17 +325,24 @@ class PeerBackend:
             self._cancel(params or {})
             return
         await self.peer.link.wait_writable()
+        during = self._related(related)
         try:
             try:
-                self.peer.notify(method, params)
+                self.peer.notify(method, params, during=during)
             except TypeError:
-                self.peer.notify(method, to_json(params))
+                self.peer.notify(method, to_json(params), during=during)
         except ConnectionClosed:
             logger.debug("dropped %s: dispatcher closed", escaped(method))
 
     def _report(self, params: Mapping[str, Any]) -> None:
         """Take progress that was written by hand: sent if a request that is handled has its token (PRG-10)."""
-        request = self.reporting.get(params.get("progressToken"))
+        token = params.get("progressToken")
+        request = self.reporting.get(token)
+        if self.peer.transport == "http":
+            # Clients that share a connection may use the same token: the task tells whose it is.
+            request = _handled.get()
+            if request is not None and request.progress_token != token:
+                request = None
         if request is None:
             logger.debug("dropped progress: no request that is handled has this token")
             return

@@ -231,10 +231,25 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// Sends a notification on the listen `number` of the peer's, marked with its id (SUB-06).
+    /// Sends a notification on the listen `number` of the peer's, marked with its id (SUB-06); about another request
+    /// it goes on the stream of that.
     ///
     /// False where the listen is over (SUB-10). The acknowledgment comes first (SUB-02, SUB-03).
-    pub fn notify_subscriber(&mut self, number: u64, method: &str, params: &[u8]) -> Result<bool, SendError> {
+    pub fn notify_subscriber(
+        &mut self,
+        now: Time,
+        number: u64,
+        method: &str,
+        params: &[u8],
+    ) -> Result<bool, SendError> {
+        let entry =
+            self.arrivals.find(number).and_then(|(slot, state)| Some((self.inbound.get(slot)?, state)));
+        if let Some((entry, state)) = entry
+            && !self.rules.is_open_ended(&entry.record.method)
+        {
+            let goes = state.is_live();
+            return if goes { self.notify(now, number, method, params).map(|()| true) } else { Ok(false) };
+        }
         self.rules.may_notify_subscriber(method).map_err(SendError::Forbidden)?;
         let Some((slot, FlightState::Running)) = self.arrivals.find(number) else { return Ok(false) };
         let Some(entry) = self.inbound.get_mut(slot) else { return Ok(false) };

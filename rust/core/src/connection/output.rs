@@ -444,7 +444,7 @@ mod tests {
         output.set_delay(Delay::UntilRead, HOUR);
         let (mut one, mut two) = (FrameChain::default(), FrameChain::default());
         output.write_chained((&mut two, 0), FrameKind::Progress, |out| {
-            out.extend_from_slice(b"<drained back>")
+            out.extend_from_slice(b"<drained back>");
         });
         output.write_chained((&mut one, 0), FrameKind::Progress, |out| out.extend_from_slice(b"<progress>"));
         output.retract_chain(two);

@@ -237,10 +237,10 @@ impl<H: Host> Connection<H> {
         if is_open { stream } else { 0 }
     }
 
-    /// Ends every stream.
+    /// Ends every stream, that of what belongs to no request included.
     pub(super) fn end_streams(&mut self) {
         if let Some(streams) = &mut self.streams {
-            streams.ended.extend(streams.open.drain().map(|(stream, _)| stream));
+            streams.ended.extend(streams.open.drain().map(|(stream, _)| stream).chain([0]));
         }
     }
 

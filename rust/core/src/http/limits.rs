@@ -6,6 +6,28 @@ limits! {
     /// The limits of Streamable HTTP.
     pub struct HttpLimits;
 
+    /// Most connections to one endpoint.
+    max_connections: 10_000, at most 1 << 20;
+    /// Longest message that is read, in bytes; it is refused by its length before it is read.
+    max_body_bytes: 4 << 20, at most 1 << 30;
+    /// Longest time that the head of a request may take, in milliseconds.
+    max_head_ms: 10_000, at most 60 * 60 * 1_000;
+    /// Longest time that its body may take.
+    max_body_ms: 60_000, at most 60 * 60 * 1_000;
+    /// Longest time that a connection stays open between two requests.
+    max_connection_idle_ms: 75_000, at most 24 * 60 * 60 * 1_000;
+    /// Most streams of one session, or of the modern requests from one address.
+    max_client_streams: 1_024, at most 1 << 20;
+    /// Most bytes of one stream that its client does not read.
+    max_stream_bytes: 4 << 20, at most 1 << 30;
+    /// Most sessions of one endpoint.
+    max_sessions: 10_000, at most 1 << 24;
+    /// Most of them of one address.
+    max_client_sessions: 100, at most 1 << 24;
+    /// Longest time that a session without a stream or a request is kept, in milliseconds.
+    max_session_idle_ms: 30 * 60_000, at most 30 * 24 * 60 * 60 * 1_000;
+    /// Most bytes of messages that belong to no request and wait for their session's GET stream.
+    max_waiting_bytes: 256 << 10, at most 1 << 30;
     /// Longest event of an event stream that is read, in bytes of its lines.
     max_event_bytes: 64 << 20, at most 1 << 30;
     /// Longest `Last-Event-ID` that is read and sent, in bytes.

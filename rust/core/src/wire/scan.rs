@@ -108,7 +108,7 @@ fn behind_space(text: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Puts blanks in place of the carriage returns outside of strings; true where there were any.
+/// Puts blanks in place of the line ends outside of strings; true where there were any.
 ///
 /// To JSON both are white space, but a carriage return ends a line for some readers (Python's text streams, Node's
 /// `readline`), and what stands behind it is another message for them. So nothing is read here that has one.
@@ -120,7 +120,7 @@ pub fn flatten(text: &mut [u8]) -> bool {
             _ if std::mem::take(&mut is_escaped) => {}
             b'"' => in_string = !in_string,
             b'\\' => is_escaped = in_string,
-            b'\r' if !in_string => {
+            b'\r' | b'\n' if !in_string => {
                 *byte = b' ';
                 were_any = true;
             }

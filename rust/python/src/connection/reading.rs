@@ -4,6 +4,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
 use turnout_core::connection::event::Intercept;
+use turnout_core::connection::output::addresses::StreamId;
 use turnout_core::flight::record;
 use turnout_core::sync::lock;
 use turnout_core::wire::encode;
@@ -146,6 +147,49 @@ impl Connection {
             core.record_finished(&mut batch);
         }
         deliver(slf, &mut batch, frame, run, sink);
+    }
+
+    /// Receives the one message that came on `stream`, delivers what it means, and flushes. `begin` is told how many
+    /// requests it has, before any of them is handled.
+    pub fn receive_exchange(
+        slf: &Bound<'_, Self>,
+        stream: StreamId,
+        message: &[u8],
+        begin: impl FnOnce(usize),
+    ) -> PyResult<()> {
+        let driver = &slf.get().driver;
+        driver.check_process()?;
+        driver.face().set(slf)?;
+        driver.corked(slf.py(), || {
+            let mut batch = driver.acquire_events();
+            let now = driver.now();
+            let intercepted = {
+                let mut core = driver.core();
+                core.open_stream(stream);
+                let at = Span::new(0, message.len());
+                let intercepted = core.receive_on(now, stream, message, at, &mut batch);
+                core.record_finished(&mut batch);
+                // One that is intercepted is received, or refused, below.
+                let requests = if intercepted.is_some() { 1 } else { core.end_stream_input(stream) };
+                driver.settle_account(&mut core);
+                begin(requests);
+                intercepted
+            };
+            deliver(slf, &mut batch, message, Run::Inline, &EventSink::Handlers);
+            memory::settle();
+            driver.recycle_events(batch);
+            if let Some(intercepted) = &intercepted {
+                Self::intercept(slf, message, intercepted, Run::Inline, &EventSink::Handlers);
+                driver.core().end_stream_input(stream);
+            }
+            Ok(())
+        })
+    }
+
+    /// Notes that the peer closed `stream`, and delivers what that means.
+    pub fn lose_stream(&self, py: Python<'_>, stream: StreamId, cancels: bool) {
+        let now = self.driver.now();
+        self.driver.run_core(py, Run::Inline, |core, events| core.lose_stream(now, stream, cancels, events));
     }
 
     /// Pumps; returns the deliveries. Deliveries withheld by an exit come with the next call.

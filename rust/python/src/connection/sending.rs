@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -17,6 +17,7 @@ use super::Connection;
 use crate::asyncio::gc::untracked;
 use crate::driver::host::PyOwner;
 use crate::objects::call::{Call, check_callback};
+use crate::objects::request::Request;
 use crate::values::text::Text;
 use crate::values::time::Timeout;
 use crate::values::{errors, json, target};
@@ -36,6 +37,8 @@ pub struct Options<'a, 'py> {
     pub notify_peer: bool,
     /// The caller's own text about it.
     pub label: Option<Text>,
+    /// The number of the peer's request during which it is sent; 0 for none.
+    pub during: u64,
 }
 
 /// The timeouts of requests that say nothing else; 0 for none.
@@ -106,8 +109,16 @@ impl Connection {
                 extra_meta: &extra,
                 progress_token: options.progress && custom_token.is_empty(),
             };
-            let send =
-                Send { request, owner, idle, max, augmented, custom_token, target: &target, during: 0 };
+            let send = Send {
+                request,
+                owner,
+                idle,
+                max,
+                augmented,
+                custom_token,
+                target: &target,
+                during: options.during,
+            };
             let sent = match &id {
                 None => core.send(now, send),
                 Some(id) => core.send_as(now, id.as_bytes(), send),
@@ -132,10 +143,20 @@ impl Connection {
         Ok(call)
     }
 
+    /// The number of a request of the peer's; 0 for none.
+    pub(super) fn number_of(&self, request: Option<&Bound<'_, Request>>) -> PyResult<u64> {
+        match request.map(Bound::get) {
+            None => Ok(0),
+            Some(request) if Arc::ptr_eq(request.driver(), &self.driver) => Ok(request.number()),
+            Some(_) => Err(PyValueError::new_err("during is a request that this connection received")),
+        }
+    }
+
     pub(super) fn send_notification<'py>(
         slf: &Bound<'py, Self>,
         method: &str,
         params: Option<&Bound<'py, PyAny>>,
+        during: u64,
     ) -> PyResult<()> {
         let (py, driver) = (slf.py(), &slf.get().driver);
         driver.check_process()?;
@@ -145,7 +166,7 @@ impl Connection {
         let now = driver.now();
         let sent = {
             let mut core = driver.core();
-            let sent = core.notify(now, 0, method, bytes);
+            let sent = core.notify(now, during, method, bytes);
             driver.settle_account(&mut core);
             sent
         };

@@ -1,13 +1,16 @@
 //! Flushing: from the core's output to the transport, once for any number of frames.
 
+use std::sync::Arc;
+
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use turnout_core::connection::output::recycle;
+use turnout_core::connection::streams::AddressedOutput;
 use turnout_core::corking::Flushed;
 
 use crate::driver::Driver;
 use crate::driver::memory;
-use crate::driver::transport::LARGE;
+use crate::driver::transport::{LARGE, StreamWriter};
 
 impl Driver {
     /// Schedules a flush in the next iteration of the loop; from any thread.
@@ -31,6 +34,9 @@ impl Driver {
     fn write_out(&self, py: Python<'_>) -> PyResult<(Flushed, bool)> {
         self.check_process()?;
         let now = self.now();
+        if let Some(streams) = self.transport.streams() {
+            return Ok((self.write_addressed(py, streams), false));
+        }
         let Some(writer) = self.transport.writer(py) else { return Ok((Flushed::Nothing, false)) };
         let (bytes, left) = {
             let mut core = self.core();
@@ -61,6 +67,21 @@ impl Driver {
             }
         }
         Ok((flushed, left))
+    }
+
+    /// Writes the output to the streams that it is for.
+    fn write_addressed(&self, py: Python<'_>, streams: &Arc<dyn StreamWriter>) -> Flushed {
+        let now = self.now();
+        let output = {
+            let mut core = self.core();
+            let output =
+                if core.has_addressed() { core.drain_addressed(now) } else { AddressedOutput::default() };
+            self.settle_account(&mut core);
+            output
+        };
+        let flushed = Flushed::of(&output.bytes);
+        streams.write(py, output);
+        flushed
     }
 
     /// Ends the connection, since its transport may have lost what it was given: nothing can follow that.

@@ -49,6 +49,11 @@ pub fn set_max_total_bytes(most: usize) {
     settle();
 }
 
+/// The most that all connections of the process may hold, in bytes.
+pub fn most_bytes() -> usize {
+    budget().exceeded().value
+}
+
 #[doc = text!("memory_is_tight")]
 #[pyfunction]
 pub fn memory_is_tight() -> bool {

@@ -1,12 +1,13 @@
 //! How a connection reaches its transport.
 
 use std::ffi::c_int;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 use pyo3::{PyTraverseError, PyVisit};
 use turnout_core::connection::output::recycle;
+use turnout_core::connection::streams::AddressedOutput;
 use turnout_core::sync::lock;
 
 use crate::asyncio::internals::{Py_buffer, fill_view};
@@ -19,6 +20,14 @@ pub const LARGE: usize = 64 << 10;
 #[derive(Default)]
 pub struct Transport {
     writer: Mutex<Option<Writer>>,
+    /// Where messages go that are addressed; then nothing is written to the transport itself.
+    streams: OnceLock<Arc<dyn StreamWriter>>,
+}
+
+/// Writes the messages of a connection to the streams that they are for.
+pub trait StreamWriter: Send + Sync {
+    /// Writes frames to their streams, and ends streams.
+    fn write(&self, py: Python<'_>, output: AddressedOutput);
 }
 
 impl Transport {
@@ -31,6 +40,15 @@ impl Transport {
     pub fn leave(&self) {
         let writer = lock(&self.writer).take();
         drop(writer);
+    }
+
+    /// Has messages addressed from now on.
+    pub fn address(&self, streams: Arc<dyn StreamWriter>) {
+        let _ = self.streams.set(streams);
+    }
+
+    pub fn streams(&self) -> Option<&Arc<dyn StreamWriter>> {
+        self.streams.get()
     }
 
     pub fn writer(&self, py: Python<'_>) -> Option<Writer> {

@@ -333,15 +333,18 @@ impl Request {
     #[doc = text!("Request.send")]
     #[pyo3(signature = (method, params = None, **options))]
     fn send<'py>(
-        &self,
-        py: Python<'py>,
+        slf: &Bound<'py, Self>,
         method: &Bound<'py, PyString>,
         params: Option<Bound<'py, PyAny>>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Py<Call>> {
-        let call = self.connection.bind(py).call_method(intern!(py, "send"), (method, params), options)?;
+        let (py, this) = (slf.py(), slf.get());
+        let options = options.map_or_else(|| Ok(PyDict::new(py)), PyDictMethods::copy)?;
+        options.set_item(intern!(py, "during"), slf)?;
+        let call =
+            this.connection.bind(py).call_method(intern!(py, "send"), (method, params), Some(&options))?;
         let call = call.cast_into::<Call>()?.unbind();
-        self.adopt_child(py, call.clone_ref(py))?;
+        this.adopt_child(py, call.clone_ref(py))?;
         Ok(call)
     }
 

@@ -10,17 +10,26 @@ use turnout_core::rules::Revision;
 /// The limits with those that `options` names changed.
 pub fn limits_from(options: Option<&Bound<'_, PyDict>>) -> PyResult<Limits> {
     let mut limits = Limits::default();
+    set_limits(options, |name, value| limits.set(name, value))?;
+    Ok(limits)
+}
+
+/// Sets limits by their names.
+pub fn set_limits(
+    options: Option<&Bound<'_, PyDict>>,
+    mut set: impl FnMut(&str, usize) -> Result<(), NotALimit>,
+) -> PyResult<()> {
     for (name, value) in options.into_iter().flatten() {
         let name: String = name.extract()?;
         let value: usize = value.extract()?;
-        limits.set(&name, value).map_err(|fault| match fault {
+        set(&name, value).map_err(|fault| match fault {
             NotALimit::NoSuchName => PyTypeError::new_err(format!("there is no limit named {name:?}")),
             NotALimit::OutOfRange { most } => {
                 PyValueError::new_err(format!("{name} must be at least 1 and at most {most}, not {value}"))
             }
         })?;
     }
-    Ok(limits)
+    Ok(())
 }
 
 /// The revision of that date.

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn can_05_a_cancel_goes_on_the_stream_of_its_request() {
+    fn a_cancel_goes_on_the_stream_of_its_request() {
         let mut output = Output::default();
         output.address();
         output.request(1, 7, |out| out.extend_from_slice(b"<1>"));

@@ -1,0 +1,153 @@
+//! Answers of HTTP's: what the frames of one stream become, one answer or a stream of events.
+//!
+//! The head of an answer is held back until the first frame is there. An answer that is all there is becomes one body
+//! of JSON; anything else before it makes a stream of events, as does a request that takes long. Nothing is written
+//! behind the answer to the last request of a stream, and a stream without an answer ends, too.
+
+use crate::http::fields;
+use crate::http::request::status_of_error;
+use crate::wire::envelope;
+use crate::wire::sse;
+
+/// What has been written of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Nothing.
+    Held,
+    /// The head of a stream of events, and some of these.
+    Events,
+    /// All of it.
+    Done,
+}
+
+/// What is to be written next; the body of a stream is in the buffer that [`Answering::push`] was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing.
+    Nothing,
+    /// A status and the buffer as the whole body: one message, or nothing for a message that needs no answer.
+    Whole {
+        /// The status.
+        status: u16,
+        /// Whether there is a body; then it is `application/json`.
+        has_body: bool,
+    },
+    /// The buffer is what follows in a stream of events.
+    Events {
+        /// Whether the head of the stream goes before it: see [`EVENT_STREAM_FIELDS`].
+        begins: bool,
+        /// Whether the stream ends behind it.
+        ends: bool,
+    },
+}
+
+/// The fields of the head of each stream of events: no proxy in front holds it back, and nobody keeps it.
+pub const EVENT_STREAM_FIELDS: [(&str, &[u8]); 3] = [
+    (fields::CONTENT_TYPE, fields::EVENT_STREAM.as_bytes()),
+    (fields::CACHE_CONTROL, b"no-cache"),
+    (fields::X_ACCEL_BUFFERING, b"no"),
+];
+
+/// One answer on its way.
+#[derive(Debug)]
+pub struct Answering {
+    form: Form,
+    /// How many requests came on the stream; a stream without one answers with 202.
+    requests: usize,
+    /// Whether errors have a status of their own, as from 2026-07-28 on.
+    is_modern: bool,
+}
+
+impl Answering {
+    /// The answer to a POST with so many requests, or to a GET, which has none and is a stream at once.
+    pub const fn new(requests: usize, is_modern: bool) -> Self {
+        Self { form: Form::Held, requests, is_modern }
+    }
+
+    /// Whether nothing of it was written.
+    pub const fn is_held(&self) -> bool {
+        matches!(self.form, Form::Held)
+    }
+
+    /// Whether all of it was.
+    pub const fn is_done(&self) -> bool {
+        matches!(self.form, Form::Done)
+    }
+
+    /// Takes whole frames of its stream, one a line, and whether the stream ends behind them. What is to be written
+    /// is put at the end of `out`; `next_id` gives the id of each event where it has one, and keeps the event.
+    pub fn push(
+        &mut self,
+        frames: &[u8],
+        ended: bool,
+        out: &mut Vec<u8>,
+        mut next_id: impl FnMut(&[u8]) -> Option<String>,
+    ) -> Step {
+        if self.is_done() {
+            return Step::Nothing;
+        }
+        if self.is_held() && ended {
+            match frames.strip_suffix(b"\n") {
+                // A message that needs no answer, or a request that was cancelled: its stream is empty.
+                None if self.requests == 0 => {
+                    self.form = Form::Done;
+                    return Step::Whole { status: 202, has_body: false };
+                }
+                Some(frame) if !frame.contains(&b'\n') && is_answer(frame) => {
+                    self.form = Form::Done;
+                    out.extend_from_slice(frame);
+                    return Step::Whole { status: self.status_of(frame), has_body: true };
+                }
+                _ => {}
+            }
+        }
+        if frames.is_empty() && !ended {
+            return Step::Nothing;
+        }
+        let begins = self.is_held();
+        self.form = if ended { Form::Done } else { Form::Events };
+        for frame in frames.split(|byte| *byte == b'\n').filter(|frame| !frame.is_empty()) {
+            let id = next_id(frame);
+            sse::write_event(out, id.as_deref(), frame);
+        }
+        Step::Events { begins, ends: ended }
+    }
+
+    /// Begins a stream of events, since no frame came for long, or another one is resumed here.
+    pub const fn begin(&mut self) -> Step {
+        if !self.is_held() {
+            return Step::Nothing;
+        }
+        self.form = Form::Events;
+        Step::Events { begins: true, ends: false }
+    }
+
+    /// Writes a comment, so that nobody on the way takes a stream for dead that has nothing to say.
+    pub fn keep_alive(&self, out: &mut Vec<u8>) -> Step {
+        if !matches!(self.form, Form::Events) {
+            return Step::Nothing;
+        }
+        sse::write_comment(out);
+        Step::Events { begins: false, ends: false }
+    }
+
+    fn status_of(&self, frame: &[u8]) -> u16 {
+        let error = envelope::find_member(frame, "error");
+        let code =
+            error.and_then(|error| envelope::find_member(error.of(frame), "code").map(|code| (error, code)));
+        let code =
+            code.and_then(|(error, code)| std::str::from_utf8(code.of(error.of(frame))).ok()?.parse().ok());
+        match code {
+            None => 200,
+            // A request of a legacy session is answered as such, whatever its error; what is no request is not.
+            Some(_) if !self.is_modern && self.requests > 0 => 200,
+            Some(_) if !self.is_modern => 400,
+            Some(code) => status_of_error(code),
+        }
+    }
+}
+
+/// Whether a frame is an answer: it has no method.
+fn is_answer(frame: &[u8]) -> bool {
+    envelope::find_member(frame, "method").is_none()
+}

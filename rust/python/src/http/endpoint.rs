@@ -1,0 +1,218 @@
+//! An endpoint: what it serves, and its sessions.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use foldhash::fast::RandomState;
+use pyo3::exceptions::{PyKeyError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use turnout_core::connection::output::addresses::StreamId;
+use turnout_core::handle::{KEY_BYTES, Keys, Kind, Process};
+use turnout_core::http::limits::HttpLimits;
+use turnout_core::http::request::{self, Endpoint, Refused};
+use turnout_core::limits::Limits;
+use turnout_core::sync::lock;
+use turnout_core::wire::envelope::ScanLimits;
+use turnout_http::{Date, SyntaxLimits};
+
+use crate::connection::Connection;
+use crate::driver::transport::StreamWriter;
+use crate::http::session::Session;
+use crate::values::options::set_limits;
+
+/// Whoever bears the handle of a session may use it, as long as nobody is asked who he is.
+const NOBODY: &[u8] = b"";
+
+#[doc = text!("HttpEndpoint")]
+#[pyclass(frozen, module = "turnout._native")]
+pub struct HttpEndpoint {
+    pub endpoint: Endpoint,
+    pub limits: HttpLimits,
+    pub syntax: SyntaxLimits,
+    pub scan: ScanLimits,
+    pub date: Mutex<Date>,
+    host: Py<PyAny>,
+    keys: Keys,
+    is_closing: AtomicBool,
+    now: AtomicU64,
+    /// How many legacy sessions each address has.
+    clients: Mutex<HashMap<Box<str>, usize, RandomState>>,
+    next_stream: AtomicU64,
+    next_session: AtomicU32,
+    legacy: Mutex<HashMap<Box<str>, Arc<Session>, RandomState>>,
+    modern: Mutex<HashMap<Box<str>, Arc<Session>, RandomState>>,
+}
+
+#[pymethods]
+impl HttpEndpoint {
+    #[new]
+    #[pyo3(signature = (host, path, key, *, hosts, origins, legacy, modern, limits))]
+    fn new(
+        host: Py<PyAny>,
+        path: &str,
+        key: &[u8],
+        hosts: Option<Vec<String>>,
+        origins: Vec<String>,
+        legacy: bool,
+        modern: bool,
+        limits: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let key: &[u8; KEY_BYTES] =
+            key.try_into().map_err(|_| PyValueError::new_err("a key has 32 bytes"))?;
+        let mut http = HttpLimits::default();
+        set_limits(limits, |name, value| http.set(name, value))?;
+        let limits = Limits::default();
+        let lower =
+            |names: Vec<String>| names.into_iter().map(|name| name.to_lowercase().into_boxed_str()).collect();
+        Ok(Self {
+            endpoint: Endpoint {
+                path: path.strip_suffix('/').unwrap_or(path).into(),
+                hosts: hosts.map(lower),
+                origins: lower(origins),
+                legacy,
+                modern,
+            },
+            limits: http,
+            syntax: SyntaxLimits { body_bytes: http.max_body_bytes as u64, ..SyntaxLimits::default() },
+            scan: ScanLimits { max_depth: limits.max_depth, max_id_bytes: limits.max_id_bytes },
+            date: Mutex::default(),
+            host,
+            keys: Keys::new(Process::default(), 0, key),
+            is_closing: AtomicBool::new(false),
+            now: AtomicU64::new(0),
+            clients: Mutex::default(),
+            next_stream: AtomicU64::new(1),
+            next_session: AtomicU32::new(1),
+            legacy: Mutex::default(),
+            modern: Mutex::default(),
+        })
+    }
+
+    #[doc = text!("HttpEndpoint.sessions")]
+    fn sessions(&self) -> (usize, usize) {
+        (lock(&self.legacy).len(), lock(&self.modern).len())
+    }
+
+    #[doc = text!("HttpEndpoint.set_time")]
+    fn set_time(&self, unix_seconds: u64) {
+        lock(&self.date).update(unix_seconds);
+    }
+
+    #[doc = text!("HttpEndpoint.limit")]
+    fn limit(&self, name: &str) -> PyResult<usize> {
+        let known = self.limits.all().find(|(known, _)| *known == name);
+        known.map(|(_, value)| value).ok_or_else(|| PyKeyError::new_err(name.to_owned()))
+    }
+
+    #[doc = text!("HttpEndpoint.idle_sessions")]
+    fn idle_sessions(&self, py: Python<'_>, now: u64) -> Vec<Py<Connection>> {
+        self.now.store(now, Ordering::Relaxed);
+        let most = self.limits.max_session_idle_ms as u64;
+        let sessions: Vec<Arc<Session>> =
+            lock(&self.legacy).values().chain(lock(&self.modern).values()).map(Arc::clone).collect();
+        let idle = sessions.iter().filter(|session| session.idle_since(now) >= most);
+        idle.map(|session| session.connection.clone_ref(py)).collect()
+    }
+
+    #[doc = text!("HttpEndpoint.close")]
+    fn close(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
+    }
+
+    #[doc = text!("HttpEndpoint.forget")]
+    fn forget(&self, connection: &Bound<'_, Connection>) {
+        let mut ended = Vec::new();
+        lock(&self.legacy).retain(|_, session| {
+            let is_it = session.connection.is(connection);
+            if is_it {
+                ended.push(Arc::clone(session));
+            }
+            !is_it
+        });
+        lock(&self.modern).retain(|_, session| !session.connection.is(connection));
+        let mut clients = lock(&self.clients);
+        for session in ended {
+            if let Some(count) = clients.get_mut(&*session.client) {
+                *count -= 1;
+                if *count == 0 {
+                    clients.remove(&*session.client);
+                }
+            }
+        }
+    }
+}
+
+impl HttpEndpoint {
+    pub fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
+    }
+
+    pub fn next_stream(&self) -> StreamId {
+        self.next_stream.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What the time was at the last look, in milliseconds.
+    pub fn now(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// The session of that handle.
+    pub fn find(&self, id: &[u8]) -> Result<Arc<Session>, Refused> {
+        let id = std::str::from_utf8(id).unwrap_or_default();
+        // What is no handle of ours is not looked for.
+        self.keys
+            .open(id, Kind::Session, NOBODY)
+            .ok()
+            .and_then(|_| lock(&self.legacy).get(id).map(Arc::clone))
+            .ok_or_else(request::unknown_session)
+    }
+
+    /// A new legacy session of a client at that address.
+    pub fn open(&self, py: Python<'_>, client: &str) -> PyResult<Result<Arc<Session>, Refused>> {
+        let HttpLimits { max_sessions, max_client_sessions, .. } = self.limits;
+        if lock(&self.legacy).len() >= max_sessions {
+            return Ok(Err(request::overloaded("max_sessions", max_sessions, false)));
+        }
+        if lock(&self.clients).get(client).is_some_and(|count| *count >= max_client_sessions) {
+            return Ok(Err(request::overloaded("max_client_sessions", max_client_sessions, true)));
+        }
+        let slot = self.next_session.fetch_add(1, Ordering::Relaxed);
+        let id: Box<str> = self.keys.mint(Kind::Session, slot, 0, NOBODY).into();
+        let session = self.new_session(py, Some(id.clone()), client)?;
+        *lock(&self.clients).entry(client.into()).or_default() += 1;
+        lock(&self.legacy).insert(id, Arc::clone(&session));
+        Ok(Ok(session))
+    }
+
+    /// The session of the modern requests of clients at that address.
+    pub fn of_client(&self, py: Python<'_>, client: &str) -> PyResult<Result<Arc<Session>, Refused>> {
+        if let Some(session) = lock(&self.modern).get(client) {
+            return Ok(Ok(Arc::clone(session)));
+        }
+        let most = self.limits.max_sessions;
+        if lock(&self.modern).len() >= most {
+            return Ok(Err(request::overloaded("max_sessions", most, false)));
+        }
+        let session = self.new_session(py, None, client)?;
+        lock(&self.modern).insert(client.into(), Arc::clone(&session));
+        Ok(Ok(session))
+    }
+
+    fn new_session(&self, py: Python<'_>, id: Option<Box<str>>, client: &str) -> PyResult<Arc<Session>> {
+        let opened = self.host.bind(py).call_method1(intern!(py, "open_session"), (client, id.is_none()))?;
+        let connection = opened.cast_into::<Connection>()?;
+        let is_modern = id.is_none();
+        let session =
+            Arc::new(Session::new(id, client, connection.clone().unbind(), &self.limits, self.now()));
+        connection.get().driver().address(Arc::clone(&session) as Arc<dyn StreamWriter>, is_modern);
+        Ok(session)
+    }
+
+    /// Ends a legacy session, because its client says so.
+    pub fn close_session(&self, py: Python<'_>, session: &Session) -> PyResult<()> {
+        self.host.bind(py).call_method1(intern!(py, "close_session"), (&session.connection,)).map(drop)
+    }
+}

@@ -1,0 +1,110 @@
+"""A relay whose clients come over Streamable HTTP, before a server over a byte stream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+import turnout
+from http_client import Client
+from loops import both_loops
+
+
+class Upstream:
+    """A server in memory, and what it saw."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, object]] = []
+        self.began = asyncio.Event()
+        self.cancelled = asyncio.Event()
+
+    async def call(self, request):
+        """Handle a tool."""
+        arguments = request.params.get("arguments", {})
+        self.seen.append((request.params["name"], request.progress_token))
+        if request.params["name"] == "steps":
+            for step in range(1, 4):
+                request.progress(step, 3)
+                await asyncio.sleep(0)
+        if request.params["name"] == "wait":
+            self.began.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+        return {"content": [{"type": "text", "text": arguments.get("text", "")}]}
+
+
+@contextlib.asynccontextmanager
+async def relayed():
+    """A relay over HTTP before one shared server of the newest revision."""
+    async with turnout.Router() as servers, turnout.Router() as router:
+        upstream = Upstream()
+        implementation = turnout.protocol.handshake.Implementation("server", "1", {"tools": {}})
+        turnout.protocol.handshake.HandshakeResponder(servers, implementation)
+        servers.on_request("tools/call")(upstream.call)
+        ours, theirs = turnout.memory()
+        await servers.connect(theirs, era=None)
+        peer = servers.peers[0]
+        turnout.protocol.handshake.require_handshake(peer)
+        relay = router.relay(await router.connect(ours))
+        await relay.start()
+        listener = turnout.listen_http("127.0.0.1", 0)
+        await router.serve(listener, relay.attach)
+        clients: list[Client] = []
+
+        async def connect() -> Client:
+            clients.append(await Client.connect(listener.port))
+            return clients[-1]
+
+        try:
+            yield upstream, connect
+        finally:
+            for client in clients:
+                client.close()
+
+
+@both_loops
+async def test_trm_18_clients_with_equal_ids_and_tokens_get_their_own():
+    async with relayed() as (upstream, connect):
+        clients = [await connect() for _ in range(20)]
+        arguments = [{"name": "steps", "arguments": {"text": str(n)}} for n in range(20)]
+        calls = [
+            client.call("tools/call", of, token="t") for client, of in zip(clients, arguments, strict=True)
+        ]
+        answers = await asyncio.gather(*calls)
+        for number, answer in enumerate(answers):
+            *progress, last = answer.events
+            assert last["result"]["content"][0]["text"] == str(number)
+            assert [event["params"]["progress"] for event in progress] == [1, 2, 3]
+        assert len({token for _, token in upstream.seen}) == 20
+
+
+@both_loops
+async def test_trm_01_a_disconnect_reaches_the_upstream_as_its_cancel():
+    async with relayed() as (upstream, connect):
+        client, other = await connect(), await connect()
+        waiting = asyncio.ensure_future(client.call("tools/call", {"name": "wait"}))
+        await upstream.began.wait()
+        client.close()
+        await upstream.cancelled.wait()
+        waiting.cancel()
+        assert (await other.call("tools/call", {"name": "echo"})).status == 200
+
+
+@pytest.mark.parametrize("revision", ["2025-03-26", "2025-06-18", "2025-11-25"])
+@both_loops
+async def test_sessions_of_every_revision_reach_a_modern_server(revision):
+    async with relayed() as (_, connect):
+        client = await connect()
+        session = await client.open_session(revision)
+        params = {"name": "steps", "arguments": {"text": "hi"}, "_meta": {"progressToken": 1}}
+        answer = await client.ask(
+            {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, session
+        )
+        *progress, last = answer.events
+        assert (len(progress), last["result"]["content"][0]["text"]) == (3, "hi")
+        assert "resultType" not in last["result"]

@@ -1,0 +1,126 @@
+"""Servers of the SDK's over Streamable HTTP, before its own clients of both eras."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+pytest.importorskip("mcp")
+
+import mcp
+from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.server.mcpserver import Context, MCPServer
+from pydantic import BaseModel
+
+import turnout.mcp
+from loops import both_loops
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+class Named(BaseModel):
+    """What a person is asked for."""
+
+    name: str
+
+
+class Demo:
+    """A server and what its tools saw."""
+
+    def __init__(self) -> None:
+        self.server = MCPServer("demo")
+        self.began = anyio.Event()
+        self.cancelled = anyio.Event()
+        self.server.tool()(self.echo)
+        self.server.tool()(self.steps)
+        self.server.tool()(self.wait)
+        self.server.tool()(self.ask)
+
+    async def echo(self, text: str) -> str:
+        """Say it again."""
+        return text
+
+    async def steps(self, ctx: Context) -> str:
+        """Report progress."""
+        for step in range(1, 4):
+            await ctx.report_progress(step, 3, f"step {step}")
+        return "done"
+
+    async def wait(self) -> str:
+        """Wait to be cancelled."""
+        self.began.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.cancelled.set()
+        return ""
+
+    async def ask(self, ctx: Context) -> str:
+        """Ask the person."""
+        return str(await ctx.elicit("name?", Named))
+
+
+@contextlib.asynccontextmanager
+async def serving() -> AsyncIterator[tuple[Demo, str]]:
+    """Serve on a port of this machine; the server, and its URL."""
+    demo = Demo()
+    router = turnout.Router()
+    async with anyio.create_task_group() as tasks:
+        listener: Any = await tasks.start(_serve, demo.server, router)
+        try:
+            yield demo, listener.name
+        finally:
+            tasks.cancel_scope.cancel()
+    await router.close()
+
+
+async def _serve(server: MCPServer, router: turnout.Router, *, task_status: Any) -> None:
+    await turnout.mcp.serve_http(server, "127.0.0.1", 0, router=router, task_status=task_status)
+
+
+async def _elicit(*_: Any) -> Any:
+    return mcp.types.ElicitResult(action="accept", content={"name": "Ada"})
+
+
+async def _use(demo: Demo, session: Any) -> None:
+    """What works in either era."""
+    assert len((await session.list_tools()).tools) == 4
+    updates: list[Any] = []
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        updates.append((progress, total, message))
+
+    result = await session.call_tool("steps", {}, progress_callback=note)
+    assert result.content[0].text == "done"
+    assert updates == [(step, 3, f"step {step}") for step in (1, 2, 3)]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(session.call_tool, "wait", {})
+        await demo.began.wait()
+        tasks.cancel_scope.cancel()
+    await demo.cancelled.wait()
+    assert (await session.call_tool("echo", {"text": "ä\u2028"})).content[0].text == "ä\u2028"
+
+
+@both_loops
+async def test_trm_01_a_modern_client_calls_and_cancels_by_closing():
+    async with serving() as (demo, url), Client(url) as client:
+        await _use(demo, client)
+
+
+@both_loops
+async def test_trh_15_a_legacy_client_calls_cancels_and_is_asked():
+    async with (
+        serving() as (demo, url),
+        streamable_http_client(url) as streams,
+        mcp.ClientSession(streams[0], streams[1], elicitation_callback=_elicit) as session,
+    ):
+        assert (await session.initialize()).protocol_version == "2025-11-25"
+        await _use(demo, session)
+        assert "Ada" in (await session.call_tool("ask", {})).content[0].text
