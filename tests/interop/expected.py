@@ -12,7 +12,7 @@ OLD_SERVERS = ("official-legacy", "everything")
 BOTH_ERAS = ("official", "fastmcp", "ts-v2", "go")
 """Servers of both eras: what clients share is of the newest revision, unless `era=` says otherwise."""
 
-SHARED = ("stdio-shared", "unix-shared")
+SHARED = ("stdio-shared", "unix-shared", "http-shared")
 ALL_SHARED = (*SHARED, "unix-shared-legacy")
 
 # ---- a client of the newest revision before a server of the old ones ----

@@ -32,6 +32,7 @@ SERVERS = {
     "fastmcp": _python("servers", "fast.py"),
     "ts-v2": ["node", str(HERE / "servers/typescript.mjs")],
     "go": [str(BUILT / "server")],
+    "turnout": _python("servers", "ours.py"),
     "everything": ["node", str(NODE / "@modelcontextprotocol/server-everything/dist/index.js"), "stdio"],
 }
 
@@ -45,8 +46,17 @@ WAYS = {
     "unix-shared": ("unix", "shared", "auto"),
     "unix-per-client": ("unix", "per_client", "auto"),
     "unix-shared-legacy": ("unix", "shared", "legacy"),
+    "http-shared": ("http", "shared", "auto"),
+    "http-per-client": ("http", "per_client", "auto"),
+    "http": ("http", "", ""),
 }
-"""What is compared with the direct way: the transport on the client's side of the relay, `sharing=` and `era=`."""
+"""What is compared with the direct way: the transport on the client's side of the relay, `sharing=` and `era=`.
+
+By `http` there is no relay: the server itself speaks Streamable HTTP.
+"""
+
+HTTP_SERVERS = {"turnout": [*SERVERS["turnout"], "http"]}
+"""Those that can, and how they are started then."""
 
 # The servers in servers/ have the same tools, prompts and resources.
 _NEXT = ["echo", {"text": "on"}]
@@ -98,6 +108,7 @@ PLANS = {
     "fastmcp": {**_OURS, "listen": {**_OURS["listen"], "hears": ["tools"]}},
     "ts-v2": _OURS,
     "go": _OURS,
+    "turnout": _OURS,
     "everything": _EVERYTHING,
 }
 """What a client does in each case; see `clients/cases.py`."""

@@ -1,7 +1,8 @@
 """A relay in a process of its own: `relay.py SHARING ERA LISTEN COMMAND...`.
 
 It relays to one server, which it starts by the command. SHARING and ERA are those of `turnout.Upstream`; LISTEN is
-the path of a Unix socket to serve clients at, or `-` for one client on standard input and output.
+the path of a Unix socket to serve clients at, `http` for a port of this machine, or `-` for one client on standard input
+and output. It says where it serves when it does.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import sys
 
 import turnout
+from turnout.transports.http.server import listen_http
 
 
 async def main() -> None:
@@ -25,8 +27,9 @@ async def main() -> None:
             relay.attach(client)
             await client.wait_lost()
         else:
-            await router.serve(turnout.listen_unix(listen), relay.attach)
-            print("ready", flush=True)
+            listener = listen_http("127.0.0.1", 0) if listen == "http" else turnout.listen_unix(listen)
+            await router.serve(listener, relay.attach)
+            print(listener.name, flush=True)
             await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 

@@ -219,7 +219,12 @@ async def run(client: Client, plans: dict[str, Any]) -> None:
         say(case, found)
 
 
+def is_url(command: list[str]) -> bool:
+    """Whether the server is asked over HTTP, and not started."""
+    return command[0].startswith("http:")
+
+
 def arguments() -> tuple[str, dict[str, Any], list[str]]:
-    """The command line: MODE PLANS COMMAND..."""
+    """The command line: MODE PLANS COMMAND... or MODE PLANS URL."""
     mode, plans, *command = sys.argv[1:]
     return mode, json.loads(plans), command

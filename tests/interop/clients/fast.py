@@ -10,7 +10,7 @@ import cases
 import mcp_types as types
 from fastmcp import Client
 from fastmcp.client.elicitation import ElicitResult
-from fastmcp.client.transports import StdioTransport
+from fastmcp.client.transports import StdioTransport, StreamableHttpTransport
 from mcp.client.subscriptions import listen
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
@@ -33,7 +33,9 @@ class Fast:
         self.asked: list[Any] = []
         self.heard: asyncio.Queue[Any] = asyncio.Queue()
         self.client = Client(
-            StdioTransport(command[0], command[1:], keep_alive=False),
+            StreamableHttpTransport(command[0])
+            if cases.is_url(command)
+            else StdioTransport(command[0], command[1:], keep_alive=False),
             mode=mode,
             elicitation_handler=self._elicit,
             sampling_handler=self._sample,

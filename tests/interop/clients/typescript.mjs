@@ -1,7 +1,8 @@
-// Clients on the TypeScript SDKs: `typescript.mjs v1|v2-auto|v2-legacy PLANS COMMAND...`. The cases are those of cases.py.
+// Clients on the TypeScript SDKs: `typescript.mjs v1|v2-auto|v2-legacy PLANS COMMAND...`, or a URL. The cases are those of cases.py.
 import { randomUUID } from 'node:crypto';
 import * as v1 from '@modelcontextprotocol/sdk/client/index.js';
 import { StdioClientTransport as V1Transport } from '@modelcontextprotocol/sdk/client/stdio.js';
+import { StreamableHTTPClientTransport as V1Http } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import * as schemas from '@modelcontextprotocol/sdk/types.js';
 import * as v2 from '@modelcontextprotocol/client';
 import { StdioClientTransport as V2Transport } from '@modelcontextprotocol/client/stdio';
@@ -188,7 +189,9 @@ function within(seconds, promise) {
 }
 
 const Transport = isV1 ? V1Transport : V2Transport;
-const transport = new Transport({ command, args });
+const Http = isV1 ? V1Http : v2.StreamableHTTPClientTransport;
+const isUrl = command.startsWith('http:');
+const transport = isUrl ? new Http(new URL(command)) : new Transport({ command, args });
 let version = null;
 transport.setProtocolVersion = (negotiated) => (version = negotiated);
 await client.connect(transport);

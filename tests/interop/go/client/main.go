@@ -1,4 +1,4 @@
-// The Go SDK's client: `client auto|legacy PLANS COMMAND...`. The cases are those of cases.py.
+// The Go SDK's client: `client auto|legacy PLANS COMMAND...`, or a URL. The cases are those of cases.py.
 package main
 
 import (
@@ -368,9 +368,14 @@ func main() {
 	if mode == "legacy" {
 		version = "2025-11-25"
 	}
-	server := exec.Command(command[0], command[1:]...)
-	server.Stderr = os.Stderr
-	transport := &mcp.CommandTransport{Command: server}
+	var transport mcp.Transport
+	if strings.HasPrefix(command[0], "http:") {
+		transport = &mcp.StreamableClientTransport{Endpoint: command[0]}
+	} else {
+		server := exec.Command(command[0], command[1:]...)
+		server.Stderr = os.Stderr
+		transport = &mcp.CommandTransport{Command: server}
+	}
 	var err error
 	made := mcp.NewClient(&mcp.Implementation{Name: "go", Version: "1"}, c.options())
 	made.AddReceivingMiddleware(func(next mcp.MethodHandler) mcp.MethodHandler {
