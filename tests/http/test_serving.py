@@ -102,6 +102,8 @@ async def test_rid_27_a_method_that_is_not_there_is_404():
         ({"Mcp-Name": "=?base64?b3RoZXI=?="}, -32020),
         ({"MCP-Protocol-Version": "2025-11-25"}, -32020),
         ({"MCP-Protocol-Version": "2027-01-01"}, -32020),
+        ({"Mcp-Param-Region": "=?base64?SGVsbG8?="}, -32020),
+        ({"mcp-param-region": "=?base64?SGVs!!!bG8=?="}, -32020),
     ],
 )
 @both_loops
@@ -116,7 +118,11 @@ async def test_headers_say_what_the_message_says(changed, code):
             del headers[missing]
             answer = await client.ask(message, headers)
             assert (answer.status, answer.json["error"]["code"]) == (400, -32020)
-        encoded = {**mirrored(message), "Mcp-Name": "=?base64?ZWNobw==?="}
+        encoded = {
+            **mirrored(message),
+            "Mcp-Name": "=?base64?ZWNobw==?=",
+            "Mcp-Param-Region": "=?base64?SGVsbG8=?=",
+        }
         assert (await client.ask(message, encoded)).status == 200
 
 
@@ -129,7 +135,22 @@ async def test_an_unknown_revision_is_told_which_there_are():
         answer = await (await server.connect()).ask(message, headers)
         assert (answer.status, answer.json["error"]["code"]) == (400, -32022)
         assert answer.json["error"]["data"]["requested"] == "2027-01-01"
-        assert MODERN in answer.json["error"]["data"]["supported"]
+        # Those that a request can claim; the others are for who shakes hands.
+        assert answer.json["error"]["data"]["supported"] == [MODERN]
+        unclaimed = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo"}}
+        answer = await (await server.connect()).ask(unclaimed, {"MCP-Protocol-Version": "2027-01-01"})
+        assert (answer.status, answer.json["error"]["code"]) == (400, -32022)
+        assert "2025-11-25" in answer.json["error"]["data"]["supported"]
+    async with serving(modern=False) as server:
+        answer = await (await server.connect()).ask(message, headers)
+        assert "2025-11-25" in answer.json["error"]["data"]["supported"]
+
+
+@both_loops
+async def test_rid_27_a_modern_client_finds_no_initialize():
+    async with serving() as server:
+        answer = await (await server.connect()).call("initialize")
+        assert (answer.status, answer.json["error"]["code"], answer.json["id"]) == (404, -32601, 1)
 
 
 @both_loops
@@ -309,6 +330,15 @@ async def test_statuses_of_what_is_not_offered():
         assert (await client.ask(message, mirrored(message), path="/mcp/")).status == 200
         # No session is looked for where there are none.
         assert (await client.ask(message, {**mirrored(message), "Mcp-Session-Id": "x"})).status == 200
+    async with serving() as server:
+        # Nor by a revision that has none, which is said as such: any other answer has clients ask again.
+        for method in ("GET", "DELETE"):
+            client = await server.connect()
+            client.writer.write(
+                client.head(method, {"Accept": "text/event-stream", "MCP-Protocol-Version": MODERN})
+            )
+            answer = await client.read()
+            assert (answer.status, answer.headers["allow"]) == (405, "POST")
 
 
 @both_loops

@@ -36,6 +36,11 @@ pub const JSON: &str = "application/json";
 /// The media type of a stream of messages.
 pub const EVENT_STREAM: &str = "text/event-stream";
 
+/// Whether a header of that name mirrors an argument.
+pub fn mirrors_argument(name: &str) -> bool {
+    name.get(..MCP_PARAM.len()).is_some_and(|start| start.eq_ignore_ascii_case(MCP_PARAM))
+}
+
 /// Why a value is refused that stands in a header, or should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FieldFault {

@@ -95,6 +95,8 @@ pub struct Fields<'a> {
     pub name: Option<&'a [u8]>,
     /// A field that stands there twice, though it has one value.
     repeated: bool,
+    /// A field that mirrors an argument and says nothing, as base64 that is none.
+    misspelt: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -111,7 +113,10 @@ impl<'a> Fields<'a> {
                 _ if name.eq_ignore_ascii_case(fields::LAST_EVENT_ID) => &mut all.last_event_id,
                 _ if name.eq_ignore_ascii_case(fields::MCP_METHOD) => &mut all.method,
                 _ if name.eq_ignore_ascii_case(fields::MCP_NAME) => &mut all.name,
-                _ => continue,
+                _ => {
+                    all.misspelt |= fields::mirrors_argument(name) && mirror::decode(value).is_err();
+                    continue;
+                }
             };
             all.repeated |= place.replace(value).is_some();
         }
@@ -187,13 +192,17 @@ impl Endpoint {
     }
 
     /// What a method wants; refused where the endpoint does not have it, before anybody is asked who he is.
-    pub fn action(&self, method: &str) -> Result<Action, Refused> {
+    pub fn action(&self, method: &str, fields: &Fields<'_>) -> Result<Action, Refused> {
+        // Clients that ask by a revision without sessions take any other answer for a fault that may pass.
+        let is_modern =
+            || fields.revision.is_some_and(|revision| revision == Revision::V2026_07_28.name().as_bytes());
+        let has_sessions = self.legacy && !is_modern();
         match method {
             "POST" => Ok(Action::Post),
-            "GET" if self.legacy => Ok(Action::Get),
-            "DELETE" if self.legacy => Ok(Action::Delete),
+            "GET" if has_sessions => Ok(Action::Get),
+            "DELETE" if has_sessions => Ok(Action::Delete),
             _ => {
-                let allow = Some(if self.legacy { "GET, POST, DELETE" } else { "POST" });
+                let allow = Some(if has_sessions { "GET, POST, DELETE" } else { "POST" });
                 let refused = Refused::new(405, INVALID_REQUEST, "the endpoint does not have this method");
                 Err(Refused { allow, ..refused })
             }
@@ -229,11 +238,11 @@ impl Endpoint {
     pub fn revision(&self, fields: &Fields<'_>) -> Result<Revision, Refused> {
         match fields.revision {
             None if self.legacy => Ok(Revision::V2025_03_26),
-            None => Err(self.unsupported("")),
+            None => Err(self.unsupported("", false)),
             Some(raw) => {
                 let name = std::str::from_utf8(raw).unwrap_or_default();
                 let known = Revision::parse(name).filter(|revision| self.serves(*revision));
-                known.ok_or_else(|| self.unsupported(name))
+                known.ok_or_else(|| self.unsupported(name, false))
             }
         }
     }
@@ -242,8 +251,12 @@ impl Endpoint {
         if revision.is_modern() { self.modern } else { self.legacy }
     }
 
-    fn unsupported(&self, requested: &str) -> Refused {
-        let supported = Revision::ALL.into_iter().rev().filter(|revision| self.serves(*revision));
+    /// Refuses a revision, and says which there are; to a request that claims one, of those that can be claimed.
+    fn unsupported(&self, requested: &str, is_claim: bool) -> Refused {
+        let is_offered = |revision: &Revision| {
+            self.serves(*revision) && (revision.is_modern() || !(is_claim && self.modern))
+        };
+        let supported = Revision::ALL.into_iter().rev().filter(is_offered);
         let requested = crate::limits::clip(requested, 64);
         let data = encode::versions(supported.map(Revision::name), requested);
         Refused { data, ..Refused::new(400, UNSUPPORTED_VERSION, "Unsupported protocol version") }
@@ -268,7 +281,11 @@ impl Endpoint {
             let message = "MCP-Protocol-Version is not what the message's _meta says";
             return Err(Refused::new(400, HEADER_MISMATCH, message));
         }
-        let revision = self.revision(fields)?;
+        let is_claim = claimed.is_some_and(|claimed| !claimed.is_empty());
+        let revision = self.revision(fields).map_err(|refused| match fields.revision {
+            Some(raw) if is_claim => self.unsupported(std::str::from_utf8(raw).unwrap_or_default(), true),
+            _ => refused,
+        })?;
         if !revision.is_modern() {
             return Ok((revision, scanned.ok()));
         }
@@ -298,6 +315,12 @@ impl Endpoint {
         let method: Cow<'_, [u8]> = envelope.method_name(frame);
         if fields.method != Some(&*method) {
             return mismatch("Mcp-Method is not the message's method");
+        }
+        if fields.misspelt {
+            return mismatch("an Mcp-Param header is base64 that says nothing");
+        }
+        if *method == *method::INITIALIZE.as_bytes() {
+            return Err(Refused::new(404, crate::relay::METHOD_NOT_FOUND, "Method not found"));
         }
         if let Some(member) = std::str::from_utf8(&method).ok().and_then(fields::named_by) {
             let params = envelope.params.of(frame);

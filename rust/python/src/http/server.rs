@@ -348,7 +348,8 @@ fn asked(endpoint: &Endpoint, head: &RequestHead<'_>) -> Asked {
     let accept = || {
         head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(fields::ACCEPT)).map(|(_, value)| value)
     };
-    let checked = endpoint.check_head(head.path(), &fields).and_then(|()| endpoint.action(head.method()));
+    let checked =
+        endpoint.check_head(head.path(), &fields).and_then(|()| endpoint.action(head.method(), &fields));
     let session = || fields.session.map(<[u8]>::to_vec).ok_or_else(request::without_session);
     let asked = checked.and_then(|action| match action {
         Action::Post => endpoint.check_post(&fields, accept()).map(|()| Asked::Body),
