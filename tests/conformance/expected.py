@@ -33,7 +33,7 @@ EXPECTED = (
     Expected(
         "http-custom-header-server-validation",
         ("sep-2243-server-validate-param-match", "sep-2243-server-reject-param-mismatch"),
-        "Which argument a header mirrors stands in the tool's schema, which the endpoint does not know; it refuses what is"
-        " misspelt only. Pending in the suite, too.",
+        "Which argument a header mirrors stands in the tool's schema, which the endpoint does not know; it refuses what"
+        " is misspelt only. Pending in the suite, too.",
     ),
 )

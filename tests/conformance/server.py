@@ -13,7 +13,6 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-import turnout
 from contents import (
     AUDIO,
     DEFAULTS,
@@ -29,6 +28,8 @@ from contents import (
     sample,
     text,
 )
+
+import turnout
 from turnout.handlers import members_of
 from turnout.protocol.handshake import META, HandshakeResponder, Implementation
 from turnout.transports.http.server import listen_http
@@ -319,7 +320,12 @@ class Server:
     def __init__(self, router: turnout.Router) -> None:
         self._listening: dict[turnout.Request, set[str]] = {}
         HandshakeResponder(router, Implementation("everything", "1", CAPABILITIES))
-        lists = {"tools": self._tools(), "prompts": PROMPTS, "resources": RESOURCES, "resourceTemplates": TEMPLATES}
+        lists = {
+            "tools": self._tools(),
+            "prompts": PROMPTS,
+            "resources": RESOURCES,
+            "resourceTemplates": TEMPLATES,
+        }
         methods = {"resourceTemplates": "resources/templates/list"}
         for kind, items in lists.items():
             router.on_request(methods.get(kind, f"{kind}/list"))(self._lister(kind, items))

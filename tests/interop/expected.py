@@ -201,4 +201,26 @@ UNASKED = (
     ),
 )
 
-EXPECTED: tuple[Expected, ...] = (*TRANSLATED, *UNASKED, *NOT_MINE)
+# ---- what is Streamable HTTP's ----
+
+HTTP = (
+    Expected(
+        path=("listen.refused.*",),
+        relayed=('"CLIENT_HTTP_NOT_IMPLEMENTED"', '"Error POSTing to endpoint: *"code*-32601*'),
+        reason="A method that is not there is 404 by the newest revision; this client reads no error in such an answer.",
+        clients=("ts-v2-auto",),
+        servers=("fastmcp",),
+        ways=("http-shared", "http-per-client"),
+    ),
+    Expected(
+        path=("tools.list.tools.trigger-*", "tools.list.tools.get-roots-list"),
+        relayed=(ABSENT, "{*"),
+        reason="Clients of the newest revision have no session: those of one address are one client, for whom the server"
+        " was opened with what the first of them declared.",
+        clients=("go-auto",),
+        servers=("everything",),
+        ways=("http-per-client",),
+    ),
+)
+
+EXPECTED: tuple[Expected, ...] = (*TRANSLATED, *UNASKED, *NOT_MINE, *HTTP)

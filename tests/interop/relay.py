@@ -1,7 +1,7 @@
 """A relay in a process of its own: `relay.py SHARING ERA LISTEN COMMAND...`.
 
-It relays to one server, which it starts by the command. SHARING and ERA are those of `turnout.Upstream`; LISTEN is
-the path of a Unix socket to serve clients at, `http` for a port of this machine, or `-` for one client on standard input
+It relays to one server, which it starts by the command. SHARING and ERA are those of `turnout.Upstream`. LISTEN is the
+path of a Unix socket to serve clients at, `http` for a port of this machine, or `-` for one client on standard input
 and output. It says where it serves when it does.
 """
 

@@ -58,7 +58,9 @@ class Official:
         self.asked: list[Any] = []
         self.heard: asyncio.Queue[Any] = asyncio.Queue()
         self.client = Client(
-            command[0] if cases.is_url(command) else StdioServerParameters(command=command[0], args=command[1:]),
+            command[0]
+            if cases.is_url(command)
+            else StdioServerParameters(command=command[0], args=command[1:]),
             mode=mode,
             elicitation_callback=self._elicit,
             sampling_callback=self._sample,

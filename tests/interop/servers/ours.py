@@ -160,9 +160,15 @@ class Server:
                 peer.notify(method, params)
 
     async def _list_tools(self, request: turnout.Request) -> dict[str, Any]:
-        self._subscribed.setdefault(request.peer, {"toolsListChanged"})
+        if not is_modern(request):
+            # Up to 2025-11-25 nobody has to ask for it.
+            self._subscribed.setdefault(request.peer, {"toolsListChanged"})
         tools = [
-            {"name": name, "description": f"Does {name}.", "inputSchema": {"type": "object", "properties": given}}
+            {
+                "name": name,
+                "description": f"Does {name}.",
+                "inputSchema": {"type": "object", "properties": given},
+            }
             for name, given in SCHEMAS.items()
         ]
         return {"tools": tools, **(KEPT if is_modern(request) else {})}
