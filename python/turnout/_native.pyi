@@ -804,6 +804,9 @@ class HttpEndpoint:
     ) -> Self: ...
     def sessions(self) -> tuple[int, int]:
         """How many sessions there are: legacy ones, and addresses with modern requests."""
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of messages that are being read, and of answers that are not, over all connections."""
     def limit(self, name: str) -> int:
         """The value of a limit, by its name in `HTTP_LIMITS`."""
     def idle_sessions(self, now: int) -> list[Connection]:

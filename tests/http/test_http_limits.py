@@ -230,3 +230,46 @@ async def test_trm_08_an_answer_that_takes_long_becomes_a_stream_with_comments(m
         server.go_on.set()
         rest = await client.reader.readuntil(b"0\r\n\r\n")
         assert b'"id":1,"result"' in rest
+
+
+@both_loops
+async def test_max_held_bytes_bounds_what_all_connections_send_at_once():
+    head = {"Content-Type": "application/json", "Content-Length": "100000"}
+    async with serving(limits={"max_held_bytes": 150_000}) as server:
+        first, second, third = [await server.connect() for _ in range(3)]
+        first.writer.write(first.head("POST", head) + b" " * 90_000)
+        while server.listener.endpoint.held_bytes < 90_000:
+            await asyncio.sleep(0)
+        second.writer.write(second.head("POST", head) + b" " * 90_000)
+        answer = await second.read()
+        assert (answer.status, answer.json["error"]["data"]["limit"]) == (503, "max_held_bytes")
+        first.close()
+        while len(server.listener.connections) > 1:
+            await asyncio.sleep(0)
+        assert (await third.call("tools/call", {"name": "echo"})).status == 200
+
+
+@both_loops
+async def test_a_client_that_the_router_does_not_take_in_is_told_so_and_the_log_once(caplog):
+    async with serving() as server:
+        server.router.limits = {"max_peers": 1}
+        client = await server.connect()
+        await client.open_session()
+        for _ in range(3):
+            answer = await client.call("tools/call", {"name": "echo"})
+            assert (answer.status, answer.json["error"]["code"]) == (503, -32603)
+        warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert [record.name for record in warnings] == ["turnout.http"]
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PUT", "HEAD"])
+@both_loops
+async def test_the_body_of_another_method_is_no_message(method):
+    async with serving() as server:
+        client, other = await server.connect(), await server.connect()
+        session = await client.open_session()
+        headers = {**session, "Accept": "text/event-stream", "Content-Length": "2"}
+        other.writer.write(other.head(method, headers) + b"{}")
+        answer = await other.begin()
+        assert answer.status == {"GET": 200, "DELETE": 200}.get(method, 405)
+        assert not [record for record in server.router.records if record.method != "initialize"]

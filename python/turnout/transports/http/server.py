@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from turnout._native import Connection, HttpConnection, HttpEndpoint
 from turnout.arguments import require_port
 from turnout.escape import escaped
+from turnout.raised import EXITS
 from turnout.transports.accepting import Acceptor
 from turnout.transports.sockets import bind_tcp
 
@@ -83,8 +84,8 @@ def listen_http(
 class HttpHost(Protocol):
     """Makes and ends the sessions of an endpoint; called in the loop's thread, with nothing locked."""
 
-    def open_session(self, client: str, modern: bool) -> Connection:
-        """Make the connection of a session, for a client at that address; raising refuses its request."""
+    def open_session(self, client: str, modern: bool) -> Connection | None:
+        """Make the connection of a session, for a client at that address; None refuses its request."""
         ...
 
     def close_session(self, connection: Connection) -> None:
@@ -132,6 +133,7 @@ class HttpListener:
         self._sessions: dict[Connection, HttpSession] = {}
         self._count = 0
         self.refused_connections = 0
+        self._refuses = False
         self._open = 0
         self.connections: set[HttpSocket] = set()
 
@@ -200,13 +202,23 @@ class HttpListener:
 
     # ---- called by the endpoint ----
 
-    def open_session(self, client: str, modern: bool) -> Connection:
-        """Make the peer of a session; raising refuses its request."""
+    def open_session(self, client: str, modern: bool) -> Connection | None:
+        """Make the peer of a session; None refuses its request."""
         assert self._accept is not None  # noqa: S101
         self._count += 1
         name = client if modern else f"{client}#{self._count}"
         session = HttpSession(self)
-        link = self._accept(session, name)
+        try:
+            link = self._accept(session, name)
+        except EXITS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever the application raised
+            # Whoever comes again and again fills no log: of those in a row the first is worth a warning.
+            level = logging.DEBUG if self._refuses else logging.WARNING
+            LOGGER.log(level, "a client was refused: %s", escaped(str(error)))
+            self._refuses = True
+            return None
+        self._refuses = False
         session.link = link
         connection = cast("Connection", link.connection)  # type: ignore[attr-defined]
         session.connection = connection

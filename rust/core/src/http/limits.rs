@@ -20,6 +20,8 @@ limits! {
     max_client_streams: 1_024, at most 1 << 20;
     /// Most bytes of one stream that its client does not read.
     max_stream_bytes: 4 << 20, at most 1 << 30;
+    /// Most bytes of messages that are being read, and of answers that are not, over all connections.
+    max_held_bytes: 256 << 20, at most usize::MAX >> 1;
     /// Most sessions of one endpoint.
     max_sessions: 10_000, at most 1 << 24;
     /// Most of them of one address.

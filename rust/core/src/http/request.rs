@@ -374,6 +374,11 @@ pub fn put_in_one_line(message: &mut [u8]) {
     }
 }
 
+/// A session that the host does not take in.
+pub fn not_taken() -> Refused {
+    Refused::new(503, INTERNAL_ERROR, "the server takes nobody in at the moment; try again later")
+}
+
 /// A limit of the endpoint's is reached: of what one client may have (429), or all together (503).
 pub fn overloaded(limit: &'static str, value: usize, of_client: bool) -> Refused {
     let (status, message) = if of_client {

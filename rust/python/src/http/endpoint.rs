@@ -1,7 +1,7 @@
 //! An endpoint: what it serves, and its sessions.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use foldhash::fast::RandomState;
@@ -38,6 +38,8 @@ pub struct HttpEndpoint {
     keys: Keys,
     is_closing: AtomicBool,
     now: AtomicU64,
+    /// Bytes of messages that are being read, and of answers that are not.
+    held: AtomicUsize,
     /// How many legacy sessions each address has.
     clients: Mutex<HashMap<Box<str>, usize, RandomState>>,
     next_stream: AtomicU64,
@@ -83,6 +85,7 @@ impl HttpEndpoint {
             keys: Keys::new(Process::default(), 0, key),
             is_closing: AtomicBool::new(false),
             now: AtomicU64::new(0),
+            held: AtomicUsize::new(0),
             clients: Mutex::default(),
             next_stream: AtomicU64::new(1),
             next_session: AtomicU32::new(1),
@@ -99,6 +102,12 @@ impl HttpEndpoint {
     #[doc = text!("HttpEndpoint.set_time")]
     fn set_time(&self, unix_seconds: u64) {
         lock(&self.date).update(unix_seconds);
+    }
+
+    #[doc = text!("HttpEndpoint.held_bytes")]
+    #[getter]
+    fn held_bytes(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 
     #[doc = text!("HttpEndpoint.limit")]
@@ -154,6 +163,17 @@ impl HttpEndpoint {
         self.next_stream.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Counts what a connection holds now in place of `before`; false where all together hold too much.
+    pub fn hold(&self, before: usize, now: usize) -> bool {
+        if now >= before {
+            let grown = now - before;
+            self.held.fetch_add(grown, Ordering::Relaxed) + grown <= self.limits.max_held_bytes || grown == 0
+        } else {
+            self.held.fetch_sub(before - now, Ordering::Relaxed);
+            true
+        }
+    }
+
     /// What the time was at the last look, in milliseconds.
     pub fn now(&self) -> u64 {
         self.now.load(Ordering::Relaxed)
@@ -181,7 +201,9 @@ impl HttpEndpoint {
         }
         let slot = self.next_session.fetch_add(1, Ordering::Relaxed);
         let id: Box<str> = self.keys.mint(Kind::Session, slot, 0, NOBODY).into();
-        let session = self.new_session(py, Some(id.clone()), client)?;
+        let Some(session) = self.new_session(py, Some(id.clone()), client)? else {
+            return Ok(Err(request::not_taken()));
+        };
         *lock(&self.clients).entry(client.into()).or_default() += 1;
         lock(&self.legacy).insert(id, Arc::clone(&session));
         Ok(Ok(session))
@@ -196,19 +218,30 @@ impl HttpEndpoint {
         if lock(&self.modern).len() >= most {
             return Ok(Err(request::overloaded("max_sessions", most, false)));
         }
-        let session = self.new_session(py, None, client)?;
+        let Some(session) = self.new_session(py, None, client)? else {
+            return Ok(Err(request::not_taken()));
+        };
         lock(&self.modern).insert(client.into(), Arc::clone(&session));
         Ok(Ok(session))
     }
 
-    fn new_session(&self, py: Python<'_>, id: Option<Box<str>>, client: &str) -> PyResult<Arc<Session>> {
+    /// A new session; None where the host takes nobody in.
+    fn new_session(
+        &self,
+        py: Python<'_>,
+        id: Option<Box<str>>,
+        client: &str,
+    ) -> PyResult<Option<Arc<Session>>> {
         let opened = self.host.bind(py).call_method1(intern!(py, "open_session"), (client, id.is_none()))?;
+        if opened.is_none() {
+            return Ok(None);
+        }
         let connection = opened.cast_into::<Connection>()?;
         let is_modern = id.is_none();
         let session =
             Arc::new(Session::new(id, client, connection.clone().unbind(), &self.limits, self.now()));
         connection.get().driver().address(Arc::clone(&session) as Arc<dyn StreamWriter>, is_modern);
-        Ok(session)
+        Ok(Some(session))
     }
 
     /// Ends a legacy session, because its client says so.

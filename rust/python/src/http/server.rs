@@ -32,12 +32,17 @@ struct HttpSocket {
     state: Mutex<State>,
 }
 
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 struct State {
     syntax: ServerSyntax,
     body: Vec<u8>,
     out: Vec<u8>,
     /// How many requests there were.
     requests: u64,
+    /// Whether the body that comes is a message.
+    awaits_message: bool,
+    /// Bytes that are counted for it.
+    held: usize,
     exchange: Option<Exchange>,
     /// Whether steps are taken, further up the stack.
     is_stepping: bool,
@@ -108,10 +113,10 @@ impl HttpSocket {
                 if matches!(asked, Asked::Body) && memory_is_tight() {
                     asked = Asked::Refused(request::overloaded("max_total_bytes", most_bytes(), false));
                 }
-                state.body.clear();
                 state.requests += 1;
                 match asked {
                     Asked::Body => {
+                        state.awaits_message = true;
                         if expects {
                             state.syntax.proceed(&mut state.out);
                         }
@@ -129,12 +134,21 @@ impl HttpSocket {
                 true
             }
             ServerStep::Body(bytes) => {
-                state.body.extend_from_slice(bytes);
+                if state.awaits_message {
+                    state.body.extend_from_slice(bytes);
+                    if !state.settle(endpoint) {
+                        let most = endpoint.limits.max_held_bytes;
+                        state.awaits_message = false;
+                        state.body = Vec::new();
+                        state.refuse(endpoint, &request::overloaded("max_held_bytes", most, false), b"");
+                    }
+                }
                 true
             }
             ServerStep::End => {
-                let body = std::mem::take(&mut state.body);
-                if !body.is_empty() || state.syntax.head().is_some_and(|head| head.method() == "POST") {
+                if std::mem::take(&mut state.awaits_message) {
+                    let body = std::mem::take(&mut state.body);
+                    state.settle(endpoint);
                     drop(guard);
                     self.receive(py, body);
                 }
@@ -194,8 +208,7 @@ impl HttpSocket {
             Ok(Err(refused)) => lock(&self.state).refuse(endpoint, &refused, b""),
             Err(error) => {
                 raised::report(py, None, error, None);
-                let refused = Refused { status: 503, ..request::unknown_session() };
-                lock(&self.state).refuse(endpoint, &refused, b"");
+                lock(&self.state).refuse(endpoint, &request::not_taken(), b"");
             }
         }
     }
@@ -279,6 +292,8 @@ impl HttpSocket {
             let mut state = lock(&self.state);
             state.is_over = true;
             state.out = Vec::new();
+            state.body = Vec::new();
+            state.settle(self.endpoint.get());
             state.exchange.take()
         };
         self.abandon(py, exchange);
@@ -323,13 +338,16 @@ impl Socket for HttpSocket {
                 return;
             }
             if state.is_full {
-                if state.out.len() > self.endpoint.get().limits.max_stream_bytes {
+                let endpoint = self.endpoint.get();
+                if state.out.len() > endpoint.limits.max_stream_bytes || !state.settle(endpoint) {
                     drop(state);
                     return self.give_up(py);
                 }
                 return;
             }
-            (std::mem::take(&mut state.out), state.is_over)
+            let out = std::mem::take(&mut state.out);
+            state.settle(self.endpoint.get());
+            (out, state.is_over)
         };
         if !out.is_empty()
             && let Err(error) = self.write.bind(py).call1((PyBytes::new(py, &out),))
@@ -360,6 +378,13 @@ fn asked(endpoint: &Endpoint, head: &RequestHead<'_>) -> Asked {
 }
 
 impl State {
+    /// Counts what it holds; false where that is more than all connections together may.
+    fn settle(&mut self, endpoint: &HttpEndpoint) -> bool {
+        let held = self.body.len() + if self.is_full { self.out.len() } else { 0 };
+        let before = std::mem::replace(&mut self.held, held);
+        endpoint.hold(before, held)
+    }
+
     /// Answers with a body of JSON, or none.
     fn respond(&mut self, endpoint: &HttpEndpoint, status: u16, fields: &[(&str, &[u8])], body: &[u8]) {
         if endpoint.is_closing() {
@@ -437,6 +462,8 @@ impl HttpConnection {
             body: Vec::new(),
             out: Vec::new(),
             requests: 0,
+            awaits_message: false,
+            held: 0,
             exchange: None,
             is_stepping: false,
             is_over: false,
