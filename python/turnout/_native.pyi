@@ -722,7 +722,8 @@ class Request:
             data: as the result of `respond`; None for none.
 
         Raises:
-            EncodeError: `code` is no int, `message` no str, or `data` cannot be written; the request can still be answered.
+            EncodeError: `code` is no int, `message` no str, or `data` cannot be written; the request can still be
+                answered.
 
         """
     def notify(self, method: str, params: object = None) -> bool:
@@ -1085,10 +1086,10 @@ class Connection:
         Args:
             event_loop: the loop; from its own thread.
             write: called with everything there is.
-            takes_views: whether `write` is given what is large as a read-only `memoryview`, which stays as it is for as long
-                as it is held.
-            unread: gives how many of the bytes written the peer has not read; None, or where it gives None, for what cannot
-                be told.
+            takes_views: whether `write` is given what is large as a read-only `memoryview`, which stays as it is for as
+                long as it is held.
+            unread: gives how many of the bytes written the peer has not read, or None where that cannot be told; None
+                where it never can.
             delay_answers: whether an answer of ours, as a server, waits until the peer has read the progress before it
                : 20 ms at most, or 5 ms where `unread` cannot tell.
 
