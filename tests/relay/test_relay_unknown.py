@@ -74,7 +74,7 @@ async def test_e6_what_is_anothers_is_as_unknown_as_what_is_nobodys(method, key,
 @pytest.mark.parametrize(
     "name",
     [
-        'c"}\n\x00\x1b[31m\x9b\u202e',
+        'c"}\n\x01\x1b[31m\x9b\u202e',
         "c\\u0022",
         "\ud83d",
         "c" * (LIMIT - 1),
