@@ -108,7 +108,7 @@ PLANS = {
     "fastmcp": {**_OURS, "listen": {**_OURS["listen"], "hears": ["tools"]}},
     "ts-v2": _OURS,
     "go": _OURS,
-    "turnout": _OURS,
+    "turnout": {**_OURS, "bulk": {"calls": 20, "sizes": [1 << 16, 3_000_000]}},
     "everything": _EVERYTHING,
 }
 """What a client does in each case; see `clients/cases.py`."""

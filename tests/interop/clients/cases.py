@@ -91,6 +91,13 @@ async def progress(client: Client, plan: dict[str, Any]) -> Any:
     return {"updates": updates[: plan["sure"]], "result": result}
 
 
+async def bulk(client: Client, plan: dict[str, Any]) -> Any:
+    texts = [f"{number} é\u2028\U0001f600" for number in range(plan["calls"])]
+    results = await asyncio.gather(*(client.call("echo", {"text": text}) for text in texts))
+    sizes = [len(text_of(await client.call("big", {"bytes": size})).encode()) for size in plan["sizes"]]
+    return {"echoed": [text_of(result) for result in results] == texts, "sizes": sizes}
+
+
 async def abort(client: Client, plan: dict[str, Any]) -> Any:
     tag, name, arguments = tagged(plan["call"])
     running = asyncio.Event()
@@ -194,6 +201,7 @@ CASES = {
     "opening": opening,
     "tools": tools,
     "progress": progress,
+    "bulk": bulk,
     "abort": abort,
     "timeout": timeout,
     "elicitation": elicitation,

@@ -111,6 +111,14 @@ const cases = {
     return { updates: updates.slice(0, plan.sure), result };
   },
 
+  async bulk(plan) {
+    const texts = Array.from({ length: plan.calls }, (_, number) => `${number} é\u2028\u{1f600}`);
+    const results = await Promise.all(texts.map((text) => call(['echo', { text }])));
+    const sizes = [];
+    for (const bytes of plan.sizes) sizes.push(Buffer.byteLength(text(await call(['big', { bytes }]))));
+    return { echoed: results.every((result, number) => text(result) === texts[number]), sizes };
+  },
+
   async abort(plan) {
     const [tag, tool] = tagged(plan.call);
     const controller = new AbortController();

@@ -42,7 +42,8 @@ type plan struct {
 	State, URI                     string
 	Hears, Read                    []string
 	Again                          bool
-	Sure                           int
+	Sure, Calls                    int
+	Sizes                          []int
 }
 
 // ---- what the server asks, and what it tells ----
@@ -230,6 +231,26 @@ func (c *client) progress(ctx context.Context, plan plan) any {
 	return object{"updates": updates[:min(plan.Sure, len(updates))], "result": result}
 }
 
+func (c *client) bulk(ctx context.Context, plan plan) any {
+	echoed := make([]bool, plan.Calls)
+	var all sync.WaitGroup
+	for number := range plan.Calls {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			said := fmt.Sprintf("%d é\u2028\U0001f600", number)
+			result, err := c.call(ctx, &call{"echo", object{"text": said}}, nil)
+			echoed[number] = err == nil && text(result, err) == said
+		}()
+	}
+	all.Wait()
+	sizes := []int{}
+	for _, size := range plan.Sizes {
+		sizes = append(sizes, len(text(c.call(ctx, &call{"big", object{"bytes": size}}, nil))))
+	}
+	return object{"echoed": !slices.Contains(echoed, false), "sizes": sizes}
+}
+
 func (c *client) abort(ctx context.Context, plan plan) any {
 	tag, tool := tagged(plan.Call)
 	calling, cancel := context.WithCancel(ctx)
@@ -343,6 +364,8 @@ func (c *client) run(name string, plan plan) (found any) {
 		return c.tools(ctx, plan)
 	case "progress":
 		return c.progress(ctx, plan)
+	case "bulk":
+		return c.bulk(ctx, plan)
 	case "abort":
 		return c.abort(ctx, plan)
 	case "timeout":
