@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -122,6 +123,16 @@ def test_prg_16_what_we_report_to_a_peer_that_stopped_reading_is_one_update_a_re
 
 
 def test_x_08_tables_are_given_back_at_the_end():
+    # A thread of its own has no buffers of earlier tests, whose capacity would decide about that of these.
+    left: list[int] = []
+    thread = threading.Thread(target=lambda: left.append(_left_at_the_end()))
+    thread.start()
+    thread.join()
+    # What is left are the slots themselves, eight bytes each, and the two largest buffers.
+    assert left[0] < 3 << 20
+
+
+def _left_at_the_end() -> int:
     wire = Wire()
     calls = [wire.connection.send("m", {}) for _ in range(20_000)]
     wire.take(*(request(n, token=n) for n in range(20_000)))
@@ -130,8 +141,7 @@ def test_x_08_tables_are_given_back_at_the_end():
     wire.raw()
     assert all(call.done() for call in calls)
     assert wire.at_rest
-    # What is left are the slots themselves, eight bytes each, and the two largest buffers.
-    assert wire.connection.memory < 3 << 20
+    return wire.connection.memory
 
 
 def busy(wire, count):

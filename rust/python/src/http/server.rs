@@ -79,7 +79,7 @@ impl HttpSocket {
             let taken = {
                 let mut state = lock(&self.state);
                 if state.is_over {
-                    return;
+                    break;
                 }
                 state.syntax.feed(bytes)
             };
@@ -140,6 +140,7 @@ impl HttpSocket {
                         let most = endpoint.limits.max_held_bytes;
                         state.awaits_message = false;
                         state.body = Vec::new();
+                        state.settle(endpoint);
                         state.refuse(endpoint, &request::overloaded("max_held_bytes", most, false), b"");
                     }
                 }
