@@ -19,6 +19,8 @@ DEFINED = {
     -32601: "no such method",
     -32602: "wrong params",
     -32603: "a fault of ours",
+    -32020: "a header that says something else than the message",
+    -32021: "a capability that the client lacks",
     -32022: "unsupported protocol version",
 }
 

@@ -18,6 +18,9 @@ use crate::wire::scan;
 /// The protocol's code: a header says something else than the message.
 pub const HEADER_MISMATCH: i64 = -32020;
 
+/// The protocol's code: a request needs something that its client did not declare.
+pub const MISSING_CAPABILITY: i64 = -32021;
+
 /// What an endpoint serves, and to whom.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
@@ -360,9 +363,8 @@ pub fn unknown_session() -> Refused {
 pub const fn status_of_error(code: i64) -> u16 {
     match code {
         crate::relay::METHOD_NOT_FOUND => 404,
-        PARSE_ERROR | INVALID_REQUEST | INVALID_PARAMS | HEADER_MISMATCH | UNSUPPORTED_VERSION | -32021 => {
-            400
-        }
+        PARSE_ERROR | INVALID_REQUEST | INVALID_PARAMS | HEADER_MISMATCH | UNSUPPORTED_VERSION
+        | MISSING_CAPABILITY => 400,
         _ => 200,
     }
 }
