@@ -63,8 +63,6 @@ pub(crate) struct Outbound<C> {
     pub(crate) augmented: bool,
     /// Its number in the window of the fair queue; 0 for a request that is not forwarded, or waits.
     pub(crate) sent: u64,
-    /// The stream that it was written to.
-    pub(crate) stream: StreamId,
     /// Whether no cancel notification is written for it.
     suppress_cancel: bool,
     pub(crate) custom_token: bool,
@@ -149,7 +147,6 @@ pub(crate) struct Registration<'a, C> {
     pub(crate) about: About<'a>,
     /// The peer whose request it forwards; None for a request of our own.
     pub(crate) asker: Option<&'a Arc<PeerInfo>>,
-    pub(crate) stream: StreamId,
 }
 
 /// What a request of ours is about: its target as text, or the frame that it forwards and the prefix that is removed.

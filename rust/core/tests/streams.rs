@@ -8,7 +8,7 @@ use turnout_core::connection::output::recycle;
 use turnout_core::connection::{Answer, Connection, Send};
 use turnout_core::flight::ledger::Ledger;
 use turnout_core::flight::record::{PeerInfo, ProgressUpdate};
-use turnout_core::flight::state::Outcome;
+use turnout_core::flight::state::{CancelledBy, Outcome};
 use turnout_core::limits::Limits;
 use turnout_core::rules::{Revision, Role, Rules};
 use turnout_core::wire::encode;
@@ -96,7 +96,7 @@ fn trm_18_an_answer_and_its_progress_are_on_the_stream_of_their_request() {
     assert_eq!(ended, [11], "the stream of the other goes on");
     assert!(server.answer(two));
     assert_eq!(server.written(), (vec![(12, result("1"))], vec![12]));
-    assert_eq!(server.core.open_streams(), 0);
+    assert_eq!(server.core.open_streams(), (0, 0));
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn the_end_of_a_connection_ends_every_stream() {
     ended.sort_unstable();
     assert_eq!(ended, [0, 11, 12]);
     server.core.open_stream(13);
-    assert_eq!(server.core.open_streams(), 0, "none opens behind the end");
+    assert_eq!(server.core.open_streams(), (0, 0), "none opens behind the end");
 }
 
 proptest! {
@@ -295,6 +295,38 @@ proptest! {
         }
         ended += server.written().1.len();
         prop_assert_eq!(ended + lost, asked);
-        prop_assert_eq!(server.core.open_streams(), 0);
+        prop_assert_eq!(server.core.open_streams(), (0, 0));
+    }
+}
+
+#[test]
+fn a_call_that_ended_is_on_no_stream_however_it_ended() {
+    let mut server = Server::new(Revision::V2025_11_25);
+    let one = server.ask(11, "1");
+    for answered in [true, false] {
+        let request = encode::Request { method: "roots/list", ..encode::Request::default() };
+        let (custom_token, target) = (&b""[..], &b""[..]);
+        let send = Send {
+            request,
+            owner: None,
+            idle: 0,
+            max: 0,
+            augmented: false,
+            custom_token,
+            target,
+            during: one,
+        };
+        let number = server.core.send(1, send).unwrap().number;
+        assert_eq!(server.core.open_streams(), (1, 1));
+        server.written();
+        if answered {
+            server.core.open_stream(12);
+            server.receive(12, &format!(r#"{{"jsonrpc":"2.0","id":{number},"result":{{"roots":[]}}}}"#));
+            server.core.end_stream_input(12);
+        } else {
+            assert!(server.core.cancel(2, number, CancelledBy::Caller, None, &mut server.batch));
+            assert_eq!(server.written().0[0].0, 11, "its cancel is where it was");
+        }
+        assert_eq!(server.core.open_streams(), (1, 0));
     }
 }

@@ -355,8 +355,7 @@ impl<H: Host> Connection<H> {
         }
         let length = update.message.as_deref().map_or(0, |text| text.len().min(self.limits.max_text_bytes));
         let keeps = self.keeps_progress(length);
-        let stream = self.inbound.get(slot).map_or(0, |entry| entry.stream);
-        let congested = self.is_congested_on(stream);
+        let congested = self.is_congested_at(slot);
         let Some(entry) = self.inbound.get_mut(slot) else { return Ok(Reported::Over) };
         if !entry.record.wants_progress {
             return Ok(Reported::NotWanted);
@@ -388,7 +387,7 @@ impl<H: Host> Connection<H> {
         let with_message = self.rules.progress_has_message();
         let token = entry.record.wire_token();
         self.output.write_chained(
-            (&mut entry.outbound_state.get_or_insert_default().frames, stream),
+            (&mut entry.outbound_state.get_or_insert_default().frames, entry.stream),
             FrameKind::Progress,
             |out| {
                 encode::progress(out, token, &update, with_message);

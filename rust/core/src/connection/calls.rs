@@ -26,19 +26,10 @@ impl<H: Host> Connection<H> {
         let wants_progress = request.progress_token || !custom_token.is_empty();
         let (method, size) = (request.method, request.params.len());
         let about = About::Text(target);
-        let registration = Registration {
-            method,
-            size,
-            owner,
-            idle,
-            max,
-            augmented,
-            wants_progress,
-            about,
-            asker: None,
-            stream,
-        };
+        let registration =
+            Registration { method, size, owner, idle, max, augmented, wants_progress, about, asker: None };
         let (record, _) = self.admit(now, registration, custom_token)?;
+        self.note_call(record.number, stream);
         self.output.request(record.number, stream, |out| encode::request(out, record.number, &request));
         Ok(record)
     }
@@ -62,18 +53,8 @@ impl<H: Host> Connection<H> {
         let wants_progress = !custom_token.is_empty();
         let (method, size) = (request.method, request.params.len());
         let about = About::Text(target);
-        let registration = Registration {
-            method,
-            size,
-            owner,
-            idle,
-            max,
-            augmented,
-            wants_progress,
-            about,
-            asker: None,
-            stream,
-        };
+        let registration =
+            Registration { method, size, owner, idle, max, augmented, wants_progress, about, asker: None };
         let (admitted, slot) = self.admit(now, registration, custom_token)?;
         let number = admitted.number;
         let Some(entry) = self.outbound.get_mut(slot) else { return Err(SendError::Closed) };
@@ -92,6 +73,7 @@ impl<H: Host> Connection<H> {
         });
         entry.record = Arc::clone(&record);
         self.custom_ids.insert(key.into_boxed_slice(), number);
+        self.note_call(number, stream);
         self.output.request(number, stream, |out| encode::request_as(out, id, &request));
         Ok(record)
     }
@@ -207,7 +189,6 @@ impl<H: Host> Connection<H> {
             paused_at: 0,
             augmented,
             sent: 0,
-            stream: registration.stream,
             suppress_cancel: false,
             custom_token: token.is_some(),
             task: None,
@@ -277,14 +258,14 @@ impl<H: Host> Connection<H> {
         let (record, augmented, quiet) = (Arc::clone(&entry.record), entry.augmented, entry.suppress_cancel);
         record.note_cancel(by, reason, now);
         let owner = entry.owner.take();
-        let (sent, stream) = (entry.sent, entry.stream);
+        let sent = entry.sent;
         if moved.from == FlightState::Queued && self.output.retract(number) {
             self.output.fair_queue.retract_sent(sent);
             self.release(moved.slot, number);
         } else {
             self.output.fair_queue.abandon(sent, now);
             if !quiet && self.rules.cancel_method(&record.method, augmented) == CancelMethod::Notify {
-                let out = self.output.cancel(self.open_or_standalone(stream));
+                let out = self.output.cancel(self.stream_of_call(number));
                 match record.wire_id() {
                     b"" => encode::cancelled(out, number, reason),
                     id => encode::cancelled_raw(out, id, reason),
@@ -293,6 +274,7 @@ impl<H: Host> Connection<H> {
                 self.counters.cancels_out += 1;
             }
         }
+        self.forget_call(number);
         let outcome = moved.to.outcome().unwrap_or(Outcome::Cancelled);
         Self::finish(&record, outcome, now, batch);
         batch.events.push(Event::Settled { owner, record, end: End::Local(outcome), answer: None });
@@ -303,6 +285,7 @@ impl<H: Host> Connection<H> {
         self.table.claim(number, FlightEvent::Forget).ok()?;
         self.clear_timer(slot);
         self.forget_task_cancel(number);
+        self.forget_call(number);
         let entry = self.outbound.remove(slot)?;
         if entry.has_custom_ids() {
             self.forget_tokens_of(Some(number));

@@ -111,7 +111,6 @@ impl<H: Host> Connection<H> {
             wants_progress,
             about: About::Frame(frame, envelope, prefix),
             asker: Some(asker),
-            stream: 0,
         };
         let (record, slot) = self.admit(now, registration, b"")?;
         let mut digits = itoa::Buffer::new();
@@ -207,8 +206,7 @@ impl<H: Host> Connection<H> {
             return false;
         };
         let keeps = self.keeps_progress(frame.len());
-        let stream = self.inbound.get(slot).map_or(0, |entry| entry.stream);
-        let congested = self.is_congested_on(stream);
+        let congested = self.is_congested_at(slot);
         let Some(entry) = self.inbound.get_mut(slot) else { return false };
         if !entry.record.wants_progress || self.rules.may_progress().is_err() {
             return false;
@@ -225,6 +223,7 @@ impl<H: Host> Connection<H> {
         let full = self.output.len() + frame.len() > self.limits.max_output_bytes || !keeps;
         let outbound = entry.outbound_state.get_or_insert_default();
         let too_soon = outbound.rate_limiter.check(now, self.limits.max_progress_rate).err();
+        let stream = entry.stream;
         if congested || full || too_soon.is_some() {
             if !keeps {
                 self.counters.progress_coalesced += 1;

@@ -20,6 +20,8 @@ use crate::wire::span::Span;
 #[derive(Default)]
 pub(crate) struct Streams {
     open: HashMap<StreamId, Stream, RandomState>,
+    /// The streams of our requests that belong to one of the peer's.
+    calls: HashMap<u64, StreamId, RandomState>,
     /// The stream of the message that is received.
     receiving: StreamId,
     ended: Vec<StreamId>,
@@ -59,6 +61,31 @@ impl Stream {
 
     const fn is_over(&self) -> bool {
         self.is_received && self.first == 0
+    }
+}
+
+impl Streams {
+    #[cold]
+    fn join(&mut self, number: u64) -> StreamId {
+        let stream = self.receiving;
+        let Some(open) = self.open.get_mut(&stream) else { return 0 };
+        open.push(number);
+        stream
+    }
+
+    #[cold]
+    fn leave(&mut self, stream: StreamId, number: u64) {
+        let Some(open) = self.open.get_mut(&stream) else { return };
+        open.remove(number);
+        if open.is_over() {
+            self.open.remove(&stream);
+            self.ended.push(stream);
+        }
+    }
+
+    #[cold]
+    fn of_call(&self, number: u64) -> StreamId {
+        self.calls.get(&number).copied().filter(|stream| self.open.contains_key(stream)).unwrap_or_default()
     }
 }
 
@@ -188,64 +215,80 @@ impl<H: Host> Connection<H> {
         self.streams.as_ref().map_or(0, |streams| streams.receiving)
     }
 
-    /// Whether progress on `stream` waits: it or the whole transport is full.
+    /// Whether progress of the request in `slot` waits: its stream or the whole transport is full.
     #[inline]
-    pub(super) fn is_congested_on(&self, stream: StreamId) -> bool {
-        self.congested
-            || stream != 0
-                && self
-                    .streams
-                    .as_ref()
-                    .and_then(|streams| streams.open.get(&stream))
-                    .is_some_and(|open| open.is_congested)
+    pub(super) fn is_congested_at(&self, slot: usize) -> bool {
+        self.congested || self.streams.is_some() && self.is_stream_congested(slot)
+    }
+
+    #[cold]
+    fn is_stream_congested(&self, slot: usize) -> bool {
+        let stream = self.inbound.get(slot).map_or(0, |entry| entry.stream);
+        let open = self.streams.as_ref().and_then(|streams| streams.open.get(&stream));
+        open.is_some_and(|open| open.is_congested)
     }
 
     /// Gives request `number` the stream on which it came; 0 where that is gone.
+    #[inline]
     pub(super) fn join_stream(&mut self, number: u64) -> StreamId {
         let Some(streams) = &mut self.streams else { return 0 };
-        let stream = streams.receiving;
-        let Some(open) = streams.open.get_mut(&stream) else { return 0 };
-        open.push(number);
-        stream
+        streams.join(number)
     }
 
     /// Takes the request in `slot` from its stream, which ends with its last one.
+    #[inline]
     pub(super) fn leave_stream(&mut self, slot: usize) {
-        let Some(streams) = &mut self.streams else { return };
-        let Some(entry) = self.inbound.get_mut(slot) else { return };
-        let stream = std::mem::take(&mut entry.stream);
-        let Some(open) = streams.open.get_mut(&stream) else { return };
-        open.remove(entry.record.number);
-        if open.is_over() {
-            streams.open.remove(&stream);
-            streams.ended.push(stream);
+        if let Some(streams) = &mut self.streams
+            && let Some(entry) = self.inbound.get_mut(slot)
+        {
+            streams.leave(std::mem::take(&mut entry.stream), entry.record.number);
         }
     }
 
     /// The stream of the peer's request `number`; 0 where it is over, or none.
+    #[inline]
     pub(super) fn stream_of(&self, number: u64) -> StreamId {
-        if self.streams.is_none() {
+        if number == 0 || self.streams.is_none() {
             return 0;
         }
         let entry = self.arrivals.find(number).and_then(|(slot, _)| self.inbound.get(slot));
         entry.map_or(0, |entry| entry.stream)
     }
 
-    /// The stream where it is still open; 0 otherwise.
-    pub(super) fn open_or_standalone(&self, stream: StreamId) -> StreamId {
-        let is_open = self.streams.as_ref().is_some_and(|streams| streams.open.contains_key(&stream));
-        if is_open { stream } else { 0 }
+    /// Notes the stream on which our request `number` is sent.
+    #[inline]
+    pub(super) fn note_call(&mut self, number: u64, stream: StreamId) {
+        if stream != 0
+            && let Some(streams) = &mut self.streams
+        {
+            streams.calls.insert(number, stream);
+        }
+    }
+
+    /// The stream of our request `number`, while that is open; 0 otherwise.
+    #[inline]
+    pub(super) fn stream_of_call(&self, number: u64) -> StreamId {
+        self.streams.as_ref().map_or(0, |streams| streams.of_call(number))
+    }
+
+    /// Forgets the stream of our request `number`.
+    #[inline]
+    pub(super) fn forget_call(&mut self, number: u64) {
+        if let Some(streams) = &mut self.streams {
+            streams.calls.remove(&number);
+        }
     }
 
     /// Ends every stream, that of what belongs to no request included.
     pub(super) fn end_streams(&mut self) {
         if let Some(streams) = &mut self.streams {
+            streams.calls.clear();
             streams.ended.extend(streams.open.drain().map(|(stream, _)| stream).chain([0]));
         }
     }
 
-    /// Open streams that are not 0.
-    pub fn open_streams(&self) -> usize {
-        self.streams.as_ref().map_or(0, |streams| streams.open.len())
+    /// Open streams that are not 0, and our requests that belong to one of the peer's.
+    pub fn open_streams(&self) -> (usize, usize) {
+        self.streams.as_ref().map_or((0, 0), |streams| (streams.open.len(), streams.calls.len()))
     }
 }
