@@ -76,8 +76,6 @@ pub struct Drained {
     pub requests: Vec<u64>,
     /// The index of the first one from the fair queue, and its number in the window.
     pub waited: (usize, u64),
-    /// The frames by stream, in order, where messages are addressed.
-    pub addressed: Vec<Addressed>,
 }
 
 impl Output {
@@ -140,6 +138,11 @@ impl Output {
             return self.frame(stream);
         }
         with_memory(&mut self.cancels)
+    }
+
+    /// The frames of the last drain by stream, in order, where messages are addressed.
+    pub fn take_addressed(&mut self) -> Vec<Addressed> {
+        self.addresses.take_drained()
     }
 
     /// Has every drain tell the streams of its frames, from now on. No answer is delayed: what is on one stream is
@@ -280,7 +283,9 @@ impl Output {
         self.frames.clear();
         if !self.retracted.is_empty() {
             self.retracted.sort_unstable_by_key(|hole| hole.start);
-            self.addresses.close_holes(&self.retracted);
+            if self.addresses.is_on() {
+                self.addresses.close_holes(&self.retracted);
+            }
             let mut kept = 0;
             let mut from = 0;
             for hole in self.retracted.drain(..) {
@@ -310,8 +315,10 @@ impl Output {
         };
         self.delayed.note_drain(bytes.len(), now);
         self.release(now);
-        let addressed = self.addresses.drain(buffered, bytes.len());
-        Drained { bytes, requests, waited: (before, first), addressed }
+        if self.addresses.is_on() {
+            self.addresses.drain(buffered, bytes.len());
+        }
+        Drained { bytes, requests, waited: (before, first) }
     }
 }
 

@@ -8,7 +8,6 @@ use hashbrown::HashMap;
 use super::{Answer, Answered, Connection, INTERNAL_ERROR, Pending};
 use crate::connection::event::{Batch, End, Event, Host};
 use crate::connection::output::FrameKind;
-use crate::connection::output::addresses::Addressed;
 use crate::connection::output::delayed::Delay;
 use crate::connection::output::fair_queue::FairQueue;
 use crate::flight::id_index::IdIndex;
@@ -33,11 +32,6 @@ impl<H: Host> Connection<H> {
     /// Drains what can be written now, for [`recycle`](crate::connection::output::recycle) when it is written.
     /// Call again in the next iteration of the loop while [`Connection::output_ready`] is not 0.
     pub fn drain_output(&mut self, now: Time) -> Vec<u8> {
-        self.drain(now).0
-    }
-
-    /// Drains what can be written now, and its streams where messages are addressed.
-    pub(super) fn drain(&mut self, now: Time) -> (Vec<u8>, Vec<Addressed>) {
         let drained = self.output.drain(now);
         if !self.congested && !self.pending_progress.is_empty() {
             self.set_congested(false);
@@ -54,7 +48,7 @@ impl<H: Host> Connection<H> {
             }
         }
         self.counters.bytes_out += drained.bytes.len() as u64;
-        (drained.bytes, drained.addressed)
+        drained.bytes
     }
 
     /// Sets what answers wait for where our role is the server's: see [`crate::connection::output::delayed`].

@@ -198,7 +198,8 @@ impl<H: Host> Connection<H> {
 
     /// Drains what can be written now, by stream.
     pub fn drain_addressed(&mut self, now: Time) -> AddressedOutput {
-        let (bytes, frames) = self.drain(now);
+        let bytes = self.drain_output(now);
+        let frames = self.output.take_addressed();
         let ended =
             self.streams.as_mut().map(|streams| std::mem::take(&mut streams.ended)).unwrap_or_default();
         AddressedOutput { bytes, frames, ended }
