@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 
 import pytest
 
 import turnout
+from child_process import ECHO
 from http_client import Client
 from loops import both_loops
 
@@ -19,6 +21,7 @@ class Upstream:
         self.seen: list[tuple[str, object]] = []
         self.began = asyncio.Event()
         self.cancelled = asyncio.Event()
+        self.relay: turnout.Relay
 
     async def call(self, request):
         """Handle a tool."""
@@ -51,6 +54,7 @@ async def relayed():
         peer = servers.peers[0]
         turnout.protocol.handshake.require_handshake(peer)
         relay = router.relay(await router.connect(ours))
+        upstream.relay = relay
         await relay.start()
         listener = turnout.listen_http("127.0.0.1", 0)
         await router.serve(listener, relay.attach)
@@ -108,3 +112,32 @@ async def test_sessions_of_every_revision_reach_a_modern_server(revision):
         *progress, last = answer.events
         assert (len(progress), last["result"]["content"][0]["text"]) == (3, "hi")
         assert "resultType" not in last["result"]
+
+
+@pytest.mark.parametrize("sharing", ["per_client", "per_principal"])
+@both_loops
+async def test_s3_clients_of_one_address_get_no_private_server(sharing, caplog):
+    async with turnout.Router() as router:
+        upstream = turnout.Upstream(turnout.stdio(sys.executable, "-c", ECHO), name="own", sharing=sharing)
+        relay = router.relay(upstream)
+        await relay.start()
+        listener = turnout.listen_http("127.0.0.1", 0)
+        await router.serve(listener, relay.attach)
+        client = await Client.connect(listener.port)
+        answer = await client.call("tools/call", {"name": "echo"})
+        assert answer.status == 503
+        assert "own is private to each client" in caplog.text
+        assert listener.endpoint.sessions() == (0, 0)
+        client.close()
+
+
+@both_loops
+async def test_s3_nor_do_they_by_an_update():
+    async with relayed() as (upstream, connect):
+        client = await connect()
+        assert (await client.call("tools/call", {"name": "echo"})).status == 200
+        relay = upstream.relay
+        own = turnout.Upstream(turnout.stdio(sys.executable, "-c", ECHO), name="own", sharing="per_client")
+        with pytest.raises(ValueError, match="own is private"):
+            await relay.update(upstreams=[*relay.upstreams, own], routes=[turnout.Route("own", method="x/y")])
+        assert (await client.call("tools/call", {"name": "echo"})).status == 200

@@ -71,6 +71,7 @@ class Configuration:
 
     def assignment_for(self, peer: Peer, principal: Hashable | None) -> Assignment:
         """Where the requests of a client go; it is served at the sessions from then on."""
+        require_one_client(peer, principal, self._upstreams.declared)
         plan: RoutePlan = self._plans.plan_for(principal)
         return Assignment(plan, self._upstreams.assign(peer, principal, plan.positions))
 
@@ -83,6 +84,8 @@ class Configuration:
         by_position = self._upstreams.matched(declared)
         routes = self.routes if routes is None else tuple(routes)
         plans = RoutePlans(by_position, routes, self._local)
+        for client in self._clients:
+            require_one_client(client.peer, client.principal, declared)
         # Nothing fails from here on, and nothing waits: each request is decided by what was before, or by what is now.
         removed, added = self._upstreams.replace(by_position)
         self._plans, self.routes = plans, routes
@@ -152,6 +155,23 @@ def _shown(assigned: Assignment) -> dict[ListKind, Sources]:
         )
         for kind in KINDS
     }
+
+
+def require_one_client(peer: Peer, principal: Hashable | None, upstreams: Sequence[Upstream]) -> None:
+    """Refuse a connection of several unknown clients where a server is to be private to one of them.
+
+    Raises:
+        ValueError: such an upstream is declared.
+
+    """
+    if not getattr(peer.link.transport, "shares_clients", False):
+        return
+    for upstream in upstreams:
+        if upstream.sharing == "per_client" or (upstream.sharing == "per_principal" and principal is None):
+            raise ValueError(
+                f"{upstream.name} is private to each client, and who asks by 2026-07-28 over HTTP is known by an "
+                "address only: share it, or serve sessions only (listen_http(modern=False))"
+            )
 
 
 __all__ = ["Configuration"]

@@ -207,7 +207,7 @@ class HttpListener:
         assert self._accept is not None  # noqa: S101
         self._count += 1
         name = client if modern else f"{client}#{self._count}"
-        session = HttpSession(self)
+        session = HttpSession(self, shares_clients=modern)
         try:
             link = self._accept(session, name)
         except EXITS:
@@ -244,12 +244,19 @@ class HttpListener:
 
 
 class HttpSession:
-    """The channel of one session: its messages are on streams, which the endpoint writes."""
+    """The channel of one session: its messages are on streams, which the endpoint writes.
+
+    Args:
+        listener: the endpoint.
+        shares_clients: whether it is of several clients, who are not known from each other.
+
+    """
 
     kind = "http"
     delays_answers = False
 
-    def __init__(self, listener: HttpListener) -> None:
+    def __init__(self, listener: HttpListener, *, shares_clients: bool) -> None:
+        self.shares_clients = shares_clients
         self._listener = listener
         self.link: Link | None = None
         self.connection: Connection | None = None
