@@ -1,0 +1,42 @@
+"""The example of `docs/http.md` does what the page says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from pathlib import Path
+from typing import Any
+
+import turnout
+from http_client import Client
+from loops import both_loops
+
+PAGE = Path(__file__).parents[2] / "docs/http.md"
+[EXAMPLE] = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+
+
+@both_loops
+async def test_the_example_serves(monkeypatch):
+    listeners: list[Any] = []
+    listen = turnout.listen_http
+
+    def on_any_port(host: str, port: int) -> Any:
+        assert (host, port) == ("127.0.0.1", 8000)
+        listeners.append(listen(host, 0))
+        return listeners[-1]
+
+    monkeypatch.setattr(turnout, "listen_http", on_any_port)
+    program: dict[str, Any] = {}
+    exec(EXAMPLE.replace("asyncio.run(main())\n", ""), program)
+    main = asyncio.ensure_future(program["main"]())
+    while not (listeners and listeners[0].port):
+        await asyncio.sleep(0)
+    client = await Client.connect(listeners[0].port)
+    assert listeners[0].name.endswith("/mcp")
+    answer = await client.call("tools/call", {"name": "any"})
+    assert answer.json["result"]["content"][0]["text"] == "hello"
+    client.close()
+    main.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await main
