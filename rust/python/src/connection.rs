@@ -14,6 +14,7 @@ mod sending;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyBytes, PyDict, PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit};
@@ -98,10 +99,13 @@ impl Connection {
         scope: Option<&Bound<'py, PyAny>>,
         request_id: Option<&Bound<'py, PyAny>>,
         notify_peer: bool,
-        label: Option<Text>,
+        label: Option<&Bound<'py, PyAny>>,
         during: Option<&Bound<'py, Request>>,
     ) -> PyResult<Py<Call>> {
         let during = slf.get().number_of(during)?;
+        // Python 3.10 says of no argument which one is wrong.
+        let not_text = |_| PyTypeError::new_err("label is a str, or None for none");
+        let label = label.map(PyAnyMethods::extract::<Text>).transpose().map_err(not_text)?;
         let options = Options {
             timeout,
             max_timeout,
