@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -383,3 +384,36 @@ async def test_x_09_closing_the_router_ends_what_is_open():
         assert server.cancelled == ["wait"]
         await client.read()
         assert await listening.event() is None
+
+
+@both_loops
+async def test_x_09_nobody_waits_for_a_peer_that_closes():
+    async with serving() as server:
+        client, other = await server.connect(), await server.connect()
+        session = await client.open_session()
+        call = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "wait"}}
+        for headers in (session, None):
+            closing = asyncio.Event()
+            may_end = asyncio.Event()
+
+            @server.router.on_request("stubborn")
+            async def stubborn(request, closing=closing, may_end=may_end):
+                closing.set()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    await may_end.wait()
+
+            message = {**call, "method": "stubborn"} if headers else modern("stubborn")
+            client.send(message, headers or mirrored(message))
+            await closing.wait()
+            [peer] = [peer for peer in server.router.peers if peer.in_flight[1]]
+            end = asyncio.ensure_future(peer.close())
+            await client.read()
+            # The connection is over, and its handler is waited for.
+            echo = {**call, "params": {"name": "echo"}} if headers else modern("tools/call", {"name": "echo"})
+            answer = await other.ask(echo, headers or mirrored(echo))
+            assert answer.status == (404 if headers else 200)
+            may_end.set()
+            await end
+            assert server.listener.endpoint.sessions() == ((0, 0) if headers else (0, 1))

@@ -46,6 +46,8 @@ pub struct HttpEndpoint {
     next_session: AtomicU32,
     legacy: Mutex<HashMap<Box<str>, Arc<Session>, RandomState>>,
     modern: Mutex<HashMap<Box<str>, Arc<Session>, RandomState>>,
+    /// All of them, by the addresses of their connections.
+    sessions: Mutex<HashMap<usize, Arc<Session>, RandomState>>,
 }
 
 #[pymethods]
@@ -91,6 +93,7 @@ impl HttpEndpoint {
             next_session: AtomicU32::new(1),
             legacy: Mutex::default(),
             modern: Mutex::default(),
+            sessions: Mutex::default(),
         })
     }
 
@@ -120,8 +123,7 @@ impl HttpEndpoint {
     fn idle_sessions(&self, py: Python<'_>, now: u64) -> Vec<Py<Connection>> {
         self.now.store(now, Ordering::Relaxed);
         let most = self.limits.max_session_idle_ms as u64;
-        let sessions: Vec<Arc<Session>> =
-            lock(&self.legacy).values().chain(lock(&self.modern).values()).map(Arc::clone).collect();
+        let sessions: Vec<Arc<Session>> = lock(&self.sessions).values().map(Arc::clone).collect();
         let idle = sessions.iter().filter(|session| session.idle_since(now) >= most);
         idle.map(|session| session.connection.clone_ref(py)).collect()
     }
@@ -133,22 +135,22 @@ impl HttpEndpoint {
 
     #[doc = text!("HttpEndpoint.forget")]
     fn forget(&self, connection: &Bound<'_, Connection>) {
-        let mut ended = Vec::new();
-        lock(&self.legacy).retain(|_, session| {
-            let is_it = session.connection.is(connection);
-            if is_it {
-                ended.push(Arc::clone(session));
+        let session = lock(&self.sessions).remove(&connection.as_ptr().addr());
+        let Some(session) = session else { return };
+        let Some(id) = &session.id else {
+            let mut modern = lock(&self.modern);
+            // Another one may have taken its place.
+            if modern.get(&*session.client).is_some_and(|current| Arc::ptr_eq(current, &session)) {
+                modern.remove(&*session.client);
             }
-            !is_it
-        });
-        lock(&self.modern).retain(|_, session| !session.connection.is(connection));
+            return;
+        };
+        lock(&self.legacy).remove(&**id);
         let mut clients = lock(&self.clients);
-        for session in ended {
-            if let Some(count) = clients.get_mut(&*session.client) {
-                *count -= 1;
-                if *count == 0 {
-                    clients.remove(&*session.client);
-                }
+        if let Some(count) = clients.get_mut(&*session.client) {
+            *count -= 1;
+            if *count == 0 {
+                clients.remove(&*session.client);
             }
         }
     }
@@ -187,6 +189,8 @@ impl HttpEndpoint {
             .open(id, Kind::Session, NOBODY)
             .ok()
             .and_then(|_| lock(&self.legacy).get(id).map(Arc::clone))
+            // One that is about to close answers nothing any more.
+            .filter(|session| session.is_open())
             .ok_or_else(request::unknown_session)
     }
 
@@ -211,8 +215,9 @@ impl HttpEndpoint {
 
     /// The session of the modern requests of clients at that address.
     pub fn of_client(&self, py: Python<'_>, client: &str) -> PyResult<Result<Arc<Session>, Refused>> {
-        if let Some(session) = lock(&self.modern).get(client) {
-            return Ok(Ok(Arc::clone(session)));
+        let session = lock(&self.modern).get(client).map(Arc::clone);
+        if let Some(session) = session.filter(|session| session.is_open()) {
+            return Ok(Ok(session));
         }
         let most = self.limits.max_sessions;
         if lock(&self.modern).len() >= most {
@@ -241,6 +246,7 @@ impl HttpEndpoint {
         let session =
             Arc::new(Session::new(id, client, connection.clone().unbind(), &self.limits, self.now()));
         connection.get().driver().address(Arc::clone(&session) as Arc<dyn StreamWriter>, is_modern);
+        lock(&self.sessions).insert(connection.as_ptr().addr(), Arc::clone(&session));
         Ok(Some(session))
     }
 

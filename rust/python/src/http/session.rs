@@ -78,6 +78,11 @@ impl Session {
         }
     }
 
+    /// Whether its connection is not over.
+    pub fn is_open(&self) -> bool {
+        !self.connection.get().driver().core().is_over()
+    }
+
     pub const fn is_modern(&self) -> bool {
         self.id.is_none()
     }
@@ -136,7 +141,16 @@ impl Session {
 impl StreamWriter for Session {
     /// One write for each socket.
     fn write(&self, py: Python<'_>, output: AddressedOutput) {
-        let AddressedOutput { bytes, frames, ended } = output;
+        let AddressedOutput { bytes, frames, mut ended } = output;
+        ended.sort_unstable();
+        // Of each stream that ends, whether its last frames were seen, from behind.
+        let mut is_seen = vec![false; ended.len()];
+        let mut ends = vec![false; frames.len()];
+        for (at, (stream, _)) in frames.iter().enumerate().rev() {
+            if let Ok(found) = ended.binary_search(stream) {
+                ends[at] = !std::mem::replace(&mut is_seen[found], true);
+            }
+        }
         let mut touched: Vec<Arc<dyn Socket>> = Vec::new();
         let mut push = |stream: StreamId, frames: &[u8], ends: bool| {
             let Some(socket) = self.socket_of(stream, frames) else { return };
@@ -145,15 +159,11 @@ impl StreamWriter for Session {
                 touched.push(socket);
             }
         };
-        for (index, (stream, range)) in frames.iter().enumerate() {
-            let is_last = || frames[index + 1..].iter().all(|(other, _)| other != stream);
-            let ends = ended.contains(stream) && is_last();
+        for ((stream, range), ends) in frames.iter().zip(ends) {
             push(*stream, &bytes[range.clone()], ends);
         }
-        for stream in &ended {
-            if frames.iter().all(|(other, _)| other != stream) {
-                push(*stream, b"", true);
-            }
+        for (stream, _) in ended.iter().zip(is_seen).filter(|(_, is_seen)| !is_seen) {
+            push(*stream, b"", true);
         }
         recycle(bytes);
         for socket in touched {
