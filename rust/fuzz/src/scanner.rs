@@ -66,8 +66,9 @@ fn inside(data: &[u8], envelope: &Envelope, members: &Members<'_>) {
 /// Panics where the scanner and the oracle disagree.
 pub fn scanner(data: &[u8]) {
     let mut flat = data.to_vec();
-    let was_flat = !flatten(&mut flat);
-    assert!(was_flat || envelope::scan(data, &ScanLimits::default()).is_err(), "took two lines for one");
+    flatten(&mut flat);
+    let breaks = data.iter().zip(&flat).any(|(was, is)| *was == b'\r' && was != is);
+    assert!(!breaks || envelope::scan(data, &ScanLimits::default()).is_err(), "took two lines for one");
     let data = &*flat;
     let limits = ScanLimits { max_depth: 126, ..ScanLimits::default() };
     let accepted = serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok();
