@@ -18,6 +18,7 @@ __all__ = [
     "ERA_KEYS",
     "HTTP_LIMITS",
     "LIMITS",
+    "SUSPENDED_PREFIX",
     "Call",
     "Clock",
     "Connection",
@@ -61,6 +62,9 @@ __all__ = [
 
 ERA_KEYS: frozenset[str]
 """The keys of a `_meta` that are the modern era's own: who asks or answers, under which revision."""
+
+SUSPENDED_PREFIX: Final[str]
+"""The prefix of every `requestState` of a suspended exchange."""
 
 LIMITS: Mapping[str, int]
 """Every limit of a connection: its name and its default."""

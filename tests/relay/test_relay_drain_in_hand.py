@@ -1,4 +1,4 @@
-"""A relay that closes while Python has exchanges in hand: merged lists, rounds (R6), parked flights (R5)."""
+"""A relay that closes while Python has exchanges in hand: merged lists, rounds (R6), suspended exchanges (R5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server needs, and what a client says to it, as messages of their own (S1, S2): rounds and parked exchanges.
+"""What a server needs, and what a client says to it, as messages of their own (S1, S2): rounds and suspended exchanges.
 
 Where it stands inside a message it is payload. Hostile servers and clients put into it what a received message may not
 have: keys that readers read differently, tokens and ids that are another side's.
@@ -182,10 +182,10 @@ async def test_mrt_04_a_round_of_params_by_position_is_refused():
         await at_rest(world)
 
 
-# ---- parked exchanges: a modern client before a legacy server of its own ----
+# ---- suspended exchanges: a modern client before a legacy server of its own ----
 
 
-async def parked(world, **options):
+async def suspended(world, **options):
     """A modern client before a legacy server of its own that asks it something.
 
     Gives both, the id of the client's call as the server sees it, what the client is to answer, and the state.
@@ -216,7 +216,7 @@ def back(id, state, **responses):
 @both_loops
 async def test_s1_what_a_client_comes_back_with_names_nothing_of_its_side():
     async with Played() as world:
-        client, server, number, key, state = await parked(world)
+        client, server, number, key, state = await suspended(world)
         response = {"model": "m", "resultType": "complete", "n": 0, "_meta": {**FOREIGN, "mine": 1}}
         client.say(back("d", state, **{key: json.dumps(response)}))
         told = {"jsonrpc": "2.0", "id": "q0", "result": {"model": "m", "n": 0, "_meta": {"mine": 1}}}
@@ -230,7 +230,7 @@ async def test_s1_what_a_client_comes_back_with_names_nothing_of_its_side():
 @both_loops
 async def test_s2_a_client_that_comes_back_with_what_readers_differ_on_may_come_again(response):
     async with Played() as world:
-        client, server, number, key, state = await parked(world)
+        client, server, number, key, state = await suspended(world)
         for attempt in range(3):
             client.say(back(attempt, state, **{key: response}))
             answer = await client.hears_one()
@@ -247,7 +247,7 @@ async def test_s2_a_client_that_comes_back_with_what_readers_differ_on_may_come_
 @both_loops
 async def test_s2_of_several_answers_none_is_told_where_one_cannot_be():
     async with Played() as world:
-        client, server, number, key, state = await parked(world)
+        client, server, number, key, state = await suspended(world)
         server.say(request("q1", SAMPLE))
         keys = [key]
         while len(keys) < 2:
@@ -269,7 +269,7 @@ async def test_s2_of_several_answers_none_is_told_where_one_cannot_be():
 @both_loops
 async def test_s2_a_client_that_only_comes_back_with_such_has_no_more_time_than_any_other():
     async with Played() as world:
-        client, server, _, key, state = await parked(world, input_timeout=0.2)
+        client, server, _, key, state = await suspended(world, input_timeout=0.2)
         client.say(back("d", state, **{key: "7"}))
         assert (await client.hears_one())["error"]["data"] == {"reason": "invalid_input"}
         told, cancel = await server.hears(2)

@@ -223,7 +223,7 @@ async def test_j3_a_server_that_asks_with_params_that_are_none_is_refused(params
 
 @pytest.mark.parametrize("what", ODD)
 @both_loops
-async def test_j3_what_a_parked_server_asks_and_is_told_keeps_its_bytes(what):
+async def test_j3_what_a_suspended_server_asks_and_is_told_keeps_its_bytes(what):
     async with World() as world:
         client = await modern(world)
         told = []

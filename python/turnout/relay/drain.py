@@ -1,4 +1,4 @@
-"""Exchanges handled in Python, invisible to the native in-flight count: merged lists, input rounds, suspended calls."""
+"""Tracks the exchanges that the native part does not count: merged lists, input rounds, suspended exchanges."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ class Relay(Hooks):
 
     def counters(self) -> dict[str, int]:
         """What the relay counts."""
-        return self._core.counters()
+        return {**self._core.counters(), **self._suspensions.counters()}
 
     async def start(self) -> None:
         """Connect to every shared or pooled upstream now, instead of at the first request.
@@ -195,8 +195,8 @@ class Relay(Hooks):
         """End a client's use of the relay at once, as when it may not use it any more; it cannot be attached again.
 
         What it has in flight is cancelled at the upstreams and answered with an error (`data.reason` is `detached`);
-        its listens end, and what servers ask of it is refused. Its subscriptions, suspended calls and private upstreams
-        end as when its connection is lost, and the tasks of a client without a principal are forgotten.
+        its listens end, and what servers ask of it is refused. Its subscriptions, suspended exchanges and private
+        upstreams end as when its connection is lost, and the tasks of a client without a principal are forgotten.
 
         Args:
             client: the client.

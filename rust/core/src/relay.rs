@@ -114,6 +114,8 @@ counts! {
     forwarded,
     /// Requests handed to the host: openings, filtered methods, and those whose upstream was not there.
     to_host,
+    /// Requests forwarded once more, with the input that their server needed.
+    input_rounds,
     /// Answers forwarded back.
     answered,
     /// Progress forwarded back.

@@ -81,12 +81,12 @@ fn r5_what_may_ask_is_found_the_newest_first_and_goes_on_in_the_hosts_hands() {
 }
 
 #[test]
-fn r5_only_what_comes_back_for_a_parked_exchange_is_the_hosts() {
+fn r5_only_what_comes_back_for_a_suspended_exchange_is_the_hosts() {
     let (mut world, client, server) = pair();
     let state = format!("{SUSPENDED_PREFIX}handle");
     world.write(client, &call(1, "tools/call", &state));
     world.settle();
-    assert_eq!((requests(&mut world), world.lines(server).len()), (0, 1), "nothing was parked");
+    assert_eq!((requests(&mut world), world.lines(server).len()), (0, 1), "nothing was suspended");
     world.relay.suspend(world.ends[client].key);
     world.write(client, &call(2, "tools/call", &state));
     world.write(client, &call(3, "tools/call", "theirs"));

@@ -38,6 +38,7 @@ mod _native {
     use turnout_core::http::limits::HttpLimits;
     use turnout_core::limits::Limits;
     use turnout_core::nested;
+    use turnout_core::relay::SUSPENDED_PREFIX;
     use turnout_core::rules::ENVELOPE;
     use turnout_core::wire::envelope::{Refusal, RefusalReason};
 
@@ -91,6 +92,7 @@ mod _native {
         }
         let http = HttpLimits::default().all().into_py_dict(module.py())?;
         module.add("HTTP_LIMITS", PyMappingProxy::new(module.py(), http.as_mapping()))?;
+        module.add("SUSPENDED_PREFIX", SUSPENDED_PREFIX)?;
         module.add("ERA_KEYS", PyFrozenSet::new(module.py(), ENVELOPE)?)?;
         module.add("LIMITS", PyMappingProxy::new(module.py(), limits.as_mapping()))?;
         crate::asyncio::handler_coroutine::register(module)?;

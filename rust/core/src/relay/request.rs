@@ -137,6 +137,7 @@ impl<L: Endpoint> Relay<L> {
                 pass.forwarded += 1;
                 pass.legs.push((record.number, Leg { connection: dest.key, number: leg.number }));
                 if let Some(nth) = nth {
+                    add(&self.counts.input_rounds);
                     leg.note_round(nth);
                 }
                 let about = (&source.kind, &dest.kind);

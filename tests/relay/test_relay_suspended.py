@@ -17,6 +17,11 @@ from relay_world import World
 SAMPLE, ELICIT = "sampling/createMessage", "elicitation/create"
 
 
+def counted(world):
+    """What the relay counts of suspended exchanges."""
+    return {name: world.relay.counters()[name] for name in ("suspended", "resumed", "abandoned")}
+
+
 def beyond(limit, value):
     """The data of the error that names a limit."""
     return {"reason": "overloaded", "limit": limit, "value": value, "sent": True, "upstream": "echo"}
@@ -39,6 +44,7 @@ async def test_r5_a_question_becomes_an_input_required_result():
         assert updates == [2], "progress goes to the request that waits"
         assert len(asking.calls) == 1, "one flight towards the server, whatever the rounds"
         assert world.capabilities == [{"sampling": {}, "elicitation": {}}], "what the client offers"
+        assert counted(world) == {"suspended": 2, "resumed": 2, "abandoned": 0}
         await world.quiet()
 
 
@@ -87,6 +93,7 @@ async def test_r5_a_client_that_does_not_come_back():
         error = await asking.errors.get()
         assert error.data == {"reason": "input_expired", "sent": True, "upstream": "echo"}
         await asking.calls[0].wait_cancelled()
+        assert counted(world) == {"suspended": 1, "resumed": 0, "abandoned": 1}
         with pytest.raises(turnout.RemoteError) as caught:
             await ask(client, **back(asked))
         assert caught.value.data["reason"] == "input_expired"
@@ -250,17 +257,17 @@ async def test_r5_max_suspended_below_at_and_above(over):
         asking = Asking(world, SAMPLE)
         client = await modern(world)
         other = await world.client("modern")
-        parked = [await ask(client) for _ in range(min(3 + over, 3))]
+        away = [await ask(client) for _ in range(min(3 + over, 3))]
         if over > 0:
             with pytest.raises(turnout.RemoteError):
                 await ask(client)
             assert (await asking.errors.get()).data == beyond("max_suspended", 3), "who asked is told"
         # Each client has its own; and one that comes back makes room.
-        parked_of_other = await ask(other)
-        assert (await ask(client, **back(parked[0])))["told"] == [{"to": "input1"}]
-        for state in [await ask(client), *parked[1:]]:
+        away_of_other = await ask(other)
+        assert (await ask(client, **back(away[0])))["told"] == [{"to": "input1"}]
+        for state in [await ask(client), *away[1:]]:
             assert (await ask(client, **back(state)))["told"] == [{"to": "input1"}]
-        assert (await ask(other, **back(parked_of_other)))["told"] == [{"to": "input1"}]
+        assert (await ask(other, **back(away_of_other)))["told"] == [{"to": "input1"}]
         await world.quiet()
 
 
@@ -280,14 +287,14 @@ async def test_r5_a_request_whose_server_may_not_ask_can_still_be_cancelled_and_
                 told = None
             return {"told": told}
 
-        parked = await ask(client)
+        away = await ask(client)
         slow, goes_on = (client.send("tools/call", {"name": "echo"}) for _ in range(2))
         at_work = [await refused.get() for _ in range(2)]
         slow.cancel()
         assert await at_work[0].wait_cancelled() is not None
         may_end.set()
         assert (await goes_on)["told"] is None
-        assert (await ask(client, **back(parked)))["told"] == {"to": "input1"}
+        assert (await ask(client, **back(away)))["told"] == {"to": "input1"}
         await world.quiet()
 
 
@@ -370,7 +377,29 @@ async def test_r5_a_server_that_answers_before_its_question_was_is_told_that_nob
 
 
 @both_loops
-async def test_r5_an_answer_that_is_none_to_a_parked_exchange_is_told_as_such():
+async def test_r5_a_server_that_asks_when_its_answer_is_out_is_told_that_nobody_waits():
+    async with World() as world:
+        client = await modern(world)
+        may_answer = asyncio.Event()
+
+        @world.servers.on_request("tools/call")
+        async def hasty(request):
+            request.peer.send(SAMPLE, timeout=None).add_done_callback(lambda call: call.exception())
+            await may_answer.wait()
+            return {"answered": True}
+
+        asked = await ask(client)
+        may_answer.set()
+        await world.until(lambda: not any(peer.in_flight[0] for peer in world.upstream_peers()))
+        with pytest.raises(turnout.RemoteError) as caught:
+            await world.servers.peers[0].send(SAMPLE)
+        assert caught.value.data["reason"] == "not_bridged"
+        assert (await ask(client, requestState=asked["requestState"]))["answered"]
+        await world.quiet()
+
+
+@both_loops
+async def test_r5_an_answer_that_is_none_to_a_suspended_exchange_is_told_as_such():
     async with World() as world:
         client = await modern(world)
 
