@@ -17,8 +17,14 @@ _T = TypeVar("_T")
 __all__ = [
     "ERA_KEYS",
     "HTTP_LIMITS",
+    "INTERNAL_ERROR",
+    "INTERNAL_ERROR_MESSAGE",
+    "INVALID_PARAMS",
     "LIMITS",
+    "METHOD_NOT_FOUND",
+    "METHOD_NOT_FOUND_MESSAGE",
     "SUSPENDED_PREFIX",
+    "UNSUPPORTED_VERSION",
     "Call",
     "Clock",
     "Connection",
@@ -45,6 +51,7 @@ __all__ = [
     "Waiter",
     "build_info",
     "dumps",
+    "fault",
     "items",
     "loads",
     "members",
@@ -63,6 +70,19 @@ __all__ = [
 ERA_KEYS: frozenset[str]
 """The keys of a `_meta` that are the modern era's own: who asks or answers, under which revision."""
 
+METHOD_NOT_FOUND: Final[int]
+"""JSON-RPC's code: no such method."""
+METHOD_NOT_FOUND_MESSAGE: Final[str]
+"""The message of `METHOD_NOT_FOUND`."""
+INVALID_PARAMS: Final[int]
+"""JSON-RPC's code: the params name something unknown, or are malformed."""
+INTERNAL_ERROR: Final[int]
+"""JSON-RPC's code: a fault on our side."""
+INTERNAL_ERROR_MESSAGE: Final[str]
+"""The message of `INTERNAL_ERROR`, where nothing is told of the cause."""
+UNSUPPORTED_VERSION: Final[int]
+"""The code of 2026-07-28: the version is none of those that the server supports."""
+
 SUSPENDED_PREFIX: Final[str]
 """The prefix of every `requestState` of a suspended exchange."""
 
@@ -70,6 +90,24 @@ LIMITS: Mapping[str, int]
 """Every limit of a connection: its name and its default."""
 HTTP_LIMITS: Final[Mapping[str, int]]
 """The limits of Streamable HTTP and their defaults, by name."""
+
+def fault(
+    name: str, *, sent: bool = False, upstream: str = "", about: str = ""
+) -> tuple[int, str, dict[str, Any]]:
+    """The code, the message and the data of an error of the relay's own.
+
+    Args:
+        name: `"timeout"`, `"upstream_closed"`, `"unreachable"`, `"closed"`, `"overloaded"` (the caller fills in which
+            limit), `"invalid_answer"`, `"unknown_task"`, `"no_route"`, `"unknown_tool"`, `"unknown_prompt"` or
+            `"unknown_resource"`.
+        sent: whether the server may have seen the request.
+        upstream: the server's name; empty for none.
+        about: the name or the URI that is unknown; empty for none.
+
+    Raises:
+        ValueError: there is no such fault.
+
+    """
 
 class _Joinable(Protocol):
     def add(self, call: Call) -> None: ...

@@ -8,15 +8,21 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from turnout import json
-from turnout._native import Notification, Refused, Request
+from turnout._native import (
+    INTERNAL_ERROR,
+    INTERNAL_ERROR_MESSAGE,
+    Notification,
+    Refused,
+    Request,
+)
 from turnout.budget import Budget
 from turnout.errors import (
     CONTENT_LENGTH,
     FRAMED_BY_LENGTH,
-    INTERNAL_ERROR,
-    METHOD_NOT_FOUND,
+    STOPPING,
     RequestCancelled,
     RequestError,
+    method_not_found,
 )
 from turnout.escape import escaped, escaped_bytes
 from turnout.handlers import DROP, Handler, Handlers
@@ -150,7 +156,7 @@ class Delivery:
     def _start(self, request: Request) -> None:
         handler = self._handler(request.method)
         if handler is None:
-            request.fail(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
+            request._refuse(method_not_found(request.method))  # noqa: SLF001
         elif handler.is_async:
             self.peer.connection.start_handler(request, handler.function, handler.interruptible)
         else:
@@ -197,7 +203,7 @@ class Delivery:
         elif isinstance(error, RequestError):
             request._refuse(error)  # noqa: SLF001
         elif isinstance(error, EXITS):
-            request.fail(INTERNAL_ERROR, "the server is stopping")
+            request.fail(INTERNAL_ERROR, STOPPING)
             raise error
         else:
             self._fail(request, error)
@@ -205,7 +211,7 @@ class Delivery:
     def _fail(self, request: Request, error: BaseException) -> None:
         record = request.record
         subject = f"{about(record)}{on_whose_behalf(record)}"
-        if request.fail(INTERNAL_ERROR, "Internal error"):
+        if request.fail(INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE):
             log.error("the handler of %s raised", subject, exc_info=error)
         else:
             log.debug("the handler of %s raised after its request was over", subject, exc_info=error)
@@ -305,7 +311,7 @@ class Delivery:
             return error
         except BaseException as error:  # noqa: BLE001
             report_exception(self.peer.loop, error, rewrite)
-            return RequestError(INTERNAL_ERROR, "Internal error")
+            return RequestError(INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE)
 
     def is_rewritten(self, method: str) -> bool:
         """Whether the params of a method may be others than the peer sent."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from turnout._native import METHOD_NOT_FOUND, METHOD_NOT_FOUND_MESSAGE
 from turnout.escape import escaped, quoted
 
 if TYPE_CHECKING:
     from turnout._native import Record
 
 
-METHOD_NOT_FOUND = -32601
-INVALID_PARAMS = -32602
-INTERNAL_ERROR = -32603
+STOPPING = "the server is stopping"
+"""The message to whoever waits for an answer when an exit ends the loop."""
 
 MOST_SHOWN = 1000
 """Characters of a peer's message that an error shows."""
@@ -216,6 +216,18 @@ class DecodeError(Error, ValueError):
         super().__init__(f"this is no JSON from byte {offset} on ({reason})")
         self.reason = reason
         self.offset = offset
+
+
+def method_not_found(method: str, why: str | None = None) -> RequestError:
+    """Say that a method is not served.
+
+    Args:
+        method: the method.
+        why: one clause; None where there is nothing to say.
+
+    """
+    message = METHOD_NOT_FOUND_MESSAGE if why is None else f"{METHOD_NOT_FOUND_MESSAGE}: {why}"
+    return RequestError(METHOD_NOT_FOUND, message, {"method": method})
 
 
 def call_ended(outcome: str, record: Record, error: Any, fault: str | None) -> Error:

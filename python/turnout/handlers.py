@@ -76,8 +76,17 @@ class Handlers:
         self.incoming: dict[str, list[Rewrite]] = {}
         self.outgoing: dict[str, list[Rewrite]] = {}
         self.changed: Callable[[], None] = lambda: None
+        """Called when there are others; whose registrations these are sets it."""
+        self.require_handshake: Callable[[], None] = lambda: None
+        """Called when handshakes are answered from now on: one peer has to open its connection by one then, a router
+        requires it of each peer that comes."""
         self.answers_handshakes = False
         """Whether `initialize` and `server/discover` are answered, and so every request is to be of a known era."""
+
+    def answer_handshakes(self) -> None:
+        """Note that `initialize` and `server/discover` are answered from now on."""
+        self.require_handshake()
+        self.answers_handshakes = True
 
 
 class Hooks:

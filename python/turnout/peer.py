@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from turnout._native import Connection
 from turnout.delivery import Delivery
 from turnout.handlers import Hooks
 from turnout.link import PeerLink
+from turnout.protocol import handshake
 from turnout.records import in_loop
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class Peer(Hooks):
         self.dropped_notifications = 0
         self.delivery = self._delivery_class(self)
         self.handlers = self.delivery.handlers
+        self.handlers.require_handshake = partial(handshake.require_handshake, self)
         self.connection = Connection(
             name,
             transport,

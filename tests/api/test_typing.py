@@ -1,7 +1,8 @@
-"""A user's program passes a strict type checker: the README's examples, and what people do with calls."""
+"""A user's program passes mypy and pyright, both strict: the README's examples, and what people do with calls."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -30,15 +31,22 @@ async def handle(request: turnout.Request) -> None:
 """
 
 
-def checked(path: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--python-version", "3.10"]
-    return subprocess.run(
-        [*command, "--config-file", "", path.name],
-        capture_output=True,
-        text=True,
-        cwd=path.parent,
-        check=False,
-    )
+PYRIGHT = {"typeCheckingMode": "strict", "pythonVersion": "3.10", "reportUnusedVariable": False}
+"""An example may show a result that nothing is done with."""
+
+
+def by_mypy(path: Path) -> list[str]:
+    options = ["--strict", "--no-incremental", "--python-version", "3.10", "--config-file", ""]
+    return [sys.executable, "-m", "mypy", *options, path.name]
+
+
+def by_pyright(path: Path) -> list[str]:
+    config = path.with_name("pyrightconfig.json")
+    config.write_text(json.dumps({**PYRIGHT, "include": [path.name]}))
+    return [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable]
+
+
+CHECKERS = {"mypy": by_mypy, "basedpyright": by_pyright}
 
 
 def as_functions(examples: list[str]) -> str:
@@ -47,10 +55,23 @@ def as_functions(examples: list[str]) -> str:
     return "\n".join(f"async def example_{number}() -> None:\n{body}" for number, body in enumerate(bodies))
 
 
+@pytest.mark.parametrize("checker", CHECKERS)
 @pytest.mark.parametrize("source", [as_functions(EXAMPLES), USES], ids=["readme", "uses"])
-def test_use_a_program_passes_mypy_strict(source, tmp_path):
-    pytest.importorskip("mypy", reason="the type checker comes with the development tools")
+def test_use_a_program_passes_strict_type_checkers(source, checker, tmp_path):
+    pytest.importorskip(checker, reason="the type checkers come with the development tools")
     path = tmp_path / "program.py"
     path.write_text(source)
-    done = checked(path)
+    command = CHECKERS[checker](path)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_use_a_wrong_program_passes_no_type_checker(checker, tmp_path):
+    pytest.importorskip(checker, reason="the type checkers come with the development tools")
+    path = tmp_path / "program.py"
+    path.write_text("import turnout\n\nturnout.Router().connect(5, name=5, no_such=True)\n")
+    command = CHECKERS[checker](path)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert "no_such" in done.stdout, done.stdout + done.stderr

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from turnout._native import UNSUPPORTED_VERSION
 from turnout.errors import CallTimedOut, HandshakeFailed, InvalidResponse, PeerLost, RemoteError
 from turnout.escape import escaped, quoted
 from turnout.handlers import members_of
@@ -29,8 +30,6 @@ MODERN = "2026-07-28"
 META = "io.modelcontextprotocol/"
 TASKS = f"{META}tasks"
 """The extension that has the tasks of the modern era."""
-UNSUPPORTED_VERSION = -32022
-"""Natively answered where requests are looked at for their era; a client meets it when it opens a connection."""
 
 
 def _version() -> str:
@@ -251,10 +250,7 @@ class HandshakeResponder:
     ) -> None:
         self._implementation = implementation
         self._instructions = {} if instructions is None else {"instructions": instructions}
-        # A router requires it of each peer that comes.
-        if not hasattr(target, "peers"):
-            require_handshake(target)
-        target.handlers.answers_handshakes = True
+        target.handlers.answer_handshakes()
         target.on_request("initialize")(self._initialize)
         target.on_request("server/discover")(self._discover)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from turnout._native import INTERNAL_ERROR
 from turnout.arguments import is_async
-from turnout.errors import INTERNAL_ERROR, RequestError
+from turnout.errors import STOPPING, RequestError
 from turnout.handlers import for_a_thread
 from turnout.raised import EXITS
 
@@ -52,7 +53,7 @@ async def decide(
         return deciding.result()
     except EXITS:
         # It ends the loop already, out of a task of its own.
-        raise RequestError(INTERNAL_ERROR, "the server is stopping") from None
+        raise RequestError(INTERNAL_ERROR, STOPPING) from None
 
 
 def _retrieve_exception(deciding: asyncio.Future[Any]) -> None:

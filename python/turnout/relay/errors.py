@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from turnout._native import INTERNAL_ERROR, INVALID_PARAMS, fault
 from turnout.errors import (
-    INTERNAL_ERROR,
-    INVALID_PARAMS,
-    METHOD_NOT_FOUND,
     CallCancelled,
     Error,
     InvalidResponse,
@@ -23,26 +21,19 @@ if TYPE_CHECKING:
     from turnout._native import Request
     from turnout.router import Router
 
-RESOURCE_NOT_FOUND = -32002
-"""Translated natively for clients of 2026-07-28, which does not define this code (RID-23)."""
-
-
-MESSAGES = {
-    "timeout": "the server did not answer in time",
-    "closed": "the relay is closing",
-    "invalid_answer": "the server's answer is not one the protocol has",
-}
-"""Messages by reason, the same as the native part's."""
-
-
 SUBJECTS = {
-    "tools/call": ("name", "Unknown tool"),
-    "prompts/get": ("name", "Unknown prompt"),
-    "resources/read": ("uri", "Resource not found"),
-    "resources/subscribe": ("uri", "Resource not found"),
-    "resources/unsubscribe": ("uri", "Resource not found"),
+    "tools/call": ("name", "unknown_tool"),
+    "prompts/get": ("name", "unknown_prompt"),
+    "resources/read": ("uri", "unknown_resource"),
+    "resources/subscribe": ("uri", "unknown_resource"),
+    "resources/unsubscribe": ("uri", "unknown_resource"),
 }
-"""The param that names what a method is about, and the message for an unknown one."""
+"""The param that names what a method is about, and the fault where that is unknown."""
+
+
+def relay_fault(name: str, upstream: str = "", *, sent: bool = False, about: str = "") -> RequestError:
+    """Build one of the native part's errors; the arguments are those of `turnout._native.fault`."""
+    return RequestError(*fault(name, sent=sent, upstream=upstream, about=about))
 
 
 def relay_error(message: str, reason: str, upstream: str, *, sent: bool = True) -> RequestError:
@@ -60,8 +51,12 @@ def relay_error(message: str, reason: str, upstream: str, *, sent: bool = True) 
 
 def unknown_task() -> RequestError:
     """Say that a client has no task of that id; whether somebody else has is not told."""
-    message = "no server is known to have made a task of this id for this client"
-    return RequestError(INVALID_PARAMS, message, {"reason": "unknown_task", "sent": False})
+    return relay_fault("unknown_task")
+
+
+def invalid_cursor() -> RequestError:
+    """Say that a cursor is none that the relay gave out."""
+    return RequestError(INVALID_PARAMS, "Invalid cursor: list again from the start")
 
 
 def unknown_subject(request: Request, params: Any, router: Router) -> RequestError:
@@ -73,16 +68,12 @@ def unknown_subject(request: Request, params: Any, router: Router) -> RequestErr
         router: whose limit bounds the name that is told back.
 
     """
-    key, message = SUBJECTS.get(request.method, (None, "Method not found"))
-    if key is None:
-        return RequestError(METHOD_NOT_FOUND, message, {"reason": "no_route", "sent": False})
-    said = members_of(params).get(key)
-    name = said.encode("utf-8", "replace")[: router.limit("max_text_bytes")] if isinstance(said, str) else b""
-    about = name.decode("utf-8", "ignore")
-    data = {"reason": "unknown_name", "sent": False}
-    if key == "uri":
-        return RequestError(RESOURCE_NOT_FOUND, message, {**data, "uri": about})
-    return RequestError(INVALID_PARAMS, f"{message}: {about}", data)
+    key, name = SUBJECTS.get(request.method, (None, "no_route"))
+    said = members_of(params).get(key) if key is not None else None
+    about = (
+        said.encode("utf-8", "replace")[: router.limit("max_text_bytes")] if isinstance(said, str) else b""
+    )
+    return relay_fault(name, about=about.decode("utf-8", "ignore"))
 
 
 def unknown_reference(key: str) -> RequestError:
@@ -110,17 +101,16 @@ def reason_of(error: Error | OSError) -> str:
 
 def as_request_error(error: Error | OSError, upstream: str) -> RequestError:
     """Translate what was raised on the way to a server into the error for the client."""
+    if isinstance(error, RequestError):
+        return error
     if isinstance(error, LimitExceeded):
-        data = {"reason": "overloaded", "limit": error.limit, "value": error.value, "sent": False}
-        message = "too much is in flight here; wait for requests to end"
-        return RequestError(INTERNAL_ERROR, message, {**data, "upstream": upstream})
+        exceeded = relay_fault("overloaded", upstream)
+        exceeded.data.update(limit=error.limit, value=error.value)
+        return exceeded
     record = getattr(error, "record", None)
     if record is None:
-        message = "the server could not be started, reached or opened"
-        return relay_error(message, "upstream_closed", upstream, sent=False)
-    reason = reason_of(error)
-    message = MESSAGES.get(reason, "the connection to the server is gone")
-    return relay_error(message, reason, upstream, sent=record.written is not None)
+        return relay_fault("unreachable", upstream)
+    return relay_fault(reason_of(error), upstream, sent=record.written is not None)
 
 
 @contextlib.contextmanager
@@ -166,8 +156,10 @@ def require_limit(router: Router, limit: str, wanted: int, upstream: str | None 
 
 __all__ = [
     "as_request_error",
+    "invalid_cursor",
     "reason_of",
     "relay_error",
+    "relay_fault",
     "require_limit",
     "unknown_reference",
     "unknown_subject",

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from turnout import json
+from turnout._native import INVALID_PARAMS
 from turnout.arguments import is_async
-from turnout.errors import INVALID_PARAMS, RequestError
+from turnout.errors import RequestError
 from turnout.handlers import Handler, for_a_thread, members_of
 from turnout.relay.deciding import decide
 from turnout.relay.errors import unknown_reference, unknown_subject

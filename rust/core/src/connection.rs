@@ -458,15 +458,6 @@ fn missing_members(members: &[MetaMember], meta: &[u8]) -> Vec<u8> {
 /// How long a `tasks/cancel` of ours waits for its answer, in nanoseconds.
 const TASK_CANCEL_TIMEOUT: Time = 60_000_000_000;
 
-/// JSON-RPC: not JSON.
-pub const PARSE_ERROR: i64 = -32700;
-/// JSON-RPC: not a request.
-pub const INVALID_REQUEST: i64 = -32600;
-/// JSON-RPC: the params name something unknown, or are malformed.
-pub const INVALID_PARAMS: i64 = -32602;
-/// JSON-RPC: a fault on our side.
-pub const INTERNAL_ERROR: i64 = -32603;
-
 /// Bytes of a table with keys chosen by a peer or a caller.
 fn map_bytes<K, V>(table: &HashMap<K, V, RandomState>) -> usize
 where

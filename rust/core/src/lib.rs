@@ -5,6 +5,7 @@
 //! state and the evidence of each request, `connection` matches frames against flights and collects events,
 //! `relay` routes those events between connections. `rules` alone compares protocol revisions.
 
+pub mod codes;
 pub mod connection;
 pub mod corking;
 pub mod counters;

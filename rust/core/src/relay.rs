@@ -43,7 +43,7 @@ use std::sync::{Arc, OnceLock};
 
 pub use crate::handle::KEY_BYTES;
 pub use exchange::{Leg, Owner, Relaying};
-pub use fault::{Fault, METHOD_NOT_FOUND};
+pub use fault::Fault;
 pub use key::Key;
 pub use principal::Principal;
 pub use retained::RetainedRequest;

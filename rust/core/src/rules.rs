@@ -7,7 +7,7 @@ mod bridge;
 mod era;
 
 pub use bridge::{Bridge, ENVELOPE, RequiredMember, drops_member_of_item, is_cacheable, required};
-pub use era::{Era, EraClaim, EraError, UNSUPPORTED_VERSION};
+pub use era::{Era, EraClaim, EraError};
 
 /// A protocol revision, oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -34,6 +34,7 @@ mod _native {
     use pyo3::exceptions::PyValueError;
     use pyo3::prelude::*;
     use pyo3::types::{IntoPyDict, PyBytes, PyDict, PyFrozenSet, PyMappingProxy};
+    use turnout_core::codes;
     use turnout_core::connection::translate;
     use turnout_core::http::limits::HttpLimits;
     use turnout_core::limits::Limits;
@@ -74,6 +75,8 @@ mod _native {
     #[pymodule_export]
     use crate::objects::retained_request::RetainedRequest;
     #[pymodule_export]
+    use crate::relay::fault::fault;
+    #[pymodule_export]
     use crate::relay::routes::Routes;
     #[pymodule_export]
     use crate::relay::{Principal, Relay, UpstreamSlot};
@@ -92,6 +95,12 @@ mod _native {
         }
         let http = HttpLimits::default().all().into_py_dict(module.py())?;
         module.add("HTTP_LIMITS", PyMappingProxy::new(module.py(), http.as_mapping()))?;
+        module.add("METHOD_NOT_FOUND", codes::METHOD_NOT_FOUND)?;
+        module.add("METHOD_NOT_FOUND_MESSAGE", codes::METHOD_NOT_FOUND_MESSAGE)?;
+        module.add("INVALID_PARAMS", codes::INVALID_PARAMS)?;
+        module.add("INTERNAL_ERROR", codes::INTERNAL_ERROR)?;
+        module.add("INTERNAL_ERROR_MESSAGE", codes::INTERNAL_ERROR_MESSAGE)?;
+        module.add("UNSUPPORTED_VERSION", codes::UNSUPPORTED_VERSION)?;
         module.add("SUSPENDED_PREFIX", SUSPENDED_PREFIX)?;
         module.add("ERA_KEYS", PyFrozenSet::new(module.py(), ENVELOPE)?)?;
         module.add("LIMITS", PyMappingProxy::new(module.py(), limits.as_mapping()))?;

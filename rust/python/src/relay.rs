@@ -1,5 +1,6 @@
 //! A relay for Python: registers its connections. Frames do not pass through this file.
 
+pub mod fault;
 pub mod routes;
 
 use std::sync::Arc;

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from turnout.errors import INTERNAL_ERROR, Error, RequestError
+from turnout._native import INTERNAL_ERROR
+from turnout.errors import Error, RequestError
 from turnout.handlers import members_of
 from turnout.protocol import handshake
+from turnout.relay.errors import relay_fault
 from turnout.relay.features.merged_lists import merged_capabilities
 from turnout.relay.mrtr.replay import meta_of
 
@@ -125,8 +127,7 @@ class RelayHandshake:
                 if isinstance(error, BaseException) and not isinstance(error, (OSError, Error)):
                     raise error
             upstream_names = ", ".join(session.upstream.name for session in sessions)
-            data = {"reason": "upstream_closed", "sent": False, "upstream": upstream_names}
-            raise RequestError(INTERNAL_ERROR, "the server could not be started, reached or opened", data)
+            raise relay_fault("unreachable", upstream_names)
         return peers
 
     def _info(self, client: Peer, peers: list[Peer]) -> Mapping[str, Any]:

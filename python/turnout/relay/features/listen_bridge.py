@@ -10,7 +10,8 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from turnout import json
-from turnout.errors import INVALID_PARAMS, METHOD_NOT_FOUND, Error, RemoteError, RequestError
+from turnout._native import INVALID_PARAMS
+from turnout.errors import Error, RemoteError, RequestError, method_not_found
 from turnout.handlers import members_of
 from turnout.protocol import handshake
 from turnout.relay.background import attempt
@@ -118,7 +119,7 @@ class ListenBridge:
         """
         client = request.peer
         if client.revision != handshake.MODERN:
-            raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
+            raise method_not_found(request.method)
         wanted = members_of(members_of(request.params).get("notifications"))
         assigned = self._clients[client].assignment
         sessions = list(assigned.sessions.values())

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from turnout import json
-from turnout.errors import INVALID_PARAMS, Error, RequestError
+from turnout._native import INVALID_PARAMS
+from turnout.errors import Error, RequestError
 from turnout.protocol import handshake
 from turnout.relay.background import attempt
 from turnout.relay.errors import upstream_errors

@@ -9,11 +9,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from turnout import json
-from turnout._native import translated
-from turnout.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Error, RemoteError, RequestError
+from turnout._native import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, translated
+from turnout.errors import Error, RemoteError, RequestError
 from turnout.escape import escaped
 from turnout.protocol import handshake
-from turnout.relay.errors import reason_of, unknown_reference, upstream_errors
+from turnout.relay.errors import invalid_cursor, reason_of, unknown_reference, upstream_errors
 from turnout.relay.features.listing import Listing, members_of, name_of, renamed
 from turnout.relay.meta import going_on
 from turnout.relay.routing.naming import COMPLETED, KINDS
@@ -291,7 +291,7 @@ def _cursors(assigned: Assignment, cursor: Any, kind: ListKind) -> dict[int, str
     upstream_names = {assigned.sessions[position].upstream.name: position for position in positions}
     further = _decoded(cursor)
     if not further or not further.keys() <= upstream_names.keys():
-        raise RequestError(INVALID_PARAMS, "Invalid cursor: list again from the start")
+        raise invalid_cursor()
     return {upstream_names[upstream_name]: at for upstream_name, at in further.items()}
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from turnout import json
-from turnout.errors import INVALID_PARAMS, Error, PeerLost, RemoteError, RequestError
+from turnout._native import INVALID_PARAMS
+from turnout.errors import Error, PeerLost, RemoteError, RequestError
 from turnout.escape import escaped
 from turnout.handlers import members_of
 from turnout.protocol import handshake

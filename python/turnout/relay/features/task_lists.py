@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from turnout.errors import INVALID_PARAMS, METHOD_NOT_FOUND, Error, InvalidResponse, RemoteError, RequestError
+from turnout._native import INVALID_PARAMS
+from turnout.errors import Error, InvalidResponse, RemoteError, method_not_found
 from turnout.handlers import members_of
 from turnout.protocol import handshake
-from turnout.relay.errors import reason_of
+from turnout.relay.errors import invalid_cursor, reason_of
 from turnout.relay.features.merged_lists import MISSING
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class TaskLists:
             await self._forward(request, assigned, sessions[0])
             return None
         if client.revision == handshake.MODERN or not any(_lists_tasks(session) for session in sessions):
-            raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
+            raise method_not_found(request.method)
         start = _start(members_of(request.params).get("cursor"))
         known = self._core.tasks_of(client.connection, start, PAGE + 1)
         with self._drain.tracking(request):
@@ -126,7 +127,7 @@ def _start(cursor: Any) -> int:
     if cursor is None:
         return 0
     if not (isinstance(cursor, str) and cursor.isascii() and cursor.isdecimal() and len(cursor) < 20):
-        raise RequestError(INVALID_PARAMS, "Invalid cursor: list again from the start")
+        raise invalid_cursor()
     return int(cursor)
 
 

@@ -14,7 +14,7 @@ from turnout import json
 from turnout._native import next_round, params_for, result_for
 from turnout.errors import CallTimedOut, Error, InvalidResponse, NotAllowed, RemoteError
 from turnout.protocol import handshake
-from turnout.relay.errors import relay_error, require_limit
+from turnout.relay.errors import relay_error, relay_fault, require_limit
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -114,12 +114,9 @@ class InputReplay:
             except asyncio.CancelledError:
                 if request.cancelled:
                     raise
-                message = (
-                    "the relay is closing"
-                    if self._drain.is_closing
-                    else "the server is taken out of the relay"
-                )
-                raise relay_error(message, "closed", upstream_name) from None
+                if self._drain.is_closing:
+                    raise relay_fault("closed", upstream_name, sent=True) from None
+                raise relay_error("the server is taken out of the relay", "closed", upstream_name) from None
             finally:
                 # What else the client is asked is of no use where one answer is missing.
                 for task in tasks:
@@ -127,8 +124,7 @@ class InputReplay:
             try:
                 peer = await session.wait()
             except (OSError, Error):
-                message = "the server could not be started, reached or opened"
-                raise relay_error(message, "upstream_closed", upstream_name) from None
+                raise relay_fault("unreachable", upstream_name, sent=True) from None
             said = json.joined(dict(zip(inputs, answers, strict=False))) if inputs else None
             try:
                 params = next_round(request.raw_params, said, state)

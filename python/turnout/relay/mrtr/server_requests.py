@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from turnout.errors import METHOD_NOT_FOUND, RequestError
+from turnout.errors import method_not_found
 from turnout.protocol import handshake
 from turnout.relay.mrtr.replay import REQUIRED_CAPABILITY
 
@@ -46,16 +46,14 @@ class ServerRequests:
         session = self._upstreams.session_of(request.peer)
         client = self._clients.get(session.client)
         if client is None:
-            raise RequestError(
-                METHOD_NOT_FOUND, "Method not found: the client is gone", {"method": request.method}
-            )
+            raise method_not_found(request.method, "the client is gone")
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(client.accepts_requests.wait(), session.upstream.open_timeout)
         if client.peer.revision != handshake.MODERN:
             self._core.pass_on(request, client.peer.connection)
             return None
         if request.method not in REQUIRED_CAPABILITY:
-            raise RequestError(METHOD_NOT_FOUND, "Method not found", {"method": request.method})
+            raise method_not_found(request.method)
         return await self._suspensions.ask(request)
 
 

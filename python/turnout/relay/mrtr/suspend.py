@@ -12,8 +12,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from turnout import json
-from turnout._native import SUSPENDED_PREFIX, result_for, translated
-from turnout.errors import INVALID_PARAMS, METHOD_NOT_FOUND, Error, RemoteError, RequestError
+from turnout._native import INVALID_PARAMS, SUSPENDED_PREFIX, result_for, translated
+from turnout.errors import Error, RemoteError, RequestError, method_not_found
 from turnout.handlers import members_of
 from turnout.protocol import handshake
 from turnout.relay.errors import as_request_error, relay_error, require_limit
@@ -63,9 +63,7 @@ class Suspensions:
         """
         session = self._upstreams.session_of(request.peer)
         if session.implementation.capabilities.get(REQUIRED_CAPABILITY[request.method]) is None:
-            raise RequestError(
-                METHOD_NOT_FOUND, f"Method not found: the client did not offer {request.method}"
-            )
+            raise method_not_found(request.method, f"the client did not offer {request.method}")
         exchange = self._exchange_of(request.peer, session)
         router, upstream_name = self._router, session.upstream.name
         require_limit(router, "max_input_requests", len(exchange.questions) + 1, upstream_name)

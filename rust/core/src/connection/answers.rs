@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    Answer, Answered, Connection, INTERNAL_ERROR, Inbound, Pending, Reported, SHORT_ANSWER_BYTES,
-    SHORT_ANSWER_SLACK, SendError,
+    Answer, Answered, Connection, Inbound, Pending, Reported, SHORT_ANSWER_BYTES, SHORT_ANSWER_SLACK,
+    SendError,
 };
+use crate::codes::INTERNAL_ERROR;
 use crate::connection::event::Host;
 use crate::connection::output::{FrameChain, FrameKind};
 use crate::connection::translate::Changes;

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{
-    About, Connection, INVALID_PARAMS, Outbound, Registration, Send, SendError, TASK_CANCEL_TIMEOUT,
-};
+use super::{About, Connection, Outbound, Registration, Send, SendError, TASK_CANCEL_TIMEOUT};
+use crate::codes::INVALID_PARAMS;
 use crate::connection::event::{Batch, End, Event, Host};
 use crate::flight::pool;
 use crate::flight::record::{Direction, Record, RecordInit, Time};

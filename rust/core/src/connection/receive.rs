@@ -10,8 +10,9 @@ mod results;
 
 use std::borrow::Cow;
 
+use crate::codes::INVALID_REQUEST;
+use crate::connection::Connection;
 use crate::connection::event::{Batch, Host, Intercept};
-use crate::connection::{Connection, INVALID_REQUEST};
 use crate::flight::record::Time;
 use crate::rules::method;
 use crate::wire::envelope::{self, Envelope, Kind, Refusal, RefusalReason};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Answer, Answered, Connection, INTERNAL_ERROR, Pending};
+use super::{Answer, Answered, Connection, Pending};
+use crate::codes::INTERNAL_ERROR;
 use crate::connection::event::{Batch, End, Event, Host};
 use crate::connection::output::FrameKind;
 use crate::connection::output::delayed::Delay;

@@ -6,20 +6,17 @@
 
 use std::borrow::Cow;
 
-use crate::connection::{INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR};
+use crate::codes::{
+    HEADER_MISMATCH, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND,
+    METHOD_NOT_FOUND_MESSAGE, MISSING_CAPABILITY, PARSE_ERROR, UNSUPPORTED_VERSION,
+};
 use crate::http::fields::{self, Accept};
 use crate::http::mirror;
 use crate::limits::Exceeded;
-use crate::rules::{Revision, UNSUPPORTED_VERSION, method};
+use crate::rules::{Revision, method};
 use crate::wire::encode;
 use crate::wire::envelope::{self, Envelope, Kind, ScanLimits};
 use crate::wire::scan;
-
-/// The protocol's code: a header says something else than the message.
-pub const HEADER_MISMATCH: i64 = -32020;
-
-/// The protocol's code: a request needs something that its client did not declare.
-pub const MISSING_CAPABILITY: i64 = -32021;
 
 /// What an endpoint serves, and to whom.
 #[derive(Clone, Debug)]
@@ -323,7 +320,7 @@ impl Endpoint {
             return mismatch("an Mcp-Param header is base64 that says nothing");
         }
         if *method == *method::INITIALIZE.as_bytes() {
-            return Err(Refused::new(404, crate::relay::METHOD_NOT_FOUND, "Method not found"));
+            return Err(Refused::new(404, METHOD_NOT_FOUND, METHOD_NOT_FOUND_MESSAGE));
         }
         if let Some(member) = std::str::from_utf8(&method).ok().and_then(fields::named_by) {
             let params = envelope.params.of(frame);
@@ -362,7 +359,7 @@ pub fn unknown_session() -> Refused {
 /// The status of a modern answer that is this error, where it is the first thing that is said (RID-27).
 pub const fn status_of_error(code: i64) -> u16 {
     match code {
-        crate::relay::METHOD_NOT_FOUND => 404,
+        METHOD_NOT_FOUND => 404,
         PARSE_ERROR | INVALID_REQUEST | INVALID_PARAMS | HEADER_MISMATCH | UNSUPPORTED_VERSION
         | MISSING_CAPABILITY => 400,
         _ => 200,

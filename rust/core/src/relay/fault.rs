@@ -5,18 +5,15 @@
 
 use std::borrow::Cow;
 
-use crate::connection::{Answer, INTERNAL_ERROR, INVALID_PARAMS, SendError};
+use crate::codes::{
+    INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, METHOD_NOT_FOUND_MESSAGE, RESOURCE_NOT_FOUND,
+};
+use crate::connection::{Answer, SendError};
 use crate::flight::state::Outcome;
 use crate::limits::Exceeded;
 use crate::wire::encode;
 use crate::wire::envelope::Envelope;
 use crate::wire::span::Span;
-
-/// JSON-RPC: no such method.
-pub const METHOD_NOT_FOUND: i64 = -32601;
-
-/// Up to 2025-11-25: there is no such resource. Later revisions call it `INVALID_PARAMS`, which the connection sees to.
-const RESOURCE_NOT_FOUND: i64 = -32002;
 
 /// What a name may be of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +117,7 @@ impl Fault {
                 "there is nothing to continue: the requestState is none that this client was given here; send the request anew"
             }
             Fault::AmbiguousTask => "several servers made a task of this id: nobody can say whose is meant",
-            Fault::NoRoute => "Method not found",
+            Fault::NoRoute => METHOD_NOT_FOUND_MESSAGE,
             Fault::Unknown(SubjectKind::Tool) => "Unknown tool",
             Fault::Unknown(SubjectKind::Prompt) => "Unknown prompt",
             Fault::Unknown(SubjectKind::Resource) => "Resource not found",
@@ -130,7 +127,28 @@ impl Fault {
         }
     }
 
-    const fn code(self) -> i64 {
+    /// The fault that a host answers with itself, by its name; None for a name that no fault has.
+    ///
+    /// A limit and its value are the host's to fill in.
+    pub fn named(name: &str) -> Option<Fault> {
+        Some(match name {
+            "timeout" => Fault::Timeout,
+            "upstream_closed" => Fault::UpstreamClosed,
+            "unreachable" => Fault::Unreachable,
+            "closed" => Fault::Closed,
+            "overloaded" => Fault::Overloaded(Exceeded { limit: "", value: 0 }),
+            "invalid_answer" => Fault::InvalidAnswer("the server's answer is not one the protocol has"),
+            "unknown_task" => Fault::UnknownTask,
+            "no_route" => Fault::NoRoute,
+            "unknown_tool" => Fault::Unknown(SubjectKind::Tool),
+            "unknown_prompt" => Fault::Unknown(SubjectKind::Prompt),
+            "unknown_resource" => Fault::Unknown(SubjectKind::Resource),
+            _ => return None,
+        })
+    }
+
+    /// The error's code.
+    pub const fn code(self) -> i64 {
         match self {
             Fault::NoRoute | Fault::NoAttribution => METHOD_NOT_FOUND,
             Fault::UnknownTask
@@ -189,7 +207,7 @@ impl Fault {
     }
 
     /// The error's sentence about `name`, a text of the peer's.
-    pub(super) fn message_about(self, name: &str) -> Cow<'static, str> {
+    pub fn message_about(self, name: &str) -> Cow<'static, str> {
         match self {
             Fault::Unknown(SubjectKind::Tool | SubjectKind::Prompt) => {
                 Cow::Owned(format!("{}: {name}", self.message()))
@@ -287,6 +305,19 @@ mod tests {
         assert_eq!(said(Fault::AmbiguousName), ("ambiguous_name", INVALID_PARAMS));
         assert_eq!(said(Fault::InvalidRequest("x")), ("invalid_request", INTERNAL_ERROR));
         assert_eq!(said(Fault::NotBridged), ("not_bridged", INTERNAL_ERROR));
+    }
+
+    #[test]
+    fn what_a_host_names_is_what_it_says() {
+        for name in ["timeout", "upstream_closed", "closed", "overloaded", "invalid_answer", "unknown_task"] {
+            assert_eq!(Fault::named(name).unwrap().reason(), name);
+        }
+        assert_eq!(Fault::named("unreachable"), Some(Fault::Unreachable));
+        for name in ["unknown_tool", "unknown_prompt", "unknown_resource"] {
+            assert_eq!(Fault::named(name).unwrap().reason(), "unknown_name");
+        }
+        assert_eq!(Fault::named("no_route"), Some(Fault::NoRoute));
+        assert_eq!(Fault::named("unheard_of"), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Differences between the messages of the two eras, as tables by method; `translate` applies them.
 
 use super::{Revision, Rules, method};
+use crate::codes::{INTERNAL_ERROR, INVALID_PARAMS, RESOURCE_NOT_FOUND, URL_ELICITATION_REQUIRED};
 
 /// How a message changes on its way from a side of one revision to a side of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,17 +27,12 @@ impl Bridge {
     /// What an error's code is called on the other side, where it has another name there (RID-23).
     pub const fn error_code(self, code: i64) -> i64 {
         match (self, code) {
-            (Bridge::ToModern, LEGACY_RESOURCE_NOT_FOUND) => crate::connection::INVALID_PARAMS,
-            (Bridge::ToModern, URL_ELICITATION_REQUIRED) => crate::connection::INTERNAL_ERROR,
+            (Bridge::ToModern, RESOURCE_NOT_FOUND) => INVALID_PARAMS,
+            (Bridge::ToModern, URL_ELICITATION_REQUIRED) => INTERNAL_ERROR,
             _ => code,
         }
     }
 }
-
-/// Up to 2025-11-25: there is no such resource.
-const LEGACY_RESOURCE_NOT_FOUND: i64 = -32002;
-/// 2025-11-25: the request needs an elicitation by URL first, by a client that can do that.
-const URL_ELICITATION_REQUIRED: i64 = -32042;
 
 /// A required member of modern results, and its default value.
 pub type RequiredMember = (&'static str, &'static str);

@@ -2,6 +2,7 @@
 
 use super::bridge::is_removed;
 use super::{Revision, Role, Rules, method};
+use crate::codes::{INVALID_PARAMS, METHOD_NOT_FOUND, METHOD_NOT_FOUND_MESSAGE, UNSUPPORTED_VERSION};
 use crate::wire::envelope::unescape;
 
 /// Where the era of the peer's requests is known from.
@@ -45,9 +46,9 @@ impl EraError {
     /// JSON-RPC's or the protocol's code.
     pub const fn code(self) -> i64 {
         match self {
-            EraError::NoVersion | EraError::NoCapabilities => crate::connection::INVALID_PARAMS,
+            EraError::NoVersion | EraError::NoCapabilities => INVALID_PARAMS,
             EraError::Unsupported | EraError::Handshake => UNSUPPORTED_VERSION,
-            EraError::NoMethod => crate::relay::METHOD_NOT_FOUND,
+            EraError::NoMethod => METHOD_NOT_FOUND,
         }
     }
 
@@ -64,13 +65,10 @@ impl EraError {
             EraError::Handshake => {
                 "Unsupported protocol version: this connection speaks 2026-07-28, which has no initialize"
             }
-            EraError::NoMethod => "Method not found",
+            EraError::NoMethod => METHOD_NOT_FOUND_MESSAGE,
         }
     }
 }
-
-/// 2026-07-28: the version is none of those that the server supports.
-pub const UNSUPPORTED_VERSION: i64 = -32022;
 
 impl Rules {
     /// Whether the peer's requests are checked for their era.

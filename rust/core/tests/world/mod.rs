@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use turnout_core::codes::METHOD_NOT_FOUND;
 use turnout_core::connection::event::{Batch, Event, Host};
 use turnout_core::connection::output::recycle;
 use turnout_core::connection::{Answer, Connection};
@@ -13,8 +14,7 @@ use turnout_core::flight::record::{PeerInfo, Record, Time};
 use turnout_core::flight::state::Outcome;
 use turnout_core::limits::Limits;
 use turnout_core::relay::{
-    Endpoint, Goal, KEY_BYTES, Key, METHOD_NOT_FOUND, Principal, Relay, Relaying, Routes, Upstream,
-    UpstreamSlot,
+    Endpoint, Goal, KEY_BYTES, Key, Principal, Relay, Relaying, Routes, Upstream, UpstreamSlot,
 };
 use turnout_core::rules::{Revision, Role, Rules};
 use turnout_core::wire::frames::{FrameBuffer, Item};

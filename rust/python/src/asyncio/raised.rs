@@ -62,7 +62,7 @@ pub fn error_object(method: &Bound<'_, PyString>, error: &Bound<'_, PyAny>) -> V
     rpc_error::from_exception(error).unwrap_or_else(|fault| {
         if is_exit(py, &fault) {
             report(py, None, fault, None);
-            return rpc_error::INTERNAL_ERROR.to_vec();
+            return rpc_error::internal_error();
         }
         let told = py
             .import("turnout.raised")
@@ -70,7 +70,7 @@ pub fn error_object(method: &Bound<'_, PyString>, error: &Bound<'_, PyAny>) -> V
         if let Err(error) = told {
             error.write_unraisable(py, None);
         }
-        rpc_error::INTERNAL_ERROR.to_vec()
+        rpc_error::internal_error()
     })
 }
 

@@ -99,7 +99,7 @@ impl Connection {
         let driver = &slf.get().driver;
         let verdict = Self::ask_host(slf, frame, envelope).unwrap_or_else(|error| {
             driver.scheduler().report(slf.py(), error, None);
-            Verdict::Refuse(rpc_error::INTERNAL_ERROR.to_vec())
+            Verdict::Refuse(rpc_error::internal_error())
         });
         match verdict {
             Verdict::Pass => Self::receive_one(slf, frame, receive, run, sink),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use turnout_core::connection::{self as core, Answer};
+use turnout_core::codes::INTERNAL_ERROR;
+use turnout_core::connection::Answer;
 use turnout_core::flight::record;
 use turnout_core::relay::{Owner, RetainedRequest};
 use turnout_core::wire::envelope;
@@ -15,6 +16,7 @@ use crate::asyncio::gc::untracked;
 use crate::driver::Driver;
 use crate::driver::host::PyOwner;
 use crate::objects::request::Request;
+use crate::values::rpc_error;
 
 /// An object for a new request, whose params are `raw`; None where it was answered instead.
 pub fn request_of(
@@ -36,8 +38,8 @@ pub fn request_of(
         Ok(request) => Some(request),
         Err(error) => {
             driver.scheduler().report(py, error, None);
-            let (code, message) = (core::INTERNAL_ERROR, "Internal error");
-            let answered = driver.answer(py, record.number, Answer::Error { code, message, data: b"" });
+            let answer = Answer::ErrorObject(&rpc_error::internal_error());
+            let answered = driver.answer(py, record.number, answer);
             driver.scheduler().report_failed(py, answered, None);
             None
         }
@@ -90,7 +92,7 @@ pub fn own<'a>(py: Python<'_>, driver: &Driver, requests: impl Iterator<Item = &
 fn reject_overloaded(py: Python<'_>, driver: &Driver, number: u64) -> PyResult<bool> {
     driver.core().counters.overloaded += 1;
     let data = driver.host_bytes().exceeded().unsent();
-    let (code, message) = (core::INTERNAL_ERROR, "too much is in flight");
+    let (code, message) = (INTERNAL_ERROR, "too much is in flight");
     driver.answer(py, number, Answer::Error { code, message, data: data.as_bytes() })
 }
 

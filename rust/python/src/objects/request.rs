@@ -163,7 +163,7 @@ impl Request {
 
     /// Answers a request for which nothing could be started.
     pub fn answer_internal_error(&self, py: Python<'_>) {
-        let answered = self.answer(py, Answer::ErrorObject(rpc_error::INTERNAL_ERROR), Cleanup::Raised);
+        let answered = self.answer(py, Answer::ErrorObject(&rpc_error::internal_error()), Cleanup::Raised);
         self.driver.scheduler().report_failed(py, answered, None);
     }
 

@@ -3,11 +3,14 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyString};
+use turnout_core::codes::{INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE};
 
 use crate::values::{errors, json};
 
 /// The error object of a handler that failed, without details for the peer.
-pub const INTERNAL_ERROR: &[u8] = br#"{"code":-32603,"message":"Internal error"}"#;
+pub fn internal_error() -> Vec<u8> {
+    format!(r#"{{"code":{INTERNAL_ERROR},"message":"{INTERNAL_ERROR_MESSAGE}"}}"#).into_bytes()
+}
 
 /// An error object of JSON-RPC's.
 pub fn error_object(

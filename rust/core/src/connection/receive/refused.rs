@@ -1,8 +1,9 @@
 //! Refused frames: a broken answer ends its call, a broken request is answered, the rest is counted.
 
 use super::in_run;
+use crate::codes::{INVALID_REQUEST, PARSE_ERROR};
+use crate::connection::Connection;
 use crate::connection::event::{Batch, End, Event, Host};
-use crate::connection::{Connection, INVALID_REQUEST, PARSE_ERROR};
 use crate::flight::record::Time;
 use crate::flight::state::FlightEvent;
 use crate::rules::Role;

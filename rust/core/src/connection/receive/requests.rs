@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::codes::{INTERNAL_ERROR, INVALID_REQUEST};
 use crate::connection::event::{Batch, End, Event, Host};
-use crate::connection::{Connection, INTERNAL_ERROR, INVALID_REQUEST, Inbound};
+use crate::connection::{Connection, Inbound};
 use crate::flight::pool;
 use crate::flight::record::{Direction, RecordInit, Time};
 use crate::flight::state::{CancelledBy, FlightEvent, FlightState, Outcome};
