@@ -67,7 +67,7 @@ async def test_the_connection_of_a_detached_client_is_closed_or_is_its_hosts_aga
             await client.send("tools/call", call())
         peer.on_request("mine")(lambda _: {"by": "host"})
         assert await client.send("mine") == {"by": "host"}
-        with pytest.raises(RuntimeError, match="attach each connection once"):
+        with pytest.raises(RuntimeError, match="detached from this relay, which is for good"):
             world.relay.attach(peer)
         with pytest.raises(ValueError, match="no client of this relay"):
             await world.relay.detach(peer)

@@ -175,12 +175,15 @@ class Relay(Hooks):
                 for a client that no route names, that shares with nobody, and whose tasks are lost with its connection.
 
         Raises:
-            RuntimeError: it is attached already, or was detached.
+            RuntimeError: it is attached already, or was detached, which is for good.
 
         """
-        if client in self._clients or client in self._detached:
+        if client in self._clients:
+            raise RuntimeError(f"{client.name} is a client of this relay already")
+        if client in self._detached:
             raise RuntimeError(
-                f"{client.name} is, or was, a client of this relay; attach each connection once"
+                f"{client.name} was detached from this relay, which is for good; "
+                "to use the relay again, its client opens another connection"
             )
         client.set_rules(handshake.LEGACY[0], "server", era="open")
         assigned = self._configuration.assignment_for(client, principal)
@@ -192,11 +195,12 @@ class Relay(Hooks):
         self.router.spawn(self._watch(known))
 
     async def detach(self, client: Peer, *, close: bool = True) -> None:
-        """End a client's use of the relay at once, as when it may not use it any more; it cannot be attached again.
+        """End a client's use of the relay at once, as when it may not use it any more.
 
         What it has in flight is cancelled at the upstreams and answered with an error (`data.reason` is `detached`);
         its listens end, and what servers ask of it is refused. Its subscriptions, suspended exchanges and private
-        upstreams end as when its connection is lost, and the tasks of a client without a principal are forgotten.
+        upstreams end as when its connection is lost, and the tasks of a client without a principal are forgotten. A
+        detached connection cannot be attached again; its client uses the relay again by another connection.
 
         Args:
             client: the client.
