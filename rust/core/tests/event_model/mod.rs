@@ -18,7 +18,10 @@ pub fn model(max_event_bytes: usize, stream: &[u8]) -> (Vec<Read>, String) {
     let (mut last_id, mut retry_ms) = (String::new(), None);
     let (mut size, mut refused) = (0, false);
     let (mut name, mut data, mut id) = (Vec::new(), Vec::<Vec<u8>>::new(), None);
-    for line in lines(stream.strip_prefix(b"\xef\xbb\xbf").unwrap_or(stream)) {
+    const BOM: &[u8] = b"\xef\xbb\xbf";
+    // What may become one, and ends before it does, is nothing yet.
+    let stream = if BOM.starts_with(stream) { b"" } else { stream.strip_prefix(BOM).unwrap_or(stream) };
+    for line in lines(stream) {
         let (line, whole) = line;
         if line.first() == Some(&b':') {
             if whole {
