@@ -109,6 +109,7 @@ fn read_of(method: &str) -> &'static [&'static str] {
         "notifications/cancelled" => &["requestId", "reason"],
         "notifications/progress" => &["progressToken", "progress", "total", "message"],
         "notifications/tasks" | "notifications/tasks/status" => &["taskId", "status", "ttl", "ttlMs"],
+        _ if method.starts_with("tasks/") => &["taskId"],
         _ => &[],
     }
 }

@@ -226,6 +226,7 @@ fn s2_what_is_read_of_params_stands_there_once_and_plainly() {
         ("tasks/result", &["_meta", "taskId"]),
         ("tasks/cancel", &["_meta", "taskId"]),
         ("tasks/update", &["_meta", "taskId", "inputResponses"]),
+        ("tasks/delete", &["_meta", "taskId"]),
         ("subscriptions/listen", &["_meta", "notifications"]),
         ("logging/setLevel", &["_meta", "level"]),
         ("custom/x", &["_meta"]),

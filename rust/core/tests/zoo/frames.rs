@@ -202,6 +202,7 @@ pub const REQUESTS: &[&str] = &[
     "tools/list",
     "completion/complete",
     "tasks/get",
+    "tasks/delete",
     "tools\\/call",
     "tools/call\\u0000x",
     "custom/x",

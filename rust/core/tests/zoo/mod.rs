@@ -215,7 +215,7 @@ fn paths_of(method: &str) -> Vec<&'static str> {
         }
         "tools/list" | "prompts/list" | "resources/list" => &["params.cursor"],
         "completion/complete" => &["params.ref.type", "params.ref.name", "params.ref.uri"],
-        "tasks/get" | "tasks/result" | "tasks/cancel" => &["params.taskId"],
+        "tasks/get" | "tasks/result" | "tasks/cancel" | "tasks/delete" => &["params.taskId"],
         "sampling/createMessage" | "elicitation/create" => &["params.task"],
         "notifications/tasks/status" => &["params.taskId", "params.status"],
         "notifications/cancelled" => &["params.requestId"],

@@ -388,6 +388,8 @@ pub(super) fn of_params(method: &[u8]) -> u32 {
         b"notifications/cancelled" => REQUEST_ID | REASON,
         b"notifications/progress" => PROGRESS_TOKEN | PROGRESS | TOTAL | MESSAGE,
         b"notifications/tasks" | b"notifications/tasks/status" => TASK_ID | STATUS | TTL | TTL_MS,
+        // Whose task it is about is asked of methods to come, too.
+        _ if method.starts_with(b"tasks/") => TASK_ID,
         _ => 0,
     }
 }
