@@ -99,6 +99,22 @@ async def test_trm_01_a_disconnect_reaches_the_upstream_as_its_cancel():
         assert (await other.call("tools/call", {"name": "echo"})).status == 200
 
 
+@both_loops
+async def test_trm_02_s3_a_modern_client_cancels_nothing_by_an_id():
+    """Its connection is that of everybody at its address: ids there are those of others, too."""
+    async with relayed() as (upstream, connect):
+        victim, other = await connect(), await connect()
+        waiting = asyncio.ensure_future(victim.call("tools/call", {"name": "wait"}, number=7))
+        await upstream.began.wait()
+        cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}
+        answer = await other.ask(cancel, {"MCP-Protocol-Version": "2026-07-28"})
+        assert (answer.status, answer.body) == (202, b"")
+        assert (await other.call("tools/call", {"name": "echo"})).status == 200
+        assert not upstream.cancelled.is_set()
+        assert not waiting.done()
+        waiting.cancel()
+
+
 @pytest.mark.parametrize("revision", ["2025-03-26", "2025-06-18", "2025-11-25"])
 @both_loops
 async def test_sessions_of_every_revision_reach_a_modern_server(revision):

@@ -401,6 +401,12 @@ impl Rules {
         !(method == method::INITIALIZE || augmented && self.has_task_augmentation())
     }
 
+    /// Where each request has a stream, does closing that cancel it, and nothing else (TRM-01)? An id names no request
+    /// then: the clients of one connection are not known from each other, and each chooses ids by itself.
+    pub fn cancels_by_stream(&self) -> bool {
+        self.revision.is_modern()
+    }
+
     /// Does a peer's cancel name a request of *ours*: a server that ends our listen (CAN-28 to CAN-30)?
     pub fn peer_may_end(&self, method: &str) -> bool {
         self.revision.is_modern() && self.role != Role::Server && method == method::LISTEN

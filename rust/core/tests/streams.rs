@@ -139,6 +139,28 @@ fn can_13_a_cancelled_request_ends_its_stream_without_an_answer() {
 }
 
 #[test]
+fn trm_02_s3_a_modern_client_cancels_by_its_stream_only() {
+    // Its ids are those of others, too: of everybody who comes from the same address.
+    let mut server = Server::new(Revision::V2026_07_28);
+    let one = server.ask(11, "7");
+    for id in ["7", "7.0", "\"7\""] {
+        server.core.open_stream(12);
+        server.receive(
+            12,
+            &format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
+            ),
+        );
+        assert_eq!(server.core.end_stream_input(12), 0);
+    }
+    assert!(server.batch.is_empty());
+    assert_eq!(server.core.counters.cancels_ignored, 3);
+    assert_eq!(server.written(), (vec![], vec![12; 3]));
+    assert!(server.answer(one));
+    assert_eq!(server.written(), (vec![(11, result("7"))], vec![11]));
+}
+
+#[test]
 fn trh_15_what_is_sent_during_a_request_is_on_its_stream() {
     let mut server = Server::new(Revision::V2025_11_25);
     let one = server.ask(11, "1");

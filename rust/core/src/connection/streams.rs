@@ -210,6 +210,12 @@ impl<H: Host> Connection<H> {
         self.output.ready() > 0 || self.streams.as_ref().is_some_and(|streams| !streams.ended.is_empty())
     }
 
+    /// Whether messages are addressed.
+    #[inline]
+    pub(super) const fn is_addressed(&self) -> bool {
+        self.streams.is_some()
+    }
+
     /// The stream of the message that is received.
     #[inline]
     pub(super) fn receiving_on(&self) -> StreamId {

@@ -159,6 +159,9 @@ impl<H: Host> Connection<H> {
     }
 
     fn cancel_inbound(&mut self, now: Time, id: &[u8], reason: Option<&Text>, batch: &mut Batch<H>) -> bool {
+        if self.is_addressed() && self.rules.cancels_by_stream() {
+            return false;
+        }
         let mut named = self.find_by_id(id);
         // Two requests under one id: which one is meant is unknown, and the wrong one must not end.
         let (Some(slot), None) = (named.next(), named.next()) else { return false };
