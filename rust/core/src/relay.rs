@@ -152,6 +152,9 @@ counts! {
     unowned,
     /// Tasks that their clients cannot name any more, since they made `max_tasks` others, or were away too long.
     tasks_forgotten,
+    /// Tasks that were created and that nobody can name, since their ids were given to several principals, or by a
+    /// connection that had been replaced.
+    tasks_contested,
     /// Notifications forwarded; each copy counts.
     notified,
     /// Notifications without a recipient.

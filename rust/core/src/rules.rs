@@ -252,6 +252,7 @@ pub mod method {
     pub const PING: &str = "ping";
     pub const TASKS_GET: &str = "tasks/get";
     pub const TASKS_CANCEL: &str = "tasks/cancel";
+    pub const TASKS_RESULT: &str = "tasks/result";
     pub const TASKS_LIST: &str = "tasks/list";
     pub const TASKS: &str = "notifications/tasks";
     pub const TASK_STATUS: &str = "notifications/tasks/status";

@@ -28,6 +28,7 @@ mod relay_notifications;
 mod relay_progress;
 mod relay_queueing;
 mod relay_races;
+mod relay_renewed;
 mod relay_reverse;
 mod relay_rounds;
 mod relay_routes;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::world::tasks::{about, ask_for_task, give_task, make, reaches};
 use crate::world::{CALL, IDLE, World, id_of, progress, result};
 use turnout_core::limits::Limits;
 use turnout_core::relay::UpstreamSlot;
@@ -154,51 +155,6 @@ fn s3_a_listen_is_ended_and_named_by_its_own_client_only() {
 
 // ---- tasks ----
 
-/// A client's request that becomes the task `id`, made by `server`; what the relay wrote to the client.
-fn make(world: &mut World, client: usize, server: usize, id: &str) -> Vec<String> {
-    ask_for_task(world, client, server);
-    give_task(world, server, id);
-    world.lines(client)
-}
-
-fn ask_for_task(world: &mut World, client: usize, server: usize) {
-    world
-        .write(client, r#"{"jsonrpc":"2.0","id":"m","method":"tools/call","params":{"name":"x","task":{}}}"#);
-    world.settle();
-    let lines = world.lines(server);
-    world.ends[server].asked = lines.iter().filter_map(|line| id_of(line)).map(str::to_owned).collect();
-}
-
-fn give_task(world: &mut World, server: usize, id: &str) {
-    let asked = world.ends[server].asked.pop().unwrap();
-    world.write(
-        server,
-        &format!(r#"{{"jsonrpc":"2.0","id":{asked},"result":{{"task":{{"taskId":"{id}"}}}}}}"#),
-    );
-    world.settle();
-}
-
-fn about(method: &str, task: &str) -> String {
-    format!(r#"{{"jsonrpc":"2.0","id":"a","method":"tasks/{method}","params":{{"taskId":"{task}"}}}}"#)
-}
-
-/// Whether a client's question about a task reaches the server.
-fn reaches(world: &mut World, client: usize, server: usize, task: &str) -> bool {
-    world.write(client, &about("get", task));
-    world.settle();
-    let mut reached = world.lines(server);
-    reached.retain(|line| line.contains("tasks/get"));
-    let refused = world.lines(client);
-    if let [line] = &reached[..] {
-        world.write(server, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, id_of(line).unwrap()));
-        world.settle();
-        assert_eq!(world.lines(client).len(), 1);
-        return true;
-    }
-    assert!(refused[0].contains(r#""code":-32602"#) && refused[0].contains("unknown_task"), "{refused:?}");
-    false
-}
-
 #[test]
 fn s3_tsk_10_whoever_gets_an_id_from_the_same_connection_gets_nobodys_task() {
     let mut world = World::new(&["one"]);
@@ -219,8 +175,14 @@ fn s3_tsk_10_whoever_gets_an_id_from_the_same_connection_gets_nobodys_task() {
     assert!(!reaches(&mut world, other, server, "T") && !reaches(&mut world, owner, server, "T"));
     world.lose(owner);
     assert!(!reaches(&mut world, other, server, "T"));
+    // The other is there yet, who was given it, too.
     make(&mut world, third, server, "T");
-    assert!(reaches(&mut world, third, server, "T"));
+    assert!(!reaches(&mut world, third, server, "T") && !reaches(&mut world, other, server, "T"));
+    world.lose(other);
+    world.lose(third);
+    let last = world.client();
+    make(&mut world, last, server, "T");
+    assert!(reaches(&mut world, last, server, "T"));
 }
 
 #[test]
@@ -399,5 +361,51 @@ fn s3_a_server_of_ones_own_tells_nothing_of_another_servers_task() {
         world.write(hostile, &status(r#""of its own""#));
         world.settle();
         assert_eq!(world.lines(client).len(), 2);
+    }
+}
+
+#[test]
+fn s3_p6_an_answer_about_something_else_ends_no_task() {
+    let mut world = World::new(&["one"]);
+    let (owner, other, server) = (world.client(), world.client(), world.server(0));
+    let params = r#"{"_meta":{"progressToken":"t"},"task":{},"name":"x"}"#;
+    world.write(owner, &format!(r#"{{"jsonrpc":"2.0","id":"c","method":"tools/call","params":{params}}}"#));
+    world.settle();
+    world.write(server, r#"{"jsonrpc":"2.0","id":1,"result":{"task":{"taskId":"T","status":"working"}}}"#);
+    world.settle();
+    // Somebody else has a server repeat what he says.
+    let said = r#"{"taskId":"T","status":"completed"}"#;
+    world.write(other, &format!(r#"{{"jsonrpc":"2.0","id":"o","method":"echo","params":{said}}}"#));
+    world.settle();
+    world.write(server, &format!(r#"{{"jsonrpc":"2.0","id":2,"result":{said}}}"#));
+    world.write(server, &progress(1, 1));
+    world.settle();
+    assert_eq!(world.lines(other), [format!(r#"{{"jsonrpc":"2.0","id":"o","result":{said}}}"#)]);
+    assert!(world.lines(owner)[1].contains(r#""progressToken":"t""#));
+    // The one who asks about it learns that it is over, and so does the relay.
+    world.write(owner, &about("get", "T"));
+    world.settle();
+    world.write(server, &format!(r#"{{"jsonrpc":"2.0","id":3,"result":{said}}}"#));
+    world.write(server, &progress(1, 2));
+    world.settle();
+    assert_eq!(world.lines(owner).len(), 1);
+    assert_eq!(world.entries(), 0);
+}
+
+#[test]
+fn s3_tsk_18_what_a_task_was_made_for_may_name_what_it_likes() {
+    let mut world = World::new(&["one"]);
+    let (owner, server) = (world.client(), world.server(0));
+    make(&mut world, owner, server, "T");
+    let related = |id: &str| format!(r#"{{"io.modelcontextprotocol/related-task":{{"taskId":"{id}"}}}}"#);
+    for (number, (id, passes)) in [("T", true), ("U", false)].into_iter().enumerate() {
+        world.write(owner, &about("result", "T"));
+        world.settle();
+        let result = format!(r#"{{"content":[],"taskId":"its own","_meta":{}}}"#, related(id));
+        world.write(server, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, number + 2));
+        world.settle();
+        let lines = world.lines(owner);
+        assert_eq!(lines[0].contains("its own"), passes, "{lines:?}");
+        assert_eq!(lines[0].contains("unknown_task"), !passes, "{lines:?}");
     }
 }

@@ -32,7 +32,15 @@ impl<L: Endpoint> Relay<L> {
             }
             ParticipantKind::Upstream { slot, .. } if name == method::TASK_STATUS.as_bytes() => {
                 let task = id_of(envelope.task_id.of(frame));
-                self.clients_at(slot, |client| client.may_hear_of_task(task.as_deref(), slot, source.key))
+                let may_hear =
+                    |client: &ParticipantKind| client.may_hear_of_task(task.as_deref(), slot, source.key);
+                let owner = task.as_deref().and_then(|task| slot.told_of_task(task, source.key));
+                match slot.client().and_then(|client| self.participant(client)) {
+                    Some(client) => may_hear(&client.kind).then_some(client.key).into_iter().collect(),
+                    // Whatever a server tells of tasks that are nobody's, nobody is looked for.
+                    None if owner.is_none() && !slot.is_exclusive => Vec::new(),
+                    None => self.clients_at(slot, may_hear),
+                }
             }
             ParticipantKind::Upstream { slot, .. } if slot.is_dedicated => {
                 slot.client().into_iter().collect()

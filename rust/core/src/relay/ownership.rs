@@ -30,6 +30,9 @@ const PRIVATE: &[u8] = b"\"private\"";
 const ALONE: &[u8] = b"{\"cacheScope\":\"private\"";
 const FIRST: &[u8] = b"{\"cacheScope\":\"private\",";
 
+/// Where the result of a task names it.
+const RELATED_TASK: [&str; 3] = ["_meta", "io.modelcontextprotocol/related-task", "taskId"];
+
 /// The principal of the client, and the slot of the server, where others share it.
 fn shared<'a>(
     client: &'a ParticipantKind,
@@ -209,10 +212,12 @@ impl<L: Endpoint> Relay<L> {
     ) -> Result<Respliced<AnswerFrame>, Fault> {
         let result = envelope::find_member(frame, "result").unwrap_or_default();
         if is_about_tasks(record.method.as_bytes()) {
-            // While it was under way, the task may have become another's: see `UpstreamSlot::claim_task`.
+            // While it was under way, the task may have become another's, or nobody's: see `TaskOwners`.
             let task = record.task().filter(|task| slot.holds_task(task, principal.number));
-            let told =
-                envelope::find_member(result.of(frame), "taskId").map(|told| told.of(result.of(frame)));
+            // What a task was made for has its own result, which may name whatever it likes.
+            let path = if &*record.method == method::TASKS_RESULT { &RELATED_TASK[..] } else { &["taskId"] };
+            let within = |object, name: &&str| envelope::find_member(object, name).map(|at| at.of(object));
+            let told = path.iter().try_fold(result.of(frame), within);
             let is_asked = task.is_some() && told.is_none_or(|told| id_of(told).as_deref() == task);
             return if is_asked { Ok(None) } else { Err(Fault::UnknownTask) };
         }
@@ -255,8 +260,9 @@ impl<L: Endpoint> Relay<L> {
         }
         match (event, client) {
             (Event::Settled { end: End::Result(_), .. }, Some(client)) => {
-                let forgotten = client.kind.note_task(task, source);
-                self.counts.tasks_forgotten.fetch_add(u64::from(forgotten), Ordering::Relaxed);
+                let noted = client.kind.note_task(task, source);
+                self.counts.tasks_forgotten.fetch_add(u64::from(noted.has_forgotten), Ordering::Relaxed);
+                self.counts.tasks_contested.fetch_add(u64::from(!noted.is_owner), Ordering::Relaxed);
             }
             // Its client gave up on it, or is gone.
             _ => slot.contest_task(task),

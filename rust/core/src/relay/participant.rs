@@ -7,7 +7,7 @@ use crate::memory::Account;
 use crate::relay::admission::ClientShare;
 use crate::relay::fault::Fault;
 use crate::relay::key::Key;
-use crate::relay::principal::Principal;
+use crate::relay::principal::{Noted, Principal};
 use crate::relay::retained::{ByteBudget, may_need_input};
 use crate::relay::route::{Goal, Routes};
 use crate::relay::task_owners::{id_of, is_about_tasks};
@@ -36,13 +36,13 @@ pub(super) enum ParticipantKind {
 }
 
 impl ParticipantKind {
-    /// Notes a task that an upstream created for a client; true where the oldest one was forgotten for it.
-    pub(super) fn note_task<L>(&self, task: &str, made_by: &Participant<L>) -> bool {
+    /// Notes a task that an upstream created for a client.
+    pub(super) fn note_task<L>(&self, task: &str, made_by: &Participant<L>) -> Noted {
         match (self, &made_by.kind) {
             (ParticipantKind::Client { state, .. }, ParticipantKind::Upstream { slot, .. }) => {
                 state.principal.note_task(slot, made_by.key, task, state.max_tasks)
             }
-            _ => false,
+            _ => Noted { is_owner: true, has_forgotten: false },
         }
     }
 

@@ -35,6 +35,15 @@ struct OwnedTask {
     made_at: Arc<UpstreamSlot>,
 }
 
+/// What came of a task that was noted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Noted {
+    /// Whether its principal can name it.
+    pub(super) is_owner: bool,
+    /// Whether another task of the principal was forgotten for it.
+    pub(super) has_forgotten: bool,
+}
+
 impl Principal {
     pub(super) fn new(number: u64, name: Option<&Text>) -> Self {
         Self {
@@ -50,21 +59,20 @@ impl Principal {
         lock(&self.tasks).held.len()
     }
 
-    /// Notes a task that the connection `made_by` of a slot created for it; true where the oldest of `most` was
-    /// forgotten for it.
-    pub(super) fn note_task(&self, slot: &Arc<UpstreamSlot>, made_by: Key, id: &str, most: usize) -> bool {
+    /// Notes a task that the connection `made_by` of a slot created for it; the oldest of `most` is forgotten for it.
+    pub(super) fn note_task(&self, slot: &Arc<UpstreamSlot>, made_by: Key, id: &str, most: usize) -> Noted {
         let mut tasks = lock(&self.tasks);
         let number = tasks.counted;
-        let Some(id) = slot.claim_task(id, (self.number, number), made_by) else { return false };
+        let claimed = slot.claim_task(id, (self.number, number), made_by);
+        let is_owner = slot.holds_task(id, self.number);
+        let Some(id) = claimed else { return Noted { is_owner, has_forgotten: false } };
         tasks.counted += 1;
         tasks.held.insert(number, OwnedTask { id, made_at: Arc::clone(slot) });
-        if tasks.held.len() <= most {
-            return false;
-        }
-        if let Some((number, oldest)) = tasks.held.pop_first() {
+        let has_forgotten = tasks.held.len() > most;
+        if has_forgotten && let Some((number, oldest)) = tasks.held.pop_first() {
             oldest.made_at.release_task(&oldest.id, (self.number, number));
         }
-        true
+        Noted { is_owner, has_forgotten }
     }
 
     /// Up to `most` of its tasks at those upstreams, from the one counted `from` on: count, position and id.

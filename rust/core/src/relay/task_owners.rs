@@ -3,8 +3,13 @@
 //!
 //! Each server mints its own ids, so two may mint the same one: for a client of both that id is ambiguous, and
 //! refused. A server that gives an id to two principals breaks the protocol (TSK-10), and neither owns the task
-//! from then on; but a replacement connection may start its ids again, and then the id means the newer task. A
-//! connection that is no longer current in its slot creates no ownership.
+//! from then on, as long as one of them is remembered. Which answer is read first decides nothing, also between
+//! connections of one slot:
+//!
+//! - A replacement connection may start its ids again. What it gives out, as long as it is the newest one, means its
+//!   own task, and whatever connections before it gave out earlier is forgotten.
+//! - What a replaced connection still gives out was made nobody knows when, before its successor's task of that id or
+//!   after. It creates no ownership, and takes the id from everybody but its own principal.
 
 use std::sync::Arc;
 
@@ -14,17 +19,107 @@ use hashbrown::HashMap;
 use crate::relay::key::Key;
 use crate::wire::envelope;
 
-/// The tasks created at one upstream slot, by id.
-pub(super) type TaskOwners = HashMap<Arc<str>, TaskOwner, RandomState>;
-
 /// A principal, and the count of the task among its own.
 pub(super) type OwnerNumber = (u64, u64);
 
-pub(super) struct TaskOwner {
-    pub(super) by: OwnerNumber,
-    pub(super) made_by: Key,
-    /// Whether the same connection gave the id to another principal, too.
-    pub(super) is_contested: bool,
+/// Who can name a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Title {
+    /// Its claimant.
+    Owned,
+    /// Nobody: its one claimant was given the id by a connection that had been replaced.
+    Late,
+    /// Nobody: the id was given out for several principals, or for one that is gone.
+    Contested,
+}
+
+/// The claims to one id.
+struct Claims {
+    title: Title,
+    /// The first claimant that is left.
+    by: OwnerNumber,
+    /// Further claimants of a contested id: it is nobody's until all are gone.
+    further: Vec<OwnerNumber>,
+    made_by: Key,
+    /// The newest connection when the id was given out last.
+    epoch: Key,
+}
+
+impl Claims {
+    /// The claim of a principal, if it has one.
+    fn of(&self, principal: u64) -> Option<OwnerNumber> {
+        std::iter::once(&self.by).chain(&self.further).copied().find(|claim| claim.0 == principal)
+    }
+}
+
+/// The tasks created at one upstream slot, by id.
+#[derive(Default)]
+pub(super) struct TaskOwners {
+    /// The newest connection that was opened.
+    epoch: Option<Key>,
+    ids: HashMap<Arc<str>, Claims, RandomState>,
+}
+
+impl TaskOwners {
+    /// Notes that a connection is the newest one from now on.
+    pub(super) fn begin_epoch(&mut self, key: Key) {
+        self.epoch = Some(key);
+    }
+
+    /// Notes that the connection `made_by` created a task for a principal. Gives the id where the claim is new, to be
+    /// released later.
+    pub(super) fn claim(&mut self, id: &str, by: OwnerNumber, made_by: Key) -> Option<Arc<str>> {
+        let epoch = self.epoch.unwrap_or(made_by);
+        let (is_late, title) = if epoch == made_by { (false, Title::Owned) } else { (true, Title::Late) };
+        let new = |by| Claims { title, by, further: Vec::new(), made_by, epoch };
+        let Some(claims) = self.ids.get_mut(id) else {
+            let id: Arc<str> = id.into();
+            self.ids.insert(Arc::clone(&id), new(by));
+            return Some(id);
+        };
+        let known = claims.of(by.0);
+        if claims.epoch != epoch {
+            if is_late && claims.title == Title::Owned && known.is_some() {
+                // Its own once more.
+                claims.epoch = epoch;
+            } else {
+                *claims = new(known.unwrap_or(by));
+            }
+        } else if known != Some(claims.by) {
+            claims.title = Title::Contested;
+            claims.further.extend(known.is_none().then_some(by));
+        } else if claims.title == Title::Late && !is_late {
+            *claims = new(claims.by);
+        }
+        let kept = || self.ids.get_key_value(id).map(|(id, _)| Arc::clone(id));
+        known.is_none().then(kept).flatten()
+    }
+
+    /// Notes that a task was created for a principal that cannot own it any more.
+    pub(super) fn contest(&mut self, id: &str) {
+        if let Some(claims) = self.ids.get_mut(id) {
+            claims.title = Title::Contested;
+            claims.epoch = self.epoch.unwrap_or(claims.epoch);
+        }
+    }
+
+    /// Releases a claim, unless the id means another task by now.
+    pub(super) fn release(&mut self, id: &str, by: OwnerNumber) {
+        let Some(claims) = self.ids.get_mut(id) else { return };
+        if claims.by != by {
+            claims.further.retain(|further| *further != by);
+        } else if let Some(further) = claims.further.pop() {
+            claims.by = further;
+        } else {
+            self.ids.remove(id);
+        }
+    }
+
+    /// The owner of a task, and the connection that created it.
+    pub(super) fn owner(&self, id: &str) -> Option<(u64, Key)> {
+        let claims = self.ids.get(id).filter(|claims| claims.title == Title::Owned)?;
+        Some((claims.by.0, claims.made_by))
+    }
 }
 
 /// The decoded id of a task; None for anything else, and for a lone surrogate, whose replacement could equal

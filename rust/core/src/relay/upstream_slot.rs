@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::relay::key::Key;
-use crate::relay::task_owners::{OwnerNumber, TaskOwner, TaskOwners};
+use crate::relay::task_owners::{OwnerNumber, TaskOwners};
 use crate::relay::upstream::Upstream;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
@@ -25,7 +25,7 @@ pub struct UpstreamSlot {
     current: AtomicU64,
     client: AtomicU64,
     /// The owners of the tasks created here.
-    pub(super) tasks: Mutex<TaskOwners>,
+    tasks: Mutex<TaskOwners>,
 }
 
 impl UpstreamSlot {
@@ -67,7 +67,10 @@ impl UpstreamSlot {
         self.client.store(client.to_word(), Ordering::Release);
     }
 
+    /// Opens admission to a connection, as the newest one.
     pub(super) fn open(&self, key: Key) {
+        // Before it can create any task.
+        lock(&self.tasks).begin_epoch(key);
         self.current.store(key.to_word(), Ordering::Release);
     }
 
@@ -78,57 +81,32 @@ impl UpstreamSlot {
 }
 
 impl UpstreamSlot {
-    /// Makes a principal the owner of a task that the connection `made_by` created; None where it owns it
-    /// already, or cannot. A former owner of a task of that id loses it.
+    /// Notes that the connection `made_by` created a task for a principal. Gives the id where the claim is new, to be
+    /// released later.
     pub(super) fn claim_task(&self, id: &str, by: OwnerNumber, made_by: Key) -> Option<Arc<str>> {
-        let stands = self.current();
-        let mut tasks = lock(&self.tasks);
-        if let Some(holder) = tasks.get_mut(id) {
-            let is_newer = made_by != holder.made_by && stands == Some(made_by);
-            let is_its_own = holder.by.0 == by.0;
-            if !is_newer {
-                holder.is_contested |= !is_its_own;
-                return None;
-            }
-            if is_its_own {
-                (holder.made_by, holder.is_contested) = (made_by, false);
-                return None;
-            }
-        } else if stands.is_some_and(|key| key != made_by) {
-            return None;
-        }
-        let id: Arc<str> = id.into();
-        tasks.insert(Arc::clone(&id), TaskOwner { by, made_by, is_contested: false });
-        Some(id)
+        lock(&self.tasks).claim(id, by, made_by)
     }
 
-    /// Marks a task as contested: it was created for a principal that cannot own it any more.
+    /// Notes that a task was created for a principal that cannot own it any more.
     pub(super) fn contest_task(&self, id: &str) {
-        if let Some(holder) = lock(&self.tasks).get_mut(id) {
-            holder.is_contested = true;
-        }
+        lock(&self.tasks).contest(id);
     }
 
-    /// Forgets a task, unless another principal owns it by now.
+    /// Releases a claim, unless the id means another task by now.
     pub(super) fn release_task(&self, id: &str, by: OwnerNumber) {
-        let mut tasks = lock(&self.tasks);
-        if tasks.get(id).is_some_and(|holder| holder.by == by) {
-            tasks.remove(id);
-        }
+        lock(&self.tasks).release(id, by);
     }
 
     /// Whether a principal owns the task.
     pub(super) fn holds_task(&self, id: &str, principal: u64) -> bool {
-        let tasks = lock(&self.tasks);
-        tasks.get(id).is_some_and(|holder| !holder.is_contested && holder.by.0 == principal)
+        lock(&self.tasks).owner(id).is_some_and(|(owner, _)| owner == principal)
     }
 
     /// The owner that a connection may notify about the task; a former connection may mean another task by the
     /// id.
     pub(super) fn told_of_task(&self, id: &str, by: Key) -> Option<u64> {
-        let tasks = lock(&self.tasks);
-        let holder = tasks.get(id).filter(|holder| !holder.is_contested)?;
-        (holder.made_by == by || self.current() == Some(by)).then_some(holder.by.0)
+        let (owner, made_by) = lock(&self.tasks).owner(id)?;
+        (made_by == by || self.current() == Some(by)).then_some(owner)
     }
 }
 

@@ -3,6 +3,8 @@
 
 #![allow(dead_code)]
 
+pub mod tasks;
+
 use std::sync::{Arc, Mutex};
 
 use turnout_core::codes::METHOD_NOT_FOUND;

@@ -7,9 +7,16 @@ use crate::connection::Connection;
 use crate::connection::event::{AnswerFrame, Batch, End, Event, Host};
 use crate::flight::record::{Late, Time};
 use crate::flight::state::{FlightEvent, FlightState, Outcome};
+use crate::rules::method;
 use crate::wire::envelope::{self, Envelope, Refusal};
 use crate::wire::id;
 use crate::wire::span::Span;
+
+/// Whether the result of a method says how its task is. What any other says under the same names is payload: it may be
+/// an echo of what somebody else asked for.
+fn tells_of_task(name: &str) -> bool {
+    matches!(name, method::TASKS_GET | method::TASKS_CANCEL)
+}
 
 impl<H: Host> Connection<H> {
     /// The slot and number of the call that an answer names, if the answer came in time.
@@ -134,7 +141,9 @@ impl<H: Host> Connection<H> {
                 self.end_task(older, batch);
             }
             self.keep_until_ttl(now, slot, number, task.of(frame).into(), ttl);
-        } else {
+        } else if !self.tasks.is_empty()
+            && self.outbound.get(slot).is_some_and(|entry| tells_of_task(&entry.record.method))
+        {
             self.note_task_state(now, envelope.result.of(frame), batch);
         }
         let end = if self.rules.has_result_type() && !self.knows_result_type(slot, frame, envelope) {

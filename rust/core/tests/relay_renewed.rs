@@ -1,0 +1,106 @@
+//! Tasks over connections of one server, one after the other and two at a time: which of their answers is read first
+//! decides about nobody's tasks.
+
+use crate::world::World;
+use crate::world::tasks::{ask_for_task, give_task, reaches};
+
+/// Who is given the task, and by which connection: before the other one comes, or after.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Given {
+    Early(usize),
+    Late(usize),
+    New(usize),
+}
+
+use Given::{Early, Late, New};
+
+/// What three clients of a server can name in the end, where its two connections gave out one id so; in that order.
+fn named_after(given: &[Given]) -> [bool; 3] {
+    let mut world = World::new(&["one"]);
+    let clients = [0; 3].map(|_| world.client());
+    let old = world.server(0);
+    let mut asked = [const { Vec::new() }; 2];
+    let ask = |world: &mut World, client: usize, server: usize| {
+        ask_for_task(world, clients[client], server);
+        world.ends[server].asked.pop().unwrap()
+    };
+    for of in given {
+        if let Early(client) | Late(client) = of {
+            asked[0].push((*of, ask(&mut world, *client, old)));
+        }
+    }
+    let give = |world: &mut World, server: usize, id: &str| {
+        world.ends[server].asked.push(id.to_owned());
+        give_task(world, server, "T");
+    };
+    for (of, id) in &asked[0] {
+        if let Early(_) = of {
+            give(&mut world, old, id);
+        }
+    }
+    world.relay.retire(world.ends[old].key);
+    let new = world.server(0);
+    for of in given {
+        if let New(client) = of {
+            asked[1].push((*of, ask(&mut world, *client, new)));
+        }
+    }
+    for of in given {
+        let server = if let New(_) = of { new } else { old };
+        if let Early(_) = of {
+            continue;
+        }
+        let answered = asked[usize::from(server == new)].iter().find(|(asked, _)| asked == of).unwrap();
+        give(&mut world, server, &answered.1);
+    }
+    for client in clients {
+        world.lines(client);
+    }
+    clients.map(|client| reaches(&mut world, client, new, "T"))
+}
+
+/// All orders of these.
+fn orders(given: &[Given]) -> Vec<Vec<Given>> {
+    let [first, rest @ ..] = given else { return vec![Vec::new()] };
+    let mut all = Vec::new();
+    for order in orders(rest) {
+        for at in 0..=order.len() {
+            let mut order = order.clone();
+            order.insert(at, *first);
+            all.push(order);
+        }
+    }
+    all
+}
+
+#[test]
+fn s3_tsk_10_no_order_of_answers_decides_whose_a_repeated_id_is() {
+    let nobody = [false; 3];
+    for (given, named) in [
+        // A server may know its tasks after a restart, and start its ids again.
+        (&[Early(0)][..], [true, false, false]),
+        (&[Early(0), New(1)], [false, true, false]),
+        (&[Early(0), Early(1), New(2)], [false, false, true]),
+        (&[Early(0), New(0)], [true, false, false]),
+        // Two connections at a time: whose task is meant is unknown.
+        (&[Late(0), New(1)], nobody),
+        (&[Early(0), Late(1)], nobody),
+        (&[Late(0), Late(1)], nobody),
+        (&[Early(0), Late(0), New(1)], nobody),
+        (&[Early(0), Late(1), New(2)], nobody),
+        (&[Early(0), Late(2), New(2)], [false, false, true]),
+        (&[Early(0), Late(1), New(0)], nobody),
+        (&[Early(0), Early(1), Late(0), New(0)], [true, false, false]),
+        (&[New(0), New(1)], nobody),
+        (&[New(0), New(1), Late(2)], nobody),
+        // All that there is, is one client's.
+        (&[Late(0), New(0)], [true, false, false]),
+        (&[Early(0), Late(0), New(0)], [true, false, false]),
+        // From a connection that was replaced alone there is none: its successor may have given it to one who left.
+        (&[Late(0)], nobody),
+    ] {
+        for order in orders(given) {
+            assert_eq!(named_after(&order), named, "{order:?}");
+        }
+    }
+}
