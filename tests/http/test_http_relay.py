@@ -10,7 +10,7 @@ import pytest
 
 import turnout
 from child_process import ECHO
-from http_client import Client
+from http_client import Client, mirrored
 from loops import both_loops
 
 
@@ -113,6 +113,23 @@ async def test_trm_02_s3_a_modern_client_cancels_nothing_by_an_id():
         assert not upstream.cancelled.is_set()
         assert not waiting.done()
         waiting.cancel()
+
+
+BARE = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo"}}
+
+
+@both_loops
+async def test_s3_e5_nobody_settles_for_others_which_era_an_address_speaks():
+    async with relayed() as (upstream, connect):
+        first, second = await connect(), await connect()
+        # What says in its head that it is modern has to be so, also before anybody else came.
+        for _ in range(2):
+            refused = await first.ask(BARE, mirrored(BARE))
+            assert (refused.status, refused.json["error"]["code"]) == (400, -32602)
+        assert upstream.seen == []
+        assert (await second.call("tools/call", {"name": "echo"})).status == 200
+        refused = await first.ask(BARE, mirrored(BARE))
+        assert (refused.status, refused.json["error"]["code"]) == (400, -32602)
 
 
 @pytest.mark.parametrize("revision", ["2025-03-26", "2025-06-18", "2025-11-25"])

@@ -16,6 +16,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server.mcpserver import Context, MCPServer
 from pydantic import BaseModel
 
+import http_client
 import turnout.mcp
 from loops import both_loops
 
@@ -124,3 +125,15 @@ async def test_trh_15_a_legacy_client_calls_cancels_and_is_asked():
         assert (await session.initialize()).protocol_version == "2025-11-25"
         await _use(demo, session)
         assert "Ada" in (await session.call_tool("ask", {})).content[0].text
+
+
+@both_loops
+async def test_s3_e5_a_request_without_an_envelope_takes_the_server_from_nobody():
+    async with serving() as (_, url):
+        bare = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo"}}
+        other = await http_client.Client.connect(int(url.rsplit(":", 1)[1].split("/")[0]))
+        refused = await other.ask(bare, http_client.mirrored(bare))
+        assert (refused.status, refused.json["error"]["code"]) == (400, -32602)
+        async with Client(url) as client:
+            assert (await client.call_tool("echo", {"text": "hi"})).content[0].text == "hi"
+        other.close()

@@ -28,7 +28,7 @@ use turnout_core::host_bytes::HostBytes;
 use turnout_core::limits::Limits;
 use turnout_core::memory::AccountHolder;
 use turnout_core::relay::{Endpoint, Relaying};
-use turnout_core::rules::Rules;
+use turnout_core::rules::{Revision, Rules};
 use turnout_core::sync::lock;
 
 use crate::asyncio::callback::Run;
@@ -133,12 +133,16 @@ impl Driver {
         driver
     }
 
-    /// Has its messages addressed from now on; with `shares_ids` several clients send them, who may use the same ids.
-    pub fn address(&self, streams: Arc<dyn StreamWriter>, shares_ids: bool) {
+    /// Has its messages addressed from now on. With `is_modern` several clients send them: they may use the same ids, and
+    /// none of them settles the era for the others.
+    pub fn address(&self, streams: Arc<dyn StreamWriter>, is_modern: bool) {
         {
             let mut core = self.core();
             core.address_messages();
-            core.allow_duplicate_ids |= shares_ids;
+            core.allow_duplicate_ids |= is_modern;
+            if is_modern {
+                core.rules.settle_era(Revision::V2026_07_28);
+            }
         }
         self.transport.address(streams);
     }

@@ -3,6 +3,8 @@
 
 use turnout_core::wire::sse::{EventCutter, Item};
 
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
 /// An item, with texts of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read {
@@ -18,7 +20,6 @@ pub fn model(max_event_bytes: usize, stream: &[u8]) -> (Vec<Read>, String) {
     let (mut last_id, mut retry_ms) = (String::new(), None);
     let (mut size, mut refused) = (0, false);
     let (mut name, mut data, mut id) = (Vec::new(), Vec::<Vec<u8>>::new(), None);
-    const BOM: &[u8] = b"\xef\xbb\xbf";
     // What may become one, and ends before it does, is nothing yet.
     let stream = if BOM.starts_with(stream) { b"" } else { stream.strip_prefix(BOM).unwrap_or(stream) };
     for line in lines(stream) {
