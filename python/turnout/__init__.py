@@ -22,6 +22,7 @@ from turnout._native import (
     build_info,
     memory_usage,
 )
+from turnout.embedding import asgi
 from turnout.errors import (
     CallCancelled,
     CallTimedOut,
@@ -47,7 +48,21 @@ from turnout.records import Records
 from turnout.relay import Answer, Forward, Relay, RestartPolicy, Route, Upstream
 from turnout.router import Router
 from turnout.scope import Scope
-from turnout.transports import listen_http, listen_tcp, listen_unix, memory, own_stdio, stdio, tcp, unix
+from turnout.transports import (
+    Challenge,
+    HttpHead,
+    HttpOptions,
+    Principal,
+    ProtectedResource,
+    listen_http,
+    listen_tcp,
+    listen_unix,
+    memory,
+    own_stdio,
+    stdio,
+    tcp,
+    unix,
+)
 
 __version__: str = build_info()["version"]
 
@@ -59,6 +74,7 @@ __all__ = [
     "Call",
     "CallCancelled",
     "CallTimedOut",
+    "Challenge",
     "Clock",
     "Connection",
     "ConnectionClosed",
@@ -67,6 +83,8 @@ __all__ = [
     "Error",
     "Forward",
     "HandshakeFailed",
+    "HttpHead",
+    "HttpOptions",
     "InvalidResponse",
     "LateProgress",
     "LateResponse",
@@ -77,8 +95,10 @@ __all__ = [
     "Peer",
     "PeerLost",
     "Ping",
+    "Principal",
     "Progress",
     "ProgressIterator",
+    "ProtectedResource",
     "ProtocolOptions",
     "Record",
     "Records",
@@ -94,6 +114,7 @@ __all__ = [
     "Scope",
     "Unmatched",
     "Upstream",
+    "asgi",
     "build_info",
     "listen_http",
     "listen_tcp",

@@ -10,7 +10,7 @@ from typing_extensions import Self, disjoint_base
 
 from turnout.delivery import ConnectionHost
 from turnout.peer import Peer
-from turnout.transports.http.server import HttpHost
+from turnout.transports.http.endpoint import HttpHost
 
 _T = TypeVar("_T")
 
@@ -30,8 +30,10 @@ __all__ = [
     "Connection",
     "Flights",
     "HandlerCoroutine",
+    "HttpAsking",
     "HttpConnection",
     "HttpEndpoint",
+    "HttpExchange",
     "Input",
     "LateProgress",
     "LateResponse",
@@ -818,6 +820,54 @@ class Request:
         """The task that handles it, which a cancel stops."""
 
 @final
+class HttpAsking:
+    """The question who asks by a request; answered once, at once or later."""
+
+    def admit(self, name: str, principal: object) -> None:
+        """Go on with the request: it is that principal's, whom no other has the name of."""
+    def deny(self, status: int, challenge: str | None) -> None:
+        """Refuse the request, with the challenge that says how credentials are had; None for none.
+
+        Raises:
+            ValueError: the challenge cannot stand in a header.
+
+        """
+
+@final
+class HttpExchange:
+    """One request that an application server read, and the messages of its answer (ASGI 3).
+
+    Args:
+        endpoint: what it came to.
+        client: the address of its client.
+        fields: of its head.
+        wake: called when there is something to take; from a callback of the loop.
+
+    """
+
+    def __new__(
+        cls,
+        endpoint: HttpEndpoint,
+        client: str,
+        fields: Sequence[tuple[bytes, bytes]],
+        *,
+        wake: Callable[[], object],
+    ) -> Self: ...
+    def open(self, method: str, path: str, query: str | None) -> bool:
+        """Begin; True where its message is wanted."""
+    def read(self, data: bytes, more: bool) -> bool:
+        """Take some of its message, and whether there is more; True where more is wanted."""
+    def lost(self) -> None:
+        """Take note that the client is gone."""
+    def keep_alive(self) -> None:
+        """Write a comment on a stream of events, or begin one for an answer that takes long."""
+    def take(self) -> list[dict[str, object]]:
+        """Give the messages of the answer that were written since."""
+    @property
+    def is_done(self) -> bool:
+        """Whether there will be no more of these."""
+
+@final
 class HttpEndpoint:
     """One endpoint of HTTP's: what it serves, to whom, and the sessions of its clients.
 
@@ -827,9 +877,15 @@ class HttpEndpoint:
         key: 32 random bytes, which make the handles of sessions.
         hosts: names that it is asked by, without a port; None for any.
         origins: origins whose pages may ask.
-        legacy: whether revisions up to 2025-11-25 are served.
-        modern: whether 2026-07-28 is.
+        eras: whether revisions up to 2025-11-25 are served, and whether 2026-07-28 is.
         limits: limits by name, as in `HTTP_LIMITS`; None for the defaults.
+        authenticates: whether the host says who asks.
+        shows_to_origins: whether browsers are told that pages of `origins` may see answers.
+        resource: where the metadata of the protected resource is found, and what it says; None for none.
+        proxies: addresses and networks of proxies that say for whom they ask.
+
+    Raises:
+        ValueError: a proxy is no address and no network, or a limit is out of range.
 
     """
 
@@ -841,15 +897,18 @@ class HttpEndpoint:
         *,
         hosts: Sequence[str] | None,
         origins: Sequence[str],
-        legacy: bool,
-        modern: bool,
+        eras: tuple[bool, bool],
         limits: Mapping[str, int] | None,
+        authenticates: bool,
+        shows_to_origins: bool,
+        resource: tuple[str, bytes] | None,
+        proxies: Sequence[str],
     ) -> Self: ...
     def sessions(self) -> tuple[int, int]:
-        """How many sessions there are: legacy ones, and addresses with modern requests."""
+        """How many sessions there are: legacy ones, and clients with modern requests."""
     @property
     def held_bytes(self) -> int:
-        """Bytes of messages that are being read, and of answers that are not, over all connections."""
+        """Bytes of messages that are being read, of answers that are not, and of events that are kept."""
     def limit(self, name: str) -> int:
         """The value of a limit, by its name in `HTTP_LIMITS`."""
     def idle_sessions(self, now: int) -> list[Connection]:

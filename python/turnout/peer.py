@@ -213,6 +213,11 @@ class Peer(Hooks):
         return self.connection.transport
 
     @property
+    def principal(self) -> Any:
+        """On whose behalf a client asks that came over HTTP, as `authenticate` said; None where nobody said."""
+        return getattr(self.link.transport, "principal", None)
+
+    @property
     def is_open(self) -> bool:
         """True until the channel ended or was closed."""
         return not self.connection.is_over

@@ -32,7 +32,7 @@ from contents import (
 import turnout
 from turnout.handlers import members_of
 from turnout.protocol.handshake import META, HandshakeResponder, Implementation
-from turnout.transports.http.server import listen_http
+from turnout.transports.http.listener import listen_http
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -11,7 +11,7 @@ import turnout
 from http_client import mirrored, modern
 from http_server import serving
 from loops import both_loops
-from turnout.transports.http import server as serving_module
+from turnout.transports.http import listener as serving_module
 
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo"}}
 

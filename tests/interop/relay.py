@@ -11,7 +11,7 @@ import asyncio
 import sys
 
 import turnout
-from turnout.transports.http.server import listen_http
+from turnout.transports.http.listener import listen_http
 
 
 async def main() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import turnout
 from http_client import Client
 from turnout.protocol.handshake import HandshakeResponder, Implementation
-from turnout.transports.http.server import HttpListener, listen_http
+from turnout.transports.http.listener import HttpListener, listen_http
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

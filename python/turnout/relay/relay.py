@@ -172,7 +172,8 @@ class Relay(Hooks):
             client: the client.
             principal: who it is to routes that name a principal, and to upstreams that are shared per principal; its
                 tasks and request states at servers that others share belong to it, on any of its connections. None
-                for a client that no route names, that shares with nobody, and whose tasks are lost with its connection.
+                for the client's own `principal`; one that has none is a client that no route names, that shares with
+                nobody, and whose tasks are lost with its connection.
 
         Raises:
             RuntimeError: it is attached already, or was detached, which is for good.
@@ -185,6 +186,8 @@ class Relay(Hooks):
                 f"{client.name} was detached from this relay, which is for good; "
                 "to use the relay again, its client opens another connection"
             )
+        if principal is None:
+            principal = client.principal
         client.set_rules(handshake.LEGACY[0], "server", era="open")
         assigned = self._configuration.assignment_for(client, principal)
         known = Client(client, principal, assigned)

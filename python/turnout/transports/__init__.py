@@ -7,7 +7,9 @@ the contract between them and the peer above.
 from __future__ import annotations
 
 from turnout.transports.channel import Accept, Link, Listener, Target, Transport
-from turnout.transports.http.server import listen_http
+from turnout.transports.http.authentication import Challenge, HttpHead, Principal, ProtectedResource
+from turnout.transports.http.listener import listen_http
+from turnout.transports.http.options import HttpOptions
 from turnout.transports.memory import memory
 from turnout.transports.own_stdio import own_stdio
 from turnout.transports.sockets import listen_tcp, listen_unix, tcp, unix
@@ -15,8 +17,13 @@ from turnout.transports.stdio import stdio
 
 __all__ = [
     "Accept",
+    "Challenge",
+    "HttpHead",
+    "HttpOptions",
     "Link",
     "Listener",
+    "Principal",
+    "ProtectedResource",
     "Target",
     "Transport",
     "listen_http",

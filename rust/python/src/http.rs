@@ -1,9 +1,16 @@
-//! Streamable HTTP: the connections of an endpoint, and the sessions that their messages are of.
+//! Streamable HTTP: the requests that come to an endpoint, and the sessions that their messages are of.
 //!
-//! An [`endpoint::HttpEndpoint`] is what Python listens with. Each socket is a [`server::HttpConnection`], which reads
-//! requests and writes answers. The messages of one client are of one [`session::Session`], whose connection has a
-//! stream for each request of HTTP's: a legacy session, or all modern requests of one principal.
+//! An [`endpoint::HttpEndpoint`] is what Python listens with. Requests come by a socket, a [`server::HttpConnection`],
+//! or one by one from an application server, an [`asgi::HttpExchange`]; what becomes of them is in [`exchanges`]. The
+//! messages of one [`client::Client`] are of one [`session::Session`], whose connection has a stream for each request: a
+//! legacy session, whose [`events`] can be sent again, or all modern requests of one client.
 
+pub mod asgi;
+pub mod asking;
+pub mod client;
 pub mod endpoint;
+pub mod events;
+pub mod exchanges;
+pub mod held;
 pub mod server;
 pub mod session;

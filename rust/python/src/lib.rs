@@ -59,6 +59,10 @@ mod _native {
     #[pymodule_export]
     use crate::driver::memory::{memory_is_tight, memory_usage, set_max_total_bytes};
     #[pymodule_export]
+    use crate::http::asgi::HttpExchange;
+    #[pymodule_export]
+    use crate::http::asking::HttpAsking;
+    #[pymodule_export]
     use crate::http::endpoint::HttpEndpoint;
     #[pymodule_export]
     use crate::http::server::HttpConnection;

@@ -10,7 +10,7 @@ from typing import Any
 import turnout
 from turnout.handlers import members_of
 from turnout.protocol.handshake import META, HandshakeResponder, Implementation
-from turnout.transports.http.server import listen_http
+from turnout.transports.http.listener import listen_http
 
 NOTE = "mem://note"
 PAUSE = 0.2

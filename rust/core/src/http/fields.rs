@@ -86,6 +86,14 @@ pub fn named_by(method: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether a value is a list of names of fields.
+pub fn are_names(value: &[u8]) -> bool {
+    value
+        .split(|byte| *byte == b',')
+        .map(trimmed)
+        .all(|name| !name.is_empty() && name.iter().copied().all(is_token_byte))
+}
+
 /// The name of the header that mirrors an argument whose schema has this `x-mcp-header`; None where that can be no part
 /// of a header's name.
 pub fn param_name(header: &str) -> Option<String> {

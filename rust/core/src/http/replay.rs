@@ -224,6 +224,13 @@ impl Replay {
         self.rings.len()
     }
 
+    /// Forgets the oldest events until no more than so many bytes are kept.
+    pub fn shrink(&mut self, bytes: usize) {
+        while self.bytes > bytes {
+            self.forget_oldest();
+        }
+    }
+
     /// Begins a stream. Beyond the limit an older one cannot be resumed any more: the first that is at its end, or else
     /// the first.
     pub fn open(&mut self, now: Time) -> Stream {

@@ -1,6 +1,6 @@
 //! Requests of HTTP's: what an endpoint takes, checked before anything reaches a connection.
 //!
-//! The head is checked first, in an order that tells nobody more than he may know: the path, the host and the origin,
+//! The head is checked first, in an order that tells nobody more than they may know: the path, the host and the origin,
 //! then the method. Only then the host of this crate asks who it is, and reads the body. What the head says of the
 //! message has to be what the message says: others decide by the head.
 
@@ -12,6 +12,7 @@ use crate::codes::{
 };
 use crate::http::fields::{self, Accept};
 use crate::http::mirror;
+use crate::http::proxies::Network;
 use crate::limits::Exceeded;
 use crate::rules::{Revision, method};
 use crate::wire::encode;
@@ -32,7 +33,25 @@ pub struct Endpoint {
     pub legacy: bool,
     /// Whether revisions from 2026-07-28 on are.
     pub modern: bool,
+    /// Whether browsers are told that they may show answers to pages of `origins`.
+    pub shows_to_origins: bool,
+    /// What tells where credentials are had, for anybody who asks (RFC 9728).
+    pub resource: Option<Resource>,
+    /// The proxies in front, which say for whom they ask.
+    pub proxies: Vec<Network>,
 }
+
+/// The metadata of a protected resource, and where it is found.
+#[derive(Clone, Debug)]
+pub struct Resource {
+    /// Its path; the same without the endpoint's path behind it leads there, too.
+    pub path: Box<str>,
+    /// The document.
+    pub document: Box<[u8]>,
+}
+
+/// Where the metadata of all resources is found.
+pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
 /// What a request wants, as its method says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +62,10 @@ pub enum Action {
     Get,
     /// To end its session.
     Delete,
+    /// To know what pages of an origin may send.
+    Preflight,
+    /// To know where credentials are had, or what may be sent to ask that.
+    Metadata,
 }
 
 /// A request that is refused.
@@ -93,6 +116,14 @@ pub struct Fields<'a> {
     pub method: Option<&'a [u8]>,
     /// What the message names.
     pub name: Option<&'a [u8]>,
+    /// The client's credentials.
+    pub authorization: Option<&'a [u8]>,
+    /// For whom a proxy asks, in the last such field.
+    pub forwarded_for: Option<&'a [u8]>,
+    /// Which method a page will use.
+    pub page_method: Option<&'a [u8]>,
+    /// Which fields it will send.
+    pub page_headers: Option<&'a [u8]>,
     /// A field that stands there twice, though it has one value.
     repeated: bool,
     /// A field that mirrors an argument and says nothing, as base64 that is none.
@@ -113,6 +144,13 @@ impl<'a> Fields<'a> {
                 _ if name.eq_ignore_ascii_case(fields::LAST_EVENT_ID) => &mut all.last_event_id,
                 _ if name.eq_ignore_ascii_case(fields::MCP_METHOD) => &mut all.method,
                 _ if name.eq_ignore_ascii_case(fields::MCP_NAME) => &mut all.name,
+                _ if name.eq_ignore_ascii_case(fields::AUTHORIZATION) => &mut all.authorization,
+                _ if name.eq_ignore_ascii_case("access-control-request-method") => &mut all.page_method,
+                _ if name.eq_ignore_ascii_case("access-control-request-headers") => &mut all.page_headers,
+                _ if name.eq_ignore_ascii_case("x-forwarded-for") => {
+                    all.forwarded_for = Some(value);
+                    continue;
+                }
                 _ => {
                     all.misspelt |= fields::mirrors_argument(name) && mirror::decode(value).is_err();
                     continue;
@@ -153,14 +191,49 @@ impl Endpoint {
         path == &*self.path || path.strip_suffix('/') == Some(&self.path)
     }
 
-    /// Checks a head but for its method: whether it may be asked here at all.
-    pub fn check_head(&self, path: &str, fields: &Fields<'_>) -> Result<(), Refused> {
-        if !self.has_path(path) {
+    /// Whether a path is that of the resource's metadata.
+    fn has_metadata_path(&self, path: &str) -> bool {
+        self.resource.as_ref().is_some_and(|resource| path == &*resource.path || path == WELL_KNOWN)
+    }
+
+    /// What a head wants; refused where it may not be asked here at all, or not by that method.
+    pub fn check_head(
+        &self,
+        method: &str,
+        path: &str,
+        query: Option<&str>,
+        fields: &Fields<'_>,
+    ) -> Result<Action, Refused> {
+        let is_metadata = self.has_metadata_path(path);
+        if !is_metadata && !self.has_path(path) {
             return Err(Refused::new(404, INVALID_REQUEST, "nothing is served under this path"));
         }
         if fields.repeated {
             return Err(Refused::new(400, INVALID_REQUEST, "a header that has one value is there twice"));
         }
+        self.check_host(fields)?;
+        if is_metadata {
+            return Self::metadata_action(method);
+        }
+        self.check_origin(fields)?;
+        if query.is_some_and(has_token) {
+            let message = "credentials belong in Authorization; others read what stands in a URL";
+            return Err(Refused::new(400, INVALID_REQUEST, message));
+        }
+        self.action(method, fields)
+    }
+
+    /// What a method wants of the metadata, which pages of any origin may read.
+    fn metadata_action(method: &str) -> Result<Action, Refused> {
+        if matches!(method, "GET" | "OPTIONS") {
+            return Ok(Action::Metadata);
+        }
+        let refused = Refused::new(405, INVALID_REQUEST, "the metadata can be read, and nothing else");
+        Err(Refused { allow: Some("GET, OPTIONS"), ..refused })
+    }
+
+    /// Checks by which name it is asked.
+    fn check_host(&self, fields: &Fields<'_>) -> Result<(), Refused> {
         let name = fields.host.and_then(name_of);
         if let Some(hosts) = &self.hosts
             && !name.is_some_and(|name| hosts.iter().any(|host| host.eq_ignore_ascii_case(name)))
@@ -168,6 +241,11 @@ impl Endpoint {
             let message = "this server is not known by that name; list it in hosts= to serve it";
             return Err(Refused::new(403, INVALID_REQUEST, message));
         }
+        Ok(())
+    }
+
+    /// Checks whose page asks.
+    fn check_origin(&self, fields: &Fields<'_>) -> Result<(), Refused> {
         if !fields.origin.is_none_or(|origin| self.allows(origin)) {
             let message = "pages of that origin may not ask here; list it in origins= to let them";
             return Err(Refused::new(403, INVALID_REQUEST, message));
@@ -191,8 +269,8 @@ impl Endpoint {
         name_of(host).is_some_and(|name| is_here(&name) && served(name))
     }
 
-    /// What a method wants; refused where the endpoint does not have it, before anybody is asked who he is.
-    pub fn action(&self, method: &str, fields: &Fields<'_>) -> Result<Action, Refused> {
+    /// What a method wants; refused where the endpoint does not have it, before anybody is asked who they are.
+    fn action(&self, method: &str, fields: &Fields<'_>) -> Result<Action, Refused> {
         // Clients that ask by a revision without sessions take any other answer for a fault that may pass.
         let is_modern =
             || fields.revision.is_some_and(|revision| revision == Revision::V2026_07_28.name().as_bytes());
@@ -201,6 +279,9 @@ impl Endpoint {
             "POST" => Ok(Action::Post),
             "GET" if has_sessions => Ok(Action::Get),
             "DELETE" if has_sessions => Ok(Action::Delete),
+            "OPTIONS" if self.shows_to_origins && fields.origin.is_some() && fields.page_method.is_some() => {
+                Ok(Action::Preflight)
+            }
             _ => {
                 let allow = Some(if has_sessions { "GET, POST, DELETE" } else { "POST" });
                 let refused = Refused::new(405, INVALID_REQUEST, "the endpoint does not have this method");
@@ -345,6 +426,27 @@ impl Endpoint {
     }
 }
 
+/// Whether a query has a token in it.
+fn has_token(query: &str) -> bool {
+    query.split('&').any(|pair| pair.split('=').next() == Some("access_token"))
+}
+
+/// Nobody said who asks, or it is not believed; the head of the answer says how to.
+pub fn unauthorized(status: u16) -> Refused {
+    let message = match status {
+        401 => "the request needs credentials that are accepted here",
+        403 => "these credentials do not allow that",
+        _ => "the credentials cannot be checked at the moment; try again later",
+    };
+    Refused::new(status, if status < 500 { INVALID_REQUEST } else { INTERNAL_ERROR }, message)
+}
+
+/// An event after which nothing can be sent again.
+pub fn not_resumable() -> Refused {
+    // Not 404, which would say that the session is gone.
+    Refused::new(400, INVALID_REQUEST, "what followed that event is not kept any more; ask anew")
+}
+
 /// A legacy message that names no session, and opens none.
 pub fn without_session() -> Refused {
     let message = "this names no session: send the Mcp-Session-Id that the answer to initialize has";
@@ -376,6 +478,12 @@ pub fn put_in_one_line(message: &mut [u8]) {
 /// A session that the host does not take in.
 pub fn not_taken() -> Refused {
     Refused::new(503, INTERNAL_ERROR, "the server takes nobody in at the moment; try again later")
+}
+
+/// A message that is longer than it may be.
+pub fn too_long(most: usize) -> Refused {
+    let data = Exceeded { limit: "max_body_bytes", value: most }.unsent().into_bytes();
+    Refused { data, ..Refused::new(413, INVALID_REQUEST, "the message is longer than max_body_bytes") }
 }
 
 /// A limit of the endpoint's is reached: of what one client may have (429), or all together (503).

@@ -5,6 +5,7 @@
 //! behind the answer to the last request of a stream, and a stream without an answer ends, too.
 
 use crate::http::fields;
+use crate::http::replay::IdText;
 use crate::http::request::status_of_error;
 use crate::wire::envelope;
 use crate::wire::sse;
@@ -48,6 +49,26 @@ pub const EVENT_STREAM_FIELDS: [(&str, &[u8]); 3] = [
     (fields::X_ACCEL_BUFFERING, b"no"),
 ];
 
+/// Names the events of a stream, and keeps them so that they can be sent again.
+pub trait EventNames {
+    /// Puts what comes before the first event at the end of `out`.
+    fn begin(&mut self, _out: &mut Vec<u8>) {}
+
+    /// The id of an event, the last of its stream or not; None where it cannot be sent again.
+    fn name(&mut self, _event: &[u8], _is_last: bool) -> Option<IdText> {
+        None
+    }
+
+    /// Takes note that the stream is at its end.
+    fn end(&mut self) {}
+}
+
+/// Events that cannot be sent again.
+#[derive(Clone, Copy, Debug)]
+pub struct Unnamed;
+
+impl EventNames for Unnamed {}
+
 /// One answer on its way.
 #[derive(Debug)]
 pub struct Answering {
@@ -75,13 +96,13 @@ impl Answering {
     }
 
     /// Takes whole frames of its stream, one a line, and whether the stream ends behind them. What is to be written
-    /// is put at the end of `out`; `next_id` gives the id of each event where it has one, and keeps the event.
+    /// is put at the end of `out`.
     pub fn push(
         &mut self,
         frames: &[u8],
         ended: bool,
         out: &mut Vec<u8>,
-        mut next_id: impl FnMut(&[u8]) -> Option<String>,
+        names: &mut impl EventNames,
     ) -> Step {
         if self.is_done() {
             return Step::Nothing;
@@ -106,19 +127,27 @@ impl Answering {
         }
         let begins = self.is_held();
         self.form = if ended { Form::Done } else { Form::Events };
-        for frame in frames.split(|byte| *byte == b'\n').filter(|frame| !frame.is_empty()) {
-            let id = next_id(frame);
-            sse::write_event(out, id.as_deref(), frame);
+        if begins {
+            names.begin(out);
+        }
+        let mut rest = frames.split(|byte| *byte == b'\n').filter(|frame| !frame.is_empty()).peekable();
+        while let Some(frame) = rest.next() {
+            let id = names.name(frame, ended && rest.peek().is_none());
+            sse::write_event(out, id.as_ref().map(IdText::as_str), frame);
+        }
+        if ended {
+            names.end();
         }
         Step::Events { begins, ends: ended }
     }
 
     /// Begins a stream of events, since no frame came for long, or another one is resumed here.
-    pub const fn begin(&mut self) -> Step {
+    pub fn begin(&mut self, out: &mut Vec<u8>, names: &mut impl EventNames) -> Step {
         if !self.is_held() {
             return Step::Nothing;
         }
         self.form = Form::Events;
+        names.begin(out);
         Step::Events { begins: true, ends: false }
     }
 

@@ -1,18 +1,18 @@
 //! An endpoint: what it serves, and its sessions.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use foldhash::fast::RandomState;
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 use turnout_core::connection::output::addresses::StreamId;
 use turnout_core::handle::{KEY_BYTES, Keys, Kind, Process};
 use turnout_core::http::limits::HttpLimits;
-use turnout_core::http::request::{self, Endpoint, Refused};
+use turnout_core::http::request::{self, Endpoint, Refused, Resource};
 use turnout_core::limits::Limits;
 use turnout_core::sync::lock;
 use turnout_core::wire::envelope::ScanLimits;
@@ -20,11 +20,10 @@ use turnout_http::{Date, SyntaxLimits};
 
 use crate::connection::Connection;
 use crate::driver::transport::StreamWriter;
+use crate::http::client::Client;
+use crate::http::held::Held;
 use crate::http::session::Session;
 use crate::values::options::set_limits;
-
-/// Whoever bears the handle of a session may use it, as long as nobody is asked who he is.
-const NOBODY: &[u8] = b"";
 
 #[doc = text!("HttpEndpoint")]
 #[pyclass(frozen, module = "turnout._native")]
@@ -34,13 +33,14 @@ pub struct HttpEndpoint {
     pub syntax: SyntaxLimits,
     pub scan: ScanLimits,
     pub date: Mutex<Date>,
-    host: Py<PyAny>,
+    /// Whether the host says who asks.
+    pub authenticates: bool,
+    pub held: Arc<Held>,
+    pub host: Py<PyAny>,
     keys: Keys,
     is_closing: AtomicBool,
     now: AtomicU64,
-    /// Bytes of messages that are being read, and of answers that are not.
-    held: AtomicUsize,
-    /// How many legacy sessions each address has.
+    /// How many legacy sessions each client has.
     clients: Mutex<HashMap<Box<str>, usize, RandomState>>,
     next_stream: AtomicU64,
     next_session: AtomicU32,
@@ -53,22 +53,31 @@ pub struct HttpEndpoint {
 #[pymethods]
 impl HttpEndpoint {
     #[new]
-    #[pyo3(signature = (host, path, key, *, hosts, origins, legacy, modern, limits))]
+    #[pyo3(signature = (
+        host, path, key, *, hosts, origins, eras, limits,
+        authenticates, shows_to_origins, resource, proxies
+    ))]
     fn new(
         host: Py<PyAny>,
         path: &str,
         key: &[u8],
         hosts: Option<Vec<String>>,
         origins: Vec<String>,
-        legacy: bool,
-        modern: bool,
+        eras: (bool, bool),
         limits: Option<&Bound<'_, PyDict>>,
+        authenticates: bool,
+        shows_to_origins: bool,
+        resource: Option<(String, Vec<u8>)>,
+        proxies: Vec<String>,
     ) -> PyResult<Self> {
         let key: &[u8; KEY_BYTES] =
             key.try_into().map_err(|_| PyValueError::new_err("a key has 32 bytes"))?;
         let mut http = HttpLimits::default();
         set_limits(limits, |name, value| http.set(name, value))?;
         let limits = Limits::default();
+        let proxies = proxies.iter().map(|text| {
+            text.parse().map_err(|_| PyValueError::new_err(format!("{text:?} is no address and no network")))
+        });
         let lower =
             |names: Vec<String>| names.into_iter().map(|name| name.to_lowercase().into_boxed_str()).collect();
         Ok(Self {
@@ -76,18 +85,23 @@ impl HttpEndpoint {
                 path: path.strip_suffix('/').unwrap_or(path).into(),
                 hosts: hosts.map(lower),
                 origins: lower(origins),
-                legacy,
-                modern,
+                legacy: eras.0,
+                modern: eras.1,
+                shows_to_origins,
+                resource: resource
+                    .map(|(path, document)| Resource { path: path.into(), document: document.into() }),
+                proxies: proxies.collect::<PyResult<_>>()?,
             },
             limits: http,
             syntax: SyntaxLimits { body_bytes: http.max_body_bytes as u64, ..SyntaxLimits::default() },
             scan: ScanLimits { max_depth: limits.max_depth, max_id_bytes: limits.max_id_bytes },
             date: Mutex::default(),
+            authenticates,
+            held: Arc::new(Held::new(http.max_held_bytes)),
             host,
             keys: Keys::new(Process::default(), 0, key),
             is_closing: AtomicBool::new(false),
             now: AtomicU64::new(0),
-            held: AtomicUsize::new(0),
             clients: Mutex::default(),
             next_stream: AtomicU64::new(1),
             next_session: AtomicU32::new(1),
@@ -110,7 +124,7 @@ impl HttpEndpoint {
     #[doc = text!("HttpEndpoint.held_bytes")]
     #[getter]
     fn held_bytes(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+        self.held.bytes()
     }
 
     #[doc = text!("HttpEndpoint.limit")]
@@ -140,17 +154,17 @@ impl HttpEndpoint {
         let Some(id) = &session.id else {
             let mut modern = lock(&self.modern);
             // Another one may have taken its place.
-            if modern.get(&*session.client).is_some_and(|current| Arc::ptr_eq(current, &session)) {
-                modern.remove(&*session.client);
+            if modern.get(&*session.client.key).is_some_and(|current| Arc::ptr_eq(current, &session)) {
+                modern.remove(&*session.client.key);
             }
             return;
         };
         lock(&self.legacy).remove(&**id);
         let mut clients = lock(&self.clients);
-        if let Some(count) = clients.get_mut(&*session.client) {
+        if let Some(count) = clients.get_mut(&*session.client.key) {
             *count -= 1;
             if *count == 0 {
-                clients.remove(&*session.client);
+                clients.remove(&*session.client.key);
             }
         }
     }
@@ -165,28 +179,17 @@ impl HttpEndpoint {
         self.next_stream.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Counts what a connection holds now in place of `before`; false where all together hold too much.
-    pub fn hold(&self, before: usize, now: usize) -> bool {
-        if now >= before {
-            let grown = now - before;
-            self.held.fetch_add(grown, Ordering::Relaxed) + grown <= self.limits.max_held_bytes || grown == 0
-        } else {
-            self.held.fetch_sub(before - now, Ordering::Relaxed);
-            true
-        }
-    }
-
     /// What the time was at the last look, in milliseconds.
     pub fn now(&self) -> u64 {
         self.now.load(Ordering::Relaxed)
     }
 
-    /// The session of that handle.
-    pub fn find(&self, id: &[u8]) -> Result<Arc<Session>, Refused> {
+    /// The session of that handle, which was given to this client.
+    pub fn find(&self, id: &[u8], client: &Client) -> Result<Arc<Session>, Refused> {
         let id = std::str::from_utf8(id).unwrap_or_default();
-        // What is no handle of ours is not looked for.
+        // What is no handle of ours, or another's, is not looked for.
         self.keys
-            .open(id, Kind::Session, NOBODY)
+            .open(id, Kind::Session, client.owner())
             .ok()
             .and_then(|_| lock(&self.legacy).get(id).map(Arc::clone))
             // One that is about to close answers nothing any more.
@@ -194,28 +197,28 @@ impl HttpEndpoint {
             .ok_or_else(request::unknown_session)
     }
 
-    /// A new legacy session of a client at that address.
-    pub fn open(&self, py: Python<'_>, client: &str) -> PyResult<Result<Arc<Session>, Refused>> {
+    /// A new legacy session of a client.
+    pub fn open(&self, py: Python<'_>, client: &Arc<Client>) -> PyResult<Result<Arc<Session>, Refused>> {
         let HttpLimits { max_sessions, max_client_sessions, .. } = self.limits;
         if lock(&self.legacy).len() >= max_sessions {
             return Ok(Err(request::overloaded("max_sessions", max_sessions, false)));
         }
-        if lock(&self.clients).get(client).is_some_and(|count| *count >= max_client_sessions) {
+        if lock(&self.clients).get(&client.key).is_some_and(|count| *count >= max_client_sessions) {
             return Ok(Err(request::overloaded("max_client_sessions", max_client_sessions, true)));
         }
         let slot = self.next_session.fetch_add(1, Ordering::Relaxed);
-        let id: Box<str> = self.keys.mint(Kind::Session, slot, 0, NOBODY).into();
+        let id: Box<str> = self.keys.mint(Kind::Session, slot, 0, client.owner()).into();
         let Some(session) = self.new_session(py, Some(id.clone()), client)? else {
             return Ok(Err(request::not_taken()));
         };
-        *lock(&self.clients).entry(client.into()).or_default() += 1;
+        *lock(&self.clients).entry(client.key.clone()).or_default() += 1;
         lock(&self.legacy).insert(id, Arc::clone(&session));
         Ok(Ok(session))
     }
 
-    /// The session of the modern requests of clients at that address.
-    pub fn of_client(&self, py: Python<'_>, client: &str) -> PyResult<Result<Arc<Session>, Refused>> {
-        let session = lock(&self.modern).get(client).map(Arc::clone);
+    /// The session of the modern requests of a client.
+    pub fn of_client(&self, py: Python<'_>, client: &Arc<Client>) -> PyResult<Result<Arc<Session>, Refused>> {
+        let session = lock(&self.modern).get(&client.key).map(Arc::clone);
         if let Some(session) = session.filter(|session| session.is_open()) {
             return Ok(Ok(session));
         }
@@ -226,7 +229,7 @@ impl HttpEndpoint {
         let Some(session) = self.new_session(py, None, client)? else {
             return Ok(Err(request::not_taken()));
         };
-        lock(&self.modern).insert(client.into(), Arc::clone(&session));
+        lock(&self.modern).insert(client.key.clone(), Arc::clone(&session));
         Ok(Ok(session))
     }
 
@@ -235,16 +238,20 @@ impl HttpEndpoint {
         &self,
         py: Python<'_>,
         id: Option<Box<str>>,
-        client: &str,
+        client: &Arc<Client>,
     ) -> PyResult<Option<Arc<Session>>> {
-        let opened = self.host.bind(py).call_method1(intern!(py, "open_session"), (client, id.is_none()))?;
+        let is_modern = id.is_none();
+        let address = PyString::new(py, &client.address);
+        let principal = client.principal.as_ref().map(|principal| principal.bind(py));
+        let opened =
+            self.host.bind(py).call_method1(intern!(py, "open_session"), (address, is_modern, principal))?;
         if opened.is_none() {
             return Ok(None);
         }
         let connection = opened.cast_into::<Connection>()?;
-        let is_modern = id.is_none();
-        let session =
-            Arc::new(Session::new(id, client, connection.clone().unbind(), &self.limits, self.now()));
+        let (held, client) = (Arc::clone(&self.held), Arc::clone(client));
+        let unbound = connection.clone().unbind();
+        let session = Arc::new(Session::new(id, client, unbound, &self.limits, held, self.now()));
         connection.get().driver().address(Arc::clone(&session) as Arc<dyn StreamWriter>, is_modern);
         lock(&self.sessions).insert(connection.as_ptr().addr(), Arc::clone(&session));
         Ok(Some(session))

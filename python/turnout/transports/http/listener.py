@@ -1,31 +1,28 @@
-"""Serves Streamable HTTP on sockets: an endpoint, its connections, and the sessions of its clients."""
+"""Serves Streamable HTTP on sockets: a place where they come, and their connections."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
-import time
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
-from turnout._native import Connection, HttpConnection, HttpEndpoint
+from turnout._native import HttpConnection
 from turnout.arguments import require_port
 from turnout.escape import escaped
-from turnout.raised import EXITS
 from turnout.transports.accepting import Acceptor
-from turnout.transports.sockets import bind_tcp
+from turnout.transports.http.endpoint import LOOPBACK, EndpointHost
+from turnout.transports.sockets import BACKLOG, bind_tcp
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable, Mapping
 
-    from turnout.transports.channel import Accept, Link
+    from typing_extensions import Unpack
+
+    from turnout.transports.channel import Accept
+    from turnout.transports.http.options import HttpOptions
 
 LOGGER = logging.getLogger("turnout.http")
-
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-"""Names of this machine that no other machine's page has."""
 
 TICK = 1.0
 """Seconds between two looks at what waits."""
@@ -38,59 +35,54 @@ PHASE_LIMITS = {"idle": "max_connection_idle_ms", "head": "max_head_ms", "body":
 
 
 def listen_http(
-    host: str,
-    port: int,
+    host: str | None = None,
+    port: int | None = None,
     *,
-    path: str = "/mcp",
-    hosts: Iterable[str] | None = None,
-    origins: Iterable[str] = (),
-    legacy: bool = True,
-    modern: bool = True,
+    sock: socket.socket | None = None,
     tls: ssl.SSLContext | None = None,
-    limits: Mapping[str, int] | None = None,
+    **options: Unpack[HttpOptions],
 ) -> HttpListener:
-    """A TCP port on which clients of Streamable HTTP arrive.
+    """A place where clients of Streamable HTTP arrive: a TCP port, or a socket that listens.
 
     Args:
-        host: the address to bind; `"127.0.0.1"` keeps it on this machine.
-        port: 0 lets the system choose; `HttpListener.port` tells after `start`.
-        path: of the endpoint.
-        hosts: the names that the server is asked by, without a port; None for those of this machine where it is bound
-            to this machine only, and for any name elsewhere.
-        origins: origins whose pages may ask, such as `"https://app.example.com"`.
-        legacy: whether revisions up to 2025-11-25 are served, which have sessions.
-        modern: whether 2026-07-28 is.
+        host: the address to bind; `"127.0.0.1"` keeps it on this machine. None with `sock`.
+        port: 0 lets the system choose; `HttpListener.port` tells after `start`. None with `sock`.
+        sock: a socket that is bound, as a supervisor hands it over; it is closed with the listener. None for `host`
+            and `port`.
         tls: the certificates; None for none.
-        limits: limits of HTTP's by name, as in `HTTP_LIMITS`; None for the defaults.
+        options: of the endpoint, as `HttpOptions` lists them.
 
     Raises:
-        TypeError: the port is no integer, or a limit is unknown.
-        ValueError: the port or a limit is out of range, the path begins with no slash, or nothing is served.
+        TypeError: there are both an address and a socket or neither, the port is no integer, or an option or a limit
+            is unknown.
+        ValueError: the port or a limit is out of range, the path begins with no slash, a proxy is no address, or
+            nothing is served.
 
     """
+    if sock is not None:
+        if host is not None or port is not None:
+            raise TypeError("listen_http takes an address or a socket, not both")
+        return HttpListener(_socket_name(sock), 0, sock, tls=tls, is_local=_is_local(sock), **options)
+    if host is None or port is None:
+        raise TypeError("listen_http takes a host and a port, or a socket")
     require_port(port, least=0)
-    if not path.startswith("/"):
-        raise ValueError(f"path begins with a slash, unlike {path!r}")
-    if not (legacy or modern):
-        raise ValueError("an endpoint serves legacy revisions, the modern one, or both")
-    if hosts is None and host in {*LOOPBACK, "::1"}:
-        hosts = LOOPBACK
-    names = None if hosts is None else list(hosts)
-    return HttpListener(
-        host, port, path, names, list(origins), legacy=legacy, modern=modern, tls=tls, limits=limits
-    )
+    return HttpListener(host, port, None, tls=tls, is_local=host in {*LOOPBACK, "::1"}, **options)
 
 
-class HttpHost(Protocol):
-    """Makes and ends the sessions of an endpoint; called in the loop's thread, with nothing locked."""
+def take_over(sock: socket.socket) -> socket.socket:
+    """Have a socket that somebody bound listen."""
+    sock.setblocking(False)
+    sock.listen(BACKLOG)
+    return sock
 
-    def open_session(self, client: str, modern: bool) -> Connection | None:
-        """Make the connection of a session, for a client at that address; None refuses its request."""
-        ...
 
-    def close_session(self, connection: Connection) -> None:
-        """End a session, because its client says so."""
-        ...
+def _socket_name(sock: socket.socket) -> str:
+    address = sock.getsockname()
+    return str(address[0]) if isinstance(address, tuple) else "unix"
+
+
+def _is_local(sock: socket.socket) -> bool:
+    return _socket_name(sock) in {"127.0.0.1", "::1"}
 
 
 class HttpListener:
@@ -102,38 +94,24 @@ class HttpListener:
         self,
         host: str,
         port: int,
-        path: str,
-        hosts: list[str] | None,
-        origins: list[str],
+        sock: socket.socket | None,
         *,
-        legacy: bool,
-        modern: bool,
         tls: ssl.SSLContext | None,
-        limits: Mapping[str, int] | None,
+        is_local: bool,
+        **options: Unpack[HttpOptions],
     ) -> None:
-        self._host = host
+        self._address = host
         self.port = port
-        self.path = path
+        self._socket = sock
         self._tls = tls
-        self.endpoint = HttpEndpoint(
-            self,
-            path,
-            os.urandom(32),
-            hosts=hosts,
-            origins=origins,
-            legacy=legacy,
-            modern=modern,
-            limits=None if limits is None else dict(limits),
-        )
+        self.host = EndpointHost(is_local=is_local, **options)
+        self.path = self.host.path
+        self.endpoint = self.host.endpoint
         self._most = self.endpoint.limit("max_connections")
-        self._accept: Accept | None = None
         self._acceptor: Acceptor | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._attaching: set[asyncio.Task[None]] = set()
-        self._sessions: dict[Connection, HttpSession] = {}
-        self._count = 0
         self.refused_connections = 0
-        self._refuses = False
         self._open = 0
         self.connections: set[HttpSocket] = set()
 
@@ -141,7 +119,7 @@ class HttpListener:
     def name(self) -> str:
         """Its URL."""
         scheme = "http" if self._tls is None else "https"
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        host = f"[{self._address}]" if ":" in self._address else self._address
         return f"{scheme}://{host}:{self.port}{self.path}"
 
     async def start(self, accept: Accept) -> None:
@@ -155,8 +133,13 @@ class HttpListener:
         if self._acceptor is not None:
             raise RuntimeError(f"{self.name} listens already")
         loop = asyncio.get_running_loop()
-        sockets, self.port = await bind_tcp(loop, self._host, self.port)
-        self._accept = accept
+        if self._socket is not None:
+            sockets = [take_over(self._socket)]
+            address = self._socket.getsockname()
+            self.port = address[1] if isinstance(address, tuple) else 0
+        else:
+            sockets, self.port = await bind_tcp(loop, self._address, self.port)
+        self.host.start(accept)
 
         def accepted(connection: socket.socket) -> None:
             if self._open >= self._most:
@@ -183,7 +166,8 @@ class HttpListener:
 
     async def _connect(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if connection.family in (socket.AF_INET, socket.AF_INET6):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.connect_accepted_socket(lambda: HttpSocket(self, loop), connection, ssl=self._tls)
         except OSError as error:
             LOGGER.debug("%s: a connection ended as it was accepted: %s", self.name, escaped(str(error)))
@@ -191,93 +175,17 @@ class HttpListener:
             self._open -= 1
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.endpoint.set_time(int(time.time()))
         now = loop.time()
         for connection in tuple(self.connections):
             connection.look(now)
-        for idle in self.endpoint.idle_sessions(int(now * 1000)):
-            self.close_session(idle)
+        self.host.look(now)
         closed = self._acceptor is None and not self.connections
         self._timer = None if closed else loop.call_later(TICK, self._tick, loop)
-
-    # ---- called by the endpoint ----
-
-    def open_session(self, client: str, modern: bool) -> Connection | None:
-        """Make the peer of a session; None refuses its request."""
-        assert self._accept is not None  # noqa: S101
-        self._count += 1
-        name = client if modern else f"{client}#{self._count}"
-        session = HttpSession(self, shares_clients=modern)
-        try:
-            link = self._accept(session, name)
-        except EXITS:
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever the application raised
-            # Whoever comes again and again fills no log: of those in a row the first is worth a warning.
-            level = logging.DEBUG if self._refuses else logging.WARNING
-            LOGGER.log(level, "a client was refused: %s", escaped(str(error)))
-            self._refuses = True
-            return None
-        self._refuses = False
-        session.link = link
-        connection = cast("Connection", link.connection)  # type: ignore[attr-defined]
-        session.connection = connection
-        self._sessions[connection] = session
-        return connection
-
-    def close_session(self, connection: Connection) -> None:
-        """End a session, because its client says so."""
-        session = self._sessions.get(connection)
-        if session is not None:
-            session.lost()
 
     def closed(self, connection: HttpSocket) -> None:
         """Forget a connection that is closed."""
         self.connections.discard(connection)
         self._open -= 1
-
-    def forget(self, session: HttpSession) -> None:
-        """Forget a session that is over."""
-        if session.connection is not None:
-            self.endpoint.forget(session.connection)
-            self._sessions.pop(session.connection, None)
-
-
-class HttpSession:
-    """The channel of one session: its messages are on streams, which the endpoint writes.
-
-    Args:
-        listener: the endpoint.
-        shares_clients: whether it is of several clients, who are not known from each other.
-
-    """
-
-    kind = "http"
-    delays_answers = False
-
-    def __init__(self, listener: HttpListener, *, shares_clients: bool) -> None:
-        self.shares_clients = shares_clients
-        self._listener = listener
-        self.link: Link | None = None
-        self.connection: Connection | None = None
-
-    def write(self, data: bytes) -> None:
-        """Nothing is written to the session itself."""
-
-    def lost(self) -> None:
-        """End the session."""
-        link, self.link = self.link, None
-        if link is not None:
-            link.lost(None)
-        self._listener.forget(self)
-
-    async def close(self) -> None:
-        """End the session; its streams have ended."""
-        self.lost()
-
-    def abort(self) -> None:
-        """End the session."""
-        asyncio.get_running_loop().call_soon(self.lost)
 
 
 class HttpSocket(asyncio.Protocol):
@@ -356,4 +264,4 @@ class HttpSocket(asyncio.Protocol):
             self._transport.abort()
 
 
-__all__ = ["HttpHost", "HttpListener", "listen_http"]
+__all__ = ["HttpListener", "listen_http"]
