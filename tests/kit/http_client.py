@@ -51,6 +51,8 @@ class Client:
         self.reader = reader
         self.writer = writer
         self.host = f"127.0.0.1:{port}"
+        self.event_ids: list[str] = []
+        self.retry = 0
         self._rest = b""
 
     @classmethod
@@ -86,8 +88,11 @@ class Client:
             if size == 0:
                 return None
         event, _, self._rest = self._rest.partition(b"\n\n")
-        data = [line[6:] for line in event.split(b"\n") if line.startswith(b"data: ")]
-        return json.loads(data[0]) if data and data[0] else await self.event()
+        lines = [line.partition(b": ") for line in event.split(b"\n")]
+        fields = {name.decode(): value for name, _, value in lines}
+        self.event_ids += [fields["id"].decode()] if "id" in fields else []
+        self.retry = int(fields.get("retry", self.retry))
+        return json.loads(fields["data"]) if fields.get("data") else await self.event()
 
     async def read(self) -> Answer:
         """Read the next answer, to its end."""

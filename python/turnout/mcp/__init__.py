@@ -11,11 +11,13 @@ from turnout.mcp._install import install, uninstall
 from turnout.records import Records
 
 if TYPE_CHECKING:
+    from turnout.mcp.authentication import bearer
     from turnout.mcp.client import Client, connect_stdio, connect_tcp, connect_unix, open_dispatcher
     from turnout.mcp.dispatch.over_peer import NativeDispatcher
     from turnout.mcp.dispatch.over_streams import Dispatcher
     from turnout.mcp.errors import Lost, TimedOut
     from turnout.mcp.server import (
+        asgi,
         serve_http,
         serve_listener,
         serve_stdio,
@@ -38,6 +40,8 @@ _WHERE = {
     "connect_tcp": "turnout.mcp.client",
     "open_dispatcher": "turnout.mcp.client",
     "NativeDispatcher": "turnout.mcp.dispatch.over_peer",
+    "asgi": "turnout.mcp.server",
+    "bearer": "turnout.mcp.authentication",
     "serve_http": "turnout.mcp.server",
     "serve_listener": "turnout.mcp.server",
     "serve_stdio": "turnout.mcp.server",
@@ -60,6 +64,8 @@ __all__ = [
     "Lost",
     "NativeDispatcher",
     "TimedOut",
+    "asgi",
+    "bearer",
     "connect_stdio",
     "connect_tcp",
     "connect_unix",

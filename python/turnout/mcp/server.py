@@ -1,4 +1,4 @@
-"""Servers of the SDK's on turnout's transports: `serve_stdio`, `serve_unix`, `serve_tcp`, `serve_http`."""
+"""Servers of the SDK's on turnout's transports: `serve_stdio`, `serve_unix`, `serve_tcp`, `serve_http`, `asgi`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from turnout.mcp.dispatch.over_peer import NativeDispatcher
 from turnout.mcp.dispatch.session_peer import SessionPeer
 from turnout.mcp.server_session import ServerSession
 from turnout.transports import listen_http, listen_tcp, listen_unix, own_stdio
+from turnout.transports.http.asgi import AsgiEndpoint
 
 if TYPE_CHECKING:
     import os
+    import socket
     import ssl
-    from collections.abc import Iterable
 
     from anyio.abc import TaskStatus
     from mcp.server import MCPServer
+    from typing_extensions import Unpack
 
     from turnout.router import Router
     from turnout.transports.channel import Link, Listener, Target, Transport
+    from turnout.transports.http.options import HttpOptions
 
 log = logging.getLogger("turnout.mcp")
 
@@ -125,45 +128,103 @@ async def serve_tcp(
 
 async def serve_http(
     server: Server[Any] | MCPServer,
-    host: str,
-    port: int,
+    host: str | None = None,
+    port: int | None = None,
     *,
-    path: str = "/mcp",
-    hosts: Iterable[str] | None = None,
-    origins: Iterable[str] = (),
+    sock: socket.socket | None = None,
     tls: ssl.SSLContext | None = None,
     router: Router | None = None,
     raise_exceptions: bool = False,
     task_status: TaskStatus[Listener] = anyio.TASK_STATUS_IGNORED,
+    **options: Unpack[HttpOptions],
 ) -> None:
-    """Serve every client of Streamable HTTP, of both eras, until cancelled; nobody is asked who he is.
+    """Serve every client of Streamable HTTP, of both eras, until cancelled.
 
     Args:
         server: a `Server` or `MCPServer` of the SDK's, or FastMCP's.
-        host: the address to bind; `"127.0.0.1"` keeps it on this machine.
-        port: 0 lets the system choose; `listener.port` tells.
-        path: of the endpoint.
-        hosts: as for `turnout.listen_http`.
-        origins: likewise.
+        host: as for `turnout.listen_http`.
+        port: likewise; `listener.port` tells what the system chose.
+        sock: likewise.
         tls: likewise.
         router: as for `serve_stdio`.
         raise_exceptions: likewise; other clients are served on.
         task_status: given the listener once clients can come.
+        options: of the endpoint, as `turnout.HttpOptions` lists them; `authenticate` may be `bearer(...)`.
 
     Raises:
         OSError: the address cannot be listened on.
         RuntimeError: the event loop is not asyncio's.
-        TypeError: `server` is none of these.
-        ValueError: the port is out of range, or the path begins with no slash.
+        TypeError: `server` is none of these, or as for `turnout.listen_http`.
+        ValueError: as for `turnout.listen_http`.
 
     """
     await serve_listener(
         server,
-        listen_http(host, port, path=path, hosts=hosts, origins=origins, tls=tls),
+        listen_http(host, port, sock=sock, tls=tls, **options),
         router=router,
         raise_exceptions=raise_exceptions,
         task_status=task_status,
     )
+
+
+def asgi(
+    server: Server[Any] | MCPServer,
+    *,
+    router: Router | None = None,
+    raise_exceptions: bool = False,
+    **options: Unpack[HttpOptions],
+) -> AsgiEndpoint:
+    """Serve a server of the SDK's within an application server, as `turnout.asgi` does.
+
+    Args:
+        server: a `Server` or `MCPServer` of the SDK's, or FastMCP's; its lifespan begins with the first request, or
+            with the application's where `lifespan` is handed on.
+        router: as for `serve_stdio`.
+        raise_exceptions: likewise; other clients are served on.
+        options: as for `serve_http`.
+
+    Raises:
+        TypeError: `server` is none of these, or an option is unknown.
+        ValueError: as for `turnout.listen_http`.
+
+    """
+    low = _low_level(server)
+    serving: list[asyncio.Task[None]] = []
+
+    async def begin(endpoint: AsgiEndpoint) -> None:
+        started: asyncio.Future[Listener] = asyncio.get_running_loop().create_future()
+        task = asyncio.ensure_future(
+            serve_listener(
+                low,
+                endpoint,
+                router=router,
+                raise_exceptions=raise_exceptions,
+                task_status=_Started(started),
+            )
+        )
+        serving.append(task)
+        await asyncio.wait((task, started), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+
+    async def end() -> None:
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+    return AsgiEndpoint(begin, end, **options)
+
+
+class _Started:
+    """Has a future know that clients can come."""
+
+    def __init__(self, future: asyncio.Future[Listener]) -> None:
+        self._future = future
+
+    def started(self, value: Any = None) -> None:
+        """Clients can come."""
+        if not self._future.done():
+            self._future.set_result(value)
 
 
 async def serve_target(

@@ -135,7 +135,7 @@ impl Driver {
 
     /// Has its messages addressed from now on. With `is_modern` several clients send them: they may use the same ids, and
     /// none of them settles the era for the others.
-    pub fn address(&self, streams: Arc<dyn StreamWriter>, is_modern: bool) {
+    pub fn address(&self, streams: Weak<dyn StreamWriter>, is_modern: bool) {
         {
             let mut core = self.core();
             core.address_messages();

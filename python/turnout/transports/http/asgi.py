@@ -37,13 +37,17 @@ class AsgiEndpoint:
     kind = "http"
 
     def __init__(
-        self, begin: Callable[[AsgiEndpoint], Awaitable[None]], **options: Unpack[HttpOptions]
+        self,
+        begin: Callable[[AsgiEndpoint], Awaitable[None]],
+        end: Callable[[], Awaitable[None]] | None = None,
+        **options: Unpack[HttpOptions],
     ) -> None:
         # Who may ask by which name, the server and its proxy have decided, unless `hosts` says so.
         self.host = EndpointHost(is_local=False, **options)
         self.path = self.host.path
         self.endpoint = self.host.endpoint
         self._begin = begin
+        self._end = end
         self._beginning: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._open: set[_Exchange] = set()
@@ -77,7 +81,7 @@ class AsgiEndpoint:
         try:
             yield
         finally:
-            await self.close()
+            await self._ended()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request, or live through the server's lifespan."""
@@ -97,13 +101,18 @@ class AsgiEndpoint:
             raise
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await self.close()
+        await self._ended()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _started(self) -> None:
         if self._beginning is None:
             self._beginning = asyncio.ensure_future(self._begin(self))
         await asyncio.shield(self._beginning)
+
+    async def _ended(self) -> None:
+        await self.close()
+        if self._end is not None:
+            await self._end()
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
         if self._beginning is None or not self._beginning.done():

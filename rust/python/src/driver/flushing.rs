@@ -35,7 +35,8 @@ impl Driver {
         self.check_process()?;
         let now = self.now();
         if let Some(streams) = self.transport.streams() {
-            return Ok((self.write_addressed(py, streams), false));
+            let flushed = streams.upgrade().map_or(Flushed::Nothing, |it| self.write_addressed(py, &it));
+            return Ok((flushed, false));
         }
         let Some(writer) = self.transport.writer(py) else { return Ok((Flushed::Nothing, false)) };
         let (bytes, left) = {

@@ -1,7 +1,7 @@
 //! How a connection reaches its transport.
 
 use std::ffi::c_int;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, Weak};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
@@ -20,8 +20,9 @@ pub const LARGE: usize = 64 << 10;
 #[derive(Default)]
 pub struct Transport {
     writer: Mutex<Option<Writer>>,
-    /// Where messages go that are addressed; then nothing is written to the transport itself.
-    streams: OnceLock<Arc<dyn StreamWriter>>,
+    /// Where messages go that are addressed; then nothing is written to the transport itself. It has the connection,
+    /// which therefore does not have it.
+    streams: OnceLock<Weak<dyn StreamWriter>>,
 }
 
 /// Writes the messages of a connection to the streams that they are for.
@@ -43,11 +44,12 @@ impl Transport {
     }
 
     /// Has messages addressed from now on.
-    pub fn address(&self, streams: Arc<dyn StreamWriter>) {
+    pub fn address(&self, streams: Weak<dyn StreamWriter>) {
         let _ = self.streams.set(streams);
     }
 
-    pub fn streams(&self) -> Option<&Arc<dyn StreamWriter>> {
+    /// Where these go, as long as it is there; None where no messages are addressed.
+    pub fn streams(&self) -> Option<&Weak<dyn StreamWriter>> {
         self.streams.get()
     }
 

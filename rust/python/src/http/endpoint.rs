@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use foldhash::fast::RandomState;
 use pyo3::exceptions::{PyKeyError, PyValueError};
@@ -252,7 +252,7 @@ impl HttpEndpoint {
         let (held, client) = (Arc::clone(&self.held), Arc::clone(client));
         let unbound = connection.clone().unbind();
         let session = Arc::new(Session::new(id, client, unbound, &self.limits, held, self.now()));
-        connection.get().driver().address(Arc::clone(&session) as Arc<dyn StreamWriter>, is_modern);
+        connection.get().driver().address(Arc::downgrade(&session) as Weak<dyn StreamWriter>, is_modern);
         lock(&self.sessions).insert(connection.as_ptr().addr(), Arc::clone(&session));
         Ok(Some(session))
     }

@@ -1,0 +1,51 @@
+"""Tokens that a verifier of the SDK's knows, as `authenticate` of an endpoint."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from turnout.transports.http.authentication import Challenge, Principal
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from mcp.server.auth.provider import TokenVerifier
+
+    from turnout.transports.http.authentication import HttpHead, Verdict
+
+
+def bearer(
+    verifier: TokenVerifier, *, resource: str | None = None, scopes: Sequence[str] = ()
+) -> Callable[[HttpHead], Awaitable[Verdict]]:
+    """Take in clients whose token a verifier of the SDK's knows: `serve_http(server, ..., authenticate=bearer(...))`.
+
+    The principal is the token's subject, or its client where it has none, by the issuer in the claim `iss`; the tenant
+    is empty.
+
+    Args:
+        verifier: checks a token; no key is kept and nothing is parsed here.
+        resource: the URL that tokens have to be issued for; None leaves that to the verifier.
+        scopes: what each token has to be good for.
+
+    """
+
+    async def authenticate(head: HttpHead) -> Verdict:
+        if head.bearer is None:
+            return Challenge()
+        token = await verifier.verify_token(head.bearer)
+        if token is None:
+            return Challenge(error="invalid_token", description="the token is not known here")
+        if token.expires_at is not None and token.expires_at <= time.time():
+            return Challenge(error="invalid_token", description="the token has expired")
+        if resource is not None and token.resource != resource:
+            return Challenge(error="invalid_token", description="the token is for another resource")
+        if not set(scopes) <= set(token.scopes):
+            return Challenge(403, error="insufficient_scope", scope=" ".join(scopes))
+        issuer = str((token.claims or {}).get("iss", ""))
+        return Principal(token.subject or token.client_id, issuer)
+
+    return authenticate
+
+
+__all__ = ["bearer"]
