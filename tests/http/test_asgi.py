@@ -34,7 +34,8 @@ class ByHand:
         size = pieces or max(len(body), 1)
         parts = [body[at : at + size] for at in range(0, len(body), size)] or [b""]
         messages = [
-            {"type": "http.request", "body": part, "more_body": at < len(parts) - 1} for at, part in enumerate(parts)
+            {"type": "http.request", "body": part, "more_body": at < len(parts) - 1}
+            for at, part in enumerate(parts)
         ]
         sent = []
 
@@ -89,10 +90,18 @@ async def test_trm_15_an_answer_has_its_length_and_events_have_none():
     async with served() as (app, _):
         message = modern("tools/call", {"name": "echo"})
         status, headers, body = await app.ask(message, mirrored(message))
-        assert (status, headers["content-type"], int(headers["content-length"])) == (200, "application/json", len(body))
+        assert (status, headers["content-type"], int(headers["content-length"])) == (
+            200,
+            "application/json",
+            len(body),
+        )
         message = modern("tools/call", {"name": "steps"}, token="t")
         status, headers, body = await app.ask(message, mirrored(message), pieces=7)
-        assert (status, headers["content-type"], "content-length" in headers) == (200, "text/event-stream", False)
+        assert (status, headers["content-type"], "content-length" in headers) == (
+            200,
+            "text/event-stream",
+            False,
+        )
         assert body.count(b"data: ") == 2
 
 
@@ -189,7 +198,11 @@ async def test_it_lives_through_a_lifespan():
         living = asyncio.ensure_future(app({"type": "lifespan"}, told.get, sent.put))
         told.put_nowait({"type": "lifespan.startup"})
         assert (await sent.get())["type"] == "lifespan.startup.complete"
-        hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}
+        hello = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "c", "version": "1"},
+        }
         status, headers, _ = await ByHand(app).ask(
             {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}
         )
@@ -220,7 +233,17 @@ async def test_what_is_no_http_is_refused():
 SERVERS = {
     "uvicorn": ["-m", "uvicorn", "asgi_app:app", "--port", "{port}", "--log-level", "warning"],
     "hypercorn": ["-m", "hypercorn", "asgi_app:app", "--bind", "127.0.0.1:{port}", "--log-level", "warning"],
-    "granian": ["-m", "granian", "--interface", "asgi", "asgi_app:app", "--port", "{port}", "--log-level", "warning"],
+    "granian": [
+        "-m",
+        "granian",
+        "--interface",
+        "asgi",
+        "asgi_app:app",
+        "--port",
+        "{port}",
+        "--log-level",
+        "warning",
+    ],
 }
 
 

@@ -123,7 +123,7 @@ async def test_aut_04_two_credentials_are_none():
 
 @both_loops
 async def test_aut_05_a_session_is_its_principals():
-    """Race 26, and CVE-2025-6515: whose handle it is, is asked for every request."""
+    """Another one's token on a session that lives, and CVE-2025-6515: whose it is, is asked for every request."""
     async with serving(authenticate=by_token) as server:
         client = await server.connect()
         params = {
@@ -252,7 +252,9 @@ asyncio.run(main())
 async def test_aut_10_each_principal_has_a_server_of_its_own():
     """`per_client` means per principal over modern HTTP."""
     async with turnout.Router() as router:
-        upstream = turnout.Upstream(turnout.stdio(sys.executable, "-c", OWN_SERVER), name="own", sharing="per_client")
+        upstream = turnout.Upstream(
+            turnout.stdio(sys.executable, "-c", OWN_SERVER), name="own", sharing="per_client"
+        )
         relay = router.relay(upstream)
         await relay.start()
         listener = turnout.listen_http("127.0.0.1", 0, authenticate=by_token)

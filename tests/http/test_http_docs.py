@@ -1,4 +1,4 @@
-"""The example of `docs/http.md` does what the page says."""
+"""The examples of `docs/http.md` do what the page says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from http_client import Client
 from loops import both_loops
 
 PAGE = Path(__file__).parents[2] / "docs/http.md"
-[EXAMPLE] = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+EXAMPLE, MOUNTED, AUTHENTICATED = re.findall(
+    r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE
+)
 
 
 @both_loops
@@ -40,3 +42,34 @@ async def test_the_example_serves(monkeypatch):
     main.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await main
+
+
+@both_loops
+async def test_the_mounted_example_serves():
+    program: dict[str, Any] = {}
+    exec(MOUNTED, program)
+    async with program["lifespan"](None):
+        assert len(program["router"].peers) == 0
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "DELETE", "path": "/tools/", "root_path": "/tools", "headers": []}
+        await program["endpoint"](scope, None, send)
+        assert sent[0]["status"] == 400, "no session is named"
+
+
+@both_loops
+async def test_the_example_knows_who_asks():
+    program: dict[str, Any] = {}
+    exec(AUTHENTICATED, program)
+    verdicts = [
+        program["authenticate"](turnout.HttpHead("POST", "/mcp", None, (("authorization", value),), ""))
+        for value in (b"Bearer a-secret-of-ada", b"Bearer other", b"Basic x")
+    ]
+    assert verdicts == [
+        turnout.Principal("ada"),
+        turnout.Challenge(error="invalid_token"),
+        turnout.Challenge(),
+    ]

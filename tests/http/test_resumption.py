@@ -18,7 +18,9 @@ def call(name, number=1, token=None, **arguments):
 
 
 async def resume(client, session, after):
-    client.writer.write(client.head("GET", {**session, "Accept": "text/event-stream", "Last-Event-ID": after}))
+    client.writer.write(
+        client.head("GET", {**session, "Accept": "text/event-stream", "Last-Event-ID": after})
+    )
     return await client.begin()
 
 
@@ -28,7 +30,7 @@ async def gone(server, count):
 
 
 @both_loops
-async def test_trh_20_a_lost_stream_is_gone_on_with_behind_the_last_event():
+async def test_trh_04_trh_09_trh_11_trh_27_a_lost_stream_is_gone_on_with_behind_the_last_event():
     async with serving() as server:
         client, other, third = await server.connect(), await server.connect(), await server.connect()
         session = await client.open_session()
@@ -54,7 +56,7 @@ async def test_trh_20_a_lost_stream_is_gone_on_with_behind_the_last_event():
 
 
 @both_loops
-async def test_trh_21_an_answer_that_nobody_read_waits():
+async def test_trh_06_an_answer_that_nobody_read_waits():
     async with serving() as server:
         client, other = await server.connect(), await server.connect()
         session = await client.open_session()
@@ -71,8 +73,7 @@ async def test_trh_21_an_answer_that_nobody_read_waits():
 
 
 @both_loops
-async def test_trh_22_the_new_stream_wins_and_no_event_comes_twice():
-    """Race 19."""
+async def test_trh_17_trh_18_the_new_stream_wins_and_no_event_comes_twice():
     async with serving() as server:
         client, other = await server.connect(), await server.connect()
         session = await client.open_session()
@@ -89,7 +90,7 @@ async def test_trh_22_the_new_stream_wins_and_no_event_comes_twice():
 
 
 @both_loops
-async def test_trh_23_what_belongs_to_no_request_is_gone_on_with():
+async def test_trh_27_what_belongs_to_no_request_is_gone_on_with():
     async with serving() as server:
         client, listening = await server.connect(), await server.connect()
         session = await client.open_session()
@@ -112,7 +113,7 @@ async def test_trh_23_what_belongs_to_no_request_is_gone_on_with():
 
 @pytest.mark.parametrize("after", ["", "x", "99-0", "1-99", "1--1", "1-18446744073709551616", "a" * 300])
 @both_loops
-async def test_trh_24_what_is_not_kept_is_refused_and_the_session_goes_on(after):
+async def test_what_is_not_kept_is_refused_and_the_session_goes_on(after):
     async with serving() as server:
         client = await server.connect()
         session = await client.open_session()
@@ -126,7 +127,7 @@ async def test_trh_24_what_is_not_kept_is_refused_and_the_session_goes_on(after)
 
 
 @both_loops
-async def test_trh_25_nobody_goes_on_with_a_stream_of_another_session():
+async def test_s3_nobody_goes_on_with_a_stream_of_another_session():
     """CVE-2026-33946: ids are those of a session."""
     async with serving() as server:
         client, other = await server.connect(), await server.connect()
@@ -141,7 +142,7 @@ async def test_trh_25_nobody_goes_on_with_a_stream_of_another_session():
 
 
 @both_loops
-async def test_trh_26_clients_before_2025_11_25_get_no_event_without_data():
+async def test_trh_11_clients_before_2025_11_25_get_no_event_without_data():
     async with serving() as server:
         client = await server.connect()
         session = await client.open_session("2025-06-18")
@@ -152,7 +153,7 @@ async def test_trh_26_clients_before_2025_11_25_get_no_event_without_data():
 
 
 @both_loops
-async def test_trh_27_what_a_handler_asks_after_its_client_went_comes_elsewhere():
+async def test_trh_01_what_a_handler_asks_after_its_client_went_comes_elsewhere():
     async with serving() as server:
         client, listening = await server.connect(), await server.connect()
         session = await client.open_session()
@@ -175,7 +176,7 @@ async def test_trh_27_what_a_handler_asks_after_its_client_went_comes_elsewhere(
 
 
 @both_loops
-async def test_trh_28_what_is_kept_is_bounded_and_counted():
+async def test_what_is_kept_is_bounded_and_counted():
     limits = {"max_kept_events": 4, "max_session_kept_bytes": 4096}
     async with serving(limits=limits) as server:
         client = await server.connect()

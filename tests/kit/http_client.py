@@ -101,7 +101,7 @@ class Client:
             while (event := await self.event()) is not None:
                 answer.events.append(event)
         else:
-            answer.body = await self.reader.readexactly(int(answer.headers["content-length"]))
+            answer.body = await self.reader.readexactly(int(answer.headers.get("content-length", 0)))
         return answer
 
     async def ask(self, message: Any, headers: dict[str, str] | None = None, **more: Any) -> Answer:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import socket
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -10,11 +12,16 @@ import pytest
 
 pytest.importorskip("mcp")
 
+import httpx2
 import mcp
+import uvicorn
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.server.auth.provider import AccessToken
 from mcp.server.mcpserver import Context, MCPServer
 from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 import http_client
 import turnout.mcp
@@ -137,3 +144,53 @@ async def test_s3_e5_a_request_without_an_envelope_takes_the_server_from_nobody(
         async with Client(url) as client:
             assert (await client.call_tool("echo", {"text": "hi"})).content[0].text == "hi"
         other.close()
+
+
+@both_loops
+async def test_a_server_is_mounted_and_its_clients_are_known():
+    """`turnout.mcp.asgi` in Starlette, and the SDK's verifier of tokens."""
+    demo = Demo()
+
+    class Verifier:
+        async def verify_token(self, token: str) -> AccessToken | None:
+            known = {
+                "good": AccessToken(token=token, client_id="app", subject="ada", scopes=["tools"]),
+                "weak": AccessToken(token=token, client_id="app", scopes=[]),
+                "old": AccessToken(token=token, client_id="app", scopes=["tools"], expires_at=1),
+            }
+            return known.get(token)
+
+    router = turnout.Router()
+    endpoint = turnout.mcp.asgi(
+        demo.server, router=router, authenticate=turnout.mcp.bearer(Verifier(), scopes=["tools"])
+    )
+    app = Starlette(routes=[Mount("/tools", endpoint)], lifespan=endpoint.lifespan)
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    bound.listen()
+    served = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    serving = asyncio.ensure_future(served.serve(sockets=[bound]))
+    url = f"http://127.0.0.1:{bound.getsockname()[1]}/tools/"
+    async with httpx2.AsyncClient() as plain:
+        hello = {"jsonrpc": "2.0", "id": 1, "method": "server/discover"}
+        accept = {"Accept": "application/json, text/event-stream"}
+        for token, status, error in (
+            (None, 401, None),
+            ("weak", 403, "insufficient_scope"),
+            ("old", 401, "invalid_token"),
+            ("no", 401, "invalid_token"),
+        ):
+            headers = accept if token is None else {**accept, "Authorization": f"Bearer {token}"}
+            answer = await plain.post(url, json=hello, headers=headers)
+            challenge = answer.headers["www-authenticate"]
+            assert (answer.status_code, error is None or f'error="{error}"' in challenge) == (status, True)
+    async with (
+        httpx2.AsyncClient(headers={"Authorization": "Bearer good"}) as known,
+        Client(streamable_http_client(url, http_client=known)) as client,
+    ):
+        assert len((await client.list_tools()).tools) == 4
+        assert (await client.call_tool("echo", {"text": "hi"})).content[0].text == "hi"
+        assert [str(peer.principal) for peer in router.peers] == ["ada"]
+    served.should_exit = True
+    await serving
+    await router.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 """Where the metadata of protected resources is found (RFC 9728)."""
+
+
+VISIBLE = re.compile("[ -~]*")
+"""What stands in a challenge."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Challenge:
         if self.status not in (401, 403):
             raise ValueError(f"a challenge is 401 or 403, not {self.status}")
         for text in (self.error, self.description, self.scope):
-            if text is not None and not (text.isascii() and text.isprintable()):
+            if text is not None and VISIBLE.fullmatch(text) is None:
                 raise ValueError("what stands in a challenge is printable ASCII")
 
 

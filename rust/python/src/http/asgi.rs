@@ -170,7 +170,7 @@ impl HttpExchange {
         if !more {
             self.exchanges.end_request(py);
         }
-        lock(&self.exchanges.state).wanted == Some(Wanted::Message)
+        more && lock(&self.exchanges.state).wanted == Some(Wanted::Message)
     }
 
     #[doc = text!("HttpExchange.lost")]
