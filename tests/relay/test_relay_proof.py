@@ -66,7 +66,7 @@ REPORTS_ELSEWHERE = {
 }
 
 PARTS_ELSEWHERE = {
-    7: "throughput with workers behind a load balancer (#4557): there are no workers here; identity is race 16",
+    7: "throughput with workers behind a load balancer (#4557): there are no workers here; principals are race 16",
     16: "a legacy HTTP stream that closes is no cancel, since it can be resumed: with Streamable HTTP",
     20: "a 404 for a session id ends its epoch: with Streamable HTTP; here, the loss of a stream does",
 }

@@ -126,7 +126,7 @@ async def test_s3_a_state_of_one_server_is_none_at_another():
 
 
 @both_loops
-async def test_s3_an_identity_has_its_states_on_all_its_connections_and_between_them():
+async def test_s3_a_principal_has_its_states_on_all_its_connections_and_between_them():
     async with World() as world:
         await world_of_one(world)
         first, stranger = [await world.client("modern", principal=name) for name in ("ada", "bob")]
@@ -142,7 +142,7 @@ async def test_s3_an_identity_has_its_states_on_all_its_connections_and_between_
 
 
 @both_loops
-async def test_s3_without_an_identity_a_state_is_lost_with_its_connection_and_with_its_relay():
+async def test_s3_without_a_principal_a_state_is_lost_with_its_connection_and_with_its_relay():
     states = []
     for _ in range(2):
         async with World() as world:

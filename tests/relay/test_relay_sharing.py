@@ -18,7 +18,7 @@ async def ask_all(clients):
 
 
 @both_loops
-async def test_clients_of_one_identity_share_a_connection_and_no_other_does():
+async def test_clients_of_one_principal_share_a_connection_and_no_other_does():
     async with World() as world:
         world.build(world.upstream(sharing="per_principal"))
         one, two = await world.client(principal="a"), await world.client(principal="a")
@@ -28,7 +28,7 @@ async def test_clients_of_one_identity_share_a_connection_and_no_other_does():
         assert len(world.servers.peers) == 2
         await one.close()
         await ask_all([two, other])
-        assert len(world.servers.peers) == 2, "an identity's connection stays while one of it is there"
+        assert len(world.servers.peers) == 2, "a principal's connection stays while one client of it is there"
         [lost] = [peer for peer in world.servers.peers if peer is not world.servers.peers[0]]
         await two.close()
         await other.close()
@@ -37,7 +37,7 @@ async def test_clients_of_one_identity_share_a_connection_and_no_other_does():
 
 
 @both_loops
-async def test_clients_without_an_identity_share_with_nobody():
+async def test_clients_without_a_principal_share_with_nobody():
     async with World() as world:
         world.build(world.upstream(sharing="per_principal"))
         await ask_all([await world.client(), await world.client()])
@@ -45,7 +45,7 @@ async def test_clients_without_an_identity_share_with_nobody():
 
 
 @both_loops
-async def test_r3_a_connection_shared_per_identity_asks_nobody():
+async def test_r3_a_connection_shared_per_principal_asks_nobody():
     async with World() as world:
         world.build(world.upstream(sharing="per_principal"))
         client = await world.client(principal="a")

@@ -57,7 +57,7 @@ async def test_s3_tsk_54_tsk_55_tsx_55_another_clients_task_is_as_one_that_is_no
 
 @ERAS
 @both_loops
-async def test_s3_tsk_54_an_identity_has_its_tasks_on_all_its_connections_and_between_them(era):
+async def test_s3_tsk_54_a_principal_has_its_tasks_on_all_its_connections_and_between_them(era):
     async with World() as world:
         await world_of_one(world, era)
         first, second = [await world.client(era, principal="ada") for _ in range(2)]
@@ -75,7 +75,7 @@ async def test_s3_tsk_54_an_identity_has_its_tasks_on_all_its_connections_and_be
 
 @ERAS
 @both_loops
-async def test_s3_tsk_54_without_an_identity_a_task_is_lost_with_its_connection(era):
+async def test_s3_tsk_54_without_a_principal_a_task_is_lost_with_its_connection(era):
     async with World() as world:
         await world_of_one(world, era)
         client = await world.client(era)
@@ -187,7 +187,7 @@ async def test_s3_tsk_10_a_connection_that_was_replaced_gives_nobody_a_task():
 
 
 @both_loops
-async def test_s3_tsk_54_an_identity_keeps_to_one_connection_of_a_pool():
+async def test_s3_tsk_54_a_principal_keeps_to_one_connection_of_a_pool():
     async with World() as world:
         await world_of_one(world, "legacy", sharing="pooled", pool=3)
         for principal in ("ada", "bob", "eve"):
@@ -439,7 +439,7 @@ async def test_s3_tsk_40_the_status_of_a_task_is_told_to_its_owner_only():
 
 
 @both_loops
-async def test_s3_tsk_40_every_connection_of_an_identity_is_told():
+async def test_s3_tsk_40_every_connection_of_a_principal_is_told():
     async with World() as world:
         await world_of_one(world, "legacy")
         heard = []
@@ -554,7 +554,7 @@ async def test_max_absent_tasks_below_at_and_above(over):
 
 
 @both_loops
-async def test_an_identity_that_is_there_is_not_forgotten_however_many_are_away():
+async def test_a_principal_that_is_there_is_not_forgotten_however_many_are_away():
     async with World(limits={"max_absent_tasks": 1}) as world:
         await world_of_one(world, "legacy")
         there = await world.client(principal="ada")

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_wake_up_serves_every_claim_until_the_loop_is_there() {
+    fn one_notify_serves_every_arm_until_it_is_disarmed() {
         let flag = NotifyFlag::new();
         assert!(flag.arm());
         assert!(!flag.arm());
@@ -100,7 +100,7 @@ mod models {
 
     /// What two threads add while the loop drains is drained, and no wake-up is doubled.
     #[test]
-    fn no_wake_up_is_lost_and_none_doubled() {
+    fn no_notify_is_lost_and_none_doubled() {
         loom::model(|| {
             let outbox = Outbox::new();
             let senders: Vec<_> = (0..2)

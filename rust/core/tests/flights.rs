@@ -22,10 +22,10 @@ const LENIENT: Strictness = Strictness {
     decline_cancels: false,
 };
 
-fn flights(customs: Strictness, limits: Limits) -> (Flights<u32>, Arc<Ledger>) {
+fn flights(strictness: Strictness, limits: Limits) -> (Flights<u32>, Arc<Ledger>) {
     let ledger = Arc::new(Ledger::new(100));
     let peer = PeerInfo::new("peer", "streams");
-    (Flights::new(peer, limits, customs, Arc::clone(&ledger)), ledger)
+    (Flights::new(peer, limits, strictness, Arc::clone(&ledger)), ledger)
 }
 
 fn last(ledger: &Ledger) -> Arc<Record> {
@@ -125,13 +125,13 @@ fn x_01_ended_requests_wait_for_late_answers_in_bounded_room() {
 }
 
 #[test]
-fn prg_07_progress_must_be_finite_and_grow_unless_the_customs_say_otherwise() {
+fn prg_07_progress_must_be_finite_and_grow_unless_the_strictness_says_otherwise() {
     let numbers = [1.0, 2.0, 2.0, 1.5, f64::NAN, f64::INFINITY, 3.0];
-    for (customs, taken, counted) in [
+    for (strictness, taken, counted) in [
         (STRICT, vec![1.0, 2.0, 3.0], (3, 4)),
         (Strictness { progress_must_increase: false, ..STRICT }, vec![1.0, 2.0, 2.0, 1.5, 3.0], (5, 2)),
     ] {
-        let (mut flights, ledger) = flights(customs, Limits::default());
+        let (mut flights, ledger) = flights(strictness, Limits::default());
         flights.open(1, "a", None, true, b"", 0).unwrap();
         flights.written(1, b"1");
         let got: Vec<f64> = numbers

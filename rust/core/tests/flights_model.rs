@@ -49,10 +49,10 @@ proptest! {
     fn x_08_the_tables_are_two_lists(steps in steps(), allow_duplicate_ids: bool, decline_cancels: bool) {
         let ledger = Arc::new(Ledger::new(10_000));
         let peer = PeerInfo::new("peer", "streams");
-        let customs = Strictness {
+        let strictness = Strictness {
             allow_duplicate_ids, decline_cancels, progress_must_increase: true, allow_non_finite_progress: false,
         };
-        let mut flights = Flights::new(peer, Limits::default(), customs, Arc::clone(&ledger));
+        let mut flights = Flights::new(peer, Limits::default(), strictness, Arc::clone(&ledger));
         let (mut ours, mut theirs): (Vec<(String, u32)>, Vec<Theirs>) = (Vec::new(), Vec::new());
         let (mut slot, mut ended, mut over) = (0u32, 0usize, false);
         for (now, step) in (1u64..).zip(steps) {

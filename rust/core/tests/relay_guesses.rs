@@ -319,7 +319,7 @@ fn s3_no_server_that_clients_share_is_asked_for_all_their_tasks() {
 }
 
 #[test]
-fn s3_the_status_of_a_task_is_heard_where_its_place_is_held() {
+fn s3_the_status_of_a_task_is_heard_where_its_slot_is_held() {
     let mut world = World::new(&["one"]);
     let slot = Arc::new(UpstreamSlot::exclusive(world.declared(0)));
     let principal = world.relay.principal(None);

@@ -194,7 +194,7 @@ fn relay(count: usize, held: usize, result: &[u8]) {
 
 /// Round trips in the tables alone, both ends.
 fn alone(count: usize) {
-    let customs = Strictness {
+    let strictness = Strictness {
         allow_duplicate_ids: true,
         progress_must_increase: false,
         allow_non_finite_progress: false,
@@ -202,7 +202,7 @@ fn alone(count: usize) {
     };
     let end = || {
         let peer = PeerInfo::new("peer", "streams");
-        Flights::new(peer, Limits::default(), customs, Arc::new(Ledger::new(1_000)))
+        Flights::new(peer, Limits::default(), strictness, Arc::new(Ledger::new(1_000)))
     };
     let (mut asking, mut asked) = (end(), end());
     for now in 1..=count as Time {

@@ -103,7 +103,7 @@ impl Output {
         self.len() == 0
     }
 
-    /// Bytes held but for those in the lanes, which count for who sent them: what is on its way if the transport takes
+    /// Bytes held but for those in the queues of senders, which count for their senders: what is on its way if the transport takes
     /// it, and all of the memory if it does not.
     pub fn held(&self, congested: bool) -> usize {
         if congested {
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn test_e7_cancels_lanes_and_what_was_taken_back_move_no_offset() {
+    fn test_e7_cancels_sender_queues_and_what_was_taken_back_move_no_offset() {
         let mut output = Output::default();
         output.set_delay(Delay::UntilRead, HOUR);
         let (mut one, mut two) = (FrameChain::default(), FrameChain::default());

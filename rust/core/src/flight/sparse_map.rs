@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken_leaves_its_place_to_the_next_one() {
+    fn what_is_taken_leaves_its_index_to_the_next_one() {
         let mut entries = SparseMap::default();
         for slot in 0..1_000 {
             entries.insert(slot, slot);

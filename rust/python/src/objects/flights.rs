@@ -103,13 +103,13 @@ impl Flights {
     ) -> PyResult<Self> {
         let (clock, ledger) = (Clock::or_system(py, clock)?, Ledger::or_new(py, ledger)?);
         let peer = PeerInfo::new(name, transport);
-        let customs = Strictness {
+        let strictness = Strictness {
             allow_duplicate_ids: takes_duplicates,
             progress_must_increase,
             allow_non_finite_progress: takes_any_number,
             decline_cancels: declines_cancels,
         };
-        let core = Core::new(peer, limits_from(limits)?, customs, Arc::clone(&ledger.get().inner));
+        let core = Core::new(peer, limits_from(limits)?, strictness, Arc::clone(&ledger.get().inner));
         Ok(Self { core: Mutex::new(core), clock, ledger, record_listener: RecordListener::default() })
     }
 

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn section_13_lanes_take_turns_whoever_sent_more() {
+    fn section_13_senders_take_turns_whoever_sent_more() {
         let mut queues = FairQueue::default();
         for number in 1..=5 {
             push(&mut queues, 7, number);
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_is_bounded_in_requests_and_in_bytes() {
+    fn a_sender_queue_is_bounded_in_requests_and_in_bytes() {
         let limits = Limits { max_queued_requests: 2, max_queued_bytes: 6, ..Limits::default() };
         let mut queues = FairQueue::default();
         let exceeded = |limit, value| Err(Exceeded { limit, value });

@@ -44,7 +44,7 @@ async def test_requests_go_where_the_routes_of_their_client_say():
 
 
 @both_loops
-async def test_a_route_for_one_identity_takes_the_place_of_the_one_for_all():
+async def test_a_route_for_one_principal_takes_the_place_of_the_one_for_all():
     async with World() as world:
         two(
             world,
@@ -126,7 +126,7 @@ async def test_a_client_that_no_route_is_for_is_told_so():
 
 
 @both_loops
-async def test_one_upstream_that_a_route_claims_for_an_identity_is_not_everybodys():
+async def test_one_upstream_that_a_route_claims_for_a_principal_is_not_everybodys():
     async with World() as world:
         world.build(world.server("one", named("one")), routes=[turnout.Route("one", principal="ada")])
         assert await (await world.client(principal="ada")).send("x/method") == {"by": "one"}
@@ -156,7 +156,7 @@ async def test_even_a_policy_sends_nobody_where_no_route_leads(caplog):
 
 
 @both_loops
-async def test_identities_that_share_a_connection_keep_their_own_routes():
+async def test_principals_that_share_a_connection_keep_their_own_routes():
     async with World() as world:
         two(
             world,
