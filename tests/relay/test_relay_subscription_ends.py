@@ -12,7 +12,8 @@ from relay_inputs import raw_legacy
 from relay_lists import PREFIXED
 from relay_subscriptions import ACKNOWLEDGED, UPDATED, Watch, hears
 from relay_world import World, call, logs
-from turnout.relay.features.subscriptions import LegacySubscriber, Resource
+from turnout.relay.features.changes import Resource
+from turnout.relay.features.subscribers import LegacySubscriber
 
 
 @pytest.mark.parametrize("sharers", [1, 2])

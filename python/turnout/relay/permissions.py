@@ -13,8 +13,8 @@ from turnout.errors import RequestError
 from turnout.handlers import Handler, for_a_thread, members_of
 from turnout.relay.deciding import decide
 from turnout.relay.errors import unknown_reference, unknown_subject
+from turnout.relay.features.changes import LISTEN
 from turnout.relay.features.listing import Listing, name_of
-from turnout.relay.features.subscriptions import LISTEN
 from turnout.relay.routing.naming import COMPLETE, KINDS
 
 if TYPE_CHECKING:

@@ -20,12 +20,14 @@ from turnout.relay.clients import Assignment, Client, Clients
 from turnout.relay.configuration import Configuration
 from turnout.relay.drain import DrainTracker
 from turnout.relay.errors import unknown_subject, unknown_task
+from turnout.relay.features.changes import LISTEN
 from turnout.relay.features.handshake import RelayHandshake, client_implementation
 from turnout.relay.features.listen_bridge import ListenBridge
 from turnout.relay.features.log_levels import LogLevels
 from turnout.relay.features.merged_lists import MergedLists
 from turnout.relay.features.resource_subscriptions import ResourceSubscriptions
-from turnout.relay.features.subscriptions import LISTEN, LegacySubscriber, Subscriptions
+from turnout.relay.features.subscribers import LegacySubscriber
+from turnout.relay.features.subscriptions import Subscriptions
 from turnout.relay.features.task_lists import TaskLists
 from turnout.relay.mrtr.replay import InputReplay
 from turnout.relay.mrtr.server_requests import ServerRequests

@@ -10,9 +10,10 @@ from turnout.transports.channel import Accept, Link, Listener, Target, Transport
 from turnout.transports.http.authentication import Challenge, HttpHead, Principal, ProtectedResource
 from turnout.transports.http.listener import listen_http
 from turnout.transports.http.options import HttpOptions
+from turnout.transports.listeners import listen_tcp, listen_unix
 from turnout.transports.memory import memory
 from turnout.transports.own_stdio import own_stdio
-from turnout.transports.sockets import listen_tcp, listen_unix, tcp, unix
+from turnout.transports.sockets import tcp, unix
 from turnout.transports.stdio import stdio
 
 __all__ = [

@@ -35,6 +35,7 @@ from turnout.escape import escaped, quoted
 from turnout.mcp._sdk import current_clock, plan_outbound
 from turnout.mcp.deadline import RequestDeadline
 from turnout.mcp.dispatch.dispatcher import let_exit
+from turnout.mcp.dispatch.handler_budget import HandlerBudget
 from turnout.mcp.dispatch.queues import Reader, Writer
 from turnout.mcp.dispatch.stream_messages import GONE, StreamNotification, StreamRequest
 from turnout.mcp.errors import Lost, TimedOut
@@ -64,42 +65,6 @@ PLAIN = plan_outbound(None, None)
 
 class Expired(TimeoutError):
     """The clock of a request ran out; not what a transport may raise, whose write takes too long."""
-
-
-class HandlerBudget:
-    """Bounds the handlers at work, of requests and of notifications: their answers may wait for the transport.
-
-    Args:
-        most: the limit `max_inbound`.
-
-    """
-
-    def __init__(self, most: int) -> None:
-        self.dropped = self.dropped_in_a_row = 0
-        self.count = 0
-        self._most = most
-
-    def __str__(self) -> str:
-        return f"max_inbound ({self._most})"
-
-    @property
-    def is_used_up(self) -> bool:
-        """Whether no other handler may be started."""
-        return self.count >= self._most
-
-    def try_acquire(self, what: object) -> bool:  # noqa: ARG002 - all count the same
-        """Count one more; False, and counted as dropped, where that is one too many."""
-        if self.is_used_up:
-            self.dropped += 1
-            self.dropped_in_a_row += 1
-            return False
-        self.dropped_in_a_row = 0
-        self.count += 1
-        return True
-
-    def release(self, what: object) -> None:  # noqa: ARG002
-        """Count one less."""
-        self.count -= 1
 
 
 class StreamsBackend(Generic[TransportT]):

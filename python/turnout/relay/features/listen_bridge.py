@@ -16,7 +16,7 @@ from turnout.handlers import members_of
 from turnout.protocol import handshake
 from turnout.relay.background import attempt
 from turnout.relay.errors import require_limit
-from turnout.relay.features.subscriptions import ACKNOWLEDGED, LISTS, Resource, lists_of
+from turnout.relay.features.changes import ACKNOWLEDGED, LISTS, Resource, lists_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,8 @@ from turnout import json
 from turnout.handlers import members_of
 from turnout.protocol import handshake
 from turnout.relay.errors import unknown_subject, upstream_errors
-from turnout.relay.features.subscriptions import LegacySubscriber, Resource
+from turnout.relay.features.changes import Resource
+from turnout.relay.features.subscribers import LegacySubscriber
 
 if TYPE_CHECKING:
     from turnout._native import Request

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from turnout import json
 from turnout._native import INVALID_PARAMS
@@ -21,6 +20,8 @@ from turnout.handlers import members_of
 from turnout.protocol import handshake
 from turnout.relay.background import attempt
 from turnout.relay.errors import relay_error, require_limit
+from turnout.relay.features.changes import ACKNOWLEDGED, LISTEN, LISTS, UPDATED, Change, Resource, lists_of
+from turnout.relay.features.subscribers import LegacySubscriber, Subscriber, Subscription
 
 if TYPE_CHECKING:
     from turnout._native import Notification
@@ -31,85 +32,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("turnout")
 
-UPDATED = "notifications/resources/updated"
-ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
-LISTEN = "subscriptions/listen"
-
-LISTS = {
-    "notifications/tools/list_changed": "toolsListChanged",
-    "notifications/prompts/list_changed": "promptsListChanged",
-    "notifications/resources/list_changed": "resourcesListChanged",
-}
-"""What a `subscriptions/listen` calls the lists' changes."""
-
 PAUSE = 1.0
 """Seconds before a listen that the server ended is sent again."""
 
 MIN_SWEEP_SIZE = 256
 """Below this size, entries of closed connections are not swept."""
-
-
-class Resource(NamedTuple):
-    """What changes, where it is a resource: no URI of a client's choice is taken for a list."""
-
-    uri: str
-
-    def __str__(self) -> str:
-        return self.uri
-
-
-Change: TypeAlias = "Resource | str"
-"""A resource, or the notification of a list's change."""
-
-
-class Subscriber(Protocol):
-    """Receives notifications of a change: a legacy client, or one listen of a modern one."""
-
-    @property
-    def client(self) -> Peer:
-        """The client, to whose account it goes."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it wants to hear of nothing any more."""
-
-    def notify(self, method: str, params: Any) -> None:
-        """Pass a notification on; nothing happens where the subscriber is gone."""
-
-
-@dataclass(frozen=True)
-class LegacySubscriber:
-    """A legacy client, notified by plain notifications."""
-
-    client: Peer
-    is_over = False
-
-    def notify(self, method: str, params: Any) -> None:
-        """Pass a notification on."""
-        with contextlib.suppress(Error):
-            self.client.notify(method, params)
-
-
-@dataclass
-class Subscription:
-    """One subscriber's interest in a change."""
-
-    called: str = ""
-    """What it calls the resource: URIs may have a prefix for it."""
-    pending: int = 0
-    """Its requests that wait for the upstream's answer."""
-    is_confirmed: bool = False
-    """Whether the upstream agreed once."""
-
-
-def lists_of(capabilities: dict[str, Any]) -> list[str]:
-    """The `list_changed` notifications that a server declares in its capabilities."""
-    return [
-        method
-        for method in LISTS
-        if isinstance(capabilities.get(method.split("/")[1]), dict)
-        and capabilities[method.split("/")[1]].get("listChanged")
-    ]
 
 
 class Subscriptions:
@@ -452,14 +379,4 @@ def _settle(asked: asyncio.Future[None], error: Error | None) -> bool:
     return True
 
 
-__all__ = [
-    "ACKNOWLEDGED",
-    "LISTEN",
-    "LISTS",
-    "UPDATED",
-    "LegacySubscriber",
-    "Resource",
-    "Subscriber",
-    "Subscriptions",
-    "lists_of",
-]
+__all__ = ["Subscriptions"]

@@ -11,8 +11,9 @@ from turnout._native import HttpConnection
 from turnout.arguments import require_port
 from turnout.escape import escaped
 from turnout.transports.accepting import Acceptor
+<<<<<<< HEAD:python/turnout/transports/http/listener.py
 from turnout.transports.http.endpoint import LOOPBACK, EndpointHost
-from turnout.transports.sockets import BACKLOG, bind_tcp
+from turnout.transports.listeners import BACKLOG, bind_tcp
 
 if TYPE_CHECKING:
     import ssl
