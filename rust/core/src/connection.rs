@@ -8,6 +8,7 @@ mod account;
 mod answers;
 mod calls;
 mod deadlines;
+mod entries;
 pub mod event;
 pub mod forward;
 mod lookup;
@@ -25,14 +26,12 @@ use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 
 use crate::connection::event::{Batch, Host};
-use crate::connection::output::addresses::StreamId;
-use crate::connection::output::{FrameChain, Output};
-use crate::connection::rate_limit::RateLimiter;
+use crate::connection::output::Output;
 use crate::counters::Counters;
 use crate::flight::id_index::IdIndex;
 use crate::flight::interner::Interner;
 use crate::flight::ledger::Ledger;
-use crate::flight::record::{PeerInfo, ProgressUpdate, Record, Time};
+use crate::flight::record::{PeerInfo, Record, Time};
 use crate::flight::sparse_map::SparseMap;
 use crate::flight::state::{FlightState, Outcome};
 use crate::flight::table::Table;
@@ -44,72 +43,10 @@ use crate::wire::envelope::{self, Envelope, ScanLimits};
 use crate::wire::span::Span;
 use crate::wire::text::{Text, clip};
 use account::{Deadlines, Holdings};
+pub(crate) use entries::{Inbound, Outbound, Pending};
 use streams::Streams;
 
 pub use account::Overdue;
-
-/// A request of ours.
-#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
-pub(crate) struct Outbound<C> {
-    pub(crate) record: Arc<Record>,
-    pub(crate) owner: Option<C>,
-    /// Idle timeout in nanoseconds: without answer or progress for that long it ends; 0 for never.
-    idle: Time,
-    /// The idle deadline, on the clock that stops during elicitations.
-    idle_at: Time,
-    max_at: Time,
-    /// When [`Connection::pause`] stopped the idle clock; 0 while it runs.
-    paused_at: Time,
-    pub(crate) augmented: bool,
-    /// Its number in the window of the fair queue; 0 for a request that is not forwarded, or waits.
-    pub(crate) sent: u64,
-    /// Whether no cancel notification is written for it.
-    suppress_cancel: bool,
-    pub(crate) custom_token: bool,
-    /// The task it was answered with, as its JSON string, and whether its cancel was sent.
-    pub(crate) task: Option<Box<[u8]>>,
-    task_cancelled: bool,
-}
-
-impl<C> Outbound<C> {
-    /// Whether its id or its token is the caller's choice.
-    fn has_custom_ids(&self) -> bool {
-        self.custom_token || !self.record.wire_id().is_empty()
-    }
-}
-
-/// A request of the peer's.
-#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
-pub(crate) struct Inbound<R> {
-    pub(crate) record: Arc<Record>,
-    pub(crate) owner: Option<R>,
-    /// State for progress and notifications; boxed, because most requests have none.
-    pub(crate) outbound_state: Option<Box<OutboundState>>,
-    /// The stream on which it came.
-    pub(crate) stream: StreamId,
-    pub(crate) declines: bool,
-    pub(crate) augmented: bool,
-    /// Whether [`Connection::id_index`] has it.
-    is_indexed: bool,
-    /// Whether a listen was acknowledged (SUB-02).
-    acknowledged: bool,
-}
-
-/// What we wrote, or have pending, about a request of the peer's before its answer.
-#[derive(Default)]
-pub(crate) struct OutboundState {
-    /// Its frames in the output.
-    pub(crate) frames: FrameChain,
-    /// Progress that waits for the transport or for the rate limit; newer progress replaces it.
-    pub(crate) pending: Option<Pending>,
-    pub(crate) rate_limiter: RateLimiter,
-}
-
-/// Pending progress: ours, or a whole frame to forward.
-pub(crate) enum Pending {
-    Update(ProgressUpdate),
-    Frame(Box<[u8]>),
-}
 
 /// A member of the `_meta` of our requests: its name, and its value as one line of JSON.
 pub type MetaMember = (Box<str>, Box<[u8]>);
@@ -464,29 +401,4 @@ where
     K: AsRef<[u8]>,
 {
     table.capacity() * size_of::<(K, V)>() + table.keys().map(|key| key.as_ref().len()).sum::<usize>()
-}
-
-impl<R> Inbound<R> {
-    /// Its frames in the output.
-    pub(crate) fn frame_chain(&self) -> FrameChain {
-        self.outbound_state.as_ref().map(|state| state.frames).unwrap_or_default()
-    }
-
-    /// The progress of it that waits.
-    pub(crate) fn remove_pending(&mut self) -> Option<Pending> {
-        self.outbound_state.as_mut()?.pending.take()
-    }
-
-    pub(crate) fn new(record: Arc<Record>, stream: StreamId, augmented: bool) -> Self {
-        Self {
-            record,
-            owner: None,
-            outbound_state: None,
-            stream,
-            declines: false,
-            augmented,
-            is_indexed: false,
-            acknowledged: false,
-        }
-    }
 }

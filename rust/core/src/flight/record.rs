@@ -5,14 +5,22 @@
 //! never a torn value. Fields that most flights never use (progress, a cancel, a late answer) are behind one
 //! pointer.
 
+mod extras;
+mod wire_ids;
+
 use std::borrow::Cow;
 use std::hint::black_box;
 use std::sync::Arc;
 
 use crate::flight::state::{CancelledBy, Outcome};
 use crate::flight::target::{StoredTarget, Target};
-use crate::sync::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering, lock};
+use crate::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, OnceLock, Ordering, lock};
 use crate::wire::text::Text;
+
+use extras::{Extras, NO_EXIT_CODE};
+use wire_ids::Wire;
+
+pub use extras::{Cleanup, Late, ProgressUpdate};
 
 /// Nanoseconds of the host's monotonic clock.
 pub type Time = u64;
@@ -50,155 +58,6 @@ impl PeerInfo {
     /// Notes the principal that it acts for; the first note stays.
     pub(crate) fn note_principal(&self, name: &Text) {
         let _ = self.principal.set(name.into());
-    }
-}
-
-/// What came after the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Late {
-    /// A result.
-    Result = 1,
-    /// An error.
-    Error,
-}
-
-/// How the handler of a cancelled request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Cleanup {
-    /// It is still at work.
-    StillRunning = 1,
-    /// It stopped at the cancel.
-    Stopped,
-    /// It returned a result all the same.
-    FinishedAnyway,
-    /// It raised something else.
-    Raised,
-}
-
-impl Cleanup {
-    /// The name used in records.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Cleanup::StillRunning => "still_running",
-            Cleanup::Stopped => "stopped",
-            Cleanup::FinishedAnyway => "finished_anyway",
-            Cleanup::Raised => "raised",
-        }
-    }
-}
-
-/// One accepted progress notification.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ProgressUpdate {
-    /// How far the work is; grows with every update.
-    pub progress: f64,
-    /// How far it will go, if the peer knows.
-    pub total: Option<f64>,
-    /// The peer's message.
-    pub message: Option<Arc<Text>>,
-}
-
-/// Fields of flights with progress, a cancel, a task, a late answer or a label.
-#[derive(Debug)]
-struct Extras {
-    first_progress: AtomicU64,
-    last_progress: AtomicU64,
-    last: Mutex<Option<ProgressUpdate>>,
-    accepted: AtomicU32,
-    dropped: AtomicU32,
-    cancelled_by: AtomicU8,
-    cancel_requested: AtomicU64,
-    cancel_written: AtomicBool,
-    /// The reason of a cancel that came before anything else, and of one that came after it.
-    first_reason: Option<Box<Text>>,
-    reason: OnceLock<Box<Text>>,
-    task: OnceLock<Box<str>>,
-    label: OnceLock<Box<Text>>,
-    principal: OnceLock<Box<Text>>,
-    late: AtomicU8,
-    late_at: AtomicU64,
-    late_progress: AtomicU32,
-    cleanup: AtomicU8,
-    cleanup_ended: AtomicU64,
-    exit_code: AtomicI32,
-}
-
-const NO_EXIT_CODE: i32 = i32::MIN;
-
-impl Extras {
-    fn new() -> Self {
-        Self {
-            first_progress: AtomicU64::new(0),
-            last_progress: AtomicU64::new(0),
-            last: Mutex::new(None),
-            accepted: AtomicU32::new(0),
-            dropped: AtomicU32::new(0),
-            cancelled_by: AtomicU8::new(0),
-            cancel_requested: AtomicU64::new(0),
-            cancel_written: AtomicBool::new(false),
-            first_reason: None,
-            reason: OnceLock::new(),
-            task: OnceLock::new(),
-            label: OnceLock::new(),
-            principal: OnceLock::new(),
-            late: AtomicU8::new(0),
-            late_at: AtomicU64::new(0),
-            late_progress: AtomicU32::new(0),
-            cleanup: AtomicU8::new(0),
-            cleanup_ended: AtomicU64::new(0),
-            exit_code: AtomicI32::new(NO_EXIT_CODE),
-        }
-    }
-
-    fn accept(&self, last: &mut Option<ProgressUpdate>, update: &ProgressUpdate, now: Time) {
-        *last = Some(update.clone());
-        if self.accepted.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.first_progress.store(now, Ordering::Relaxed);
-        }
-        self.last_progress.store(now, Ordering::Relaxed);
-    }
-}
-
-/// An id and a token, concatenated; stored inline where both are short.
-#[derive(Debug)]
-enum Wire {
-    Short { id: u8, length: u8, bytes: [u8; INLINE] },
-    Long { id: u32, bytes: Box<[u8]> },
-}
-
-const INLINE: usize = 21;
-
-impl Wire {
-    #[inline]
-    fn new(id: &[u8], token: &[u8]) -> Self {
-        let length = id.len() + token.len();
-        let mut bytes = [0; INLINE];
-        // Measured: most of our own requests have neither.
-        if length == 0 {
-            return Self::Short { id: 0, length: 0, bytes };
-        }
-        if length > INLINE {
-            return Self::Long { id: id.len() as u32, bytes: [id, token].concat().into_boxed_slice() };
-        }
-        bytes[..id.len()].copy_from_slice(id);
-        bytes[id.len()..length].copy_from_slice(token);
-        Self::Short { id: id.len() as u8, length: length as u8, bytes }
-    }
-
-    fn id(&self) -> &[u8] {
-        match self {
-            Self::Short { id, bytes, .. } => &bytes[..usize::from(*id)],
-            Self::Long { id, bytes } => &bytes[..*id as usize],
-        }
-    }
-
-    fn token(&self) -> &[u8] {
-        match self {
-            Self::Short { id, length, bytes } => &bytes[usize::from(*id)..usize::from(*length)],
-            Self::Long { id, bytes } => &bytes[*id as usize..],
-        }
     }
 }
 

@@ -13,12 +13,12 @@
 //!   long.
 //! - A cancelled request gets no answer, so it counts for a short time only.
 
+mod sent;
+
 use std::collections::VecDeque;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
-
 use crate::flight::record::Time;
+use sent::{NO_SENDER, SentRuns};
 
 const MILLISECOND: Time = 1_000_000;
 
@@ -41,38 +41,17 @@ const SLOW: Time = 4 * MILLISECOND;
 /// A delay that shows, for a single sender, a long queue at the peer.
 const SLOW_ALONE: Time = 250 * MILLISECOND;
 
-/// The sender of a retracted request.
-const NO_SENDER: u64 = 0;
-
-/// Consecutive requests of one sender at the same time, and how many were ahead of the first.
-#[derive(Clone, Copy)]
-struct Run {
-    /// The number of the first; the others follow.
-    first: u64,
-    sender: u64,
-    at: Time,
-    ahead: u32,
-    count: u32,
-}
-
 /// The window of one connection.
 pub(crate) struct Window {
     max: usize,
     size: usize,
-    /// Runs sent since the newest acknowledged one, and the next number. Numbers are not reused: a retracted
-    /// request may be answered late.
-    sent: VecDeque<Run>,
-    next: u64,
+    /// What was sent since the newest acknowledged request.
+    sent: SentRuns,
     /// The newest acknowledged number, and the newest that was applied.
     acknowledged: u64,
     applied: u64,
     /// Abandoned requests, and until when they count.
     abandoned: VecDeque<(u64, Time)>,
-    /// Requests sent ahead: in total, and by sender.
-    total: usize,
-    per_sender: HashMap<u64, usize, RandomState>,
-    /// The last sender, cached outside of `per_sender`: mostly the next one is the same.
-    last: (u64, usize),
     /// The last sender that asked, and until when senders count as several.
     last_sender: u64,
     contended_until: Time,
@@ -92,14 +71,10 @@ impl Window {
         Self {
             max: most,
             size: most,
-            sent: VecDeque::new(),
-            next: 1,
+            sent: SentRuns::new(),
             acknowledged: 0,
             applied: 0,
             abandoned: VecDeque::new(),
-            total: 0,
-            per_sender: HashMap::default(),
-            last: (NO_SENDER, 0),
             last_sender: NO_SENDER,
             contended_until: 0,
             was_full: false,
@@ -112,9 +87,7 @@ impl Window {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.sent.capacity() * size_of::<Run>()
-            + self.abandoned.capacity() * size_of::<(u64, Time)>()
-            + self.per_sender.capacity() * size_of::<(u64, usize)>()
+        self.sent.bytes() + self.abandoned.capacity() * size_of::<(u64, Time)>()
     }
 
     /// Notes that a sender has a request.
@@ -148,16 +121,12 @@ impl Window {
     /// Whether one more request of this sender may be sent.
     #[inline]
     pub fn admits(&mut self, sender: u64) -> bool {
-        let own = if self.last.0 == sender {
-            self.last.1
-        } else {
-            self.per_sender.get(&sender).map_or(0, |own| *own)
-        };
+        let (own, total) = (self.sent.count_of(sender), self.sent.total());
         // Half of what the others leave: as much as is unused. Of a peer that never answered nobody knows that it
         // does not work on all that it has.
         let size = if self.acknowledged == 0 { self.max } else { self.size };
-        let has_share = own < MIN_SHARE || own < size.saturating_sub(self.total);
-        let admits = has_share && own < self.max.saturating_sub(self.total);
+        let has_share = own < MIN_SHARE || own < size.saturating_sub(total);
+        let admits = has_share && own < self.max.saturating_sub(total);
         self.was_full |= !admits;
         admits
     }
@@ -165,50 +134,19 @@ impl Window {
     /// Counts a request that is sent; gives its number here, never 0.
     #[inline]
     pub fn send(&mut self, sender: u64, now: Time) -> u64 {
-        match self.sent.back_mut() {
-            Some(run) if run.sender == sender && run.at == now => run.count += 1,
-            _ => {
-                let (first, ahead) = (self.next, self.total as u32);
-                self.sent.push_back(Run { first, sender, at: now, ahead, count: 1 });
-            }
-        }
-        self.total += 1;
-        *self.count_of(sender) += 1;
-        self.next += 1;
-        self.next - 1
+        self.sent.push(sender, now)
     }
 
     /// Removes a request that was not drained, or that was abandoned.
     pub fn retract(&mut self, number: u64) {
         self.apply_acknowledged();
-        let Some(index) = self.sent.partition_point(|run| run.first <= number).checked_sub(1) else { return };
-        let run = self.sent[index];
-        let before = number - run.first;
-        if run.sender == NO_SENDER || before >= u64::from(run.count) {
-            return;
-        }
-        self.forget(run.sender, 1);
-        // Splits the run at the removed request.
-        let before = before as u32;
-        let after = run.count - before - 1;
-        let parts = [
-            Run { count: before, ..run },
-            Run { first: number, sender: NO_SENDER, count: 1, ..run },
-            Run { first: number + 1, ahead: run.ahead + before, count: after, ..run },
-        ];
-        self.sent.remove(index);
-        for part in parts.into_iter().rev().filter(|part| part.count > 0) {
-            self.sent.insert(index, part);
-        }
-        while self.sent.front().is_some_and(|run| run.sender == NO_SENDER) {
-            self.sent.pop_front();
-        }
+        self.sent.remove(number);
     }
 
     /// Notes an abandoned request, which the peer may never answer.
     pub fn abandon(&mut self, number: u64, now: Time) {
         self.apply_acknowledged();
-        if self.sent.front().is_some_and(|oldest| number >= oldest.first) {
+        if self.sent.oldest().is_some_and(|oldest| number >= oldest.first) {
             self.abandoned.push_back((number, now.saturating_add(ABANDONED_FOR)));
         }
     }
@@ -236,25 +174,9 @@ impl Window {
     pub fn apply_acknowledged(&mut self) {
         if self.acknowledged > self.applied {
             self.applied = self.acknowledged;
-            self.drop_acknowledged(self.acknowledged);
-        }
-    }
-
-    fn drop_acknowledged(&mut self, number: u64) {
-        while let Some(run) = self.sent.front_mut().filter(|run| run.first <= number) {
-            let acked = *run;
-            let count = (number - run.first + 1).min(u64::from(run.count)) as u32;
-            run.first += u64::from(count);
-            run.ahead += count;
-            run.count -= count;
-            let is_newest = run.first == number + 1;
-            if run.count == 0 {
-                self.sent.pop_front();
-            }
-            self.forget(acked.sender, count as usize);
-            if is_newest {
-                let delay = self.last_heard.saturating_sub(acked.at);
-                return self.resize(number, delay, acked.ahead + count - 1, self.last_heard);
+            if let Some((sent_at, ahead)) = self.sent.acknowledge(self.applied) {
+                let delay = self.last_heard.saturating_sub(sent_at);
+                self.resize(self.applied, delay, ahead, self.last_heard);
             }
         }
     }
@@ -267,7 +189,7 @@ impl Window {
 
     /// When the wait for a silent peer is over.
     fn silence_deadline(&self) -> Option<Time> {
-        let oldest = self.sent.front()?.at;
+        let oldest = self.sent.oldest()?.at;
         Some(self.last_heard.max(oldest).saturating_add(self.silence))
     }
 
@@ -280,38 +202,11 @@ impl Window {
             return any;
         }
         self.sent.clear();
-        self.per_sender.clear();
-        (self.total, self.last, self.last_heard) = (0, (NO_SENDER, 0), now);
+        self.last_heard = now;
         if self.contended_until > 0 {
             self.silence = (2 * self.silence).min(MAX_SILENCE);
         }
         true
-    }
-
-    fn count_of(&mut self, sender: u64) -> &mut usize {
-        if self.last.0 != sender {
-            let (before, count) = self.last;
-            if count > 0 {
-                self.per_sender.insert(before, count);
-            }
-            self.last = (sender, self.per_sender.remove(&sender).unwrap_or(0));
-        }
-        &mut self.last.1
-    }
-
-    fn forget(&mut self, sender: u64, many: usize) {
-        if sender == NO_SENDER {
-            return;
-        }
-        self.total -= many;
-        if self.last.0 == sender {
-            self.last.1 -= many;
-        } else if let Some(count) = self.per_sender.get_mut(&sender) {
-            *count -= many;
-            if *count == 0 {
-                self.per_sender.remove(&sender);
-            }
-        }
     }
 
     /// Sets the size by the delay of the newest acknowledged request, once for each window sent.
@@ -348,7 +243,7 @@ impl Window {
         };
         self.size = size;
         self.was_full = false;
-        self.resized_at = self.next;
+        self.resized_at = self.sent.next();
     }
 }
 
@@ -493,12 +388,13 @@ mod tests {
             peer.window.acknowledge(number, peer.now);
             peer.window.apply_acknowledged();
         }
-        assert_eq!((peer.queue.len(), peer.window.total, peer.window.sent.len()), (400, 0, 0));
+        assert_eq!(peer.queue.len(), 400);
+        peer.window.sent.assert_empty();
         // They are answered later, which changes nothing.
         while !peer.queue.is_empty() {
             peer.answer(MILLISECOND);
         }
-        assert_eq!((peer.window.total, peer.window.per_sender.len(), peer.window.last.1), (0, 0, 0));
+        peer.window.sent.assert_empty();
     }
 
     #[test]
@@ -574,7 +470,8 @@ mod tests {
             assert!(peer.window.expire(due));
             peer.now = due;
         }
-        assert_eq!((peer.window.total, peer.window.sent.len(), peer.window.abandoned.len()), (0, 0, 0));
+        assert_eq!(peer.window.abandoned.len(), 0);
+        peer.window.sent.assert_empty();
     }
 
     #[test]
@@ -586,8 +483,7 @@ mod tests {
             peer.window.retract(number);
             peer.window.retract(number);
         }
-        assert_eq!((peer.window.total, peer.window.sent.len(), peer.window.last.1), (0, 0, 0));
-        assert!(peer.window.per_sender.is_empty());
+        peer.window.sent.assert_empty();
         assert_eq!(peer.window.next_deadline(), None);
     }
 
@@ -607,7 +503,7 @@ mod tests {
             peer.window.acknowledge(*number, peer.now);
         }
         peer.window.apply_acknowledged();
-        assert_eq!((peer.window.total, peer.pour(FLOOD, 6)), (6, 0));
+        assert_eq!((peer.window.sent.total(), peer.pour(FLOOD, 6)), (6, 0));
     }
 
     #[test]
@@ -645,13 +541,9 @@ mod tests {
                     model.push((window.send(sender, now), sender));
                 }
             }
-            assert_eq!(window.total, model.len());
+            assert_eq!(window.sent.total(), model.len());
             for sender in 1..=3 {
-                let own = if window.last.0 == sender {
-                    window.last.1
-                } else {
-                    window.per_sender.get(&sender).copied().unwrap_or(0)
-                };
+                let own = window.sent.count_of(sender);
                 assert_eq!(own, model.iter().filter(|(_, of)| *of == sender).count());
             }
         }
