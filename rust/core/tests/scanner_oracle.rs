@@ -6,40 +6,16 @@
 //! by both, as long as `serde_json` is not asked to decode them.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::path::Path;
 
 use proptest::prelude::*;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use crate::zoo::Members;
 use turnout_core::wire::envelope::{
     Envelope, Kind, RefusalReason, ScanLimits, batch, find_member, scan, unescape,
 };
 use turnout_core::wire::reader::flatten;
 use turnout_core::wire::span::Span;
-
-/// The members of an object in their order: `serde_json`'s maps would forget the first of two.
-struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Vec<(&'de RawValue, &'de RawValue)>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(members)
-            }
-        }
-        deserializer.deserialize_map(Collect).map(Members)
-    }
-}
 
 impl<'a> Members<'a> {
     fn of(value: &'a str) -> Option<Self> {

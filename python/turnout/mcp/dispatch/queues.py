@@ -58,11 +58,23 @@ class QueueTicket:
         return self.woken.done()
 
 
+def _inner_of(stream: Any, context_kind: type, memory_kind: type) -> tuple[Any, bool]:
+    """The stream in memory behind one of the SDK's, None where that is of another kind; and whether it has contexts."""
+    with_context = type(stream) is context_kind
+    inner = getattr(stream, "_inner", None) if with_context else stream
+    return (inner if type(inner) is memory_kind else None), with_context
+
+
 def _has_queues(stream: Any) -> bool:
     state = getattr(stream, "_state", None)
     return hasattr(stream, "_waiters") and all(
         isinstance(getattr(state, name, None), dict) for name in ("waiting_senders", "waiting_receivers")
     )
+
+
+def _queue_of(inner: Any, name: str) -> Any:
+    """The queue of those who wait at a stream in memory; None where it is of no shape known here."""
+    return getattr(inner._state, name) if inner is not None and _has_queues(inner) else None  # noqa: SLF001
 
 
 def _enter(stream: Any, queue: dict[Any, Any], ticket: QueueTicket, entry: object) -> None:
@@ -84,13 +96,8 @@ class Writer:
 
     def __init__(self, stream: WriteStream[SessionMessage]) -> None:
         self._stream = stream
-        inner: Any = stream
-        self._with_context = type(inner) is ContextSendStream
-        if self._with_context:
-            inner = getattr(inner, "_inner", None)
-        known = type(inner) is MemoryObjectSendStream
-        self._inner: Any = inner if known else None
-        self._queue: Any = inner._state.waiting_senders if known and _has_queues(inner) else None  # noqa: SLF001
+        self._inner, self._with_context = _inner_of(stream, ContextSendStream, MemoryObjectSendStream)
+        self._queue = _queue_of(self._inner, "waiting_senders")
 
     async def send(self, item: SessionMessage) -> None:
         """Write one message.
@@ -141,13 +148,8 @@ class Reader:
     def __init__(self, stream: ReadStream[SessionMessage | Exception]) -> None:
         self._stream = stream
         self._received = 0
-        inner: Any = stream
-        self._with_context = type(inner) is ContextReceiveStream
-        if self._with_context:
-            inner = getattr(inner, "_inner", None)
-        known = type(inner) is MemoryObjectReceiveStream
-        self._inner: Any = inner if known else None
-        self._queue: Any = inner._state.waiting_receivers if known and _has_queues(inner) else None  # noqa: SLF001
+        self._inner, self._with_context = _inner_of(stream, ContextReceiveStream, MemoryObjectReceiveStream)
+        self._queue = _queue_of(self._inner, "waiting_receivers")
 
     def receive_nowait(self) -> Received | None:
         """Take the next message if it is there; None where `wait` has to.

@@ -11,7 +11,6 @@ from turnout._native import HttpConnection
 from turnout.arguments import require_port
 from turnout.escape import escaped
 from turnout.transports.accepting import Acceptor
-<<<<<<< HEAD:python/turnout/transports/http/listener.py
 from turnout.transports.http.endpoint import LOOPBACK, EndpointHost
 from turnout.transports.listeners import BACKLOG, bind_tcp
 

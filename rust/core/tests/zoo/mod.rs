@@ -27,7 +27,7 @@ impl<'a> Value<'a> {
 }
 
 /// The members of an object in their order, keys and values as they are spelled.
-struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+pub struct Members<'a>(pub Vec<(&'a RawValue, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
