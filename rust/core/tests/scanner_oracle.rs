@@ -8,9 +8,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::zoo::Members;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
-use crate::zoo::Members;
 use turnout_core::wire::envelope::{
     Envelope, Kind, RefusalReason, ScanLimits, batch, find_member, scan, unescape,
 };
