@@ -954,6 +954,9 @@ class HttpConnection:
     @property
     def requests(self) -> int:
         """How many requests it had."""
+    @property
+    def read_bytes(self) -> int:
+        """How many bytes of the message that comes are read."""
     def keep_alive(self) -> None:
         """Write a comment on a stream of events, or begin one for an answer that takes long."""
 

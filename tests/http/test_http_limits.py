@@ -230,6 +230,7 @@ async def test_max_waiting_bytes_keeps_the_first_messages_for_the_get_stream():
 @pytest.mark.usefixtures("_looks_often")
 @both_loops
 async def test_trm_08_an_answer_that_takes_long_becomes_a_stream_with_comments(monkeypatch):
+    monkeypatch.setattr(serving_module, "HEAD_INTERVAL", 0.02)
     monkeypatch.setattr(serving_module, "COMMENT_INTERVAL", 0.02)
     async with serving() as server:
         client = await server.connect()
@@ -257,6 +258,58 @@ async def test_max_held_bytes_bounds_what_all_connections_send_at_once():
         while len(server.listener.connections) > 1:
             await asyncio.sleep(0)
         assert (await third.call("tools/call", {"name": "echo"})).status == 200
+
+
+@both_loops
+async def test_max_held_bytes_leaves_room_for_what_is_small():
+    """Whoever sends large messages slowly takes the room of no small one."""
+    head = {"Content-Type": "application/json", "Content-Length": "200000"}
+    async with serving(limits={"max_held_bytes": 200_000}) as server:
+        large, other, small = [await server.connect() for _ in range(3)]
+        large.writer.write(large.head("POST", head) + b" " * 170_000)
+        while server.listener.endpoint.held_bytes < 170_000:
+            await asyncio.sleep(0)
+        other.writer.write(other.head("POST", head) + b" " * 70_000)
+        assert (await other.read()).status == 503
+        for _ in range(3):
+            assert (await small.call("tools/call", {"name": "echo"})).status == 200
+
+
+@pytest.mark.parametrize(("most", "status"), [(149_999, 429), (150_000, None), (150_001, None)])
+@both_loops
+async def test_max_client_held_bytes_is_what_one_client_may_have_read(most, status):
+    """At, below and above: of an address behind a listed proxy, others are not touched."""
+    head = {"Content-Type": "application/json", "Content-Length": "200000", "X-Forwarded-For": "1.1.1.1"}
+    limits = {"max_client_held_bytes": most}
+    async with serving(limits=limits, proxies=["127.0.0.1"]) as server:
+        first, second, other = [await server.connect() for _ in range(3)]
+        for number, client in enumerate((first, second), 1):
+            client.writer.write(client.head("POST", head) + b" " * 75_000)
+            while server.listener.endpoint.held_bytes < 75_000 * number and number == 1:
+                await asyncio.sleep(0)
+        if status is not None:
+            answer = await second.read()
+            assert (answer.status, answer.json["error"]["data"]["limit"]) == (status, "max_client_held_bytes")
+        else:
+            while server.listener.endpoint.held_bytes < 150_000:
+                await asyncio.sleep(0)
+        other.writer.write(other.head("POST", {**head, "X-Forwarded-For": "2.2.2.2"}) + b" " * 75_000)
+        while server.listener.endpoint.held_bytes < (150_000 if status else 225_000):
+            await asyncio.sleep(0)
+
+
+@pytest.mark.usefixtures("_looks_often")
+@both_loops
+async def test_max_body_pause_ms_is_how_long_nothing_may_come():
+    head = {"Content-Type": "application/json", "Content-Length": "100"}
+    async with serving(limits={"max_body_pause_ms": 50}) as server:
+        client, steady = await server.connect(), await server.connect()
+        client.writer.write(client.head("POST", head) + b"{")
+        answering = asyncio.ensure_future(steady.call("tools/call", {"name": "wait"}))
+        await server.began.wait()
+        assert await client.reader.read() == b"", "the connection is closed"
+        server.go_on.set()
+        assert (await answering).status == 200, "an answer may take long"
 
 
 @both_loops

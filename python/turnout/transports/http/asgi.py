@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from turnout._native import HttpExchange
 from turnout.transports.http.endpoint import EndpointHost
-from turnout.transports.http.listener import COMMENT_INTERVAL, TICK
+from turnout.transports.http.listener import COMMENT_INTERVAL, HEAD_INTERVAL, TICK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -178,6 +178,7 @@ class _Exchange:
     def __init__(self, endpoint: AsgiEndpoint, client: str, scope: Message) -> None:
         self.woken = asyncio.Event()
         self.is_silent = False
+        self._interval = HEAD_INTERVAL
         self.native = HttpExchange(endpoint.endpoint, client, scope["headers"], wake=self.woken.set)
         self._since: float | None = None
 
@@ -192,8 +193,8 @@ class _Exchange:
         """Send a comment where nothing was written for long."""
         if not self.is_silent or self._since is None:
             self.is_silent, self._since = True, now
-        elif now - self._since >= COMMENT_INTERVAL:
-            self._since = now
+        elif now - self._since >= self._interval:
+            self._since, self._interval = now, COMMENT_INTERVAL
             self.native.keep_alive()
 
 

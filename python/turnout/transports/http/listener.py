@@ -27,6 +27,9 @@ LOGGER = logging.getLogger("turnout.http")
 TICK = 1.0
 """Seconds between two looks at what waits."""
 
+HEAD_INTERVAL = 10.0
+"""Seconds after which a request that has no answer gets a stream of events, so that nobody takes it for lost."""
+
 COMMENT_INTERVAL = 15.0
 """Seconds after which an answer that has nothing to say sends a comment, so that nobody on the way ends it."""
 
@@ -197,7 +200,8 @@ class HttpSocket(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._native: HttpConnection | None = None
         self._seen: tuple[str, int] = ("idle", 0)
-        self._since = loop.time()
+        self._since = self._read_at = loop.time()
+        self._read, self._interval = 0, HEAD_INTERVAL
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket stands."""
@@ -251,17 +255,25 @@ class HttpSocket(asyncio.Protocol):
         """Act on what takes too long."""
         if self._native is None:
             return
-        phase, requests = self._native.phase, self._native.requests
+        phase, requests, read = self._native.phase, self._native.requests, self._native.read_bytes
         if (phase, requests) != self._seen:
             self._seen, self._since = (phase, requests), now
+            self._read, self._read_at, self._interval = read, now, HEAD_INTERVAL
             return
+        if read != self._read:
+            self._read, self._read_at = read, now
         waited = now - self._since
         if phase == "answering":
-            if waited >= COMMENT_INTERVAL:
-                self._since = now
+            if waited >= self._interval:
+                self._since, self._interval = now, COMMENT_INTERVAL
                 self._native.keep_alive()
-        elif phase in PHASE_LIMITS and waited * 1000 >= self._listener.endpoint.limit(PHASE_LIMITS[phase]):
+        elif (phase in PHASE_LIMITS and self._is_over(waited, PHASE_LIMITS[phase])) or (
+            phase == "body" and self._is_over(now - self._read_at, "max_body_pause_ms")
+        ):
             self._transport.abort()
+
+    def _is_over(self, waited: float, limit: str) -> bool:
+        return waited * 1000 >= self._listener.endpoint.limit(limit)
 
 
 __all__ = ["HttpListener", "listen_http"]

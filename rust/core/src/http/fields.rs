@@ -138,9 +138,15 @@ impl Accept {
     /// It is a set: order and weights above zero say nothing, and the most specific range decides. Who names none takes
     /// everything. Parameters beside the weight are not compared, and what is no media range is passed over.
     pub fn of<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut values = values.into_iter();
+        let (first, second) = (values.next(), values.next());
+        // What nearly every client says.
+        if second.is_none() && first == Some(&b"application/json, text/event-stream"[..]) {
+            return Self { json: true, event_stream: true };
+        }
         let (mut json, mut event_stream) = (Best::default(), Best::default());
         let mut names_any = false;
-        for range in values.into_iter().flat_map(|value| parts(value, b',')) {
+        for range in first.into_iter().chain(second).chain(values).flat_map(|value| parts(value, b',')) {
             names_any |= !range.is_empty();
             let mut parts = parts(range, b';');
             let essence = parts.next().unwrap_or_default();

@@ -14,14 +14,19 @@ limits! {
     max_head_ms: 10_000, at most 60 * 60 * 1_000;
     /// Longest time that its body may take.
     max_body_ms: 60_000, at most 60 * 60 * 1_000;
+    /// Longest time in which nothing of it comes.
+    max_body_pause_ms: 10_000, at most 60 * 60 * 1_000;
     /// Longest time that a connection stays open between two requests.
     max_connection_idle_ms: 75_000, at most 24 * 60 * 60 * 1_000;
     /// Most streams of one session, or of the modern requests from one address.
     max_client_streams: 1_024, at most 1 << 20;
     /// Most bytes of one stream that its client does not read.
     max_stream_bytes: 4 << 20, at most 1 << 30;
-    /// Most bytes of messages that are being read, and of answers that are not, over all connections.
+    /// Most bytes of messages that are being read, of answers that are not, and of events that are kept, over all clients:
+    /// small messages have an eighth of it for themselves, and kept events get half of it at most.
     max_held_bytes: 256 << 20, at most usize::MAX >> 1;
+    /// Most of them of one principal, or one address; messages of up to 64 KiB do not count.
+    max_client_held_bytes: 64 << 20, at most usize::MAX >> 1;
     /// Most sessions of one endpoint.
     max_sessions: 10_000, at most 1 << 24;
     /// Most of them of one address.

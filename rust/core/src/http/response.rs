@@ -161,6 +161,9 @@ impl Answering {
     }
 
     fn status_of(&self, frame: &[u8]) -> u16 {
+        if is_result(frame) {
+            return 200;
+        }
         let error = envelope::find_member(frame, "error");
         let code =
             error.and_then(|error| envelope::find_member(error.of(frame), "code").map(|code| (error, code)));
@@ -178,5 +181,41 @@ impl Answering {
 
 /// Whether a frame is an answer: it has no method.
 fn is_answer(frame: &[u8]) -> bool {
-    envelope::find_member(frame, "method").is_none()
+    is_result(frame) || envelope::find_member(frame, "method").is_none()
+}
+
+/// Whether a frame begins as results do that are written here: then nothing else of it need be looked at.
+fn is_result(frame: &[u8]) -> bool {
+    let Some(rest) = frame.strip_prefix(br#"{"jsonrpc":"2.0","id":"#) else { return false };
+    // An id has no comma, but for one in a string, which has no quote behind it before its end.
+    let end = match rest.split_first() {
+        Some((b'"', text)) => memchr::memchr2(b'"', b'\\', text).map(|at| at + 2),
+        _ => memchr::memchr(b',', rest),
+    };
+    end.and_then(|end| rest.get(end..)).is_some_and(|rest| rest.starts_with(br#","result":"#))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_known_by_their_begin() {
+        for (frame, is) in [
+            (r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, true),
+            (r#"{"jsonrpc":"2.0","id":"a,b","result":{"method":1}}"#, true),
+            (r#"{"jsonrpc":"2.0","id":"a\",\"result\":","method":"x"}"#, false),
+            (r#"{"jsonrpc":"2.0","id":"a\"","result":{}}"#, false),
+            (r#"{"jsonrpc":"2.0","id":1,"error":{}}"#, false),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x"}"#, false),
+            (r#"{"jsonrpc":"2.0","id":1"#, false),
+            (r#"{"jsonrpc":"2.0","id":"#, false),
+            ("{}", false),
+        ] {
+            assert_eq!(is_result(frame.as_bytes()), is, "{frame}");
+        }
+        // What is looked at is the same as what is found.
+        let other = br#"{"result":{},"id":1,"jsonrpc":"2.0"}"#;
+        assert!(!is_result(other) && is_answer(other));
+    }
 }

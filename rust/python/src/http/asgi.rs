@@ -101,7 +101,7 @@ impl Wire for AsgiWire {
             let mut state = lock(&exchanges.state);
             let waits = state.wire.body.len();
             let fills = waits > FULL && !state.is_full;
-            let is_too_much = waits > endpoint.limits.max_stream_bytes || !state.settle(endpoint);
+            let is_too_much = waits > endpoint.limits.max_stream_bytes || state.settle(endpoint).is_err();
             (fills, is_too_much)
         };
         if is_too_much {
@@ -200,7 +200,7 @@ impl HttpExchange {
             wire.has_ended_taken |= ends;
             let (head, body) = (wire.head.take(), std::mem::take(&mut wire.body));
             let was_full = state.is_full;
-            state.settle(self.exchanges.endpoint.get());
+            let _ = state.settle(self.exchanges.endpoint.get());
             (head, body, ends, was_full)
         };
         if was_full {

@@ -97,7 +97,7 @@ impl HttpEndpoint {
             scan: ScanLimits { max_depth: limits.max_depth, max_id_bytes: limits.max_id_bytes },
             date: Mutex::default(),
             authenticates,
-            held: Arc::new(Held::new(http.max_held_bytes)),
+            held: Arc::new(Held::new(&http)),
             host,
             keys: Keys::new(Process::default(), 0, key),
             is_closing: AtomicBool::new(false),

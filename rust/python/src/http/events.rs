@@ -11,7 +11,8 @@ use turnout_core::http::replay::{EventId, Replay, Stream};
 use turnout_core::http::request::{self, Refused};
 use turnout_core::wire::sse;
 
-use crate::http::held::Held;
+use crate::http::client::Client;
+use crate::http::held::{Held, HeldFor};
 
 const MILLISECOND: Time = 1_000_000;
 
@@ -21,6 +22,7 @@ pub struct Events {
     sending: HashMap<StreamId, Stream, RandomState>,
     /// The streams in `sending`, by what their events' ids call them.
     numbers: HashMap<u64, StreamId, RandomState>,
+    client: Arc<Client>,
     held: Arc<Held>,
     /// Bytes that are counted in `held`.
     counted: usize,
@@ -35,9 +37,9 @@ pub enum Resumed {
 }
 
 impl Events {
-    pub fn new(limits: HttpLimits, held: Arc<Held>) -> Self {
+    pub fn new(limits: HttpLimits, client: Arc<Client>, held: Arc<Held>) -> Self {
         let (sending, numbers) = (HashMap::default(), HashMap::default());
-        Self { replay: Replay::new(limits), sending, numbers, held, counted: 0 }
+        Self { replay: Replay::new(limits), sending, numbers, client, held, counted: 0 }
     }
 
     /// Whether a stream can be resumed that is not at its end.
@@ -115,18 +117,24 @@ impl Events {
         }
     }
 
-    /// Counts what is kept; where all clients together hold too much, nothing is.
+    /// Counts what is kept; where the client, or all together, hold too much, nothing is.
     fn count(&mut self) {
-        let now = self.replay.bytes();
-        if !self.held.change(std::mem::replace(&mut self.counted, now), now) {
+        if self.settle().is_err() {
             self.replay.shrink(0);
-            self.held.change(std::mem::take(&mut self.counted), 0);
+            let _ = self.settle();
         }
+    }
+
+    fn settle(&mut self) -> Result<(), Refused> {
+        let now = self.replay.bytes();
+        let before = std::mem::replace(&mut self.counted, now);
+        self.held.change(&self.client.key, HeldFor::Events, before, now)
     }
 }
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.held.change(self.counted, 0);
+        self.replay.shrink(0);
+        let _ = self.settle();
     }
 }

@@ -25,6 +25,7 @@ use crate::driver::memory::{memory_is_tight, most_bytes};
 use crate::http::asking::{Asking, HttpAsking};
 use crate::http::client::Client;
 use crate::http::endpoint::HttpEndpoint;
+use crate::http::held::HeldFor;
 use crate::http::session::{Session, Socket, Taken};
 
 /// How long a client that lost a stream waits before it resumes it, in milliseconds.
@@ -82,6 +83,8 @@ pub struct Exchanges<W: Wire> {
 #[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub struct State<W> {
     pub wire: W,
+    /// Who is at the other end of it, or for whom the request at hand is asked.
+    peer: Arc<Client>,
     /// How many requests there were.
     pub requests: u64,
     /// Whether the connection is gone, or to be closed behind what is written.
@@ -201,8 +204,10 @@ impl Opening {
 
 impl<W: Wire> Exchanges<W> {
     pub fn new(endpoint: Py<HttpEndpoint>, address: &str, wire: W, host: W::Host) -> Self {
+        let peer = Arc::new(Client::at(address));
         let state = State {
             wire,
+            peer: Arc::clone(&peer),
             requests: 0,
             is_over: false,
             is_full: false,
@@ -215,7 +220,7 @@ impl<W: Wire> Exchanges<W> {
             exchange: None,
             held: 0,
         };
-        Self { endpoint, host, peer: Arc::new(Client::at(address)), state: Mutex::new(state) }
+        Self { endpoint, host, peer, state: Mutex::new(state) }
     }
 
     pub fn peer(&self) -> &Client {
@@ -234,6 +239,9 @@ impl<W: Wire> Exchanges<W> {
             let state = &mut *guard;
             state.requests += 1;
             state.shown_to = shown_to;
+            if !Arc::ptr_eq(&state.peer, &client) {
+                state.change_peer(endpoint, &client);
+            }
             (state.is_read, state.refusal, state.who) = (false, None, Who::Unknown);
             if matches!(action, Ok(Action::Post)) && memory_is_tight() {
                 action = Err(request::overloaded("max_total_bytes", most_bytes(), false));
@@ -309,7 +317,7 @@ impl<W: Wire> Exchanges<W> {
         }
         let wanted = state.wanted.take();
         let message = std::mem::take(&mut state.message);
-        state.settle(self.endpoint.get());
+        let _ = state.settle(self.endpoint.get());
         drop(guard);
         match wanted {
             Some(Wanted::Message) => self.receive(py, &client, message),
@@ -510,7 +518,7 @@ impl<W: Wire> Exchanges<W> {
             state.message = Vec::new();
             state.wanted = None;
             state.is_full = false;
-            state.settle(self.endpoint.get());
+            let _ = state.settle(self.endpoint.get());
             state.exchange.take()
         };
         self.abandon(py, exchange);
@@ -636,6 +644,14 @@ impl<W: Wire> State<W> {
         self.requests == number && !self.is_over && self.wanted.is_some() && matches!(self.who, Who::Unknown)
     }
 
+    /// Notes for whom the request at hand is asked, who holds nothing yet.
+    fn change_peer(&mut self, endpoint: &HttpEndpoint, client: &Arc<Client>) {
+        let held = std::mem::take(&mut self.held);
+        let _ = endpoint.held.change(&self.peer.key, HeldFor::Message, held, 0);
+        self.peer = Arc::clone(client);
+        let _ = self.settle(endpoint);
+    }
+
     /// Notes who asks.
     fn know(&mut self, client: &Arc<Client>) {
         self.who = Who::Known(Arc::clone(client));
@@ -644,16 +660,16 @@ impl<W: Wire> State<W> {
         }
     }
 
-    /// Counts what it holds; false where that is more than all connections together may.
-    pub fn settle(&mut self, endpoint: &HttpEndpoint) -> bool {
+    /// Counts what it holds; refused where that is more than its client, or all together, may.
+    pub fn settle(&mut self, endpoint: &HttpEndpoint) -> Result<(), Refused> {
         let held = self.message.len() + if self.is_full { self.wire.waiting() } else { 0 };
-        endpoint.held.change(std::mem::replace(&mut self.held, held), held)
+        let before = std::mem::replace(&mut self.held, held);
+        endpoint.held.change(&self.peer.key, HeldFor::Message, before, held)
     }
 
     /// Counts some of a message that was read; refuses it where that is too much.
     pub fn check_held(&mut self, endpoint: &HttpEndpoint) {
-        if !self.settle(endpoint) {
-            let refused = request::overloaded("max_held_bytes", endpoint.limits.max_held_bytes, false);
+        if let Err(refused) = self.settle(endpoint) {
             self.refuse(endpoint, &refused, b"");
         }
     }
@@ -699,7 +715,7 @@ impl<W: Wire> State<W> {
     fn refuse(&mut self, endpoint: &HttpEndpoint, refused: &Refused, id: &[u8]) {
         self.wanted = None;
         self.message = Vec::new();
-        self.settle(endpoint);
+        let _ = self.settle(endpoint);
         let mut fields: Vec<(&str, &[u8])> = vec![(fields::CONTENT_TYPE, fields::JSON.as_bytes())];
         if let Some(allow) = refused.allow {
             fields.push((fields::ALLOW, allow.as_bytes()));
@@ -711,7 +727,7 @@ impl<W: Wire> State<W> {
         let Some(challenge) = &refusal.challenge else { return self.refuse(endpoint, &refusal.refused, id) };
         self.wanted = None;
         self.message = Vec::new();
-        self.settle(endpoint);
+        let _ = self.settle(endpoint);
         let fields: [(&str, &[u8]); 2] =
             [(fields::CONTENT_TYPE, fields::JSON.as_bytes()), (fields::WWW_AUTHENTICATE, challenge)];
         self.respond(endpoint, refusal.refused.status, &fields, &refusal.refused.body(id));
@@ -721,7 +737,7 @@ impl<W: Wire> State<W> {
     fn refuse_when_read(&mut self, endpoint: &HttpEndpoint, refusal: Refusal) {
         self.wanted = None;
         self.message = Vec::new();
-        self.settle(endpoint);
+        let _ = self.settle(endpoint);
         if self.is_read || !self.wire.is_short() {
             self.refuse_with(endpoint, &refusal, b"");
         } else {

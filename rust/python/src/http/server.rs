@@ -15,6 +15,9 @@ use crate::http::exchanges::{AnswerFields, Exchanges, Opening, Wanted, Wire};
 /// Longest message that is read for the sake of a refusal, in bytes.
 const SHORT: u64 = 64 << 10;
 
+/// Most bytes of memory that a connection keeps between two answers.
+const KEPT: usize = 1 << 10;
+
 /// The syntax of a connection, and what is written.
 struct SocketWire {
     syntax: ServerSyntax,
@@ -98,7 +101,7 @@ impl Wire for SocketWire {
                 return;
             }
             if state.is_full {
-                if state.wire.out.len() > endpoint.limits.max_stream_bytes || !state.settle(endpoint) {
+                if state.wire.out.len() > endpoint.limits.max_stream_bytes || state.settle(endpoint).is_err() {
                     drop(state);
                     // Its client does not read.
                     lose(exchanges, py);
@@ -107,17 +110,26 @@ impl Wire for SocketWire {
                 return;
             }
             let out = std::mem::take(&mut state.wire.out);
-            state.settle(endpoint);
+            let _ = state.settle(endpoint);
             (out, state.is_over)
         };
-        if !out.is_empty()
-            && let Err(error) = host.write.bind(py).call1((PyBytes::new(py, &out),))
-        {
-            raised::report(py, None, error, Some(host.write.bind(py)));
+        if !out.is_empty() {
+            if let Err(error) = host.write.bind(py).call1((PyBytes::new(py, &out),)) {
+                raised::report(py, None, error, Some(host.write.bind(py)));
+            }
+            keep_buffer(&mut lock(&exchanges.state).wire.out, out);
         }
         if is_over {
             Transport::call(py, &host.close);
         }
+    }
+}
+
+/// Keeps the memory of what was written for the next answer, unless that is there already.
+fn keep_buffer(place: &mut Vec<u8>, mut written: Vec<u8>) {
+    if place.capacity() == 0 && written.capacity() <= KEPT {
+        written.clear();
+        *place = written;
     }
 }
 
@@ -247,6 +259,12 @@ impl HttpConnection {
     #[getter]
     fn requests(&self) -> u64 {
         lock(&self.exchanges.state).requests
+    }
+
+    #[doc = text!("HttpConnection.read_bytes")]
+    #[getter]
+    fn read_bytes(&self) -> usize {
+        lock(&self.exchanges.state).message.len()
     }
 
     #[doc = text!("HttpConnection.keep_alive")]

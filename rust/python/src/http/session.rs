@@ -80,7 +80,7 @@ impl Session {
             open: HashMap::default(),
             standalone: None,
             waiting: Vec::new(),
-            events: Events::new(*limits, held),
+            events: Events::new(*limits, Arc::clone(&client), held),
         };
         Self {
             id,
