@@ -135,6 +135,46 @@ async def test_trh_15_a_legacy_client_calls_cancels_and_is_asked():
 
 
 @both_loops
+async def test_trh_04_the_sdks_client_goes_on_with_a_stream_whose_connection_breaks():
+    """It connects again by itself, with the last event's id, after the `retry` that it was told."""
+    demo = Demo()
+    progress, go_on = anyio.Event(), anyio.Event()
+
+    @demo.server.tool()
+    async def long(ctx: Context) -> str:
+        await ctx.report_progress(1, 2)
+        await go_on.wait()
+        await ctx.report_progress(2, 2)
+        return "whole"
+
+    updates: list[float] = []
+
+    async def note(step: float, total: float | None, message: str | None) -> None:
+        updates.append(step)
+        progress.set()
+
+    router = turnout.Router()
+    async with anyio.create_task_group() as tasks:
+        listener: Any = await tasks.start(_serve, demo.server, router)
+        async with (
+            streamable_http_client(listener.name) as streams,
+            mcp.ClientSession(streams[0], streams[1]) as session,
+        ):
+            await session.initialize()
+            calling = asyncio.ensure_future(session.call_tool("long", {}, progress_callback=note))
+            await progress.wait()
+            for connection in tuple(listener.connections):
+                connection._transport.abort()
+            while listener.connections:
+                await asyncio.sleep(0)
+            go_on.set()
+            assert (await calling).content[0].text == "whole"
+            assert updates == [1, 2]
+        tasks.cancel_scope.cancel()
+    await router.close()
+
+
+@both_loops
 async def test_s3_e5_a_request_without_an_envelope_takes_the_server_from_nobody():
     async with serving() as (_, url):
         bare = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo"}}
