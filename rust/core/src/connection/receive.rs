@@ -65,6 +65,27 @@ impl<H: Host> Connection<H> {
         None
     }
 
+    /// Takes one frame whose envelope is known, as [`Connection::receive`] does.
+    pub(super) fn receive_known(
+        &mut self,
+        now: Time,
+        frame: &[u8],
+        at: Span,
+        envelope: &Envelope,
+        batch: &mut Batch<H>,
+    ) -> Option<Intercept> {
+        self.counters.frames_in += 1;
+        self.counters.bytes_in += frame.len() as u64 + 1;
+        if self.is_over() {
+            return None;
+        }
+        if !self.intercepted.is_empty() && self.is_intercepted(frame, envelope) {
+            return Some(Intercept::Message(*envelope));
+        }
+        self.receive_message(now, frame, at, envelope, batch);
+        None
+    }
+
     /// Takes every whole frame that stands in a buffer, up to one that is intercepted: that one, and where it stands.
     /// The rest follows with the next call.
     pub fn receive_frames(

@@ -14,6 +14,7 @@ use crate::connection::event::{Batch, Event, Host, Intercept};
 use crate::connection::output::addresses::{Addressed, StreamId};
 use crate::flight::record::Time;
 use crate::flight::state::{CancelledBy, FlightEvent, FlightState, Outcome};
+use crate::wire::envelope::{Envelope, ScanLimits};
 use crate::wire::span::Span;
 
 /// The open streams.
@@ -130,6 +131,25 @@ impl<H: Host> Connection<H> {
             streams.receiving = stream;
         }
         self.receive(now, frame, at, batch)
+    }
+
+    /// Likewise, of a message that was scanned before, within `limits`: it is scanned anew only where ours are others.
+    pub fn receive_scanned(
+        &mut self,
+        now: Time,
+        stream: StreamId,
+        (frame, envelope): (&[u8], &Envelope),
+        limits: &ScanLimits,
+        batch: &mut Batch<H>,
+    ) -> Option<Intercept> {
+        let at = Span::new(0, frame.len());
+        if *limits != self.scan_limits {
+            return self.receive_on(now, stream, frame, at, batch);
+        }
+        if let Some(streams) = &mut self.streams {
+            streams.receiving = stream;
+        }
+        self.receive_known(now, frame, at, envelope, batch)
     }
 
     /// Notes that no more messages come on `stream`: it ends with its last request. Returns how many it has.

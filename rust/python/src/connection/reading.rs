@@ -8,7 +8,7 @@ use turnout_core::connection::output::addresses::StreamId;
 use turnout_core::flight::record;
 use turnout_core::sync::lock;
 use turnout_core::wire::encode;
-use turnout_core::wire::envelope::{Envelope, Kind};
+use turnout_core::wire::envelope::{Envelope, Kind, ScanLimits};
 use turnout_core::wire::span::Span;
 
 use super::Connection;
@@ -149,12 +149,13 @@ impl Connection {
         deliver(slf, &mut batch, frame, run, sink);
     }
 
-    /// Receives the one message that came on `stream`, delivers what it means, and flushes. `begin` is told how many
-    /// requests it has, before any of them is handled.
+    /// Receives the one message that came on `stream`, delivers what it means, and flushes; `scanned` is what a scan
+    /// within some limits found. `begin` is told how many requests it has, before any of them is handled.
     pub fn receive_exchange(
         slf: &Bound<'_, Self>,
         stream: StreamId,
         message: &[u8],
+        scanned: Option<(&Envelope, &ScanLimits)>,
         begin: impl FnOnce(usize),
     ) -> PyResult<()> {
         let driver = &slf.get().driver;
@@ -167,7 +168,12 @@ impl Connection {
                 let mut core = driver.core();
                 core.open_stream(stream);
                 let at = Span::new(0, message.len());
-                let intercepted = core.receive_on(now, stream, message, at, &mut batch);
+                let intercepted = match scanned {
+                    Some((envelope, limits)) => {
+                        core.receive_scanned(now, stream, (message, envelope), limits, &mut batch)
+                    }
+                    None => core.receive_on(now, stream, message, at, &mut batch),
+                };
                 core.record_finished(&mut batch);
                 // One that is intercepted is received, or refused, below.
                 let requests = if intercepted.is_some() { 1 } else { core.end_stream_input(stream) };

@@ -15,7 +15,7 @@ use turnout_core::http::response::{Answering, EVENT_STREAM_FIELDS, EventNames, S
 use turnout_core::http::{fields, origins, proxies};
 use turnout_core::rules::Revision;
 use turnout_core::sync::lock;
-use turnout_core::wire::envelope;
+use turnout_core::wire::envelope::{self, Envelope};
 use turnout_core::wire::sse;
 use turnout_http::Date;
 
@@ -331,14 +331,12 @@ impl<W: Wire> Exchanges<W> {
     fn receive(self: &Arc<Self>, py: Python<'_>, client: &Arc<Client>, mut message: Vec<u8>) {
         let endpoint = self.endpoint.get();
         request::put_in_one_line(&mut message);
-        let (revision, session_id, opens) = {
+        let (revision, session_id, envelope) = {
             let mut state = lock(&self.state);
             let Some(fields) = state.wire.fields() else { return };
             let session_id = fields.session.map(<[u8]>::to_vec);
             match endpoint.endpoint.check_message(&fields, &message, &endpoint.scan) {
-                Ok((revision, envelope)) => {
-                    (revision, session_id, Endpoint::opens_session(&message, envelope.as_ref()))
-                }
+                Ok((revision, envelope)) => (revision, session_id, envelope),
                 Err(refused) => {
                     let id = envelope::scan(&message, &endpoint.scan).map(|envelope| envelope.id);
                     state.refuse(endpoint, &refused, id.unwrap_or_default().of(&message));
@@ -346,6 +344,7 @@ impl<W: Wire> Exchanges<W> {
                 }
             }
         };
+        let opens = Endpoint::opens_session(&message, envelope.as_ref());
         let session = match &session_id {
             _ if revision.is_modern() => endpoint.of_client(py, client),
             None if opens => endpoint.open(py, client),
@@ -355,7 +354,7 @@ impl<W: Wire> Exchanges<W> {
         match session {
             Ok(Ok(session)) => {
                 let opens_session = !revision.is_modern() && session_id.is_none();
-                self.receive_in(py, session, opens_session, revision, &message);
+                self.receive_in(py, session, opens_session, revision, (&message, envelope.as_ref()));
             }
             Ok(Err(refused)) => lock(&self.state).refuse(endpoint, &refused, b""),
             Err(error) => {
@@ -371,18 +370,18 @@ impl<W: Wire> Exchanges<W> {
         session: Arc<Session>,
         opens_session: bool,
         revision: Revision,
-        message: &[u8],
+        (message, envelope): (&[u8], Option<&Envelope>),
     ) {
         let endpoint = self.endpoint.get();
         let stream = endpoint.next_stream();
         if let Err(refused) = session.open(stream, Arc::clone(self) as Arc<dyn Socket>, endpoint.now()) {
-            let id = envelope::scan(message, &endpoint.scan).map(|envelope| envelope.id);
-            let id = id.unwrap_or_default().of(message);
+            let id = envelope.map(|envelope| envelope.id.of(message)).unwrap_or_default();
             return lock(&self.state).refuse(endpoint, &refused, id);
         }
         let connection = session.connection.bind(py).clone();
         let is_modern = session.is_modern();
-        let received = Connection::receive_exchange(&connection, stream, message, |requests| {
+        let scanned = envelope.map(|envelope| (envelope, &endpoint.scan));
+        let received = Connection::receive_exchange(&connection, stream, message, scanned, |requests| {
             let answering = Answering::new(requests, is_modern);
             let is_primed = is_primed(revision);
             lock(&self.state).exchange =

@@ -101,7 +101,8 @@ impl Wire for SocketWire {
                 return;
             }
             if state.is_full {
-                if state.wire.out.len() > endpoint.limits.max_stream_bytes || state.settle(endpoint).is_err() {
+                if state.wire.out.len() > endpoint.limits.max_stream_bytes || state.settle(endpoint).is_err()
+                {
                     drop(state);
                     // Its client does not read.
                     lose(exchanges, py);
