@@ -279,7 +279,7 @@ async def under(server):
             process.send_signal(signal.SIGTERM)
         try:
             await asyncio.wait_for(process.wait(), 10)
-        except TimeoutError:
+        except asyncio.TimeoutError:
             process.kill()
             await process.wait()
 

@@ -115,20 +115,32 @@ async def test_a_socket_that_somebody_bound_is_listened_on():
         answer = await client.ask(message, {**mirrored(message), "Host": "evil.example"})
         assert answer.status == 403, "it is this machine's"
         client.close()
-    with pytest.raises(TypeError, match="not both"):
+    with pytest.raises(TypeError, match="or unix=, or sock="):
         turnout.listen_http("127.0.0.1", 0, sock=bound)
 
 
 @both_loops
 async def test_clients_come_by_a_unix_socket(tmp_path):
-    bound = socket.socket(socket.AF_UNIX)
-    bound.bind(str(tmp_path / "s"))
     async with turnout.Router() as router:
         turnout.serve_handshake(router, name="server", version="1", capabilities={"tools": {}})
         router.on_request("tools/call")(lambda request: {"content": []})
-        await router.serve(turnout.listen_http(sock=bound))
+        await router.serve(turnout.listen_http(unix=tmp_path / "s"))
+        assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
         client = Client(*await asyncio.open_unix_connection(str(tmp_path / "s")), 1)
         assert (await client.call("tools/call", {"name": "echo"})).status == 200
         client.writer.write(client.head("GET", {"Accept": ACCEPT}))
         assert (await client.read()).status == 400
         client.close()
+    assert not (tmp_path / "s").exists()
+
+
+@both_loops
+async def test_a_client_that_vanishes_is_found_out_by_what_it_takes_no_note_of():
+    if not hasattr(socket, "TCP_USER_TIMEOUT"):
+        pytest.skip("the system has no such timeout")
+    async with serving() as server:
+        client = await server.connect()
+        assert (await client.call("tools/call", {"name": "echo"})).status == 200
+        [connection] = server.listener.connections
+        accepted = connection._transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000

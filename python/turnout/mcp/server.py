@@ -131,6 +131,8 @@ async def serve_http(
     host: str | None = None,
     port: int | None = None,
     *,
+    unix: str | os.PathLike[str] | None = None,
+    mode: int = 0o600,
     sock: socket.socket | None = None,
     tls: ssl.SSLContext | None = None,
     router: Router | None = None,
@@ -144,6 +146,8 @@ async def serve_http(
         server: a `Server` or `MCPServer` of the SDK's, or FastMCP's.
         host: as for `turnout.listen_http`.
         port: likewise; `listener.port` tells what the system chose.
+        unix: likewise.
+        mode: likewise.
         sock: likewise.
         tls: likewise.
         router: as for `serve_stdio`.
@@ -160,7 +164,7 @@ async def serve_http(
     """
     await serve_listener(
         server,
-        listen_http(host, port, sock=sock, tls=tls, **options),
+        listen_http(host, port, unix=unix, mode=mode, sock=sock, tls=tls, **options),
         router=router,
         raise_exceptions=raise_exceptions,
         task_status=task_status,

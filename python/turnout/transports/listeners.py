@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import logging
 import os
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from turnout.arguments import require_port
 from turnout.escape import escaped
 from turnout.raised import EXITS
 from turnout.transports.accepting import Acceptor
+from turnout.transports.places import TcpPlace, UnixPlace
 from turnout.transports.sockets import (
     CLOSE_TIMEOUT,
     StreamTransport,
     address_name,
     close_seconds,
     naming,
-    path_name,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from turnout.transports.channel import Accept, Link
+    from turnout.transports.places import Place
 
 LOGGER = logging.getLogger("turnout.sockets")
-
-BACKLOG = 4096
-"""Connections that may wait to be accepted; the system has a bound of its own (Linux: net.core.somaxconn)."""
-
-NO_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-"""What binding says of an address that the host name has and this machine has not."""
 
 
 def listen_unix(
@@ -78,14 +70,19 @@ def listen_tcp(host: str, port: int, *, close_timeout: float = CLOSE_TIMEOUT) ->
 class StreamListener:
     """What both kinds of listener share."""
 
-    def __init__(self, kind: str, name: str, close_timeout: float) -> None:
+    def __init__(self, kind: str, place: Place, close_timeout: float) -> None:
         self.kind = kind
-        self.name = name
+        self._place = place
         self._close_timeout = close_timeout
         self._acceptor: Acceptor | None = None
         self._attaching: set[asyncio.Task[None]] = set()
         self._refuses = False
         """Whether the last one who came was refused."""
+
+    @property
+    def name(self) -> str:
+        """Where it listens."""
+        return self._place.name
 
     async def start(self, accept: Accept) -> None:
         """Listen, and hand each connection to `accept`.
@@ -119,7 +116,7 @@ class StreamListener:
             task.add_done_callback(self._attaching.discard)
 
         with naming(self.name):
-            sockets = await self._listen(loop)
+            sockets = await self._place.bind(loop)
         self._acceptor = Acceptor(loop, sockets, self.name, accepted)
         self._acceptor.start()
 
@@ -128,6 +125,7 @@ class StreamListener:
         acceptor, self._acceptor = self._acceptor, None
         if acceptor is not None:
             acceptor.close()
+            self._place.release()
 
     async def _connect(
         self,
@@ -149,9 +147,6 @@ class StreamListener:
         if self._acceptor is not None:
             self._acceptor.descriptor_freed()
 
-    async def _listen(self, loop: asyncio.AbstractEventLoop) -> list[socket.socket]:
-        raise NotImplementedError
-
     def _remote_name(self, transport: StreamTransport) -> str:
         raise NotImplementedError
 
@@ -160,55 +155,8 @@ class UnixListener(StreamListener):
     """A Unix socket that listens from `start` to `close`; made by `listen_unix`."""
 
     def __init__(self, path: str, mode: int, close_timeout: float) -> None:
-        super().__init__("unix", path_name(path), close_timeout)
-        self._path = path
-        self._file = None if path.startswith("\0") else Path(path)
-        self._mode = mode
+        super().__init__("unix", UnixPlace(path, mode), close_timeout)
         self._count = 0
-
-    async def close(self) -> None:
-        """Accept no more, and remove the socket."""
-        listened = self._acceptor is not None
-        await super().close()
-        if listened:
-            self._remove()
-
-    async def _listen(self, loop: asyncio.AbstractEventLoop) -> list[socket.socket]:
-        if self._is_there():
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                probe.setblocking(False)
-                try:
-                    await loop.sock_connect(probe, self._path)
-                except ConnectionRefusedError:
-                    self._remove()
-                else:
-                    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            listening.setblocking(False)
-            self._bind(listening)
-            listening.listen(BACKLOG)
-        except BaseException:
-            listening.close()
-            raise
-        return [listening]
-
-    def _is_there(self) -> bool:
-        if self._file is None or not self._file.exists():
-            return False
-        if not self._file.is_socket():
-            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
-        return True
-
-    def _bind(self, listening: socket.socket) -> None:
-        """Bind and restrict; it listens only after that, so that nobody connects in between."""
-        listening.bind(self._path)
-        if self._file is not None:
-            self._file.chmod(self._mode)
-
-    def _remove(self) -> None:
-        if self._file is not None:
-            self._file.unlink(missing_ok=True)
 
     def _remote_name(self, transport: StreamTransport) -> str:  # noqa: ARG002
         # Clients have no address of their own here.
@@ -220,41 +168,13 @@ class TcpListener(StreamListener):
     """A TCP port that listens from `start` to `close`; made by `listen_tcp`."""
 
     def __init__(self, host: str, port: int, close_timeout: float) -> None:
-        super().__init__("tcp", address_name(host, port), close_timeout)
-        self._host = host
-        self.port = port
-        """The port; where 0 was asked for, the one that the system chose, once `start` returned."""
+        super().__init__("tcp", TcpPlace(host, port), close_timeout)
 
-    async def _listen(self, loop: asyncio.AbstractEventLoop) -> list[socket.socket]:
-        sockets, self.port = await bind_tcp(loop, self._host, self.port)
-        self.name = address_name(self._host, self.port)
-        return sockets
+    @property
+    def port(self) -> int:
+        """The port; where 0 was asked for, the one that the system chose, once `start` returned."""
+        return self._place.port
 
     def _remote_name(self, transport: StreamTransport) -> str:
         address = transport.address
         return address_name(str(address[0]), address[1]) if address else self.name
-
-
-async def bind_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> tuple[list[socket.socket], int]:
-    """Listen on every address of a host; gives the sockets, and the port that the system chose for all of them."""
-    found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    sockets: list[socket.socket] = []
-    missing = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
-    with contextlib.ExitStack() as undo:
-        for family, _, _, _, address in dict.fromkeys(found):
-            # Whatever the system chose for the first address holds for all of them.
-            here = (address[0], port, *address[2:])
-            try:
-                listening = undo.enter_context(socket.create_server(here, family=family, backlog=BACKLOG))
-            except OSError as error:
-                if error.errno not in NO_ADDRESS:
-                    raise
-                missing = error
-                continue
-            sockets.append(listening)
-            listening.setblocking(False)
-            port = listening.getsockname()[1]
-        if not sockets:
-            raise missing
-        undo.pop_all()
-    return sockets, port

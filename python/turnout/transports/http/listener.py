@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from typing import TYPE_CHECKING, cast
 
@@ -11,8 +12,8 @@ from turnout._native import HttpConnection
 from turnout.arguments import require_port
 from turnout.escape import escaped
 from turnout.transports.accepting import Acceptor
-from turnout.transports.http.endpoint import LOOPBACK, EndpointHost
-from turnout.transports.listeners import BACKLOG, bind_tcp
+from turnout.transports.http.endpoint import EndpointHost
+from turnout.transports.places import BoundPlace, TcpPlace, UnixPlace
 
 if TYPE_CHECKING:
     import ssl
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from turnout.transports.channel import Accept
     from turnout.transports.http.options import HttpOptions
+    from turnout.transports.places import Place
 
 LOGGER = logging.getLogger("turnout.http")
 
@@ -33,6 +35,9 @@ HEAD_INTERVAL = 10.0
 COMMENT_INTERVAL = 15.0
 """Seconds after which an answer that has nothing to say sends a comment, so that nobody on the way ends it."""
 
+UNREAD_MS = 30_000
+"""Milliseconds in which a peer's machine has to take note of what is written: one that vanished is gone then."""
+
 PHASE_LIMITS = {"idle": "max_connection_idle_ms", "head": "max_head_ms", "body": "max_body_ms"}
 """How long each phase of a connection may take."""
 
@@ -41,51 +46,40 @@ def listen_http(
     host: str | None = None,
     port: int | None = None,
     *,
+    unix: str | os.PathLike[str] | None = None,
+    mode: int = 0o600,
     sock: socket.socket | None = None,
     tls: ssl.SSLContext | None = None,
     **options: Unpack[HttpOptions],
 ) -> HttpListener:
-    """A place where clients of Streamable HTTP arrive: a TCP port, or a socket that listens.
+    """A place where clients of Streamable HTTP arrive: a TCP port, a Unix socket, or a socket that somebody bound.
 
     Args:
-        host: the address to bind; `"127.0.0.1"` keeps it on this machine. None with `sock`.
-        port: 0 lets the system choose; `HttpListener.port` tells after `start`. None with `sock`.
-        sock: a socket that is bound, as a supervisor hands it over; it is closed with the listener. None for `host`
-            and `port`.
+        host: the address to bind; `"127.0.0.1"` keeps it on this machine. None with `unix` or `sock`.
+        port: 0 lets the system choose; `HttpListener.port` tells after `start`. None likewise.
+        unix: path of a Unix socket, as for `listen_unix`: for a proxy in front. None for none.
+        mode: its permissions; the default lets our own user in and nobody else.
+        sock: a socket that is bound, as a supervisor hands it over; it is closed with the listener. None for none.
         tls: the certificates; None for none.
         options: of the endpoint, as `HttpOptions` lists them.
 
     Raises:
-        TypeError: there are both an address and a socket or neither, the port is no integer, or an option or a limit
-            is unknown.
+        TypeError: there is not exactly one place, the port is no integer, or an option or a limit is unknown.
         ValueError: the port or a limit is out of range, the path begins with no slash, a proxy is no address, or
             nothing is served.
 
     """
+    if (host is None) != (port is None) or (host, unix, sock).count(None) != 2:
+        raise TypeError("listen_http takes a host and a port, or unix=, or sock=")
+    place: Place
     if sock is not None:
-        if host is not None or port is not None:
-            raise TypeError("listen_http takes an address or a socket, not both")
-        return HttpListener(_socket_name(sock), 0, sock, tls=tls, is_local=_is_local(sock), **options)
-    if host is None or port is None:
-        raise TypeError("listen_http takes a host and a port, or a socket")
-    require_port(port, least=0)
-    return HttpListener(host, port, None, tls=tls, is_local=host in {*LOOPBACK, "::1"}, **options)
-
-
-def take_over(sock: socket.socket) -> socket.socket:
-    """Have a socket that somebody bound listen."""
-    sock.setblocking(False)
-    sock.listen(BACKLOG)
-    return sock
-
-
-def _socket_name(sock: socket.socket) -> str:
-    address = sock.getsockname()
-    return str(address[0]) if isinstance(address, tuple) else "unix"
-
-
-def _is_local(sock: socket.socket) -> bool:
-    return _socket_name(sock) in {"127.0.0.1", "::1"}
+        place = BoundPlace(sock)
+    elif unix is not None:
+        place = UnixPlace(os.fspath(unix), mode)
+    else:
+        require_port(port, least=0)
+        place = TcpPlace(cast("str", host), cast("int", port))
+    return HttpListener(place, tls=tls, **options)
 
 
 class HttpListener:
@@ -93,21 +87,10 @@ class HttpListener:
 
     kind = "http"
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        sock: socket.socket | None,
-        *,
-        tls: ssl.SSLContext | None,
-        is_local: bool,
-        **options: Unpack[HttpOptions],
-    ) -> None:
-        self._address = host
-        self.port = port
-        self._socket = sock
+    def __init__(self, place: Place, *, tls: ssl.SSLContext | None, **options: Unpack[HttpOptions]) -> None:
+        self._place = place
         self._tls = tls
-        self.host = EndpointHost(is_local=is_local, **options)
+        self.host = EndpointHost(is_local=place.is_local, **options)
         self.path = self.host.path
         self.endpoint = self.host.endpoint
         self._most = self.endpoint.limit("max_connections")
@@ -119,11 +102,15 @@ class HttpListener:
         self.connections: set[HttpSocket] = set()
 
     @property
+    def port(self) -> int:
+        """The port; where 0 was asked for, the one that the system chose, once `start` returned. 0 for none."""
+        return self._place.port
+
+    @property
     def name(self) -> str:
         """Its URL."""
         scheme = "http" if self._tls is None else "https"
-        host = f"[{self._address}]" if ":" in self._address else self._address
-        return f"{scheme}://{host}:{self.port}{self.path}"
+        return f"{scheme}://{self._place.name}{self.path}"
 
     async def start(self, accept: Accept) -> None:
         """Listen; each session, and each address with modern requests, is handed to `accept`.
@@ -136,12 +123,7 @@ class HttpListener:
         if self._acceptor is not None:
             raise RuntimeError(f"{self.name} listens already")
         loop = asyncio.get_running_loop()
-        if self._socket is not None:
-            sockets = [take_over(self._socket)]
-            address = self._socket.getsockname()
-            self.port = address[1] if isinstance(address, tuple) else 0
-        else:
-            sockets, self.port = await bind_tcp(loop, self._address, self.port)
+        sockets = await self._place.bind(loop)
         self.host.start(accept)
 
         def accepted(connection: socket.socket) -> None:
@@ -163,6 +145,7 @@ class HttpListener:
         acceptor, self._acceptor = self._acceptor, None
         if acceptor is not None:
             acceptor.close()
+            self._place.release()
         self.endpoint.close()
         for connection in tuple(self.connections):
             connection.close_idle()
@@ -171,6 +154,8 @@ class HttpListener:
         try:
             if connection.family in (socket.AF_INET, socket.AF_INET6):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if hasattr(socket, "TCP_USER_TIMEOUT"):
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
             await loop.connect_accepted_socket(lambda: HttpSocket(self, loop), connection, ssl=self._tls)
         except OSError as error:
             LOGGER.debug("%s: a connection ended as it was accepted: %s", self.name, escaped(str(error)))
