@@ -35,6 +35,7 @@ async def test_r6_a_legacy_client_is_asked_on_behalf_of_a_modern_server():
         assert {"inputResponses", "requestState"}.isdisjoint(first)
         records = world.servers.records.query(method="tools/call")
         assert len({record.id for record in records}) == 2, "each round has an id of its own"
+        assert world.relay.counters()["input_rounds"] == 1
         assert [r.outcome for r in world.gateway.records.query(method="tools/call")] == ["result"]
         await world.quiet()
 
