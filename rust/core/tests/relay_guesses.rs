@@ -373,7 +373,7 @@ fn s3_p6_an_answer_about_something_else_ends_no_task() {
     world.settle();
     world.write(server, r#"{"jsonrpc":"2.0","id":1,"result":{"task":{"taskId":"T","status":"working"}}}"#);
     world.settle();
-    // Somebody else has a server repeat what he says.
+    // Somebody else has a server repeat what it says.
     let said = r#"{"taskId":"T","status":"completed"}"#;
     world.write(other, &format!(r#"{{"jsonrpc":"2.0","id":"o","method":"echo","params":{said}}}"#));
     world.settle();
