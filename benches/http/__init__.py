@@ -1,0 +1,1 @@
+"""What serving Streamable HTTP costs, beside what people have today: `python -m benches.http.measure`."""
