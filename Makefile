@@ -22,7 +22,7 @@ help:
 	@echo "make fuzz           coverage-guided fuzzing, FUZZ_SECONDS a target"
 	@echo "make loom           the model checker on the tables and the notify flag"
 	@echo "make states         the state machines over the public API, longer and elsewhere each time"
-	@echo "make simulate       the relay under RELAY_SCHEDULES seeded schedules (a million): nothing crosses"
+	@echo "make simulate       the relay under RELAY_SCHEDULES seeded schedules (a million), and as many of streams: nothing crosses"
 	@echo "make sanitize       the core's tests under the address and thread sanitizers"
 
 # ---- what is needed ----
@@ -134,10 +134,11 @@ states: $(VENV)/.built
 RELAY_SCHEDULES ?= 1000000
 
 simulate: | need
-	RELAY_SCHEDULES=$(RELAY_SCHEDULES) $(CARGO) test --quiet --release --package turnout-core --test core relay_simulation:: -- --nocapture
+	RELAY_SCHEDULES=$(RELAY_SCHEDULES) STREAM_SCHEDULES=$(RELAY_SCHEDULES) $(CARGO) test --quiet --release \
+		--package turnout-core --test core -- relay_simulation:: dying_streams:: --nocapture
 
 # Under the sanitizers a schedule costs ten times as much; what they look for does not need as many.
-FEWER := RELAY_SCHEDULES=2000 STRESS_ROUNDS=2000 PROPTEST_CASES=200
+FEWER := RELAY_SCHEDULES=2000 STREAM_SCHEDULES=500 STRESS_ROUNDS=2000 PROPTEST_CASES=200
 RUST_SRC = $(wildcard $(shell rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock)
 # With the standard library's sources it is instrumented, too; without them, what it does inside is left out.
 THREAD = $(if $(RUST_SRC),-Zsanitizer=thread,-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer)

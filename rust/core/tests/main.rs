@@ -4,6 +4,7 @@
 
 mod connection_model;
 mod delayed_answers;
+mod dying_streams;
 mod end_of_input;
 mod event_model;
 mod event_stream;

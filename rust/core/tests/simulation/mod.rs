@@ -1,6 +1,6 @@
 //! One schedule: many clients and servers, and everything that can happen to them, in the order of a seed.
 
-mod dice;
+pub mod dice;
 mod judge;
 mod owned;
 
