@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from turnout._native import HttpConnection
 from turnout.arguments import require_port
 from turnout.escape import escaped
-from turnout.transports.accepting import Acceptor
+from turnout.transports.accepting import Acceptor, most_descriptors
 from turnout.transports.http.endpoint import EndpointHost
 from turnout.transports.places import BoundPlace, TcpPlace, UnixPlace
 
@@ -127,7 +127,7 @@ class HttpListener:
         self.host.start(accept)
 
         def accepted(connection: socket.socket) -> None:
-            if self._open >= self._most:
+            if self._open >= self._most or connection.fileno() >= most_descriptors():
                 self.refused_connections += 1
                 connection.close()
                 return
@@ -156,7 +156,11 @@ class HttpListener:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if hasattr(socket, "TCP_USER_TIMEOUT"):
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
-            await loop.connect_accepted_socket(lambda: HttpSocket(self, loop), connection, ssl=self._tls)
+            # Its handshake may take as long as a head.
+            within = None if self._tls is None else self.endpoint.limit("max_head_ms") / 1000
+            await loop.connect_accepted_socket(
+                lambda: HttpSocket(self, loop), connection, ssl=self._tls, ssl_handshake_timeout=within
+            )
         except OSError as error:
             LOGGER.debug("%s: a connection ended as it was accepted: %s", self.name, escaped(str(error)))
             connection.close()
@@ -174,6 +178,8 @@ class HttpListener:
         """Forget a connection that is closed."""
         self.connections.discard(connection)
         self._open -= 1
+        if self._acceptor is not None:
+            self._acceptor.descriptor_freed()
 
 
 class HttpSocket(asyncio.Protocol):
