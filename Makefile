@@ -7,7 +7,7 @@ CARGO ?= cargo
 # A stable toolchain takes the flags of sanitizers and coverage only so.
 UNSTABLE := RUSTC_BOOTSTRAP=1
 
-.PHONY: help demo test test-python test-rust test-versions test-sdk test-interop test-interop-progress test-conformance bench lint build fuzz loom states simulate sanitize clean
+.PHONY: help demo test test-python test-rust test-versions test-sdk test-interop test-interop-progress test-conformance test-hostile bench lint build fuzz loom states simulate sanitize clean
 
 help:
 	@echo "make demo           real servers: a result, a cancel, a timeout, a crash"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-interop   real clients by real servers, directly against through a relay (needs Node.js)"
 	@echo "make test-interop-progress  how much progress clients on the TypeScript SDK get (needs Node.js)"
 	@echo "make test-conformance  the official conformance suite by a server over HTTP (needs Node.js 22)"
+	@echo "make test-hostile   clients of HTTP that break the rules, in great numbers"
 	@echo "make bench          the figures, side by side with others (benches/README.md)"
 	@echo "make lint           formatters, linters, types, stubs; warnings are errors"
 	@echo "make fuzz           coverage-guided fuzzing, FUZZ_SECONDS a target"
@@ -83,6 +84,10 @@ test-interop: $(VENV)/.built
 
 test-interop-progress: $(VENV)/.built
 	$(BIN)/python tests/interop/progress/count.py
+
+# The numbers of a bad day: thousands of connections, a million requests; it shows how long others waited.
+test-hostile: $(VENV)/.built
+	HTTP_HOSTILE=full $(BIN)/python -m pytest tests/http/test_hostile_http.py -rP
 
 test-conformance: $(VENV)/.built
 	$(BIN)/python tests/conformance/run.py
