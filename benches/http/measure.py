@@ -107,7 +107,9 @@ class Server:
         while len(seen) < count and time.monotonic() < over:
             time.sleep(0.05)
             if self.name == "relay":
-                seen = [int(line) for line in self._file.read_text().splitlines()] if self._file.exists() else []
+                seen = (
+                    [int(line) for line in self._file.read_text().splitlines()] if self._file.exists() else []
+                )
             else:
                 process = self._others[0] if self._others else self._process
                 assert process.stdin is not None
@@ -214,7 +216,7 @@ def gone(server: Server) -> tuple[float, float]:
     """Microseconds from a client's close until it is known, p50 and p99."""
     load = Load(server.port, CLOSED)
     load.leave(traffic.request("wait"))
-    if server.name in {"relay"}:
+    if server.name == "relay":
         time.sleep(1)  # until all are in flight at the upstream: nothing comes back of it
     else:
         load.await_heads()
@@ -267,19 +269,30 @@ def _row(row: Row, loop: str, rounds: int, seconds: float) -> Iterator[Sample]:
         try:
             for number in range(rounds):
                 for name in turned(tuple(alive), number):
-                    try:
-                        if name not in servers:
-                            servers[name] = Server(name, loop, Path(place))
-                        for scenario, value in sample(row.name, servers[name], seconds):
-                            yield Sample(scenario, name, loop, number, value)
-                        if row.name == "idle":
-                            servers.pop(name).close()
-                    except (Missing, OSError) as why:
-                        print(f"{row.name}: no {name} on {loop}: {why}", file=sys.stderr)
+                    values = _turn(row.name, name, loop, servers, Path(place), seconds)
+                    if not values:
                         alive.remove(name)
+                    for scenario, value in values:
+                        yield Sample(scenario, name, loop, number, value)
         finally:
             for server in servers.values():
                 server.close()
+
+
+def _turn(
+    row: str, name: str, loop: str, servers: dict[str, Server], place: Path, seconds: float
+) -> list[tuple[str, float]]:
+    """One turn of a contender; nothing where it cannot do it."""
+    try:
+        if name not in servers:
+            servers[name] = Server(name, loop, place)
+        values = list(sample(row, servers[name], seconds))
+        if row == "idle":
+            servers.pop(name).close()
+    except (Missing, OSError) as why:
+        print(f"{row}: no {name} on {loop}: {why}", file=sys.stderr)
+        return []
+    return values
 
 
 def tables(run: Run, contenders: Sequence[str]) -> str:
@@ -308,7 +321,9 @@ def main() -> None:
     options.add_argument("--loop", action="append", choices=LOOPS, help="event loops; both")
     options.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     options.add_argument("--renew", action="store_true", help="put the tables into benches/README.md")
-    options.add_argument("--from", type=Path, dest="stored", metavar="FILE", help="a stored run; measure nothing")
+    options.add_argument(
+        "--from", type=Path, dest="stored", metavar="FILE", help="a stored run; measure nothing"
+    )
     wish = options.parse_args()
     run = (
         figures.read(wish.stored)

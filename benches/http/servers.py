@@ -77,7 +77,7 @@ async def pipe(upstream: str) -> None:
 
 async def far(path: str) -> None:
     """Be the upstream of the floor of relays."""
-    await asyncio.get_running_loop().create_unix_server(lambda: Far(), path, backlog=BACKLOG)
+    await asyncio.get_running_loop().create_unix_server(Far, path, backlog=BACKLOG)
     say(0)
     await for_ever()
 
@@ -116,7 +116,9 @@ async def uvicorn(_: str) -> None:
         (b"x-accel-buffering", b"no"),
     ]
 
-    async def app(scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+    async def app(
+        scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+    ) -> None:
         if scope["type"] != "http":
             return
         while (await receive())["more_body"]:
