@@ -14,7 +14,8 @@ class ProtocolOptions:
     """How a connection decides where the protocol's sources disagree; None leaves a decision as turnout makes it.
 
     Args:
-        listen_end_sends_cancelled: whether a server ends `subscriptions/listen` by `notifications/cancelled` (K1).
+        listen_end_sends_cancelled: whether a server ends `subscriptions/listen` by `notifications/cancelled` (K1); over
+            HTTP its stream ends.
         task_progress: whether a progress token lives until its task ends (K2).
         disconnect_cancels: whether the end of a byte stream stops the peer's handlers (K4).
         progress_must_increase: whether progress that does not grow is dropped (K5).

@@ -30,8 +30,8 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // switches, independent of each other
 pub struct Choices {
-    /// K1: a server that ends a `subscriptions/listen` sends `notifications/cancelled` behind the result. A
-    /// client accepts a result, a cancel and a plain close alike.
+    /// K1: a server that ends a `subscriptions/listen` sends `notifications/cancelled` behind the result, unless the
+    /// listen has a stream of its own, which ends then. A client accepts a result, a cancel and a plain close alike.
     pub listen_end_sends_cancelled: bool,
     /// K2: whether progress goes on after the task was created; None leaves it to the era: yes under 2025-11-25,
     /// no under the extension.

@@ -352,3 +352,29 @@ fn a_call_that_ended_is_on_no_stream_however_it_ended() {
         assert_eq!(server.core.open_streams(), (1, 0));
     }
 }
+
+#[test]
+fn k1_sub_16_a_listen_on_a_stream_of_its_own_ends_with_that_and_no_cancel_is_written() {
+    for by_server in [true, false] {
+        let mut server = Server::new(Revision::V2026_07_28);
+        server.core.open_stream(11);
+        let meta = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
+        server.receive(
+            11,
+            &format!(
+                r#"{{"jsonrpc":"2.0","id":5,"method":"subscriptions/listen","params":{{"notifications":{{}},"_meta":{meta}}}}}"#
+            ),
+        );
+        server.core.end_stream_input(11);
+        let Some(Event::Request { record, .. }) = server.batch.events.pop() else { panic!("a request") };
+        if by_server {
+            assert!(server.answer(record.number));
+        } else {
+            assert!(server.core.end_listen_of_peer(2, record.number, None, &mut server.batch));
+        }
+        let (frames, ended) = server.written();
+        assert_eq!(ended, [11]);
+        assert_eq!(frames.len(), usize::from(by_server));
+        assert!(frames.iter().all(|(_, text)| text.contains("\"result\"") && text.lines().count() == 1));
+    }
+}

@@ -88,9 +88,10 @@ impl<H: Host> Connection<H> {
                 self.note_task_status_sent(now, task);
             }
             self.flush_pending(moved.slot);
-            // Nothing follows a listen that ends with an error (X2).
-            let ends_listen =
-                event == FlightEvent::Answered && self.rules.ends_listen_with_cancelled(&record.method);
+            // Nothing follows a listen that ends with an error (X2); one that has a stream of its own ends with that.
+            let ends_listen = event == FlightEvent::Answered
+                && self.streams.is_none()
+                && self.rules.ends_listen_with_cancelled(&record.method);
             self.counters.cancels_out += u64::from(ends_listen);
             let (progress, id) = (self.progress_before_answer(moved), record.wire_id());
             let recoded = if let Answer::ErrorObject(object) = answer { self.recoded(object) } else { None };

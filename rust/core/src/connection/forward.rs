@@ -289,7 +289,7 @@ impl<H: Host> Connection<H> {
         Ok(())
     }
 
-    /// Ends a listen of the peer's by a cancel, as its server ended it (K1); false where it is over.
+    /// Ends a listen of the peer's by a cancel, or with its stream, as its server ended it (K1); false where it is over.
     pub fn end_listen_of_peer(
         &mut self,
         now: Time,
@@ -301,10 +301,13 @@ impl<H: Host> Connection<H> {
         let Some(entry) = self.inbound.get(moved.slot) else { return false };
         let record = Arc::clone(&entry.record);
         record.note_cancel(CancelledBy::Peer, reason, now);
-        let reason = reason.map(|reason| clip(reason, self.limits.max_text_bytes));
-        encode::cancelled_raw(self.output.frame(entry.stream), record.wire_id(), reason);
-        record.note_cancel_written();
-        self.counters.cancels_out += 1;
+        // One that has a stream of its own ends with that (SUB-16).
+        if self.streams.is_none() {
+            let reason = reason.map(|reason| clip(reason, self.limits.max_text_bytes));
+            encode::cancelled_raw(self.output.frame(entry.stream), record.wire_id(), reason);
+            record.note_cancel_written();
+            self.counters.cancels_out += 1;
+        }
         Self::finish(
             &record,
             moved.to.outcome().unwrap_or(crate::flight::state::Outcome::Cancelled),
