@@ -135,7 +135,7 @@ def test_idle_listens_cost_little_and_end_with_their_clients(loop_kind):
 
 @pytest.mark.parametrize("way", ["half-closed", "reset"])
 @both_loops
-async def test_a_client_that_ends_at_any_byte_of_its_request_leaves_nothing(way):
+async def test_trh_01_a_client_that_ends_at_any_byte_of_its_request_leaves_nothing(way):
     async with serving() as server:
         whole = request("echo")
         step = many(7, 1)
@@ -161,7 +161,7 @@ async def test_a_client_that_ends_at_any_byte_of_its_request_leaves_nothing(way)
 
 
 @both_loops
-async def test_a_client_that_resets_at_any_byte_of_its_answer_cancels_its_request():
+async def test_trh_01_trm_01_a_client_that_resets_at_any_byte_of_its_answer_cancels_its_request():
     async with serving() as server:
         for cut in range(0, 200, many(20, 1)):
             client = await server.connect()

@@ -73,7 +73,7 @@ async def test_curl_gets_one_body_and_events_as_they_come():
 
 @needs("curl")
 @both_loops
-async def test_trm_01_curl_that_is_interrupted_cancels_its_request():
+async def test_curl_that_is_interrupted_cancels_its_request():
     async with (
         serving() as server,
         running(*curl(server, modern("tools/call", {"name": "wait"}), "-N")) as process,

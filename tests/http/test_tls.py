@@ -62,7 +62,7 @@ async def test_calls_and_progress_over_tls(contexts):
 
 
 @both_loops
-async def test_trm_01_a_client_over_tls_that_goes_cancels_its_request(contexts):
+async def test_a_client_over_tls_that_goes_cancels_its_request(contexts):
     ours, theirs = contexts
     async with serving(tls=ours) as server:
         for number, way in enumerate(("close", "abort")):
