@@ -123,7 +123,7 @@ COVERAGE := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage
 	-Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions
 
 fuzz: | need
-	@for target in scanner framing connection events crossing http; do \
+	@for target in scanner framing connection events crossing http exchanges; do \
 		mkdir -p target/fuzz/found/$$target && \
 		$(UNSTABLE) RUSTFLAGS="$(COVERAGE)" CARGO_TARGET_DIR=target/fuzz $(CARGO) run --quiet --release \
 			--manifest-path rust/fuzz/Cargo.toml --features fuzzer --bin fuzz_$$target --target $(HOST) -- \

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use turnout_core::connection::event::Batch;
 use turnout_core::connection::output::recycle;
-use turnout_core::http::response::{Answering, Step};
+use turnout_core::http::response::{Answering, Step, Unnamed};
 use turnout_core::limits::Limits;
 use turnout_core::relay::UpstreamSlot;
 use turnout_core::rules::Revision;
@@ -447,7 +447,7 @@ impl Simulation {
         let mut body = Vec::new();
         let answering = exchange.answering.as_mut().expect("a message before any answer");
         let was_held = answering.is_held();
-        let step = answering.push(frames.as_bytes(), ends, &mut body, |_| None);
+        let step = answering.push(frames.as_bytes(), ends, &mut body, &mut Unnamed);
         let name = match step {
             Step::Whole { status: 202, has_body } => {
                 assert!(is_message && !has_body && body.is_empty());

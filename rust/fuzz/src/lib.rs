@@ -2,6 +2,7 @@
 //! word.
 
 mod connection;
+mod exchanges;
 mod framing;
 mod scanner;
 // What the core's own tests have: the plain reader of event streams; clients and servers around a relay, and readers of
@@ -21,6 +22,7 @@ mod zoo;
 pub use beside::http;
 pub use connection::connection;
 pub use event_model::events;
+pub use exchanges::exchanges;
 pub use framing::framing;
 pub use scanner::scanner;
 

@@ -43,6 +43,11 @@ fn http() {
     replay("http", turnout_fuzz::http);
 }
 
+#[test]
+fn exchanges() {
+    replay("exchanges", turnout_fuzz::exchanges);
+}
+
 /// Not only what was found before: many scripts made here, the same ones every time.
 #[test]
 fn made_scripts() {
@@ -61,6 +66,7 @@ fn made_scripts() {
         turnout_fuzz::scanner(&script);
         turnout_fuzz::events(&script);
         turnout_fuzz::http(&script);
+        turnout_fuzz::exchanges(&script);
         // A relay and all readers around it cost a hundred times as much.
         if round % 10 == 0 {
             turnout_fuzz::crossing(&script);
