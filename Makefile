@@ -87,7 +87,7 @@ test-interop-progress: $(VENV)/.built
 
 # The numbers of a bad day: thousands of connections, a million requests; it shows how long others waited.
 test-hostile: $(VENV)/.built
-	HTTP_HOSTILE=full $(BIN)/python -m pytest tests/http/test_hostile_http.py -rP
+	HTTP_HOSTILE=full $(BIN)/python -m pytest tests/http/test_hostile_http.py tests/http/test_real_clients.py -rP
 
 test-conformance: $(VENV)/.built
 	$(BIN)/python tests/conformance/run.py
