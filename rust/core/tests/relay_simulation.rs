@@ -1,7 +1,8 @@
 //! The relay under seeded schedules: many clients and servers, everything in any order, the six invariants.
 //!
 //! Every payload says whose it is; what is read by anybody else is counted as a crossing. Run one schedule again with
-//! `RELAY_SEED=<seed>`; more of them with `RELAY_SCHEDULES=<count>`, or `make simulate`.
+//! `RELAY_SEED=<seed>`; more of them with `RELAY_SCHEDULES=<count>`, or `make simulate`, and others with
+//! `RELAY_FIRST=<seed>`.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -17,13 +18,14 @@ fn section_16_the_six_invariants_hold_under_any_schedule() {
         return;
     }
     let schedules = number("RELAY_SCHEDULES").unwrap_or(300_000);
+    let first = number("RELAY_FIRST").unwrap_or(0);
     let workers = 2;
     let total = Mutex::new(BTreeMap::<&str, u64>::new());
     std::thread::scope(|scope| {
         for worker in 0..workers {
             let total = &total;
             scope.spawn(move || {
-                for seed in (worker..schedules).step_by(workers as usize) {
+                for seed in (first + worker..first + schedules).step_by(workers as usize) {
                     match std::panic::catch_unwind(|| run(seed)) {
                         Ok(outcome) => {
                             for crossing in &outcome.crossings {
