@@ -12,7 +12,9 @@ use proptest::test_runner::TestRunner;
 #[test]
 fn s2_every_reader_finds_our_ids_and_the_same_names_whatever_a_peer_writes() {
     let arrived = Cell::new(0);
-    let mut runner = TestRunner::new(ProptestConfig::with_cases(1500));
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(
+        std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(1500),
+    ));
     let script = proptest::collection::vec(any::<u8>(), 0..400);
     let done = runner.run(&script, |script| {
         arrived.set(arrived.get() + crossing(&script));

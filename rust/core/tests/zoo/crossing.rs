@@ -106,22 +106,60 @@ fn write(world: &mut World, end: usize, dice: &mut Dice<'_>, methods: &[&str]) {
 
 const LISTEN: &str = "subscriptions/listen";
 
-/// One client guesses what another one's requests are called at the server that they share.
+/// The eras of a client and a server.
+fn eras(dice: &mut Dice<'_>) -> (Revision, Revision) {
+    let (legacy, modern) = (Revision::V2025_11_25, Revision::V2026_07_28);
+    [(legacy, legacy), (modern, modern), (modern, legacy), (legacy, modern)][dice.roll(4)]
+}
+
+/// One client guesses what another one's requests and tasks are called at the server that they share.
 fn shared_server(dice: &mut Dice<'_>) -> usize {
+    let eras = eras(dice);
     let mut world = World::new(&["one"]);
-    let (victim, other, server) = (world.client(), world.client(), world.server(0));
+    let [victim, other] = [(); 2].map(|()| world.client_of(eras.0, Limits::default()));
+    let server = world.shared_of(eras.1, Limits::default());
     world.write(victim, &Asked::new("\"c\"", "tools/call", Some("\"t\"")).line());
-    world.settle();
+    // Each has a task there.
+    for (client, number, task) in [(victim, 2, "t"), (other, 3, "s")] {
+        let made = if eras.1.is_modern() {
+            format!(r#"{{"resultType":"task","taskId":"{task}"}}"#)
+        } else {
+            format!(r#"{{"task":{{"taskId":"{task}","status":"working"}}}}"#)
+        };
+        world.write(
+            client,
+            r#"{"jsonrpc":"2.0","id":"m","method":"tools/call","params":{"name":"x","task":{}}}"#,
+        );
+        world.settle();
+        world.write(server, &format!(r#"{{"jsonrpc":"2.0","id":{number},"result":{made}}}"#));
+        world.settle();
+    }
+    for end in [victim, other, server] {
+        world.lines(end);
+    }
     write(&mut world, other, dice, REQUESTS);
     assert_eq!(world.lines(victim), Vec::<String>::new());
-    check(&world.lines(server), &[])
+    let lines = world.lines(server);
+    lines.iter().for_each(|line| names_nothing(line, "t"));
+    check(&lines, &[])
+}
+
+/// Checks that a request names no task of that id, whatever it asks about it.
+fn names_nothing(line: &str, task: &str) {
+    let found = agreed(line, None);
+    let method = found.at("method").and_then(text).unwrap_or_default();
+    let own = method.starts_with("tasks/").then(|| found.at("params.taskId"));
+    let related = found.at("params._meta.io/related-task.taskId");
+    let heard = (method == LISTEN).then(|| found.at("params.notifications.taskIds")).flatten();
+    for named in [own.flatten(), related].into_iter().flatten() {
+        assert_ne!(text(named).as_deref(), Some(task), "another's task: {line}");
+    }
+    assert!(heard.is_none_or(|heard| !heard.contains(&format!("\"{task}\""))), "another's task: {line}");
 }
 
 /// The server that they share guesses what they call their requests.
 fn shared_clients(dice: &mut Dice<'_>) -> usize {
-    let modern = (Revision::V2026_07_28, Revision::V2026_07_28);
-    let legacy = (Revision::V2025_11_25, Revision::V2025_11_25);
-    let (client, server) = [legacy, modern, (modern.0, legacy.1), (legacy.0, modern.1)][dice.roll(4)];
+    let (client, server) = eras(dice);
     let mut world = World::new(&["one"]);
     let ends = [world.client_of(client, Limits::default()), world.client_of(client, Limits::default())];
     let server = world.shared_of(server, Limits::default());

@@ -151,8 +151,16 @@ pub fn inner(dice: &mut Dice<'_>, name: &str) -> String {
                 "io.modelcontextprotocol/related-task",
                 "vendor/x",
             ],
-            |dice, _| dice.pick(IDS).to_owned(),
+            |dice, name| match name {
+                "io.modelcontextprotocol/related-task" if dice.roll(4) > 0 => {
+                    object(dice, &["taskId", "taskId", "ttl", "x"], |dice, _| dice.pick(IDS).to_owned())
+                }
+                _ => dice.pick(IDS).to_owned(),
+            },
         ),
+        "notifications" => object(dice, &["taskIds", "taskIds", "toolsListChanged", "x"], |dice, _| {
+            format!("[{},{}]", dice.pick(IDS), dice.pick(IDS))
+        }),
         "ref" => object(dice, &["type", "name", "uri", "x"], |dice, _| dice.pick(TEXTS).to_owned()),
         "task" => object(dice, &["taskId", "status", "ttl", "x"], |dice, _| dice.pick(TEXTS).to_owned()),
         "arguments" | "structuredContent" | "content" => payload(dice, 2),
@@ -177,6 +185,7 @@ pub const PARAMS: &[&str] = &[
     "arguments",
     "task",
     "status",
+    "notifications",
     "x",
 ];
 
@@ -202,6 +211,7 @@ pub const REQUESTS: &[&str] = &[
     "tools/list",
     "completion/complete",
     "tasks/get",
+    "tasks/update",
     "tasks/delete",
     "tools\\/call",
     "tools/call\\u0000x",

@@ -200,6 +200,7 @@ fn paths_of(method: &str) -> Vec<&'static str> {
         "params._meta.io/subscriptionId",
         "params._meta.io/protocolVersion",
         "params._meta.io/related-task",
+        "params._meta.io/related-task.taskId",
         "result._meta.progressToken",
         "result._meta.io/subscriptionId",
         "result._meta.io/protocolVersion",
@@ -215,7 +216,8 @@ fn paths_of(method: &str) -> Vec<&'static str> {
         }
         "tools/list" | "prompts/list" | "resources/list" => &["params.cursor"],
         "completion/complete" => &["params.ref.type", "params.ref.name", "params.ref.uri"],
-        "tasks/get" | "tasks/result" | "tasks/cancel" | "tasks/delete" => &["params.taskId"],
+        "tasks/get" | "tasks/result" | "tasks/cancel" | "tasks/update" | "tasks/delete" => &["params.taskId"],
+        "subscriptions/listen" => &["params.notifications.taskIds"],
         "sampling/createMessage" | "elicitation/create" => &["params.task"],
         "notifications/tasks/status" => &["params.taskId", "params.status"],
         "notifications/cancelled" => &["params.requestId"],
