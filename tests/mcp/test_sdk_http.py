@@ -187,6 +187,27 @@ async def test_s3_e5_a_request_without_an_envelope_takes_the_server_from_nobody(
 
 
 @both_loops
+async def test_s3_a_client_is_nobody_who_is_called_as_it_calls_itself():
+    """Whoever registers a client may choose its id, and have a token without a subject."""
+
+    class Verifier:
+        async def verify_token(self, token: str) -> AccessToken | None:
+            return AccessToken(
+                token=token, client_id="ada", subject="ada" if token == "user" else None, scopes=[]
+            )
+
+    who = [
+        await turnout.mcp.bearer(Verifier())(
+            turnout.HttpHead("POST", "/mcp", None, [("authorization", b"Bearer " + token)], "")
+        )
+        for token in (b"user", b"client")
+    ]
+    assert who[0] == turnout.Principal("ada")
+    assert who[1] != who[0]
+    assert who[1].key != who[0].key
+
+
+@both_loops
 async def test_a_server_is_mounted_and_its_clients_are_known():
     """`turnout.mcp.asgi` in Starlette, and the SDK's verifier of tokens."""
     demo = Demo()

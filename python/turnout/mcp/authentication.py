@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 
     from turnout.transports.http.authentication import HttpHead, Verdict
 
+CLIENTS = "client"
+"""The tenant of clients that ask for themselves."""
+
 
 def bearer(
     verifier: TokenVerifier, *, resource: str | None = None, scopes: Sequence[str] = ()
 ) -> Callable[[HttpHead], Awaitable[Verdict]]:
     """Take in clients whose token a verifier of the SDK's knows: `serve_http(server, ..., authenticate=bearer(...))`.
 
-    The principal is the token's subject, or its client where it has none, by the issuer in the claim `iss`; the tenant
-    is empty.
+    The principal is the token's subject, by the issuer in the claim `iss`, with an empty tenant. Of a token without one
+    it is the client, with the tenant `client`: a client that registers itself may choose its id, and is nobody who is
+    called so.
 
     Args:
         verifier: checks a token; no key is kept and nothing is parsed here.
@@ -43,7 +47,9 @@ def bearer(
         if not set(scopes) <= set(token.scopes):
             return Challenge(403, error="insufficient_scope", scope=" ".join(scopes))
         issuer = str((token.claims or {}).get("iss", ""))
-        return Principal(token.subject or token.client_id, issuer)
+        if token.subject:
+            return Principal(token.subject, issuer)
+        return Principal(token.client_id, issuer, CLIENTS)
 
     return authenticate
 
