@@ -19,6 +19,7 @@ const TASKS: [&str; 2] = ["T0", "T1"];
 
 /// A request as the one who sent it on its stream sees it.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 struct Asked {
     id: &'static str,
     is_listen: bool,

@@ -10,6 +10,7 @@
 //!   own task, and whatever connections before it gave out earlier is forgotten.
 //! - What a replaced connection still gives out was made nobody knows when, before its successor's task of that id or
 //!   after. It creates no ownership, and takes the id from everybody but its own principal.
+//! - A task that was made for one who is gone takes the id from whoever has it. Where nobody has, nothing is remembered.
 
 use std::sync::Arc;
 
@@ -115,6 +116,11 @@ impl TaskOwners {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
     /// The owner of a task, and the connection that created it.
     pub(super) fn owner(&self, id: &str) -> Option<(u64, Key)> {
         let claims = self.ids.get(id).filter(|claims| claims.title == Title::Owned)?;
@@ -131,4 +137,82 @@ pub(super) fn id_of(raw: &[u8]) -> Option<String> {
 /// Whether a method is about tasks.
 pub(super) fn is_about_tasks(method: &[u8]) -> bool {
     method.starts_with(b"tasks/")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::relay::principal::Principal;
+    use crate::relay::upstream::Upstream;
+    use crate::relay::upstream_slot::UpstreamSlot;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// The next connection takes the place of the one before.
+        Open,
+        /// A connection, so many before the newest one, gives the id out for a principal, or for one that is gone.
+        Give(usize, Option<usize>),
+        Leave(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let given = (0..3_usize, prop::option::weighted(0.9, 0..3_usize));
+        let step = prop_oneof![
+            2 => Just(Step::Open),
+            6 => given.prop_map(|(before, to)| Step::Give(before, to)),
+            1 => (0..3_usize).prop_map(Step::Leave),
+        ];
+        prop::collection::vec(step, 1..12)
+    }
+
+    /// Which of three principals own the task in the end, and whether anything is left when they are gone.
+    fn owners(steps: &[Step]) -> ([bool; 3], bool) {
+        let upstream =
+            Upstream { position: 0, name: "one".into(), idle: 0, max: 0, waits_for_connection: false };
+        let slot = Arc::new(UpstreamSlot::shared(Arc::new(upstream)));
+        let mut principals = [0, 1, 2].map(|number| Some(Principal::new(number, None)));
+        let mut newest = 1;
+        slot.open(Key { index: 0, epoch: newest });
+        for step in steps {
+            match *step {
+                Step::Open => {
+                    newest += 1;
+                    slot.open(Key { index: 0, epoch: newest });
+                }
+                Step::Give(before, to) => {
+                    let made_by = Key { index: 0, epoch: newest.saturating_sub(before as u32).max(1) };
+                    match to.map(|to| &principals[to]) {
+                        Some(Some(principal)) => drop(principal.note_task(&slot, made_by, "T", 100)),
+                        _ => slot.contest_task("T"),
+                    }
+                }
+                Step::Leave(principal) => principals[principal] = None,
+            }
+        }
+        let held = [0, 1, 2].map(|number| slot.holds_task("T", number));
+        drop(principals);
+        (held, slot.remembers_tasks())
+    }
+
+    proptest! {
+        #[test]
+        fn s3_tsk_10_neighbours_may_come_in_either_order(steps in steps(), at in 1..11_usize) {
+            let (held, is_left) = owners(&steps);
+            prop_assert!(held.iter().filter(|held| **held).count() <= 1, "one owner at most");
+            prop_assert!(!is_left, "nothing is remembered of those who are gone");
+            // Of a task for one who is gone nothing is remembered, where nobody else has its id.
+            let is_there = |step: &Step, before: &[Step]| match step {
+                Step::Give(_, Some(to)) => !before.iter().any(|step| matches!(step, Step::Leave(gone) if gone == to)),
+                _ => false,
+            };
+            let at = at % steps.len();
+            if at > 0 && steps[at - 1..=at].iter().all(|step| is_there(step, &steps[..at])) {
+                let mut other = steps.clone();
+                other.swap(at - 1, at);
+                prop_assert_eq!(owners(&other).0, held, "{:?}", other);
+            }
+        }
+    }
 }

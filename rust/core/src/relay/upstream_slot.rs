@@ -102,6 +102,12 @@ impl UpstreamSlot {
         lock(&self.tasks).owner(id).is_some_and(|(owner, _)| owner == principal)
     }
 
+    /// Whether any task is remembered.
+    #[cfg(test)]
+    pub(super) fn remembers_tasks(&self) -> bool {
+        !lock(&self.tasks).is_empty()
+    }
+
     /// The owner that a connection may notify about the task; a former connection may mean another task by the
     /// id.
     pub(super) fn told_of_task(&self, id: &str, by: Key) -> Option<u64> {

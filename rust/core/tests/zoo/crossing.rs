@@ -140,7 +140,9 @@ fn shared_server(dice: &mut Dice<'_>) -> usize {
     write(&mut world, other, dice, REQUESTS);
     assert_eq!(world.lines(victim), Vec::<String>::new());
     let lines = world.lines(server);
-    lines.iter().for_each(|line| names_nothing(line, "t"));
+    for line in &lines {
+        names_nothing(line, "t");
+    }
     check(&lines, &[])
 }
 
