@@ -176,6 +176,28 @@ async def test_trh_29_trh_30_a_notification_gets_202_without_a_body_and_nonsense
 
 
 @both_loops
+async def test_trh_29_a_notification_that_is_looked_at_gets_202_too():
+    async with serving() as server:
+        seen = []
+
+        @server.router.rewrite_incoming("notifications/x")
+        def look(method, params):
+            seen.append(method)
+            return params
+
+        client = await server.connect()
+        session = await client.open_session("2025-03-26")
+        told = {"jsonrpc": "2.0", "method": "notifications/x", "params": {}}
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo"}}
+        head = {"MCP-Protocol-Version": MODERN, "Mcp-Method": "notifications/x"}
+        for message, headers in ((told, session), ([told, told], session), (told, head)):
+            answer = await client.ask(message, headers)
+            assert (answer.status, answer.body, "content-type" in answer.headers) == (202, b"", False)
+        answer = await client.ask([told, call], session)
+        assert (answer.status, answer.json["id"], len(seen)) == (200, 1, 5)
+
+
+@both_loops
 async def test_trh_32_sessions_end_and_are_found_by_their_own_handle_only():
     async with serving() as server:
         client = await server.connect()

@@ -8,7 +8,7 @@ use turnout_core::connection::output::addresses::StreamId;
 use turnout_core::flight::record;
 use turnout_core::sync::lock;
 use turnout_core::wire::encode;
-use turnout_core::wire::envelope::{Envelope, Kind, ScanLimits};
+use turnout_core::wire::envelope::{self, Envelope, Kind, ScanLimits};
 use turnout_core::wire::span::Span;
 
 use super::Connection;
@@ -29,6 +29,18 @@ enum Verdict {
 
 /// How the core receives a frame that was intercepted.
 type Receive = fn(&mut Core, record::Time, &[u8], Span, &mut Events);
+
+/// How many requests an intercepted message has.
+fn requests_in(message: &[u8], intercepted: &Intercept) -> usize {
+    let is_request = |member: &&Span| {
+        envelope::scan(member.of(message), &ScanLimits::default())
+            .is_ok_and(|envelope| envelope.kind == Kind::Request)
+    };
+    match intercepted {
+        Intercept::Message(envelope) => usize::from(envelope.kind == Kind::Request),
+        Intercept::Batch(members) => members.iter().filter(is_request).count(),
+    }
+}
 
 impl Connection {
     /// Receives every whole frame that was read, then delivers the events.
@@ -176,7 +188,10 @@ impl Connection {
                 };
                 core.record_finished(&mut batch);
                 // One that is intercepted is received, or refused, below.
-                let requests = if intercepted.is_some() { 1 } else { core.end_stream_input(stream) };
+                let requests = match &intercepted {
+                    Some(intercepted) => requests_in(message, intercepted),
+                    None => core.end_stream_input(stream),
+                };
                 driver.settle_account(&mut core);
                 begin(requests);
                 intercepted
