@@ -17,7 +17,7 @@ pub(crate) struct Outbound<C> {
     /// The idle deadline, on the clock that stops during elicitations.
     pub(super) idle_at: Time,
     pub(super) max_at: Time,
-    /// When [`Connection::pause`] stopped the idle clock; 0 while it runs.
+    /// When [`super::Connection::pause`] stopped the idle clock; 0 while it runs.
     pub(super) paused_at: Time,
     pub(crate) augmented: bool,
     /// Its number in the window of the fair queue; 0 for a request that is not forwarded, or waits.
@@ -48,7 +48,7 @@ pub(crate) struct Inbound<R> {
     pub(crate) stream: StreamId,
     pub(crate) declines: bool,
     pub(crate) augmented: bool,
-    /// Whether [`Connection::id_index`] has it.
+    /// Whether [`super::Connection::id_index`] has it.
     pub(super) is_indexed: bool,
     /// Whether a listen was acknowledged (SUB-02).
     pub(super) acknowledged: bool,
