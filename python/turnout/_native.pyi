@@ -52,6 +52,7 @@ __all__ = [
     "UpstreamSlot",
     "Waiter",
     "build_info",
+    "carried_over",
     "dumps",
     "fault",
     "items",
@@ -137,6 +138,17 @@ def translated(method: str, result: bytes, source: str, dest: str) -> bytes:
 
     Raises:
         ValueError: an unknown revision.
+
+    """
+
+def carried_over(params: bytes, *, keeps_envelope: bool) -> bytes:
+    """Make params of a peer's message those of a message to another peer.
+
+    What its `_meta` says under the keys of a token, of a subscription or of a task is left out; every other byte stays.
+
+    Args:
+        params: the params.
+        keeps_envelope: whether both peers are of the era that has one; otherwise its keys are left out, too.
 
     """
 

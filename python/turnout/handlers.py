@@ -102,7 +102,8 @@ class Hooks:
     def on_request(self, method: str, *, interruptible: bool = True) -> Callable[[H], H]:
         """Register the handler of a method; the latest one stands.
 
-        An async handler runs in a task, a plain function in a thread. What it returns is the result.
+        An async handler runs in a task, a plain function in a thread, each in a context of its own. What it returns is
+        the result.
 
         Args:
             method: the method, or `"*"` for every method that has no handler.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import threading
 from collections import deque
@@ -48,7 +49,9 @@ class HandlerThreads(Executor):
         self._on_rest: Callable[[], object] | None = None
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run a function, when a thread is there for it.
+        """Run a function, when a thread is there for it, in a copy of the context of who asks for it.
+
+        What it sets there is not seen by what the thread runs next, which may be another client's.
 
         Raises:
             RuntimeError: the threads were shut down, or there is none and the system starts no more.
@@ -58,7 +61,7 @@ class HandlerThreads(Executor):
         with self._changed:
             if self._is_closed:
                 raise RuntimeError("the router is closed")
-            self._waiting.append((future, partial(fn, *args, **kwargs)))
+            self._waiting.append((future, partial(contextvars.copy_context().run, fn, *args, **kwargs)))
             if self._idle >= len(self._waiting):
                 self._changed.notify()
             elif self._threads < self._most:

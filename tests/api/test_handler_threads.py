@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import turnout
 from loops import both_loops
 from raising import run
+from relay_world import World, call
 from transport_link import pair
 from turnout.threads import HandlerThreads
 
@@ -49,6 +51,53 @@ async def test_l2_what_a_function_raises_is_told_and_the_thread_goes_on():
 
 def _raise(error):
     raise error
+
+
+WHO = contextvars.ContextVar("WHO", default="nobody")
+
+
+@both_loops
+async def test_s3_what_a_function_sets_for_its_client_is_not_seen_by_the_next_one():
+    """Programs keep on whose behalf they work in a context variable; a thread works for one client after the other."""
+    threads = HandlerThreads(1)
+
+    def work(who):
+        before = WHO.get()
+        WHO.set(who)
+        return before
+
+    WHO.set("host")
+    assert await asyncio.wrap_future(threads.submit(work, "ada")) == "host"
+    assert await asyncio.wrap_future(threads.submit(work, "bob")) == "host"
+    assert WHO.get() == "host"
+    await threads.shut_down(30)
+
+
+@pytest.mark.parametrize("kind", ["handler", "policy", "handler behind a policy", "allow"])
+@both_loops
+async def test_s3_clients_of_a_relay_meet_no_context_of_anothers(kind):
+    async with World() as world:
+        seen = []
+
+        def work(*arguments):
+            seen.append(WHO.get())
+            WHO.set(str(arguments))
+            return True if kind == "allow" else None
+
+        relay = world.build()
+        if kind == "policy":
+            relay.policy.decide("tools/call")(work)
+        elif kind == "allow":
+            relay.policy.allow("tool")(work)
+        else:
+            relay.on_request("tools/call")(lambda request: work(request) or {})
+        if kind == "handler behind a policy":
+            relay.policy.decide("tools/call")(work)
+        # As many as there are threads, twice.
+        clients = [await world.client(principal=who) for who in ("ada", "bob")]
+        for client in clients * 40:
+            await client.send("tools/call", call(who="x"))
+        assert set(seen) == {"nobody"}
 
 
 @pytest.fixture

@@ -35,6 +35,16 @@ def test_prg_01_the_request_carries_a_token_and_progress_finds_its_call(revision
     assert [(u.progress, u.total, u.message) for u in seen] == [(1.0, 10.0, "one"), (2.0, None, None)]
 
 
+@pytest.mark.parametrize("meta", ["null", "7", "[]", '""', "{}", "{ }"])
+def test_prg_01_a_meta_that_is_no_object_gives_way_to_one(meta):
+    """It is what pydantic makes of one that was not set; nothing of it could be kept."""
+    wire = Wire()
+    wire.connection.set_rules("2026-07-28", "client", request_meta={"mine": 1})
+    wire.connection.send("tools/call", f'{{"a":1, "_meta" : {meta} ,"b":2}}'.encode())
+    [message] = wire.written()
+    assert message["params"] == {"a": 1, "_meta": {"progressToken": 1, "mine": 1}, "b": 2}
+
+
 def test_prg_01_who_wants_no_progress_sends_no_token():
     wire = Wire()
     call = wire.connection.send("tools/call", {}, progress=False)

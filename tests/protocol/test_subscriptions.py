@@ -58,6 +58,29 @@ def test_sub_06_each_is_tagged_with_the_id_as_it_came():
     assert messages[1]["params"] == {"_meta": {"mine": 7, SUBSCRIPTION: 1}, "x": 1}
 
 
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ('{"_meta":null}', '{"_meta":{SUB:"l"}}'),
+        ('{"a":1, "_meta" : 7 }', '{"a":1, "_meta" : {SUB:"l"} }'),
+        ('{"_meta":[],"a":1}', '{"_meta":{SUB:"l"},"a":1}'),
+        ('{"_meta":{SUB:5}}', '{"_meta":{SUB:"l"}}'),
+        ('{"_meta":{"b":1.50,SUB:5},"a":1}', '{"_meta":{SUB:"l","b":1.50},"a":1}'),
+        ("[1]", "[1]"),
+        ("[ ]", "[ ]"),
+    ],
+)
+def test_sub_06_the_tag_stands_there_once_whatever_the_caller_has_in_its_place(said, written):
+    wire = server()
+    listen = wire.ask("l", "subscriptions/listen")
+    listen.notify(ACKNOWLEDGED)
+    wire.raw()
+    listen.notify(CHANGED, said.replace("SUB", f'"{SUBSCRIPTION}"').encode())
+    [line] = wire.raw().splitlines()
+    params = written.replace("SUB", f'"{SUBSCRIPTION}"')
+    assert line.decode() == f'{{"jsonrpc":"2.0","method":"{CHANGED}","params":{params}}}'
+
+
 def test_sub_08_ending_one_of_two_equal_subscriptions_leaves_the_other():
     wire = server()
     one, two = wire.ask(1, "subscriptions/listen"), wire.ask(2, "subscriptions/listen")

@@ -199,11 +199,11 @@ async def suspended(world, **options):
     info = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}}
     server.say(result(asked["id"], info))
     _, asked = await server.hears(2)
-    params = {"task": {"ttl": 1}, "elicitationId": "e", "_meta": FOREIGN, "n": 1}
+    params = {"task": {"ttl": 1}, "elicitationId": "e", "_meta": {**FOREIGN, "its": 2}, "n": 1}
     server.say(request("q0", SAMPLE, params))
     answer = await client.hears_one()
     [(key, wanted)] = answer["result"]["inputRequests"].items()
-    assert wanted == {"method": SAMPLE, "params": {"n": 1}}
+    assert wanted == {"method": SAMPLE, "params": {"n": 1}}, "a round's params have no _meta"
     return client, server, asked["id"], key, answer["result"]["requestState"]
 
 

@@ -188,6 +188,34 @@ async def test_h4_a_template_is_another_kind_than_a_resource():
         ]
 
 
+@pytest.mark.parametrize("kind", ["prompt", "resource", "resource_template"])
+@both_loops
+async def test_h4_a_completion_that_refers_to_nothing_known_asks_no_server(kind):
+    """Its server might find in it what the predicate would have refused."""
+    refs = [
+        {"type": "ref/tool", "name": "secret"},
+        {"type": "ref/prompt ", "name": "secret", "uri": "secret"},
+        {"type": "REF/PROMPT", "name": "secret"},
+        {"type": None, "name": "secret"},
+        {"type": ["ref/prompt"], "name": "secret"},
+        {"name": "secret", "uri": "secret"},
+        "ref/prompt",
+        None,
+    ]
+    async with World() as world:
+        relay, used = world_of(world, merged=False)
+        relay.policy.allow(kind)(lambda principal, kind, name: True)
+        client = await world.client()
+        for ref in refs:
+            code, message, _ = await refusal(client, "completion/complete", {"ref": ref})
+            assert (code, message) == (-32602, "a completion refers to ref/prompt or ref/resource")
+        assert (await refusal(client, "completion/complete", {}))[0] == -32602
+        assert not used
+        known = {"type": "ref/prompt", "name": "open"}
+        await client.send("completion/complete", {"ref": known, "argument": {"name": "a", "value": ""}})
+        assert len(used) == 1
+
+
 @both_loops
 async def test_h4_a_client_learns_nothing_by_how_it_spells_what_it_may_not_use():
     async with World() as world:

@@ -171,3 +171,42 @@ async def test_principals_that_share_a_connection_keep_their_own_routes():
         for client in clients:
             await client.close()
         await world.until(lambda: not world.upstream_peers())
+
+
+class Odd:
+    """A principal that cannot be told, or cannot be told from others."""
+
+    def __init__(self, fails):
+        self.fails = fails
+
+    def __hash__(self):
+        return self._raise("hash")
+
+    def __eq__(self, other):
+        return self._raise("eq")
+
+    def __str__(self):
+        return self._raise("str")
+
+    def _raise(self, what):
+        if what == self.fails:
+            raise RuntimeError(what)
+        return {"hash": 1, "eq": NotImplemented, "str": "odd"}[what]
+
+
+@pytest.mark.parametrize("fails", ["hash", "eq", "str"])
+@both_loops
+async def test_a_client_whose_principal_raises_is_not_attached_and_may_be_with_another_one(fails):
+    async with World() as world:
+        world.build(world.server("one", named("one")))
+        first = await world.client(principal=Odd("nothing"))
+        near, far = turnout.memory(name="client")
+        peer = await world.gateway.connect(far, era=None)
+        with pytest.raises(RuntimeError, match=fails):
+            world.relay.attach(peer, principal=Odd(fails))
+        assert len(world.relay.clients) == 1
+        world.relay.attach(peer, principal="ada")
+        second = await world.clients.connect(near, era="legacy")
+        for client in (first, second):
+            assert (await client.send("x/method")) == {"by": "one"}
+        await world.quiet()

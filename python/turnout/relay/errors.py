@@ -14,6 +14,7 @@ from turnout.errors import (
     RequestError,
 )
 from turnout.handlers import members_of
+from turnout.relay.routing.naming import COMPLETED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,6 +85,11 @@ def unknown_reference(key: str) -> RequestError:
 
     """
     return RequestError(INVALID_PARAMS, f"no server has what the completion's {key} refers to")
+
+
+def no_reference() -> RequestError:
+    """Say that a completion refers to nothing of a known type."""
+    return RequestError(INVALID_PARAMS, f"a completion refers to {' or '.join(COMPLETED)}")
 
 
 def reason_of(error: Error | OSError) -> str:
@@ -157,6 +163,7 @@ def require_limit(router: Router, limit: str, wanted: int, upstream: str | None 
 __all__ = [
     "as_request_error",
     "invalid_cursor",
+    "no_reference",
     "reason_of",
     "relay_error",
     "relay_fault",

@@ -12,7 +12,7 @@ from turnout.arguments import is_async
 from turnout.errors import RequestError
 from turnout.handlers import Handler, for_a_thread, members_of
 from turnout.relay.deciding import decide
-from turnout.relay.errors import unknown_reference, unknown_subject
+from turnout.relay.errors import no_reference, unknown_reference, unknown_subject
 from turnout.relay.features.changes import LISTEN
 from turnout.relay.features.listing import Listing, name_of
 from turnout.relay.routing.naming import COMPLETE, KINDS
@@ -204,6 +204,9 @@ class Permissions:
     async def _check(self, request: Request) -> None:
         """Refuse the use of what the client may not use, as that of what does not exist."""
         kind, name = _used(request.method, members_of(request.params))
+        if kind is None:
+            # Its server may find something in it that nobody here knows a kind of.
+            raise no_reference()
         if kind not in self._by_kind:
             return
         if not isinstance(name, str):
@@ -274,7 +277,7 @@ def _verdict(verdict: Any) -> bool:
 
 
 def _used(method: str, params: dict[str, Any]) -> tuple[Kind | None, Any]:
-    """The kind of thing that a request uses, and its name; no kind where it uses nothing that has one."""
+    """The kind of thing that a request uses, and its name; no kind where a completion refers to none of these."""
     if method != COMPLETE:
         kind, key = _USES[method]
         return kind, params.get(key)

@@ -42,7 +42,8 @@ class Policy:
         It is called with the principal of the client (what `Relay.attach` was told; None for none), the kind, and a
         name as the client knows it: of a tool or a prompt, the URI of a resource, the URI template of a resource
         template. It returns True to let the client use it: `tools/call`, `prompts/get`, `resources/read`,
-        subscriptions, completions that refer to it, and its place in a list. With False lists and listens leave it
+        subscriptions, completions that refer to it, and its place in a list. A completion that refers to neither a
+        prompt nor a resource is refused, whatever its server might make of it. With False lists and listens leave it
         out, and every other use is answered as the relay answers for a name that no route takes; a predicate that
         allows only names that it knows tells nobody which other names there are. `RequestError` refuses the use by an
         error of its own. If it raises anything else, returns anything else or does not decide in time, the use is

@@ -192,9 +192,10 @@ class Relay(Hooks):
             principal = client.principal
         client.set_rules(handshake.LEGACY[0], "server", era="open")
         assigned = self._configuration.assignment_for(client, principal)
+        # The principal is the host's, and may raise when it is compared or written: then nothing is attached.
+        entered = self._principals.enter(principal)
         known = Client(client, principal, assigned)
         self._clients.add(known)
-        entered = self._principals.enter(principal)
         self._core.add_client(client.connection, assigned.plan.routes, known.sessions, entered)
         self._answers.apply_to(known)
         self.router.spawn(self._watch(known))

@@ -2,18 +2,17 @@
 //! needs (`inputRequests`), and what a client says to it (`inputResponses`).
 //!
 //! Where it stood it was payload, which nobody looks into. As a message it is read, so it has to pass what a frame
-//! passes that is received: the same scan, by the same keys. What it says under the keys of an era, of a token, of a
-//! subscription or of a task was said to whoever it came from, and means nothing, or another's, where it goes: one side
-//! of every such way is modern and the other legacy.
+//! passes that is received: the same scan, by the same keys. One side of every such way is modern and the other legacy.
+//!
+//! What its `_meta` says under the keys of an era, of a token, of a subscription or of a task was said to whoever it came
+//! from, and means nothing, or another's, where it goes ([`Carrier::Made`]). The host's messages that are made of a
+//! received one are like that, too.
 
 use crate::connection::translate::Changes;
-use crate::rules::{ENVELOPE, method};
+use crate::rules::{Carrier, method};
 use crate::wire::encode;
 use crate::wire::envelope::{self, Envelope, Member, Refusal, RefusalReason, ScanLimits};
 use crate::wire::span::Span;
-
-/// What else of a `_meta` belongs to the message that it came in.
-const OF_ONE_SIDE: &[&str] = &["progressToken", "io.modelcontextprotocol/related-task"];
 
 /// Params for a request of that method, made of JSON that stood inside another message.
 ///
@@ -26,7 +25,7 @@ pub fn params_for(method: &str, raw: &[u8]) -> Result<Vec<u8>, Refusal> {
     scanned(&head, raw, |envelope| envelope.params)?;
     // 2026-07-28 knows no request that asks to become a task.
     let is_augmented = matches!(method, "sampling/createMessage" | method::ELICIT);
-    Ok(without(raw, |member| is_augmented && member.name_in(raw, &["task"]).is_some()))
+    Ok(without(raw, false, |member| is_augmented && member.name_in(raw, &["task"]).is_some()))
 }
 
 /// The result of a request of that method, likewise.
@@ -37,7 +36,7 @@ pub fn result_for(method: &str, raw: &[u8]) -> Result<Vec<u8>, Refusal> {
     if let Some(refusal) = envelope::result_clash(&frame, &envelope, method) {
         return Err(refusal);
     }
-    Ok(without(raw, |member| member.name_in(raw, &["resultType"]).is_some()))
+    Ok(without(raw, false, |member| member.name_in(raw, &["resultType"]).is_some()))
 }
 
 /// The frame in which `raw`, one object, stands behind `head`, and what is read of it.
@@ -53,12 +52,19 @@ fn scanned(head: &[u8], raw: &[u8], place: fn(&Envelope) -> Span) -> Result<(Vec
     }
 }
 
+/// Params of a message that is made of a received one, whose params these were; with `keeps_envelope` both sides are of
+/// the era that has one.
+pub fn carried_over(params: &[u8], keeps_envelope: bool) -> Vec<u8> {
+    without(params.trim_ascii(), keeps_envelope, |_| false)
+}
+
 /// The object without what belongs to where it came from, and without the members that are `unwanted`.
-fn without(object: &[u8], unwanted: impl Fn(Member) -> bool) -> Vec<u8> {
+fn without(object: &[u8], keeps_envelope: bool, unwanted: impl Fn(Member) -> bool) -> Vec<u8> {
+    let names = Carrier::Made.leaves(keeps_envelope);
     let mut changes = Changes::default();
     changes.remove_members(object, Span::new(0, object.len()), |changes, member| {
         if member.name_in(object, &["_meta"]).is_some() {
-            changes.remove_names(object, member.value, [ENVELOPE, OF_ONE_SIDE]);
+            changes.remove_names(object, member.value, names);
         }
         unwanted(member)
     });

@@ -6,11 +6,13 @@
 mod bridge;
 mod era;
 mod forbidden;
+mod meta;
 mod revision;
 
-pub use bridge::{Bridge, ENVELOPE, RequiredMember, drops_member_of_item, is_cacheable, required};
+pub use bridge::{Bridge, RequiredMember, drops_member_of_item, is_cacheable, required};
 pub use era::{Era, EraClaim, EraError};
 pub use forbidden::Forbidden;
+pub use meta::{Carrier, ENVELOPE};
 pub use revision::Revision;
 
 /// Our role on a connection.

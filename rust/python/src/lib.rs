@@ -133,6 +133,13 @@ mod _native {
         Ok(PyBytes::new(py, &translate::translated(method, result, source, dest)))
     }
 
+    #[doc = text!("carried_over")]
+    #[pyfunction]
+    #[pyo3(signature = (params, *, keeps_envelope))]
+    fn carried_over<'py>(py: Python<'py>, params: &[u8], keeps_envelope: bool) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &nested::carried_over(&flat(params), keeps_envelope))
+    }
+
     #[doc = text!("params_for")]
     #[pyfunction]
     fn params_for<'py>(py: Python<'py>, method: &str, raw: &[u8]) -> PyResult<Bound<'py, PyBytes>> {

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from turnout import json
-from turnout._native import INVALID_PARAMS
+from turnout._native import INVALID_PARAMS, carried_over
 from turnout.errors import Error, RequestError
 from turnout.protocol import handshake
 from turnout.relay.background import attempt
 from turnout.relay.errors import upstream_errors
 from turnout.relay.features.listing import members_of
-from turnout.relay.meta import going_on
 
 if TYPE_CHECKING:
     from turnout._native import Notification, Request
@@ -127,7 +126,8 @@ class LogLevels:
         await session.ask(peer, SET_LEVEL, {"level": level})
 
     def _notify(self, session: UpstreamSession, notification: Notification) -> None:
-        params = going_on(members_of(notification.raw_params), keeps_envelope=False)
+        # Shared servers that are modern write no log to everybody.
+        params = members_of(carried_over(notification.raw_params or b"{}", keeps_envelope=False))
         level = json.loads(params.get("level", b"null"))
         if level not in LEVELS:
             return

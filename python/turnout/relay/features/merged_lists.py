@@ -9,13 +9,12 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from turnout import json
-from turnout._native import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, translated
+from turnout._native import INTERNAL_ERROR, METHOD_NOT_FOUND, carried_over, translated
 from turnout.errors import Error, RemoteError, RequestError
 from turnout.escape import escaped
 from turnout.protocol import handshake
-from turnout.relay.errors import invalid_cursor, reason_of, unknown_reference, upstream_errors
+from turnout.relay.errors import invalid_cursor, no_reference, reason_of, unknown_reference, upstream_errors
 from turnout.relay.features.listing import Listing, members_of, name_of, renamed
-from turnout.relay.meta import going_on
 from turnout.relay.routing.naming import COMPLETED, KINDS
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class MergedLists:
         ref = ref if isinstance(ref, dict) else {}
         kind = ref.get("type")
         if not isinstance(kind, str) or kind not in COMPLETED:
-            raise RequestError(INVALID_PARAMS, f"a completion refers to {' or '.join(COMPLETED)}")
+            raise no_reference()
         key = "name" if kind == "ref/prompt" else "uri"
         assigned = self._clients[request.peer].assignment
         resolved = assigned.plan.resolve(COMPLETED[kind], ref.get(key))
@@ -210,7 +209,7 @@ class MergedLists:
         are_modern = handshake.MODERN == peer.revision == client.revision
         call = peer.send(
             kind.list,
-            json.joined(going_on(params, keeps_envelope=are_modern)),
+            carried_over(json.joined(params), keeps_envelope=are_modern),
             timeout=upstream.timeout,
             max_timeout=max_timeout,
             progress=False,

@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from turnout import json
-from turnout._native import INVALID_PARAMS
+from turnout._native import INVALID_PARAMS, carried_over
 from turnout.errors import Error, PeerLost, RemoteError, RequestError
 from turnout.escape import escaped
 from turnout.handlers import members_of
@@ -240,9 +240,9 @@ class Subscriptions:
         peer.on_notification(ACKNOWLEDGED)(lambda notification: self._acknowledge(peer, notification))
 
     def _publish(self, session: UpstreamSession, notification: Notification) -> None:
-        method, params = notification.method, dict(json.members(notification.raw_params or b"") or ())
         # The subscription's id is one of ours; each subscriber has its own, or none.
-        params.pop("_meta", None)
+        said = carried_over(notification.raw_params or b"{}", keeps_envelope=False)
+        method, params = notification.method, dict(json.members(said) or ())
         uri = json.loads(params.get("uri", b"null"))
         change = Resource(uri) if method == UPDATED else method
         if method == UPDATED and not isinstance(uri, str):
@@ -320,7 +320,8 @@ class Subscriptions:
                     del self._acknowledged[peer, call.id]
                 if _settle(asked, _declined(peer, "ended the subscription before it began")):
                     return
-                await asyncio.sleep(PAUSE)
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(peer.wait_lost(), PAUSE)
         except RemoteError as error:
             if not _settle(asked, error):
                 log.warning(

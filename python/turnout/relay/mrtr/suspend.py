@@ -229,7 +229,10 @@ def _state_of(request: Request) -> str:
 
 
 def _asked_of(request: Request) -> bytes:
-    """The params of a server's request, without what belongs to its own round, or to its era only."""
+    """The params of a server's request, without what belongs to its own round, or to its era only.
+
+    What a modern client is asked for in a round has no `_meta`.
+    """
     params = dict(json.members(request.raw_params or b"") or ())
     own = ("_meta", "task", "elicitationId")
     return json.joined({name: value for name, value in params.items() if name not in own})

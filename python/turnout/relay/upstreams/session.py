@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from turnout import _native
@@ -41,6 +42,8 @@ class SessionContext:
         opened: is called with each new connection, and its session.
         retired: is called with each connection that another one took the place of.
         drain: tracks what waits for a session, or is to go on there.
+        home: the context in which connections are made, that of who made the relay: a client's would stay with what
+            all of them share.
 
     """
 
@@ -49,6 +52,7 @@ class SessionContext:
     opened: Callable[[Peer, UpstreamSession], None]
     retired: Callable[[Peer], None]
     drain: DrainTracker
+    home: contextvars.Context = field(default_factory=contextvars.copy_context)
 
 
 class UpstreamSession(_native.UpstreamSlot):
@@ -243,7 +247,9 @@ class UpstreamSession(_native.UpstreamSlot):
     async def _connect_once(self) -> Peer:
         """Connect; concurrent callers wait for the same attempt."""
         if self._connecting is None:
-            self._connecting = self._context.router.spawn(self._connect_after_backoff())
+            # A copy, since one context cannot be entered twice.
+            home = self._context.home.copy()
+            self._connecting = home.run(self._context.router.spawn, self._connect_after_backoff())
             self._connecting.add_done_callback(self._connect_done)
         connecting = self._connecting
         # Whoever waits may be cancelled, and then is; the attempt is by `close` only.

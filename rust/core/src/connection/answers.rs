@@ -9,7 +9,7 @@ use super::{
 use crate::codes::INTERNAL_ERROR;
 use crate::connection::event::Host;
 use crate::connection::output::{FrameChain, FrameKind};
-use crate::connection::translate::Changes;
+use crate::connection::translate::{self, Changes};
 use crate::flight::record::{ProgressUpdate, Record, Time};
 use crate::flight::state::{CancelledBy, FlightEvent, FlightState, Outcome};
 use crate::flight::table::Moved;
@@ -263,13 +263,14 @@ impl<H: Host> Connection<H> {
             return Err(SendError::Exceeded(exceeded));
         }
         let Some(entry) = self.inbound.get_mut(slot) else { return Ok(false) };
-        let meta = envelope::find_member(params, "_meta").unwrap_or_default();
+        let params = translate::without_subscription(params);
+        let meta = envelope::find_member(&params, "_meta").unwrap_or_default();
         let member = [b"\"io.modelcontextprotocol/subscriptionId\":", entry.record.wire_id()].concat();
         self.output.write_chained(
             (&mut entry.outbound_state.get_or_insert_default().frames, entry.stream),
             FrameKind::Notification,
             |out| {
-                encode::notification_with_meta(out, method, params, meta, &member);
+                encode::notification_with_meta(out, method, &params, meta, &member);
             },
         );
         Ok(true)

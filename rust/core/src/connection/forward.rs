@@ -19,6 +19,9 @@
 //! | `_meta` `subscriptionId` of a notification | the id of the peer's listen; one of no open listen takes it nowhere |
 //! | `_meta` `subscriptionId` of a result | the id that the peer asked under |
 //! | `_meta` `subscriptionId` of a request, or of progress | left out: it means nothing there |
+//! | the keys of an era in a `_meta` | left out where the other side is not of it |
+//!
+//! What is left out of a `_meta` stands in one table, [`Carrier`](crate::rules::Carrier).
 //!
 //! Ids of tasks and of elicitations belong to the server on either side and pass unchanged; `relay::ownership`
 //! knows the owners of tasks. Under any other method `progressToken` and `requestId` in `params` itself are
@@ -167,8 +170,8 @@ impl<H: Host> Connection<H> {
         let Some(entry) = self.inbound.get(moved.slot) else { return Answered::default() };
         if !silent {
             let id = entry.record.wire_id();
-            let subscription = Some(answered.subscription_id).filter(|_| bridge != Bridge::ToLegacy);
-            // What names a subscription does not reach a legacy side, which has none.
+            // What names a subscription does not reach the other era.
+            let subscription = Some(answered.subscription_id).filter(|_| bridge == Bridge::Same);
             let edits = [(subscription.unwrap_or_default(), id), (answered.id, id)];
             let (request, is_typed) = ((&*entry.record.method, bridge), self.rules.has_result_type());
             let changes = Changes::of_answer(frame, answered, is_error, request, is_typed);
@@ -216,7 +219,7 @@ impl<H: Host> Connection<H> {
             return false;
         }
         let quiet = !self.rules.progress_has_message() && update.message.is_some();
-        let changes = Changes::of_progress(frame, foreign_meta, quiet);
+        let changes = Changes::of_progress(frame, foreign_meta, quiet, self.rules.revision.is_modern());
         let write = |out: &mut Vec<u8>, token: Edit<'_>| {
             Changes::write_line(changes.as_ref(), out, frame, [token]);
         };
@@ -270,7 +273,8 @@ impl<H: Host> Connection<H> {
         if let Some(exceeded) = self.exceeded_by(frame.len()) {
             return Err(SendError::Exceeded(exceeded));
         }
-        let changes = Changes::of_notification(frame, envelope.foreign_meta);
+        let keeps_envelope = self.rules.revision.is_modern();
+        let changes = Changes::of_notification(frame, envelope, keeps_envelope);
         let write = |out: &mut Vec<u8>, edit: Edit<'_>| {
             Changes::write_line(changes.as_ref(), out, frame, [edit]);
         };
@@ -283,7 +287,9 @@ impl<H: Host> Connection<H> {
             return Err(SendError::Closed);
         };
         let Some(entry) = self.inbound.get_mut(slot) else { return Err(SendError::Closed) };
-        let edit = (envelope.subscription_id, entry.record.wire_id());
+        // What names a subscription does not reach the other era.
+        let subscription = Some(envelope.subscription_id).filter(|_| keeps_envelope);
+        let edit = (subscription.unwrap_or_default(), entry.record.wire_id());
         let chain = &mut entry.outbound_state.get_or_insert_default().frames;
         self.output.write_chained((chain, entry.stream), FrameKind::Notification, |out| write(out, edit));
         Ok(())

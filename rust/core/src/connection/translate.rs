@@ -5,16 +5,12 @@ use std::borrow::Cow;
 
 use crate::connection::MetaMember;
 use crate::connection::event::AnswerFrame;
-use crate::rules::{Bridge, ENVELOPE, RequiredMember, Revision, drops_member_of_item, required};
+use crate::rules::{Bridge, Carrier, ENVELOPE, RequiredMember, Revision, drops_member_of_item, required};
 use crate::wire::encode;
 use crate::wire::envelope::{self, Envelope, items, members};
 use crate::wire::id;
 use crate::wire::span::Span;
 use crate::wire::splice::{Edit, edit, splice};
-
-/// A token means something in the `_meta` of a request only, and a subscription's id nowhere else than there.
-const TOKEN: &[&str] = &["progressToken"];
-const SUBSCRIPTION: &[&str] = &["io.modelcontextprotocol/subscriptionId"];
 
 /// What changes in a text: spans of it, none over another, and what takes their places.
 #[derive(Default)]
@@ -81,13 +77,14 @@ impl Changes {
         self.put(brace, [b"{", added, comma].concat());
     }
 
-    /// What a result needs on a side of the other era; `foreign` is what else leaves its `_meta`.
-    fn result(&mut self, text: &[u8], result: Span, (method, bridge): (&str, Bridge), foreign: [&[&str]; 2]) {
+    /// What a result needs on a side of the other era.
+    fn result(&mut self, text: &[u8], result: Span, (method, bridge): (&str, Bridge), carrier: Carrier) {
         if !result.of(text).starts_with(b"{") {
             return;
         }
         let own = required(method);
         let is_own = |name: &str| own.iter().any(|(own, _)| *own == name);
+        let foreign = carrier.leaves(bridge == Bridge::Same);
         let names = ["resultType", "ttlMs", "cacheScope", "_meta", "tools", "structuredContent"];
         match bridge {
             Bridge::Same => {
@@ -111,7 +108,7 @@ impl Changes {
             Bridge::ToLegacy => {
                 self.remove_members(text, result, |changes, member| {
                     match member.name_in(text, &names) {
-                        Some("_meta") => drop(changes.remove_names(text, member.value, [ENVELOPE, TOKEN])),
+                        Some("_meta") => drop(changes.remove_names(text, member.value, foreign)),
                         Some("tools") => changes.items(text, member.value, method, bridge),
                         Some("structuredContent") => {
                             return method == "tools/call" && !member.value.of(text).starts_with(b"{");
@@ -194,11 +191,6 @@ impl Changes {
         self.remove_members(text, meta, |_, member| is_named(member))
     }
 
-    /// Takes the progress token out of the `_meta` of a notification or a result.
-    fn token(&mut self, text: &[u8], meta: Span) {
-        self.remove_names(text, meta, [TOKEN, &[]]);
-    }
-
     /// What the `_meta` of a request needs on its way to another side, if anything: nothing that means nothing there,
     /// none of the era's own keys of whoever sent it, and the members of ours that it lacks; of two of one name, the
     /// first of `ours`. Without `ours` it keeps its envelope.
@@ -216,9 +208,9 @@ impl Changes {
     #[inline(never)]
     fn in_request(text: &[u8], envelope: &Envelope, ours: Option<[&[MetaMember]; 2]>) -> Self {
         let mut changes = Self::default();
-        let token = if envelope.progress_token.is_empty() { TOKEN } else { &[] };
+        let carrier = Carrier::Request { has_token: !envelope.progress_token.is_empty() };
         let Some(ours) = ours else {
-            changes.remove_names(text, envelope.foreign_meta, [SUBSCRIPTION, token]);
+            changes.remove_names(text, envelope.foreign_meta, carrier.leaves(true));
             return changes;
         };
         let meta = envelope.meta.of(text);
@@ -232,7 +224,7 @@ impl Changes {
             member(&mut own, name, value);
         }
         if !meta.is_empty() {
-            let others = changes.remove_names(text, envelope.meta, [ENVELOPE, token]);
+            let others = changes.remove_names(text, envelope.meta, carrier.leaves(false));
             if !own.is_empty() {
                 changes.put_first(envelope.meta, &own, others);
             }
@@ -266,16 +258,22 @@ impl Changes {
     }
 
     /// What progress needs on another side, if anything: nothing in its `_meta` that means nothing there, and no message
-    /// where the revision has none (PRG-06).
+    /// where the revision has none (PRG-06). A legacy side does not keep the envelope.
     #[inline]
-    pub fn of_progress(text: &[u8], foreign_meta: Span, is_quiet: bool) -> Option<Self> {
-        (is_quiet || !foreign_meta.is_empty()).then(|| Self::in_progress(text, foreign_meta, is_quiet))
+    pub fn of_progress(
+        text: &[u8],
+        foreign_meta: Span,
+        is_quiet: bool,
+        keeps_envelope: bool,
+    ) -> Option<Self> {
+        let changes = is_quiet || !foreign_meta.is_empty();
+        changes.then(|| Self::in_progress(text, foreign_meta, is_quiet, keeps_envelope))
     }
 
     #[inline(never)]
-    fn in_progress(text: &[u8], foreign_meta: Span, is_quiet: bool) -> Self {
+    fn in_progress(text: &[u8], foreign_meta: Span, is_quiet: bool, keeps_envelope: bool) -> Self {
         let mut changes = Self::default();
-        changes.remove_names(text, foreign_meta, [SUBSCRIPTION, TOKEN]);
+        changes.remove_names(text, foreign_meta, Carrier::Progress.leaves(keeps_envelope));
         if !is_quiet {
             return changes;
         }
@@ -289,16 +287,18 @@ impl Changes {
         changes
     }
 
-    /// What any other notification needs on another side, if anything: no token in its `_meta`.
+    /// What any other notification needs on another side, if anything: nothing in its `_meta` that means nothing there.
+    /// A legacy side does not keep the envelope.
     #[inline]
-    pub fn of_notification(text: &[u8], foreign_meta: Span) -> Option<Self> {
-        (!foreign_meta.is_empty()).then(|| Self::without_token(text, foreign_meta))
+    pub fn of_notification(text: &[u8], envelope: &Envelope, keeps_envelope: bool) -> Option<Self> {
+        let changes = !envelope.foreign_meta.is_empty() || envelope.has_era_keys && !keeps_envelope;
+        changes.then(|| Self::in_notification(text, envelope.meta, keeps_envelope))
     }
 
     #[inline(never)]
-    fn without_token(text: &[u8], foreign_meta: Span) -> Self {
+    fn in_notification(text: &[u8], meta: Span, keeps_envelope: bool) -> Self {
         let mut changes = Self::default();
-        changes.token(text, foreign_meta);
+        changes.remove_names(text, meta, Carrier::Notification.leaves(keeps_envelope));
         changes
     }
 
@@ -333,10 +333,10 @@ impl Changes {
                 if is_untyped {
                     changes.complete(text, answer.payload, method);
                 }
-                changes.token(text, answer.foreign_meta);
+                changes.remove_names(text, answer.foreign_meta, Carrier::Answer.leaves(true));
             }
             _ if is_error => changes.error(text, answer.payload, bridge),
-            _ => changes.result(text, answer.payload, (method, bridge), [TOKEN, &[]]),
+            _ => changes.result(text, answer.payload, (method, bridge), Carrier::Answer),
         }
         changes
     }
@@ -359,10 +359,23 @@ impl Changes {
 pub fn translated(method: &str, result: &[u8], from: Revision, to: Revision) -> Vec<u8> {
     let mut changes = Changes::default();
     let about = (method, Bridge::between(from, to));
-    changes.result(result, Span::new(0, result.len()), about, [TOKEN, SUBSCRIPTION]);
+    changes.result(result, Span::new(0, result.len()), about, Carrier::Made);
     let mut out = Vec::new();
     changes.write(&mut out, result, []);
     out
+}
+
+/// Params of a notification of ours without a subscription id that the caller put there: it gets that of its listen.
+pub(crate) fn without_subscription(params: &[u8]) -> Cow<'_, [u8]> {
+    let Some(meta) = envelope::find_member(params, "_meta") else { return Cow::Borrowed(params) };
+    let mut changes = Changes::default();
+    changes.remove_names(params, meta, [&["io.modelcontextprotocol/subscriptionId"], &[]]);
+    if changes.is_empty() {
+        return Cow::Borrowed(params);
+    }
+    let mut out = Vec::with_capacity(params.len());
+    changes.write(&mut out, params, []);
+    Cow::Owned(out)
 }
 
 /// Whether a `resultType` is one of those that end nothing.

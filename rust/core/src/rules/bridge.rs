@@ -99,17 +99,6 @@ pub fn is_removed(method: &[u8]) -> bool {
     )
 }
 
-/// The keys of a modern `_meta` that are the era's own: who asks or answers, under which revision, about which
-/// subscription.
-pub const ENVELOPE: &[&str] = &[
-    "io.modelcontextprotocol/protocolVersion",
-    "io.modelcontextprotocol/clientInfo",
-    "io.modelcontextprotocol/clientCapabilities",
-    "io.modelcontextprotocol/logLevel",
-    "io.modelcontextprotocol/serverInfo",
-    "io.modelcontextprotocol/subscriptionId",
-];
-
 /// Whether an item of a result's list loses a member on its way, since the other side knows none such or no such value;
 /// `is_object` tells of a schema whether it describes an object.
 pub fn drops_member_of_item(

@@ -186,13 +186,22 @@ pub fn request_as(out: &mut Vec<u8>, id: &[u8], request: &Request<'_>) {
 }
 
 /// Writes `params` with members of ours, at least one, at the front of its `_meta`, which stands at `meta` if
-/// there is one.
+/// there is one; one that is no object gives way to them.
 fn params_with_meta(out: &mut Vec<u8>, params: &[u8], meta: Span, members: impl FnOnce(&mut Vec<u8>)) {
     let rest = if meta.is_empty() {
         out.extend_from_slice(b"{\"_meta\":{");
         &params[params.len().min(1)..]
     } else {
-        let (before, behind) = params.split_at(meta.start as usize + 1);
+        let (start, end) = (meta.start as usize, meta.end as usize);
+        if params[start] != b'{' {
+            out.extend_from_slice(&params[..start]);
+            out.push(b'{');
+            members(out);
+            out.push(b'}');
+            out.extend_from_slice(&params[end..]);
+            return;
+        }
+        let (before, behind) = params.split_at(start + 1);
         out.extend_from_slice(before);
         behind
     };
@@ -218,13 +227,18 @@ fn params_with_meta(out: &mut Vec<u8>, params: &[u8], meta: Span, members: impl 
     }
 }
 
-/// Writes a notification with `member` (`"name":value`) added to the `_meta` of its params, which stands at `meta`.
+/// Writes a notification with `member` (`"name":value`) added to the `_meta` of its params, which stands at `meta`;
+/// params by position have no place for it.
 pub fn notification_with_meta(out: &mut Vec<u8>, method: &str, params: &[u8], meta: Span, member: &[u8]) {
     out.extend_from_slice(HEAD);
     out.extend_from_slice(b"\"method\":");
     string(out, method);
     out.extend_from_slice(b",\"params\":");
-    params_with_meta(out, params, meta, |out| out.extend_from_slice(member));
+    if params.first() == Some(&b'[') {
+        out.extend_from_slice(params);
+    } else {
+        params_with_meta(out, params, meta, |out| out.extend_from_slice(member));
+    }
     out.extend_from_slice(b"}\n");
 }
 
@@ -393,6 +407,13 @@ mod tests {
             params(r#"{"_meta":{}}"#, Span::new(9, 11), r#""v":2"#, false),
             r#","params":{"_meta":{"v":2}}"#
         );
+        for none in ["null", "7", "[]", r#""{}""#] {
+            let said = format!(r#"{{"_meta":{none},"a":1}}"#);
+            assert_eq!(
+                params(&said, Span::new(9, 9 + none.len()), r#""v":2"#, true),
+                r#","params":{"_meta":{"progressToken":7,"v":2},"a":1}"#
+            );
+        }
         assert_eq!(params("[1]", Span::default(), "", true), r#","params":[1]"#);
     }
 

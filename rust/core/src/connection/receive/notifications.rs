@@ -79,11 +79,7 @@ impl<H: Host> Connection<H> {
             update,
             frame: at,
             token: envelope.progress_token,
-            foreign_meta: if envelope.subscription_id.is_empty() {
-                envelope.foreign_meta
-            } else {
-                envelope.meta
-            },
+            foreign_meta: if envelope.has_era_keys { envelope.meta } else { envelope.foreign_meta },
         });
     }
 
