@@ -2,7 +2,7 @@
 //! decides about nobody's tasks.
 
 use crate::world::World;
-use crate::world::tasks::{ask_for_task, give_task, reaches};
+use crate::world::tasks::{ask_for_task, give_task, make, reaches};
 
 /// Who is given the task, and by which connection: before the other one comes, or after.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -103,4 +103,21 @@ fn s3_tsk_10_no_order_of_answers_decides_whose_a_repeated_id_is() {
             assert_eq!(named_after(&order), named, "{order:?}");
         }
     }
+}
+
+#[test]
+fn s3_a_task_whose_id_came_back_is_listed_once() {
+    let mut world = World::new(&["one"]);
+    let (owner, other) = (world.client(), world.client());
+    let old = world.server(0);
+    make(&mut world, owner, old, "1");
+    world.relay.retire(world.ends[old].key);
+    let new = world.server(0);
+    make(&mut world, other, new, "1");
+    let listed = |world: &World| world.relay.tasks_of(world.ends[owner].key, 0, 10).len();
+    assert_eq!(listed(&world), 0, "it is the other one's");
+    world.lose(other);
+    make(&mut world, owner, new, "1");
+    assert!(reaches(&mut world, owner, new, "1"));
+    assert_eq!(listed(&world), 1);
 }

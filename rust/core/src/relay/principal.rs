@@ -83,10 +83,10 @@ impl Principal {
         upstreams: &ClientUpstreams,
     ) -> Vec<(u64, usize, Arc<str>)> {
         let tasks = lock(&self.tasks);
-        let is_listed = |task: &OwnedTask| {
-            upstreams.contains(&task.made_at) && task.made_at.holds_task(&task.id, self.number)
+        let is_listed = |number: u64, task: &OwnedTask| {
+            upstreams.contains(&task.made_at) && task.made_at.holds_claim(&task.id, (self.number, number))
         };
-        let listed = tasks.held.range(from..).filter(|(_, task)| is_listed(task));
+        let listed = tasks.held.range(from..).filter(|(number, task)| is_listed(**number, task));
         listed
             .take(most)
             .map(|(number, task)| (*number, task.made_at.position, Arc::clone(&task.id)))

@@ -122,9 +122,9 @@ impl TaskOwners {
     }
 
     /// The owner of a task, and the connection that created it.
-    pub(super) fn owner(&self, id: &str) -> Option<(u64, Key)> {
+    pub(super) fn owner(&self, id: &str) -> Option<(OwnerNumber, Key)> {
         let claims = self.ids.get(id).filter(|claims| claims.title == Title::Owned)?;
-        Some((claims.by.0, claims.made_by))
+        Some((claims.by, claims.made_by))
     }
 }
 

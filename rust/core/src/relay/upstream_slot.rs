@@ -99,7 +99,12 @@ impl UpstreamSlot {
 
     /// Whether a principal owns the task.
     pub(super) fn holds_task(&self, id: &str, principal: u64) -> bool {
-        lock(&self.tasks).owner(id).is_some_and(|(owner, _)| owner == principal)
+        lock(&self.tasks).owner(id).is_some_and(|((owner, _), _)| owner == principal)
+    }
+
+    /// Whether a principal owns the task by this claim: it may have had one before, to another task of that id.
+    pub(super) fn holds_claim(&self, id: &str, by: OwnerNumber) -> bool {
+        lock(&self.tasks).owner(id).is_some_and(|(owner, _)| owner == by)
     }
 
     /// Whether any task is remembered.
@@ -111,7 +116,7 @@ impl UpstreamSlot {
     /// The owner that a connection may notify about the task; a former connection may mean another task by the
     /// id.
     pub(super) fn told_of_task(&self, id: &str, by: Key) -> Option<u64> {
-        let (owner, made_by) = lock(&self.tasks).owner(id)?;
+        let ((owner, _), made_by) = lock(&self.tasks).owner(id)?;
         (made_by == by || self.current() == Some(by)).then_some(owner)
     }
 }
