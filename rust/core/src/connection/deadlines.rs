@@ -107,6 +107,10 @@ impl<H: Host> Connection<H> {
 
     /// When [`Connection::expire`] has something to do next.
     pub fn next_deadline(&self) -> Option<Time> {
+        if self.is_over() {
+            // Nothing is waited for: a timer would only keep what is over.
+            return None;
+        }
         let waits = [self.output.next_release(), self.output.fair_queue.next_deadline()];
         let deadlines = [self.timers.next(), self.progress_timers.next(), self.deadlines.next()];
         deadlines.into_iter().chain(waits).flatten().min()

@@ -11,7 +11,10 @@ use turnout_http::Date;
 
 use crate::asyncio::raised;
 use crate::http::endpoint::HttpEndpoint;
-use crate::http::exchanges::{AnswerFields, Exchanges, Opening, Wanted, Wire};
+use crate::http::exchanges::{Exchanges, Outlet};
+use crate::http::opening::Opening;
+use crate::http::state::Wanted;
+use crate::http::wire::{AnswerFields, Wire};
 
 /// Bytes that wait for the server from which on no more progress is written.
 const FULL: usize = 64 << 10;
@@ -42,9 +45,6 @@ fn of_lines(lines: &Lines) -> impl Iterator<Item = (&str, &[u8])> + Clone {
 }
 
 impl Wire for AsgiWire {
-    /// Is called when there is something to take.
-    type Host = Py<PyAny>;
-
     fn fields(&self) -> Option<Fields<'_>> {
         Some(Fields::read(of_lines(&self.lines)))
     }
@@ -94,6 +94,11 @@ impl Wire for AsgiWire {
     fn waiting(&self) -> usize {
         self.body.len()
     }
+}
+
+impl Outlet for AsgiWire {
+    /// Is called when there is something to take.
+    type Host = Py<PyAny>;
 
     fn flush(exchanges: &Arc<Exchanges<Self>>, py: Python<'_>) {
         let endpoint = exchanges.endpoint.get();

@@ -9,15 +9,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use turnout_core::connection::output::addresses::StreamId;
-use turnout_core::http::replay::{EventId, IdText};
-use turnout_core::http::request::{self, Action, Endpoint, Fields, Refused};
-use turnout_core::http::response::{Answering, EVENT_STREAM_FIELDS, EventNames, Step, Unnamed};
-use turnout_core::http::{fields, origins, proxies};
+use turnout_core::http::origins;
+use turnout_core::http::replay::EventId;
+use turnout_core::http::request::{self, Action, Endpoint, Refused};
+use turnout_core::http::response::{Answering, Step, Unnamed};
 use turnout_core::rules::Revision;
 use turnout_core::sync::lock;
 use turnout_core::wire::envelope::{self, Envelope};
-use turnout_core::wire::sse;
-use turnout_http::Date;
 
 use crate::asyncio::raised;
 use crate::connection::Connection;
@@ -25,54 +23,22 @@ use crate::driver::memory::{memory_is_tight, most_bytes};
 use crate::http::asking::{Asking, HttpAsking};
 use crate::http::client::Client;
 use crate::http::endpoint::HttpEndpoint;
-use crate::http::held::HeldFor;
+use crate::http::opening::{AskedHead, Opening};
 use crate::http::session::{Session, Socket, Taken};
+use crate::http::state::{Exchange, Names, Refusal, State, Wanted, Who, begin, is_primed};
+use crate::http::wire::Wire;
 
-/// How long a client that lost a stream waits before it resumes it, in milliseconds.
-const RETRY_MS: u64 = 1_000;
-
-/// The fields of an answer.
-pub type AnswerFields<'a> = [(&'a str, &'a [u8])];
-
-/// Reads heads and writes answers.
-pub trait Wire: Sized + Send + 'static {
-    /// What is called to write.
+/// A wire whose output somebody takes.
+pub trait Outlet: Wire + Sized {
+    /// What is called to have it taken.
     type Host: Send + Sync;
-
-    /// The fields of the request at hand; none where there is no request.
-    fn fields(&self) -> Option<Fields<'_>>;
-
-    /// Whether all of its message comes in a moment, so that a refusal waits for it: some clients read no answer
-    /// before they have written.
-    fn is_short(&self) -> bool;
-
-    /// Has a client go on that waits for leave to send its message.
-    fn proceed(&mut self);
-
-    /// Has the connection end with the answer.
-    fn close_after(&mut self);
-
-    /// Writes a whole answer; false where that cannot be written.
-    fn respond(&mut self, status: u16, fields: &AnswerFields<'_>, body: &[u8], date: &Date) -> bool;
-
-    /// Writes the head of a stream of events.
-    fn begin(&mut self, fields: &AnswerFields<'_>, date: &Date) -> bool;
-
-    /// Writes some of it.
-    fn chunk(&mut self, data: &[u8]) -> bool;
-
-    /// Writes its end.
-    fn end(&mut self) -> bool;
-
-    /// How many bytes are written and not taken.
-    fn waiting(&self) -> usize;
 
     /// Has what is written taken; with nothing locked.
     fn flush(exchanges: &Arc<Exchanges<Self>>, py: Python<'_>);
 }
 
 /// The requests of one connection.
-pub struct Exchanges<W: Wire> {
+pub struct Exchanges<W: Outlet> {
     pub endpoint: Py<HttpEndpoint>,
     pub host: W::Host,
     /// Who is at the other end.
@@ -80,146 +46,10 @@ pub struct Exchanges<W: Wire> {
     pub state: Mutex<State<W>>,
 }
 
-#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
-pub struct State<W> {
-    pub wire: W,
-    /// Who is at the other end of it, or for whom the request at hand is asked.
-    peer: Arc<Client>,
-    /// How many requests there were.
-    pub requests: u64,
-    /// Whether the connection is gone, or to be closed behind what is written.
-    pub is_over: bool,
-    /// Whether the transport takes no more.
-    pub is_full: bool,
-    /// What the request at hand wants, until that is done.
-    pub wanted: Option<Wanted>,
-    /// Its message, as far as it is read.
-    pub message: Vec<u8>,
-    who: Who,
-    /// Whether there is no more of it.
-    is_read: bool,
-    /// Its answer, once its message is read.
-    refusal: Option<Refusal>,
-    /// The origin whose pages are shown the answer.
-    shown_to: Option<Box<[u8]>>,
-    exchange: Option<Exchange>,
-    /// Bytes that are counted for it.
-    held: usize,
-}
-
-/// What a request wants.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    /// To have its message received.
-    Message,
-    /// A stream of what belongs to no request, or of what it missed.
-    Listen,
-    /// The end of its session.
-    Close,
-}
-
-/// Who asks.
-enum Who {
-    /// Nobody, until that is asked.
-    Unknown,
-    Known(Arc<Client>),
-}
-
-/// An answer that refuses.
-struct Refusal {
-    refused: Refused,
-    /// How credentials are had.
-    challenge: Option<Vec<u8>>,
-}
-
-/// A request and its answer.
-struct Exchange {
-    stream: StreamId,
-    session: Arc<Session>,
-    answering: Answering,
-    /// Whether its answer tells the client the id of its session.
-    opens_session: bool,
-    /// Whether its client knows events without data, as from 2025-11-25 on.
-    is_primed: bool,
-}
-
-/// The head of a request, read.
-pub struct Opening {
-    action: Result<Action, Refused>,
-    client: Option<Client>,
-    shown_to: Option<Box<[u8]>>,
-    page_headers: Option<Vec<u8>>,
-    /// Its method, path, query and fields, where somebody asks who it is.
-    asked: Option<AskedHead>,
-}
-
-struct AskedHead {
-    method: String,
-    path: String,
-    query: Option<String>,
-    fields: Vec<(String, Vec<u8>)>,
-}
-
-impl Opening {
-    /// Reads a head.
-    pub fn of<'a>(
-        endpoint: &HttpEndpoint,
-        peer: &Client,
-        (method, path, query): (&str, &str, Option<&str>),
-        lines: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
-    ) -> Self {
-        let fields = Fields::read(lines.clone());
-        let accept = || {
-            lines
-                .clone()
-                .filter(|(name, _)| name.eq_ignore_ascii_case(fields::ACCEPT))
-                .map(|(_, value)| value)
-        };
-        let serves = &endpoint.endpoint;
-        let mut action = serves.check_head(method, path, query, &fields);
-        action = action.and_then(|action| match action {
-            Action::Post => serves.check_post(&fields, accept()).map(|()| action),
-            Action::Get => serves.check_get(accept()).map(|()| action),
-            _ => Ok(action),
-        });
-        let is_shown = serves.shows_to_origins && fields.origin.is_some_and(|origin| serves.allows(origin));
-        let client = proxies::client_of(&peer.address, fields.forwarded_for, &serves.proxies);
-        let asks =
-            endpoint.authenticates && matches!(action, Ok(Action::Post | Action::Get | Action::Delete));
-        let asked = asks.then(|| AskedHead {
-            method: method.into(),
-            path: path.into(),
-            query: query.map(Into::into),
-            fields: lines.map(|(name, value)| (name.to_lowercase(), value.into())).collect(),
-        });
-        Self {
-            action,
-            client: (*client != *peer.address).then(|| Client::at(client)),
-            shown_to: fields.origin.filter(|_| is_shown).map(Into::into),
-            page_headers: fields.page_headers.map(Into::into),
-            asked,
-        }
-    }
-}
-
-impl<W: Wire> Exchanges<W> {
+impl<W: Outlet> Exchanges<W> {
     pub fn new(endpoint: Py<HttpEndpoint>, address: &str, wire: W, host: W::Host) -> Self {
         let peer = Arc::new(Client::at(address));
-        let state = State {
-            wire,
-            peer: Arc::clone(&peer),
-            requests: 0,
-            is_over: false,
-            is_full: false,
-            wanted: None,
-            who: Who::Unknown,
-            message: Vec::new(),
-            is_read: false,
-            refusal: None,
-            shown_to: None,
-            exchange: None,
-            held: 0,
-        };
+        let state = State::new(wire, Arc::clone(&peer));
         Self { endpoint, host, peer, state: Mutex::new(state) }
     }
 
@@ -237,12 +67,7 @@ impl<W: Wire> Exchanges<W> {
         let number = {
             let mut guard = lock(&self.state);
             let state = &mut *guard;
-            state.requests += 1;
-            state.shown_to = shown_to;
-            if !Arc::ptr_eq(&state.peer, &client) {
-                state.change_peer(endpoint, &client);
-            }
-            (state.is_read, state.refusal, state.who) = (false, None, Who::Unknown);
+            state.begin_request(endpoint, &client, shown_to);
             if matches!(action, Ok(Action::Post)) && memory_is_tight() {
                 action = Err(request::overloaded("max_total_bytes", most_bytes(), false));
             }
@@ -539,7 +364,7 @@ impl<W: Wire> Exchanges<W> {
     }
 }
 
-impl<W: Wire> Socket for Exchanges<W> {
+impl<W: Outlet> Socket for Exchanges<W> {
     fn push(&self, stream: StreamId, frames: &[u8], ends: bool) {
         let endpoint = self.endpoint.get();
         let mut guard = lock(&self.state);
@@ -574,7 +399,7 @@ impl<W: Wire> Socket for Exchanges<W> {
     }
 }
 
-impl<W: Wire> Asking for Exchanges<W> {
+impl<W: Outlet> Asking for Exchanges<W> {
     fn admit(self: Arc<Self>, py: Python<'_>, number: u64, client: Client) {
         {
             let mut state = lock(&self.state);
@@ -597,188 +422,5 @@ impl<W: Wire> Asking for Exchanges<W> {
             state.refuse_when_read(self.endpoint.get(), refusal);
         }
         W::flush(&self, py);
-    }
-}
-
-/// Names the events of a stream of a session.
-struct Names<'a> {
-    session: &'a Session,
-    stream: StreamId,
-    is_primed: bool,
-    now: u64,
-}
-
-impl EventNames for Names<'_> {
-    fn begin(&mut self, out: &mut Vec<u8>) {
-        if self.is_primed
-            && let Some(id) = self.session.begin_events(self.stream, self.now)
-        {
-            sse::write_priming(out, id.as_str(), Some(RETRY_MS));
-        }
-    }
-
-    fn name(&mut self, event: &[u8], is_last: bool) -> Option<IdText> {
-        self.session.keep(self.stream, event, is_last, self.now)
-    }
-
-    fn end(&mut self) {
-        self.session.end_events(self.stream, self.now);
-    }
-}
-
-/// Begins the stream of events of an exchange.
-fn begin(exchange: &mut Exchange, now: u64, out: &mut Vec<u8>) -> Step {
-    let Exchange { session, stream, answering, is_primed, .. } = exchange;
-    answering.begin(out, &mut Names { session, stream: *stream, is_primed: *is_primed, now })
-}
-
-/// Whether clients of a revision know events without data.
-const fn is_primed(revision: Revision) -> bool {
-    matches!(revision, Revision::V2025_11_25)
-}
-
-impl<W: Wire> State<W> {
-    /// Whether request `number` is at hand, and who asks is not known.
-    fn asks(&self, number: u64) -> bool {
-        self.requests == number && !self.is_over && self.wanted.is_some() && matches!(self.who, Who::Unknown)
-    }
-
-    /// Notes for whom the request at hand is asked, who holds nothing yet.
-    fn change_peer(&mut self, endpoint: &HttpEndpoint, client: &Arc<Client>) {
-        let held = std::mem::take(&mut self.held);
-        let _ = endpoint.held.change(&self.peer.key, HeldFor::Message, held, 0);
-        self.peer = Arc::clone(client);
-        let _ = self.settle(endpoint);
-    }
-
-    /// Notes who asks.
-    fn know(&mut self, client: &Arc<Client>) {
-        self.who = Who::Known(Arc::clone(client));
-        if self.wanted == Some(Wanted::Message) && !self.is_read {
-            self.wire.proceed();
-        }
-    }
-
-    /// Counts what it holds; refused where that is more than its client, or all together, may.
-    pub fn settle(&mut self, endpoint: &HttpEndpoint) -> Result<(), Refused> {
-        let held = self.message.len() + if self.is_full { self.wire.waiting() } else { 0 };
-        let before = std::mem::replace(&mut self.held, held);
-        endpoint.held.change(&self.peer.key, HeldFor::Message, before, held)
-    }
-
-    /// Counts some of a message that was read; refuses it where that is too much.
-    pub fn check_held(&mut self, endpoint: &HttpEndpoint) {
-        if let Err(refused) = self.settle(endpoint) {
-            self.refuse(endpoint, &refused, b"");
-        }
-    }
-
-    /// Likewise, where nobody else looks at the length of a message.
-    pub fn check_length(&mut self, endpoint: &HttpEndpoint) {
-        if self.message.len() > endpoint.limits.max_body_bytes {
-            self.refuse(endpoint, &request::too_long(endpoint.limits.max_body_bytes), b"");
-        } else {
-            self.check_held(endpoint);
-        }
-    }
-
-    /// Answers with a body of JSON, or none.
-    fn respond(&mut self, endpoint: &HttpEndpoint, status: u16, fields: &AnswerFields<'_>, body: &[u8]) {
-        if endpoint.is_closing() {
-            self.wire.close_after();
-        }
-        let date = lock(&endpoint.date);
-        let is_written = match &self.shown_to {
-            Some(origin) => {
-                let fields = [fields, &origins::shown_to(origin)].concat();
-                self.wire.respond(status, &fields, body, &date)
-            }
-            None => self.wire.respond(status, fields, body, &date),
-        };
-        self.is_over |= !is_written;
-    }
-
-    /// Tells anybody where credentials are had.
-    fn tell_metadata(&mut self, endpoint: &HttpEndpoint, page_headers: Option<&[u8]>) {
-        let Some(resource) = &endpoint.endpoint.resource else { return };
-        let mut fields =
-            vec![(fields::CONTENT_TYPE, fields::JSON.as_bytes()), ("access-control-allow-origin", &b"*"[..])];
-        if page_headers.is_some() {
-            fields.extend(origins::permitted(page_headers));
-        }
-        self.shown_to = None;
-        self.respond(endpoint, 200, &fields, &resource.document);
-    }
-
-    /// Refuses a request, whose message is not read any further.
-    fn refuse(&mut self, endpoint: &HttpEndpoint, refused: &Refused, id: &[u8]) {
-        self.wanted = None;
-        self.message = Vec::new();
-        let _ = self.settle(endpoint);
-        let mut fields: Vec<(&str, &[u8])> = vec![(fields::CONTENT_TYPE, fields::JSON.as_bytes())];
-        if let Some(allow) = refused.allow {
-            fields.push((fields::ALLOW, allow.as_bytes()));
-        }
-        self.respond(endpoint, refused.status, &fields, &refused.body(id));
-    }
-
-    fn refuse_with(&mut self, endpoint: &HttpEndpoint, refusal: &Refusal, id: &[u8]) {
-        let Some(challenge) = &refusal.challenge else { return self.refuse(endpoint, &refusal.refused, id) };
-        self.wanted = None;
-        self.message = Vec::new();
-        let _ = self.settle(endpoint);
-        let fields: [(&str, &[u8]); 2] =
-            [(fields::CONTENT_TYPE, fields::JSON.as_bytes()), (fields::WWW_AUTHENTICATE, challenge)];
-        self.respond(endpoint, refusal.refused.status, &fields, &refusal.refused.body(id));
-    }
-
-    /// Refuses a request by its head: at once, or when its message is read.
-    fn refuse_when_read(&mut self, endpoint: &HttpEndpoint, refusal: Refusal) {
-        self.wanted = None;
-        self.message = Vec::new();
-        let _ = self.settle(endpoint);
-        if self.is_read || !self.wire.is_short() {
-            self.refuse_with(endpoint, &refusal, b"");
-        } else {
-            self.refusal = Some(refusal);
-        }
-    }
-
-    /// Writes one step of the answer.
-    fn write(&mut self, endpoint: &HttpEndpoint, step: Step, body: &[u8]) {
-        let session = self.exchange.as_ref().filter(|exchange| exchange.opens_session);
-        let id = session.and_then(|exchange| exchange.session.id.clone());
-        let mut fields: Vec<(&str, &[u8])> = Vec::new();
-        if let Some(id) = &id {
-            fields.push((fields::MCP_SESSION_ID, id.as_bytes()));
-        }
-        match step {
-            Step::Nothing => {}
-            Step::Whole { status, has_body } => {
-                if has_body {
-                    fields.push((fields::CONTENT_TYPE, fields::JSON.as_bytes()));
-                }
-                self.respond(endpoint, status, &fields, body);
-            }
-            Step::Events { begins, ends } => {
-                if begins {
-                    fields.extend_from_slice(&EVENT_STREAM_FIELDS);
-                    if endpoint.is_closing() {
-                        self.wire.close_after();
-                    }
-                    let origin = self.shown_to.take();
-                    if let Some(origin) = &origin {
-                        fields.extend_from_slice(&origins::shown_to(origin));
-                    }
-                    self.is_over |= !self.wire.begin(&fields, &lock(&endpoint.date));
-                }
-                if !body.is_empty() {
-                    self.is_over |= !self.wire.chunk(body);
-                }
-                if ends {
-                    self.is_over |= !self.wire.end();
-                }
-            }
-        }
     }
 }

@@ -10,7 +10,10 @@ use turnout_http::{Date, Phase, ServerStep, ServerSyntax};
 
 use crate::asyncio::raised;
 use crate::http::endpoint::HttpEndpoint;
-use crate::http::exchanges::{AnswerFields, Exchanges, Opening, Wanted, Wire};
+use crate::http::exchanges::{Exchanges, Outlet};
+use crate::http::opening::Opening;
+use crate::http::state::Wanted;
+use crate::http::wire::{AnswerFields, Wire};
 
 /// Longest message that is read for the sake of a refusal, in bytes.
 const SHORT: u64 = 64 << 10;
@@ -45,8 +48,6 @@ impl Transport {
 }
 
 impl Wire for SocketWire {
-    type Host = Transport;
-
     fn fields(&self) -> Option<Fields<'_>> {
         self.syntax.head().map(|head| Fields::read(head.fields()))
     }
@@ -88,6 +89,10 @@ impl Wire for SocketWire {
     fn waiting(&self) -> usize {
         self.out.len()
     }
+}
+
+impl Outlet for SocketWire {
+    type Host = Transport;
 
     /// Reads on, too, where an answer was waited for.
     fn flush(exchanges: &Arc<Exchanges<Self>>, py: Python<'_>) {
