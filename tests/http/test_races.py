@@ -128,7 +128,7 @@ async def test_x_08_no_timer_keeps_what_is_over():
         assert peer.connection.next_deadline is not None
         other.writer.write(other.head("DELETE", session))
         assert (await other.read()).status == 200
-        with pytest.raises(turnout.ConnectionClosed):
+        with pytest.raises(turnout.PeerLost):
             await call
         assert peer.connection.next_deadline is None
         assert server.listener.endpoint.sessions() == (0, 0)

@@ -293,6 +293,9 @@ impl<W: Wire> State<W> {
                     self.is_over |= !self.wire.chunk(body);
                 }
                 if ends {
+                    if endpoint.is_closing() {
+                        self.wire.close_after();
+                    }
                     self.is_over |= !self.wire.end();
                 }
             }
