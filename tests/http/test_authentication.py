@@ -166,7 +166,7 @@ async def test_aut_06_modern_requests_are_their_principals():
             assert (await ask(client, token)).status == 200
         assert (await ask(other, "alice")).status == 200
         principals = sorted(str(peer.principal) for peer in server.router.peers)
-        assert principals == ["test alice", "test bob"], "one peer for each, on whatever connection"
+        assert principals == ["alice of test", "bob of test"], "one peer for each, on whatever connection"
 
 
 @both_loops
@@ -268,8 +268,8 @@ async def test_aut_10_each_principal_has_a_server_of_its_own():
             client.close()
         assert pids[0] == pids[2] != pids[1]
         assert {str(record.principal) for record in router.records if record.method == "tools/call"} >= {
-            "test alice",
-            "test bob",
+            "alice of test",
+            "bob of test",
         }
 
 
@@ -302,4 +302,18 @@ def test_principals_are_told_apart():
         Principal('a","b').key,
     }
     assert len(keys) == 4
+    names = {
+        str(principal)
+        for principal in (
+            Principal("a"),
+            Principal("a", "i"),
+            Principal("a", "", "i"),
+            Principal("a", "i", "t"),
+            Principal("a of i"),
+            Principal("a", "i for t"),
+            Principal('"a of i"'),
+        )
+    }
+    assert len(names) == 7
+    assert str(Principal("a", "i", "t")) == "a of i for t"
     assert "secret" not in repr(turnout.HttpHead("GET", "/mcp", None, (("authorization", b"secret"),), ""))

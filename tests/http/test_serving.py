@@ -173,6 +173,12 @@ async def test_trh_29_trh_30_a_notification_gets_202_without_a_body_and_nonsense
             assert (answer.status, answer.body, "content-type" in answer.headers) == (202, b"", False)
         answer = await client.ask(b"{nonsense", session)
         assert (answer.status, answer.json["error"]["code"]) == (400, -32700)
+        for nothing in (b"7", b"null", b'"x"', b'{"jsonrpc":"2.0","id":9}', b" {} "):
+            answer = await client.ask(nothing, session)
+            assert (answer.status, answer.json["error"]["code"]) == (400, -32600), nothing
+        old = await client.open_session("2025-03-26")
+        told = b'[{"jsonrpc":"2.0","method":"notifications/x"}]'
+        assert (await client.ask(told, old)).status == 202
 
 
 @both_loops

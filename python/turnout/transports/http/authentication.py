@@ -19,6 +19,9 @@ WELL_KNOWN = "/.well-known/oauth-protected-resource"
 VISIBLE = re.compile("[ -~]*")
 """What stands in a challenge."""
 
+SOLID = re.compile(r"[^\s\"]+")
+"""What needs no quotes to be one word."""
+
 
 @dataclass(frozen=True)
 class Principal:
@@ -40,7 +43,11 @@ class Principal:
             raise ValueError("a principal has a subject")
 
     def __str__(self) -> str:
-        return " ".join(part for part in (self.tenant, self.issuer, self.subject) if part)
+        """For people, and told apart: `ada`, `ada of issuer`, `ada of issuer for tenant`."""
+        text = _word(self.subject)
+        if self.issuer:
+            text += f" of {_word(self.issuer)}"
+        return f"{text} for {_word(self.tenant)}" if self.tenant else text
 
     @property
     def key(self) -> str:
@@ -182,6 +189,10 @@ def challenge_header(challenge: Challenge, resource: ProtectedResource | None) -
     }
     parts = [f'{name}="{_escaped(text)}"' for name, text in told.items() if text is not None]
     return " ".join(["Bearer", ", ".join(parts)]).rstrip()
+
+
+def _word(text: str) -> str:
+    return text if SOLID.fullmatch(text) else json.dumps(text)
 
 
 def _escaped(text: str) -> str:

@@ -475,6 +475,11 @@ pub fn put_in_one_line(message: &mut [u8]) {
     }
 }
 
+/// What is no message.
+pub const fn no_message() -> Refused {
+    Refused::new(400, INVALID_REQUEST, "this is no message")
+}
+
 /// A session that the host does not take in.
 pub fn not_taken() -> Refused {
     Refused::new(503, INTERNAL_ERROR, "the server takes nobody in at the moment; try again later")

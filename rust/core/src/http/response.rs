@@ -6,7 +6,7 @@
 
 use crate::http::fields;
 use crate::http::replay::IdText;
-use crate::http::request::status_of_error;
+use crate::http::request::{no_message, status_of_error};
 use crate::wire::envelope;
 use crate::wire::sse;
 
@@ -77,12 +77,19 @@ pub struct Answering {
     requests: usize,
     /// Whether errors have a status of their own, as from 2026-07-28 on.
     is_modern: bool,
+    /// Whether what came is a message; what is none, and gets no other answer, gets an error.
+    is_message: bool,
 }
 
 impl Answering {
     /// The answer to a POST with so many requests, or to a GET, which has none and is a stream at once.
     pub const fn new(requests: usize, is_modern: bool) -> Self {
-        Self { form: Form::Held, requests, is_modern }
+        Self { form: Form::Held, requests, is_modern, is_message: true }
+    }
+
+    /// The answer to a POST of something that is no message (TRH-30).
+    pub const fn to_no_message() -> Self {
+        Self { form: Form::Held, requests: 0, is_modern: false, is_message: false }
     }
 
     /// Whether nothing of it was written.
@@ -110,6 +117,11 @@ impl Answering {
         if self.is_held() && ended {
             match frames.strip_suffix(b"\n") {
                 // A message that needs no answer, or a request that was cancelled: its stream is empty.
+                None if !self.is_message => {
+                    self.form = Form::Done;
+                    out.extend_from_slice(&no_message().body(b""));
+                    return Step::Whole { status: no_message().status, has_body: true };
+                }
                 None if self.requests == 0 => {
                     self.form = Form::Done;
                     return Step::Whole { status: 202, has_body: false };

@@ -207,7 +207,9 @@ impl<W: Outlet> Exchanges<W> {
         let is_modern = session.is_modern();
         let scanned = envelope.map(|envelope| (envelope, &endpoint.scan));
         let received = Connection::receive_exchange(&connection, stream, message, scanned, |requests| {
-            let answering = Answering::new(requests, is_modern);
+            let is_message = envelope.is_some() || requests > 0 || message.starts_with(b"[");
+            let answering =
+                if is_message { Answering::new(requests, is_modern) } else { Answering::to_no_message() };
             let is_primed = is_primed(revision);
             lock(&self.state).exchange =
                 Some(Exchange { stream, session, answering, opens_session, is_primed });
