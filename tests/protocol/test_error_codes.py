@@ -84,7 +84,7 @@ def test_rid_21_rid_23_rid_25_rid_26_no_other_code_stands_in_the_sources():
                         found.setdefault(int(code), set()).add(path.name)
     documented = {-32000, -32099}  # the range, in a docstring of errors.py
     # What earlier revisions called an error; the table says what the modern one calls it instead.
-    renamed = {-32002: {"bridge.rs", "fault.rs", "errors.py"}, -32042: {"bridge.rs"}}
+    renamed = {-32002: {"codes.rs"}, -32042: {"codes.rs"}}
     assert found.keys() - documented - renamed.keys() <= DEFINED.keys()
     assert {code: found[code] for code in renamed} == renamed
     assert all(found[code] == {"errors.py"} for code in documented)

@@ -243,6 +243,8 @@ class Subscriptions:
         # The subscription's id is one of ours; each subscriber has its own, or none.
         said = carried_over(notification.raw_params or b"{}", keeps_envelope=False)
         method, params = notification.method, dict(json.members(said) or ())
+        if params.get("_meta") == b"{}":
+            del params["_meta"]
         uri = json.loads(params.get("uri", b"null"))
         change = Resource(uri) if method == UPDATED else method
         if method == UPDATED and not isinstance(uri, str):

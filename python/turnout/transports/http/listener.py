@@ -102,6 +102,11 @@ class HttpListener:
         self.connections: set[HttpSocket] = set()
 
     @property
+    def has_tls(self) -> bool:
+        """Whether it has certificates."""
+        return self._tls is not None
+
+    @property
     def port(self) -> int:
         """The port; where 0 was asked for, the one that the system chose, once `start` returned. 0 for none."""
         return self._place.port
@@ -222,6 +227,9 @@ class HttpSocket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """The socket is closed."""
+        if self._listener.has_tls:
+            # On 3.10 a transport of TLS complains of itself where nobody said so.
+            self._transport.close()
         self._listener.closed(self)
         native, self._native = self._native, None
         if native is not None:
