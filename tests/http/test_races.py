@@ -132,3 +132,24 @@ async def test_x_08_no_timer_keeps_what_is_over():
             await call
         assert peer.connection.next_deadline is None
         assert server.listener.endpoint.sessions() == (0, 0)
+
+
+@both_loops
+async def test_a_client_that_reads_nothing_and_sends_on_ends_and_holds_nobody_up():
+    """What it sends is read ahead up to a bound; beyond that nothing makes room before it reads."""
+    async with serving() as server:
+        client, other = await server.connect(), await server.connect()
+        assert (await client.call("tools/call", {"name": "echo"})).status == 200
+        connection = next(
+            known
+            for known in server.listener.connections
+            if known._native is not None and known._native.requests
+        )
+        message = modern("tools/call", {"name": "echo", "arguments": {"text": "x" * 100_000}})
+        client.send(message, mirrored(message))
+        await client.read()
+        connection.pause_writing()
+        for _ in range(3):
+            client.send(message, mirrored(message))
+        await until(lambda: connection not in server.listener.connections)
+        assert (await other.call("tools/call", {"name": "echo"})).status == 200

@@ -233,6 +233,11 @@ impl HttpConnection {
                 }
                 state.wire.syntax.feed(bytes)
             };
+            if taken == 0 {
+                // Its client reads nothing, and sends more than is read ahead: no step makes room.
+                lose(&self.exchanges, py);
+                return Transport::call(py, &self.exchanges.host.abort);
+            }
             bytes = &bytes[taken..];
             take_steps(&self.exchanges, py);
         }
