@@ -853,6 +853,7 @@ class HttpExchange:
         endpoint: what it came to.
         client: the address of its client.
         fields: of its head.
+        is_local: whether it came to an address that only this machine reaches.
         wake: called when there is something to take; from a callback of the loop.
 
     """
@@ -863,6 +864,7 @@ class HttpExchange:
         client: str,
         fields: Sequence[tuple[bytes, bytes]],
         *,
+        is_local: bool,
         wake: Callable[[], object],
     ) -> Self: ...
     def open(self, method: str, path: str, query: str | None) -> bool:
@@ -887,7 +889,8 @@ class HttpEndpoint:
         host: makes and ends sessions.
         path: of the endpoint.
         key: 32 random bytes, which make the handles of sessions.
-        hosts: names that it is asked by, without a port; None for any.
+        hosts: names that it is asked by, without a port; None for those of this machine where only this machine
+            reaches it, and any elsewhere.
         origins: origins whose pages may ask.
         eras: whether revisions up to 2025-11-25 are served, and whether 2026-07-28 is.
         limits: limits by name, as in `HTTP_LIMITS`; None for the defaults.
@@ -939,6 +942,7 @@ class HttpConnection:
     Args:
         endpoint: what it came to.
         client: the address of its client.
+        is_local: whether it came to an address that only this machine reaches.
         write: writes bytes to the transport.
         close: closes the transport, behind what was written.
         abort: closes it at once.
@@ -950,6 +954,7 @@ class HttpConnection:
         endpoint: HttpEndpoint,
         client: str,
         *,
+        is_local: bool,
         write: Callable[[bytes], object],
         close: Callable[[], object],
         abort: Callable[[], object],

@@ -155,13 +155,6 @@ async def test_aut_05_a_session_is_its_principals():
 async def test_aut_06_modern_requests_are_their_principals():
     async with serving(authenticate=by_token) as server:
         client, other = await server.connect(), await server.connect()
-        who = []
-
-        @server.router.on_request("who")
-        async def tell(request):
-            who.append(request.peer.principal if hasattr(request, "peer") else None)
-            return {}
-
         for token in ("alice", "bob", "alice.renewed"):
             assert (await ask(client, token)).status == 200
         assert (await ask(other, "alice")).status == 200
@@ -282,6 +275,9 @@ async def test_aut_10_each_principal_has_a_server_of_its_own():
         (lambda: ProtectedResource("ftp://a/mcp", ["https://b"]), ValueError),
         (lambda: ProtectedResource("https://a/mcp", []), ValueError),
         (lambda: ProtectedResource("https://a/mcp", "https://b"), ValueError),
+        (lambda: ProtectedResource("https://a/mcp", ["https://b"], scopes="tools"), ValueError),
+        (lambda: ProtectedResource("https://a/mcp", ["https://b"], scopes=['a"b']), ValueError),
+        (lambda: ProtectedResource("https://a/mcp\n", ["https://b"]), ValueError),
         (lambda: turnout.listen_http("127.0.0.1", 0, authenticate="no"), TypeError),
         (lambda: turnout.listen_http("127.0.0.1", 0, proxies=["nowhere"]), ValueError),
         (lambda: turnout.listen_http("127.0.0.1", 0, nothing=1), TypeError),

@@ -130,8 +130,30 @@ async def test_clients_come_by_a_unix_socket(tmp_path):
         assert (await client.call("tools/call", {"name": "echo"})).status == 200
         client.writer.write(client.head("GET", {"Accept": ACCEPT}))
         assert (await client.read()).status == 400
+        assert [peer.name for peer in router.peers] == [""]
         client.close()
     assert not (tmp_path / "s").exists()
+
+
+@both_loops
+async def test_a_proxy_at_a_unix_socket_is_believed_where_it_is_listed(tmp_path):
+    async with turnout.Router() as router:
+        turnout.serve_handshake(router, name="server", version="1", capabilities={"tools": {}})
+        router.on_request("tools/call")(lambda request: {"content": []})
+        await router.serve(turnout.listen_http(unix=tmp_path / "s", proxies=["unix"]))
+        client = Client(*await asyncio.open_unix_connection(str(tmp_path / "s")), 1)
+        message = modern("tools/call", {"name": "echo"})
+        for address in ("1.1.1.1", "2.2.2.2"):
+            answer = await client.ask(message, {**mirrored(message), "X-Forwarded-For": address})
+            assert answer.status == 200
+        assert sorted(peer.name for peer in router.peers) == ["1.1.1.1", "2.2.2.2"]
+        client.close()
+
+
+@pytest.mark.parametrize("name", ["hosts", "origins", "proxies"])
+def test_a_text_is_no_list(name):
+    with pytest.raises(TypeError, match=f"{name} is a list"):
+        turnout.listen_http("127.0.0.1", 0, **{name: "api.example.com"})
 
 
 @both_loops

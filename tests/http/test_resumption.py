@@ -66,7 +66,9 @@ async def test_trh_06_an_answer_that_nobody_read_waits():
         client.close()
         await gone(server, 1)
         server.go_on.set()
-        await asyncio.sleep(0.01)
+        [peer] = server.router.peers
+        while peer.in_flight != (0, 0):
+            await asyncio.sleep(0)
         await resume(other, session, client.event_ids[-1])
         assert (await other.event())["id"] == 1
         assert await other.event() is None

@@ -221,6 +221,8 @@ async def test_a_server_is_mounted_and_its_clients_are_known():
             }
             return known.get(token)
 
+    with pytest.raises(TypeError, match="not one text"):
+        turnout.mcp.bearer(Verifier(), scopes="tools")
     router = turnout.Router()
     endpoint = turnout.mcp.asgi(
         demo.server, router=router, authenticate=turnout.mcp.bearer(Verifier(), scopes=["tools"])

@@ -32,7 +32,12 @@ def bearer(
         resource: the URL that tokens have to be issued for; None leaves that to the verifier.
         scopes: what each token has to be good for.
 
+    Raises:
+        TypeError: `scopes` is one text.
+
     """
+    if isinstance(scopes, str):
+        raise TypeError("scopes is a list, not one text")
 
     async def authenticate(head: HttpHead) -> Verdict:
         if head.bearer is None:

@@ -194,4 +194,4 @@ class BoundPlace:
         """Leave what somebody else made to them."""
 
 
-__all__ = ["BACKLOG", "BoundPlace", "Place", "TcpPlace", "UnixPlace"]
+__all__ = ["LOOPBACK", "BoundPlace", "Place", "TcpPlace", "UnixPlace"]

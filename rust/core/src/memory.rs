@@ -149,7 +149,7 @@ impl MemoryBudget {
         accounts.slots.iter().flatten().filter_map(Weak::upgrade).collect()
     }
 
-    /// Adds what nobody holds for himself.
+    /// Adds what belongs to no account.
     fn add(&self, bytes: usize) {
         let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if held >= self.upper.load(Ordering::Relaxed) {

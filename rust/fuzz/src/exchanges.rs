@@ -9,7 +9,7 @@ use turnout_core::connection::output::recycle;
 use turnout_core::connection::{Answer, Connection};
 use turnout_core::flight::ledger::Ledger;
 use turnout_core::flight::record::{PeerInfo, ProgressUpdate};
-use turnout_core::http::request::{self, Action, Endpoint, Fields, Refused};
+use turnout_core::http::request::{self, Action, Endpoint, Fields, Refused, RequestLine};
 use turnout_core::http::response::{Answering, EVENT_STREAM_FIELDS, Step, Unnamed};
 use turnout_core::limits::Limits;
 use turnout_core::rules::{Revision, Role, Rules};
@@ -63,7 +63,7 @@ impl Served {
             }),
             endpoint: Endpoint {
                 path: "/mcp".into(),
-                hosts: Some(Endpoint::loopback_hosts()),
+                hosts: None,
                 origins: Vec::new(),
                 legacy: true,
                 modern: true,
@@ -244,7 +244,8 @@ impl Served {
 
 fn asked(endpoint: &Endpoint, head: &RequestHead<'_>) -> Result<Action, Refused> {
     let fields = Fields::read(head.fields());
-    let action = endpoint.check_head(head.method(), head.path(), head.query(), &fields)?;
+    let (method, path, query) = (head.method(), head.path(), head.query());
+    let action = endpoint.check_head(RequestLine { method, path, query, is_local: true }, &fields)?;
     if action == Action::Post {
         let accept =
             head.fields().filter(|(name, _)| name.eq_ignore_ascii_case("accept")).map(|(_, value)| value);

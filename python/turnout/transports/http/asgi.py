@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from turnout._native import HttpExchange
 from turnout.transports.http.endpoint import EndpointHost
 from turnout.transports.http.listener import COMMENT_INTERVAL, HEAD_INTERVAL, TICK
+from turnout.transports.places import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 
     from typing_extensions import Unpack
 
+    from turnout._native import HttpEndpoint
     from turnout.transports.channel import Accept
     from turnout.transports.http.options import HttpOptions
 
@@ -42,8 +45,7 @@ class AsgiEndpoint:
         end: Callable[[], Awaitable[None]] | None = None,
         **options: Unpack[HttpOptions],
     ) -> None:
-        # Who may ask by which name, the server and its proxy have decided, unless `hosts` says so.
-        self.host = EndpointHost(is_local=False, **options)
+        self.host = EndpointHost(**options)
         self.path = self.host.path
         self.endpoint = self.host.endpoint
         self._begin = begin
@@ -51,6 +53,7 @@ class AsgiEndpoint:
         self._beginning: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._open: set[_Exchange] = set()
+        self._reading: dict[_Exchange, asyncio.Task[Any] | None] = {}
 
     @property
     def name(self) -> str:
@@ -63,11 +66,11 @@ class AsgiEndpoint:
         self._tick(asyncio.get_running_loop())
 
     async def close(self) -> None:
-        """End the sessions; requests that come are answered by 503."""
+        """End the sessions; what would open one is answered by 503."""
         self.endpoint.close()
         if self._timer is not None:
             self._timer.cancel()
-        self.host.close_sessions()
+        self.host.stop()
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:  # noqa: ARG002
@@ -107,7 +110,14 @@ class AsgiEndpoint:
     async def _started(self) -> None:
         if self._beginning is None:
             self._beginning = asyncio.ensure_future(self._begin(self))
-        await asyncio.shield(self._beginning)
+        beginning = self._beginning
+        try:
+            await asyncio.shield(beginning)
+        except Exception:
+            # The next one who asks tries again.
+            if self._beginning is beginning:
+                self._beginning = None
+            raise
 
     async def _ended(self) -> None:
         await self.close()
@@ -121,14 +131,11 @@ class AsgiEndpoint:
         exchange = _Exchange(self, str(client[0]) if client else "", scope)
         native = exchange.native
         query = scope.get("query_string", b"").decode("latin-1") or None
-        more = native.open(scope["method"], self._path(scope), query)
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                native.lost()
-                return
-            more = native.read(message.get("body", b""), message.get("more_body", False))
         try:
+            if native.open(scope["method"], self._path(scope), query) and not await self._read(
+                exchange, receive
+            ):
+                return
             for answer in native.take():
                 await send(answer)
             if not native.is_done:
@@ -138,6 +145,28 @@ class AsgiEndpoint:
             return
         finally:
             native.lost()
+
+    async def _read(self, exchange: _Exchange, receive: Receive) -> bool:
+        """Read the message of a request; False where its client is gone, or too slow."""
+        self._reading[exchange] = asyncio.current_task()
+        try:
+            more = True
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return False
+                exchange.has_read = True
+                more = exchange.native.read(message.get("body", b""), message.get("more_body", False))
+        except asyncio.CancelledError:
+            if not exchange.is_overdue:
+                raise
+            if sys.version_info >= (3, 11) and (task := self._reading[exchange]) is not None:
+                # Nobody but the endpoint meant to cancel it.
+                task.uncancel()
+            return False
+        finally:
+            del self._reading[exchange]
+        return True
 
     def _path(self, scope: Message) -> str:
         """The path as the endpoint knows it: one that is mounted is found where it is mounted, too."""
@@ -169,6 +198,10 @@ class AsgiEndpoint:
         self.host.look(now)
         for exchange in tuple(self._open):
             exchange.look(now)
+        for exchange, task in tuple(self._reading.items()):
+            if exchange.is_slow(now, self.endpoint) and task is not None:
+                exchange.is_overdue = True
+                task.cancel()
         self._timer = loop.call_later(TICK, self._tick, loop)
 
 
@@ -179,8 +212,17 @@ class _Exchange:
         self.woken = asyncio.Event()
         self.is_silent = False
         self._interval = HEAD_INTERVAL
-        self.native = HttpExchange(endpoint.endpoint, client, scope["headers"], wake=self.woken.set)
+        server = scope.get("server")
+        self.native = HttpExchange(
+            endpoint.endpoint,
+            client,
+            scope["headers"],
+            is_local=server is not None and server[0] in LOOPBACK,
+            wake=self.woken.set,
+        )
+        self.has_read = self.is_overdue = False
         self._since: float | None = None
+        self._read_at: float | None = None
 
     async def watch(self, receive: Receive) -> None:
         """Take note that the client is gone."""
@@ -188,6 +230,16 @@ class _Exchange:
             pass
         self.native.lost()
         self.woken.set()
+
+    def is_slow(self, now: float, endpoint: HttpEndpoint) -> bool:
+        """Whether its message takes too long, or nothing of it came for too long."""
+        if self._since is None:
+            self._since = now
+        if self.has_read or self._read_at is None:
+            self.has_read, self._read_at = False, now
+        return (now - self._since) * 1000 >= endpoint.limit("max_body_ms") or (
+            now - self._read_at
+        ) * 1000 >= endpoint.limit("max_body_pause_ms")
 
     def look(self, now: float) -> None:
         """Send a comment where nothing was written for long."""

@@ -19,6 +19,9 @@ WELL_KNOWN = "/.well-known/oauth-protected-resource"
 VISIBLE = re.compile("[ -~]*")
 """What stands in a challenge."""
 
+SCOPE = re.compile(r"[!#-\[\]-~]+")
+"""One scope (RFC 6749, 3.3)."""
+
 SOLID = re.compile(r"[^\s\"]+")
 """What needs no quotes to be one word."""
 
@@ -94,7 +97,7 @@ class ProtectedResource:
         name: for people; None for none.
 
     Raises:
-        ValueError: `url` is no `http` or `https` URL, or there are no servers.
+        ValueError: `url` is no `http` or `https` URL, there are no servers, or a scope has a blank or a quote.
 
     """
 
@@ -109,6 +112,10 @@ class ProtectedResource:
             raise ValueError("the URL of a resource begins with https:// or http://, and ends with its path")
         if isinstance(self.authorization_servers, str) or not self.authorization_servers:
             raise ValueError("authorization_servers is a list of URLs")
+        if isinstance(self.scopes, str) or not all(SCOPE.fullmatch(scope) for scope in self.scopes):
+            raise ValueError("scopes is a list of words, as RFC 6749 has them")
+        if VISIBLE.fullmatch(self.url) is None:
+            raise ValueError("a URL is printable ASCII")
 
     @property
     def metadata_path(self) -> str:

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("turnout.http")
 
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-"""Names of this machine that no other machine's page has."""
-
 LOG_INTERVAL = 60.0
 """Seconds in which the log says but once that `authenticate` failed."""
 
@@ -61,16 +58,15 @@ class EndpointHost:
     """Who asks at an endpoint, and its sessions.
 
     Args:
-        is_local: whether only this machine reaches it.
         options: of the endpoint.
 
     Raises:
-        TypeError: a limit or an option is unknown, or `authenticate` cannot be called.
+        TypeError: a limit or an option is unknown, a list is a text, or `authenticate` cannot be called.
         ValueError: the path begins with no slash, nothing is served, or a limit or a proxy is none.
 
     """
 
-    def __init__(self, *, is_local: bool, **options: Unpack[HttpOptions]) -> None:
+    def __init__(self, **options: Unpack[HttpOptions]) -> None:
         unknown = options.keys() - HttpOptions.__annotations__.keys()
         if unknown:
             raise TypeError(f"there is no option {min(unknown)!r}; HttpOptions lists them")
@@ -80,9 +76,10 @@ class EndpointHost:
         legacy, modern = options.get("legacy", True), options.get("modern", True)
         if not (legacy or modern):
             raise ValueError("an endpoint serves legacy revisions, the modern one, or both")
+        for name in ("hosts", "origins", "proxies"):
+            if isinstance(options.get(name), str):
+                raise TypeError(f"{name} is a list, not one text")
         hosts = options.get("hosts")
-        if hosts is None and is_local:
-            hosts = LOOPBACK
         self._authenticate = options.get("authenticate")
         if self._authenticate is not None and not callable(self._authenticate):
             raise TypeError("authenticate is a function of an HttpHead")
@@ -112,16 +109,17 @@ class EndpointHost:
         """Hand sessions to `accept` from now on."""
         self._accept = accept
 
+    def stop(self) -> None:
+        """End all sessions, and take in none any more."""
+        self._accept = None
+        for session in tuple(self._sessions.values()):
+            session.lost()
+
     def look(self, now: float) -> None:
         """End the sessions that nobody used for too long, at `now` in the loop's seconds."""
         self.endpoint.set_time(int(time.time()))
         for idle in self.endpoint.idle_sessions(int(now * 1000)):
             self.close_session(idle)
-
-    def close_sessions(self) -> None:
-        """End all sessions."""
-        for session in tuple(self._sessions.values()):
-            session.lost()
 
     # ---- called by the endpoint ----
 
@@ -179,7 +177,8 @@ class EndpointHost:
 
     def open_session(self, client: str, modern: bool, principal: object) -> Connection | None:
         """Make the peer of a session; None refuses its request."""
-        assert self._accept is not None  # noqa: S101
+        if self._accept is None:
+            return None
         self._count += 1
         name = client if modern and principal is None else f"{client}#{self._count}"
         session = HttpSession(self, principal, shares_clients=modern and principal is None)

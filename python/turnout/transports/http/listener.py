@@ -90,7 +90,7 @@ class HttpListener:
     def __init__(self, place: Place, *, tls: ssl.SSLContext | None, **options: Unpack[HttpOptions]) -> None:
         self._place = place
         self._tls = tls
-        self.host = EndpointHost(is_local=place.is_local, **options)
+        self.host = EndpointHost(**options)
         self.path = self.host.path
         self.endpoint = self.host.endpoint
         self._most = self.endpoint.limit("max_connections")
@@ -100,6 +100,11 @@ class HttpListener:
         self.refused_connections = 0
         self._open = 0
         self.connections: set[HttpSocket] = set()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self._place.is_local
 
     @property
     def has_tls(self) -> bool:
@@ -207,6 +212,7 @@ class HttpSocket(asyncio.Protocol):
         native = HttpConnection(
             self._listener.endpoint,
             client,
+            is_local=self._listener.is_local,
             write=self._transport.write,
             close=self._transport.close,
             abort=self._transport.abort,

@@ -25,7 +25,7 @@ class HttpOptions(TypedDict, total=False):
             `max_head_ms`, is 503. None, unless said otherwise, takes in everybody.
         resource: what clients are told of how to get credentials; None for nothing.
         proxies: addresses and networks, such as `"10.0.0.0/8"`, of the proxies in front, whose `X-Forwarded-For` is
-            believed; none unless said otherwise.
+            believed; `"unix"` for whoever comes to a Unix socket. None unless said otherwise.
         legacy: whether revisions up to 2025-11-25 are served, which have sessions; True unless said otherwise.
         modern: whether 2026-07-28 is; likewise.
         limits: limits of HTTP's by name, as in `HTTP_LIMITS`; None for the defaults.

@@ -24,8 +24,8 @@ use crate::wire::scan;
 pub struct Endpoint {
     /// Its path; with a slash behind it, it is the same.
     pub path: Box<str>,
-    /// The names that it is asked by, without a port and in lower case; None for any. A page of another site can have
-    /// its name lead here, and asks by that.
+    /// The names that it is asked by, without a port and in lower case; None for those of this machine where only this
+    /// machine reaches it, and any elsewhere. A page of another site can have its name lead here, and asks by that.
     pub hosts: Option<Vec<Box<str>>>,
     /// Origins whose pages may ask, as a browser names them, beside those of the loopback hosts in `hosts`.
     pub origins: Vec<Box<str>>,
@@ -39,6 +39,19 @@ pub struct Endpoint {
     pub resource: Option<Resource>,
     /// The proxies in front, which say for whom they ask.
     pub proxies: Vec<Network>,
+}
+
+/// The first line of a head, and where it came.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLine<'a> {
+    /// HTTP's method.
+    pub method: &'a str,
+    /// The path, without the query.
+    pub path: &'a str,
+    /// What stands behind the question mark.
+    pub query: Option<&'a str>,
+    /// Whether it came to an address that only this machine reaches.
+    pub is_local: bool,
 }
 
 /// The metadata of a protected resource, and where it is found.
@@ -180,10 +193,17 @@ fn name_of(host: &[u8]) -> Option<&str> {
 /// Names of this machine alone, which no other machine's page has.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
+fn is_loopback(name: &str) -> bool {
+    LOOPBACK.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
 impl Endpoint {
-    /// The hosts of an endpoint that only this machine reaches.
-    pub fn loopback_hosts() -> Vec<Box<str>> {
-        LOOPBACK.iter().map(|name| (*name).into()).collect()
+    /// Whether it is asked by that name.
+    fn has_host(&self, name: &str, is_local: bool) -> bool {
+        match &self.hosts {
+            Some(hosts) => hosts.iter().any(|host| host.eq_ignore_ascii_case(name)),
+            None => !is_local || is_loopback(name),
+        }
     }
 
     /// Whether a path is the endpoint's.
@@ -197,13 +217,8 @@ impl Endpoint {
     }
 
     /// What a head wants; refused where it may not be asked here at all, or not by that method.
-    pub fn check_head(
-        &self,
-        method: &str,
-        path: &str,
-        query: Option<&str>,
-        fields: &Fields<'_>,
-    ) -> Result<Action, Refused> {
+    pub fn check_head(&self, line: RequestLine<'_>, fields: &Fields<'_>) -> Result<Action, Refused> {
+        let RequestLine { method, path, query, is_local } = line;
         let is_metadata = self.has_metadata_path(path);
         if !is_metadata && !self.has_path(path) {
             return Err(Refused::new(404, INVALID_REQUEST, "nothing is served under this path"));
@@ -211,11 +226,11 @@ impl Endpoint {
         if fields.repeated {
             return Err(Refused::new(400, INVALID_REQUEST, "a header that has one value is there twice"));
         }
-        self.check_host(fields)?;
+        self.check_host(fields, is_local)?;
         if is_metadata {
             return Self::metadata_action(method);
         }
-        self.check_origin(fields)?;
+        self.check_origin(fields, is_local)?;
         if query.is_some_and(has_token) {
             let message = "credentials belong in Authorization; others read what stands in a URL";
             return Err(Refused::new(400, INVALID_REQUEST, message));
@@ -233,11 +248,10 @@ impl Endpoint {
     }
 
     /// Checks by which name it is asked.
-    fn check_host(&self, fields: &Fields<'_>) -> Result<(), Refused> {
+    fn check_host(&self, fields: &Fields<'_>, is_local: bool) -> Result<(), Refused> {
+        let is_any = self.hosts.is_none() && !is_local;
         let name = fields.host.and_then(name_of);
-        if let Some(hosts) = &self.hosts
-            && !name.is_some_and(|name| hosts.iter().any(|host| host.eq_ignore_ascii_case(name)))
-        {
+        if !is_any && !name.is_some_and(|name| self.has_host(name, is_local)) {
             let message = "this server is not known by that name; list it in hosts= to serve it";
             return Err(Refused::new(403, INVALID_REQUEST, message));
         }
@@ -245,8 +259,8 @@ impl Endpoint {
     }
 
     /// Checks whose page asks.
-    fn check_origin(&self, fields: &Fields<'_>) -> Result<(), Refused> {
-        if !fields.origin.is_none_or(|origin| self.allows(origin)) {
+    fn check_origin(&self, fields: &Fields<'_>, is_local: bool) -> Result<(), Refused> {
+        if !fields.origin.is_none_or(|origin| self.allows(origin, is_local)) {
             let message = "pages of that origin may not ask here; list it in origins= to let them";
             return Err(Refused::new(403, INVALID_REQUEST, message));
         }
@@ -254,7 +268,7 @@ impl Endpoint {
     }
 
     /// Whether pages of an origin may ask.
-    pub fn allows(&self, origin: &[u8]) -> bool {
+    pub fn allows(&self, origin: &[u8], is_local: bool) -> bool {
         if self.origins.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(origin)) {
             return true;
         }
@@ -262,11 +276,8 @@ impl Endpoint {
         let Some(host) = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://")) else {
             return false;
         };
-        let is_here = |host: &&str| LOOPBACK.iter().any(|name| name.eq_ignore_ascii_case(host));
-        let served = |name: &str| {
-            self.hosts.as_ref().is_some_and(|hosts| hosts.iter().any(|host| host.eq_ignore_ascii_case(name)))
-        };
-        name_of(host).is_some_and(|name| is_here(&name) && served(name))
+        let is_limited = self.hosts.is_some() || is_local;
+        name_of(host).is_some_and(|name| is_limited && is_loopback(name) && self.has_host(name, is_local))
     }
 
     /// What a method wants; refused where the endpoint does not have it, before anybody is asked who they are.

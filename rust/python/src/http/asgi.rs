@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use turnout_core::http::request::Fields;
+use turnout_core::http::request::{Fields, RequestLine};
 use turnout_core::sync::lock;
 use turnout_http::Date;
 
@@ -130,11 +130,12 @@ pub struct HttpExchange {
 #[pymethods]
 impl HttpExchange {
     #[new]
-    #[pyo3(signature = (endpoint, client, fields, *, wake))]
+    #[pyo3(signature = (endpoint, client, fields, *, is_local, wake))]
     fn new(
         endpoint: Py<HttpEndpoint>,
         client: &str,
         fields: Vec<(Vec<u8>, Vec<u8>)>,
+        is_local: bool,
         wake: Py<PyAny>,
     ) -> Self {
         let name = |name: Vec<u8>| String::from_utf8(name).unwrap_or_default();
@@ -147,7 +148,7 @@ impl HttpExchange {
             has_ended: false,
             has_ended_taken: false,
         };
-        Self { exchanges: Arc::new(Exchanges::new(endpoint, client, wire, wake)) }
+        Self { exchanges: Arc::new(Exchanges::new(endpoint, (client, is_local), wire, wake)) }
     }
 
     #[doc = text!("HttpExchange.open")]
@@ -155,7 +156,8 @@ impl HttpExchange {
         let opening = {
             let state = lock(&self.exchanges.state);
             let lines = of_lines(&state.wire.lines);
-            Opening::of(self.exchanges.endpoint.get(), self.exchanges.peer(), (method, path, query), lines)
+            let line = RequestLine { method, path, query, is_local: self.exchanges.is_local };
+            Opening::of(self.exchanges.endpoint.get(), self.exchanges.peer(), line, lines)
         };
         self.exchanges.open(py, opening);
         lock(&self.exchanges.state).wanted == Some(Wanted::Message)

@@ -43,14 +43,21 @@ pub struct Exchanges<W: Outlet> {
     pub host: W::Host,
     /// Who is at the other end.
     peer: Arc<Client>,
+    /// Whether it came to an address that only this machine reaches.
+    pub is_local: bool,
     pub state: Mutex<State<W>>,
 }
 
 impl<W: Outlet> Exchanges<W> {
-    pub fn new(endpoint: Py<HttpEndpoint>, address: &str, wire: W, host: W::Host) -> Self {
+    pub fn new(
+        endpoint: Py<HttpEndpoint>,
+        (address, is_local): (&str, bool),
+        wire: W,
+        host: W::Host,
+    ) -> Self {
         let peer = Arc::new(Client::at(address));
         let state = State::new(wire, Arc::clone(&peer));
-        Self { endpoint, host, peer, state: Mutex::new(state) }
+        Self { endpoint, host, peer, is_local, state: Mutex::new(state) }
     }
 
     pub fn peer(&self) -> &Client {

@@ -1,6 +1,6 @@
 //! The head of a request, read: what it asks for, for whom, and what somebody has to know who says who that is.
 
-use turnout_core::http::request::{Action, Fields, Refused};
+use turnout_core::http::request::{Action, Fields, Refused, RequestLine};
 use turnout_core::http::{fields, proxies};
 
 use crate::http::client::Client;
@@ -30,7 +30,7 @@ impl Opening {
     pub fn of<'a>(
         endpoint: &HttpEndpoint,
         peer: &Client,
-        (method, path, query): (&str, &str, Option<&str>),
+        line: RequestLine<'_>,
         lines: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
     ) -> Self {
         let fields = Fields::read(lines.clone());
@@ -41,20 +41,21 @@ impl Opening {
                 .map(|(_, value)| value)
         };
         let serves = &endpoint.endpoint;
-        let mut action = serves.check_head(method, path, query, &fields);
+        let mut action = serves.check_head(line, &fields);
         action = action.and_then(|action| match action {
             Action::Post => serves.check_post(&fields, accept()).map(|()| action),
             Action::Get => serves.check_get(accept()).map(|()| action),
             _ => Ok(action),
         });
-        let is_shown = serves.shows_to_origins && fields.origin.is_some_and(|origin| serves.allows(origin));
+        let is_shown = serves.shows_to_origins
+            && fields.origin.is_some_and(|origin| serves.allows(origin, line.is_local));
         let client = proxies::client_of(&peer.address, fields.forwarded_for, &serves.proxies);
         let asks =
             endpoint.authenticates && matches!(action, Ok(Action::Post | Action::Get | Action::Delete));
         let asked = asks.then(|| AskedHead {
-            method: method.into(),
-            path: path.into(),
-            query: query.map(Into::into),
+            method: line.method.into(),
+            path: line.path.into(),
+            query: line.query.map(Into::into),
             fields: lines.map(|(name, value)| (name.to_lowercase(), value.into())).collect(),
         });
         Self {

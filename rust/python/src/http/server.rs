@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use turnout_core::http::request::Fields;
+use turnout_core::http::request::{Fields, RequestLine};
 use turnout_core::sync::lock;
 use turnout_http::{Date, Phase, ServerStep, ServerSyntax};
 
@@ -159,7 +159,8 @@ fn take_step(exchanges: &Arc<Exchanges<SocketWire>>, py: Python<'_>) -> bool {
     }
     match state.wire.syntax.step() {
         ServerStep::Head(head) => {
-            let line = (head.method(), head.path(), head.query());
+            let (method, path, query) = (head.method(), head.path(), head.query());
+            let line = RequestLine { method, path, query, is_local: exchanges.is_local };
             let opening = Opening::of(endpoint, exchanges.peer(), line, head.fields());
             drop(guard);
             exchanges.open(py, opening);
@@ -208,17 +209,18 @@ pub struct HttpConnection {
 #[pymethods]
 impl HttpConnection {
     #[new]
-    #[pyo3(signature = (endpoint, client, *, write, close, abort))]
+    #[pyo3(signature = (endpoint, client, *, is_local, write, close, abort))]
     fn new(
         endpoint: Py<HttpEndpoint>,
         client: &str,
+        is_local: bool,
         write: Py<PyAny>,
         close: Py<PyAny>,
         abort: Py<PyAny>,
     ) -> Self {
         let syntax = ServerSyntax::new(&endpoint.get().syntax);
         let wire = SocketWire { syntax, out: Vec::new(), is_stepping: false };
-        let exchanges = Exchanges::new(endpoint, client, wire, Transport { write, close, abort });
+        let exchanges = Exchanges::new(endpoint, (client, is_local), wire, Transport { write, close, abort });
         Self { exchanges: Arc::new(exchanges) }
     }
 
