@@ -129,7 +129,8 @@ def test_idle_listens_cost_little_and_end_with_their_clients(loop_kind):
             connection.sendall(request("wait", number, token=number))
         for connection in idle:
             assert connection.recv(4_096).startswith(b"HTTP/1.1 200")
-        assert child.state()["in_flight"] == count
+        # The bystander may have one of its own.
+        assert child.state()["in_flight"] in (count, count + 1)
         each = grown(child, before) / count
         say(f"{count} idle streams: {each / 1024:.1f} KiB each; {bystander.end()}")
         assert each < 32 * 1024
