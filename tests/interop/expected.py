@@ -193,6 +193,13 @@ UNASKED = (
         ways=("unix-shared-legacy",),
     ),
     Expected(
+        path=("elicitation.*", "sampling.*"),
+        relayed=('{"error": -32601, "message": "Method not found: this server is shared, *', "[]"),
+        reason="Likewise; this server does not look at what was declared before it asks, and the relay refuses it.",
+        servers=("turnout",),
+        ways=("unix-shared-legacy",),
+    ),
+    Expected(
         path=("tools.list.tools.trigger-*", "tools.list.tools.get-roots-list"),
         relayed=(ABSENT,),
         reason="The server offers these tools to clients only that declare elicitation, sampling or roots.",
