@@ -7,7 +7,7 @@ CARGO ?= cargo
 # A stable toolchain takes the flags of sanitizers and coverage only so.
 UNSTABLE := RUSTC_BOOTSTRAP=1
 
-.PHONY: help demo test test-python test-rust test-versions test-sdk test-interop test-interop-progress test-conformance test-hostile bench lint build fuzz loom states simulate sanitize clean
+.PHONY: help demo test test-python test-rust test-versions test-sdk test-interop test-interop-http test-interop-progress test-conformance test-hostile bench lint build fuzz loom states simulate sanitize clean
 
 help:
 	@echo "make demo           real servers: a result, a cancel, a timeout, a crash"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-versions  the Python tests on every interpreter from 3.10 that is found"
 	@echo "make test-sdk       the official SDK's own tests, on turnout's dispatcher"
 	@echo "make test-interop   real clients by real servers, directly against through a relay (needs Node.js)"
+	@echo "make test-interop-http  the same with the servers over HTTP"
 	@echo "make test-interop-progress  how much progress clients on the TypeScript SDK get (needs Node.js)"
 	@echo "make test-conformance  the official conformance suite by a server over HTTP (needs Node.js 22)"
 	@echo "make test-hostile   clients of HTTP that break the rules, in great numbers"
@@ -80,7 +81,10 @@ test-sdk: $(VENV)/.built
 	$(BIN)/python tests/sdk/run.py
 
 test-interop: $(VENV)/.built
-	$(BIN)/python tests/interop/run.py
+	$(BIN)/python tests/interop/run.py --upstreams stdio
+
+test-interop-http: $(VENV)/.built
+	$(BIN)/python tests/interop/run.py --upstreams http
 
 test-interop-progress: $(VENV)/.built
 	$(BIN)/python tests/interop/progress/count.py

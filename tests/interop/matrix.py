@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -39,24 +40,51 @@ SERVERS = {
 RELAY = _python(".", "relay.py")
 BRIDGE = [sys.executable, "-S", str(HERE / "bridge.py")]
 
-DIRECT = "direct"
+DIRECT, HTTP_DIRECT = "direct", "http-direct"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a client reaches a server.
+
+    Args:
+        client: what the client speaks: `"stdio"`, `"unix"` or `"http"`.
+        server: what the server speaks: `"stdio"` or `"http"`.
+        sharing: `sharing=` of the relay's upstream; empty without a relay.
+        era: its `era=`.
+        against: the way that it is compared with; empty where there is none.
+
+    """
+
+    client: str
+    server: str = "stdio"
+    sharing: str = ""
+    era: str = "auto"
+    against: str = DIRECT
+
+
 WAYS = {
-    "stdio-shared": ("stdio", "shared", "auto"),
-    "stdio-per-client": ("stdio", "per_client", "auto"),
-    "unix-shared": ("unix", "shared", "auto"),
-    "unix-per-client": ("unix", "per_client", "auto"),
-    "unix-shared-legacy": ("unix", "shared", "legacy"),
-    "http-shared": ("http", "shared", "auto"),
-    "http-per-client": ("http", "per_client", "auto"),
-    "http": ("http", "", ""),
+    DIRECT: Way("stdio", against=""),
+    HTTP_DIRECT: Way("http", "http"),
+    "stdio-shared": Way("stdio", "stdio", "shared"),
+    "stdio-per-client": Way("stdio", "stdio", "per_client"),
+    "unix-shared": Way("unix", "stdio", "shared"),
+    "unix-per-client": Way("unix", "stdio", "per_client"),
+    "unix-shared-legacy": Way("unix", "stdio", "shared", "legacy"),
+    "http-shared": Way("http", "stdio", "shared"),
+    "http-per-client": Way("http", "stdio", "per_client"),
+    "stdio-to-http-shared": Way("stdio", "http", "shared", against=HTTP_DIRECT),
+    "stdio-to-http-per-client": Way("stdio", "http", "per_client", against=HTTP_DIRECT),
+    "http-to-http-shared": Way("http", "http", "shared", against=HTTP_DIRECT),
+    "http-to-http-per-client": Way("http", "http", "per_client", against=HTTP_DIRECT),
 }
-"""What is compared with the direct way: the transport on the client's side of the relay, `sharing=` and `era=`.
+"""All of them; a server that speaks HTTP is compared with itself over HTTP."""
 
-By `http` there is no relay: the server itself speaks Streamable HTTP.
-"""
-
-HTTP_SERVERS = {"turnout": [*SERVERS["turnout"], "http"]}
-"""Those that can, and how they are started then."""
+HTTP_SERVERS = {
+    **{name: [*command, "http"] for name, command in SERVERS.items()},
+    "everything": ["node", str(HERE / "servers/everything.mjs")],
+}
+"""How they are started to serve at a URL, which they print."""
 
 # The servers in servers/ have the same tools, prompts and resources.
 _NEXT = ["echo", {"text": "on"}]

@@ -1,4 +1,6 @@
-"""Runs real clients before real servers, directly and through a relay, and compares: `make test-interop`.
+"""Runs real clients before real servers, directly and through a relay, and compares.
+
+`make test-interop` has the servers over stdio, `make test-interop-http` over Streamable HTTP.
 
 Everything is a process of its own, as users run it. What each client saw is left in a folder, with what the programs
 wrote to standard error.
@@ -24,7 +26,22 @@ from typing import TYPE_CHECKING, Any
 
 from compare import Difference, Place, Verdict, differences, judge, places
 from expected import EXPECTED, NEW_CLIENTS
-from matrix import BRIDGE, BUILT, CLIENTS, DIRECT, HERE, HTTP_SERVERS, NODE, PLANS, RELAY, SERVERS, WAYS
+from matrix import (
+    BRIDGE,
+    BUILT,
+    CLIENTS,
+    HERE,
+    HTTP_DIRECT,
+    HTTP_SERVERS,
+    NODE,
+    PLANS,
+    RELAY,
+    SERVERS,
+    WAYS,
+    Way,
+)
+
+import turnout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -50,6 +67,17 @@ async def process(*command: str, errors: Path, **options: Any) -> AsyncIterator[
         await started.wait()
 
 
+@contextlib.asynccontextmanager
+async def serving(*command: str, errors: Path) -> AsyncIterator[str]:
+    """A program that serves, and where it says that it does."""
+    async with process(*command, errors=errors, stdin=subprocess.PIPE) as started:
+        assert started.stdout is not None
+        name = (await started.stdout.readline()).decode().strip()
+        if not name:
+            sys.exit(f"{command[0]} does not serve; see {errors}")
+        yield name
+
+
 class Matrix:
     """All runs, a few at a time.
 
@@ -73,35 +101,39 @@ class Matrix:
         by_relay: dict[tuple[str, str], list[Place]] = defaultdict(list)
         tasks = []
         for place in wanted:
-            if WAYS.get(place.way, ("stdio",))[0] != "stdio":
+            way = WAYS[place.way]
+            if way.sharing and way.client != "stdio":
                 by_relay[place.server, place.way].append(place)
             else:
                 tasks.append(self._alone(place))
         tasks += [self._together(*key, clients) for key, clients in by_relay.items()]
         await asyncio.gather(*tasks)
 
-    async def _alone(self, place: Place) -> None:
-        """A client that starts its server, or a relay that does."""
-        command = SERVERS[place.server]
-        if place.way != DIRECT:
-            command = [*RELAY, *WAYS[place.way][1:], "-", *command]
-        async with self._jobs:
-            await self._look(place, command)
+    @contextlib.asynccontextmanager
+    async def _started(self, server: str, way: Way, name: str) -> AsyncIterator[list[str]]:
+        """The URL of a server that runs, or how it is started."""
+        if way.server == "stdio":
+            yield SERVERS[server]
+            return
+        async with serving(*HTTP_SERVERS[server], errors=self._folder / f"server-{name}.txt") as url:
+            yield [url]
 
-    async def _together(self, server: str, way: str, clients: list[Place]) -> None:
+    async def _alone(self, place: Place) -> None:
+        """A client with a server of its own, or with a relay that starts one."""
+        way, name = WAYS[place.way], f"{place.client}-{place.server}-{place.way}"
+        async with self._jobs, self._started(place.server, way, name) as server:
+            await self._look(place, [*RELAY, way.sharing, way.era, "-", *server] if way.sharing else server)
+
+    async def _together(self, server: str, by: str, clients: list[Place]) -> None:
         """Clients of one relay, one after the other: what one does, another would hear."""
-        transport, sharing, era = WAYS[way]
-        path = "http" if transport == "http" else str(self._sockets / f"{server}-{way}.sock")
-        errors = self._folder / f"relay-{server}-{way}.txt"
-        command = [*RELAY, sharing, era, path, *SERVERS[server]] if sharing else HTTP_SERVERS[server]
-        async with process(*command, errors=errors, stdin=subprocess.PIPE) as relay:
-            assert relay.stdout is not None
-            name = (await relay.stdout.readline()).decode().strip()
-            if not name:
-                sys.exit(f"the relay did not start; see {errors}")
-            for place in clients:
-                async with self._jobs:
-                    await self._look(place, [name] if transport == "http" else [*BRIDGE, path])
+        way, name = WAYS[by], f"{server}-{by}"
+        path = "http" if way.client == "http" else str(self._sockets / f"{name}.sock")
+        async with self._started(server, way, name) as upstream:
+            command = [*RELAY, way.sharing, way.era, path, *upstream]
+            async with serving(*command, errors=self._folder / f"relay-{name}.txt") as url:
+                for place in clients:
+                    async with self._jobs:
+                        await self._look(place, [url] if way.client == "http" else [*BRIDGE, path])
 
     async def _look(self, place: Place, server: list[str]) -> None:
         plans = {
@@ -131,10 +163,11 @@ class Matrix:
 
 
 def compare(seen: dict[Place, Seen]) -> Iterator[Difference]:
-    """Each way through the relay against the direct one."""
+    """Each way through the relay against the direct one, and our own server over HTTP against itself over stdio."""
     for place, relayed in seen.items():
-        if place.way != DIRECT:
-            yield from differences(place, seen[Place(place.client, place.server, DIRECT)], relayed)
+        if is_judged(place):
+            direct = seen[Place(place.client, place.server, WAYS[place.way].against)]
+            yield from differences(place, direct, relayed)
 
 
 def table(rows: list[tuple[Difference, str]]) -> Iterator[str]:
@@ -162,8 +195,7 @@ def _places(where: list[Place]) -> Iterator[str]:
     for (client, server), ways in sorted(by_pair.items()):
         by_ways[server, tuple(sorted(ways))].append(client)
     for (server, ways), clients in sorted(by_ways.items()):
-        every = "every way" if len(ways) == len(WAYS) else ", ".join(ways)
-        yield f"{', '.join(clients)} before {server}: {every}"
+        yield f"{', '.join(clients)} before {server}: {', '.join(ways)}"
 
 
 def show(verdict: Verdict, seen: dict[Place, Seen]) -> bool:
@@ -171,7 +203,7 @@ def show(verdict: Verdict, seen: dict[Place, Seen]) -> bool:
     broken = [
         (place, case, one["broken"])
         for place, told in seen.items()
-        if place.way == DIRECT
+        if not WAYS[place.way].sharing
         for case, one in told.items()
         if "broken" in one
     ]
@@ -224,38 +256,63 @@ def chosen(names: Any, patterns: list[str]) -> list[str]:
 def possible(clients: list[str], servers: list[str], ways: list[str]) -> list[Place]:
     """The places that there are.
 
-    Not every server speaks HTTP by itself, and nobody knows one modern client over HTTP from another, to give each a
-    server of its own.
+    Nobody knows one modern client over HTTP from another, to give each a server of its own.
     """
-    found = places(clients, servers, ways)
     return [
         one
-        for one in found
-        if (one.way != "http" or one.server in HTTP_SERVERS)
-        and not (one.way == "http-per-client" and one.client in NEW_CLIENTS)
+        for one in places(clients, servers, ways)
+        if not (
+            WAYS[one.way].client == "http"
+            and WAYS[one.way].sharing == "per_client"
+            and one.client in NEW_CLIENTS
+        )
     ]
+
+
+def is_judged(place: Place) -> bool:
+    """Whether what is seen there is compared: what others' servers do over HTTP by themselves is theirs."""
+    return bool(WAYS[place.way].against) and (place.way != HTTP_DIRECT or place.server == "turnout")
+
+
+def needs_calling(way: str) -> bool:
+    """Whether a relay is the client of a server over HTTP there."""
+    return WAYS[way].server == "http" and bool(WAYS[way].sharing)
+
+
+def with_baselines(wanted: list[Place]) -> list[Place]:
+    """These places, and those that they are compared with."""
+    found = dict.fromkeys(wanted)
+    for place in wanted:
+        if is_judged(place):
+            found[Place(place.client, place.server, WAYS[place.way].against)] = None
+    return list(found)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for axis in ("clients", "servers", "ways", "cases"):
         parser.add_argument(f"--{axis}", nargs="+", default=["*"], metavar="PATTERN")
+    parser.add_argument("--upstreams", nargs="+", default=["*"], metavar="PATTERN", help="stdio, http")
     parser.add_argument("--jobs", type=int, default=1 + (os.cpu_count() or 1), help="clients at a time")
     parser.add_argument("--seen", type=Path, default=HERE / ".seen", help="a folder for what was seen")
     options = parser.parse_args()
     clients, servers = chosen(CLIENTS, options.clients), chosen(SERVERS, options.servers)
-    ways = chosen(WAYS, options.ways)
+    ways = [way for way in chosen(WAYS, options.ways) if chosen([WAYS[way].server], options.upstreams)]
+    if not hasattr(turnout, "http") and any(needs_calling(way) for way in ways):
+        print("turnout.http is missing: no relay calls a server over HTTP", flush=True)
+        ways = [way for way in ways if not needs_calling(way)]
+    wanted = possible(clients, servers, ways)
     install({*clients, *servers})
     began = time.monotonic()
     shutil.rmtree(options.seen, ignore_errors=True)
     options.seen.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="interop-") as sockets:
         matrix = Matrix(options.seen, Path(sockets), options.cases, options.jobs)
-        asyncio.run(matrix.run(possible(clients, servers, [DIRECT, *ways])))
+        asyncio.run(matrix.run(with_baselines(wanted)))
     told = [{"place": vars(place), "seen": seen} for place, seen in matrix.seen.items()]
     (options.seen / "seen.json").write_text(json.dumps(told, indent=1, sort_keys=True), encoding="utf-8")
     whole = options.cases == ["*"]
-    verdict = judge(compare(matrix.seen), EXPECTED, possible(clients, servers, ways) if whole else ())
+    verdict = judge(compare(matrix.seen), EXPECTED, filter(is_judged, wanted) if whole else ())
     right = show(verdict, matrix.seen)
     print(f"{time.monotonic() - began:.0f} s")
     sys.exit(not right)

@@ -1,10 +1,16 @@
-"""The matrix's tools, prompts and resources on FastMCP's server, over stdio."""
+"""The matrix's tools, prompts and resources on FastMCP's server.
+
+It serves over stdio, or by `fast.py http` at a URL that it prints.
+"""
+
+import sys
 
 import anyio
 import mcp_types as types
 from fastmcp import Context, FastMCP
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel
+from serving import serve
 
 PAUSE = 0.2
 """Seconds after an update: many a client loses one that shares a read with the answer."""
@@ -103,4 +109,7 @@ def item(key: str) -> str:
 
 
 if __name__ == "__main__":
-    server.run("stdio", show_banner=False, log_level="CRITICAL")
+    if sys.argv[1:] == ["http"]:
+        anyio.run(serve, server.http_app())
+    else:
+        server.run("stdio", show_banner=False, log_level="CRITICAL")

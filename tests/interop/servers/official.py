@@ -1,6 +1,7 @@
-"""The matrix's tools, prompts and resources on the official Python SDK's server, over stdio.
+"""The matrix's tools, prompts and resources on the official Python SDK's server: `official.py [legacy] [http]`.
 
-`official.py legacy` speaks the revisions up to 2025-11-25 only.
+By `legacy` it speaks the revisions up to 2025-11-25 only, by `http` it prints the URL where it serves, and otherwise it
+serves over stdio.
 """
 
 import sys
@@ -12,9 +13,11 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.resolve import Elicit, Resolve, Sample
 from mcp.server.runner import serve_loop
 from mcp.server.stdio import stdio_server
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import CreateMessageResult, SamplingMessage, SubscribeRequestParams, TextContent
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel
+from serving import serve
 
 NOTE = "mem://note"
 PAUSE = 0.2
@@ -127,8 +130,18 @@ async def run_legacy() -> None:
         await serve_loop(old, read, write, lifespan_state=state, init_options=options)
 
 
+def forget_new_revisions() -> None:
+    """Have the SDK hand every request over HTTP to what serves the old revisions."""
+    StreamableHTTPSessionManager._handle_request = StreamableHTTPSessionManager._handle_stateful_request
+
+
 if __name__ == "__main__":
-    if sys.argv[1:] == ["legacy"]:
+    legacy, http = "legacy" in sys.argv, "http" in sys.argv
+    if http:
+        if legacy:
+            forget_new_revisions()
+        anyio.run(serve, server.streamable_http_app())
+    elif legacy:
         anyio.run(run_legacy)
     else:
         server.run("stdio")

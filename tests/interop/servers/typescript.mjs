@@ -1,5 +1,17 @@
-// The matrix's tools, prompts and resources on the TypeScript SDK v2's server, over stdio.
-import { McpServer, ResourceTemplate, acceptedContent, inputRequired, inputResponse } from '@modelcontextprotocol/server';
+// The matrix's tools, prompts and resources on the TypeScript SDK v2's server: over stdio, or `typescript.mjs http` at a
+// URL that it prints.
+import { randomUUID } from 'node:crypto';
+import { createServer } from 'node:http';
+import { NodeStreamableHTTPServerTransport, toNodeHandler, toWebRequest } from '@modelcontextprotocol/node';
+import {
+  McpServer,
+  ResourceTemplate,
+  acceptedContent,
+  createMcpHandler,
+  inputRequired,
+  inputResponse,
+  isLegacyRequest,
+} from '@modelcontextprotocol/server';
 import { serveStdio } from '@modelcontextprotocol/server/stdio';
 import { z } from 'zod';
 
@@ -16,7 +28,10 @@ async function progress(ctx, progress, total, message) {
   await ctx.mcpReq.notify({ method: 'notifications/progress', params });
 }
 
-function make() {
+let notify; // tells all who listen, over HTTP in the newest revision
+
+function make({ era }) {
+  const modern = era === 'modern';
   const server = new McpServer(
     { name: 'typescript', version: '1' },
     { capabilities: { resources: { subscribe: true, listChanged: true } }, instructions: 'For the matrix.' },
@@ -67,8 +82,13 @@ function make() {
   });
 
   server.registerTool('change', {}, async () => {
-    await server.sendToolListChanged();
-    await server.server.sendResourceUpdated({ uri: NOTE });
+    if (modern && notify) {
+      notify.toolsChanged();
+      notify.resourceUpdated(NOTE);
+    } else {
+      await server.sendToolListChanged();
+      await server.server.sendResourceUpdated({ uri: NOTE });
+    }
     return text('changed');
   });
 
@@ -93,4 +113,42 @@ function make() {
   return server;
 }
 
-serveStdio(make);
+// The SDK keeps sessions of the old revisions only for those who write down how.
+async function serveHttp() {
+  const handler = createMcpHandler(make, { legacy: 'reject' });
+  notify = handler.notify;
+  const modern = toNodeHandler(handler);
+  const sessions = new Map();
+
+  async function legacy(request, response, body) {
+    const known = sessions.get(request.headers['mcp-session-id']);
+    if (known) return known.handleRequest(request, response, body);
+    if (request.headers['mcp-session-id']) return response.writeHead(404).end();
+    const transport = new NodeStreamableHTTPServerTransport({
+      sessionIdGenerator: randomUUID,
+      onsessioninitialized: (id) => void sessions.set(id, transport),
+      onsessionclosed: (id) => void sessions.delete(id),
+    });
+    await make({ era: 'legacy' }).connect(transport);
+    await transport.handleRequest(request, response, body);
+  }
+
+  async function answer(request, response) {
+    const chunks = [];
+    for await (const chunk of request) chunks.push(chunk);
+    const body = chunks.length ? JSON.parse(Buffer.concat(chunks).toString()) : undefined;
+    const old = await isLegacyRequest(await toWebRequest(request, body), body);
+    await (old ? legacy : modern)(request, response, body);
+  }
+
+  const server = createServer((request, response) => {
+    answer(request, response).catch((error) => {
+      console.error(error);
+      response.destroy();
+    });
+  });
+  server.listen(0, '127.0.0.1', () => console.log(`http://127.0.0.1:${server.address().port}/mcp`));
+}
+
+if (process.argv[2] === 'http') await serveHttp();
+else serveStdio(make);

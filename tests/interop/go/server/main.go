@@ -1,10 +1,12 @@
-// The matrix's tools, prompts and resources on the Go SDK's server, over stdio.
+// The matrix's tools, prompts and resources on the Go SDK's server: over stdio, or `server http` at a URL that it prints.
 package main
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -150,7 +152,33 @@ func main() {
 	server := mcp.NewServer(&mcp.Implementation{Name: "go", Version: "1"}, options)
 	addTools(server)
 	addOthers(server)
-	if err := server.Run(context.Background(), &mcp.StdioTransport{}); err != nil {
+	var err error
+	if len(os.Args) > 1 && os.Args[1] == "http" {
+		err = serveHTTP(server)
+	} else {
+		err = server.Run(context.Background(), &mcp.StdioTransport{})
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
+}
+
+func serveHTTP(server *mcp.Server) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Printf("http://%s/mcp\n", listener.Addr())
+	// Without the option nobody can cancel a request of the newest revision, in which a cancel is that the client hangs up.
+	get := func(*http.Request) *mcp.Server { return server }
+	newest := mcp.NewStreamableHTTPHandler(get, &mcp.StreamableHTTPOptions{Stateless: true, PropagateRequestCancellation: true})
+	older := mcp.NewStreamableHTTPHandler(get, nil)
+	// The SDK serves the newest revision by a stateless handler only, and sessions by the other kind.
+	return http.Serve(listener, http.HandlerFunc(func(answer http.ResponseWriter, request *http.Request) {
+		if request.Header.Get("Mcp-Protocol-Version") == "2026-07-28" {
+			newest.ServeHTTP(answer, request)
+		} else {
+			older.ServeHTTP(answer, request)
+		}
+	}))
 }
