@@ -1075,7 +1075,9 @@ class HttpClientSocket:
 
     """
 
-    def __new__(cls, pool: HttpPool, write: Callable[[bytes], object], abort: Callable[[], object]) -> Self: ...
+    def __new__(
+        cls, pool: HttpPool, write: Callable[[bytes], object], abort: Callable[[], object]
+    ) -> Self: ...
     def opened(self) -> None:
         """Take note that the socket is open; from a callback of the loop only."""
     def feed(self, data: bytes) -> None:

@@ -49,9 +49,7 @@ class Host(Protocol):
         """Open one more socket."""
         ...
 
-    def refused(
-        self, post: HttpPost, status: int, fields: Sequence[tuple[str, bytes]], body: bytes
-    ) -> None:
+    def refused(self, post: HttpPost, status: int, fields: Sequence[tuple[str, bytes]], body: bytes) -> None:
         """Act on an answer whose status is no success."""
         ...
 
@@ -211,9 +209,7 @@ class HttpCaller:
 
     # ---- what refusals mean ----
 
-    def refused(
-        self, post: HttpPost, status: int, fields: Sequence[tuple[str, bytes]], body: bytes
-    ) -> None:
+    def refused(self, post: HttpPost, status: int, fields: Sequence[tuple[str, bytes]], body: bytes) -> None:
         """Act on an answer whose status is no success."""
         if post.verb == "DELETE":
             self._ended.set()
@@ -239,7 +235,9 @@ class HttpCaller:
 
     def lost(self, post: HttpPost, why: str) -> None:
         """Take note that a message that needs no answer of its own may not have arrived."""
-        LOGGER.debug("%s: %s %s is lost: %s", self._target.name, post.verb, escaped(post.method), escaped(why))
+        LOGGER.debug(
+            "%s: %s %s is lost: %s", self._target.name, post.verb, escaped(post.method), escaped(why)
+        )
         if post.verb == "DELETE":
             self._ended.set()
         elif post.verb == "GET" and post.number == 0:
@@ -282,7 +280,9 @@ class HttpCaller:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            LOGGER.warning("%s: the login failed: %s", self._target.name, type(error).__name__, exc_info=error)
+            LOGGER.warning(
+                "%s: the login failed: %s", self._target.name, type(error).__name__, exc_info=error
+            )
             why = ", and the login failed"
         finally:
             self._is_logging_in = False
@@ -392,7 +392,9 @@ class HttpCaller:
 
     def _stream_refused(self, post: HttpPost, status: int) -> None:
         if post.number:
-            self.pool.lose(post.number, f"the server answered with HTTP status {status} as its stream was resumed")
+            self.pool.lose(
+                post.number, f"the server answered with HTTP status {status} as its stream was resumed"
+            )
         else:
             # Whatever it says, it is not asked again in this session: most say 405, some anything else.
             self._has_stream = False
@@ -418,7 +420,12 @@ def _annotated(schema: Any, path: list[str]) -> Iterator[tuple[list[str], str]]:
     for name, of in members_of(members_of(schema).get("properties")).items():
         here = [*path, name]
         header = members_of(of).get("x-mcp-header")
-        if isinstance(header, str) and header.isascii() and header and header.replace("-", "").replace("_", "").isalnum():
+        if (
+            isinstance(header, str)
+            and header.isascii()
+            and header
+            and header.replace("-", "").replace("_", "").isalnum()
+        ):
             yield here, f"mcp-param-{header.lower()}"
         yield from _annotated(of, here)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl as ssl_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 from turnout.arguments import require_one_of
+from turnout.transports.by_value import ByValue
 from turnout.transports.http.calling import HttpCaller
 
 if TYPE_CHECKING:
@@ -29,6 +31,13 @@ open, stay without a request, carry a message that needs no answer, and end the 
 Auth: TypeAlias = "Callable[[str | None], Mapping[str, str] | Awaitable[Mapping[str, str]]]"
 """Gives the headers that say who asks: called with None before the first request, and with the `WWW-Authenticate` of a
 refusal, or `""` where it has none, when credentials are refused."""
+
+
+@functools.cache
+def system_tls() -> ssl.SSLContext:
+    """Checks certificates as the system does; one for all targets, which are equal where they say the same."""
+    return ssl_module.create_default_context()
+
 
 PORTS = {"http": 80, "https": 443}
 
@@ -61,7 +70,7 @@ def http(
     return HttpTarget(url, headers=headers, auth=auth, tls=tls, unix=unix, limits=limits)
 
 
-class HttpTarget:
+class HttpTarget(ByValue):
     """A server of Streamable HTTP; made by `http`."""
 
     kind = "http"
@@ -90,7 +99,7 @@ class HttpTarget:
         self.origin = (parts.scheme, self.host, self.port)
         self.name = f"{parts.scheme}://{self.authority}{parts.path}"
         self.auth = auth
-        self.tls = (tls or ssl_module.create_default_context()) if parts.scheme == "https" else None
+        self.tls = (tls or system_tls()) if parts.scheme == "https" else None
         self.headers = dict(headers or {})
         for name, value in self.headers.items():
             require_field(name, value)
@@ -162,7 +171,12 @@ def require_field(name: str, value: str) -> None:
     """Require that a field can be sent, and is not one of ours."""
     if name.lower() in OWN_FIELDS:
         raise ValueError(f"the header {name!r} is written by turnout itself")
-    if not name or not name.isascii() or not value.isascii() or any(ord(it) < 0x20 or ord(it) == 0x7F for it in name + value):
+    if (
+        not name
+        or not name.isascii()
+        or not value.isascii()
+        or any(ord(it) < 0x20 or ord(it) == 0x7F for it in name + value)
+    ):
         raise ValueError(f"the header {name!r} cannot be sent: it has more than visible ASCII")
 
 

@@ -112,9 +112,9 @@ impl<H: Host> Connection<H> {
     /// Whether progress of our request `number` may come where it came: on its own stream, or on that of no request.
     #[inline]
     pub(super) fn may_tell_of(&self, number: u64) -> bool {
-        self.streams
-            .as_ref()
-            .is_none_or(|streams| !streams.posts || matches!(streams.receiving, 0) || streams.receiving == number)
+        self.streams.as_ref().is_none_or(|streams| {
+            !streams.posts || matches!(streams.receiving, 0) || streams.receiving == number
+        })
     }
 
     /// Whether a request of ours is cancelled by the end of its stream, and by no message.

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn trm_15_both_forms_of_an_answer_are_read() {
+    fn both_forms_of_an_answer_are_read() {
         let json = read(Asked::Request, 200, "application/json; charset=utf-8", &["{\r\n\"id\"", ":1}"]);
         assert_eq!(json, (vec!["{  \"id\":1}".to_owned()], Answer::Taken));
         let events = ["data: {\"a\":\n", "data: 1}\n\ndata", ":{}\r\n\r\n:\n\n"];
@@ -223,7 +223,7 @@ mod tests {
         let mut reader = AnswerReader::new(Asked::Request, 64);
         reader.head(500, None);
         for _ in 0..3 {
-            reader.body(&[b'x'; MAX_EXPLANATION_BYTES / 2], &mut Vec::new()).unwrap();
+            reader.body(&vec![b'x'; MAX_EXPLANATION_BYTES / 2], &mut Vec::new()).unwrap();
         }
         assert_eq!(reader.end(&mut Vec::new()), Answer::Refused(500, vec![b'x'; MAX_EXPLANATION_BYTES]));
     }

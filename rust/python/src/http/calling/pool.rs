@@ -36,6 +36,9 @@ pub type Headers = Vec<(Box<str>, Box<[u8]>)>;
 /// Of each tool, which arguments are repeated in headers: where they stand, and the header's name.
 pub type ParamHeaders = HashMap<Box<str>, Vec<(Vec<Box<str>>, Box<str>)>, RandomState>;
 
+/// A tool, and which of its arguments are repeated.
+type AnnotatedTool = (String, Vec<(Vec<String>, String)>);
+
 /// What is taken from the head of an answer.
 pub struct Heading {
     pub session: Option<Vec<u8>>,
@@ -120,11 +123,7 @@ impl Pool {
     }
 
     /// Gives the target and the fields of a request to `act`.
-    pub fn with_head<T>(
-        &self,
-        post: &Post,
-        act: impl FnOnce(&str, &[(&str, Cow<'_, [u8]>)]) -> T,
-    ) -> T {
+    pub fn with_head<T>(&self, post: &Post, act: impl FnOnce(&str, &[(&str, Cow<'_, [u8]>)]) -> T) -> T {
         let heads = lock(&self.heads);
         post.generation.store(heads.generation, Ordering::Relaxed);
         let fields = post.fields(&heads.headers, heads.session.as_deref(), &heads.params);
@@ -142,6 +141,7 @@ impl Pool {
                         return;
                     }
                     lock(&self.state).carrying.remove(&post.number);
+                    socket.abort(py);
                 }
                 Chosen::Later { opens: true } => return self.tell(py, intern!(py, "connect"), ()),
                 Chosen::Later { opens: false } | Chosen::Over => return,
@@ -188,26 +188,24 @@ impl Pool {
 
     /// Takes a socket whose request is answered: for what waits, or for the next one.
     pub fn release(self: &Arc<Self>, py: Python<'_>, socket: &Arc<Socket>) {
-        loop {
-            let post = {
-                let mut state = lock(&self.state);
-                if state.is_over {
-                    drop(state);
-                    return socket.abort(py);
-                }
-                let Some(post) = state.waiting.pop_front() else {
-                    return state.idle.push(Arc::clone(socket));
-                };
-                state.carry(&post, socket);
-                post
-            };
-            if socket.send(py, &post) {
-                return;
+        let post = {
+            let mut state = lock(&self.state);
+            if state.is_over {
+                drop(state);
+                return socket.abort(py);
             }
+            let Some(post) = state.waiting.pop_front() else {
+                return state.idle.push(Arc::clone(socket));
+            };
+            state.carry(&post, socket);
+            post
+        };
+        if !socket.send(py, &post) {
             let mut state = lock(&self.state);
             state.carrying.remove(&post.number);
             state.waiting.push_front(post);
-            return;
+            drop(state);
+            socket.abort(py);
         }
     }
 
@@ -368,9 +366,7 @@ impl Pool {
         }
         let (driver, number) = (self.driver(), post.number);
         let now = driver.now();
-        driver.run_core(py, Run::Inline, |core, events| {
-            core.lose_call(now, number, why.as_bytes(), events)
-        });
+        driver.run_core(py, Run::Inline, |core, events| core.lose_call(now, number, why.as_bytes(), events));
     }
 }
 
@@ -483,7 +479,7 @@ impl HttpPool {
     }
 
     #[doc = text!("HttpPool.set_param_headers")]
-    fn set_param_headers(&self, tools: Vec<(String, Vec<(Vec<String>, String)>)>) {
+    fn set_param_headers(&self, tools: Vec<AnnotatedTool>) {
         let mut heads = lock(&self.0.heads);
         for (tool, params) in tools {
             let params = params.into_iter().map(|(path, header)| {

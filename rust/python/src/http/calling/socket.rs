@@ -166,7 +166,8 @@ impl Socket {
                 carried.reader.head(head.status(), content_type);
                 state.keeps = head.keep_alive() && !head.ends_with_connection();
                 if !carried.reader.is_taken() {
-                    let fields = head.fields().map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()));
+                    let fields =
+                        head.fields().map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()));
                     carried.refusal = fields.collect();
                     return Next::Another;
                 }
@@ -184,7 +185,8 @@ impl Socket {
             ClientStep::End => {
                 let mut messages = Vec::new();
                 let answer = carried.reader.end(&mut messages);
-                let keeps = state.keeps;
+                // The syntax takes the next request when it has said that this one is over.
+                let keeps = state.keeps && matches!(state.syntax.step(), ClientStep::Idle);
                 match state.carried.take() {
                     Some(carried) => Next::Ended(carried, answer, messages, keeps),
                     None => Next::Nothing,
