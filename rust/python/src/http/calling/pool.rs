@@ -27,14 +27,16 @@ use crate::asyncio::callback::Run;
 use crate::asyncio::raised;
 use crate::connection::Connection;
 use crate::driver::transport::PostWriter;
-use crate::http::calling::post::{HttpPost, Post};
-use crate::http::calling::socket::Socket;
+use crate::http::calling::post::{Headers, HttpPost, ParamHeaders, Post};
 
-/// Fields that every request has.
-pub type Headers = Vec<(Box<str>, Box<[u8]>)>;
+/// Carries one request after the other: a socket, as the pool has it.
+pub trait Carrier: Send + Sync {
+    /// Sends one request; false where it is over.
+    fn send(self: Arc<Self>, py: Python<'_>, post: &Arc<Post>) -> bool;
 
-/// Of each tool, which arguments are repeated in headers: where they stand, and the header's name.
-pub type ParamHeaders = HashMap<Box<str>, Vec<(Vec<Box<str>>, Box<str>)>, RandomState>;
+    /// Closes it, and what it carries is lost.
+    fn abort(&self, py: Python<'_>);
+}
 
 /// A tool, and which of its arguments are repeated.
 type AnnotatedTool = (String, Vec<(Vec<String>, String)>);
@@ -76,14 +78,14 @@ struct Heads {
 #[derive(Default)]
 struct State {
     /// The one that was used last is used next.
-    idle: Vec<Arc<Socket>>,
+    idle: Vec<Arc<dyn Carrier>>,
     /// How many sockets there are, and how many of them are not open yet.
     count: usize,
     opening: usize,
     /// What waits for those.
     waiting: VecDeque<Arc<Post>>,
     /// Where the streams of our requests are.
-    carrying: HashMap<StreamId, Arc<Socket>, RandomState>,
+    carrying: HashMap<StreamId, Arc<dyn Carrier>, RandomState>,
     /// What waits until the session is open.
     held: VecDeque<Arc<Post>>,
     is_holding: bool,
@@ -96,7 +98,7 @@ struct State {
 
 /// How a request gets a socket.
 enum Chosen {
-    Idle(Arc<Socket>),
+    Idle(Arc<dyn Carrier>),
     /// It waits for one that is opened, or for the session.
     Later {
         opens: bool,
@@ -137,7 +139,7 @@ impl Pool {
         loop {
             match self.choose(post) {
                 Chosen::Idle(socket) => {
-                    if socket.send(py, post) {
+                    if Arc::clone(&socket).send(py, post) {
                         return;
                     }
                     lock(&self.state).carrying.remove(&post.number);
@@ -178,7 +180,7 @@ impl Pool {
     }
 
     /// Takes a socket that is open now.
-    pub fn add(self: &Arc<Self>, py: Python<'_>, socket: &Arc<Socket>) {
+    pub fn add(self: &Arc<Self>, py: Python<'_>, socket: &Arc<dyn Carrier>) {
         {
             let mut state = lock(&self.state);
             state.opening = state.opening.saturating_sub(1);
@@ -187,7 +189,7 @@ impl Pool {
     }
 
     /// Takes a socket whose request is answered: for what waits, or for the next one.
-    pub fn release(self: &Arc<Self>, py: Python<'_>, socket: &Arc<Socket>) {
+    pub fn release(self: &Arc<Self>, py: Python<'_>, socket: &Arc<dyn Carrier>) {
         let post = {
             let mut state = lock(&self.state);
             if state.is_over {
@@ -200,7 +202,7 @@ impl Pool {
             state.carry(&post, socket);
             post
         };
-        if !socket.send(py, &post) {
+        if !Arc::clone(socket).send(py, &post) {
             let mut state = lock(&self.state);
             state.carrying.remove(&post.number);
             state.waiting.push_front(post);
@@ -210,7 +212,7 @@ impl Pool {
     }
 
     /// Forgets a socket that is gone.
-    pub fn remove(&self, py: Python<'_>, socket: &Arc<Socket>) {
+    pub fn remove(&self, py: Python<'_>, socket: &Arc<dyn Carrier>) {
         let unserved = {
             let mut state = lock(&self.state);
             state.count = state.count.saturating_sub(1);
@@ -371,7 +373,7 @@ impl Pool {
 }
 
 impl State {
-    fn carry(&mut self, post: &Post, socket: &Arc<Socket>) {
+    fn carry(&mut self, post: &Post, socket: &Arc<dyn Carrier>) {
         if post.number != 0 || post.asked == Asked::Stream {
             self.carrying.insert(post.number, Arc::clone(socket));
         }

@@ -1,8 +1,10 @@
 //! One request of HTTP's to a server: a message that is posted, a stream that is opened, a session that is ended.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use foldhash::fast::RandomState;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use turnout_core::connection::output::addresses::StreamId;
@@ -12,7 +14,11 @@ use turnout_core::http::{fields, mirror};
 use turnout_core::rules::{Revision, method};
 use turnout_core::wire::envelope;
 
-use crate::http::calling::pool::{Headers, ParamHeaders};
+/// Fields that every request has.
+pub type Headers = Vec<(Box<str>, Box<[u8]>)>;
+
+/// Of each tool, which arguments are repeated in headers: where they stand, and the header's name.
+pub type ParamHeaders = HashMap<Box<str>, Vec<(Vec<Box<str>>, Box<str>)>, RandomState>;
 
 /// Longest value of a header that repeats the body.
 const MAX_VALUE: usize = 8 << 10;

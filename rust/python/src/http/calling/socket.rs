@@ -10,7 +10,7 @@ use turnout_core::sync::lock;
 use turnout_http::{ClientStep, ClientSyntax, Phase};
 
 use crate::asyncio::raised;
-use crate::http::calling::pool::{Heading, HttpPool, Pool, Refusal};
+use crate::http::calling::pool::{Carrier, Heading, HttpPool, Pool, Refusal};
 use crate::http::calling::post::Post;
 
 /// A socket, as the pool has it.
@@ -54,47 +54,6 @@ enum Next {
 }
 
 impl Socket {
-    /// Sends one request; false where the socket is over.
-    pub fn send(self: &Arc<Self>, py: Python<'_>, post: &Arc<Post>) -> bool {
-        let mut out = Vec::with_capacity(post.frame.len() + 512);
-        {
-            let mut state = lock(&self.state);
-            if state.is_over || !state.syntax.can_send() {
-                return false;
-            }
-            let sent = self.pool.with_head(post, |target, all| {
-                let all: Vec<(&str, &[u8])> = all.iter().map(|(name, value)| (*name, &**value)).collect();
-                state.syntax.request(post.verb(), target, &all, &post.frame, &mut out)
-            });
-            if let Err(error) = sent {
-                drop(state);
-                self.pool.fail(py, post, &format!("it cannot be sent over HTTP: {error}"), None);
-                self.pool.release(py, self);
-                return true;
-            }
-            state.requests += 1;
-            let reader = AnswerReader::new(post.asked, self.pool.max_message_bytes);
-            state.carried = Some(Carried { post: Arc::clone(post), reader, refusal: Vec::new() });
-        }
-        if let Err(error) = self.write.bind(py).call1((PyBytes::new(py, &out),)) {
-            raised::report(py, None, error, Some(self.write.bind(py)));
-        }
-        true
-    }
-
-    /// Closes it, and what it carries is lost.
-    pub fn abort(&self, py: Python<'_>) {
-        let carried = {
-            let mut state = lock(&self.state);
-            state.is_over = true;
-            state.carried.take()
-        };
-        drop(carried);
-        if let Err(error) = self.abort.bind(py).call0() {
-            raised::report(py, None, error, Some(self.abort.bind(py)));
-        }
-    }
-
     fn take_steps(self: &Arc<Self>, py: Python<'_>) {
         if std::mem::replace(&mut lock(&self.state).is_stepping, true) {
             return;
@@ -114,7 +73,8 @@ impl Socket {
                 let Carried { post, reader, refusal } = carried;
                 self.pool.forget(&post);
                 if keeps {
-                    self.pool.release(py, self);
+                    let socket = Arc::clone(self) as Arc<dyn Carrier>;
+                    self.pool.release(py, &socket);
                 } else {
                     self.abort(py);
                 }
@@ -199,6 +159,48 @@ impl Socket {
     }
 }
 
+impl Carrier for Socket {
+    fn send(self: Arc<Self>, py: Python<'_>, post: &Arc<Post>) -> bool {
+        let mut out = Vec::with_capacity(post.frame.len() + 512);
+        {
+            let mut state = lock(&self.state);
+            if state.is_over || !state.syntax.can_send() {
+                return false;
+            }
+            let sent = self.pool.with_head(post, |target, all| {
+                let all: Vec<(&str, &[u8])> = all.iter().map(|(name, value)| (*name, &**value)).collect();
+                state.syntax.request(post.verb(), target, &all, &post.frame, &mut out)
+            });
+            if let Err(error) = sent {
+                drop(state);
+                self.pool.fail(py, post, &format!("it cannot be sent over HTTP: {error}"), None);
+                let socket = Arc::clone(&self) as Arc<dyn Carrier>;
+                self.pool.release(py, &socket);
+                return true;
+            }
+            state.requests += 1;
+            let reader = AnswerReader::new(post.asked, self.pool.max_message_bytes);
+            state.carried = Some(Carried { post: Arc::clone(post), reader, refusal: Vec::new() });
+        }
+        if let Err(error) = self.write.bind(py).call1((PyBytes::new(py, &out),)) {
+            raised::report(py, None, error, Some(self.write.bind(py)));
+        }
+        true
+    }
+
+    fn abort(&self, py: Python<'_>) {
+        let carried = {
+            let mut state = lock(&self.state);
+            state.is_over = true;
+            state.carried.take()
+        };
+        drop(carried);
+        if let Err(error) = self.abort.bind(py).call0() {
+            raised::report(py, None, error, Some(self.abort.bind(py)));
+        }
+    }
+}
+
 #[doc = text!("HttpClientSocket")]
 #[pyclass(frozen, module = "turnout._native")]
 pub struct HttpClientSocket(Arc<Socket>);
@@ -216,7 +218,7 @@ impl HttpClientSocket {
 
     #[doc = text!("HttpClientSocket.opened")]
     fn opened(&self, py: Python<'_>) {
-        self.0.pool.add(py, &self.0);
+        self.0.pool.add(py, &(Arc::clone(&self.0) as Arc<dyn Carrier>));
     }
 
     #[doc = text!("HttpClientSocket.feed")]
@@ -253,7 +255,7 @@ impl HttpClientSocket {
             state.is_over = true;
             state.carried.take()
         };
-        self.0.pool.remove(py, &self.0);
+        self.0.pool.remove(py, &(Arc::clone(&self.0) as Arc<dyn Carrier>));
         if let Some(Carried { post, reader, .. }) = carried {
             self.0.pool.break_off(py, &post, &reader, "the server closed the connection");
         }
