@@ -23,7 +23,7 @@ def alive(pid: int) -> bool:
     """Whether the process runs; one that only waits to be reaped does not."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

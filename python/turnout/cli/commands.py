@@ -11,6 +11,7 @@ import click
 import turnout
 from turnout.cli.call import call
 from turnout.cli.exits import Exit
+from turnout.cli.gateway import gateway
 from turnout.escape import escaped
 
 
@@ -21,6 +22,7 @@ def commands() -> None:
 
 
 commands.add_command(call)
+commands.add_command(gateway)
 
 
 def run() -> int:

@@ -7,7 +7,6 @@
 
 pub mod asgi;
 pub mod asking;
-pub mod calling;
 pub mod client;
 pub mod endpoint;
 pub mod events;

@@ -24,10 +24,8 @@ pub(crate) struct Streams {
     /// The streams of our requests that belong to one of the peer's.
     calls: HashMap<u64, StreamId, RandomState>,
     /// The stream of the message that is received.
-    pub(super) receiving: StreamId,
+    receiving: StreamId,
     ended: Vec<StreamId>,
-    /// Whether each message of ours is posted: see [`posts`](crate::connection::posts).
-    pub(super) posts: bool,
 }
 
 /// One stream.
@@ -83,14 +81,6 @@ impl Streams {
         if open.is_over() {
             self.open.remove(&stream);
             self.ended.push(stream);
-        }
-    }
-
-    #[cold]
-    fn forget(&mut self, number: u64, closes: bool) {
-        self.calls.remove(&number);
-        if closes && self.posts {
-            self.ended.push(number);
         }
     }
 
@@ -308,11 +298,11 @@ impl<H: Host> Connection<H> {
         self.streams.as_ref().map_or(0, |streams| streams.of_call(number))
     }
 
-    /// Forgets the stream of our request `number`; where that `closes` here, before its answer, the host closes it.
+    /// Forgets the stream of our request `number`.
     #[inline]
-    pub(super) fn forget_call(&mut self, number: u64, closes: bool) {
+    pub(super) fn forget_call(&mut self, number: u64) {
         if let Some(streams) = &mut self.streams {
-            streams.forget(number, closes);
+            streams.calls.remove(&number);
         }
     }
 

@@ -1,0 +1,303 @@
+"""What a configuration becomes, checked before anything runs: upstreams, each principal's routes, faces, tokens."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import turnout
+from turnout import HTTP_LIMITS, Principal, RestartPolicy, Route, Upstream
+from turnout.gateway.configuration import MAX_IN_FLIGHT
+from turnout.gateway.faces import faces_of
+from turnout.gateway.reaper import VARIABLE
+from turnout.gateway.tokens import read_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from turnout.gateway.configuration import Configuration, Listen, Server
+    from turnout.gateway.faces import Face
+    from turnout.gateway.tokens import Tokens
+    from turnout.relay import Sharing
+
+MARK = VARIABLE
+"""The variable by which every process that a server starts is found again."""
+
+HANDED_ON = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
+"""Variables of ours that servers get, too; the others may be secrets of other servers."""
+
+LOCAL = Principal("local", issuer="turnout gateway")
+"""Whoever comes where no tokens are asked for, while principals differ in what they may use."""
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What the names of one server begin with.
+
+    Attributes:
+        server: its name.
+        names: the prefix of its tools and prompts; empty for none.
+        uris: the prefix of its resources; empty for none.
+
+    """
+
+    server: str
+    names: str
+    uris: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to run.
+
+    Attributes:
+        configuration: what it was made of.
+        upstreams: the servers.
+        routes: which requests of whom go where.
+        namings: what names begin with, the longest prefix first.
+        faces: where clients arrive.
+        tokens: what lets them in; None where everybody is.
+        marks: what is found in the environment of the processes of each server.
+
+    """
+
+    configuration: Configuration
+    upstreams: tuple[Upstream, ...]
+    routes: tuple[Route, ...]
+    namings: tuple[Naming, ...]
+    faces: tuple[Face, ...]
+    tokens: Tokens | None
+    marks: dict[str, str]
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Limits of connections, by name."""
+        other = {*HTTP_LIMITS, MAX_IN_FLIGHT}
+        return {name: value for name, value in self.configuration.options.limits if name not in other}
+
+    @property
+    def max_in_flight(self) -> int:
+        """Most requests of all clients in flight to all servers."""
+        return dict(self.configuration.options.limits).get(MAX_IN_FLIGHT, 1 << 20)
+
+    @property
+    def restricts(self) -> bool:
+        """Whether principals differ in what they may use."""
+        auth = self.configuration.options.auth
+        return auth is not None and bool(auth.servers)
+
+    @property
+    def filters(self) -> bool:
+        """Whether any tool may not be used."""
+        filters = [server.turnout.tools for server in self.configuration.servers.values()]
+        return any(each.allow is not None or each.deny for each in filters)
+
+    def principal_of(self, known: object) -> object:
+        """On whose behalf a client is attached that came with a principal, or with None."""
+        return known if known is not None or not self.restricts else LOCAL
+
+    def admits(self, principal: object) -> bool:
+        """Whether a client may stay that was attached on behalf of a principal."""
+        if principal is None or principal == LOCAL:
+            return True
+        return self.tokens is not None and principal in self.tokens.principals
+
+    def allows(self, name: str) -> bool:
+        """Whether a tool may be used, by the name that clients know."""
+        for naming in self.namings:
+            if name.startswith(naming.names):
+                tools = self.configuration.servers[naming.server].turnout.tools
+                own = name[len(naming.names) :]
+                allowed = tools.allow is None or _matches(own, tools.allow)
+                return allowed and not _matches(own, tools.deny)
+        return True
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+@dataclass
+class Marks:
+    """Gives each declaration of a server a mark, and equal ones the same, so that they stay equal upstreams.
+
+    Attributes:
+        gateway: what all of them begin with.
+
+    """
+
+    gateway: str
+    _known: dict[tuple[str, Server], int] = field(default_factory=dict)
+
+    def of(self, name: str, server: Server) -> str:
+        """The mark of a server."""
+        return f"{self.gateway}.{self._known.setdefault((name, server), len(self._known))}"
+
+
+def plan_of(
+    configuration: Configuration,
+    marks: Marks,
+    environ: Mapping[str, str],
+    listens: tuple[Listen, ...] | None = None,
+) -> Plan:
+    """Make a plan.
+
+    Args:
+        configuration: what is to run.
+        marks: the marks of its processes.
+        environ: our environment, of which servers get a little.
+        listens: faces in the place of those of the configuration; None for those.
+
+    Raises:
+        ConfigError: it cannot be run.
+
+    """
+    namings = _namings(configuration)
+    tokens = read_tokens(configuration)
+    marked = {name: marks.of(name, server) for name, server in configuration.servers.items()}
+    upstreams = tuple(
+        _upstream(configuration, name, server, marked[name], environ)
+        for name, server in configuration.servers.items()
+    )
+    routes = tuple(_routes(configuration, namings, tokens))
+    faces = faces_of(configuration, listens)
+    plan = Plan(configuration, upstreams, routes, namings, faces, tokens, marked)
+    _check(plan)
+    return plan
+
+
+def _namings(configuration: Configuration) -> tuple[Naming, ...]:
+    several = len(configuration.servers) > 1
+    namings: dict[str, Naming] = {}
+    for name, server in configuration.servers.items():
+        prefix = server.turnout.prefix
+        if prefix is None:
+            prefix = f"{re.sub('[^A-Za-z0-9_-]+', '_', name)}_" if several else ""
+        elif prefix == "never":
+            prefix = ""
+        other = namings.setdefault(prefix, Naming(name, prefix, _uri_prefix(prefix)))
+        if other.server != name:
+            begin = f"begin with {prefix!r}" if prefix else "begin with nothing"
+            raise configuration.error(
+                f"its names would {begin}, as those of {other.server!r}; give it a prefix under turnout", name
+            )
+    by_uri: dict[str, Naming] = {}
+    for naming in namings.values():
+        other = by_uri.setdefault(naming.uris, naming)
+        if other is not naming:
+            raise configuration.error(
+                f"its resources would begin with {naming.uris!r}, as those of {other.server!r}; "
+                "give it a prefix under turnout",
+                naming.server,
+            )
+    return tuple(sorted(namings.values(), key=lambda naming: -len(naming.names)))
+
+
+def _uri_prefix(prefix: str) -> str:
+    """A prefix of URIs that leaves them URIs: `github+file:///x` for the prefix `github_`."""
+    if not prefix:
+        return ""
+    scheme = re.sub("[^a-z0-9.-]+", "-", prefix.lower()).rstrip("-.")
+    return f"{scheme}+" if scheme[:1].isalpha() else f"s{scheme}+"
+
+
+def _routes(configuration: Configuration, namings: tuple[Naming, ...], tokens: Tokens | None) -> list[Route]:
+    auth = configuration.options.auth
+    if auth is None or not auth.servers or tokens is None:
+        return [route for naming in namings for route in _routes_to(naming, None)]
+    allowed = dict(auth.servers)
+    everybody: list[tuple[Principal, tuple[str, ...] | None]] = [(LOCAL, None)]
+    everybody += [(principal, allowed.get(principal.subject)) for principal in tokens.principals]
+    return [
+        route
+        for principal, servers in everybody
+        for naming in namings
+        if servers is None or naming.server in servers
+        for route in _routes_to(naming, principal)
+    ]
+
+
+def _routes_to(naming: Naming, principal: Principal | None) -> list[Route]:
+    if not naming.names:
+        return [Route(naming.server, principal=principal)]
+    prefixes = (("tools/call", naming.names), ("prompts/get", naming.names), ("resources/read", naming.uris))
+    return [
+        Route(naming.server, method, prefix, strip=True, principal=principal) for method, prefix in prefixes
+    ]
+
+
+def _upstream(
+    configuration: Configuration, name: str, server: Server, mark: str, environ: Mapping[str, str]
+) -> Upstream:
+    options = server.turnout
+    restart = options.restart
+    if server.type == "stdio":
+        target = _child(configuration, name, server, mark, environ)
+    else:
+        target = _remote(configuration, name, server)
+    try:
+        return Upstream(
+            target,
+            name=name,
+            sharing=cast("Sharing", options.sharing),
+            pool=options.pool,
+            era=cast("Any", options.era),
+            timeout=options.timeout,
+            max_timeout=options.max_timeout,
+            open_timeout=options.open_timeout,
+            restart=None if restart is None else RestartPolicy(**vars(restart)),
+        )
+    except ValueError as error:
+        raise configuration.error(str(error), name) from error
+
+
+def _child(
+    configuration: Configuration, name: str, server: Server, mark: str, environ: Mapping[str, str]
+) -> Any:
+    cwd = configuration.beside(os.path.expanduser(server.cwd)) if server.cwd else None
+    if cwd is not None and not cwd.is_dir():
+        raise configuration.error(f"there is no directory {str(cwd)!r}", name)
+    env = {key: environ[key] for key in HANDED_ON if key in environ}
+    env |= dict(server.env)
+    where = env.get("PATH")
+    if shutil.which(server.command, path=where) is None and not (cwd and (cwd / server.command).exists()):
+        raise configuration.error(
+            f"there is no program {getattr(server.command, 'source', server.command)!r}", name
+        )
+    return turnout.stdio(server.command, *server.args, env={**env, MARK: mark}, cwd=cwd, name=name)
+
+
+def _remote(configuration: Configuration, name: str, server: Server) -> Any:
+    http: Callable[..., Any] | None = getattr(turnout, "http", None)
+    if http is None:
+        raise configuration.error("servers over HTTP cannot be reached yet; only those with a command", name)
+    try:
+        return http(server.url, headers=dict(server.headers))
+    except (TypeError, ValueError) as error:
+        raise configuration.error(str(error), name) from error
+
+
+def _check(plan: Plan) -> None:
+    """Make, once, all that runs, so that what the parts refuse is refused before anything does."""
+    configuration = plan.configuration
+    try:
+        router = turnout.Router(limits=plan.limits)
+        router.relay(*plan.upstreams, routes=plan.routes, max_in_flight=plan.max_in_flight)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise configuration.error(str(error)) from error
+    for face in plan.faces:
+        _check_face(configuration, face)
+
+
+def _check_face(configuration: Configuration, face: Face) -> None:
+    try:
+        face.listener(lambda head: Principal("nobody"), face.tls())  # noqa: ARG005
+    except (ValueError, TypeError, OverflowError, OSError) as error:
+        raise configuration.error(f"{face.name}: {error}", key="turnout.listen") from error
+
+
+__all__ = ["HANDED_ON", "LOCAL", "MARK", "Marks", "Naming", "Plan", "plan_of"]
