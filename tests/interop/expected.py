@@ -12,7 +12,7 @@ OLD_SERVERS = ("official-legacy", "everything")
 BOTH_ERAS = ("official", "fastmcp", "ts-v2", "go")
 """Servers of both eras: what clients share is of the newest revision, unless `era=` says otherwise."""
 
-SHARED = ("stdio-shared", "unix-shared", "http-shared")
+SHARED = ("stdio-shared", "unix-shared", "http-shared", "stdio-to-http-shared", "http-to-http-shared")
 ALL_SHARED = (*SHARED, "unix-shared-legacy")
 
 # ---- a client of the newest revision before a server of the old ones ----
@@ -218,6 +218,23 @@ HTTP = (
         clients=("ts-v2-auto",),
         servers=("fastmcp",),
         ways=("http-shared", "http-per-client"),
+    ),
+    Expected(
+        path=("listen.refused.*",),
+        relayed=("-32601", '"Method not found"'),
+        reason="Likewise the other way round: this client reads the error where the relay says it over stdio.",
+        clients=("ts-v2-auto",),
+        servers=("fastmcp",),
+        ways=("stdio-to-http-*",),
+    ),
+    Expected(
+        path=("listen.heard",),
+        relayed=('["mem://note"]',),
+        reason="In an old revision the SDK's server over HTTP does not declare that it tells of tools, and tells of"
+        " them all the same: a client that subscribes hears it, and nobody can listen for it.",
+        clients=NEW_CLIENTS,
+        servers=("official-legacy",),
+        ways=("*-to-http-*",),
     ),
     Expected(
         path=("tools.list.tools.trigger-*", "tools.list.tools.get-roots-list"),

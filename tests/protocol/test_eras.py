@@ -248,6 +248,38 @@ async def test_trs_15_trs_16_trs_17_whatever_is_no_discovery_is_legacy(answer):
         assert cancels == []
 
 
+@pytest.mark.parametrize("era", ["modern", "auto"])
+@pytest.mark.parametrize("refusals", [1, 2])
+@both_loops
+async def test_a_server_that_refuses_the_revision_that_it_names_is_asked_once_more(era, refusals):
+    async with turnout.Router() as router:
+        a, b = turnout.memory()
+        server = await router.connect(b, era=None)
+        methods = []
+
+        @server.on_request("*")
+        async def answered(request):
+            methods.append(request.method)
+            if len(methods) <= refusals:
+                raise turnout.RequestError(-32022, "no", {"supported": [MODERN], "requested": MODERN})
+            if request.method == "initialize":
+                return {"protocolVersion": LEGACY[-1], "capabilities": {}, "serverInfo": {"name": "two"}}
+            return {"supportedVersions": [MODERN], "capabilities": {}}
+
+        if refusals == 1:
+            client = await router.connect(a, era=era)
+            assert client.revision == MODERN
+            assert methods == ["server/discover"] * 2
+        elif era == "modern":
+            with pytest.raises(turnout.HandshakeFailed, match="-32022"):
+                await router.connect(a, era=era)
+            assert methods == ["server/discover"] * 2
+        else:
+            client = await router.connect(a, era=era)
+            assert client.revision == LEGACY[-1]
+            assert methods == ["server/discover", "server/discover", "initialize"]
+
+
 @both_loops
 async def test_trs_17_a_server_that_dies_at_the_probe_fails_the_opening():
     async with turnout.Router() as router:

@@ -158,13 +158,23 @@ async def open_modern(peer: Peer, implementation: Implementation, timeout: float
     """
     mark_requests(peer, implementation)
     try:
-        result = await peer.send("server/discover", {}, timeout=timeout, max_timeout=timeout, progress=False)
+        try:
+            result = await _discover(peer, timeout)
+        except RemoteError as error:
+            if not _is_modern(error):
+                raise
+            # It names the revision that it refused: where several answer at one address, the next may be another one.
+            result = await _discover(peer, timeout)
     except (RemoteError, InvalidResponse, CallTimedOut, PeerLost) as error:
         raise HandshakeFailed(f"{escaped(peer.name)} did not answer server/discover: {error}") from error
     supported = result.get("supportedVersions") if isinstance(result, dict) else None
     if not isinstance(supported, list) or MODERN not in supported:
         raise HandshakeFailed(f"{escaped(peer.name)} supports {quoted(supported)}, not {MODERN}")
     _note_server(peer, members_of(result.get("_meta")).get(f"{META}serverInfo"), result)
+
+
+async def _discover(peer: Peer, timeout: float) -> Any:
+    return await peer.send("server/discover", {}, timeout=timeout, max_timeout=timeout, progress=False)
 
 
 def _note_server(peer: Peer, info: Any, result: dict[str, Any]) -> None:
