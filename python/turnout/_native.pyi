@@ -974,6 +974,8 @@ class HttpConnection:
     @property
     def read_bytes(self) -> int:
         """How many bytes of the message that comes are read."""
+    def shrink(self) -> bool:
+        """Give the memory back that a connection between two requests reads with; whether there was any."""
     def keep_alive(self) -> None:
         """Write a comment on a stream of events, or begin one for an answer that takes long."""
 

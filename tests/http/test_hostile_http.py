@@ -133,7 +133,8 @@ def test_idle_listens_cost_little_and_end_with_their_clients(loop_kind):
         assert child.state()["in_flight"] in (count, count + 1)
         each = grown(child, before) / count
         say(f"{count} idle streams: {each / 1024:.1f} KiB each; {bystander.end()}")
-        assert each < 32 * 1024
+        # A few hundred do not fill the pages that they begin.
+        assert each < (9 if FULL else 32) * 1024
         for connection in idle:
             connection.close()
         child.until(connections=0, in_flight=0, cancelled=count)

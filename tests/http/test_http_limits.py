@@ -190,6 +190,26 @@ async def test_a_busy_connection_is_not_idle_and_an_answer_may_take_long():
 
 
 @both_loops
+async def test_a_connection_between_two_requests_gives_its_memory_back():
+    async with serving() as server:
+        client = await server.connect()
+        assert (await client.call("tools/call", {"name": "echo"})).status == 200
+        [connection] = server.listener.connections
+        assert connection._native.shrink(), "a busy one keeps it"
+        assert (await client.call("tools/call", {"name": "echo"})).status == 200
+        now = asyncio.get_running_loop().time()
+        connection.look(now)
+        connection.look(now + 1)
+        assert not connection._native.shrink(), "it was given back when nothing had come between two looks"
+        message = modern("tools/call", {"name": "wait"})
+        client.send(message, mirrored(message))
+        await server.began.wait()
+        assert not connection._native.shrink(), "the head of what is not answered stays"
+        server.go_on.set()
+        assert (await client.read()).status == 200
+
+
+@both_loops
 async def test_max_stream_bytes_ends_a_client_that_does_not_read():
     async with serving(limits={"max_stream_bytes": 200_000}) as server:
 

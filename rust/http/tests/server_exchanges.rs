@@ -228,3 +228,19 @@ fn an_idle_connection_gives_its_buffers_back_and_goes_on() {
     assert_eq!(server.feed(GET), GET.len());
     assert!(matches!(server.step(), ServerStep::Head(_)));
 }
+
+#[test]
+fn a_connection_that_gave_its_buffers_back_closes_where_that_was_said_before() {
+    let mut server = owing(GET);
+    server.respond(200, &[], b"ok", None, &mut Vec::new()).unwrap();
+    assert!(matches!(server.step(), ServerStep::NeedInput));
+    assert!(server.shrink());
+    server.close_after();
+    assert_eq!(server.feed(GET), GET.len());
+    assert!(matches!(server.step(), ServerStep::Head(_)));
+    assert!(matches!(server.step(), ServerStep::End));
+    let mut out = Vec::new();
+    server.respond(200, &[], b"ok", None, &mut out).unwrap();
+    assert!(text(&out).contains("connection: close\r\n"));
+    assert!(matches!(server.step(), ServerStep::Closed));
+}

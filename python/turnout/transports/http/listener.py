@@ -17,6 +17,7 @@ from turnout.transports.places import BoundPlace, TcpPlace, UnixPlace
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     from typing_extensions import Unpack
 
@@ -195,6 +196,21 @@ class HttpListener:
 class HttpSocket(asyncio.Protocol):
     """One connection of HTTP's over a socket."""
 
+    __slots__ = (
+        "_interval",
+        "_listener",
+        "_loop",
+        "_native",
+        "_read",
+        "_read_at",
+        "_seen",
+        "_since",
+        "_transport",
+        "data_received",
+    )
+    data_received: Callable[[bytes], None]  # type: ignore[assignment] # of the native connection
+    """Takes bytes that have come."""
+
     def __init__(self, listener: HttpListener, loop: asyncio.AbstractEventLoop) -> None:
         self._listener = listener
         self._loop = loop
@@ -218,14 +234,11 @@ class HttpSocket(asyncio.Protocol):
             abort=self._transport.abort,
         )
         self._native = native
-        # Called for every read: nothing of Python's is between the transport and the connection.
-        vars(self)["data_received"] = native.feed
+        # Called for every read: nothing of Python's is between the transport and the connection. uvloop has looked it
+        # up by now, and does so again.
+        self.data_received = native.feed
+        transport.set_protocol(self)
         self._listener.connections.add(self)
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
-        if self._native is not None:
-            self._native.feed(data)
 
     def eof_received(self) -> bool:
         """A client that writes no more is gone."""
@@ -272,7 +285,10 @@ class HttpSocket(asyncio.Protocol):
             if waited >= self._interval:
                 self._since, self._interval = now, COMMENT_INTERVAL
                 self._native.keep_alive()
-        elif (phase in PHASE_LIMITS and self._is_over(waited, PHASE_LIMITS[phase])) or (
+            return
+        if phase == "idle":
+            self._native.shrink()
+        if (phase in PHASE_LIMITS and self._is_over(waited, PHASE_LIMITS[phase])) or (
             phase == "body" and self._is_over(now - self._read_at, "max_body_pause_ms")
         ):
             self._transport.abort()

@@ -36,6 +36,8 @@ pub enum ServerStep<'a> {
 #[derive(Debug)]
 pub struct ServerSyntax {
     conn: ServerConn,
+    /// It has a buffer for what comes in.
+    is_buffered: bool,
     ahead_bytes: usize,
     /// What the body at hand may still bring.
     body_left: u64,
@@ -46,6 +48,10 @@ pub struct ServerSyntax {
     state: State,
     body_bytes: u64,
 }
+
+/// Memory that a connection begins to read with, in bytes: most requests fit, and it is kept until a request is
+/// answered, however long that takes. What is longer makes it grow.
+const FIRST_BYTES: usize = 1 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -61,6 +67,7 @@ impl ServerSyntax {
     pub fn new(limits: &SyntaxLimits) -> Self {
         Self {
             conn: ServerConn::with_limits(library_limits(limits)),
+            is_buffered: false,
             ahead_bytes: limits.ahead_bytes.min(SyntaxLimits::AHEAD_MOST),
             body_left: 0,
             whole: false,
@@ -78,6 +85,12 @@ impl ServerSyntax {
     pub fn feed(&mut self, bytes: &[u8]) -> usize {
         if self.state != State::Open || self.refusing.is_some() {
             return bytes.len();
+        }
+        if !self.is_buffered {
+            self.is_buffered = true;
+            let keeps_alive = self.conn.keep_alive();
+            self.conn = ServerConn::with_buffer(Vec::with_capacity(FIRST_BYTES), *self.conn.limits());
+            self.conn.set_keep_alive(keeps_alive);
         }
         if !self.owes() {
             return self.conn.feed(bytes);
@@ -169,8 +182,12 @@ impl ServerSyntax {
     }
 
     /// Gives the buffers of an idle connection back, and says whether there were any. The next bytes make new ones.
+    ///
+    /// While a response is owed or written the head of its request stays, and the memory with it.
     pub fn shrink(&mut self) -> bool {
-        self.conn.shrink_idle()
+        let has_shrunk = self.conn.shrink_idle();
+        self.is_buffered &= !has_shrunk;
+        has_shrunk
     }
 
     // ---- what goes out ----

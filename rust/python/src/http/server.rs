@@ -18,8 +18,8 @@ use crate::http::wire::{AnswerFields, Wire};
 /// Longest message that is read for the sake of a refusal, in bytes.
 const SHORT: u64 = 64 << 10;
 
-/// Most bytes of memory that a connection keeps between two answers.
-const KEPT: usize = 1 << 10;
+/// Memory that an answer begins with, in bytes: most need no more.
+const FIRST_BYTES: usize = 1_000;
 
 /// The syntax of a connection, and what is written.
 struct SocketWire {
@@ -71,10 +71,12 @@ impl Wire for SocketWire {
     }
 
     fn respond(&mut self, status: u16, fields: &AnswerFields<'_>, body: &[u8], date: &Date) -> bool {
+        self.out.reserve(FIRST_BYTES + body.len());
         self.syntax.respond(status, fields, body, Some(date), &mut self.out).is_ok()
     }
 
     fn begin(&mut self, fields: &AnswerFields<'_>, date: &Date) -> bool {
+        self.out.reserve(FIRST_BYTES);
         self.syntax.begin(200, fields, Some(date), &mut self.out).is_ok()
     }
 
@@ -123,19 +125,10 @@ impl Outlet for SocketWire {
             if let Err(error) = host.write.bind(py).call1((PyBytes::new(py, &out),)) {
                 raised::report(py, None, error, Some(host.write.bind(py)));
             }
-            keep_buffer(&mut lock(&exchanges.state).wire.out, out);
         }
         if is_over {
             Transport::call(py, &host.close);
         }
-    }
-}
-
-/// Keeps the memory of what was written for the next answer, unless that is there already.
-fn keep_buffer(place: &mut Vec<u8>, mut written: Vec<u8>) {
-    if place.capacity() == 0 && written.capacity() <= KEPT {
-        written.clear();
-        *place = written;
     }
 }
 
@@ -278,6 +271,11 @@ impl HttpConnection {
     #[getter]
     fn read_bytes(&self) -> usize {
         lock(&self.exchanges.state).message.len()
+    }
+
+    #[doc = text!("HttpConnection.shrink")]
+    fn shrink(&self) -> bool {
+        lock(&self.exchanges.state).wire.syntax.shrink()
     }
 
     #[doc = text!("HttpConnection.keep_alive")]
