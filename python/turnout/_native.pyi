@@ -926,6 +926,8 @@ class HttpEndpoint:
         """Bytes of messages that are being read, of answers that are not, and of events that are kept."""
     def limit(self, name: str) -> int:
         """The value of a limit, by its name in `HTTP_LIMITS`."""
+    def set_scan_limits(self, max_depth: int, max_id_bytes: int) -> None:
+        """Read messages within these limits of the connections that the host makes; until then, the defaults."""
     def idle_sessions(self, now: int) -> list[Connection]:
         """Note the time, in milliseconds, and give the connections of sessions that nobody used for too long."""
     def set_time(self, unix_seconds: int) -> None:

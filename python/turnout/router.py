@@ -44,6 +44,24 @@ T = TypeVar("T")
 P = TypeVar("P", bound=Peer)
 
 
+class Accepting:
+    """Takes in for a router what comes to a listener.
+
+    Args:
+        router: whose limits hold for the peers.
+        take: makes the peer of a connection, and gives its link.
+
+    """
+
+    def __init__(self, router: Router, take: Callable[[Transport, str], Link]) -> None:
+        self.limit = router.limit
+        self._take = take
+
+    def __call__(self, transport: Transport, name: str, /) -> Link:
+        """Take a connection in."""
+        return self._take(transport, name)
+
+
 class Router(Hooks):
     """Connections to any number of peers, in one event loop.
 
@@ -241,7 +259,7 @@ class Router(Hooks):
             return peer.link
 
         self._check()
-        await listener.start(accept)
+        await listener.start(Accepting(self, accept))
         self._listeners.append(listener)
 
     def relay(

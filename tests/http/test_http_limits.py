@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 
 import pytest
 
@@ -72,6 +73,37 @@ async def test_max_body_bytes_is_refused_by_the_length_before_it_is_read():
             chunked.head("POST", headers) + f"{len(body) + 1:x}\r\n".encode() + body + b" \r\n0\r\n\r\n"
         )
         assert (await chunked.read()).status == 413
+
+
+def nested(depth, number=1):
+    """A call of 2026-07-28 with so many objects and arrays within each other."""
+    message = modern("tools/call", {"name": "echo", "arguments": {"x": None}}, number=number)
+    deep = "[" * (depth - 3) + "]" * (depth - 3)
+    return json.dumps(message).replace("null", deep).encode(), mirrored(message)
+
+
+@both_loops
+async def test_max_depth_is_that_of_the_router():
+    async with serving(of_router={"limits": {"max_depth": 20}}) as server:
+        client = await server.connect()
+        for depth, status in ((20, 200), (21, 400), (19, 200)):
+            answer = await client.ask(*nested(depth))
+            assert answer.status == status
+            if status == 400:
+                assert answer.json["error"]["data"]["reason"] == "max_depth"
+
+
+@pytest.mark.parametrize("most", [40, 400], ids=["below the default", "above it"])
+@both_loops
+async def test_max_id_bytes_is_that_of_the_router(most):
+    async with serving(of_router={"limits": {"max_id_bytes": most}}) as server:
+        client = await server.connect()
+        for length, status in ((most, 200), (most + 1, 400), (most - 1, 200)):
+            message = modern("tools/call", {"name": "echo"}, number="x" * (length - 2))
+            answer = await client.ask(message, mirrored(message))
+            assert answer.status == status
+            if status == 400:
+                assert answer.json["error"]["data"]["reason"] == "max_id_bytes"
 
 
 @both_loops

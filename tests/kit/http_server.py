@@ -57,9 +57,9 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serving(**options: Any) -> AsyncIterator[Server]:
-    """Serve on a port of this machine."""
-    async with turnout.Router() as router:
+async def serving(*, of_router: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[Server]:
+    """Serve on a port of this machine, with options of the router's and of the endpoint's."""
+    async with turnout.Router(**(of_router or {})) as router:
         HandshakeResponder(router, Implementation("server", "1", {"tools": {}}))
         server = Server(router, listen_http("127.0.0.1", 0, **options))
         router.on_request("tools/call")(server.call)

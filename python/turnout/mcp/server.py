@@ -15,6 +15,7 @@ from turnout.mcp.client import own_router
 from turnout.mcp.dispatch.over_peer import NativeDispatcher
 from turnout.mcp.dispatch.session_peer import SessionPeer
 from turnout.mcp.server_session import ServerSession
+from turnout.router import Accepting
 from turnout.transports import listen_http, listen_tcp, listen_unix, own_stdio
 from turnout.transports.http.asgi import AsgiEndpoint
 
@@ -274,7 +275,7 @@ async def serve_listener(
             came.put_nowait(_ServedClient(low, state, peer, raise_exceptions=raise_exceptions))
             return peer.link
 
-        await listener.start(accept)
+        await listener.start(Accepting(router, accept))
         try:
             task_status.started(listener)
             while True:

@@ -23,8 +23,7 @@ The rules both sides rely on:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 if TYPE_CHECKING:
     from turnout._native import Input
@@ -126,9 +125,24 @@ class Target(Protocol):
         ...
 
 
-Accept: TypeAlias = Callable[[Transport, str], Link]
-"""Called with each accepted connection's transport and a name for its other end; gives the link that
-the bytes then go to. Raising refuses the connection: it is aborted, and no `lost` follows."""
+class Accept(Protocol):
+    """What a listener hands its connections to: whoever has their peers."""
+
+    def __call__(self, transport: Transport, name: str, /) -> Link:
+        """Take a connection in, and give the link that its bytes then go to.
+
+        Raising refuses the connection: it is aborted, and no `lost` follows.
+
+        Args:
+            transport: of the connection.
+            name: for its other end.
+
+        """
+        ...
+
+    def limit(self, name: str) -> int:
+        """The value of a limit of the peers that it makes, by its name in `turnout.LIMITS`."""
+        ...
 
 
 class Listener(Protocol):

@@ -107,6 +107,7 @@ class EndpointHost:
 
     def start(self, accept: Accept) -> None:
         """Hand sessions to `accept` from now on."""
+        self.endpoint.set_scan_limits(accept.limit("max_depth"), accept.limit("max_id_bytes"))
         self._accept = accept
 
     def stop(self) -> None:

@@ -387,8 +387,8 @@ impl Endpoint {
                 Ok((revision, Some(envelope)))
             }
             Err(refusal) => {
-                let code = if refusal.reason.is_syntax() { PARSE_ERROR } else { INVALID_REQUEST };
-                Err(Refused::new(400, code, refusal.reason.message()))
+                let refused = Refused::new(400, refusal.code(), refusal.reason.message());
+                Err(Refused { data: refusal.data(), ..refused })
             }
         }
     }

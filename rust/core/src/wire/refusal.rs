@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::codes::{INVALID_REQUEST, PARSE_ERROR};
 use crate::wire::span::Span;
 
 macro_rules! reasons {
@@ -108,6 +109,18 @@ pub struct Refusal {
     pub offset: usize,
     /// What had been read before.
     pub partial: Partial,
+}
+
+impl Refusal {
+    /// The code of the error that answers it.
+    pub const fn code(&self) -> i64 {
+        if self.reason.is_syntax() { PARSE_ERROR } else { INVALID_REQUEST }
+    }
+
+    /// The data of that error, as one line of JSON.
+    pub fn data(&self) -> Vec<u8> {
+        format!("{{\"reason\":\"{}\",\"offset\":{}}}", self.reason.name(), self.offset).into_bytes()
+    }
 }
 
 impl fmt::Display for Refusal {

@@ -13,7 +13,6 @@ use turnout_core::connection::output::addresses::StreamId;
 use turnout_core::handle::{KEY_BYTES, Keys, Kind, Process};
 use turnout_core::http::limits::HttpLimits;
 use turnout_core::http::request::{self, Endpoint, Refused, Resource};
-use turnout_core::limits::Limits;
 use turnout_core::sync::lock;
 use turnout_core::wire::envelope::ScanLimits;
 use turnout_http::{Date, SyntaxLimits};
@@ -31,7 +30,7 @@ pub struct HttpEndpoint {
     pub endpoint: Endpoint,
     pub limits: HttpLimits,
     pub syntax: SyntaxLimits,
-    pub scan: ScanLimits,
+    scan: Mutex<ScanLimits>,
     pub date: Mutex<Date>,
     /// Whether the host says who asks.
     pub authenticates: bool,
@@ -74,7 +73,6 @@ impl HttpEndpoint {
             key.try_into().map_err(|_| PyValueError::new_err("a key has 32 bytes"))?;
         let mut http = HttpLimits::default();
         set_limits(limits, |name, value| http.set(name, value))?;
-        let limits = Limits::default();
         let proxies = proxies.iter().map(|text| {
             text.parse().map_err(|_| PyValueError::new_err(format!("{text:?} is no address and no network")))
         });
@@ -94,7 +92,7 @@ impl HttpEndpoint {
             },
             limits: http,
             syntax: SyntaxLimits { body_bytes: http.max_body_bytes as u64, ..SyntaxLimits::default() },
-            scan: ScanLimits { max_depth: limits.max_depth, max_id_bytes: limits.max_id_bytes },
+            scan: Mutex::default(),
             date: Mutex::default(),
             authenticates,
             held: Arc::new(Held::new(&http)),
@@ -114,6 +112,11 @@ impl HttpEndpoint {
     #[doc = text!("HttpEndpoint.sessions")]
     fn sessions(&self) -> (usize, usize) {
         (lock(&self.legacy).len(), lock(&self.modern).len())
+    }
+
+    #[doc = text!("HttpEndpoint.set_scan_limits")]
+    fn set_scan_limits(&self, max_depth: usize, max_id_bytes: usize) {
+        *lock(&self.scan) = ScanLimits { max_depth, max_id_bytes };
     }
 
     #[doc = text!("HttpEndpoint.set_time")]
@@ -173,6 +176,11 @@ impl HttpEndpoint {
 impl HttpEndpoint {
     pub fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::Relaxed)
+    }
+
+    /// How messages are read, before it is known by which connection.
+    pub fn scan_limits(&self) -> ScanLimits {
+        *lock(&self.scan)
     }
 
     pub fn next_stream(&self) -> StreamId {

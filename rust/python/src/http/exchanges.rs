@@ -15,7 +15,7 @@ use turnout_core::http::request::{self, Action, Endpoint, Refused};
 use turnout_core::http::response::{Answering, Step, Unnamed};
 use turnout_core::rules::Revision;
 use turnout_core::sync::lock;
-use turnout_core::wire::envelope::{self, Envelope};
+use turnout_core::wire::envelope::{self, Envelope, ScanLimits};
 
 use crate::asyncio::raised;
 use crate::connection::Connection;
@@ -162,16 +162,20 @@ impl<W: Outlet> Exchanges<W> {
     /// Receives the message of a POST.
     fn receive(self: &Arc<Self>, py: Python<'_>, client: &Arc<Client>, mut message: Vec<u8>) {
         let endpoint = self.endpoint.get();
+        let limits = endpoint.scan_limits();
         request::put_in_one_line(&mut message);
         let (revision, session_id, envelope) = {
             let mut state = lock(&self.state);
             let Some(fields) = state.wire.fields() else { return };
             let session_id = fields.session.map(<[u8]>::to_vec);
-            match endpoint.endpoint.check_message(&fields, &message, &endpoint.scan) {
+            match endpoint.endpoint.check_message(&fields, &message, &limits) {
                 Ok((revision, envelope)) => (revision, session_id, envelope),
                 Err(refused) => {
-                    let id = envelope::scan(&message, &endpoint.scan).map(|envelope| envelope.id);
-                    state.refuse(endpoint, &refused, id.unwrap_or_default().of(&message));
+                    let id = match envelope::scan(&message, &limits) {
+                        Ok(envelope) => envelope.id,
+                        Err(refusal) => refusal.partial.id,
+                    };
+                    state.refuse(endpoint, &refused, id.of(&message));
                     return;
                 }
             }
@@ -186,7 +190,8 @@ impl<W: Outlet> Exchanges<W> {
         match session {
             Ok(Ok(session)) => {
                 let opens_session = !revision.is_modern() && session_id.is_none();
-                self.receive_in(py, session, opens_session, revision, (&message, envelope.as_ref()));
+                let scanned = envelope.as_ref().map(|envelope| (envelope, &limits));
+                self.receive_in(py, session, opens_session, revision, (&message, scanned));
             }
             Ok(Err(refused)) => lock(&self.state).refuse(endpoint, &refused, b""),
             Err(error) => {
@@ -202,19 +207,18 @@ impl<W: Outlet> Exchanges<W> {
         session: Arc<Session>,
         opens_session: bool,
         revision: Revision,
-        (message, envelope): (&[u8], Option<&Envelope>),
+        (message, scanned): (&[u8], Option<(&Envelope, &ScanLimits)>),
     ) {
         let endpoint = self.endpoint.get();
         let stream = endpoint.next_stream();
         if let Err(refused) = session.open(stream, Arc::clone(self) as Arc<dyn Socket>, endpoint.now()) {
-            let id = envelope.map(|envelope| envelope.id.of(message)).unwrap_or_default();
+            let id = scanned.map(|(envelope, _)| envelope.id.of(message)).unwrap_or_default();
             return lock(&self.state).refuse(endpoint, &refused, id);
         }
         let connection = session.connection.bind(py).clone();
         let is_modern = session.is_modern();
-        let scanned = envelope.map(|envelope| (envelope, &endpoint.scan));
         let received = Connection::receive_exchange(&connection, stream, message, scanned, |requests| {
-            let is_message = envelope.is_some() || requests > 0 || message.starts_with(b"[");
+            let is_message = scanned.is_some() || requests > 0 || message.starts_with(b"[");
             let answering =
                 if is_message { Answering::new(requests, is_modern) } else { Answering::to_no_message() };
             let is_primed = is_primed(revision);

@@ -1,7 +1,6 @@
 //! Refused frames: a broken answer ends its call, a broken request is answered, the rest is counted.
 
 use super::in_run;
-use crate::codes::{INVALID_REQUEST, PARSE_ERROR};
 use crate::connection::Connection;
 use crate::connection::event::{Batch, End, Event, Host};
 use crate::flight::record::Time;
@@ -43,9 +42,7 @@ impl<H: Host> Connection<H> {
                 self.settle(now, moved.slot, number, End::Invalid(refusal.reason.message()), None, batch);
             }
         } else if self.owes_an_answer(refusal) {
-            let code = if refusal.reason.is_syntax() { PARSE_ERROR } else { INVALID_REQUEST };
-            let data = format!("{{\"reason\":\"{}\",\"offset\":{}}}", refusal.reason.name(), refusal.offset);
-            self.reject(id.of(frame), code, refusal.reason.message(), data.as_bytes());
+            self.reject(id.of(frame), refusal.code(), refusal.reason.message(), &refusal.data());
         }
         let length = at.len();
         // The head of a line that is too long is a copy outside of the run.
