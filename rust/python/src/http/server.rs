@@ -121,10 +121,10 @@ impl Outlet for SocketWire {
             let _ = state.settle(endpoint);
             (out, state.is_over)
         };
-        if !out.is_empty() {
-            if let Err(error) = host.write.bind(py).call1((PyBytes::new(py, &out),)) {
-                raised::report(py, None, error, Some(host.write.bind(py)));
-            }
+        if !out.is_empty()
+            && let Err(error) = host.write.bind(py).call1((PyBytes::new(py, &out),))
+        {
+            raised::report(py, None, error, Some(host.write.bind(py)));
         }
         if is_over {
             Transport::call(py, &host.close);
