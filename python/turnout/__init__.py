@@ -63,11 +63,13 @@ from turnout.transports import (
     tcp,
     unix,
 )
+from turnout.transports.http.target import HTTP_CLIENT_LIMITS, http
 
 __version__: str = build_info()["version"]
 
 __all__ = [
     "DROP",
+    "HTTP_CLIENT_LIMITS",
     "HTTP_LIMITS",
     "LIMITS",
     "Answer",
@@ -116,6 +118,7 @@ __all__ = [
     "Upstream",
     "asgi",
     "build_info",
+    "http",
     "listen_http",
     "listen_tcp",
     "listen_unix",

@@ -31,9 +31,12 @@ __all__ = [
     "Flights",
     "HandlerCoroutine",
     "HttpAsking",
+    "HttpClientSocket",
     "HttpConnection",
     "HttpEndpoint",
     "HttpExchange",
+    "HttpPool",
+    "HttpPost",
     "Input",
     "LateProgress",
     "LateResponse",
@@ -980,6 +983,127 @@ class HttpConnection:
         """Give the memory back that a connection between two requests reads with; whether there was any."""
     def keep_alive(self) -> None:
         """Write a comment on a stream of events, or begin one for an answer that takes long."""
+
+@final
+class HttpPost:
+    """One request of HTTP's to a server, as its host sees it that was refused or lost."""
+
+    @property
+    def number(self) -> int:
+        """The number of our request that it is about; 0 for none."""
+    @property
+    def verb(self) -> Literal["POST", "GET", "DELETE"]:
+        """The method of HTTP's."""
+    @property
+    def method(self) -> str:
+        """The method of the message; empty for an answer of ours, and for none."""
+    @property
+    def id(self) -> bytes:
+        """The id of the request, as JSON; empty for none."""
+    @property
+    def is_aside(self) -> bool:
+        """Whether the host had it sent, and not the connection."""
+    @property
+    def generation(self) -> int:
+        """Which head it was sent with, as `HttpPool.generation` counts them."""
+    def note_repeated(self) -> int:
+        """Count one more time that it is sent again, and say how many there were."""
+
+@final
+class HttpPool:
+    """The sockets of one connection to a server over HTTP: each message of the connection is posted on one of them.
+
+    Args:
+        connection: whose messages are posted.
+        host: opens sockets, and says what refusals mean; it has the methods of `turnout.transports.http.calling.Host`.
+        target: the path of the endpoint, with its query.
+        headers: fields of every request, with one `host`.
+        max_connections: most sockets at once.
+        max_message_bytes: longest message that is read.
+
+    """
+
+    def __new__(
+        cls,
+        connection: Connection,
+        host: object,
+        target: str,
+        headers: list[tuple[str, bytes]],
+        *,
+        max_connections: int,
+        max_message_bytes: int,
+    ) -> Self: ...
+    def set_head(self, target: str, headers: list[tuple[str, bytes]]) -> None:
+        """Have requests made so from now on."""
+    def set_param_headers(self, tools: list[tuple[str, list[tuple[list[str], str]]]]) -> None:
+        """Say which arguments of tools are repeated in headers: where each stands, and the name of its header."""
+    @property
+    def session(self) -> bytes | None:
+        """The id of the session; None where there is none."""
+    @property
+    def generation(self) -> int:
+        """How often the head of requests changed: by `set_head`, or by another session."""
+    @property
+    def connections(self) -> int:
+        """How many sockets there are, those that are being opened included."""
+    def expect(self) -> None:
+        """Count a socket that the host opens unasked."""
+    def failed(self, why: str) -> None:
+        """Take note that a socket could not be opened."""
+    def listen(self, number: int, last_event_id: str) -> None:
+        """Open the stream of our request `number`, or that of no request for 0, behind that event."""
+    def end_session(self) -> None:
+        """Have the session ended; the host is told when it is."""
+    def reopen(self) -> bool:
+        """Make the handshake of another session; messages wait meanwhile. False where there was none before."""
+    def confirm(self) -> None:
+        """Tell the server that the handshake of the other session is done."""
+    def let_go(self) -> None:
+        """Let the messages go that wait for a session."""
+    def repeat(self, post: HttpPost) -> None:
+        """Send a request of HTTP's again, unless its message is over."""
+    def settle(self, post: HttpPost, body: bytes) -> bool:
+        """Take a body as the answer, if it is one to the very request that was posted."""
+    def fail(self, post: HttpPost, message: str, data: bytes | None = None) -> None:
+        """Answer a request of ours with an error."""
+    def lose(self, number: int, why: str) -> None:
+        """End our request `number` without an answer."""
+    def close(self) -> None:
+        """Send nothing more, and let go of the host."""
+
+@final
+class HttpClientSocket:
+    """One socket to a server over HTTP, as its transport sees it.
+
+    Args:
+        pool: what it belongs to.
+        write: writes bytes to the transport.
+        abort: closes it at once.
+
+    """
+
+    def __new__(
+        cls, pool: HttpPool, write: Callable[[bytes], object], abort: Callable[[], object]
+    ) -> Self: ...
+    def opened(self) -> None:
+        """Take note that the socket is open; from a callback of the loop only."""
+    def feed(self, data: bytes) -> None:
+        """Take bytes that came; from a callback of the loop only."""
+    def end_input(self) -> None:
+        """Take note that the server sends no more; from a callback of the loop only."""
+    def lost(self) -> None:
+        """Take note that the socket is gone; from a callback of the loop only."""
+    @property
+    def phase(self) -> Literal["idle", "waiting", "reading", "closed"]:
+        """What it does: nothing, waits for the head of an answer, or reads one."""
+    @property
+    def requests(self) -> int:
+        """How many requests it had."""
+    @property
+    def is_posting(self) -> bool:
+        """Whether it carries something that has no deadline of its own: all but our requests and streams."""
+    def close(self) -> None:
+        """Close it at once; what it carries is given up."""
 
 @final
 class Notification:

@@ -137,7 +137,8 @@ class PeerLost(Error, ConnectionError):
         if self.record is None:
             return super()._describe()
         code = "" if self.exit_code is None else f" with exit code {self.exit_code}"
-        return f"{_what(self.record)}: {(self.record.outcome or 'lost').replace('_', ' ')}{code}"
+        reason = f", {escaped(self.record.cancel_reason)}" if self.record.cancel_reason else ""
+        return f"{_what(self.record)}: {(self.record.outcome or 'lost').replace('_', ' ')}{code}{reason}"
 
 
 class ConnectionClosed(PeerLost):

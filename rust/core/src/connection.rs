@@ -13,6 +13,7 @@ pub mod event;
 pub mod forward;
 mod lookup;
 pub mod output;
+pub mod posts;
 pub mod rate_limit;
 pub(crate) mod receive;
 mod shutdown;

@@ -43,7 +43,7 @@ use crate::driver::face::{ConnectionClass, Face};
 use crate::driver::host::PyHost;
 use crate::driver::membership::Membership;
 use crate::driver::record_listener::RecordListener;
-use crate::driver::transport::{StreamWriter, Transport, Writer};
+use crate::driver::transport::{Outlet, PostWriter, StreamWriter, Transport, Writer};
 use crate::values::record::Ledger;
 use crate::values::{errors, json};
 
@@ -144,7 +144,13 @@ impl Driver {
                 core.rules.settle_era(Revision::V2026_07_28);
             }
         }
-        self.transport.address(streams);
+        self.transport.redirect(Outlet::Streams(streams));
+    }
+
+    /// Has its messages posted from now on.
+    pub fn post(&self, writer: Weak<dyn PostWriter>) {
+        self.core().post_messages();
+        self.transport.redirect(Outlet::Posts(writer));
     }
 
     // ---- its parts ----

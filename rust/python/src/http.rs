@@ -7,6 +7,7 @@
 
 pub mod asgi;
 pub mod asking;
+pub mod calling;
 pub mod client;
 pub mod endpoint;
 pub mod events;

@@ -63,6 +63,12 @@ mod _native {
     #[pymodule_export]
     use crate::http::asking::HttpAsking;
     #[pymodule_export]
+    use crate::http::calling::pool::HttpPool;
+    #[pymodule_export]
+    use crate::http::calling::post::HttpPost;
+    #[pymodule_export]
+    use crate::http::calling::socket::HttpClientSocket;
+    #[pymodule_export]
     use crate::http::endpoint::HttpEndpoint;
     #[pymodule_export]
     use crate::http::server::HttpConnection;

@@ -263,7 +263,10 @@ impl<H: Host> Connection<H> {
             self.release(moved.slot, number);
         } else {
             self.output.fair_queue.abandon(sent, now);
-            if !quiet && self.rules.cancel_method(&record.method, augmented) == CancelMethod::Notify {
+            if !quiet
+                && self.rules.cancel_method(&record.method, augmented) == CancelMethod::Notify
+                && !self.cancels_by_closing()
+            {
                 let out = self.output.cancel(self.stream_of_call(number));
                 match record.wire_id() {
                     b"" => encode::cancelled(out, number, reason),
@@ -273,7 +276,7 @@ impl<H: Host> Connection<H> {
                 self.counters.cancels_out += 1;
             }
         }
-        self.forget_call(number);
+        self.forget_call(number, true);
         let outcome = moved.to.outcome().unwrap_or(Outcome::Cancelled);
         Self::finish(&record, outcome, now, batch);
         batch.events.push(Event::Settled { owner, record, end: End::Local(outcome), answer: None });
@@ -284,7 +287,7 @@ impl<H: Host> Connection<H> {
         self.table.claim(number, FlightEvent::Forget).ok()?;
         self.clear_timer(slot);
         self.forget_task_cancel(number);
-        self.forget_call(number);
+        self.forget_call(number, false);
         let entry = self.outbound.remove(slot)?;
         if entry.has_custom_ids() {
             self.forget_tokens_of(Some(number));

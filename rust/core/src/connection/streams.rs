@@ -24,8 +24,10 @@ pub(crate) struct Streams {
     /// The streams of our requests that belong to one of the peer's.
     calls: HashMap<u64, StreamId, RandomState>,
     /// The stream of the message that is received.
-    receiving: StreamId,
+    pub(super) receiving: StreamId,
     ended: Vec<StreamId>,
+    /// Whether each message of ours is posted: see [`posts`](crate::connection::posts).
+    pub(super) posts: bool,
 }
 
 /// One stream.
@@ -81,6 +83,14 @@ impl Streams {
         if open.is_over() {
             self.open.remove(&stream);
             self.ended.push(stream);
+        }
+    }
+
+    #[cold]
+    fn forget(&mut self, number: u64, closes: bool) {
+        self.calls.remove(&number);
+        if closes && self.posts {
+            self.ended.push(number);
         }
     }
 
@@ -298,11 +308,11 @@ impl<H: Host> Connection<H> {
         self.streams.as_ref().map_or(0, |streams| streams.of_call(number))
     }
 
-    /// Forgets the stream of our request `number`.
+    /// Forgets the stream of our request `number`; where that `closes` here, before its answer, the host closes it.
     #[inline]
-    pub(super) fn forget_call(&mut self, number: u64) {
+    pub(super) fn forget_call(&mut self, number: u64, closes: bool) {
         if let Some(streams) = &mut self.streams {
-            streams.calls.remove(&number);
+            streams.forget(number, closes);
         }
     }
 

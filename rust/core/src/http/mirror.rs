@@ -79,6 +79,11 @@ pub fn is_equal(header: &[u8], body: &[u8]) -> Result<bool, FieldFault> {
     })
 }
 
+/// Whether a list of tools has arguments that are repeated in headers.
+pub fn has_annotations(message: &[u8]) -> bool {
+    memchr::memmem::find(message, b"\"x-mcp-header\"").is_some()
+}
+
 /// Whether it is a JSON number without an exponent.
 fn is_plain_number(text: &[u8]) -> bool {
     let number = text.strip_prefix(b"-").unwrap_or(text);

@@ -41,6 +41,11 @@ impl Revision {
         Self::ALL.into_iter().find(|revision| revision.name() == name)
     }
 
+    /// Whether a client over HTTP says in a header which revision it speaks: from 2025-06-18 on.
+    pub const fn is_in_a_header(self) -> bool {
+        !matches!(self, Revision::V2024_11_05 | Revision::V2025_03_26)
+    }
+
     /// True from 2026-07-28 on: stateless, no handshake, no requests from servers.
     pub const fn is_modern(self) -> bool {
         matches!(self, Revision::V2026_07_28)

@@ -207,6 +207,33 @@ impl Connection {
         })
     }
 
+    /// Receives one message that came in answer to our request `number`, or to none of ours for 0; delivers what it
+    /// means, and flushes.
+    pub fn receive_posted(slf: &Bound<'_, Self>, number: StreamId, message: &[u8]) -> PyResult<()> {
+        let driver = &slf.get().driver;
+        driver.check_process()?;
+        driver.face().set(slf)?;
+        driver.corked(slf.py(), || {
+            let mut batch = driver.acquire_events();
+            let now = driver.now();
+            let intercepted = {
+                let mut core = driver.core();
+                let at = Span::new(0, message.len());
+                let intercepted = core.receive_on(now, number, message, at, &mut batch);
+                core.record_finished(&mut batch);
+                driver.settle_account(&mut core);
+                intercepted
+            };
+            deliver(slf, &mut batch, message, Run::Inline, &EventSink::Handlers);
+            memory::settle();
+            driver.recycle_events(batch);
+            if let Some(intercepted) = &intercepted {
+                Self::intercept(slf, message, intercepted, Run::Inline, &EventSink::Handlers);
+            }
+            Ok(())
+        })
+    }
+
     /// Notes that the peer closed `stream`, and delivers what that means.
     pub fn lose_stream(&self, py: Python<'_>, stream: StreamId, cancels: bool) {
         let now = self.driver.now();

@@ -10,7 +10,7 @@ use turnout_core::corking::Flushed;
 
 use crate::driver::Driver;
 use crate::driver::memory;
-use crate::driver::transport::{LARGE, StreamWriter};
+use crate::driver::transport::{LARGE, Outlet, PostWriter, StreamWriter};
 
 impl Driver {
     /// Schedules a flush in the next iteration of the loop; from any thread.
@@ -34,9 +34,15 @@ impl Driver {
     fn write_out(&self, py: Python<'_>) -> PyResult<(Flushed, bool)> {
         self.check_process()?;
         let now = self.now();
-        if let Some(streams) = self.transport.streams() {
-            let flushed = streams.upgrade().map_or(Flushed::Nothing, |it| self.write_addressed(py, &it));
-            return Ok((flushed, false));
+        match self.transport.outlet() {
+            None => {}
+            Some(Outlet::Streams(streams)) => {
+                let flushed = streams.upgrade().map_or(Flushed::Nothing, |it| self.write_addressed(py, &it));
+                return Ok((flushed, false));
+            }
+            Some(Outlet::Posts(posts)) => {
+                return Ok(posts.upgrade().map_or((Flushed::Nothing, false), |it| self.post_all(py, it)));
+            }
         }
         let Some(writer) = self.transport.writer(py) else { return Ok((Flushed::Nothing, false)) };
         let (bytes, left) = {
@@ -83,6 +89,23 @@ impl Driver {
         let flushed = Flushed::of(&output.bytes);
         streams.write(py, output);
         flushed
+    }
+
+    /// Posts the output, each message by itself; also says whether more is left.
+    fn post_all(&self, py: Python<'_>, writer: Arc<dyn PostWriter>) -> (Flushed, bool) {
+        let now = self.now();
+        let (posts, left) = {
+            let mut core = self.core();
+            if !core.has_addressed() {
+                return (Flushed::Nothing, false);
+            }
+            let posts = core.drain_posts(now);
+            self.settle_account(&mut core);
+            (posts, core.output_ready() > 0)
+        };
+        let flushed = Flushed::of(&posts.bytes);
+        writer.post(py, posts);
+        (flushed, left)
     }
 
     /// Ends the connection, since its transport may have lost what it was given: nothing can follow that.

@@ -1,12 +1,13 @@
 //! How a connection reaches its transport.
 
 use std::ffi::c_int;
-use std::sync::{Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 use pyo3::{PyTraverseError, PyVisit};
 use turnout_core::connection::output::recycle;
+use turnout_core::connection::posts::Posts;
 use turnout_core::connection::streams::AddressedOutput;
 use turnout_core::sync::lock;
 
@@ -20,15 +21,30 @@ pub const LARGE: usize = 64 << 10;
 #[derive(Default)]
 pub struct Transport {
     writer: Mutex<Option<Writer>>,
-    /// Where messages go that are addressed; then nothing is written to the transport itself. It has the connection,
-    /// which therefore does not have it.
-    streams: OnceLock<Weak<dyn StreamWriter>>,
+    /// Where messages go that are not written to the transport itself. It has the connection, which therefore does not
+    /// have it.
+    outlet: OnceLock<Outlet>,
+}
+
+/// Where the messages of a connection go that are not written to its transport.
+#[derive(Clone)]
+pub enum Outlet {
+    /// To the streams that they are for.
+    Streams(Weak<dyn StreamWriter>),
+    /// Each by itself.
+    Posts(Weak<dyn PostWriter>),
 }
 
 /// Writes the messages of a connection to the streams that they are for.
 pub trait StreamWriter: Send + Sync {
     /// Writes frames to their streams, and ends streams.
     fn write(&self, py: Python<'_>, output: AddressedOutput);
+}
+
+/// Posts the messages of a connection.
+pub trait PostWriter: Send + Sync {
+    /// Posts messages, and closes streams.
+    fn post(self: Arc<Self>, py: Python<'_>, posts: Posts);
 }
 
 impl Transport {
@@ -43,14 +59,14 @@ impl Transport {
         drop(writer);
     }
 
-    /// Has messages addressed from now on.
-    pub fn address(&self, streams: Weak<dyn StreamWriter>) {
-        let _ = self.streams.set(streams);
+    /// Has messages go elsewhere from now on.
+    pub fn redirect(&self, outlet: Outlet) {
+        let _ = self.outlet.set(outlet);
     }
 
-    /// Where these go, as long as it is there; None where no messages are addressed.
-    pub fn streams(&self) -> Option<&Weak<dyn StreamWriter>> {
-        self.streams.get()
+    /// Where these go; None where they are written to the transport.
+    pub fn outlet(&self) -> Option<&Outlet> {
+        self.outlet.get()
     }
 
     pub fn writer(&self, py: Python<'_>) -> Option<Writer> {

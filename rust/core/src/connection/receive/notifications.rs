@@ -35,7 +35,8 @@ impl<H: Host> Connection<H> {
         } else {
             self.custom_tokens.get(id::key(token).to_bytes().as_slice())
         };
-        let found = custom.copied().or_else(|| id::minted(token)).and_then(|number| {
+        let named = custom.copied().or_else(|| id::minted(token));
+        let found = named.filter(|number| self.may_tell_of(*number)).and_then(|number| {
             let (slot, state) = self.table.find(number)?;
             let entry = self.outbound.get(slot)?;
             (entry.record.wants_progress && entry.custom_token == custom.is_some()).then_some((slot, state))

@@ -36,7 +36,7 @@ impl<H: Host> Connection<H> {
             return None;
         }
         let (event, late, payload) = happening;
-        let number = self.number_of(id.of(frame));
+        let number = self.number_of(id.of(frame)).filter(|number| self.may_answer(*number));
         let verdict = number.map(|number| (number, self.table.claim(number, event)));
         match verdict {
             Some((number, Ok(moved))) => return Some((moved.slot, number)),

@@ -1,0 +1,294 @@
+//! One socket to a server: it carries one request of HTTP's after the other.
+
+use std::sync::{Arc, Mutex};
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use turnout_core::http::answer::{Answer, AnswerReader, Asked};
+use turnout_core::http::fields;
+use turnout_core::sync::lock;
+use turnout_http::{ClientStep, ClientSyntax, Phase};
+
+use crate::asyncio::raised;
+use crate::http::calling::pool::{Carrier, Heading, HttpPool, Pool, Refusal};
+use crate::http::calling::post::Post;
+
+/// A socket, as the pool has it.
+pub struct Socket {
+    pool: Arc<Pool>,
+    write: Py<PyAny>,
+    /// Closes it at once.
+    abort: Py<PyAny>,
+    state: Mutex<State>,
+}
+
+struct State {
+    syntax: ClientSyntax,
+    carried: Option<Carried>,
+    /// How many requests it had.
+    requests: u64,
+    /// Whether its server lets it stay open.
+    keeps: bool,
+    is_over: bool,
+    is_stepping: bool,
+}
+
+/// What a socket carries.
+struct Carried {
+    post: Arc<Post>,
+    reader: AnswerReader,
+    /// The fields of a refusal.
+    refusal: Vec<(String, Vec<u8>)>,
+}
+
+/// What became of a step.
+enum Next {
+    Nothing,
+    Another,
+    Messages(Arc<Post>, Vec<Vec<u8>>),
+    Head(Arc<Post>, Heading),
+    /// Its answer has ended; whether the socket stays.
+    Ended(Carried, Answer, Vec<Vec<u8>>, bool),
+    /// It cannot be read on.
+    Broken(&'static str),
+}
+
+impl Socket {
+    fn take_steps(self: &Arc<Self>, py: Python<'_>) {
+        if std::mem::replace(&mut lock(&self.state).is_stepping, true) {
+            return;
+        }
+        while self.take_step(py) {}
+        lock(&self.state).is_stepping = false;
+    }
+
+    fn take_step(self: &Arc<Self>, py: Python<'_>) -> bool {
+        let next = self.next();
+        match next {
+            Next::Nothing => return false,
+            Next::Another => {}
+            Next::Messages(post, messages) => self.pool.receive(py, &post, &messages),
+            Next::Head(post, heading) => self.pool.note_head(py, &post, heading),
+            Next::Ended(carried, answer, messages, keeps) => {
+                let Carried { post, reader, refusal } = carried;
+                self.pool.forget(&post);
+                if keeps {
+                    let socket = Arc::clone(self) as Arc<dyn Carrier>;
+                    self.pool.release(py, &socket);
+                } else {
+                    self.abort(py);
+                }
+                self.pool.receive(py, &post, &messages);
+                let refusal = match answer {
+                    Answer::Refused(status, body) => Some(Refusal { status, fields: refusal, body }),
+                    Answer::Taken => None,
+                    Answer::Unread => {
+                        return self.fail_unread(py, &post);
+                    }
+                };
+                self.pool.end(py, &post, &reader, refusal);
+                return keeps;
+            }
+            Next::Broken(why) => {
+                let carried = lock(&self.state).carried.take();
+                self.abort(py);
+                if let Some(Carried { post, reader, .. }) = carried {
+                    self.pool.break_off(py, &post, &reader, why);
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    fn fail_unread(&self, py: Python<'_>, post: &Arc<Post>) -> bool {
+        self.pool.fail(py, post, "the server's answer is neither JSON nor a stream of events", None);
+        true
+    }
+
+    fn next(&self) -> Next {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        if state.is_over {
+            return Next::Nothing;
+        }
+        let Some(carried) = &mut state.carried else {
+            return match state.syntax.step() {
+                ClientStep::NeedInput | ClientStep::Idle => Next::Nothing,
+                // Whatever it says unasked, it is closed.
+                _ => Next::Broken("the server sent what nobody asked for"),
+            };
+        };
+        match state.syntax.step() {
+            ClientStep::Interim(_) => Next::Another,
+            ClientStep::Head(head) => {
+                let content_type = head.field(fields::CONTENT_TYPE);
+                carried.reader.head(head.status(), content_type);
+                state.keeps = head.keep_alive() && !head.ends_with_connection();
+                if !carried.reader.is_taken() {
+                    let fields =
+                        head.fields().map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()));
+                    carried.refusal = fields.collect();
+                    return Next::Another;
+                }
+                let session = head.field(fields::MCP_SESSION_ID).map(<[u8]>::to_vec);
+                Next::Head(Arc::clone(&carried.post), Heading { session })
+            }
+            ClientStep::Body(bytes) => {
+                let mut messages = Vec::new();
+                match carried.reader.body(bytes, &mut messages) {
+                    Err(_) => Next::Broken("the server's message is longer than max_frame_bytes"),
+                    Ok(()) if messages.is_empty() => Next::Another,
+                    Ok(()) => Next::Messages(Arc::clone(&carried.post), messages),
+                }
+            }
+            ClientStep::End => {
+                let mut messages = Vec::new();
+                let answer = carried.reader.end(&mut messages);
+                // The syntax takes the next request when it has said that this one is over.
+                let keeps = state.keeps && matches!(state.syntax.step(), ClientStep::Idle);
+                match state.carried.take() {
+                    Some(carried) => Next::Ended(carried, answer, messages, keeps),
+                    None => Next::Nothing,
+                }
+            }
+            ClientStep::NeedInput | ClientStep::Idle => Next::Nothing,
+            ClientStep::Refused(refusal) => Next::Broken(refusal.reason.text()),
+            ClientStep::Closed => Next::Broken("the server closed the connection"),
+        }
+    }
+}
+
+impl Carrier for Socket {
+    fn send(self: Arc<Self>, py: Python<'_>, post: &Arc<Post>) -> bool {
+        let mut out = Vec::with_capacity(post.frame.len() + 512);
+        {
+            let mut state = lock(&self.state);
+            if state.is_over || !state.syntax.can_send() {
+                return false;
+            }
+            let sent = self.pool.with_head(post, |target, all| {
+                let all: Vec<(&str, &[u8])> = all.iter().map(|(name, value)| (*name, &**value)).collect();
+                state.syntax.request(post.verb(), target, &all, &post.frame, &mut out)
+            });
+            if let Err(error) = sent {
+                drop(state);
+                self.pool.fail(py, post, &format!("it cannot be sent over HTTP: {error}"), None);
+                let socket = Arc::clone(&self) as Arc<dyn Carrier>;
+                self.pool.release(py, &socket);
+                return true;
+            }
+            state.requests += 1;
+            let reader = AnswerReader::new(post.asked, self.pool.max_message_bytes);
+            state.carried = Some(Carried { post: Arc::clone(post), reader, refusal: Vec::new() });
+        }
+        if let Err(error) = self.write.bind(py).call1((PyBytes::new(py, &out),)) {
+            raised::report(py, None, error, Some(self.write.bind(py)));
+        }
+        true
+    }
+
+    fn abort(&self, py: Python<'_>) {
+        let carried = {
+            let mut state = lock(&self.state);
+            state.is_over = true;
+            state.carried.take()
+        };
+        drop(carried);
+        if let Err(error) = self.abort.bind(py).call0() {
+            raised::report(py, None, error, Some(self.abort.bind(py)));
+        }
+    }
+}
+
+#[doc = text!("HttpClientSocket")]
+#[pyclass(frozen, module = "turnout._native")]
+pub struct HttpClientSocket(Arc<Socket>);
+
+#[pymethods]
+impl HttpClientSocket {
+    #[new]
+    fn new(pool: &HttpPool, write: Py<PyAny>, abort: Py<PyAny>) -> Self {
+        let pool = Arc::clone(&pool.0);
+        let syntax = ClientSyntax::new(&pool.syntax);
+        let state =
+            State { syntax, carried: None, requests: 0, keeps: false, is_over: false, is_stepping: false };
+        Self(Arc::new(Socket { pool, write, abort, state: Mutex::new(state) }))
+    }
+
+    #[doc = text!("HttpClientSocket.opened")]
+    fn opened(&self, py: Python<'_>) {
+        self.0.pool.add(py, &(Arc::clone(&self.0) as Arc<dyn Carrier>));
+    }
+
+    #[doc = text!("HttpClientSocket.feed")]
+    fn feed(&self, py: Python<'_>, data: &[u8]) {
+        let mut bytes = data;
+        while !bytes.is_empty() {
+            let taken = {
+                let mut state = lock(&self.0.state);
+                if state.is_over {
+                    return;
+                }
+                state.syntax.feed(bytes)
+            };
+            bytes = &bytes[taken..];
+            self.0.take_steps(py);
+            if taken == 0 {
+                // Steps are taken further up the stack, or nothing makes room: neither happens to a server that keeps
+                // to HTTP.
+                return self.0.abort(py);
+            }
+        }
+    }
+
+    #[doc = text!("HttpClientSocket.end_input")]
+    fn end_input(&self, py: Python<'_>) {
+        lock(&self.0.state).syntax.feed_eof();
+        self.0.take_steps(py);
+    }
+
+    #[doc = text!("HttpClientSocket.lost")]
+    fn lost(&self, py: Python<'_>) {
+        let carried = {
+            let mut state = lock(&self.0.state);
+            state.is_over = true;
+            state.carried.take()
+        };
+        self.0.pool.remove(py, &(Arc::clone(&self.0) as Arc<dyn Carrier>));
+        if let Some(Carried { post, reader, .. }) = carried {
+            self.0.pool.break_off(py, &post, &reader, "the server closed the connection");
+        }
+    }
+
+    #[doc = text!("HttpClientSocket.phase")]
+    #[getter]
+    fn phase(&self) -> &'static str {
+        let state = lock(&self.0.state);
+        match state.syntax.phase() {
+            _ if state.carried.as_ref().is_some_and(|carried| carried.reader.has_head()) => "reading",
+            _ if state.carried.is_some() => "waiting",
+            Phase::Closed => "closed",
+            _ => "idle",
+        }
+    }
+
+    #[doc = text!("HttpClientSocket.requests")]
+    #[getter]
+    fn requests(&self) -> u64 {
+        lock(&self.0.state).requests
+    }
+
+    #[doc = text!("HttpClientSocket.is_posting")]
+    #[getter]
+    fn is_posting(&self) -> bool {
+        let state = lock(&self.0.state);
+        let asked = state.carried.as_ref().map(|carried| carried.post.asked);
+        matches!(asked, Some(Asked::Message | Asked::End))
+    }
+
+    #[doc = text!("HttpClientSocket.close")]
+    fn close(&self, py: Python<'_>) {
+        self.0.abort(py);
+    }
+}

@@ -1,0 +1,622 @@
+"""The client's side of Streamable HTTP, against a server whose answers are written by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+import turnout
+from http_scripted import JSON, called, scripted, shake_hands
+from loops import both_loops
+
+CALL = {"name": "x", "arguments": {}}
+
+
+def nothing_left(peer) -> bool:
+    return not any(peer.entries().values()) and not any(peer.in_flight)
+
+
+@both_loops
+async def test_trm_12_each_message_is_a_post_of_its_own_with_its_headers():
+    async with scripted() as server, called(server, headers={"X-Team": "a"}) as peer:
+        call = peer.send("tools/call", {"name": "ütil", "arguments": {}})
+        asked = await server.next("tools/call")
+        assert asked.path == "/mcp"
+        assert asked.headers["content-type"] == "application/json"
+        assert {"application/json", "text/event-stream"} == set(asked.headers["accept"].split(", "))
+        assert asked.headers["mcp-protocol-version"] == "2026-07-28"
+        assert (asked.headers["mcp-method"], asked.headers["mcp-name"]) == (
+            "tools/call",
+            "=?base64?w7x0aWw=?=",
+        )
+        assert asked.headers["x-team"] == "a"
+        assert asked.headers["host"] == f"127.0.0.1:{server.port}"
+        assert "mcp-session-id" not in asked.headers
+        asked.result({"content": [], "resultType": "complete"})
+        await call
+        other = peer.send("resources/list")
+        asked = await server.next("resources/list")
+        assert "mcp-name" not in asked.headers
+        assert server.connections == 1, "one socket, one request after the other"
+        asked.result({"resources": [], "resultType": "complete", "ttlMs": 0, "cacheScope": "private"})
+        await other
+
+
+@both_loops
+async def test_trm_15_answers_are_read_as_json_and_as_events():
+    async with scripted() as server, called(server) as peer:
+        seen = []
+        call = peer.send("tools/call", CALL, on_progress=lambda update: seen.append(update.progress))
+        asked = await server.next("tools/call")
+        asked.begin()
+        asked.progress(1)
+        asked.progress(2)
+        asked.event(asked.framed({"content": [], "resultType": "complete"}))
+        asked.end()
+        assert (await call)["content"] == []
+        assert seen == [1, 2]
+        assert nothing_left(peer)
+
+
+@both_loops
+async def test_trm_02_a_modern_cancel_closes_the_stream_and_posts_nothing():
+    async with scripted() as server, called(server) as peer:
+        for begins in (False, True):
+            call = peer.send("tools/call", CALL)
+            asked = await server.next("tools/call")
+            if begins:
+                asked.begin()
+            call.cancel("enough")
+            with pytest.raises(turnout.CallCancelled):
+                await call
+            await asked.gone()
+        assert server.asked.empty()
+        assert peer.counters()["cancels_out"] == 0
+        assert nothing_left(peer)
+
+
+@both_loops
+async def test_trh_03_a_legacy_cancel_is_posted_and_the_stream_is_read_no_more():
+    async with scripted() as server, called(server, era="legacy") as peer:
+        for begins in (False, True):
+            call = peer.send("tools/call", CALL)
+            asked = await server.next("tools/call")
+            if begins:
+                asked.begin()
+            call.cancel("enough")
+            with pytest.raises(turnout.CallCancelled):
+                await call
+            cancel = await server.next("notifications/cancelled")
+            assert cancel.message["params"] == {"requestId": asked.message["id"], "reason": "enough"}
+            assert cancel.headers["mcp-session-id"] == "s1"
+            cancel.write(202)
+            await asked.gone()
+        assert nothing_left(peer)
+
+
+@pytest.mark.parametrize("cut", ["head", "body", "event", "end"])
+@both_loops
+async def test_trm_10_a_stream_that_ends_without_its_answer_ends_its_request_at_once(cut):
+    async with scripted() as server, called(server) as peer:
+        call, other = peer.send("tools/call", CALL), peer.send("tools/call", CALL)
+        asked, unharmed = await server.next("tools/call"), await server.next("tools/call")
+        if cut == "head":
+            asked.writer.write(b"HTTP/1.1 200 OK\r\nContent-")
+            asked.close()
+        elif cut == "body":
+            asked.writer.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+            )
+            asked.close()
+        else:
+            asked.begin()
+            asked.chunk(b"data: {")
+            asked.end() if cut == "end" else asked.close()
+        with pytest.raises(turnout.PeerLost) as lost:
+            await call
+        assert lost.value.record.outcome == "peer_closed"
+        assert peer.is_open
+        unharmed.result({"content": [], "resultType": "complete"})
+        await other
+        assert nothing_left(peer)
+
+
+@both_loops
+async def test_prg_23_what_comes_on_the_stream_of_one_request_says_nothing_of_another():
+    async with scripted() as server, called(server) as peer:
+        seen = []
+        one = peer.send("tools/call", CALL, on_progress=lambda update: seen.append(("one", update.progress)))
+        first = await server.next("tools/call")
+        two = peer.send("tools/call", CALL, on_progress=lambda update: seen.append(("two", update.progress)))
+        second = await server.next("tools/call")
+        first.begin()
+        second.begin()
+        token = second.message["params"]["_meta"]["progressToken"]
+        first.event(
+            {
+                "jsonrpc": "2.0",
+                "method": "notifications/progress",
+                "params": {"progressToken": token, "progress": 1},
+            }
+        )
+        first.event(second.framed({"content": [], "resultType": "complete"}))
+        first.end()
+        with pytest.raises(turnout.PeerLost):
+            await one
+        assert not two.done()
+        second.progress(2)
+        second.event(second.framed({"content": [{"type": "text", "text": "mine"}], "resultType": "complete"}))
+        second.end()
+        assert (await two)["content"][0]["text"] == "mine"
+        assert seen == [("two", 2)]
+        assert peer.counters()["unmatched_responses"] == 1
+
+
+@both_loops
+async def test_trh_19_an_answer_on_the_stream_of_no_request_ends_none():
+    async with scripted() as server, called(server, era="legacy", stream=True) as peer:
+        told = asyncio.Event()
+        peer.on_notification("notifications/tools/list_changed")(lambda _: told.set())
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        peer.stream.event(asked.framed())
+        peer.stream.event({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+        await told.wait()
+        assert not call.done()
+        assert peer.counters()["unmatched_responses"] == 1
+        asked.result()
+        await call
+
+
+@both_loops
+async def test_trh_26_a_legacy_stream_is_resumed_behind_its_last_event():
+    async with scripted() as server, called(server, era="legacy") as peer:
+        seen = []
+        call = peer.send("tools/call", CALL, on_progress=lambda update: seen.append(update.progress))
+        asked = await server.next("tools/call")
+        asked.begin()
+        asked.event(b"", id="e1", retry=1)
+        asked.progress(1)
+        asked.close()
+        for last, ends in (("e1", False), ("e2", True)):
+            resumed = await server.next(verb="GET")
+            assert resumed.headers["last-event-id"] == last
+            assert resumed.headers["mcp-session-id"] == "s1"
+            resumed.begin()
+            if ends:
+                resumed.event(asked.framed(), id="e3")
+                resumed.end()
+            else:
+                resumed.event(b"", id="e2", retry=1)
+                resumed.close()
+        assert (await call) == {"content": []}
+        assert seen == [1]
+        assert nothing_left(peer)
+
+
+@both_loops
+async def test_trh_26_a_stream_that_the_server_does_not_resume_ends_its_request():
+    async with scripted() as server, called(server, era="legacy") as peer:
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        asked.begin()
+        asked.event(b"", id="e1", retry=1)
+        asked.close()
+        (await server.next(verb="GET")).write(400)
+        with pytest.raises(turnout.PeerLost, match="HTTP status 400"):
+            await call
+        assert nothing_left(peer)
+
+
+@both_loops
+async def test_trh_33_a_lost_session_is_opened_again_once_for_all_that_lost_it():
+    async with scripted() as server, called(server, era="legacy", stream=True) as peer:
+        calls = [peer.send("tools/call", {"name": str(number)}) for number in range(3)]
+        for _ in calls:
+            asked = await server.next("tools/call")
+            assert asked.headers["mcp-session-id"] == "s1"
+            asked.write(404, JSON, b'{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"gone"}}')
+        late = None
+        asked = await server.next("initialize")
+        assert "mcp-session-id" not in asked.headers
+        late = peer.send("tools/call", {"name": "late"})
+        result = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "serverInfo": {"name": "s", "version": "1"},
+        }
+        asked.result(result, {"Mcp-Session-Id": "s2"})
+        opened = await server.next("notifications/initialized")
+        assert opened.headers["mcp-session-id"] == "s2"
+        opened.write(202)
+        named = set()
+        for _ in range(5):
+            asked = await asyncio.wait_for(server.asked.get(), 20)
+            assert asked.headers["mcp-session-id"] == "s2"
+            if asked.verb == "GET":
+                asked.write(405)
+                continue
+            named.add(asked.message["params"]["name"])
+            asked.result()
+        await asyncio.gather(*calls, late)
+        assert named == {"0", "1", "2", "late"}
+        assert nothing_left(peer)
+
+
+@both_loops
+async def test_trh_33_a_session_that_cannot_be_opened_again_fails_what_lost_it():
+    async with scripted() as server, called(server, era="legacy") as peer:
+        call = peer.send("tools/call", CALL)
+        (await server.next("tools/call")).write(404)
+        (await server.next("initialize")).write(503)
+        with pytest.raises(turnout.RemoteError, match="the session is gone") as failed:
+            await call
+        assert failed.value.data == {"reason": "http_status", "status": 404}
+        assert nothing_left(peer)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+@both_loops
+async def test_trh_34_a_session_is_ended_and_a_silent_server_holds_nothing_up(answers):
+    async with scripted() as server, turnout.Router() as router:
+        target = turnout.http(server.url, limits={"max_close_ms": 50})
+        opening = asyncio.ensure_future(router.connect(target, era="legacy"))
+        await shake_hands(server, "s1")
+        peer = await opening
+        (await server.next(verb="GET")).write(405)
+        closing = asyncio.ensure_future(peer.close())
+        asked = await server.next(verb="DELETE")
+        assert asked.headers["mcp-session-id"] == "s1"
+        if answers:
+            asked.write(200)
+        await closing
+        assert not peer.is_open
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body"), [(202, {}, b""), (204, {}, b""), (200, JSON, b"null"), (200, JSON, b"")]
+)
+@both_loops
+async def test_trh_29_every_success_takes_a_notification(status, headers, body):
+    async with scripted() as server, called(server, era="legacy") as peer:
+        peer.notify("notifications/roots/list_changed")
+        asked = await server.next("notifications/roots/list_changed")
+        headers = {**headers, **({"Content-Length": "0"} if status == 204 else {})}
+        if status == 204:
+            asked.writer.write(b"HTTP/1.1 204 X\r\n\r\n")
+            asked.answered.set()
+        else:
+            asked.write(status, headers, body)
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        asked.result()
+        await call
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, b'{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"no"}}'),
+        (500, b"<html>"),
+        (503, b""),
+        (400, b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no"}}'),
+    ],
+)
+@both_loops
+async def test_trh_30_the_status_ends_the_request_where_the_body_is_no_answer_to_it(status, body):
+    async with scripted() as server, called(server) as peer:
+        call = peer.send("tools/call", CALL)
+        (await server.next("tools/call")).write(status, JSON, body)
+        with pytest.raises(turnout.RemoteError, match=f"HTTP status {status}") as failed:
+            await call
+        assert failed.value.data["status"] == status
+        assert nothing_left(peer)
+
+
+@both_loops
+async def test_trh_30_an_error_under_its_own_id_is_the_answer():
+    async with scripted() as server, called(server) as peer:
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        error = {"jsonrpc": "2.0", "id": asked.message["id"], "error": {"code": -32602, "message": "bad"}}
+        asked.write(400, JSON, json.dumps(error).encode())
+        with pytest.raises(turnout.RemoteError) as failed:
+            await call
+        assert failed.value.code == -32602
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(200, JSON, b"{}"), (405, {}, b""), (404, {}, b""), (200, {"Content-Type": "text/html"}, b"<p>")],
+)
+@both_loops
+async def test_trh_21_a_server_without_a_stream_of_its_own_is_asked_once(answer):
+    async with scripted() as server, turnout.Router() as router:
+        opening = asyncio.ensure_future(router.connect(turnout.http(server.url), era="legacy"))
+        await shake_hands(server, "s1")
+        peer = await opening
+        (await server.next(verb="GET")).write(*answer)
+        call = peer.send("tools/call", CALL)
+        (await server.next("tools/call")).result()
+        await call
+        closing = asyncio.ensure_future(peer.close())
+        (await server.next(verb="DELETE")).write(405)
+        await closing
+        assert server.asked.empty()
+
+
+@both_loops
+async def test_trh_21_a_stream_that_the_server_ends_is_opened_again_and_no_call_ends_by_it():
+    async with scripted() as server, called(server, era="legacy", stream=True) as peer:
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        peer.stream.event(b"", id="g1", retry=1)
+        peer.stream.end()
+        again = await server.next(verb="GET")
+        assert again.headers["last-event-id"] == "g1"
+        again.begin()
+        assert not call.done()
+        asked.result()
+        await call
+
+
+@both_loops
+async def test_png_14_nothing_is_asked_before_the_server_took_the_end_of_the_handshake():
+    async with scripted() as server, turnout.Router() as router:
+        opening = asyncio.ensure_future(router.connect(turnout.http(server.url), era="legacy"))
+        asked = await server.next("initialize")
+        assert "mcp-protocol-version" not in asked.headers
+        result = {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "serverInfo": {"name": "s", "version": "1"},
+        }
+        asked.result(result, {"Mcp-Session-Id": "s1"})
+        peer = await opening
+        call = peer.send("tools/call", CALL)
+        opened = await server.next("notifications/initialized")
+        assert opened.headers["mcp-protocol-version"] == "2025-06-18"
+        assert server.asked.empty(), "neither a call nor a stream"
+        opened.write(202)
+        kinds = set()
+        for _ in range(2):
+            asked = await server.asked.get()
+            kinds.add(asked.verb)
+            asked.result() if asked.verb == "POST" else asked.write(405)
+        await call
+        assert kinds == {"GET", "POST"}
+        closing = asyncio.ensure_future(peer.close())
+        (await server.next(verb="DELETE")).write(200)
+        await closing
+
+
+@both_loops
+async def test_a_servers_request_on_a_stream_is_answered_by_a_post():
+    async with scripted() as server, called(server, era="legacy") as peer:
+
+        @peer.on_request("roots/list")
+        async def roots(request):
+            return {"roots": []}
+
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        asked.begin()
+        asked.event({"jsonrpc": "2.0", "id": 7, "method": "roots/list"})
+        answer = await server.next()
+        assert answer.message == {"jsonrpc": "2.0", "id": 7, "result": {"roots": []}}
+        answer.write(202)
+        asked.event(asked.framed())
+        asked.end()
+        await call
+
+
+@both_loops
+async def test_one_login_serves_all_that_were_refused_and_disturbs_nobody():
+    logins = []
+
+    async def auth(challenge):
+        logins.append(challenge)
+        return {"Authorization": f"Bearer {len(logins)}"}
+
+    async with scripted() as server, called(server, auth=auth) as peer:
+        running = peer.send("tools/call", {"name": "running"})
+        goes_on = await server.next("tools/call")
+        assert goes_on.headers["authorization"] == "Bearer 1"
+        goes_on.begin()
+        calls = [peer.send("tools/call", {"name": str(number)}) for number in range(4)]
+        refused = [await server.next("tools/call") for _ in calls]
+        for asked in refused:
+            asked.write(401, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
+        for _ in calls:
+            asked = await server.next("tools/call")
+            assert asked.headers["authorization"] == "Bearer 2"
+            asked.result({"content": [], "resultType": "complete"})
+        await asyncio.gather(*calls)
+        goes_on.event(goes_on.framed({"content": [], "resultType": "complete"}))
+        goes_on.end()
+        await running
+        assert logins == [None, 'Bearer error="invalid_token"']
+
+
+@both_loops
+async def test_a_login_that_is_of_no_use_ends():
+    async with scripted() as server, called(server, auth=lambda _: {"Authorization": "Bearer x"}) as peer:
+        call = peer.send("tools/call", CALL)
+        for _ in range(4):
+            (await server.next("tools/call")).write(401)
+        with pytest.raises(turnout.RemoteError, match="HTTP status 401"):
+            await call
+        assert nothing_left(peer)
+
+
+@both_loops
+async def test_redirects_keep_the_body_and_the_origin():
+    async with scripted() as server, called(server) as peer:
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        asked.write(307, {"Location": "/mcp/"})
+        again = await server.next("tools/call")
+        assert (again.path, again.body) == ("/mcp/", asked.body)
+        again.result({"content": [], "resultType": "complete"})
+        await call
+        for status, location, match in (
+            (307, "http://other.example/mcp", "another origin"),
+            (308, f"https://127.0.0.1:{server.port}/mcp", "another origin"),
+            (303, "/elsewhere", "GET"),
+            (302, "/elsewhere", "GET"),
+        ):
+            call = peer.send("tools/call", CALL)
+            (await server.next("tools/call")).write(status, {"Location": location})
+            with pytest.raises(turnout.RemoteError, match=match):
+                await call
+
+
+@both_loops
+async def test_redirects_that_turn_in_a_circle_end():
+    async with scripted() as server, called(server) as peer:
+        call = peer.send("tools/call", CALL)
+        for _ in range(4):
+            (await server.next("tools/call")).write(307, {"Location": "/mcp"})
+        with pytest.raises(turnout.RemoteError, match="HTTP status 307"):
+            await call
+
+
+@both_loops
+async def test_max_connections_is_said_and_nothing_waits_in_silence():
+    async with scripted() as server, called(server, limits={"max_connections": 2}) as peer:
+        held = [peer.send("tools/call", CALL) for _ in range(2)]
+        streams = [await server.next("tools/call") for _ in held]
+        with pytest.raises(turnout.RemoteError, match=r"max_connections \(2\)") as full:
+            await peer.send("tools/call", CALL)
+        assert full.value.data["sent"] is False
+        for asked in streams:
+            asked.result({"content": [], "resultType": "complete"})
+        await asyncio.gather(*held)
+        more = peer.send("tools/call", CALL)
+        (await server.next("tools/call")).result({"content": [], "resultType": "complete"})
+        await more
+
+
+@both_loops
+async def test_arguments_are_repeated_in_headers_where_the_tool_says_so():
+    tool = {
+        "name": "query",
+        "inputSchema": {
+            "type": "object",
+            "properties": {
+                "region": {"type": "string", "x-mcp-header": "Region"},
+                "where": {"type": "object", "properties": {"n": {"type": "integer", "x-mcp-header": "N"}}},
+                "none": {"type": "string", "x-mcp-header": "None"},
+            },
+        },
+    }
+    async with scripted() as server, called(server) as peer:
+        listing = peer.send("tools/list")
+        asked = await server.next("tools/list")
+        asked.result({"tools": [tool], "resultType": "complete", "ttlMs": 0, "cacheScope": "private"})
+        await listing
+        arguments = {"region": "Zürich", "where": {"n": 3}, "none": None}
+        call = peer.send("tools/call", {"name": "query", "arguments": arguments})
+        asked = await server.next("tools/call")
+        assert asked.headers["mcp-param-region"] == "=?base64?WsO8cmljaA==?="
+        assert asked.headers["mcp-param-n"] == "3"
+        assert "mcp-param-none" not in asked.headers
+        asked.result({"content": [], "resultType": "complete"})
+        await call
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        b"SSH-2.0-x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000,
+    ],
+)
+@both_loops
+async def test_an_answer_that_can_be_read_two_ways_ends_its_own_request_only(answer):
+    async with scripted() as server, called(server) as peer:
+        call, other = peer.send("tools/call", CALL), peer.send("tools/call", CALL)
+        asked, unharmed = await server.next("tools/call"), await server.next("tools/call")
+        asked.writer.write(answer)
+        with pytest.raises(turnout.PeerLost):
+            await call
+        unharmed.result({"content": [], "resultType": "complete"})
+        await other
+        assert nothing_left(peer)
+
+
+@pytest.mark.parametrize("line", [b"data: ", b"", b"id: ", b": "])
+@both_loops
+async def test_an_endless_line_is_bounded(line):
+    async with scripted() as server, turnout.Router(limits={"max_frame_bytes": 65_536}) as router:
+        opening = asyncio.ensure_future(router.connect(turnout.http(server.url), era=None))
+        peer = await opening
+        peer.set_rules("2026-07-28", "client")
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        asked.begin()
+        asked.chunk(line + b"x" * 60_000)
+        asked.chunk(b"x" * 60_000)
+        if line == b": ":
+            # A comment is kept nowhere, however long it is.
+            asked.chunk(b"\n\n")
+            asked.event(asked.framed({"content": [], "resultType": "complete"}))
+            asked.end()
+            await call
+            return
+        with pytest.raises(turnout.PeerLost, match="max_frame_bytes"):
+            await call
+
+
+@both_loops
+async def test_a_server_that_cannot_be_reached_is_said_at_once():
+    async with scripted() as server:
+        url = server.url
+    async with turnout.Router() as router:
+        with pytest.raises(ConnectionRefusedError):
+            await router.connect(turnout.http(url))
+        assert not router.peers
+
+
+@both_loops
+async def test_a_server_that_is_gone_ends_each_request_and_comes_back():
+    async with turnout.Router() as router:
+        async with scripted() as server:
+            port = server.port
+            peer = await router.connect(turnout.http(server.url), era=None)
+        with pytest.raises(turnout.PeerLost):
+            await peer.send("tools/call", CALL)
+        again = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
+        again.close()
+        assert peer.is_open
+        assert nothing_left(peer)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "error"),
+    [
+        ("ftp://x/mcp", {}, ValueError),
+        ("http:///mcp", {}, ValueError),
+        ("http://user:secret@x/mcp", {}, ValueError),
+        ("http://x/mcp", {"headers": {"Mcp-Session-Id": "1"}}, ValueError),
+        ("http://x/mcp", {"headers": {"X": "a\r\nY: b"}}, ValueError),
+        ("http://x/mcp", {"limits": {"max_nothing": 1}}, KeyError),
+        ("http://x/mcp", {"limits": {"max_idle_ms": 0}}, ValueError),
+    ],
+)
+def test_mistakes_are_refused_where_they_are_made(url, options, error):
+    with pytest.raises(error) as refused:
+        turnout.http(url, **options)
+    assert "secret" not in str(refused.value)
+
+
+def test_targets_are_equal_where_they_say_the_same():
+    assert turnout.http("https://x/mcp", headers={"A": "b"}) == turnout.http(
+        "https://x/mcp", headers={"A": "b"}
+    )
+    assert turnout.http("https://x/mcp") != turnout.http("https://x/other")
