@@ -1020,6 +1020,7 @@ class HttpPool:
         headers: fields of every request, with one `host`.
         max_connections: most sockets at once.
         max_message_bytes: longest message that is read.
+        max_idle_ms: how long a socket may rest and be used again, in milliseconds.
 
     """
 
@@ -1032,6 +1033,7 @@ class HttpPool:
         *,
         max_connections: int,
         max_message_bytes: int,
+        max_idle_ms: int,
     ) -> Self: ...
     def set_head(self, target: str, headers: list[tuple[str, bytes]]) -> None:
         """Have requests made so from now on."""
@@ -1079,11 +1081,16 @@ class HttpClientSocket:
         pool: what it belongs to.
         write: writes bytes to the transport.
         abort: closes it at once.
+        is_gone: says whether the server has closed it; asked before it is used again.
 
     """
 
     def __new__(
-        cls, pool: HttpPool, write: Callable[[bytes], object], abort: Callable[[], object]
+        cls,
+        pool: HttpPool,
+        write: Callable[[bytes], object],
+        abort: Callable[[], object],
+        is_gone: Callable[[], bool],
     ) -> Self: ...
     def opened(self) -> None:
         """Take note that the socket is open; from a callback of the loop only."""

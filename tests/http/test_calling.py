@@ -620,3 +620,46 @@ def test_targets_are_equal_where_they_say_the_same():
         "https://x/mcp", headers={"A": "b"}
     )
     assert turnout.http("https://x/mcp") != turnout.http("https://x/other")
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"a": {"type": "string", "x-mcp-header": ""}},
+        {"a": {"type": "object", "x-mcp-header": "A"}},
+        {"a": {"type": "string", "x-mcp-header": "A"}, "b": {"type": "string", "x-mcp-header": "a"}},
+        {"a": {"type": "string", "x-mcp-header": "A B"}},
+        {"a": {"type": "string", "x-mcp-header": "A:"}},
+        {"a": {"type": "string", "x-mcp-header": "\u00e4"}},
+        {"a": {"type": "string", "x-mcp-header": "A\r\nX: y"}},
+        {"a": {"type": "string", "x-mcp-header": 7}},
+    ],
+)
+@both_loops
+async def test_a_tool_whose_headers_cannot_be_made_is_left_out(properties):
+    async with scripted() as server, called(server) as peer:
+        listing = peer.send("tools/list")
+        tools = [
+            {"name": "bad", "inputSchema": {"type": "object", "properties": properties}},
+            {"name": "good", "inputSchema": {"type": "object"}},
+        ]
+        asked = await server.next("tools/list")
+        asked.result({"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"})
+        assert [tool["name"] for tool in (await listing)["tools"]] == ["good"]
+
+
+@both_loops
+async def test_what_changes_nothing_is_sent_once_more_where_a_rested_socket_was_closed():
+    async with scripted() as server, called(server) as peer:
+        for method, again in (("tools/list", True), ("tools/call", False)):
+            call = peer.send(method, CALL)
+            first = await server.next(method)
+            first.close()
+            if not again:
+                with pytest.raises(turnout.PeerLost):
+                    await call
+                continue
+            second = await server.next(method)
+            assert second.connection != first.connection
+            second.result({"tools": [], "resultType": "complete", "ttlMs": 0, "cacheScope": "private"})
+            await call

@@ -14,6 +14,7 @@ mod flights;
 mod flights_model;
 mod framing_splits;
 mod nested;
+mod posts;
 mod reader;
 mod records;
 mod relay_caching;

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import select
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import urljoin, urlsplit
 
 from turnout import json
 from turnout._native import HttpClientSocket, HttpPool
-from turnout.escape import escaped
+from turnout.escape import escaped, quoted
 from turnout.handlers import members_of
+from turnout.protocol.handshake import MODERN
+from turnout.transports.http.param_headers import param_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from turnout._native import Connection, HttpPost
     from turnout.transports.channel import Link
@@ -36,6 +39,9 @@ MOST_RETRY = 30.0
 
 MOST_RESUMES = 10
 """How often in a row a stream is resumed that brings nothing."""
+
+CLOSED = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+"""What the system says of a socket whose other end is closed."""
 
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, METHOD_NOT_ALLOWED = 401, 403, 404, 405
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -77,8 +83,8 @@ class Host(Protocol):
         """Take the answer to the handshake of another session."""
         ...
 
-    def tools_listed(self, message: bytes) -> None:
-        """Take note of tools whose arguments are repeated in headers."""
+    def tools_listed(self, message: bytes) -> bytes | None:
+        """Take note of tools whose arguments are repeated in headers; give another list where some cannot be used."""
         ...
 
 
@@ -120,6 +126,7 @@ class HttpCaller:
             self._fields(),
             max_connections=target.limits["max_connections"],
             max_message_bytes=link.limit("max_frame_bytes"),
+            max_idle_ms=target.limits["max_idle_ms"],
         )
 
     async def start(self) -> None:
@@ -403,31 +410,33 @@ class HttpCaller:
 
     # ---- headers ----
 
-    def tools_listed(self, message: bytes) -> None:
-        """Take note of tools whose arguments are repeated in headers."""
-        result = members_of(members_of(json.loads(message)).get("result"))
+    def tools_listed(self, message: bytes) -> bytes | None:
+        """Take note of tools whose arguments are repeated in headers; leave those out where that cannot be done."""
+        if self._connection.revision != MODERN:
+            return None
+        answer = members_of(json.loads(message))
+        result = members_of(answer.get("result"))
         tools = result.get("tools")
-        found = [
-            (tool["name"], list(_annotated(tool.get("inputSchema"), [])))
-            for tool in (tools if isinstance(tools, list) else ())
-            if isinstance(tool, dict) and isinstance(tool.get("name"), str)
-        ]
+        if not isinstance(tools, list):
+            return None
+        found, usable = [], []
+        for tool in tools:
+            name = members_of(tool).get("name")
+            headers = param_headers(members_of(tool).get("inputSchema"))
+            if headers is None:
+                LOGGER.warning(
+                    "%s: the tool %s is left out: an x-mcp-header of its schema is none",
+                    self._target.name,
+                    quoted(name),
+                )
+                continue
+            usable.append(tool)
+            if isinstance(name, str):
+                found.append((name, headers))
         self.pool.set_param_headers(found)
-
-
-def _annotated(schema: Any, path: list[str]) -> Iterator[tuple[list[str], str]]:
-    """The properties of a schema that are repeated in headers: where each stands, and its header."""
-    for name, of in members_of(members_of(schema).get("properties")).items():
-        here = [*path, name]
-        header = members_of(of).get("x-mcp-header")
-        if (
-            isinstance(header, str)
-            and header.isascii()
-            and header
-            and header.replace("-", "").replace("_", "").isalnum()
-        ):
-            yield here, f"mcp-param-{header.lower()}"
-        yield from _annotated(of, here)
+        if len(usable) == len(tools):
+            return None
+        return json.dumps({**answer, "result": {**result, "tools": usable}})
 
 
 class ClientSocket(asyncio.Protocol):
@@ -443,7 +452,9 @@ class ClientSocket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket stands."""
         self._transport = cast("asyncio.Transport", transport)
-        native = HttpClientSocket(self._caller.pool, self._transport.write, self._transport.abort)
+        native = HttpClientSocket(
+            self._caller.pool, self._transport.write, self._transport.abort, self._is_gone
+        )
         self._native = native
         # Called for every read: nothing of Python's is between the transport and the pool.
         vars(self)["data_received"] = native.feed
@@ -468,6 +479,15 @@ class ClientSocket(asyncio.Protocol):
         native, self._native = self._native, None
         if native is not None:
             native.lost()
+
+    def _is_gone(self) -> bool:
+        """Whether the server's end is there already, which the loop has not read yet."""
+        connected = self._transport.get_extra_info("socket")
+        if connected is None or connected.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(connected.fileno(), CLOSED)
+        return bool(poll.poll(0))
 
     def pause(self, paused: bool) -> None:
         """Read nothing, or again."""

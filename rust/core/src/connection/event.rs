@@ -117,6 +117,8 @@ pub enum Event<H: Host> {
         envelope: Envelope,
         /// The revision that it is of.
         revision: Revision,
+        /// The host's value of the request of ours on whose stream it came; None where it came on none.
+        during: Option<H::Call>,
     },
     /// A request of the peer's is over before it was answered, or its handler is to stop.
     Cancelled {
@@ -140,7 +142,7 @@ pub enum Event<H: Host> {
         frame: Span,
         /// The spans in the frame.
         envelope: Envelope,
-        /// The listen it belongs to, by its subscription id.
+        /// The listen it belongs to, by its subscription id, or the request of ours on whose stream it came.
         owner: Option<H::Call>,
     },
     /// An answer came after its call had ended.

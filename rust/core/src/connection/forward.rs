@@ -72,6 +72,8 @@ pub struct Forward<'a, C> {
     pub idle: Time,
     /// Nanoseconds in all; 0 for never.
     pub max: Time,
+    /// The number of the peer's request on whose stream it goes; 0 for none.
+    pub during: u64,
 }
 
 impl<H: Host> Connection<H> {
@@ -94,8 +96,11 @@ impl<H: Host> Connection<H> {
             payer,
             idle,
             max,
+            during,
         } = forward;
-        let waits = self.output.fair_queue.must_wait(sender, now) || self.congested;
+        let stream = self.stream_of(during);
+        // What has a stream of its own waits behind nobody's else.
+        let waits = stream == 0 && (self.output.fair_queue.must_wait(sender, now) || self.congested);
         if waits && !self.is_over() {
             let room = self.limits.max_output_bytes.saturating_sub(self.output.len());
             self.output
@@ -128,7 +133,8 @@ impl<H: Host> Connection<H> {
             write(&mut out);
             self.output.fair_queue.push(sender, record.number, out, payer);
         } else {
-            self.output.request(record.number, 0, write);
+            self.note_call(record.number, stream);
+            self.output.request(record.number, stream, write);
             let sent = self.output.fair_queue.send(sender, now);
             if let Some(entry) = self.outbound.get_mut(slot) {
                 entry.sent = sent;

@@ -6,6 +6,7 @@ use crate::flight::record::Time;
 use crate::flight::state::CancelledBy;
 use crate::relay::admission::Admission;
 use crate::relay::disposition::{Disposition, leg_of};
+use crate::relay::exchange::Owner;
 use crate::relay::fault::Fault;
 use crate::relay::key::Key;
 use crate::relay::participant::Participant;
@@ -186,8 +187,9 @@ impl<L: Endpoint> Relay<L> {
     ) {
         let (region, now) = (pass.region, pass.now);
         match event {
-            Event::Request { record, frame, envelope, revision } => {
-                self.forward(pass, source, dest, to, (record, frame.of(region), envelope, *revision));
+            Event::Request { record, frame, envelope, revision, during } => {
+                let during = during.as_ref().and_then(Owner::leg);
+                self.forward(pass, source, dest, to, (record, frame.of(region), envelope, *revision), during);
             }
             Event::Settled { record, end, answer, .. } => {
                 let Some(leg) = leg_of(event) else { return };

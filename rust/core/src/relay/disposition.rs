@@ -1,7 +1,7 @@
 //! The disposition of an event: to another connection, to the host, or dropped.
 
 use crate::connection::event::{End, Event, Host};
-use crate::relay::exchange::{Leg, Relaying};
+use crate::relay::exchange::{Leg, Owner, Relaying};
 use crate::relay::fault::Fault;
 use crate::relay::key::Key;
 use crate::relay::participant::{Participant, ParticipantKind};
@@ -58,11 +58,15 @@ impl<L: Endpoint> Relay<L> {
             // Cancelled in the batch that brought it, or by the end of its channel: no trace upstream (F3). The host
             // would not start it either.
             (Event::Request { record, .. }, _) if record.outcome().is_some() => Disposition::Drop,
-            (Event::Request { .. }, ParticipantKind::Upstream { slot, .. }) => match slot.client() {
-                Some(client) if self.needs_suspension(client) => Disposition::Host,
-                Some(client) => Disposition::To(client),
-                None => Disposition::Fail(Fault::NoAttribution, None),
-            },
+            // Over HTTP even a shared server says of whose request it is that it asks.
+            (Event::Request { during, .. }, ParticipantKind::Upstream { slot, .. }) => {
+                match during.as_ref().and_then(Owner::leg).map(|leg| leg.connection).or_else(|| slot.client())
+                {
+                    Some(client) if self.needs_suspension(client) => Disposition::Host,
+                    Some(client) => Disposition::To(client),
+                    None => Disposition::Fail(Fault::NoAttribution, None),
+                }
+            }
             (Event::Request { frame, envelope, .. }, ParticipantKind::Client { upstreams, state, .. }) => {
                 match participant.kind.goal(frame.of(region), envelope) {
                     Ok(Goal::Host) => Disposition::Host,

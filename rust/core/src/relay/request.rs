@@ -47,7 +47,7 @@ impl<L: Endpoint> Relay<L> {
         pass.retained = retained;
         let revision = lock(participant.endpoint.connection()).rules.revision;
         let frame = Span::new(0, frame.len());
-        let event = Event::Request { record: Arc::clone(record), frame, envelope, revision };
+        let event = Event::Request { record: Arc::clone(record), frame, envelope, revision, during: None };
         self.route_run(&mut pass, &participant, to, &[event]);
         self.finish_source(&mut pass, &participant);
         self.route_follow_ups(pass)
@@ -87,6 +87,7 @@ impl<L: Endpoint> Relay<L> {
         dest: &Participant<L>,
         to: &mut DestConnection<L>,
         (record, frame, envelope, revision): (&Arc<Record>, &[u8], &Envelope, Revision),
+        during: Option<Leg>,
     ) {
         if record.outcome().is_some() {
             return add(&self.counts.cancelled_unsent);
@@ -131,6 +132,7 @@ impl<L: Endpoint> Relay<L> {
             payer: source.account.as_ref(),
             idle: upstream.map_or(0, |upstream| upstream.idle),
             max: upstream.map_or(0, |upstream| upstream.max),
+            during: during.filter(|leg| leg.connection == dest.key).map_or(0, |leg| leg.number),
         };
         match to.forward_request(pass.now, forward) {
             Ok(leg) => {

@@ -111,6 +111,9 @@ impl<H: Host> Connection<H> {
                 self.renew_idle(slot, now);
             }
         }
+        if owner.is_none() && *name == *method::MESSAGE.as_bytes() {
+            owner = self.received_during();
+        }
         batch.events.push(Event::Notification { frame: at, envelope: *envelope, owner });
     }
 }

@@ -92,7 +92,8 @@ impl<H: Host> Connection<H> {
         self.defer(minted.number);
         self.counters.requests_in += 1;
         let revision = self.rules.revision;
-        batch.events.push(Event::Request { record, frame: at, envelope: *envelope, revision });
+        let during = self.received_during();
+        batch.events.push(Event::Request { record, frame: at, envelope: *envelope, revision, during });
     }
 
     /// Detects the era from a request, and settles it.

@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use pyo3::call::PyCallArgs;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use turnout_core::codes::INTERNAL_ERROR;
 use turnout_core::connection::output::addresses::StreamId;
@@ -61,6 +63,7 @@ pub struct Pool {
     pub syntax: SyntaxLimits,
     pub max_message_bytes: usize,
     max_connections: usize,
+    pub max_idle: Duration,
     heads: Mutex<Heads>,
     state: Mutex<State>,
 }
@@ -113,15 +116,20 @@ impl Pool {
     }
 
     /// Calls a method of the host's, if there is a host.
-    fn tell<'py, A>(&self, py: Python<'py>, name: &Bound<'py, pyo3::types::PyString>, arguments: A)
-    where
-        A: pyo3::call::PyCallArgs<'py>,
-    {
-        let host = lock(&self.host).as_ref().map(|host| host.clone_ref(py));
-        let Some(host) = host else { return };
-        if let Err(error) = host.bind(py).call_method1(name, arguments) {
-            raised::report(py, None, error, Some(host.bind(py)));
-        }
+    fn tell<'py>(&self, py: Python<'py>, name: &Bound<'py, PyString>, arguments: impl PyCallArgs<'py>) {
+        self.ask(py, name, arguments);
+    }
+
+    /// Likewise, for what it says.
+    fn ask<'py>(
+        &self,
+        py: Python<'py>,
+        name: &Bound<'py, PyString>,
+        arguments: impl PyCallArgs<'py>,
+    ) -> Option<Bound<'py, PyAny>> {
+        let host = lock(&self.host).as_ref().map(|host| host.clone_ref(py))?;
+        let told = host.bind(py).call_method1(name, arguments);
+        told.map_err(|error| raised::report(py, None, error, Some(host.bind(py)))).ok()
     }
 
     /// Gives the target and the fields of a request to `act`.
@@ -234,7 +242,10 @@ impl Pool {
                 continue;
             }
             if &*post.method == "tools/list" && mirror::has_annotations(message) {
-                self.tell(py, intern!(py, "tools_listed"), (PyBytes::new(py, message),));
+                let usable = self.ask(py, intern!(py, "tools_listed"), (PyBytes::new(py, message),));
+                let usable = usable.as_ref().and_then(|usable| usable.cast::<PyBytes>().ok());
+                self.hand_over(py, post.number, usable.map_or(message, |usable| usable.as_bytes()));
+                continue;
             }
             self.hand_over(py, post.number, message);
         }
@@ -293,9 +304,19 @@ impl Pool {
         }
     }
 
-    /// Takes note that an answer broke off.
-    pub fn break_off(self: &Arc<Self>, py: Python<'_>, post: &Arc<Post>, reader: &AnswerReader, why: &str) {
+    /// Takes note that an answer broke off. Where it had not begun, on a socket that had rested, its server may not have
+    /// seen the request: what changes nothing there is sent once more.
+    pub fn break_off(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        post: &Arc<Post>,
+        reader: &AnswerReader,
+        (why, is_reused): (&str, bool),
+    ) {
         self.forget(post);
+        if is_reused && !reader.has_head() && post.changes_nothing() && post.note_repeated() == 1 {
+            return self.dispatch(py, post);
+        }
         self.note_opening(py, post, false);
         if matches!(post.asked, Asked::Request | Asked::Stream) && !post.is_aside {
             self.end_stream(py, post, reader, why);
@@ -441,7 +462,7 @@ pub struct HttpPool(pub Arc<Pool>);
 #[pymethods]
 impl HttpPool {
     #[new]
-    #[pyo3(signature = (connection, host, target, headers, *, max_connections, max_message_bytes))]
+    #[pyo3(signature = (connection, host, target, headers, *, max_connections, max_message_bytes, max_idle_ms))]
     fn new(
         connection: &Bound<'_, Connection>,
         host: Py<PyAny>,
@@ -449,6 +470,7 @@ impl HttpPool {
         headers: Vec<(String, Vec<u8>)>,
         max_connections: usize,
         max_message_bytes: usize,
+        max_idle_ms: u64,
     ) -> Self {
         let syntax = SyntaxLimits { body_bytes: u64::MAX, ..SyntaxLimits::default() };
         let heads = Heads {
@@ -464,6 +486,7 @@ impl HttpPool {
             syntax,
             max_message_bytes,
             max_connections,
+            max_idle: Duration::from_millis(max_idle_ms),
             heads: Mutex::new(heads),
             state: Mutex::default(),
         });

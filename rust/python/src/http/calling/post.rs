@@ -123,6 +123,24 @@ impl Post {
         &*self.method == method::INITIALIZE && self.asked == Asked::Request
     }
 
+    /// Whether it may arrive twice: it asks only, or it opens what is not used before it is answered.
+    pub fn changes_nothing(&self) -> bool {
+        const ASKS: [&str; 6] = [
+            method::INITIALIZE,
+            method::DISCOVER,
+            method::PING,
+            "tools/list",
+            "prompts/list",
+            "resources/list",
+        ];
+        self.asked == Asked::Stream || ASKS.contains(&&*self.method)
+    }
+
+    /// Counts one more time that it is sent again, and says how many there were.
+    pub fn note_repeated(&self) -> u32 {
+        self.repeated.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// The fields of its head.
     pub fn fields<'a>(
         &'a self,
@@ -224,6 +242,6 @@ impl HttpPost {
 
     #[doc = text!("HttpPost.note_repeated")]
     fn note_repeated(&self) -> u32 {
-        self.0.repeated.fetch_add(1, Ordering::Relaxed) + 1
+        self.0.note_repeated()
     }
 }

@@ -1,6 +1,7 @@
 //! One socket to a server: it carries one request of HTTP's after the other.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -13,12 +14,17 @@ use crate::asyncio::raised;
 use crate::http::calling::pool::{Carrier, Heading, HttpPool, Pool, Refusal};
 use crate::http::calling::post::Post;
 
+/// How long a socket rests before it is looked at once more: that costs a call of the system.
+const LONG_REST: Duration = Duration::from_millis(500);
+
 /// A socket, as the pool has it.
 pub struct Socket {
     pool: Arc<Pool>,
     write: Py<PyAny>,
     /// Closes it at once.
     abort: Py<PyAny>,
+    /// Says whether the server has closed it, or is about to.
+    is_gone: Py<PyAny>,
     state: Mutex<State>,
 }
 
@@ -29,6 +35,8 @@ struct State {
     requests: u64,
     /// Whether its server lets it stay open.
     keeps: bool,
+    /// Since when it carries nothing.
+    rests_since: Instant,
     is_over: bool,
     is_stepping: bool,
 }
@@ -37,6 +45,8 @@ struct State {
 struct Carried {
     post: Arc<Post>,
     reader: AnswerReader,
+    /// Whether the socket carried something before.
+    is_reused: bool,
     /// The fields of a refusal.
     refusal: Vec<(String, Vec<u8>)>,
 }
@@ -54,6 +64,26 @@ enum Next {
 }
 
 impl Socket {
+    /// Whether a request that is written now will be read, as far as anybody can tell: a server closes what rests.
+    fn is_usable(&self, py: Python<'_>) -> bool {
+        let rested = {
+            let state = lock(&self.state);
+            if state.requests == 0 {
+                return true;
+            }
+            state.rests_since.elapsed()
+        };
+        if rested < LONG_REST {
+            return true;
+        }
+        let told = self.is_gone.bind(py).call0().and_then(|gone| gone.is_truthy());
+        rested < self.pool.max_idle
+            && !told.unwrap_or_else(|error| {
+                raised::report(py, None, error, Some(self.is_gone.bind(py)));
+                true
+            })
+    }
+
     fn take_steps(self: &Arc<Self>, py: Python<'_>) {
         if std::mem::replace(&mut lock(&self.state).is_stepping, true) {
             return;
@@ -70,7 +100,7 @@ impl Socket {
             Next::Messages(post, messages) => self.pool.receive(py, &post, &messages),
             Next::Head(post, heading) => self.pool.note_head(py, &post, heading),
             Next::Ended(carried, answer, messages, keeps) => {
-                let Carried { post, reader, refusal } = carried;
+                let Carried { post, reader, refusal, .. } = carried;
                 self.pool.forget(&post);
                 if keeps {
                     let socket = Arc::clone(self) as Arc<dyn Carrier>;
@@ -92,8 +122,8 @@ impl Socket {
             Next::Broken(why) => {
                 let carried = lock(&self.state).carried.take();
                 self.abort(py);
-                if let Some(Carried { post, reader, .. }) = carried {
-                    self.pool.break_off(py, &post, &reader, why);
+                if let Some(Carried { post, reader, is_reused, .. }) = carried {
+                    self.pool.break_off(py, &post, &reader, (why, is_reused));
                 }
                 return false;
             }
@@ -147,6 +177,7 @@ impl Socket {
                 let answer = carried.reader.end(&mut messages);
                 // The syntax takes the next request when it has said that this one is over.
                 let keeps = state.keeps && matches!(state.syntax.step(), ClientStep::Idle);
+                state.rests_since = Instant::now();
                 match state.carried.take() {
                     Some(carried) => Next::Ended(carried, answer, messages, keeps),
                     None => Next::Nothing,
@@ -161,6 +192,9 @@ impl Socket {
 
 impl Carrier for Socket {
     fn send(self: Arc<Self>, py: Python<'_>, post: &Arc<Post>) -> bool {
+        if !self.is_usable(py) {
+            return false;
+        }
         let mut out = Vec::with_capacity(post.frame.len() + 512);
         {
             let mut state = lock(&self.state);
@@ -180,7 +214,9 @@ impl Carrier for Socket {
             }
             state.requests += 1;
             let reader = AnswerReader::new(post.asked, self.pool.max_message_bytes);
-            state.carried = Some(Carried { post: Arc::clone(post), reader, refusal: Vec::new() });
+            let is_reused = state.requests > 1;
+            let post = Arc::clone(post);
+            state.carried = Some(Carried { post, reader, is_reused, refusal: Vec::new() });
         }
         if let Err(error) = self.write.bind(py).call1((PyBytes::new(py, &out),)) {
             raised::report(py, None, error, Some(self.write.bind(py)));
@@ -208,12 +244,19 @@ pub struct HttpClientSocket(Arc<Socket>);
 #[pymethods]
 impl HttpClientSocket {
     #[new]
-    fn new(pool: &HttpPool, write: Py<PyAny>, abort: Py<PyAny>) -> Self {
+    fn new(pool: &HttpPool, write: Py<PyAny>, abort: Py<PyAny>, is_gone: Py<PyAny>) -> Self {
         let pool = Arc::clone(&pool.0);
         let syntax = ClientSyntax::new(&pool.syntax);
-        let state =
-            State { syntax, carried: None, requests: 0, keeps: false, is_over: false, is_stepping: false };
-        Self(Arc::new(Socket { pool, write, abort, state: Mutex::new(state) }))
+        let state = State {
+            syntax,
+            carried: None,
+            requests: 0,
+            keeps: false,
+            rests_since: Instant::now(),
+            is_over: false,
+            is_stepping: false,
+        };
+        Self(Arc::new(Socket { pool, write, abort, is_gone, state: Mutex::new(state) }))
     }
 
     #[doc = text!("HttpClientSocket.opened")]
@@ -256,8 +299,8 @@ impl HttpClientSocket {
             state.carried.take()
         };
         self.0.pool.remove(py, &(Arc::clone(&self.0) as Arc<dyn Carrier>));
-        if let Some(Carried { post, reader, .. }) = carried {
-            self.0.pool.break_off(py, &post, &reader, "the server closed the connection");
+        if let Some(Carried { post, reader, is_reused, .. }) = carried {
+            self.0.pool.break_off(py, &post, &reader, ("the server closed the connection", is_reused));
         }
     }
 
