@@ -1050,8 +1050,11 @@ class HttpPool:
         """How many sockets there are, those that are being opened included."""
     def expect(self) -> None:
         """Count a socket that the host opens unasked."""
-    def failed(self, why: str) -> None:
-        """Take note that a socket could not be opened."""
+    def failed(self, why: str, is_short: bool) -> None:
+        """Take note that a socket could not be opened; where this machine is short of them, what waits goes on waiting.
+
+        Only as long as others of the pool stand, whose turn ends.
+        """
     def listen(self, number: int, last_event_id: str) -> None:
         """Open the stream of our request `number`, or that of no request for 0, behind that event."""
     def end_session(self) -> None:

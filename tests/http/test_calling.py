@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 
 import pytest
@@ -19,7 +20,7 @@ def nothing_left(peer) -> bool:
 
 
 @both_loops
-async def test_trm_12_each_message_is_a_post_of_its_own_with_its_headers():
+async def test_trm_12_trm_13_each_message_is_a_post_of_its_own_with_its_headers():
     async with scripted() as server, called(server, headers={"X-Team": "a"}) as peer:
         call = peer.send("tools/call", {"name": "ütil", "arguments": {}})
         asked = await server.next("tools/call")
@@ -61,7 +62,7 @@ async def test_trm_15_answers_are_read_as_json_and_as_events():
 
 
 @both_loops
-async def test_trm_02_a_modern_cancel_closes_the_stream_and_posts_nothing():
+async def test_can_02_trm_02_a_modern_cancel_closes_the_stream_and_posts_nothing():
     async with scripted() as server, called(server) as peer:
         for begins in (False, True):
             call = peer.send("tools/call", CALL)
@@ -124,7 +125,7 @@ async def test_trm_10_a_stream_that_ends_without_its_answer_ends_its_request_at_
 
 
 @both_loops
-async def test_prg_23_what_comes_on_the_stream_of_one_request_says_nothing_of_another():
+async def test_prg_23_trh_16_what_comes_on_the_stream_of_one_request_says_nothing_of_another():
     async with scripted() as server, called(server) as peer:
         seen = []
         one = peer.send("tools/call", CALL, on_progress=lambda update: seen.append(("one", update.progress)))
@@ -171,7 +172,7 @@ async def test_trh_19_an_answer_on_the_stream_of_no_request_ends_none():
 
 
 @both_loops
-async def test_trh_26_a_legacy_stream_is_resumed_behind_its_last_event():
+async def test_trh_08_trh_26_a_legacy_stream_is_resumed_behind_its_last_event():
     async with scripted() as server, called(server, era="legacy") as peer:
         seen = []
         call = peer.send("tools/call", CALL, on_progress=lambda update: seen.append(update.progress))
@@ -302,6 +303,7 @@ async def test_trh_29_every_success_takes_a_notification(status, headers, body):
         (500, b"<html>"),
         (503, b""),
         (400, b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no"}}'),
+        (400, b'{"jsonrpc":"2.0","id":null,"error":7}'),
     ],
 )
 @both_loops
@@ -663,3 +665,288 @@ async def test_what_changes_nothing_is_sent_once_more_where_a_rested_socket_was_
             assert second.connection != first.connection
             second.result({"tools": [], "resultType": "complete", "ttlMs": 0, "cacheScope": "private"})
             await call
+
+
+@both_loops
+async def test_trh_01_an_answer_that_is_cut_at_any_byte_ends_its_request_once():
+    async with scripted() as server, called(server) as peer:
+        cut, is_whole = 0, False
+        while not is_whole:
+            call = peer.send("tools/call", CALL)
+            asked = await server.next("tools/call")
+            body = asked.framed({"content": [], "resultType": "complete"})
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+            whole = head % len(body) + body
+            is_whole = cut >= len(whole)
+            asked.writer.write(whole[:cut])
+            asked.close()
+            if is_whole:
+                await call
+            else:
+                with pytest.raises(turnout.PeerLost):
+                    await call
+            assert nothing_left(peer)
+            cut += 3
+
+
+@both_loops
+async def test_rid_20_what_is_asked_again_after_a_loss_is_a_request_of_its_own():
+    async with scripted() as server, called(server) as peer:
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        asked.close()
+        with pytest.raises(turnout.PeerLost):
+            await call
+        again = peer.send("tools/call", CALL)
+        second = await server.next("tools/call")
+        assert second.message["id"] != asked.message["id"]
+        second.result({"content": [], "resultType": "complete"})
+        await again
+
+
+@both_loops
+async def test_trh_10_a_server_may_ask_to_wait_and_the_deadline_of_the_request_runs_on():
+    async with scripted() as server, called(server, era="legacy") as peer:
+        call = peer.send("tools/call", CALL, timeout=0.05)
+        asked = await server.next("tools/call")
+        asked.begin()
+        asked.event(b"", id="e1", retry=60_000)
+        asked.close()
+        with pytest.raises(turnout.CallTimedOut):
+            await call
+        (await server.next("notifications/cancelled")).write(202)
+        assert server.asked.empty(), "it is not asked for its stream before the time"
+        assert nothing_left(peer)
+
+
+@both_loops
+async def test_trm_09_a_modern_stream_is_not_resumed_whatever_ids_its_events_have():
+    async with scripted() as server, called(server) as peer:
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        asked.begin()
+        asked.event(b"", id="e1", retry=1)
+        asked.close()
+        with pytest.raises(turnout.PeerLost):
+            await call
+        assert server.asked.empty()
+
+
+@both_loops
+async def test_trm_08_comments_are_no_messages_and_renew_no_deadline():
+    async with scripted() as server, called(server) as peer:
+        call = peer.send("tools/call", CALL, timeout=0.1)
+        asked = await server.next("tools/call")
+        asked.begin()
+        while not call.done():
+            asked.chunk(b": still here\n\n:\r\n")
+            await asyncio.sleep(0.01)
+        with pytest.raises(turnout.CallTimedOut):
+            await call
+        await asked.gone()
+        assert peer.counters()["frames_in"] == 1, "the answer to the discovery"
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+@both_loops
+async def test_trh_35_trh_22_a_close_closes_every_connection_and_ends_every_call(era):
+    async with scripted() as server, called(server, era=era, stream=era == "legacy") as peer:
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        asked.begin()
+        closing = asyncio.ensure_future(peer.close())
+        with pytest.raises(turnout.PeerLost):
+            await call
+        if era == "legacy":
+            (await server.next(verb="DELETE")).write(200)
+            await peer.stream.gone()
+        await closing
+        await asked.gone()
+        assert nothing_left(peer)
+
+
+@both_loops
+async def test_tsx_53_the_name_of_a_request_about_a_task_is_its_id():
+    async with scripted() as server, called(server) as peer:
+        for method in ("tasks/get", "tasks/update", "tasks/cancel"):
+            call = peer.send(method, {"taskId": "t-1"})
+            asked = await server.next(method)
+            assert (asked.headers["mcp-method"], asked.headers["mcp-name"]) == (method, "t-1")
+            asked.result({"resultType": "complete", "taskId": "t-1", "status": "working"})
+            await call
+
+
+@pytest.mark.parametrize("method", ["tasks/get", "tasks/result"])
+@both_loops
+async def test_tsk_21_tsk_22_a_client_may_stop_waiting_for_a_task_and_ask_again(method):
+    async with scripted() as server, called(server, era="legacy") as peer:
+        call = peer.send(method, {"taskId": "t-1"})
+        asked = await server.next(method)
+        asked.begin()
+        call.cancel()
+        with pytest.raises(turnout.CallCancelled):
+            await call
+        (await server.next("notifications/cancelled")).write(202)
+        again = peer.send(method, {"taskId": "t-1"})
+        (await server.next(method)).result({"taskId": "t-1", "status": "working"})
+        await again
+
+
+@both_loops
+async def test_tsk_23_news_of_a_task_are_taken_on_any_stream():
+    async with scripted() as server, called(server, era="legacy", stream=True) as peer:
+        news = asyncio.Queue()
+        peer.on_notification("notifications/tasks/status")(
+            lambda told: news.put_nowait(told.params["status"])
+        )
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        asked.begin()
+        status = {"jsonrpc": "2.0", "method": "notifications/tasks/status"}
+        asked.event({**status, "params": {"taskId": "t", "status": "working"}})
+        assert await news.get() == "working"
+        peer.stream.event({**status, "params": {"taskId": "t", "status": "completed"}})
+        assert await news.get() == "completed"
+        asked.event(asked.framed())
+        asked.end()
+        await call
+
+
+@both_loops
+async def test_where_the_machine_is_short_of_sockets_a_request_waits_for_another_ones():
+    async with scripted() as server, turnout.Router() as router:
+        target = turnout.http(server.url)
+        peer = await router.connect(target, era=None)
+        peer.set_rules("2026-07-28", "client")
+        tried = asyncio.Event()
+
+        async def short(make):
+            tried.set()
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        target.connect = short
+        first, second = peer.send("tools/call", CALL), peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        await tried.wait()
+        assert not second.done()
+        asked.result({"content": [], "resultType": "complete"})
+        await first
+        (await server.next("tools/call")).result({"content": [], "resultType": "complete"})
+        await second
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}',
+        b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Invalid session ID"}}',
+    ],
+)
+@both_loops
+async def test_trh_33_a_session_is_lost_where_the_server_says_so_by_400(body):
+    async with scripted() as server, called(server, era="legacy") as peer:
+        call = peer.send("tools/call", CALL)
+        (await server.next("tools/call")).write(400, JSON, body)
+        await shake_hands(server, "s2")
+        (await server.next("tools/call")).result()
+        await call
+
+
+@both_loops
+async def test_what_a_refusal_says_is_told_beside_its_status():
+    async with scripted() as server, called(server) as peer:
+        call = peer.send("tools/call", CALL)
+        body = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"no\\u001b[2J"}}'
+        (await server.next("tools/call")).write(400, JSON, body)
+        with pytest.raises(turnout.RemoteError) as failed:
+            await call
+        assert failed.value.data == {
+            "reason": "http_status",
+            "status": 400,
+            "error": {"code": -32000, "message": "no\x1b[2J"},
+        }
+        assert "\x1b" not in str(failed.value)
+
+
+@both_loops
+async def test_tmo_06_a_deadline_closes_the_stream_and_posts_nothing():
+    async with scripted() as server, called(server) as peer:
+        for timeouts in ({"timeout": 0.05}, {"max_timeout": 0.05}):
+            call = peer.send("tools/call", CALL, **timeouts)
+            asked = await server.next("tools/call")
+            asked.begin()
+            with pytest.raises(turnout.CallTimedOut):
+                await call
+            await asked.gone()
+        assert server.asked.empty()
+        assert nothing_left(peer)
+
+
+@both_loops
+async def test_sub_09_a_listen_is_ended_by_closing_its_stream():
+    async with scripted() as server, called(server) as peer:
+        told = asyncio.Queue()
+        peer.on_notification("notifications/tools/list_changed")(lambda notice: told.put_nowait(notice.call))
+        listen = peer.send("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+        asked = await server.next("subscriptions/listen")
+        asked.begin()
+        meta = {"_meta": {"io.modelcontextprotocol/subscriptionId": asked.message["id"]}}
+        notice = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": meta}
+        asked.event({**notice, "method": "notifications/subscriptions/acknowledged"})
+        asked.event(notice)
+        assert await told.get() is listen
+        listen.cancel()
+        with pytest.raises(turnout.CallCancelled):
+            await listen
+        await asked.gone()
+        assert server.asked.empty()
+
+
+@both_loops
+async def test_mrt_01_tsx_11_what_ended_with_a_question_is_not_cancelled_later():
+    async with scripted() as server, called(server) as peer:
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        asked.result({"resultType": "input_required", "inputRequests": {}, "requestState": "s"})
+        await asyncio.wait([call])
+        call.cancel()
+        again = peer.send("tools/call", CALL)
+        second = await server.next("tools/call")
+        assert second.connection == asked.connection, "nothing was closed"
+        second.result({"content": [], "resultType": "complete"})
+        await again
+        assert server.asked.empty()
+
+
+@both_loops
+async def test_trm_14_a_modern_client_answers_nothing():
+    async with scripted() as server, called(server) as peer:
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        asked.begin()
+        asked.event({"jsonrpc": "2.0", "id": 7, "method": "roots/list"})
+        asked.event(b"no message at all")
+        asked.event(asked.framed({"content": [], "resultType": "complete"}))
+        asked.end()
+        await call
+        again = peer.send("tools/list")
+        listed = await server.next("tools/list")
+        listed.result({"tools": [], "resultType": "complete", "ttlMs": 0, "cacheScope": "private"})
+        await again
+        assert server.asked.empty()
+        assert peer.counters()["violations"] >= 1
+
+
+@both_loops
+async def test_tsx_11_a_task_is_cancelled_by_its_id_and_by_no_stream():
+    async with scripted() as server, called(server) as peer:
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        task = {"resultType": "task", "taskId": "t-1", "status": "working", "ttlMs": 60_000}
+        asked.result({**task, "createdAt": "2026-07-28T00:00:00Z", "lastUpdatedAt": "2026-07-28T00:00:00Z"})
+        await call
+        call.cancel()
+        cancel = await server.next("tasks/cancel")
+        assert cancel.message["params"]["taskId"] == "t-1"
+        assert cancel.connection == asked.connection, "nothing was closed"
+        cancel.result({"resultType": "complete"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
 import logging
 import select
@@ -11,6 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 from turnout import json
 from turnout._native import HttpClientSocket, HttpPool
+from turnout.errors import DecodeError
 from turnout.escape import escaped, quoted
 from turnout.handlers import members_of
 from turnout.protocol.handshake import MODERN
@@ -43,7 +45,10 @@ MOST_RESUMES = 10
 CLOSED = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 """What the system says of a socket whose other end is closed."""
 
-UNAUTHORIZED, FORBIDDEN, NOT_FOUND, METHOD_NOT_ALLOWED = 401, 403, 404, 405
+BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, METHOD_NOT_ALLOWED = 400, 401, 403, 404, 405
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS)
+"""What the system says where it has no more sockets at the moment."""
+
 REDIRECTS = (301, 302, 303, 307, 308)
 SAME_METHOD = (307, 308)
 
@@ -142,7 +147,7 @@ class HttpCaller:
         try:
             await self._target.connect(lambda: ClientSocket(self))
         except OSError as error:
-            self.pool.failed(str(error))
+            self.pool.failed(str(error), False)
             raise
         self._tick()
 
@@ -201,7 +206,7 @@ class HttpCaller:
             await self._target.connect(lambda: ClientSocket(self))
         except OSError as error:
             LOGGER.debug("%s: no connection: %s", self._target.name, escaped(str(error)))
-            self.pool.failed(f"the server cannot be reached: {error}")
+            self.pool.failed(f"the server cannot be reached: {error}", error.errno in SHORTAGES)
 
     def _spawn(self, work: Any) -> None:
         task = self._loop.create_task(work)
@@ -228,17 +233,20 @@ class HttpCaller:
             self._stream_refused(post, status)
         elif post.is_aside:
             self._fail_reopening(f"the server answered with HTTP status {status}")
-        elif status == NOT_FOUND and self._has_lost_session(post):
+        elif is_session_unknown(status, body) and self._has_lost_session(post):
             self._reopen(post)
         elif not (post.id and self.pool.settle(post, body)):
-            self._fail(post, status)
+            self._fail(post, status, error=error_in(body))
 
     def _may_repeat(self, post: HttpPost) -> bool:
         return post.note_repeated() <= MOST_REPEATS
 
-    def _fail(self, post: HttpPost, status: int, why: str = "") -> None:
-        data = json.dumps({"reason": "http_status", "status": status})
-        self.pool.fail(post, f"the server answered with HTTP status {status}{why}", data)
+    def _fail(self, post: HttpPost, status: int, why: str = "", error: dict[str, Any] | None = None) -> None:
+        data: dict[str, Any] = {"reason": "http_status", "status": status}
+        if error:
+            data["error"] = error
+            why += f": {quoted(error.get('message'))}"
+        self.pool.fail(post, f"the server answered with HTTP status {status}{why}", json.dumps(data))
 
     def lost(self, post: HttpPost, why: str) -> None:
         """Take note that a message that needs no answer of its own may not have arrived."""
@@ -437,6 +445,26 @@ class HttpCaller:
         if len(usable) == len(tools):
             return None
         return json.dumps({**answer, "result": {**result, "tools": usable}})
+
+
+def error_in(body: bytes) -> dict[str, Any]:
+    """The error of a body that explains a refusal and names no request of its own; empty for any other."""
+    try:
+        answer = members_of(json.loads(body))
+    except DecodeError:
+        return {}
+    error = members_of(answer.get("error"))
+    is_told = isinstance(error.get("message"), str) and isinstance(error.get("code"), int)
+    return (
+        {"code": error["code"], "message": error["message"]} if is_told and answer.get("id") is None else {}
+    )
+
+
+def is_session_unknown(status: int, body: bytes) -> bool:
+    """Whether a refusal says that the session is not there: by 404, or as the examples of the TypeScript SDK do."""
+    if status == NOT_FOUND:
+        return True
+    return status == BAD_REQUEST and "session id" in str(error_in(body).get("message")).lower()
 
 
 class ClientSocket(asyncio.Protocol):

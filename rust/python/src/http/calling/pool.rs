@@ -540,12 +540,13 @@ impl HttpPool {
     }
 
     #[doc = text!("HttpPool.failed")]
-    fn failed(&self, py: Python<'_>, why: &str) {
+    fn failed(&self, py: Python<'_>, why: &str, is_short: bool) {
         let unserved = {
             let mut state = lock(&self.0.state);
             state.count = state.count.saturating_sub(1);
             state.opening = state.opening.saturating_sub(1);
-            state.unserved()
+            // What cannot have a socket of its own waits for another one's.
+            if is_short && state.count > state.opening { Vec::new() } else { state.unserved() }
         };
         for post in unserved {
             self.0.note_opening(py, &post, false);
