@@ -37,7 +37,7 @@ CLOSED = 1_000
 """Streams that clients leave, one after the other."""
 PAUSE = 0.001
 """Seconds between two of them."""
-BY_LOOP = ("raw", "hand", "uvicorn", "turnout", "pipe", "relay")
+BY_LOOP = ("raw", "hand", "uvicorn", "turnout", "asgi", "pipe", "relay")
 """Those that are measured on each loop; the others run on the one that they are faster on, or on none of ours."""
 
 
@@ -54,6 +54,7 @@ class Row:
 SERVERS = ("turnout", "raw", "hand", "uvicorn", "mcp", "fastmcp", "go")
 STREAMING = ("turnout", "raw", "uvicorn")
 RELAYS = ("relay", "pipe", "fastmcp-proxy")
+EMBEDDED = ("asgi", "uvicorn")
 ROWS = [
     *(Row(f"json-{many}", f"an answer, {many:,} in flight", "CPU us", SERVERS) for many in IN_FLIGHT),
     *(Row(f"rate-{many}", f"answers, {many:,} in flight", "a second", SERVERS) for many in IN_FLIGHT),
@@ -64,12 +65,16 @@ ROWS = [
     Row("gone-99", f"client gone, {CLOSED:,} open: seen after, p99", "us", STREAMING),
     *(Row(f"relay-{many}", f"an answer, {many:,} in flight", "CPU us", RELAYS) for many in IN_FLIGHT),
     *(Row(f"relay-rate-{many}", f"answers, {many:,} in flight", "a second", RELAYS) for many in IN_FLIGHT),
+    *(Row(f"asgi-{many}", f"an answer, {many:,} in flight", "CPU us", EMBEDDED) for many in IN_FLIGHT),
+    *(Row(f"asgi-rate-{many}", f"answers, {many:,} in flight", "a second", EMBEDDED) for many in IN_FLIGHT),
+    Row("asgi-event", f"an event, {traffic.STEPS} a turn, 64 streams", "CPU us", EMBEDDED),
     Row("cancel-50", f"client gone, {CLOSED:,} open: the server knows after, p50", "us", RELAYS[:2]),
     Row("cancel-99", f"client gone, {CLOSED:,} open: the server knows after, p99", "us", RELAYS[:2]),
 ]
 NAMES = {
     "turnout": "turnout",
     "relay": "turnout",
+    "asgi": "turnout.asgi",
     "raw": "floor",
     "pipe": "floor",
     "hand": "a task each",
@@ -236,11 +241,11 @@ def sample(row: str, server: Server, seconds: float) -> Iterator[tuple[str, floa
         yield from ((row, each), (f"rate-{many}", rate))
     elif kind == "ping":
         yield row, answers(server, int(many), seconds, pings=True)[0]
-    elif kind == "relay":
-        each, rate = answers(server, int(many), seconds)
-        yield from ((row, each), (f"relay-rate-{many}", rate))
-    elif row == "event":
+    elif row in {"event", "asgi-event"}:
         yield row, events(server, seconds)
+    elif kind in {"relay", "asgi"}:
+        each, rate = answers(server, int(many), seconds)
+        yield from ((row, each), (f"{kind}-rate-{many}", rate))
     elif row == "idle":
         yield row, idle(server)
     elif row in {"gone-50", "cancel-50"}:
@@ -332,7 +337,11 @@ def main() -> None:
     )
     if wish.json:
         run.write(wish.json)
-    parts = {"http": f"{tables(run, SERVERS)}\n\n{table.conditions(run)}", "http-relays": tables(run, RELAYS)}
+    parts = {
+        "http": f"{tables(run, SERVERS)}\n\n{table.conditions(run)}",
+        "http-relays": tables(run, RELAYS),
+        "http-embedded": tables(run, EMBEDDED),
+    }
     for name, text in parts.items():
         print(text, end="\n\n")
         if wish.renew:

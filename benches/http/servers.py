@@ -168,6 +168,25 @@ async def turnout(_: str) -> None:
         await for_ever()
 
 
+async def asgi(_: str) -> None:
+    """Serve a router within uvicorn."""
+    import turnout as t
+
+    result = {"content": [{"type": "text", "text": traffic.TEXT}]}
+
+    async def call(request: t.Request) -> Any:
+        name = request.params["name"]
+        if name != "echo":
+            for step in range(1, (traffic.STEPS if name == "steps" else 1) + 1):
+                request.progress(step, traffic.STEPS, traffic.MESSAGE)
+        return result
+
+    async with t.Router() as router:
+        t.serve_handshake(router, name="server", version="1")
+        router.on_request("tools/call")(call)
+        await with_uvicorn(t.asgi(router, limits={"max_client_streams": 20_000}))
+
+
 async def relay(upstream: str) -> None:
     """Serve a relay before a child process."""
     import turnout as t
@@ -225,6 +244,7 @@ SERVERS: dict[str, Callable[[str], Awaitable[None]]] = {
     "far": far,
     "uvicorn": uvicorn,
     "turnout": turnout,
+    "asgi": asgi,
     "relay": relay,
     "mcp": mcp,
     "fastmcp": fastmcp,

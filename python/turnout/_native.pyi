@@ -434,7 +434,22 @@ class Record:
         """The name of the other end."""
     @property
     def transport(self) -> str:
-        """`"stdio"`, `"unix"`, `"tcp"`, `"memory"`, or `"streams"` for the SDK's."""
+        """`"stdio"`, `"unix"`, `"tcp"`, `"memory"`, `"http"`, or `"streams"` for the SDK's."""
+    @property
+    def address(self) -> str | None:
+        """Where a client of Streamable HTTP first asked from, as the socket or a listed proxy says; None for others.
+
+        Whoever has its session, or its principal's credentials, may go on from elsewhere.
+        """
+    @property
+    def session(self) -> str | None:
+        """The first 16 hexadecimal digits of the SHA-256 of its `Mcp-Session-Id`; None where there is no session."""
+    @property
+    def status(self) -> int | None:
+        """The status that answers it over HTTP, once the head of that answer is written; None for others.
+
+        That is behind the end of an exchange without events, as `written` is, and 200 in the middle of one with them.
+        """
     @property
     def direction(self) -> Literal["outbound", "inbound"]:
         """Whether it is ours, or the peer's."""

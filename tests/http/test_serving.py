@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 
 import pytest
 
+import turnout
 from http_client import MODERN, mirrored, modern
 from http_server import serving
 from loops import both_loops
@@ -445,3 +447,45 @@ async def test_x_09_nobody_waits_for_a_peer_that_closes():
             may_end.set()
             await end
             assert server.listener.endpoint.sessions() == ((0, 0) if headers else (0, 1))
+
+
+@both_loops
+async def test_obs_a_record_says_from_where_in_which_session_and_with_which_status():
+    async with serving() as server:
+        client = await server.connect()
+        session = await client.open_session()
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo"}}
+        assert (await client.ask(call, session)).status == 200
+        steps = {"name": "steps", "arguments": {"steps": 1}, "_meta": {"progressToken": 1}}
+        assert (await client.ask({**call, "params": steps}, session)).events
+        assert (await client.call("tools/call", {"name": "echo"})).status == 200
+        assert (await client.call("no/such")).status == 404
+        opened, *of_session, modern, unknown = [record.as_dict() for record in server.router.records]
+        digest = hashlib.sha256(session["Mcp-Session-Id"].encode()).hexdigest()[:16]
+        for record in (opened, *of_session):
+            assert (record["address"], record["session"], record["status"]) == ("127.0.0.1", digest, 200)
+        for record, status in ((modern, 200), (unknown, 404)):
+            assert (record["address"], record["session"], record["status"]) == ("127.0.0.1", None, status)
+        assert session["Mcp-Session-Id"] not in str([opened, of_session, modern, unknown])
+
+
+@both_loops
+async def test_obs_a_request_that_is_not_answered_has_no_status_and_no_record_but_over_http_has_any():
+    async with serving() as server:
+        client = await server.connect()
+        message = modern("tools/call", {"name": "wait"})
+        client.send(message, mirrored(message))
+        await server.began.wait()
+        client.close()
+        await server.was_cancelled.wait()
+        [record] = [record for record in server.router.records if record.method == "tools/call"]
+        assert (record.outcome, record.address, record.status) == ("peer_closed", "127.0.0.1", None)
+        ours, theirs = turnout.memory()
+        asking, asked = (
+            await server.router.connect(ours, era=None),
+            await server.router.connect(theirs, era=None),
+        )
+        await asking.send("tools/call", {"name": "echo"})
+        record = list(server.router.records)[-1]
+        assert (record.address, record.session, record.status) == (None, None, None)
+        assert asked.transport == "memory"

@@ -22,7 +22,7 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as TEXT;
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 32;
@@ -170,6 +170,11 @@ fn code(begun: &Hmac<Sha256>, fields: &[u8], principal: &[u8], content: &[u8]) -
     code
 }
 
+/// What evidence shows of a handle, which nobody gets in by: the first 16 hexadecimal digits of its SHA-256.
+pub fn digest(handle: &str) -> String {
+    Sha256::digest(handle)[..8].iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
 /// A ring of keys, with the process that makes handles by them: the newest signs, all verify.
 ///
 /// A principal is any bytes that stand for one principal only, whoever makes or opens its handles; nobody's handles,
@@ -295,6 +300,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn evidence_shows_the_hash_of_a_handle() {
+        assert_eq!(digest("abc"), "ba7816bf8f01cfea");
+    }
+
     const KINDS: [Kind; 5] = [Kind::Session, Kind::Flight, Kind::RequestState, Kind::Task, Kind::Admin];
     const PROCESS: Process = Process { node: 0x0102_0304_0506_0708, incarnation: 9 };
 
@@ -304,7 +314,6 @@ mod tests {
 
     /// The code as its definition says it, from the hash alone.
     fn plain_hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
-        use sha2::Digest;
         let pad =
             |byte: u8| -> Vec<u8> { (0..64).map(|at| key.get(at).copied().unwrap_or(0) ^ byte).collect() };
         let inner = Sha256::digest([&pad(0x36), text].concat());

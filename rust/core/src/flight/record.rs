@@ -22,6 +22,9 @@ use wire_ids::Wire;
 
 pub use extras::{Cleanup, Late, ProgressUpdate};
 
+/// The bits of a round that are below those of a status: there are at most 2^20 input rounds.
+const STATUS_AT: u32 = 21;
+
 /// Nanoseconds of the host's monotonic clock.
 pub type Time = u64;
 
@@ -42,12 +45,37 @@ pub struct PeerInfo {
     /// The kind of transport.
     pub transport: Box<str>,
     principal: OnceLock<Box<Text>>,
+    http: OnceLock<HttpClient>,
+}
+
+/// What evidence says of a client of HTTP's.
+#[derive(Debug)]
+pub struct HttpClient {
+    /// The address of its first request; empty where it has none.
+    pub address: Box<str>,
+    /// The digest of its session's id, which nobody gets in by; None where it has no session.
+    pub session: Option<Box<str>>,
 }
 
 impl PeerInfo {
     /// A peer that acts for no principal.
     pub fn new(name: impl Into<Box<str>>, transport: impl Into<Box<str>>) -> Self {
-        Self { name: name.into(), transport: transport.into(), principal: OnceLock::new() }
+        Self {
+            name: name.into(),
+            transport: transport.into(),
+            principal: OnceLock::new(),
+            http: OnceLock::new(),
+        }
+    }
+
+    /// What is known of it as a client of HTTP's, where it is one.
+    pub fn http(&self) -> Option<&HttpClient> {
+        self.http.get()
+    }
+
+    /// Notes that it is a client of HTTP's; the first note stays.
+    pub fn note_http(&self, client: HttpClient) {
+        let _ = self.http.set(client);
     }
 
     /// The name of the principal that it acts for, where it is a client of a relay.
@@ -85,6 +113,7 @@ pub struct Record {
     ended: AtomicU64,
     outcome: AtomicU8,
     is_leg: AtomicBool,
+    /// The round, and above its bits the status of the answer.
     round: AtomicU32,
     /// The first leg of a relayed request; the next leg where the record is a leg itself. A linked list, because
     /// most exchanges have one leg.
@@ -343,7 +372,13 @@ impl Record {
 
     /// Which request it is of an exchange that takes several on its side, from 1 on: multi round-trip requests.
     pub fn round(&self) -> u32 {
-        self.round.load(Ordering::Relaxed)
+        self.round.load(Ordering::Relaxed) & ((1 << STATUS_AT) - 1)
+    }
+
+    /// The status of HTTP's that its answer has, once that is written.
+    pub fn status(&self) -> Option<u16> {
+        let status = self.round.load(Ordering::Relaxed) >> STATUS_AT;
+        (status != 0).then_some(status as u16)
     }
 
     pub(crate) fn note_written(&self, now: Time) {
@@ -464,6 +499,14 @@ impl Record {
 
     /// Notes which request it is of an exchange that takes several on its side.
     pub fn note_round(&self, round: u32) {
-        self.round.store(round, Ordering::Relaxed);
+        let status = u32::from(self.status().unwrap_or_default()) << STATUS_AT;
+        self.round.store(round | status, Ordering::Relaxed);
+    }
+
+    /// Notes the status of HTTP's that its answer has; the first note stays.
+    pub fn note_status(&self, status: u16) {
+        if self.status().is_none() {
+            self.round.fetch_or(u32::from(status) << STATUS_AT, Ordering::Relaxed);
+        }
     }
 }

@@ -42,6 +42,17 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The status of the head that is written, where it is written now.
+    pub const fn status(self) -> Option<u16> {
+        match self {
+            Self::Whole { status, .. } => Some(status),
+            Self::Events { begins: true, .. } => Some(200),
+            Self::Events { .. } | Self::Nothing => None,
+        }
+    }
+}
+
 /// The fields of the head of each stream of events: no proxy in front holds it back, and nobody keeps it.
 pub const EVENT_STREAM_FIELDS: [(&str, &[u8]); 3] = [
     (fields::CONTENT_TYPE, fields::EVENT_STREAM.as_bytes()),

@@ -1,9 +1,11 @@
 //! Reading: passes every whole frame through the core, and delivers the events.
 
+use std::sync::Arc;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
-use turnout_core::connection::event::Intercept;
+use turnout_core::connection::event::{Event, Intercept};
 use turnout_core::connection::output::addresses::StreamId;
 use turnout_core::flight::record;
 use turnout_core::sync::lock;
@@ -29,6 +31,16 @@ enum Verdict {
 
 /// How the core receives a frame that was intercepted.
 type Receive = fn(&mut Core, record::Time, &[u8], Span, &mut Events);
+
+/// The evidence of the requests of a message, of which there are so many.
+fn records_of(batch: &Events, requests: usize) -> Vec<Arc<record::Record>> {
+    let mut records = Vec::with_capacity(requests);
+    records.extend(batch.events.iter().filter_map(|event| match event {
+        Event::Request { record, .. } => Some(Arc::clone(record)),
+        _ => None,
+    }));
+    records
+}
 
 /// How many requests an intercepted message has.
 fn requests_in(message: &[u8], intercepted: &Intercept) -> usize {
@@ -162,13 +174,14 @@ impl Connection {
     }
 
     /// Receives the one message that came on `stream`, delivers what it means, and flushes; `scanned` is what a scan
-    /// within some limits found. `begin` is told how many requests it has, before any of them is handled.
+    /// within some limits found. `begin` is told how many requests it has, and what is known of them, before any of them
+    /// is handled.
     pub fn receive_exchange(
         slf: &Bound<'_, Self>,
         stream: StreamId,
         message: &[u8],
         scanned: Option<(&Envelope, &ScanLimits)>,
-        begin: impl FnOnce(usize),
+        begin: impl FnOnce(usize, Vec<Arc<record::Record>>),
     ) -> PyResult<()> {
         let driver = &slf.get().driver;
         driver.check_process()?;
@@ -193,7 +206,7 @@ impl Connection {
                     None => core.end_stream_input(stream),
                 };
                 driver.settle_account(&mut core);
-                begin(requests);
+                begin(requests, records_of(&batch, requests));
                 intercepted
             };
             deliver(slf, &mut batch, message, Run::Inline, &EventSink::Handlers);

@@ -10,7 +10,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use turnout_core::connection::output::addresses::StreamId;
-use turnout_core::handle::{KEY_BYTES, Keys, Kind, Process};
+use turnout_core::flight::record::HttpClient;
+use turnout_core::handle::{self, KEY_BYTES, Keys, Kind, Process};
 use turnout_core::http::limits::HttpLimits;
 use turnout_core::http::request::{self, Endpoint, Refused, Resource};
 use turnout_core::sync::lock;
@@ -260,6 +261,9 @@ impl HttpEndpoint {
         let (held, client) = (Arc::clone(&self.held), Arc::clone(client));
         let unbound = connection.clone().unbind();
         let session = Arc::new(Session::new(id, client, unbound, &self.limits, held, self.now()));
+        let digest = session.id.as_deref().map(|id| handle::digest(id).into());
+        let http = HttpClient { address: session.client.address.clone(), session: digest };
+        connection.get().driver().core().peer().note_http(http);
         connection.get().driver().address(Arc::downgrade(&session) as Weak<dyn StreamWriter>, is_modern);
         lock(&self.sessions).insert(connection.as_ptr().addr(), Arc::clone(&session));
         Ok(Some(session))

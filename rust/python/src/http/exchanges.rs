@@ -217,14 +217,15 @@ impl<W: Outlet> Exchanges<W> {
         }
         let connection = session.connection.bind(py).clone();
         let is_modern = session.is_modern();
-        let received = Connection::receive_exchange(&connection, stream, message, scanned, |requests| {
-            let is_message = scanned.is_some() || requests > 0 || message.starts_with(b"[");
-            let answering =
-                if is_message { Answering::new(requests, is_modern) } else { Answering::to_no_message() };
-            let is_primed = is_primed(revision);
-            lock(&self.state).exchange =
-                Some(Exchange { stream, session, answering, opens_session, is_primed });
-        });
+        let received =
+            Connection::receive_exchange(&connection, stream, message, scanned, |requests, records| {
+                let is_message = scanned.is_some() || requests > 0 || message.starts_with(b"[");
+                let answering =
+                    if is_message { Answering::new(requests, is_modern) } else { Answering::to_no_message() };
+                let is_primed = is_primed(revision);
+                lock(&self.state).exchange =
+                    Some(Exchange { stream, session, answering, records, opens_session, is_primed });
+            });
         if let Err(error) = received {
             raised::report(py, None, error, None);
         }
@@ -280,6 +281,7 @@ impl<W: Outlet> Exchanges<W> {
             stream: number,
             session,
             answering: Answering::new(0, false),
+            records: Vec::new(),
             opens_session: false,
             is_primed,
         };

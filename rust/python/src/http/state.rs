@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use turnout_core::connection::output::addresses::StreamId;
+use turnout_core::flight::record::Record;
 use turnout_core::http::replay::IdText;
 use turnout_core::http::request::{self, Refused};
 use turnout_core::http::response::{Answering, EVENT_STREAM_FIELDS, EventNames, Step};
@@ -77,6 +78,8 @@ pub struct Exchange {
     pub stream: StreamId,
     pub session: Arc<Session>,
     pub answering: Answering,
+    /// The evidence of its requests, where they are known by now.
+    pub records: Vec<Arc<Record>>,
     /// Whether its answer tells the client the id of its session.
     pub opens_session: bool,
     /// Whether its client knows events without data, as from 2025-11-25 on.
@@ -268,6 +271,9 @@ impl<W: Wire> State<W> {
         let mut fields: Vec<(&str, &[u8])> = Vec::new();
         if let Some(id) = &id {
             fields.push((fields::MCP_SESSION_ID, id.as_bytes()));
+        }
+        if let (Some(exchange), Some(status)) = (&self.exchange, step.status()) {
+            exchange.records.iter().for_each(|record| record.note_status(status));
         }
         match step {
             Step::Nothing => {}

@@ -100,6 +100,24 @@ impl Record {
         &self.inner.peer.transport
     }
 
+    #[doc = text!("Record.address")]
+    #[getter]
+    fn address(&self) -> Option<&str> {
+        self.inner.peer.http().map(|client| &*client.address).filter(|address| !address.is_empty())
+    }
+
+    #[doc = text!("Record.session")]
+    #[getter]
+    fn session(&self) -> Option<&str> {
+        self.inner.peer.http()?.session.as_deref()
+    }
+
+    #[doc = text!("Record.status")]
+    #[getter]
+    fn status(&self) -> Option<u16> {
+        self.inner.status()
+    }
+
     #[doc = text!("Record.direction")]
     #[getter]
     fn direction(&self) -> &'static str {
@@ -297,7 +315,7 @@ impl Record {
     }
 }
 
-const FIELDS: [&str; 32] = [
+const FIELDS: [&str; 35] = [
     "id",
     "token",
     "method",
@@ -306,6 +324,9 @@ const FIELDS: [&str; 32] = [
     "label",
     "peer",
     "transport",
+    "address",
+    "session",
+    "status",
     "direction",
     "created",
     "written",
