@@ -448,7 +448,8 @@ class Record:
     def status(self) -> int | None:
         """The status that answers it over HTTP, once the head of that answer is written; None for others.
 
-        That is behind the end of an exchange without events, as `written` is, and 200 in the middle of one with them.
+        One with events has it from its first event on. Another one has it just after its end: its line of JSON, which
+        is written at the end, says None.
         """
     @property
     def direction(self) -> Literal["outbound", "inbound"]:
