@@ -1,4 +1,4 @@
-"""The matrix of real clients by real servers: how it judges, and the two pairs of it that PyPI alone is enough for.
+"""The matrix of real clients by real servers: how it judges, and some pairs of it that PyPI alone is enough for.
 
 All of it: `make test-interop`.
 """
@@ -81,7 +81,13 @@ def test_a_reason_that_a_place_does_not_show_is_stale():
 
 
 @pytest.mark.parametrize(
-    ("client", "way"), [("official-auto", "stdio-per-client"), ("fastmcp", "stdio-shared")]
+    ("client", "way"),
+    [
+        ("official-auto", "stdio-per-client"),
+        ("fastmcp", "stdio-shared"),
+        ("official-auto", "http-to-http-shared"),
+        ("fastmcp", "stdio-to-http-per-client"),
+    ],
 )
 def test_a_real_client_of_the_newest_revision_before_a_real_server_of_the_old_ones(client, way, tmp_path):
     pytest.importorskip("mcp", reason="the official SDK is an optional extra")
