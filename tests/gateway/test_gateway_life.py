@@ -12,7 +12,7 @@ import pytest
 
 import turnout
 from child_process import gone, reaped
-from gateway_child import SERVER, GatewayChild, run, server
+from gateway_child import SERVER, GatewayChild, Held, run, server
 from http_client import Client, mirrored, modern
 from loops import both_loops
 
@@ -20,30 +20,6 @@ from loops import both_loops
 async def text(peer, name, /, **arguments):
     result = await peer.send("tools/call", {"name": name, "arguments": arguments})
     return result["content"][0]["text"]
-
-
-class Held:
-    """A request that a server holds until it is released."""
-
-    def __init__(self, directory):
-        self.path = directory / "fifo"
-        os.mkfifo(self.path)
-
-    async def begin(self, peer, name="hold"):
-        """Send it, and wait until the server has it."""
-        self.started = asyncio.Event()
-        self.call = peer.send(
-            "tools/call",
-            {"name": name, "arguments": {"fifo": str(self.path)}},
-            on_progress=lambda update: self.started.set(),
-        )
-        await asyncio.wait_for(self.started.wait(), 30)
-
-    async def release(self):
-        """Let it go on; gives what it answers."""
-        with await asyncio.to_thread(open, self.path, "w") as fifo:
-            fifo.write("released")
-        return (await self.call)["content"][0]["text"]
 
 
 async def all_gone(pids):

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    import turnout
+
 SERVER = pathlib.Path(__file__).with_name("gateway_server.py")
 COMMAND = [sys.executable, "-m", "turnout", "gateway"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -159,3 +161,27 @@ class GatewayChild:
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
+
+
+class Held:
+    """A request that a server holds until it is released."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.path = directory / "fifo"
+        os.mkfifo(self.path)
+
+    async def begin(self, peer: turnout.Peer, name: str = "hold") -> None:
+        """Send it, and wait until the server has it."""
+        self.started = asyncio.Event()
+        self.call = peer.send(
+            "tools/call",
+            {"name": name, "arguments": {"fifo": str(self.path)}},
+            on_progress=lambda _: self.started.set(),
+        )
+        await asyncio.wait_for(self.started.wait(), 30)
+
+    async def release(self) -> str:
+        """Let it go on; gives what it answers."""
+        with await asyncio.to_thread(open, self.path, "w") as fifo:
+            fifo.write("released")
+        return (await self.call)["content"][0]["text"]

@@ -12,6 +12,7 @@ import turnout
 from turnout.cli.call import call
 from turnout.cli.exits import Exit
 from turnout.cli.gateway import gateway
+from turnout.cli.records import records
 from turnout.escape import escaped
 
 
@@ -23,6 +24,7 @@ def commands() -> None:
 
 commands.add_command(call)
 commands.add_command(gateway)
+commands.add_command(records)
 
 
 def run() -> int:
