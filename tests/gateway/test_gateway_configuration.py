@@ -203,7 +203,7 @@ def test_keys_of_hosts_are_ignored_by_name(tmp_path):
         (one(turnout={"timeout": True}), "must be a number or null (never), not true"),
         (one(turnout={"pool": 0}), ":1: mcpServers.demo.turnout.pool: must be at least 1 and at most 1000"),
         (one(turnout={"restart": {"first": 1}}), "the key 'first' is unknown; known: initial_delay, "),
-        (one(turnout={"prefix": "a b"}), "'a b' is not up to 32 of A-Z, a-z, 0-9, _, - and ."),
+        (one(turnout={"prefix": "a b"}), "must be up to 32 of A-Z, a-z, 0-9, _, - and ."),
         ('{"mcpServer": {}}', ":1: mcpServer: the key 'mcpServer' is unknown; known: mcpServers, servers, turnout"),
         (own(prefix="x_"), ":1: turnout.prefix: at the top it is 'never'; other prefixes are a server's own"),
         (own(limits={"max_peers": 0}), "max_peers"),

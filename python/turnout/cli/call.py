@@ -16,6 +16,7 @@ from rich.console import Console
 from turnout import errors
 from turnout.cli.arguments import ArgumentsError, request
 from turnout.cli.exits import Exit, exit_code
+from turnout.cli.servers import configured, running
 from turnout.cli.session import Ended, Job, perform
 from turnout.cli.show import ProgressBar, encodable, highlighted, record_table, result_text
 from turnout.escape import escaped, escaped_bytes
@@ -104,6 +105,11 @@ class Seconds(click.FloatRange):
     show_default=True,
     help="How to open the server: probe it, by handshake (up to 2025-11-25), or without (from 2026-07-28).",
 )
+@click.option("--config", type=click.Path(), help="A file of mcpServers that says how the server is reached.")
+@click.option("--server", help="Which server of --config; where it has one only, that.")
+@click.option(
+    "--connect", metavar="URL", help="A server that runs: http:, https:, unix:PATH or tcp:HOST:PORT."
+)
 @click.option(
     "--json", "as_json", is_flag=True, help="Compact JSON: the result on stdout, the record on stderr."
 )
@@ -120,6 +126,9 @@ def call(
     max_timeout: float,
     late: float,
     era: Era,
+    config: str | None,
+    server: str | None,
+    connect: str | None,
     as_json: bool,
     with_record: bool,
     verbose: bool,
@@ -130,7 +139,8 @@ def call(
     key=value pairs or one JSON object: the params of the method, or the arguments of the tool. A value
     is JSON if it parses as such, else text.
 
-    COMMAND starts the server, which speaks MCP over its stdin and stdout. Ctrl-C cancels the call
+    COMMAND starts the server, which speaks MCP over its stdin and stdout; --config or --connect say otherwise how it is
+    reached. Ctrl-C cancels the call
     and waits briefly for a late answer; a second one stops at once.
 
     \b
@@ -138,10 +148,17 @@ def call(
       turnout call tools/list -- python server.py
       turnout call crunch steps=5 -- python server.py
       turnout call resources/read '{"uri": "file:///etc/hosts"}' -- npx -y some-server
+      turnout call crunch steps=5 --config mcp.json --server cruncher
+      turnout call crunch steps=5 --connect http://127.0.0.1:8642/mcp
     """  # noqa: D301 - click wants the character itself
     command: list[str] = ctx.meta["turnout.command"]
-    if not command:
-        raise click.UsageError("say after -- which command starts the server: turnout call METHOD -- COMMAND")
+    if (bool(command), config is not None, connect is not None).count(True) != 1:
+        raise click.UsageError(
+            "say after -- which command starts the server: turnout call METHOD -- COMMAND; "
+            "or else give --config, or --connect"
+        )
+    if server is not None and config is None:
+        raise click.UsageError("--server is one of --config")
     try:
         name, members = request(method, params)
     except ArgumentsError as error:
@@ -150,10 +167,16 @@ def call(
     if not console.is_terminal:
         console.width = FILE_WIDTH
     report = Report(console, as_json=as_json, with_record=with_record, verbose=verbose)
+    if connect is not None:
+        target = running(connect)
+    elif config is not None:
+        target = configured(config, server, report.server_line)
+    else:
+        target = stdio(*command, stderr=report.server_line)
     shown = progress if progress is not None else console.is_terminal and not as_json
     watcher = Looking(ProgressBar(console, escaped(method, 40)) if shown else None, report.refused)
     job = Job(
-        target=stdio(*command, stderr=report.server_line),
+        target=target,
         method=name,
         params=members,
         era=era,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 import re
-import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,10 +12,11 @@ from turnout import HTTP_LIMITS, Principal, RestartPolicy, Route, Upstream
 from turnout.gateway.configuration import MAX_IN_FLIGHT
 from turnout.gateway.faces import faces_of
 from turnout.gateway.reaper import VARIABLE
+from turnout.gateway.targets import target_of
 from turnout.gateway.tokens import read_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from turnout.gateway.configuration import Configuration, Listen, Server
     from turnout.gateway.faces import Face
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
 
 MARK = VARIABLE
 """The variable by which every process that a server starts is found again."""
-
-HANDED_ON = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
-"""Variables of ours that servers get, too; the others may be secrets of other servers."""
 
 LOCAL = Principal("local", issuer="turnout gateway")
 """Whoever comes where no tokens are asked for, while principals differ in what they may use."""
@@ -235,10 +231,7 @@ def _upstream(
 ) -> Upstream:
     options = server.turnout
     restart = options.restart
-    if server.type == "stdio":
-        target = _child(configuration, name, server, mark, environ)
-    else:
-        target = _remote(configuration, name, server)
+    target = target_of(configuration, name, environ, variables={MARK: mark})
     try:
         return Upstream(
             target,
@@ -252,32 +245,6 @@ def _upstream(
             restart=None if restart is None else RestartPolicy(**vars(restart)),
         )
     except ValueError as error:
-        raise configuration.error(str(error), name) from error
-
-
-def _child(
-    configuration: Configuration, name: str, server: Server, mark: str, environ: Mapping[str, str]
-) -> Any:
-    cwd = configuration.beside(os.path.expanduser(server.cwd)) if server.cwd else None
-    if cwd is not None and not cwd.is_dir():
-        raise configuration.error(f"there is no directory {str(cwd)!r}", name)
-    env = {key: environ[key] for key in HANDED_ON if key in environ}
-    env |= dict(server.env)
-    where = env.get("PATH")
-    if shutil.which(server.command, path=where) is None and not (cwd and (cwd / server.command).exists()):
-        raise configuration.error(
-            f"there is no program {getattr(server.command, 'source', server.command)!r}", name
-        )
-    return turnout.stdio(server.command, *server.args, env={**env, MARK: mark}, cwd=cwd, name=name)
-
-
-def _remote(configuration: Configuration, name: str, server: Server) -> Any:
-    http: Callable[..., Any] | None = getattr(turnout, "http", None)
-    if http is None:
-        raise configuration.error("servers over HTTP cannot be reached yet; only those with a command", name)
-    try:
-        return http(server.url, headers=dict(server.headers))
-    except (TypeError, ValueError) as error:
         raise configuration.error(str(error), name) from error
 
 
@@ -300,4 +267,4 @@ def _check_face(configuration: Configuration, face: Face) -> None:
         raise configuration.error(f"{face.name}: {error}", key="turnout.listen") from error
 
 
-__all__ = ["HANDED_ON", "LOCAL", "MARK", "Marks", "Naming", "Plan", "plan_of"]
+__all__ = ["LOCAL", "MARK", "Marks", "Naming", "Plan", "plan_of"]

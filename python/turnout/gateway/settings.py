@@ -98,7 +98,7 @@ class Text:
         if not text and not self.empty:
             raise reading.error(value, key, "is empty")
         if self.pattern is not None and not re.fullmatch(self.pattern, text):
-            raise reading.error(value, key, f"{value.data!r} is not {self.what}")
+            raise reading.error(value, key, f"must be {self.what}")
         return text
 
     def schema(self) -> Schema:

@@ -1,0 +1,97 @@
+"""`turnout call` where no command is given: a server of a configuration, or one that runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import turnout
+from gateway_child import ENVIRONMENT, GatewayChild, server
+from loops import both_loops
+
+
+def call(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "turnout", "call", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=60,
+        check=False,
+    )
+
+
+def file(directory, **servers):
+    path = directory / "mcp.json"
+    path.write_text(json.dumps({"mcpServers": servers}))
+    return path
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_a_server_of_a_configuration_is_called(tmp_path, era):
+    path = file(tmp_path, one=server(era, env={"GIVEN": "x"}), two={"command": "false"})
+    done = call("env", "name=GIVEN", "--config", path, "--server", "one", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["content"][0]["text"] == "x"
+
+
+def test_the_only_server_needs_no_name(tmp_path):
+    done = call("echo", "text=hello", "--config", file(tmp_path, one=server()))
+    assert done.returncode == 0, done.stderr
+    assert '"hello"' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["echo"], "say after -- which command starts the server"),
+        (
+            ["echo", "--config", "mcp.json", "--connect", "unix:x"],
+            "say after -- which command starts the server",
+        ),
+        (["echo", "--server", "one", "--", "true"], "--server is one of --config"),
+        (["echo", "--config", "mcp.json"], "say which server: --server is one of one, two"),
+        (
+            ["echo", "--config", "mcp.json", "--server", "no"],
+            "there is no server 'no': --server is one of one, two",
+        ),
+        (["echo", "--config", "none.json"], "none.json: No such file or directory"),
+        (["echo", "--connect", "ftp://x"], "--connect is http://HOST:PORT/mcp, "),
+        (["echo", "--connect", "tcp:127.0.0.1:x"], "--connect 'tcp:127.0.0.1:x'"),
+        (["echo", "--connect", "unix:"], "--connect is http://HOST:PORT/mcp, "),
+        (["echo", "--connect", "http://a:b@x/"], "the URL has credentials in it"),
+    ],
+)
+def test_what_leads_to_no_server_is_one_line_and_exit_2(tmp_path, monkeypatch, arguments, expected):
+    file(tmp_path, one=server(), two=server())
+    monkeypatch.chdir(tmp_path)
+    done = call(*arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert expected in done.stderr
+
+
+@both_loops
+async def test_a_gateway_that_runs_is_called_by_each_way(tmp_path):
+    import asyncio
+
+    listens = ["unix:s", "http://127.0.0.1:0", "tcp:127.0.0.1:0"]
+    async with GatewayChild(tmp_path, {"demo": server()}, listen=listens) as gateway:
+        port = gateway.seen[-1].strip().rpartition(":")[2]
+        for url in (f"unix:{gateway.socket}", gateway.url, f"tcp:127.0.0.1:{port}"):
+            done = await asyncio.to_thread(call, "echo", "text=hello", "--connect", url)
+            assert done.returncode == 0, done.stderr
+            assert '"hello"' in done.stdout
+
+
+def test_the_version_is_said():
+    done = subprocess.run(
+        [sys.executable, "-m", "turnout", "--version"],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        check=True,
+    )
+    assert done.stdout == f"turnout {turnout.__version__}\n"
