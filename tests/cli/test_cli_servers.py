@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -75,8 +76,6 @@ def test_what_leads_to_no_server_is_one_line_and_exit_2(tmp_path, monkeypatch, a
 
 @both_loops
 async def test_a_gateway_that_runs_is_called_by_each_way(tmp_path):
-    import asyncio
-
     listens = ["unix:s", "http://127.0.0.1:0", "tcp:127.0.0.1:0"]
     async with GatewayChild(tmp_path, {"demo": server()}, listen=listens) as gateway:
         port = gateway.seen[-1].strip().rpartition(":")[2]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import signal
+import ssl
 import subprocess
 
 import pytest
@@ -11,6 +14,8 @@ import pytest
 import turnout
 from gateway_child import GatewayChild, run, server
 from loops import both_loops
+
+TOKEN = "a-token-of-ada-" + 20 * "a"
 
 
 async def tools(peer):
@@ -73,6 +78,77 @@ async def test_the_official_sdk_comes_over_http(tmp_path, mode):
         for name in ("a_echo", "b_echo"):
             result = await session.call_tool(name, {"text": "hello"})
             assert result.content[0].text == "hello"
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+@both_loops
+async def test_a_server_over_http_is_reached_with_its_headers(tmp_path, era):
+    """It is another gateway, which asks for a token."""
+    auth = {"tokens": [{"principal": "ada", "token": TOKEN}]}
+    near, far = tmp_path / "near", tmp_path / "far"
+    near.mkdir()
+    far.mkdir()
+    async with GatewayChild(far, {"demo": server(era)}, auth=auth) as behind:
+        reached = {"type": "http", "url": "${FAR}", "headers": {"Authorization": "Bearer ${FAR_TOKEN}"}}
+        servers = {"far": {**reached, "turnout": {"era": era}}, "own": server()}
+        environ = {"FAR": behind.url, "FAR_TOKEN": TOKEN}
+        async with GatewayChild(near, servers, environ=environ) as gateway, turnout.Router() as router:
+            peer = await router.connect(turnout.unix(gateway.socket))
+            assert {"far_echo", "own_echo"} <= {*await tools(peer)}
+            assert await text(peer, "far_echo", text="over HTTP") == "over HTTP"
+            assert await gateway.end() == 0
+            assert not [line for line in gateway.seen if TOKEN in line]
+
+
+@both_loops
+async def test_a_server_over_http_that_refuses_us_is_told_without_the_token(tmp_path):
+    auth = {"tokens": [{"principal": "ada", "token": TOKEN}]}
+    near, far = tmp_path / "near", tmp_path / "far"
+    near.mkdir()
+    far.mkdir()
+    async with GatewayChild(far, {"demo": server()}, auth=auth) as behind:
+        wrong = {"url": behind.url, "headers": {"Authorization": "Bearer wrong-" + TOKEN}}
+        async with GatewayChild(near, {"far": wrong, "own": server()}) as gateway, turnout.Router() as router:
+            peer = await router.connect(turnout.unix(gateway.socket))
+            assert await text(peer, "own_echo", text="there") == "there"
+            assert any("warning the upstream far could not be opened: " in line for line in gateway.seen)
+            assert not [line for line in gateway.seen if TOKEN in line]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+@both_loops
+async def test_https_is_served_by_certificates_that_a_reload_reads_again(tmp_path):
+    def renew():
+        command = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+        ]
+        command += ["-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem", "-days", "1"]
+        command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        subprocess.run(command, check=True, capture_output=True)
+        return ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+
+    before = renew()
+    listen = [{"url": "https://127.0.0.1:0/tools", "cert": "cert.pem", "key": "key.pem"}]
+    async with (
+        GatewayChild(tmp_path, {"demo": server()}, "--no-watch", listen=listen) as gateway,
+        turnout.Router() as router,
+    ):
+        url = gateway.seen[-1].split()[-1]
+        assert url.endswith("/tools")
+        peer = await router.connect(turnout.http(url, tls=before))
+        assert await text(peer, "echo", text="hello") == "hello"
+        after = renew()
+        gateway.process.send_signal(signal.SIGHUP)
+        await gateway.until("reloaded: ")
+        peer = await router.connect(turnout.http(url, tls=after))
+        assert await text(peer, "echo", text="hello") == "hello"
 
 
 @both_loops
