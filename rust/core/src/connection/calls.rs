@@ -258,16 +258,17 @@ impl<H: Host> Connection<H> {
         record.note_cancel(by, reason, now);
         let owner = entry.owner.take();
         let sent = entry.sent;
+        let stream = self.abandon_call(number);
         if moved.from == FlightState::Queued && self.output.retract(number) {
             self.output.fair_queue.retract_sent(sent);
             self.release(moved.slot, number);
         } else {
             self.output.fair_queue.abandon(sent, now);
-            if !quiet
+            if let Some(stream) = stream
+                && !quiet
                 && self.rules.cancel_method(&record.method, augmented) == CancelMethod::Notify
-                && !self.cancels_by_closing()
             {
-                let out = self.output.cancel(self.stream_of_call(number));
+                let out = self.output.cancel(stream);
                 match record.wire_id() {
                     b"" => encode::cancelled(out, number, reason),
                     id => encode::cancelled_raw(out, id, reason),
@@ -276,7 +277,6 @@ impl<H: Host> Connection<H> {
                 self.counters.cancels_out += 1;
             }
         }
-        self.forget_call(number, true);
         let outcome = moved.to.outcome().unwrap_or(Outcome::Cancelled);
         Self::finish(&record, outcome, now, batch);
         batch.events.push(Event::Settled { owner, record, end: End::Local(outcome), answer: None });
@@ -287,7 +287,7 @@ impl<H: Host> Connection<H> {
         self.table.claim(number, FlightEvent::Forget).ok()?;
         self.clear_timer(slot);
         self.forget_task_cancel(number);
-        self.forget_call(number, false);
+        self.forget_call(number);
         let entry = self.outbound.remove(slot)?;
         if entry.has_custom_ids() {
             self.forget_tokens_of(Some(number));

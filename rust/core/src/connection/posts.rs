@@ -124,9 +124,4 @@ impl<H: Host> Connection<H> {
         let (slot, _) = self.table.find(number).filter(|(_, state)| state.is_live())?;
         self.outbound.get(slot)?.owner.clone()
     }
-
-    /// Whether a request of ours is cancelled by the end of its stream, and by no message.
-    pub(super) fn cancels_by_closing(&self) -> bool {
-        self.streams.as_ref().is_some_and(|streams| streams.posts) && self.rules.cancels_by_stream()
-    }
 }

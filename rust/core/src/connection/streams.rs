@@ -86,17 +86,15 @@ impl Streams {
         }
     }
 
+    /// The stream on which a cancel of our request `number` is told, the one that it was sent on while that is open;
+    /// None where the end of its own tells it. That is the host's to close, before its answer.
     #[cold]
-    fn forget(&mut self, number: u64, closes: bool) {
-        self.calls.remove(&number);
-        if closes && self.posts {
+    fn abandon(&mut self, number: u64, cancels_by_stream: bool) -> Option<StreamId> {
+        let stream = self.calls.remove(&number).filter(|stream| self.open.contains_key(stream));
+        if self.posts {
             self.ended.push(number);
         }
-    }
-
-    #[cold]
-    fn of_call(&self, number: u64) -> StreamId {
-        self.calls.get(&number).copied().filter(|stream| self.open.contains_key(stream)).unwrap_or_default()
+        (!(self.posts && cancels_by_stream)).then(|| stream.unwrap_or_default())
     }
 }
 
@@ -302,17 +300,19 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// The stream of our request `number`, while that is open; 0 otherwise.
+    /// Forgets the stream of our request `number`, whose answer nobody waits for: the stream for the notification of its
+    /// cancel; None where the end of its own says that.
     #[inline]
-    pub(super) fn stream_of_call(&self, number: u64) -> StreamId {
-        self.streams.as_ref().map_or(0, |streams| streams.of_call(number))
+    pub(super) fn abandon_call(&mut self, number: u64) -> Option<StreamId> {
+        let Some(streams) = &mut self.streams else { return Some(0) };
+        streams.abandon(number, self.rules.cancels_by_stream())
     }
 
-    /// Forgets the stream of our request `number`; where that `closes` here, before its answer, the host closes it.
+    /// Forgets the stream of our request `number`.
     #[inline]
-    pub(super) fn forget_call(&mut self, number: u64, closes: bool) {
+    pub(super) fn forget_call(&mut self, number: u64) {
         if let Some(streams) = &mut self.streams {
-            streams.forget(number, closes);
+            streams.calls.remove(&number);
         }
     }
 

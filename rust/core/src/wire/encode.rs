@@ -11,6 +11,34 @@ use crate::wire::text::Text;
 
 const HEAD: &[u8] = b"{\"jsonrpc\":\"2.0\",";
 
+const CANCELLED: &[&[u8]] =
+    &[HEAD, b"\"method\":\"", method::CANCELLED.as_bytes(), b"\",\"params\":{\"requestId\":"];
+const PROGRESS: &[&[u8]] =
+    &[HEAD, b"\"method\":\"", method::PROGRESS.as_bytes(), b"\",\"params\":{\"progressToken\":"];
+
+/// Measured: each part that is written by itself has a check of its own for room.
+const CANCELLED_HEAD: [u8; length(CANCELLED)] = joined(CANCELLED);
+const PROGRESS_HEAD: [u8; length(PROGRESS)] = joined(PROGRESS);
+
+const fn length(parts: &[&[u8]]) -> usize {
+    let (mut length, mut at) = (0, 0);
+    while at < parts.len() {
+        length += parts[at].len();
+        at += 1;
+    }
+    length
+}
+
+const fn joined<const LENGTH: usize>(parts: &[&[u8]]) -> [u8; LENGTH] {
+    let (mut whole, mut end, mut at) = ([0; LENGTH], 0, 0);
+    while at < parts.len() {
+        whole.split_at_mut(end).1.split_at_mut(parts[at].len()).0.copy_from_slice(parts[at]);
+        end += parts[at].len();
+        at += 1;
+    }
+    whole
+}
+
 /// What a request of ours carries.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'a> {
@@ -328,10 +356,7 @@ pub fn cancelled(out: &mut Vec<u8>, id: u64, reason: Option<&Text>) {
 
 /// Writes `notifications/cancelled` for a request id as it stood on the wire.
 pub fn cancelled_raw(out: &mut Vec<u8>, id: &[u8], reason: Option<&Text>) {
-    out.extend_from_slice(HEAD);
-    out.extend_from_slice(b"\"method\":\"");
-    out.extend_from_slice(method::CANCELLED.as_bytes());
-    out.extend_from_slice(b"\",\"params\":{\"requestId\":");
+    out.extend_from_slice(&CANCELLED_HEAD);
     out.extend_from_slice(id);
     if let Some(reason) = reason {
         out.extend_from_slice(b",\"reason\":");
@@ -342,10 +367,7 @@ pub fn cancelled_raw(out: &mut Vec<u8>, id: &[u8], reason: Option<&Text>) {
 
 /// Writes `notifications/progress` under the peer's token, byte for byte (PRG-01).
 pub fn progress(out: &mut Vec<u8>, token: &[u8], update: &ProgressUpdate, with_message: bool) {
-    out.extend_from_slice(HEAD);
-    out.extend_from_slice(b"\"method\":\"");
-    out.extend_from_slice(method::PROGRESS.as_bytes());
-    out.extend_from_slice(b"\",\"params\":{\"progressToken\":");
+    out.extend_from_slice(&PROGRESS_HEAD);
     out.extend_from_slice(token);
     out.extend_from_slice(b",\"progress\":");
     float(out, update.progress);
