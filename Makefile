@@ -17,7 +17,7 @@ help:
 	@echo "make test-interop   real clients by real servers, directly against through a relay (needs Node.js)"
 	@echo "make test-interop-http  the same with the servers over HTTP"
 	@echo "make test-interop-progress  how much progress clients on the TypeScript SDK get (needs Node.js)"
-	@echo "make test-conformance  the official conformance suite by a server and a client over HTTP (needs Node.js 22)"
+	@echo "make test-conformance  the official conformance suite by a server, alone and behind a relay, and a client over HTTP (needs Node.js 22)"
 	@echo "make test-hostile   clients of HTTP that break the rules, in great numbers"
 	@echo "make bench          the figures, side by side with others (benches/README.md)"
 	@echo "make lint           formatters, linters, types, stubs; warnings are errors"

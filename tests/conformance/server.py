@@ -162,20 +162,27 @@ async def reconnection(_: turnout.Request, __: dict[str, Any]) -> dict[str, Any]
 # ---- what the client is asked, up to 2025-11-25 ----
 
 
+async def answered(request: turnout.Request, question: dict[str, Any]) -> dict[str, Any] | None:
+    """The client's answer; None where a result is to ask for it."""
+    if is_modern(request):
+        return answers(request).get("it")
+    return members_of(await request.send(question["method"], question["params"]))
+
+
 async def asked(request: turnout.Request, question: dict[str, Any], begin: str) -> dict[str, Any]:
     """Ask during the request, and say what the answer was."""
-    if is_modern(request):
+    answer = await answered(request, question)
+    if answer is None:
         return requires("it", question)
-    answer = members_of(await request.send(question["method"], question["params"]))
     return says(f"{begin}: action={answer.get('action')}, content={json.dumps(answer.get('content'))}")
 
 
 @tool
 async def sampling(request: turnout.Request, arguments: dict[str, Any]) -> dict[str, Any]:
     question = sample(str(arguments["prompt"]), 100)
-    if is_modern(request):
+    answer = await answered(request, question)
+    if answer is None:
         return requires("it", question)
-    answer = members_of(await request.send(question["method"], question["params"]))
     return says(f"LLM response: {members_of(answer.get('content')).get('text')}")
 
 
@@ -425,7 +432,7 @@ class Server:
 
     async def _listen(self, request: turnout.Request) -> dict[str, Any]:
         wanted = members_of(request.params.get("notifications"))
-        honored = {name: value for name, value in wanted.items() if name.endswith("ListChanged") and value}
+        honored = {name: value for name, value in wanted.items() if value}
         request.notify("notifications/subscriptions/acknowledged", {"notifications": honored})
         self._listening[request] = set(honored)
         try:
