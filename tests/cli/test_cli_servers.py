@@ -7,11 +7,13 @@ import json
 import subprocess
 import sys
 
+import click
 import pytest
 
 import turnout
 from gateway_child import ENVIRONMENT, GatewayChild, server
 from loops import both_loops
+from turnout.cli.servers import running
 
 
 def call(*arguments):
@@ -94,3 +96,12 @@ def test_the_version_is_said():
         check=True,
     )
     assert done.stdout == f"turnout {turnout.__version__}\n"
+
+
+def test_a_header_may_name_a_variable(monkeypatch):
+    monkeypatch.setenv("TOKEN", "secret")
+    target = running("http://x/mcp", ["Authorization: Bearer $TOKEN"])
+    assert target == turnout.http("http://x/mcp", headers={"Authorization": "Bearer secret"})
+    for where, header in (("http://x/mcp", "nothing"), ("http://x/mcp", "Host: y"), ("unix:/x", "A: b")):
+        with pytest.raises(click.UsageError):
+            running(where, [header])

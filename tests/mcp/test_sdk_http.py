@@ -257,3 +257,10 @@ async def test_a_server_is_mounted_and_its_clients_are_known():
     served.should_exit = True
     await serving
     await router.close()
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy", "2026-07-28"])
+@both_loops
+async def test_trm_12_trh_03_the_sdks_client_calls_and_cancels_over_our_http(mode):
+    async with serving() as (demo, url), turnout.mcp.connect_http(url, mode=mode) as client:
+        await _use(demo, client)

@@ -111,6 +111,13 @@ class Seconds(click.FloatRange):
     "--connect", metavar="URL", help="A server that runs: http:, https:, unix:PATH or tcp:HOST:PORT."
 )
 @click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="NAME:VALUE",
+    help="A header of each request to --connect URL; may be given several times. $NAME in it is the variable's value.",
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="Compact JSON: the result on stdout, the record on stderr."
 )
 @click.option("--record", "with_record", is_flag=True, help="Print the record, too, when there is a result.")
@@ -129,6 +136,7 @@ def call(
     config: str | None,
     server: str | None,
     connect: str | None,
+    headers: tuple[str, ...],
     as_json: bool,
     with_record: bool,
     verbose: bool,
@@ -168,7 +176,7 @@ def call(
         console.width = FILE_WIDTH
     report = Report(console, as_json=as_json, with_record=with_record, verbose=verbose)
     if connect is not None:
-        target = running(connect)
+        target = running(connect, headers)
     elif config is not None:
         target = configured(config, server, report.server_line)
     else:

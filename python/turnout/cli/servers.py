@@ -13,7 +13,7 @@ from turnout.gateway.settings import ConfigError
 from turnout.gateway.targets import target_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from turnout.transports import Target
 
@@ -45,8 +45,12 @@ def configured(path: str, name: str | None, stderr: Callable[[str], object]) -> 
         raise click.UsageError(str(error)) from error
 
 
-def running(url: str) -> Target:
+def running(url: str, headers: Sequence[str] = ()) -> Target:
     """A server that runs, such as a gateway.
+
+    Args:
+        url: of the server.
+        headers: `NAME:VALUE`, for a URL of HTTP's; `$NAME` in a value is the variable's, so that no secret is typed.
 
     Raises:
         click.UsageError: the URL leads nowhere that turnout knows.
@@ -56,7 +60,9 @@ def running(url: str) -> Target:
     rest = rest.removeprefix("//")
     try:
         if scheme in ("http", "https"):
-            return turnout.http(url)
+            return turnout.http(url, headers=dict(_header(header) for header in headers))
+        if headers:
+            raise click.UsageError("--header is for a URL of HTTP's")
         if scheme == "unix" and rest:
             return turnout.unix(rest)
         if scheme == "tcp":
@@ -65,6 +71,13 @@ def running(url: str) -> Target:
     except ValueError as error:
         raise click.UsageError(f"--connect {url!r}: {error}") from error
     raise click.UsageError(f"--connect is {FORMS}, not {url!r}")
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name:
+        raise click.UsageError("--header takes NAME:VALUE")
+    return name.strip(), os.path.expandvars(value.strip())
 
 
 __all__ = ["configured", "running"]

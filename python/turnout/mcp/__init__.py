@@ -12,7 +12,14 @@ from turnout.records import Records
 
 if TYPE_CHECKING:
     from turnout.mcp.authentication import bearer
-    from turnout.mcp.client import Client, connect_stdio, connect_tcp, connect_unix, open_dispatcher
+    from turnout.mcp.client import (
+        Client,
+        connect_http,
+        connect_stdio,
+        connect_tcp,
+        connect_unix,
+        open_dispatcher,
+    )
     from turnout.mcp.dispatch.over_peer import NativeDispatcher
     from turnout.mcp.dispatch.over_streams import Dispatcher
     from turnout.mcp.errors import Lost, TimedOut
@@ -35,6 +42,7 @@ _WHERE = {
     "Lost": "turnout.mcp.errors",
     "TimedOut": "turnout.mcp.errors",
     "Client": "turnout.mcp.client",
+    "connect_http": "turnout.mcp.client",
     "connect_stdio": "turnout.mcp.client",
     "connect_unix": "turnout.mcp.client",
     "connect_tcp": "turnout.mcp.client",
@@ -66,6 +74,7 @@ __all__ = [
     "TimedOut",
     "asgi",
     "bearer",
+    "connect_http",
     "connect_stdio",
     "connect_tcp",
     "connect_unix",

@@ -1,4 +1,4 @@
-"""The SDK's client on turnout's transports: `Client`, `connect_stdio`, `connect_unix`, `connect_tcp`."""
+"""The SDK's client on turnout's transports: `Client`, and `connect_stdio` and its like, one for each way."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from turnout.mcp.dispatch.session_peer import SessionPeer
 from turnout.router import Router
 from turnout.transports import stdio, tcp, unix
 from turnout.transports.channel import is_target
+from turnout.transports.http.target import http
 
 if TYPE_CHECKING:
     import os
+    import ssl
     from collections.abc import AsyncIterator, Mapping
 
     from mcp.client.client import ConnectMode
 
     from turnout.transports.channel import Target
+    from turnout.transports.http.target import Auth
     from turnout.transports.stdio import Stderr
 
 
@@ -113,6 +116,29 @@ def connect_stdio(
 
     """
     return Client(stdio(command, *args, env=env, cwd=cwd, stderr=stderr), router=router, **options)
+
+
+def connect_http(
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    auth: Auth | None = None,
+    tls: ssl.SSLContext | None = None,
+    router: Router | None = None,
+    **options: Any,
+) -> Client:
+    """Speak to a server of Streamable HTTP.
+
+    Args:
+        url: of its endpoint.
+        headers: fields that every request has; None for none.
+        auth: gives the headers that say who asks, as for `turnout.http`; None for nobody.
+        tls: how certificates are checked; None for the system's way.
+        router: as for `open_dispatcher`.
+        options: the keyword arguments of the SDK's `Client`.
+
+    """
+    return Client(http(url, headers=headers, auth=auth, tls=tls), router=router, **options)
 
 
 def connect_unix(path: str | os.PathLike[str], *, router: Router | None = None, **options: Any) -> Client:

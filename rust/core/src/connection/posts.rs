@@ -30,8 +30,6 @@ pub struct Posts {
     pub messages: Vec<Post>,
     /// The streams of requests that ended here; of some of them nothing was posted.
     pub closed: Vec<StreamId>,
-    /// The revision that is spoken.
-    pub revision: Revision,
 }
 
 /// One message to be posted.
@@ -44,7 +42,12 @@ pub struct Post {
     pub cancels: StreamId,
     /// Its spans in the frame.
     pub envelope: Envelope,
+    /// The revision that it is of: as its envelope says, or the one in force.
+    pub revision: Revision,
 }
+
+/// What the envelope of a modern request says.
+const MODERN: &str = Revision::V2026_07_28.name();
 
 /// Whatever we write ourselves is scanned, however deep.
 const OURS: ScanLimits = ScanLimits { max_depth: usize::MAX, max_id_bytes: usize::MAX };
@@ -79,9 +82,15 @@ impl<H: Host> Connection<H> {
                 }
                 _ => 0,
             };
-            messages.push(Post { frame, number, cancels, envelope });
+            let says_modern =
+                memchr::memmem::find(of(envelope.protocol_version), MODERN.as_bytes()).is_some();
+            let revision = if says_modern { Revision::V2026_07_28 } else { self.rules.revision };
+            if says_modern && let Some(streams) = &mut self.streams {
+                streams.says_modern = true;
+            }
+            messages.push(Post { frame, number, cancels, envelope, revision });
         }
-        Posts { bytes, messages, closed, revision: self.rules.revision }
+        Posts { bytes, messages, closed }
     }
 
     /// Whether a request of ours is waited for.

@@ -28,6 +28,8 @@ pub(crate) struct Streams {
     ended: Vec<StreamId>,
     /// Whether each message of ours is posted: see [`posts`](crate::connection::posts).
     pub(super) posts: bool,
+    /// Whether a request was posted that says itself of which revision it is, whoever wrote it.
+    pub(super) says_modern: bool,
 }
 
 /// One stream.
@@ -94,7 +96,8 @@ impl Streams {
         if self.posts {
             self.ended.push(number);
         }
-        (!(self.posts && cancels_by_stream)).then(|| stream.unwrap_or_default())
+        let closes = self.posts && (cancels_by_stream || self.says_modern);
+        (!closes).then(|| stream.unwrap_or_default())
     }
 }
 

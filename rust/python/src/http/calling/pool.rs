@@ -331,7 +331,7 @@ impl Pool {
             return;
         }
         let id = Some(reader.last_event_id()).filter(|id| !id.is_empty()).unwrap_or(&post.last_event_id);
-        let is_legacy = !self.revision().is_modern();
+        let is_legacy = !post.revision.is_modern();
         if post.number == 0 || is_legacy && !id.is_empty() {
             let arguments = (post.number, id, reader.retry_ms());
             return self.tell(py, intern!(py, "stream_ended"), arguments);
@@ -417,7 +417,7 @@ impl State {
 
 impl PostWriter for Pool {
     fn post(self: Arc<Self>, py: Python<'_>, posts: Posts) {
-        let Posts { bytes, messages, closed, revision } = posts;
+        let Posts { bytes, messages, closed } = posts;
         let mut unsent = Vec::new();
         let mut closing = Vec::new();
         for number in closed {
@@ -434,11 +434,11 @@ impl PostWriter for Pool {
                 continue;
             }
             let frame = &bytes[message.frame.clone()];
-            let post = Arc::new(Post::of(message, frame, revision));
+            let post = Arc::new(Post::of(message, frame));
             let ends_opening = post.asked == Asked::Message && *post.method == *method::INITIALIZED;
             {
                 let mut state = lock(&self.state);
-                state.revision = Some(revision);
+                state.revision = Some(message.revision);
                 if post.opens_session() {
                     state.initialize = frame.to_vec();
                 } else if ends_opening {

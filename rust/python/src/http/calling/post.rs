@@ -39,7 +39,7 @@ pub struct Post {
     pub id: Box<[u8]>,
     /// The event after which a stream is to go on; empty for none.
     pub last_event_id: Box<str>,
-    revision: Revision,
+    pub revision: Revision,
     /// What names the target of the request, as the value of a header; None for none, or for what is no such value.
     name: Option<Box<str>>,
     /// Whether Python made it, and not the connection: its answer is Python's.
@@ -52,8 +52,8 @@ pub struct Post {
 
 impl Post {
     /// A message of the connection's.
-    pub fn of(message: &posts::Post, frame: &[u8], revision: Revision) -> Self {
-        let envelope = &message.envelope;
+    pub fn of(message: &posts::Post, frame: &[u8]) -> Self {
+        let (envelope, revision) = (&message.envelope, message.revision);
         let method = String::from_utf8_lossy(&envelope.method_name(frame)).into_owned();
         let name = revision.is_modern().then(|| fields::named_by(&method)).flatten().and_then(|member| {
             let params = envelope.params.of(frame);
