@@ -14,7 +14,8 @@ from gateway_child import run, server
 from turnout.escape import escaped
 from turnout.gateway.configuration import HOST_KEYS, HOST_SERVER_KEYS, interpret, read, schema
 from turnout.gateway.document import DocumentError, parse
-from turnout.gateway.plan import Marks, plan_of
+from turnout.gateway.plan import plan_of
+from turnout.gateway.processes import Marks
 from turnout.gateway.settings import ConfigError
 from turnout.gateway.show import shown
 from turnout.gateway.variables import VariableError, expand

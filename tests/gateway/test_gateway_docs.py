@@ -11,7 +11,8 @@ import pytest
 
 from turnout.cli.commands import commands
 from turnout.gateway.configuration import Options, ServerOptions, interpret
-from turnout.gateway.plan import Marks, plan_of
+from turnout.gateway.plan import plan_of
+from turnout.gateway.processes import Marks
 from turnout.gateway.show import shown
 
 PAGE = (Path(__file__).parents[2] / "docs/gateway.md").read_text()

@@ -14,6 +14,7 @@ import pytest
 import turnout
 from gateway_child import GatewayChild, run, server
 from loops import both_loops
+from turnout.gateway.names import named
 
 TOKEN = "a-token-of-ada-" + 20 * "a"
 
@@ -269,3 +270,45 @@ def test_an_address_that_is_in_use_is_exit_5(tmp_path):
     done = run(path)
     assert (done.returncode, done.stdout) == (5, "")
     assert str(tmp_path) in done.stderr.splitlines()[0]
+
+
+@pytest.mark.parametrize(("length", "code"), [(63, 0), (64, 0), (65, 2)])
+@both_loops
+async def test_a_tool_whose_name_is_too_long_by_its_prefix_refuses_the_start(tmp_path, length, code):
+    name = "x" * (length - len("a_"))
+    gateway = GatewayChild(tmp_path, {"a": server(env={"MORE_TOOLS": name}), "b": server("legacy")})
+    async with turnout.Router():
+        await gateway.start()
+        if code == 0:
+            await gateway.until("ready: ")
+            gateway.process.terminate()
+        assert await gateway.wait() == code
+        told = [line for line in gateway.seen if "has more than 64 characters" in line]
+        assert len(told) == (1 if code else 0)
+        assert all(f"the tool a_{name} " in line for line in told)
+        await gateway.__aexit__()
+
+
+@both_loops
+async def test_a_long_name_of_a_servers_own_is_its_own_business(tmp_path):
+    name = "x" * 80
+    async with (
+        GatewayChild(tmp_path, {"a": server(env={"MORE_TOOLS": name})}) as gateway,
+        turnout.Router() as router,
+    ):
+        peer = await router.connect(turnout.unix(gateway.socket))
+        assert name in await tools(peer)
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ({"tools": [{"name": "a"}, {"name": 1}, {}, "b", None]}, ["a"]),
+        ({"tools": {"name": "a"}}, []),
+        ({}, []),
+        ([], []),
+        (None, []),
+    ],
+)
+def test_a_list_that_is_none_keeps_no_gateway_from_starting(page, names):
+    assert named(page) == names

@@ -22,6 +22,10 @@ async def text(peer, name, /, **arguments):
     return result["content"][0]["text"]
 
 
+HANGS = "import sys, time; print('the server was started', file=sys.stderr, flush=True); time.sleep(300)"
+"""A server that answers nothing, and does not heed the end of its stdin."""
+
+
 async def all_gone(pids):
     return all([await asyncio.wait_for(gone(pid), 30) for pid in pids])
 
@@ -338,3 +342,47 @@ def test_watching_without_watchfiles_says_what_to_install(tmp_path):
         "turnout: watchfiles is not installed, so a changed file is read at SIGHUP only: "
         "pip install 'turnout[gateway]'\n"
     )
+
+
+# ---- servers that die, hang, or are idle ----
+
+
+@both_loops
+async def test_a_server_that_was_killed_is_started_again(tmp_path):
+    async with GatewayChild(tmp_path, {"demo": server()}) as gateway, turnout.Router() as router:
+        peer = await router.connect(turnout.unix(gateway.socket))
+        before = int(await text(peer, "pid"))
+        os.kill(before, signal.SIGKILL)
+        await asyncio.wait_for(reaped(before), 30)
+        after = int(await text(peer, "pid"))
+        assert after != before
+        assert gateway.left() == [after]
+
+
+@pytest.mark.parametrize("required", [False, True])
+@both_loops
+async def test_sigterm_ends_a_gateway_whose_server_does_not_open(tmp_path, required):
+    hangs = {"command": sys.executable, "args": ["-S", "-c", HANGS], "turnout": {"required": required}}
+    gateway = GatewayChild(tmp_path, {"demo": hangs}, "-v", grace=600)
+    async with turnout.Router():
+        await gateway.start()
+        await gateway.until("the server was started")
+        assert await gateway.end() == 0
+        assert not [line for line in gateway.seen if "ready" in line]
+        assert await all_gone(gateway.left())
+        await gateway.__aexit__()
+
+
+@both_loops
+async def test_a_private_server_of_an_idle_session_ends_with_it(tmp_path):
+    servers = {"demo": server("legacy", turnout={"sharing": "per_client"})}
+    async with GatewayChild(tmp_path, servers, limits={"max_session_idle_ms": 1000}) as gateway:
+        http = await Client.connect(gateway.port)
+        session = await http.open_session()
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "pid", "arguments": {}}}
+        answer = await http.ask(call, session)
+        pid = int(answer.json["result"]["content"][0]["text"])
+        await asyncio.wait_for(reaped(pid), 30)
+        assert gateway.left() == []
+        assert (await http.ask(call, session)).status == 404
+        http.close()

@@ -161,3 +161,29 @@ def test_a_tcp_face_beside_tokens_has_to_say_so(tmp_path):
     read = interpret(tmp_path / "mcp.json", json.dumps(file).encode(), ENVIRON)
     with pytest.raises(ValueError, match="tcp asks for no tokens"):
         faces_of(read, None)
+
+
+@both_loops
+async def test_a_reload_that_asks_for_tokens_ends_who_came_without(tmp_path):
+    servers = {"a": server()}
+    async with (
+        GatewayChild(tmp_path, servers, "--no-watch", environ=ENVIRON) as gateway,
+        turnout.Router() as router,
+    ):
+        local = await router.connect(turnout.unix(gateway.socket))
+        assert (await local.send("tools/list"))["tools"]
+        client = await Client.connect(gateway.port)
+        session = await client.open_session()
+        client.close()
+        gateway.write(servers, auth={"tokens": AUTH["tokens"], "servers": {"bob": []}})
+        gateway.process.send_signal(signal.SIGHUP)
+        gateway.find_url(await gateway.until("clients arrive at "))
+        await local.wait_lost()
+        client = await Client.connect(gateway.port)
+        listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+        assert (await client.ask(listing, session)).status == 401
+        assert (await ask(gateway, None, "tools/list")).status == 401
+        assert (await ask(gateway, ADA, "tools/list")).json["result"]["tools"]
+        client.close()
+        local = await router.connect(turnout.unix(gateway.socket))
+        assert (await local.send("tools/list"))["tools"]

@@ -138,10 +138,13 @@ class GatewayChild:
 
     async def __aenter__(self) -> Self:
         await self.start()
-        line = await self.until("ready: ")
+        self.find_url(await self.until("ready: "))
+        return self
+
+    def find_url(self, line: str) -> None:
+        """Take note of where it serves HTTP, as a line of its log says."""
         found = re.search(r"http://127\.0\.0\.1:\d+/mcp", line)
         self.url = found[0] if found else ""
-        return self
 
     async def start(self) -> None:
         """Start it, and wait for nothing."""

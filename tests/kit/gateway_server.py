@@ -14,6 +14,7 @@ import sys
 import threading
 
 ERA = sys.argv[1] if len(sys.argv) > 1 else "modern"
+MORE = os.environ.get("MORE_TOOLS", "").split()
 TOOLS = ("echo", "hold", "env", "pid", "leave")
 SLEEPER = [sys.executable, "-S", "-c", "import time; time.sleep(300)"]
 
@@ -48,7 +49,7 @@ def answer(number, method, params):
         text = call(params["name"], params.get("arguments", {}), params.get("_meta", {}))
         return {"content": [{"type": "text", "text": text}], **COMPLETE}
     if method == "tools/list":
-        tools = [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]
+        tools = [{"name": name, "inputSchema": {"type": "object"}} for name in (*TOOLS, *MORE)]
         return {"tools": tools, **({**COMPLETE, "ttlMs": 0, "cacheScope": "public"} if COMPLETE else {})}
     return None
 

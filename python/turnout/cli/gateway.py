@@ -13,7 +13,7 @@ from turnout.cli.show import result_text
 from turnout.gateway.configuration import Listen, read, schema
 from turnout.gateway.gateway import Ended, Gateway
 from turnout.gateway.log import start_log
-from turnout.gateway.plan import Marks, plan_of
+from turnout.gateway.plan import plan_of
 from turnout.gateway.processes import Processes
 from turnout.gateway.settings import ConfigError
 from turnout.gateway.show import shown
@@ -28,6 +28,7 @@ EXITS = {
     Ended.DRAINED: Exit.RESULT,
     Ended.AT_ONCE: Exit.TERMINATED,
     Ended.UNAVAILABLE: Exit.LOST,
+    Ended.TOO_LONG: Exit.USAGE,
     Ended.UNREACHABLE: Exit.OTHER,
 }
 
@@ -92,11 +93,10 @@ def gateway(
     if config is None:
         raise click.UsageError("say which file: turnout gateway CONFIG")
     processes = Processes()
-    marks = Marks(processes.mark)
     given = tuple(Listen(url) for url in listens) or (() if stdio else None)
 
     def plan() -> Plan:
-        return plan_of(read(config, os.environ), marks, os.environ, given)
+        return plan_of(read(config, os.environ), processes.marks, os.environ, given)
 
     try:
         first = plan()

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import turnout
 from turnout.gateway.log import log
+from turnout.gateway.names import LONGEST, too_long
 from turnout.gateway.record_file import RecordFile
 from turnout.gateway.settings import ConfigError
 from turnout.gateway.watch import MISSING, can_watch, changes
@@ -33,6 +34,7 @@ class Ended(enum.Enum):
     DRAINED = "what was in flight had its time"
     AT_ONCE = "a second signal came"
     UNAVAILABLE = "a required server did not start"
+    TOO_LONG = "the name of a tool is too long"
     UNREACHABLE = "an address could not be listened on, or a file not be opened"
 
 
@@ -94,11 +96,7 @@ class Gateway:
             self._open_records()
             self._relay = router.relay(*plan.upstreams, routes=plan.routes, max_in_flight=plan.max_in_flight)
             self._filter()
-            if await self._start_servers():
-                await self._serve_faces(plan)
-                if self._stdio:
-                    await self._serve_stdio()
-                self._tell_ready()
+            if await self._open():
                 watching = self._spawn(self._watch())
                 await self._stop.wait()
                 watching.cancel()
@@ -116,6 +114,17 @@ class Gateway:
         return self._ended
 
     # ---- start ----
+
+    async def _open(self) -> bool:
+        """Start the servers, and let clients in; gives whether it came so far. No other plan takes over meanwhile."""
+        async with self._reloads:
+            if not await self._start_servers() or not await self._check_tools():
+                return False
+            await self._serve_faces(self._plan)
+            if self._stdio:
+                await self._serve_stdio()
+            self._tell_ready()
+            return True
 
     async def _start_servers(self) -> bool:
         """Start them; gives whether those that are required did."""
@@ -136,6 +145,23 @@ class Gateway:
             self._ended = Ended.UNAVAILABLE
         return not missing
 
+    async def _check_tools(self) -> bool:
+        """Whether hosts take the names of all tools; what is too long is told."""
+        try:
+            names = await too_long(self._relay, self._plan)
+        except (OSError, turnout.Error) as error:
+            log.warning("the tools could not be listed: %s", error)
+            return True
+        for name in names:
+            log.error(
+                "the tool %s has more than %d characters, which hosts cut: shorten the prefix, or deny it",
+                name,
+                LONGEST,
+            )
+        if names:
+            self._ended = Ended.TOO_LONG
+        return not names
+
     def _required(self) -> list[str]:
         servers = self._plan.configuration.servers.items()
         return [name for name, server in servers if server.turnout.required]
@@ -144,10 +170,11 @@ class Gateway:
         return any(peer.name == name and peer.is_open for peer in self._router.peers)
 
     def _tell_ready(self) -> None:
+        log.info("ready: %d servers behind %s", len(self._plan.upstreams), self._places())
+
+    def _places(self) -> str:
         places = [listener.name for listener, _ in self._listeners.values()]
-        if self._stdio:
-            places.append("stdio")
-        log.info("ready: %d servers behind %s", len(self._plan.upstreams), ", ".join(places))
+        return ", ".join([*places, "stdio"] if self._stdio else places)
 
     # ---- clients ----
 
@@ -226,31 +253,32 @@ class Gateway:
                 return
             removed = [name for name in before.marks if plan.marks.get(name) != before.marks[name]]
             added = [name for name in plan.marks if before.marks.get(name) != plan.marks[name]]
-            self._plan = plan
-            try:
-                # Its first step is taken at once, and so with the filters and tokens of the same plan.
-                self._filter()
-                updating = asyncio.ensure_future(
-                    self._relay.update(
-                        upstreams=plan.upstreams, routes=plan.routes, drain=plan.configuration.options.grace
-                    )
-                )
-                await asyncio.sleep(0)
-                if updating.done():
-                    updating.result()
-            except (ValueError, RuntimeError) as error:
+            updating = asyncio.ensure_future(self._update(plan))
+            await asyncio.sleep(0)
+            if updating.done() and isinstance(updating.exception(), (ValueError, RuntimeError)):
                 self._plan = before
-                log.error("%s: %s; what ran before goes on", plan.configuration.path, error)
+                log.error("%s: %s; what ran before goes on", plan.configuration.path, updating.exception())
                 return
-            except (OSError, turnout.Error):
-                # Told by the relay; it is tried again at the next request.
-                pass
-            self._spawn(self._finish(updating, [before.marks[name] for name in removed]))
-            await self._change_faces(plan)
+            marks = [before.marks[name] for name in removed]
+            for mark in marks:
+                self._processes.marks.retire(mark)
+            self._spawn(self._finish(updating, marks))
+            await self._change_faces(before, plan)
             changed = [f"{sign}{name}" for sign, names in (("-", removed), ("+", added)) for name in names]
             log.info("reloaded: %s", " ".join(changed) or "the servers are as before")
             if plan.limits != before.limits or plan.max_in_flight != before.max_in_flight:
                 log.warning("other limits hold from the next start on")
+
+    async def _update(self, plan: Plan) -> None:
+        """Go over to a plan, in one step of the loop: routes, filters, tokens; then wait for the servers that are gone.
+
+        What cannot be started the relay tells of, and tries again at the next request.
+        """
+        self._plan = plan
+        self._filter()
+        drain = plan.configuration.options.grace
+        with contextlib.suppress(OSError, turnout.HandshakeFailed):
+            await self._relay.update(upstreams=plan.upstreams, routes=plan.routes, drain=drain)
 
     @staticmethod
     def _check_names(before: Plan, plan: Plan) -> None:
@@ -268,18 +296,15 @@ class Gateway:
 
     async def _finish(self, updating: asyncio.Future[None], marks: list[str]) -> None:
         """Wait until the servers that are gone are, and end what they left behind."""
-        with contextlib.suppress(OSError, turnout.Error):
-            await updating
+        await updating
         for mark in marks:
-            if mark in self._plan.marks.values():
-                continue
             left = await self._processes.sweep(mark)
             if left:
                 log.info("%d processes that a server left behind were ended", left)
 
-    async def _change_faces(self, plan: Plan) -> None:
+    async def _change_faces(self, before: Plan, plan: Plan) -> None:
         for peer in self._relay.clients:
-            if not plan.admits(peer.principal):
+            if not plan.admits(peer.principal, over_http=peer.transport == "http", before=before):
                 with contextlib.suppress(ValueError):
                     await self._relay.detach(peer)
         await self._close_faces(plan.faces)
@@ -293,6 +318,8 @@ class Gateway:
             await self._serve_faces(plan)
         except OSError as error:
             log.error("%s", error)
+        if plan.faces != before.faces:
+            log.info("clients arrive at %s", self._places())
 
     # ---- records ----
 

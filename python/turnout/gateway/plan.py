@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import turnout
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from turnout.gateway.configuration import Configuration, Listen, Server
     from turnout.gateway.faces import Face
+    from turnout.gateway.processes import Marks
     from turnout.gateway.tokens import Tokens
     from turnout.relay import Sharing
 
@@ -96,11 +97,21 @@ class Plan:
         """On whose behalf a client is attached that came with a principal, or with None."""
         return known if known is not None or not self.restricts else LOCAL
 
-    def admits(self, principal: object) -> bool:
-        """Whether a client may stay that was attached on behalf of a principal."""
-        if principal is None or principal == LOCAL:
-            return True
-        return self.tokens is not None and principal in self.tokens.principals
+    def admits(self, principal: object, *, over_http: bool, before: Plan) -> bool:
+        """Whether a client may stay that came while another plan ran.
+
+        Args:
+            principal: who it is, by a token; None where none was asked for.
+            over_http: whether it came over HTTP.
+            before: the plan by which it came.
+
+        """
+        if principal is not None:
+            return self.tokens is not None and principal in self.tokens.principals
+        if over_http and self.tokens is not None:
+            return False
+        # It was attached on nobody's behalf, and so no route would be for it.
+        return before.restricts or not self.restricts
 
     def allows(self, name: str) -> bool:
         """Whether a tool may be used, by the name that clients know."""
@@ -115,23 +126,6 @@ class Plan:
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-@dataclass
-class Marks:
-    """Gives each declaration of a server a mark, and equal ones the same, so that they stay equal upstreams.
-
-    Attributes:
-        gateway: what all of them begin with.
-
-    """
-
-    gateway: str
-    _known: dict[tuple[str, Server], int] = field(default_factory=dict)
-
-    def of(self, name: str, server: Server) -> str:
-        """The mark of a server."""
-        return f"{self.gateway}.{self._known.setdefault((name, server), len(self._known))}"
 
 
 def plan_of(
@@ -267,4 +261,4 @@ def _check_face(configuration: Configuration, face: Face) -> None:
         raise configuration.error(f"{face.name}: {error}", key="turnout.listen") from error
 
 
-__all__ = ["LOCAL", "MARK", "Marks", "Naming", "Plan", "plan_of"]
+__all__ = ["LOCAL", "MARK", "Naming", "Plan", "plan_of"]
