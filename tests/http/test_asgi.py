@@ -398,3 +398,45 @@ async def ask_under(server):
         assert answer.json["id"] == 1
         other.writer.write(other.head("GET", {"MCP-Protocol-Version": MODERN, "Accept": ACCEPT}))
         assert (await other.read()).status == 405
+
+
+@pytest.mark.parametrize(("tool", "times"), [("echo", 1), ("wait", 2)])
+@both_loops
+async def test_nobody_watches_the_client_of_an_answer_that_is_there_at_once(tool, times):
+    async with turnout.Router() as router:
+        go_on = asyncio.Event()
+
+        @router.on_request("tools/call")
+        async def call(request):
+            if request.params["name"] == "wait":
+                await go_on.wait()
+            return {}
+
+        message = modern("tools/call", {"name": tool})
+        headers = {
+            "Host": "localhost",
+            "Content-Type": "application/json",
+            "Accept": ACCEPT,
+            **mirrored(message),
+        }
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/mcp",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+            "server": ("127.0.0.1", 80),
+        }
+        asked, sent = [], []
+
+        async def receive():
+            asked.append("receive")
+            if len(asked) == 1:
+                return {"type": "http.request", "body": json.dumps(message).encode()}
+            go_on.set()
+            return await asyncio.get_running_loop().create_future()
+
+        async def send(part):
+            sent.append(part)
+
+        await turnout.asgi(router)(scope, receive, send)
+        assert (sent[0]["status"], len(asked)) == (200, times)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 
+QUICK = 2
+"""Turns of the loop in which nobody looks whether the client goes: most answers are there by then, without a task."""
+
+
 class AsgiEndpoint:
     """An endpoint within an application server; made by `turnout.asgi` and `turnout.mcp.asgi`.
 
@@ -136,10 +140,14 @@ class AsgiEndpoint:
                 exchange, receive
             ):
                 return
-            for answer in native.take():
-                await send(answer)
-            if not native.is_done:
-                await self._wait(exchange, receive, send)
+            for turn in range(QUICK + 1):
+                if turn:
+                    await asyncio.sleep(0)
+                for answer in native.take():
+                    await send(answer)
+                if native.is_done:
+                    return
+            await self._wait(exchange, receive, send)
         except OSError:
             # The client is gone: what was to be written is for nobody.
             return
