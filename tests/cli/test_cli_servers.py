@@ -87,6 +87,21 @@ async def test_a_gateway_that_runs_is_called_by_each_way(tmp_path):
             assert '"hello"' in done.stdout
 
 
+@both_loops
+async def test_a_gateway_that_asks_for_a_token_is_called_by_a_variable(tmp_path, monkeypatch):
+    token = "a-token-of-ada-" + 20 * "a"
+    monkeypatch.setitem(ENVIRONMENT, "ADA_TOKEN", token)
+    auth = {"tokens": [{"principal": "ada", "token": "${ADA_TOKEN}"}]}
+    async with GatewayChild(tmp_path, {"demo": server()}, environ={"ADA_TOKEN": token}, auth=auth) as gateway:
+        asked = ("echo", "text=hello", "--connect", gateway.url)
+        done = await asyncio.to_thread(call, *asked, "--header", "Authorization: Bearer $ADA_TOKEN")
+        assert done.returncode == 0, done.stderr
+        assert '"hello"' in done.stdout
+        refused = await asyncio.to_thread(call, *asked)
+        assert refused.returncode == 4, refused.stderr
+        assert token not in done.stdout + done.stderr + refused.stderr
+
+
 def test_the_version_is_said():
     done = subprocess.run(
         [sys.executable, "-m", "turnout", "--version"],

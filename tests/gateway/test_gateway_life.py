@@ -48,10 +48,15 @@ async def test_sigterm_lets_finish_what_is_in_flight_and_ends_with_0(tmp_path):
         assert gateway.left() == []
 
 
+@pytest.mark.parametrize(("arguments", "grace"), [((), 0.2), (("--grace", "0.2"), 600)])
 @both_loops
-async def test_a_drain_is_bounded(tmp_path):
+async def test_a_drain_is_bounded(tmp_path, arguments, grace):
     held = Held(tmp_path)
-    async with GatewayChild(tmp_path, {"demo": server()}, grace=0.2) as gateway, turnout.Router() as router:
+    servers = {"demo": server()}
+    async with (
+        GatewayChild(tmp_path, servers, *arguments, grace=grace) as gateway,
+        turnout.Router() as router,
+    ):
         peer = await router.connect(turnout.unix(gateway.socket))
         await held.begin(peer)
         assert await gateway.end() == 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 from typing import TYPE_CHECKING
 
 import click
 
+from turnout.cli.call import Seconds
 from turnout.cli.exits import Exit
 from turnout.cli.show import result_text
 from turnout.gateway.configuration import Listen, read, schema
@@ -56,6 +58,12 @@ EPILOG = (
     default=None,
     help="Read CONFIG again when it changes; by default where watchfiles is.",
 )
+@click.option(
+    "--grace",
+    type=Seconds(),
+    default=None,
+    help="Seconds that requests in flight have when it stops, in the place of what CONFIG says.",
+)
 @click.option("--check", is_flag=True, help="Say what is wrong with CONFIG, and run nothing.")
 @click.option(
     "--print", "prints", is_flag=True, help="Print what would run, without secrets, and run nothing."
@@ -70,6 +78,7 @@ def gateway(
     stdio: bool,
     listens: tuple[str, ...],
     watch: bool | None,
+    grace: float | None,
     check: bool,
     prints: bool,
     prints_schema: bool,
@@ -96,7 +105,11 @@ def gateway(
     given = tuple(Listen(url) for url in listens) or (() if stdio else None)
 
     def plan() -> Plan:
-        return plan_of(read(config, os.environ), processes.marks, os.environ, given)
+        configuration = read(config, os.environ)
+        if grace is not None:
+            options = dataclasses.replace(configuration.options, grace=grace)
+            configuration = dataclasses.replace(configuration, options=options)
+        return plan_of(configuration, processes.marks, os.environ, given)
 
     try:
         first = plan()
