@@ -309,6 +309,8 @@ def main() -> None:
     began = time.monotonic()
     shutil.rmtree(options.seen, ignore_errors=True)
     options.seen.mkdir(parents=True)
+    # Servers over HTTP outlive this one unless they are ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="interop-") as sockets:
         matrix = Matrix(options.seen, Path(sockets), options.cases, options.jobs)
         asyncio.run(matrix.run(with_baselines(wanted)))
