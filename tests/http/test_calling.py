@@ -78,9 +78,10 @@ async def test_can_02_trm_02_a_modern_cancel_closes_the_stream_and_posts_nothing
         assert nothing_left(peer)
 
 
+@pytest.mark.parametrize("era", ["legacy", "auto"])
 @both_loops
-async def test_trh_03_a_legacy_cancel_is_posted_and_the_stream_is_read_no_more():
-    async with scripted() as server, called(server, era="legacy") as peer:
+async def test_trh_03_a_legacy_cancel_is_posted_and_the_stream_is_read_no_more(era):
+    async with scripted() as server, called(server, era=era) as peer:
         for begins in (False, True):
             call = peer.send("tools/call", CALL)
             asked = await server.next("tools/call")

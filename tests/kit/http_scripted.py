@@ -156,7 +156,10 @@ async def scripted():
 
 @contextlib.asynccontextmanager
 async def called(server: Scripted, *, era: str = "modern", stream: bool = False, **options: Any):
-    """A peer that is connected to it; with `stream` the server has one for its own messages."""
+    """A peer that is connected to it; with `stream` the server has one for its own messages.
+
+    By `era="auto"` it does not know the probe, and is legacy.
+    """
     async with turnout.Router() as router:
         opening = asyncio.ensure_future(router.connect(turnout.http(server.url, **options), era=era))
         if era == "modern":
@@ -172,6 +175,8 @@ async def called(server: Scripted, *, era: str = "modern", stream: bool = False,
             )
             yield await opening
             return
+        if era == "auto":
+            (await server.next("server/discover")).write(400)
         await shake_hands(server, "s1")
         peer = await opening
         listen = await server.next(verb="GET")

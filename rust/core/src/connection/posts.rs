@@ -85,8 +85,11 @@ impl<H: Host> Connection<H> {
             let says_modern =
                 memchr::memmem::find(of(envelope.protocol_version), MODERN.as_bytes()).is_some();
             let revision = if says_modern { Revision::V2026_07_28 } else { self.rules.revision };
-            if says_modern && let Some(streams) = &mut self.streams {
-                streams.says_modern = true;
+            if number != 0
+                && let Some(streams) = &mut self.streams
+            {
+                // By the newest one: a probe for the modern era says it also to a server that is legacy then.
+                streams.says_modern = says_modern;
             }
             messages.push(Post { frame, number, cancels, envelope, revision });
         }

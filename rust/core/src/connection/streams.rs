@@ -28,7 +28,7 @@ pub(crate) struct Streams {
     ended: Vec<StreamId>,
     /// Whether each message of ours is posted: see [`posts`](crate::connection::posts).
     pub(super) posts: bool,
-    /// Whether a request was posted that says itself of which revision it is, whoever wrote it.
+    /// Whether the newest request that was posted says itself that it is modern, whoever wrote it.
     pub(super) says_modern: bool,
 }
 
