@@ -1127,7 +1127,7 @@ class HttpClientSocket:
         """How many requests it had."""
     @property
     def is_posting(self) -> bool:
-        """Whether it carries something that has no deadline of its own: all but our requests and streams."""
+        """Whether what it carries has no deadline of its own: all but requests of ours in flight, and streams."""
     def close(self) -> None:
         """Close it at once; what it carries is given up."""
 

@@ -11,6 +11,7 @@ import pytest
 import turnout
 from http_scripted import JSON, called, scripted, shake_hands
 from loops import both_loops
+from turnout.transports.http import calling
 
 CALL = {"name": "x", "arguments": {}}
 
@@ -951,3 +952,82 @@ async def test_tsx_11_a_task_is_cancelled_by_its_id_and_by_no_stream():
         assert cancel.message["params"]["taskId"] == "t-1"
         assert cancel.connection == asked.connection, "nothing was closed"
         cancel.result({"resultType": "complete"})
+
+
+@pytest.fixture
+def _looks_often(monkeypatch):
+    """Have what waits looked at without a second in between."""
+    monkeypatch.setattr(calling, "TICK", 0.01)
+
+
+@pytest.mark.usefixtures("_looks_often")
+@both_loops
+async def test_max_post_ms_is_how_long_a_message_without_an_answer_of_its_own_may_take():
+    async with scripted() as server, turnout.Router() as router:
+        target = turnout.http(server.url, limits={"max_post_ms": 50, "max_close_ms": 50})
+        opening = asyncio.ensure_future(router.connect(target, era="legacy"))
+        asked = await server.next("initialize")
+        result = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "serverInfo": {"name": "s", "version": "1"},
+        }
+        asked.result(result, {"Mcp-Session-Id": "s1"})
+        peer = await opening
+        call = peer.send("tools/call", CALL)
+        unanswered = await server.next("notifications/initialized")
+        asked = await server.next("tools/call")
+        await unanswered.gone()
+        asked.result()
+        await call
+
+
+@pytest.mark.usefixtures("_looks_often")
+@both_loops
+async def test_a_stream_that_goes_on_behind_its_answer_is_closed():
+    async with scripted() as server, called(server, limits={"max_post_ms": 50}) as peer:
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        asked.begin()
+        asked.event(asked.framed({"content": [], "resultType": "complete"}))
+        await call
+        await asked.gone()
+        assert nothing_left(peer)
+
+
+@pytest.mark.usefixtures("_looks_often")
+@both_loops
+async def test_max_idle_ms_closes_what_carries_nothing():
+    async with scripted() as server, called(server, limits={"max_idle_ms": 20}) as peer:
+        while peer.link.transport.pool.connections:
+            await asyncio.sleep(0)
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        assert server.connections == 2
+        asked.result({"content": [], "resultType": "complete"})
+        await call
+
+
+@both_loops
+async def test_what_waits_for_a_socket_gets_another_one_when_that_is_gone():
+    async with scripted() as server, turnout.Router() as router:
+        target = turnout.http(server.url)
+        peer = await router.connect(target, era=None)
+        peer.set_rules("2026-07-28", "client")
+        connect, tried = target.connect, asyncio.Event()
+
+        async def short(make):
+            tried.set()
+            target.connect = connect
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        target.connect = short
+        first, second = peer.send("tools/call", CALL), peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        await tried.wait()
+        asked.write(
+            200, {**JSON, "Connection": "close"}, asked.framed({"content": [], "resultType": "complete"})
+        )
+        await first
+        (await server.next("tools/call")).result({"content": [], "resultType": "complete"})
+        await second

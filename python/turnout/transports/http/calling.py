@@ -36,6 +36,9 @@ MOST_REPEATS = 3
 RETRY = 1.0
 """Seconds after which a stream is opened again whose server says nothing else."""
 
+LEAST_RETRY = 0.05
+"""Seconds after which it is at the soonest, whatever a server says."""
+
 MOST_RETRY = 30.0
 """Seconds after which it is at the latest, and the most that a server may ask for."""
 
@@ -398,7 +401,7 @@ class HttpCaller:
             return
         self._resumes[number] = (resumes, last_event_id)
         wait = RETRY if retry_ms is None else min(retry_ms / 1000, MOST_RETRY)
-        wait = min(wait * 2 ** min(resumes - 1, 5), MOST_RETRY)
+        wait = min(max(wait, LEAST_RETRY) * 2 ** min(resumes - 1, 5), MOST_RETRY)
         self._timers[number] = self._loop.call_later(wait, self._listen, number, last_event_id)
 
     def _listen(self, number: int, last_event_id: str) -> None:

@@ -40,6 +40,9 @@ pub trait Carrier: Send + Sync {
     fn abort(&self, py: Python<'_>);
 }
 
+/// Most tools whose headers are kept; beyond them those of the last list are.
+const MOST_TOOLS: usize = 10_000;
+
 /// A tool, and which of its arguments are repeated.
 type AnnotatedTool = (String, Vec<(Vec<String>, String)>);
 
@@ -219,16 +222,19 @@ impl Pool {
         }
     }
 
-    /// Forgets a socket that is gone.
+    /// Forgets a socket that is gone; what waited for its turn gets another one.
     pub fn remove(&self, py: Python<'_>, socket: &Arc<dyn Carrier>) {
-        let unserved = {
+        let opens = {
             let mut state = lock(&self.state);
             state.count = state.count.saturating_sub(1);
             state.idle.retain(|idle| !Arc::ptr_eq(idle, socket));
-            state.unserved()
+            let opens = state.waiting.len() > state.opening && !state.is_over;
+            state.count += usize::from(opens);
+            state.opening += usize::from(opens);
+            opens
         };
-        for post in unserved {
-            self.lose(py, &post, "the server closed the connection");
+        if opens {
+            self.tell(py, intern!(py, "connect"), ());
         }
     }
 
@@ -361,7 +367,7 @@ impl Pool {
         }
     }
 
-    fn awaits(&self, number: StreamId) -> bool {
+    pub fn awaits(&self, number: StreamId) -> bool {
         self.driver().core().awaits(number)
     }
 
@@ -506,6 +512,9 @@ impl HttpPool {
     #[doc = text!("HttpPool.set_param_headers")]
     fn set_param_headers(&self, tools: Vec<AnnotatedTool>) {
         let mut heads = lock(&self.0.heads);
+        if heads.params.len() > MOST_TOOLS {
+            heads.params.clear();
+        }
         for (tool, params) in tools {
             let params = params.into_iter().map(|(path, header)| {
                 (path.into_iter().map(String::into_boxed_str).collect(), header.into_boxed_str())

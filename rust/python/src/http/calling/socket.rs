@@ -64,6 +64,15 @@ enum Next {
 }
 
 impl Socket {
+    /// Closes it, and says of what it carries that it is lost.
+    fn give_up(&self, py: Python<'_>, why: &str) {
+        let carried = lock(&self.state).carried.take();
+        self.abort(py);
+        if let Some(Carried { post, reader, is_reused, .. }) = carried {
+            self.pool.break_off(py, &post, &reader, (why, is_reused));
+        }
+    }
+
     /// Whether a request that is written now will be read, as far as anybody can tell: a server closes what rests.
     fn is_usable(&self, py: Python<'_>) -> bool {
         let rested = {
@@ -120,11 +129,7 @@ impl Socket {
                 return keeps;
             }
             Next::Broken(why) => {
-                let carried = lock(&self.state).carried.take();
-                self.abort(py);
-                if let Some(Carried { post, reader, is_reused, .. }) = carried {
-                    self.pool.break_off(py, &post, &reader, (why, is_reused));
-                }
+                self.give_up(py, why);
                 return false;
             }
         }
@@ -280,7 +285,7 @@ impl HttpClientSocket {
             if taken == 0 {
                 // Steps are taken further up the stack, or nothing makes room: neither happens to a server that keeps
                 // to HTTP.
-                return self.0.abort(py);
+                return self.0.give_up(py, "the server sent more than HTTP lets it");
             }
         }
     }
@@ -325,13 +330,17 @@ impl HttpClientSocket {
     #[doc = text!("HttpClientSocket.is_posting")]
     #[getter]
     fn is_posting(&self) -> bool {
-        let state = lock(&self.0.state);
-        let asked = state.carried.as_ref().map(|carried| carried.post.asked);
-        matches!(asked, Some(Asked::Message | Asked::End))
+        let post = lock(&self.0.state).carried.as_ref().map(|carried| Arc::clone(&carried.post));
+        post.is_some_and(|post| match post.asked {
+            Asked::Message | Asked::End => true,
+            Asked::Request | Asked::Stream => {
+                post.is_aside || post.number != 0 && !self.0.pool.awaits(post.number)
+            }
+        })
     }
 
     #[doc = text!("HttpClientSocket.close")]
     fn close(&self, py: Python<'_>) {
-        self.0.abort(py);
+        self.0.give_up(py, "the server did not answer in time");
     }
 }
