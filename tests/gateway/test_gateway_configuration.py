@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import turnout
 from gateway_child import run, server
 from turnout.escape import escaped
 from turnout.gateway.configuration import HOST_KEYS, HOST_SERVER_KEYS, interpret, read, schema
@@ -387,3 +388,9 @@ def test_the_schema_refuses_what_the_reader_refuses(tmp_path, text):
     complaint(tmp_path / "x", text)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(json.loads(text), SCHEMA)
+
+
+def test_a_plan_that_is_only_made_bounds_no_process(tmp_path):
+    before = turnout.memory_usage()["max_total_bytes"]
+    plan(tmp_path / "x", own(limits={"max_total_bytes": 1 << 30}))
+    assert turnout.memory_usage()["max_total_bytes"] == before

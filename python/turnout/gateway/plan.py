@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import turnout
 from turnout import HTTP_LIMITS, Principal, RestartPolicy, Route, Upstream
+from turnout._native import memory_usage, set_max_total_bytes
 from turnout.gateway.configuration import MAX_IN_FLIGHT
 from turnout.gateway.faces import faces_of
 from turnout.gateway.reaper import VARIABLE
@@ -245,11 +246,15 @@ def _upstream(
 def _check(plan: Plan) -> None:
     """Make, once, all that runs, so that what the parts refuse is refused before anything does."""
     configuration = plan.configuration
+    most = memory_usage()["max_total_bytes"]
     try:
         router = turnout.Router(limits=plan.limits)
         router.relay(*plan.upstreams, routes=plan.routes, max_in_flight=plan.max_in_flight)
     except (ValueError, TypeError, OverflowError) as error:
         raise configuration.error(str(error)) from error
+    finally:
+        # The bound of the process is that of what runs, not of what may never do.
+        set_max_total_bytes(most)
     for face in plan.faces:
         _check_face(configuration, face)
 
