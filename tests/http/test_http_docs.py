@@ -13,7 +13,7 @@ from http_client import Client
 from loops import both_loops
 
 PAGE = Path(__file__).parents[2] / "docs/http.md"
-EXAMPLE, MOUNTED, AUTHENTICATED = re.findall(
+EXAMPLE, MOUNTED, AUTHENTICATED, CALLING = re.findall(
     r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE
 )
 
@@ -73,3 +73,20 @@ async def test_the_example_knows_who_asks():
         turnout.Challenge(error="invalid_token"),
         turnout.Challenge(),
     ]
+
+
+@both_loops
+async def test_the_calling_example_calls(capsys):
+    program: dict[str, Any] = {}
+    exec(CALLING, program)
+    async with turnout.Router() as router:
+        turnout.serve_handshake(router, name="server")
+
+        @router.on_request("tools/list")
+        async def tools(request: turnout.Request) -> dict[str, Any]:
+            return {"tools": [{"name": "found"}]}
+
+        listener = turnout.listen_http("127.0.0.1", 0)
+        await router.serve(listener)
+        await program["main"](listener.name)
+    assert "found" in capsys.readouterr().out

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnout import HTTP_LIMITS, LIMITS
+from turnout.escape import escaped
 from turnout.gateway.document import DocumentError, Value, parse
 from turnout.gateway.settings import (
     SECONDS,
@@ -319,7 +320,7 @@ def _servers(
     lines: dict[str, int] = {}
     for name, value in members_of(section, given[0], reading).items():
         key = f"{given[0]}.{name}"
-        if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
+        if not name.strip() or len(name) > MAX_NAME or escaped(name, None) != name:
             raise reading.error(value, key, f"a name of a server has 1 to {MAX_NAME} printable characters")
         servers[name] = _server(value, key, base, reading)
         lines[name] = value.line

@@ -9,6 +9,7 @@ import signal
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import turnout
+from turnout.escape import escaped
 from turnout.gateway.log import log
 from turnout.gateway.names import LONGEST, too_long
 from turnout.gateway.record_file import RecordFile
@@ -105,7 +106,7 @@ class Gateway:
                     "draining for up to %g s: %d requests are in flight", options.grace, self._relay.in_flight
                 )
         except OSError as error:
-            log.error("%s", error)
+            log.error("%s", escaped(str(error), None))
             self._ended = Ended.UNREACHABLE
         finally:
             await router.close(drain=self._plan.configuration.options.grace if self._stop.is_set() else 0)
@@ -150,7 +151,7 @@ class Gateway:
         try:
             names = await too_long(self._relay, self._plan)
         except (OSError, turnout.Error) as error:
-            log.warning("the tools could not be listed: %s", error)
+            log.warning("the tools could not be listed: %s", escaped(str(error), None))
             return True
         for name in names:
             log.error(
@@ -247,7 +248,7 @@ class Gateway:
                 plan = self._replan()
                 self._check_names(before, plan)
             except ConfigError as error:
-                log.error("%s; what ran before goes on", error)
+                log.error("%s; what ran before goes on", escaped(str(error), None))
                 return
             if _same(before, plan) and not asked:
                 return
@@ -257,7 +258,11 @@ class Gateway:
             await asyncio.sleep(0)
             if updating.done() and isinstance(updating.exception(), (ValueError, RuntimeError)):
                 self._plan = before
-                log.error("%s: %s; what ran before goes on", plan.configuration.path, updating.exception())
+                log.error(
+                    "%s: %s; what ran before goes on",
+                    plan.configuration.path,
+                    escaped(str(updating.exception()), None),
+                )
                 return
             marks = [before.marks[name] for name in removed]
             for mark in marks:
@@ -313,11 +318,13 @@ class Gateway:
                 try:
                     tls.load_cert_chain(face.listen.cert, face.listen.key or None)
                 except OSError as error:
-                    log.error("%s: its certificates stay as they were: %s", face.name, error)
+                    log.error(
+                        "%s: its certificates stay as they were: %s", face.name, escaped(str(error), None)
+                    )
         try:
             await self._serve_faces(plan)
         except OSError as error:
-            log.error("%s", error)
+            log.error("%s", escaped(str(error), None))
         if plan.faces != before.faces:
             log.info("clients arrive at %s", self._places())
 
@@ -383,7 +390,7 @@ class Gateway:
         error = task.exception()
         # What servers raise the relay has told.
         if error is not None and not isinstance(error, (OSError, turnout.Error)):
-            log.error("%s: %s", type(error).__name__, error, exc_info=error)
+            log.error("%s: %s", type(error).__name__, escaped(str(error), None), exc_info=error)
 
 
 def _same(before: Plan, plan: Plan) -> bool:
