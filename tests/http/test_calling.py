@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import json
 
 import pytest
@@ -1031,3 +1032,22 @@ async def test_what_waits_for_a_socket_gets_another_one_when_that_is_gone():
         await first
         (await server.next("tools/call")).result({"content": [], "resultType": "complete"})
         await second
+
+
+def sockets_in_memory() -> int:
+    gc.collect()
+    return sum(isinstance(it, calling.ClientSocket) for it in gc.get_objects())
+
+
+@both_loops
+async def test_a_socket_that_is_closed_leaves_nothing_in_memory():
+    async with scripted() as server, called(server) as peer:
+        before = sockets_in_memory()
+        for _ in range(5):
+            call = peer.send("tools/call", CALL)
+            asked = await server.next("tools/call")
+            asked.write(200, {**JSON, "Connection": "close"}, asked.framed({"resultType": "complete"}))
+            await call
+        while peer.link.transport.sockets:
+            await asyncio.sleep(0)
+        assert sockets_in_memory() <= before

@@ -508,6 +508,8 @@ class ClientSocket(asyncio.Protocol):
         self._transport.close()
         self._caller.sockets.discard(self)
         native, self._native = self._native, None
+        # It has this socket, unseen by the collector: nothing may lead back to it.
+        vars(self).pop("data_received", None)
         if native is not None:
             native.lost()
 
