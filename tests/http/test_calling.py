@@ -1051,3 +1051,25 @@ async def test_a_socket_that_is_closed_leaves_nothing_in_memory():
         while peer.link.transport.sockets:
             await asyncio.sleep(0)
         assert sockets_in_memory() <= before
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["http://[", "http://127.0.0.1:99999/", "http://127.0.0.1:x/", "/a b", "/\xe4", "/%zz", "http:\\\\x"],
+)
+@both_loops
+async def test_a_redirect_to_what_is_no_url_ends_its_own_request_only(location):
+    async with scripted() as server, called(server) as peer:
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        asked.writer.write(
+            b"HTTP/1.1 307 X\r\nContent-Length: 0\r\nLocation: " + location.encode("latin-1") + b"\r\n\r\n"
+        )
+        asked.answered.set()
+        with pytest.raises(turnout.RemoteError, match="HTTP status 307"):
+            await call
+        again = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        assert asked.path == "/mcp"
+        asked.result({"content": [], "resultType": "complete"})
+        await again

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import inspect
 import logging
+import re
 import select
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import urljoin, urlsplit
@@ -54,6 +55,9 @@ SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS)
 
 REDIRECTS = (301, 302, 303, 307, 308)
 SAME_METHOD = (307, 308)
+
+TARGET = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
+"""A path and its query that can be sent."""
 
 
 class Host(Protocol):
@@ -315,15 +319,23 @@ class HttpCaller:
 
     def _redirected(self, post: HttpPost, status: int, fields: dict[str, bytes]) -> None:
         """To another path of the same origin only, and only where the method stays."""
-        here = f"{self._target.origin[0]}://{self._target.authority}{self._path}"
-        parts = urlsplit(urljoin(here, fields.get("location", b"").decode("latin-1")))
-        origin = (parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
         if status not in SAME_METHOD or "location" not in fields:
             self._fail(post, status, ": a redirect that makes a GET of what was posted is not followed")
-        elif origin != self._target.origin:
+            return
+        here = f"{self._target.origin[0]}://{self._target.authority}{self._path}"
+        try:
+            parts = urlsplit(urljoin(here, fields["location"].decode("latin-1")))
+            origin = (parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
+        except ValueError:
+            self._fail(post, status, ": its location is no URL")
+            return
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if origin != self._target.origin:
             self._fail(post, status, ": redirects to another origin are not followed, give its URL")
+        elif not TARGET.fullmatch(path):
+            self._fail(post, status, ": its location is no URL")
         else:
-            self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            self._path = path
             self.pool.set_head(self._path, self._fields())
             self.pool.repeat(post)
 
