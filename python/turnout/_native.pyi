@@ -1072,7 +1072,14 @@ class HttpPool:
         Only as long as others of the pool stand, whose turn ends.
         """
     def listen(self, number: int, last_event_id: str) -> None:
-        """Open the stream of our request `number`, or that of no request for 0, behind that event."""
+        """Open the stream of our request `number`, or that of no request for 0, behind that event.
+
+        That of no request takes the place of an earlier one.
+        """
+    def open_another(self) -> None:
+        """Open a socket where a message waits for one and none is being opened."""
+    def awaits(self, number: int) -> bool:
+        """Whether our request `number` is waited for."""
     def end_session(self) -> None:
         """Have the session ended; the host is told when it is."""
     def reopen(self) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import gc
 import json
+import time
 
 import pytest
 
@@ -1073,3 +1074,151 @@ async def test_a_redirect_to_what_is_no_url_ends_its_own_request_only(location):
         assert asked.path == "/mcp"
         asked.result({"content": [], "resultType": "complete"})
         await again
+
+
+@pytest.mark.parametrize("answer", ["garbage", "nothing", "events", "error", "other"])
+@both_loops
+async def test_trh_33_a_handshake_that_brings_no_session_fails_what_lost_it_and_the_next_call_tries_again(
+    answer,
+):
+    async with scripted() as server, called(server, era="legacy") as peer:
+        call = peer.send("tools/call", CALL)
+        (await server.next("tools/call")).write(404)
+        asked = await server.next("initialize")
+        if answer == "garbage":
+            asked.write(200, JSON, b"nope")
+        elif answer == "nothing":
+            asked.write(200, JSON, b"")
+        elif answer == "error":
+            error = {"jsonrpc": "2.0", "id": asked.message["id"], "error": {"code": 1, "message": "later"}}
+            asked.write(200, JSON, json.dumps(error).encode())
+        else:
+            asked.begin()
+            if answer == "other":
+                asked.event({"jsonrpc": "2.0", "method": "notifications/message", "params": {}})
+            asked.end()
+        with pytest.raises(turnout.RemoteError, match="the session is gone"):
+            await call
+        again = peer.send("tools/call", CALL)
+        (await server.next("tools/call")).write(404)
+        await shake_hands(server, "s2")
+        asked = await server.next("tools/call")
+        assert asked.headers["mcp-session-id"] == "s2"
+        asked.result()
+        await again
+        assert nothing_left(peer)
+        (await server.next(verb="GET")).write(405)
+
+
+@both_loops
+async def test_trh_33_another_session_has_one_stream_of_the_servers_own_and_closes_the_one_before():
+    async with scripted() as server, called(server, era="legacy", stream=True) as peer:
+        stream = peer.stream
+        for session in ("s2", "s3"):
+            call = peer.send("tools/call", CALL)
+            (await server.next("tools/call")).write(404)
+            await shake_hands(server, session)
+            kinds = {}
+            for _ in range(2):
+                asked = await asyncio.wait_for(server.asked.get(), 20)
+                kinds[asked.verb] = asked
+            kinds["POST"].result()
+            await call
+            await stream.gone()
+            stream = kinds["GET"]
+            stream.begin()
+
+
+@both_loops
+async def test_trh_21_a_stream_of_its_own_is_asked_for_again_when_the_server_can_be_reached_again(
+    monkeypatch,
+):
+    monkeypatch.setattr(calling, "RETRY", 0.001)
+    monkeypatch.setattr(calling, "LEAST_RETRY", 0.001)
+    async with scripted() as server, called(server, era="legacy", stream=True) as peer:
+        target, tries = peer.link.transport._target, []
+        connect = target.connect
+
+        async def refused(make):
+            tries.append(make)
+            if len(tries) == 2:
+                target.connect = connect
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+
+        for socket in tuple(peer.link.transport.sockets):
+            if socket._native.phase == "idle":
+                socket.abort()
+        await asyncio.sleep(0)
+        target.connect = refused
+        peer.stream.close()
+        again = await server.next(verb="GET")
+        again.begin()
+        assert len(tries) == 2
+
+
+@both_loops
+async def test_trh_21_a_stream_that_stood_long_may_be_cut_any_number_of_times(monkeypatch):
+    monkeypatch.setattr(calling, "RETRY", 0.001)
+    monkeypatch.setattr(calling, "LEAST_RETRY", 0.001)
+    monkeypatch.setattr(calling, "MOST_RETRY", 0.001)
+    async with scripted() as server, called(server, era="legacy", stream=True) as peer:
+        stream = peer.stream
+        for _ in range(calling.MOST_RESUMES + 2):
+            stood = asyncio.get_running_loop().time()
+            while asyncio.get_running_loop().time() - stood < 0.005:
+                await asyncio.sleep(0)
+            stream.end()
+            stream = await server.next(verb="GET")
+            stream.begin()
+
+
+@pytest.mark.usefixtures("_looks_often")
+@both_loops
+async def test_trh_26_nothing_is_kept_of_a_stream_that_was_resumed():
+    async with scripted() as server, called(server, era="legacy") as peer:
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        asked.begin()
+        asked.event(b"", id="e1", retry=1)
+        asked.close()
+        resumed = await server.next(verb="GET")
+        resumed.begin()
+        resumed.event(asked.framed())
+        resumed.end()
+        await call
+        while peer.link.transport._resumes:
+            await asyncio.sleep(0)
+
+
+@pytest.mark.usefixtures("_looks_often")
+@both_loops
+async def test_what_waits_for_a_socket_gets_one_when_the_machine_has_some_again():
+    async with scripted() as server, called(server, era="legacy", stream=True) as peer:
+        target = peer.link.transport._target
+        connect = target.connect
+
+        async def short(make):
+            target.connect = connect
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        for socket in tuple(peer.link.transport.sockets):
+            if socket._native.phase == "idle":
+                socket.abort()
+        await asyncio.sleep(0)
+        target.connect = short
+        call = peer.send("tools/call", CALL)
+        (await server.next("tools/call")).result()
+        await call
+
+
+@both_loops
+async def test_max_connections_does_not_count_a_socket_that_rested_too_long():
+    limits = {"max_connections": 1, "max_idle_ms": 501}
+    async with scripted() as server, called(server, limits=limits) as peer:
+        # The loop does not run meanwhile, so that nothing is closed before it is used.
+        time.sleep(0.52)  # noqa: ASYNC251
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        assert asked.connection == 2
+        asked.result({"content": [], "resultType": "complete"})
+        await call

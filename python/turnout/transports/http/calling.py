@@ -6,8 +6,10 @@ import asyncio
 import errno
 import inspect
 import logging
+import math
 import re
 import select
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import urljoin, urlsplit
 
@@ -126,8 +128,10 @@ class HttpCaller:
         self._is_logging_in = False
         self._homeless: list[HttpPost] = []
         self._is_reopening = False
+        self._is_shaking_hands = False
+        self._has_lost_one = False
         self._has_stream = True
-        self._resumes: dict[int, tuple[int, str]] = {}
+        self._resumes: dict[int, Resumes] = {}
         self._ended = asyncio.Event()
         connection = cast("Connection", link.connection)  # type: ignore[attr-defined]
         self._connection = connection
@@ -211,9 +215,9 @@ class HttpCaller:
     async def _connect(self) -> None:
         try:
             await self._target.connect(lambda: ClientSocket(self))
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, something waits for this socket
             LOGGER.debug("%s: no connection: %s", self._target.name, escaped(str(error)))
-            self.pool.failed(f"the server cannot be reached: {error}", error.errno in SHORTAGES)
+            self.pool.failed(f"the server cannot be reached: {error}", getattr(error, "errno", None) in SHORTAGES)
 
     def _spawn(self, work: Any) -> None:
         task = self._loop.create_task(work)
@@ -224,6 +228,10 @@ class HttpCaller:
         now = self._loop.time()
         for socket in tuple(self.sockets):
             socket.look(now, self._target.limits)
+        for number in [it for it in self._resumes if it and not self.pool.awaits(it)]:
+            del self._resumes[number]
+            self._stop_timer(number)
+        self.pool.open_another()
         self._tick_timer = self._loop.call_later(TICK, self._tick)
 
     # ---- what refusals mean ----
@@ -266,7 +274,7 @@ class HttpCaller:
             self._has_stream = False
         elif post.verb == "GET":
             self.pool.lose(post.number, why)
-        elif post.is_aside:
+        elif post.is_aside and (post.method != "initialize" or self._is_shaking_hands):
             self._fail_reopening(why)
 
     # ---- credentials ----
@@ -343,7 +351,7 @@ class HttpCaller:
 
     def _has_lost_session(self, post: HttpPost) -> bool:
         is_old = post.generation < self.pool.generation
-        has_session = self.pool.session is not None or self._is_reopening or is_old
+        has_session = self.pool.session is not None or self._is_reopening or self._has_lost_one or is_old
         return has_session and post.method != "initialize" and self._may_repeat(post)
 
     def _reopen(self, post: HttpPost) -> None:
@@ -353,14 +361,21 @@ class HttpCaller:
             return
         self._homeless.append(post)
         if not self._is_reopening:
-            self._is_reopening = True
+            self._is_reopening = self._is_shaking_hands = True
             if not self.pool.reopen():
                 self._fail_reopening("the server knows the session no more")
 
     def answered_aside(self, message: bytes) -> None:
         """Take the answer to the handshake of another session."""
-        result = members_of(members_of(json.loads(message)).get("result"))
-        if result.get("protocolVersion") == self._connection.revision:
+        try:
+            answer = members_of(json.loads(message))
+        except DecodeError:
+            answer = {}
+        if "method" in answer or not self._is_shaking_hands:
+            # It tells or asks something meanwhile, or a second time.
+            return
+        self._is_shaking_hands = False
+        if members_of(answer.get("result")).get("protocolVersion") == self._connection.revision:
             self.pool.confirm()
         else:
             self._fail_reopening("the server speaks another revision than before")
@@ -375,16 +390,19 @@ class HttpCaller:
             self._fail_reopening("the server does not take the handshake of a new session")
             return
         LOGGER.info("%s: the session was gone, and is opened again", self._target.name)
-        self._is_reopening = False
+        self._is_reopening = self._has_lost_one = False
         homeless, self._homeless = self._homeless, []
         self.pool.let_go()
         for post in homeless:
             self.pool.repeat(post)
-        if self._has_stream:
-            self.pool.listen(0, "")
+        # The stream of the session before is of no use, and what was refused there may be offered here.
+        self._has_stream = True
+        self._resumes.pop(0, None)
+        self._listen(0, "")
 
     def _fail_reopening(self, why: str) -> None:
-        self._is_reopening = False
+        self._is_reopening = self._is_shaking_hands = False
+        self._has_lost_one = True
         homeless, self._homeless = self._homeless, []
         for post in homeless:
             self._fail(post, NOT_FOUND, f": the session is gone, and {why}")
@@ -398,26 +416,37 @@ class HttpCaller:
 
     def stream_opened(self, number: int) -> None:
         """Take note that a stream stands which was asked for by a GET."""
+        self._resumes.setdefault(number, Resumes()).stands_since = self._loop.time()
 
     def stream_ended(self, number: int, last_event_id: str, retry_ms: int | None) -> None:
         """Have a stream go on that ended."""
         if self._link is None or not (self._has_stream or number):
             return
-        resumes, before = self._resumes.pop(number, (0, ""))
-        resumes = resumes + 1 if before == last_event_id else 1
-        if resumes > MOST_RESUMES:
+        resumes = self._resumes.setdefault(number, Resumes())
+        # A proxy cuts what stands long, whatever it brings.
+        stood_long = self._loop.time() - resumes.stands_since >= MOST_RETRY
+        is_in_vain = resumes.last_event_id == last_event_id and not stood_long
+        resumes.count = resumes.count + 1 if is_in_vain else 1
+        resumes.last_event_id, resumes.stands_since = last_event_id, math.inf
+        if resumes.count > MOST_RESUMES:
+            del self._resumes[number]
             if number:
                 self.pool.lose(number, "its stream was resumed in vain")
             else:
                 self._has_stream = False
             return
-        self._resumes[number] = (resumes, last_event_id)
         wait = RETRY if retry_ms is None else min(retry_ms / 1000, MOST_RETRY)
-        wait = min(max(wait, LEAST_RETRY) * 2 ** min(resumes - 1, 5), MOST_RETRY)
+        wait = min(max(wait, LEAST_RETRY) * 2 ** min(resumes.count - 1, 5), MOST_RETRY)
+        self._stop_timer(number)
         self._timers[number] = self._loop.call_later(wait, self._listen, number, last_event_id)
 
+    def _stop_timer(self, number: int) -> None:
+        timer = self._timers.pop(number, None)
+        if timer is not None:
+            timer.cancel()
+
     def _listen(self, number: int, last_event_id: str) -> None:
-        self._timers.pop(number, None)
+        self._stop_timer(number)
         self.pool.listen(number, last_event_id)
 
     def _stream_refused(self, post: HttpPost, status: int) -> None:
@@ -480,6 +509,22 @@ def is_session_unknown(status: int, body: bytes) -> bool:
     if status == NOT_FOUND:
         return True
     return status == BAD_REQUEST and "session id" in str(error_in(body).get("message")).lower()
+
+
+@dataclass
+class Resumes:
+    """How a stream was resumed.
+
+    Attributes:
+        count: how often in a row without anything new.
+        last_event_id: behind which event.
+        stands_since: when it was opened last, in the loop's time; infinite while it is not open.
+
+    """
+
+    count: int = 0
+    last_event_id: str = ""
+    stands_since: float = math.inf
 
 
 class ClientSocket(asyncio.Protocol):

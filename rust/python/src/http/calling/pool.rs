@@ -147,14 +147,16 @@ impl Pool {
 
     /// Sends a request on a socket of its own.
     fn dispatch(self: &Arc<Self>, py: Python<'_>, post: &Arc<Post>) {
+        let mut is_freed = false;
         loop {
-            match self.choose(post) {
+            match self.choose(post, is_freed) {
                 Chosen::Idle(socket) => {
                     if Arc::clone(&socket).send(py, post) {
                         return;
                     }
                     lock(&self.state).carrying.remove(&post.number);
                     socket.abort(py);
+                    is_freed = true;
                 }
                 Chosen::Later { opens: true } => return self.tell(py, intern!(py, "connect"), ()),
                 Chosen::Later { opens: false } | Chosen::Over => return,
@@ -167,7 +169,8 @@ impl Pool {
         }
     }
 
-    fn choose(&self, post: &Arc<Post>) -> Chosen {
+    /// Chooses a socket. With `is_freed` one was just closed, whose place [`Pool::remove`] gives to what waits.
+    fn choose(&self, post: &Arc<Post>, is_freed: bool) -> Chosen {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
         if state.is_over {
@@ -182,6 +185,10 @@ impl Pool {
             return Chosen::Idle(socket);
         }
         if state.count >= self.max_connections {
+            if is_freed {
+                state.waiting.push_back(Arc::clone(post));
+                return Chosen::Later { opens: false };
+            }
             return Chosen::Full;
         }
         state.count += 1;
@@ -224,18 +231,12 @@ impl Pool {
 
     /// Forgets a socket that is gone; what waited for its turn gets another one.
     pub fn remove(&self, py: Python<'_>, socket: &Arc<dyn Carrier>) {
-        let opens = {
+        {
             let mut state = lock(&self.state);
             state.count = state.count.saturating_sub(1);
             state.idle.retain(|idle| !Arc::ptr_eq(idle, socket));
-            let opens = state.waiting.len() > state.opening && !state.is_over;
-            state.count += usize::from(opens);
-            state.opening += usize::from(opens);
-            opens
-        };
-        if opens {
-            self.tell(py, intern!(py, "connect"), ());
         }
+        self.open_another(py);
     }
 
     // ---- answers ----
@@ -304,6 +305,10 @@ impl Pool {
         match post.asked {
             Asked::Request | Asked::Stream if !post.is_aside => {
                 self.end_stream(py, post, reader, "the server's answer ended without the response");
+            }
+            Asked::Request if post.is_aside => {
+                let why = "the server's answer ended without the response";
+                self.tell(py, intern!(py, "lost"), (HttpPost(Arc::clone(post)), why));
             }
             Asked::End => self.tell(py, intern!(py, "session_ended"), ()),
             _ => {}
@@ -388,6 +393,27 @@ impl Pool {
         self.hand_over(py, post.number, &frame);
     }
 
+    /// Takes away the stream of the server's own messages: there is one at most.
+    fn take_stream(&self) -> Option<Arc<dyn Carrier>> {
+        let mut state = lock(&self.state);
+        state.withdraw(0);
+        state.carrying.remove(&0)
+    }
+
+    /// Opens a socket where something waits for one and none is opened.
+    fn open_another(&self, py: Python<'_>) {
+        let opens = {
+            let mut state = lock(&self.state);
+            let opens = state.waiting.len() > state.opening && !state.is_over;
+            state.count += usize::from(opens);
+            state.opening += usize::from(opens);
+            opens
+        };
+        if opens {
+            self.tell(py, intern!(py, "connect"), ());
+        }
+    }
+
     /// Ends a request of ours without an answer; what needs none is told of.
     fn lose(&self, py: Python<'_>, post: &Arc<Post>, why: &str) {
         if post.number == 0 || post.is_aside {
@@ -415,8 +441,10 @@ impl State {
     /// Removes the request of a number, if it was not sent.
     fn withdraw(&mut self, number: StreamId) -> bool {
         let before = self.waiting.len() + self.held.len();
-        self.waiting.retain(|post| post.number != number);
-        self.held.retain(|post| post.number != number);
+        // Messages that are no requests have the number 0, too.
+        let stays = |post: &Arc<Post>| post.number != number || number == 0 && post.asked != Asked::Stream;
+        self.waiting.retain(stays);
+        self.held.retain(stays);
         self.waiting.len() + self.held.len() < before
     }
 }
@@ -559,12 +587,32 @@ impl HttpPool {
         };
         for post in unserved {
             self.0.note_opening(py, &post, false);
-            self.0.lose(py, &post, why);
+            if post.asked == Asked::Stream && post.number == 0 {
+                // The server may come back: its own stream is asked for again, so many times.
+                let nothing: Option<u64> = None;
+                self.0.tell(py, intern!(py, "stream_ended"), (0, &*post.last_event_id, nothing));
+            } else {
+                self.0.lose(py, &post, why);
+            }
         }
+    }
+
+    #[doc = text!("HttpPool.open_another")]
+    fn open_another(&self, py: Python<'_>) {
+        self.0.open_another(py);
+    }
+
+    #[doc = text!("HttpPool.awaits")]
+    fn awaits(&self, number: u64) -> bool {
+        self.0.awaits(number)
     }
 
     #[doc = text!("HttpPool.listen")]
     fn listen(&self, py: Python<'_>, number: u64, last_event_id: &str) {
+        let before = if number == 0 { self.0.take_stream() } else { None };
+        if let Some(before) = before {
+            before.abort(py);
+        }
         if number == 0 || self.0.awaits(number) {
             let post = Arc::new(Post::stream(number, last_event_id, self.0.revision()));
             self.0.dispatch(py, &post);
@@ -585,7 +633,6 @@ impl HttpPool {
             (state.initialize.clone(), state.revision)
         };
         let (false, Some(revision)) = (frame.is_empty(), revision) else { return false };
-        lock(&self.0.heads).session = None;
         self.0.dispatch(py, &Arc::new(Post::aside(&frame, true, revision)));
         true
     }
