@@ -1222,3 +1222,26 @@ async def test_max_connections_does_not_count_a_socket_that_rested_too_long():
         assert asked.connection == 2
         asked.result({"content": [], "resultType": "complete"})
         await call
+
+
+@pytest.mark.parametrize("fault", ["header", "cancel"])
+@both_loops
+async def test_a_login_that_fails_ends_what_was_refused_and_spoils_nothing(fault):
+    async def auth(challenge):
+        if challenge is None:
+            return {"Authorization": "Bearer 1"}
+        if fault == "cancel":
+            raise asyncio.CancelledError
+        return {"Authorization": "Bearer \xe4"}
+
+    async with scripted() as server, called(server, auth=auth) as peer:
+        call = peer.send("tools/call", CALL)
+        (await server.next("tools/call")).write(401)
+        with pytest.raises(turnout.RemoteError, match="the login failed"):
+            await call
+        call = peer.send("tools/call", CALL)
+        (await server.next("tools/call")).write(307, {"Location": "/mcp/"})
+        asked = await server.next("tools/call")
+        assert asked.headers["authorization"] == "Bearer 1"
+        asked.result({"content": [], "resultType": "complete"})
+        await call

@@ -231,6 +231,8 @@ class HttpCaller:
         for number in [it for it in self._resumes if it and not self.pool.awaits(it)]:
             del self._resumes[number]
             self._stop_timer(number)
+        self._refused = [it for it in self._refused if not it.number or self.pool.awaits(it.number)]
+        self._homeless = [it for it in self._homeless if not it.number or self.pool.awaits(it.number)]
         self.pool.open_another()
         self._tick_timer = self._loop.call_later(TICK, self._tick)
 
@@ -287,8 +289,13 @@ class HttpCaller:
         assert self._target.auth is not None  # noqa: S101
         given = self._target.auth(challenge)
         credentials = await given if inspect.isawaitable(given) else given
-        self._credentials = dict(credentials)
-        self.pool.set_head(self._path, self._fields())
+        before, self._credentials = self._credentials, dict(credentials)
+        try:
+            fields = self._fields()
+        except BaseException:
+            self._credentials = before
+            raise
+        self.pool.set_head(self._path, fields)
 
     def _challenged(self, post: HttpPost, status: int, fields: dict[str, bytes]) -> None:
         """One login for all that are refused meanwhile; what goes on is not disturbed."""
@@ -307,9 +314,9 @@ class HttpCaller:
         why = ""
         try:
             await self._log_in(challenge)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if self._link is None:
+                raise
             LOGGER.warning(
                 "%s: the login failed: %s", self._target.name, type(error).__name__, exc_info=error
             )
