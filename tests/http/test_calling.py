@@ -1216,7 +1216,7 @@ async def test_max_connections_does_not_count_a_socket_that_rested_too_long():
     limits = {"max_connections": 1, "max_idle_ms": 501}
     async with scripted() as server, called(server, limits=limits) as peer:
         # The loop does not run meanwhile, so that nothing is closed before it is used.
-        time.sleep(0.52)  # noqa: ASYNC251
+        time.sleep(0.52)
         call = peer.send("tools/call", CALL)
         asked = await server.next("tools/call")
         assert asked.connection == 2

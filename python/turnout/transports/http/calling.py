@@ -217,7 +217,9 @@ class HttpCaller:
             await self._target.connect(lambda: ClientSocket(self))
         except Exception as error:  # noqa: BLE001 - whatever it is, something waits for this socket
             LOGGER.debug("%s: no connection: %s", self._target.name, escaped(str(error)))
-            self.pool.failed(f"the server cannot be reached: {error}", getattr(error, "errno", None) in SHORTAGES)
+            self.pool.failed(
+                f"the server cannot be reached: {error}", getattr(error, "errno", None) in SHORTAGES
+            )
 
     def _spawn(self, work: Any) -> None:
         task = self._loop.create_task(work)
