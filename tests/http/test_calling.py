@@ -1245,3 +1245,34 @@ async def test_a_login_that_fails_ends_what_was_refused_and_spoils_nothing(fault
         assert asked.headers["authorization"] == "Bearer 1"
         asked.result({"content": [], "resultType": "complete"})
         await call
+
+
+@pytest.mark.usefixtures("_looks_often")
+@pytest.mark.parametrize("status", [500, 200])
+@both_loops
+async def test_trh_30_the_status_ends_the_request_however_long_its_body_goes_on(status):
+    async with scripted() as server, called(server, limits={"max_post_ms": 50}) as peer:
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        asked.writer.write(f"HTTP/1.1 {status} X\r\nContent-Type: text/html\r\n\r\n".encode())
+        asked.writer.write(b"x" * (70_000 if status == 500 else 1))
+        with pytest.raises(turnout.RemoteError, match="HTTP status 500" if status == 500 else "neither JSON"):
+            await call
+        await asked.gone()
+        silent = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        asked.writer.write(b"HTTP/1.1 500 X\r\nContent-Type: text/html\r\n\r\n")
+        with pytest.raises(turnout.PeerLost):
+            await silent
+        await asked.gone()
+        assert nothing_left(peer)
+
+
+@both_loops
+async def test_trh_30_a_result_is_no_answer_where_the_status_is_no_success():
+    async with scripted() as server, called(server) as peer:
+        call = peer.send("tools/call", CALL)
+        asked = await server.next("tools/call")
+        asked.write(500, JSON, asked.framed({"content": [], "resultType": "complete"}))
+        with pytest.raises(turnout.RemoteError, match="HTTP status 500"):
+            await call

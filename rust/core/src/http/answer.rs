@@ -91,6 +91,20 @@ impl AnswerReader {
         matches!(self.form, Form::Message(_) | Form::Events(_) | Form::Ignored)
     }
 
+    /// Whether the rest of its body is of no use: close the connection.
+    pub const fn is_enough(&self) -> bool {
+        match &self.form {
+            Form::Refused(_, body) => body.len() >= MAX_EXPLANATION_BYTES,
+            Form::Unread => true,
+            _ => false,
+        }
+    }
+
+    /// Whether its status is no success.
+    pub const fn is_refused(&self) -> bool {
+        matches!(self.form, Form::Refused(..))
+    }
+
     /// Takes bytes of the body, and appends the messages that are whole to `messages`, each one line.
     pub fn body(&mut self, mut bytes: &[u8], messages: &mut Vec<Vec<u8>>) -> Result<(), Fault> {
         match &mut self.form {
@@ -222,7 +236,8 @@ mod tests {
         }
         let mut reader = AnswerReader::new(Asked::Request, 64);
         reader.head(500, None);
-        for _ in 0..3 {
+        for round in 0..3 {
+            assert_eq!(reader.is_enough(), round == 2);
             reader.body(&vec![b'x'; MAX_EXPLANATION_BYTES / 2], &mut Vec::new()).unwrap();
         }
         assert_eq!(reader.end(&mut Vec::new()), Answer::Refused(500, vec![b'x'; MAX_EXPLANATION_BYTES]));

@@ -663,9 +663,7 @@ impl HttpPool {
         let mut body = body;
         turnout_core::http::request::put_in_one_line(&mut body);
         let is_its_own = envelope::scan(&body, &ScanLimits::default()).is_ok_and(|envelope| {
-            matches!(envelope.kind, Kind::Error | Kind::Result)
-                && !post.0.id.is_empty()
-                && envelope.id.of(&body) == &*post.0.id
+            envelope.kind == Kind::Error && !post.0.id.is_empty() && envelope.id.of(&body) == &*post.0.id
         });
         if is_its_own {
             self.0.hand_over(py, post.0.number, &body);

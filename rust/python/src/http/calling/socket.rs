@@ -63,6 +63,15 @@ enum Next {
     Broken(&'static str),
 }
 
+impl State {
+    /// Ends an answer before its end.
+    fn cut(&mut self) -> Next {
+        let Some(mut carried) = self.carried.take() else { return Next::Nothing };
+        let answer = carried.reader.end(&mut Vec::new());
+        Next::Ended(carried, answer, Vec::new(), false)
+    }
+}
+
 impl Socket {
     /// Closes it, and says of what it carries that it is lost.
     fn give_up(&self, py: Python<'_>, why: &str) {
@@ -164,15 +173,17 @@ impl Socket {
                     let fields =
                         head.fields().map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()));
                     carried.refusal = fields.collect();
-                    return Next::Another;
+                    return if carried.reader.is_enough() { state.cut() } else { Next::Another };
                 }
-                let session = head.field(fields::MCP_SESSION_ID).map(<[u8]>::to_vec);
+                let session = head.field(fields::MCP_SESSION_ID).filter(|id| !id.is_empty());
+                let session = session.map(<[u8]>::to_vec);
                 Next::Head(Arc::clone(&carried.post), Heading { session })
             }
             ClientStep::Body(bytes) => {
                 let mut messages = Vec::new();
                 match carried.reader.body(bytes, &mut messages) {
                     Err(_) => Next::Broken("the server's message is longer than max_frame_bytes"),
+                    Ok(()) if carried.reader.is_enough() => state.cut(),
                     Ok(()) if messages.is_empty() => Next::Another,
                     Ok(()) => Next::Messages(Arc::clone(&carried.post), messages),
                 }
@@ -330,8 +341,12 @@ impl HttpClientSocket {
     #[doc = text!("HttpClientSocket.is_posting")]
     #[getter]
     fn is_posting(&self) -> bool {
-        let post = lock(&self.0.state).carried.as_ref().map(|carried| Arc::clone(&carried.post));
-        post.is_some_and(|post| match post.asked {
+        let carried = lock(&self.0.state)
+            .carried
+            .as_ref()
+            .map(|carried| (Arc::clone(&carried.post), carried.reader.is_refused()));
+        carried.is_some_and(|(post, is_refused)| match post.asked {
+            _ if is_refused => true,
             Asked::Message | Asked::End => true,
             Asked::Request | Asked::Stream => {
                 post.is_aside || post.number != 0 && !self.0.pool.awaits(post.number)
