@@ -1276,3 +1276,34 @@ async def test_trh_30_a_result_is_no_answer_where_the_status_is_no_success():
         asked.write(500, JSON, asked.framed({"content": [], "resultType": "complete"}))
         with pytest.raises(turnout.RemoteError, match="HTTP status 500"):
             await call
+
+
+@both_loops
+async def test_what_waits_for_a_session_is_bounded_by_max_connections():
+    async with scripted() as server, called(server, era="legacy", limits={"max_connections": 3}) as peer:
+        call = peer.send("tools/call", CALL)
+        (await server.next("tools/call")).write(404)
+        asked = await server.next("initialize")
+        held = [peer.send("tools/call", CALL) for _ in range(3)]
+        with pytest.raises(turnout.RemoteError, match=r"max_connections \(3\)") as full:
+            await peer.send("tools/call", CALL)
+        assert full.value.data["sent"] is False
+        for waiting in held:
+            waiting.cancel()
+        asked.write(503)
+        with pytest.raises(turnout.RemoteError, match="the session is gone"):
+            await call
+        assert nothing_left(peer)
+
+
+@both_loops
+async def test_trh_33_a_404_that_names_an_unknown_method_is_the_answer_and_no_end_of_the_session():
+    async with scripted() as server, called(server, era="legacy") as peer:
+        call = peer.send("x/unknown")
+        asked = await server.next("x/unknown")
+        error = {"jsonrpc": "2.0", "id": asked.message["id"], "error": {"code": -32601, "message": "none"}}
+        asked.write(404, JSON, json.dumps(error).encode())
+        with pytest.raises(turnout.RemoteError, match="none") as failed:
+            await call
+        assert failed.value.code == -32601
+        assert server.asked.empty()

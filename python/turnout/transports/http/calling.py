@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import urljoin, urlsplit
 
 from turnout import json
-from turnout._native import HttpClientSocket, HttpPool
+from turnout._native import METHOD_NOT_FOUND, HttpClientSocket, HttpPool
 from turnout.errors import DecodeError
 from turnout.escape import escaped, quoted
 from turnout.handlers import members_of
@@ -252,6 +252,8 @@ class HttpCaller:
             self._stream_refused(post, status)
         elif post.is_aside:
             self._fail_reopening(f"the server answered with HTTP status {status}")
+        elif is_method_unknown(body) and post.id and self.pool.settle(post, body):
+            pass
         elif is_session_unknown(status, body) and self._has_lost_session(post):
             self._reopen(post)
         elif not (post.id and self.pool.settle(post, body)):
@@ -511,6 +513,15 @@ def error_in(body: bytes) -> dict[str, Any]:
     return (
         {"code": error["code"], "message": error["message"]} if is_told and answer.get("id") is None else {}
     )
+
+
+def is_method_unknown(body: bytes) -> bool:
+    """Whether a body that explains a refusal says that nobody handles the method: some say so by 404."""
+    try:
+        error = members_of(members_of(json.loads(body)).get("error"))
+    except DecodeError:
+        return False
+    return error.get("code") == METHOD_NOT_FOUND
 
 
 def is_session_unknown(status: int, body: bytes) -> bool:

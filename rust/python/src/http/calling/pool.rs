@@ -177,6 +177,9 @@ impl Pool {
             return Chosen::Over;
         }
         if state.is_holding && !post.is_aside && *post.method != *method::INITIALIZED {
+            if state.held.len() >= self.max_connections {
+                return Chosen::Full;
+            }
             state.held.push_back(Arc::clone(post));
             return Chosen::Later { opens: false };
         }
@@ -184,12 +187,13 @@ impl Pool {
             state.carry(post, &socket);
             return Chosen::Idle(socket);
         }
-        if state.count >= self.max_connections {
-            if is_freed {
-                state.waiting.push_back(Arc::clone(post));
-                return Chosen::Later { opens: false };
-            }
+        let is_full = state.count >= self.max_connections;
+        if is_full && !is_freed || state.waiting.len() >= self.max_connections {
             return Chosen::Full;
+        }
+        if is_full {
+            state.waiting.push_back(Arc::clone(post));
+            return Chosen::Later { opens: false };
         }
         state.count += 1;
         state.opening += 1;
