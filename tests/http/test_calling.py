@@ -1307,3 +1307,19 @@ async def test_trh_33_a_404_that_names_an_unknown_method_is_the_answer_and_no_en
             await call
         assert failed.value.code == -32601
         assert server.asked.empty()
+
+
+@both_loops
+async def test_what_is_paused_reads_nothing_on_sockets_that_are_opened_meanwhile_either():
+    async with scripted() as server, called(server) as peer:
+        transport = peer.link.transport
+        calls = [peer.send("tools/call", CALL) for _ in range(2)]
+        transport.pause_reading()
+        for asked in [await server.next("tools/call") for _ in calls]:
+            asked.result({"content": [], "resultType": "complete"})
+            await asked.writer.drain()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not any(call.done() for call in calls)
+        transport.resume_reading()
+        await asyncio.gather(*calls)

@@ -121,6 +121,7 @@ class HttpCaller:
         self._path = target.path
         self._credentials: dict[str, str] = {}
         self.sockets: set[ClientSocket] = set()
+        self.is_paused = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._tick_timer: asyncio.TimerHandle | None = None
@@ -169,11 +170,13 @@ class HttpCaller:
 
     def pause_reading(self) -> None:
         """Read nothing until `resume_reading`."""
+        self.is_paused = True
         for socket in self.sockets:
             socket.pause(True)
 
     def resume_reading(self) -> None:
         """Read again."""
+        self.is_paused = False
         for socket in self.sockets:
             socket.pause(False)
 
@@ -567,7 +570,14 @@ class ClientSocket(asyncio.Protocol):
         # Called for every read: nothing of Python's is between the transport and the pool.
         vars(self)["data_received"] = native.feed
         self._caller.sockets.add(self)
+        if self._caller.is_paused:
+            # A loop may begin to read when this returns.
+            asyncio.get_running_loop().call_soon(self._pause_too)
         native.opened()
+
+    def _pause_too(self) -> None:
+        if self._caller.is_paused:
+            self.pause(True)
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
