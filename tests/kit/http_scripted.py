@@ -189,9 +189,11 @@ async def called(server: Scripted, *, era: str = "modern", stream: bool = False,
         if router.peers:
             ending = asyncio.ensure_future(peer.close())
             while not ending.done():
-                with contextlib.suppress(asyncio.TimeoutError):
-                    asked = await asyncio.wait_for(server.asked.get(), 0.05)
-                    asked.write(200)
+                asked = asyncio.ensure_future(server.asked.get())
+                await asyncio.wait((ending, asked), return_when=asyncio.FIRST_COMPLETED)
+                if asked.done():
+                    asked.result().write(200)
+                asked.cancel()
 
 
 async def shake_hands(server: Scripted, session: str) -> None:
