@@ -131,7 +131,9 @@ impl Socket {
                     Answer::Refused(status, body) => Some(Refusal { status, fields: refusal, body }),
                     Answer::Taken => None,
                     Answer::Unread => {
-                        return self.fail_unread(py, &post);
+                        let why = "the server's answer is neither JSON nor a stream of events";
+                        self.pool.fail(py, &post, why, None);
+                        return keeps;
                     }
                 };
                 self.pool.end(py, &post, &reader, refusal);
@@ -142,11 +144,6 @@ impl Socket {
                 return false;
             }
         }
-        true
-    }
-
-    fn fail_unread(&self, py: Python<'_>, post: &Arc<Post>) -> bool {
-        self.pool.fail(py, post, "the server's answer is neither JSON nor a stream of events", None);
         true
     }
 
