@@ -13,6 +13,7 @@ from rich.text import Text
 
 from turnout import json
 from turnout.escape import escaped
+from turnout.indented import indented
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,7 +84,7 @@ class ProgressBar:
 
 def result_text(result: Any, *, compact: bool) -> str:
     """A result as JSON that does nothing to a terminal."""
-    text = json.dumps(result).decode() if compact else _indented(result)
+    text = json.dumps(result).decode() if compact else indented(result)
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -100,17 +101,6 @@ def ascii_json(character: str) -> str:
     """Spell one character as JSON does: by UTF-16 units, two of them where it takes two."""
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
-
-
-def _indented(value: Any, margin: str = "\n") -> str:
-    inner = margin + "  "
-    if isinstance(value, dict) and value:
-        members = (f"{_indented(key)}: {_indented(member, inner)}" for key, member in value.items())
-        return f"{{{inner}{f',{inner}'.join(members)}{margin}}}"
-    if isinstance(value, list) and value:
-        items = (_indented(item, inner) for item in value)
-        return f"[{inner}{f',{inner}'.join(items)}{margin}]"
-    return json.dumps(value).decode()
 
 
 def highlighted(text: str) -> Text:

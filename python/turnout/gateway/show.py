@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from turnout import json
 from turnout.gateway.variables import MASK, Expanded
+from turnout.indented import indented
 
 if TYPE_CHECKING:
     from turnout.gateway.plan import Plan
@@ -33,7 +33,7 @@ def shown(plan: Plan) -> str:
     told: dict[str, Any] = {"mcpServers": servers, "turnout": own}
     if configuration.ignored:
         told["ignored"] = [f"{configuration.path}:{line}: {key}" for line, key in configuration.ignored]
-    return _indented(told)
+    return indented(told)
 
 
 def _section(section: Any) -> dict[str, Any]:
@@ -87,16 +87,6 @@ def _url(url: str) -> str:
     host = parts.netloc.rpartition("@")
     netloc = f"{MASK}@{host[2]}" if host[0] else parts.netloc
     return parts._replace(netloc=netloc, query=MASK if parts.query else "").geturl()
-
-
-def _indented(value: Any, margin: str = "\n") -> str:
-    inner = margin + "  "
-    if isinstance(value, dict) and value:
-        members = (f"{_indented(key)}: {_indented(member, inner)}" for key, member in value.items())
-        return f"{{{inner}{f',{inner}'.join(members)}{margin}}}"
-    if isinstance(value, list) and value:
-        return f"[{inner}{f',{inner}'.join(_indented(item, inner) for item in value)}{margin}]"
-    return json.dumps(value).decode()
 
 
 __all__ = ["shown"]
