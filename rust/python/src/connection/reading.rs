@@ -184,45 +184,49 @@ impl Connection {
         begin: impl FnOnce(usize, Vec<Arc<record::Record>>),
     ) -> PyResult<()> {
         let driver = &slf.get().driver;
-        driver.check_process()?;
-        driver.face().set(slf)?;
-        driver.corked(slf.py(), || {
-            let mut batch = driver.acquire_events();
-            let now = driver.now();
-            let intercepted = {
-                let mut core = driver.core();
-                core.open_stream(stream);
-                let at = Span::new(0, message.len());
-                let intercepted = match scanned {
-                    Some((envelope, limits)) => {
-                        core.receive_scanned(now, stream, (message, envelope), limits, &mut batch)
-                    }
-                    None => core.receive_on(now, stream, message, at, &mut batch),
-                };
-                core.record_finished(&mut batch);
-                // One that is intercepted is received, or refused, below.
-                let requests = match &intercepted {
-                    Some(intercepted) => requests_in(message, intercepted),
-                    None => core.end_stream_input(stream),
-                };
-                driver.settle_account(&mut core);
-                begin(requests, records_of(&batch, requests));
-                intercepted
+        let receive = |core: &mut Core, now, batch: &mut Events| {
+            core.open_stream(stream);
+            let at = Span::new(0, message.len());
+            let intercepted = match scanned {
+                Some((envelope, limits)) => {
+                    core.receive_scanned(now, stream, (message, envelope), limits, batch)
+                }
+                None => core.receive_on(now, stream, message, at, batch),
             };
-            deliver(slf, &mut batch, message, Run::Inline, &EventSink::Handlers);
-            memory::settle();
-            driver.recycle_events(batch);
-            if let Some(intercepted) = &intercepted {
-                Self::intercept(slf, message, intercepted, Run::Inline, &EventSink::Handlers);
-                driver.core().end_stream_input(stream);
-            }
-            Ok(())
+            core.record_finished(batch);
+            // One that is intercepted is received, or refused, when this is done.
+            let requests = match &intercepted {
+                Some(intercepted) => requests_in(message, intercepted),
+                None => core.end_stream_input(stream),
+            };
+            begin(requests, records_of(batch, requests));
+            intercepted
+        };
+        Self::receive_whole(slf, message, receive, || {
+            driver.core().end_stream_input(stream);
         })
     }
 
     /// Receives one message that came in answer to our request `number`, or to none of ours for 0; delivers what it
     /// means, and flushes.
     pub fn receive_posted(slf: &Bound<'_, Self>, number: StreamId, message: &[u8]) -> PyResult<()> {
+        let receive = |core: &mut Core, now, batch: &mut Events| {
+            let at = Span::new(0, message.len());
+            let intercepted = core.receive_on(now, number, message, at, batch);
+            core.record_finished(batch);
+            intercepted
+        };
+        Self::receive_whole(slf, message, receive, || {})
+    }
+
+    /// Takes a message that came whole as `receive` does, delivers what it means, and flushes; `resumed` follows what was
+    /// intercepted.
+    fn receive_whole(
+        slf: &Bound<'_, Self>,
+        message: &[u8],
+        receive: impl FnOnce(&mut Core, record::Time, &mut Events) -> Option<Intercept>,
+        resumed: impl FnOnce(),
+    ) -> PyResult<()> {
         let driver = &slf.get().driver;
         driver.check_process()?;
         driver.face().set(slf)?;
@@ -231,9 +235,7 @@ impl Connection {
             let now = driver.now();
             let intercepted = {
                 let mut core = driver.core();
-                let at = Span::new(0, message.len());
-                let intercepted = core.receive_on(now, number, message, at, &mut batch);
-                core.record_finished(&mut batch);
+                let intercepted = receive(&mut core, now, &mut batch);
                 driver.settle_account(&mut core);
                 intercepted
             };
@@ -242,6 +244,7 @@ impl Connection {
             driver.recycle_events(batch);
             if let Some(intercepted) = &intercepted {
                 Self::intercept(slf, message, intercepted, Run::Inline, &EventSink::Handlers);
+                resumed();
             }
             Ok(())
         })
