@@ -1031,7 +1031,7 @@ class HttpPool:
 
     Args:
         connection: whose messages are posted.
-        host: opens sockets, and says what refusals mean; it has the methods of `turnout.transports.http.calling.Host`.
+        host: opens sockets, and says what refusals mean: a `turnout.transports.http.calling.host.Host`.
         target: the path of the endpoint, with its query.
         headers: fields of every request, with one `host`.
         max_connections: most sockets at once.

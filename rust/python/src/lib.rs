@@ -63,7 +63,7 @@ mod _native {
     #[pymodule_export]
     use crate::http::asking::HttpAsking;
     #[pymodule_export]
-    use crate::http::calling::pool::HttpPool;
+    use crate::http::calling::http_pool::HttpPool;
     #[pymodule_export]
     use crate::http::calling::post::HttpPost;
     #[pymodule_export]

@@ -11,8 +11,11 @@ use turnout_core::sync::lock;
 use turnout_http::{ClientStep, ClientSyntax, Phase};
 
 use crate::asyncio::raised;
-use crate::http::calling::pool::{Carrier, Heading, HttpPool, Pool, Refusal};
+use crate::http::calling::answers::{Heading, Refusal};
+use crate::http::calling::http_pool::HttpPool;
+use crate::http::calling::pool::Pool;
 use crate::http::calling::post::Post;
+use crate::http::calling::sockets::Carrier;
 
 /// How long a socket rests before it is looked at once more: that costs a call of the system.
 const LONG_REST: Duration = Duration::from_millis(500);
