@@ -13,7 +13,7 @@ import pytest
 import turnout
 from http_scripted import JSON, called, scripted, shake_hands
 from loops import both_loops
-from turnout.transports.http import calling
+from turnout.transports.http.calling import caller, socket, streams
 
 CALL = {"name": "x", "arguments": {}}
 
@@ -959,7 +959,7 @@ async def test_tsx_11_a_task_is_cancelled_by_its_id_and_by_no_stream():
 @pytest.fixture
 def _looks_often(monkeypatch):
     """Have what waits looked at without a second in between."""
-    monkeypatch.setattr(calling, "TICK", 0.01)
+    monkeypatch.setattr(caller, "TICK", 0.01)
 
 
 @pytest.mark.usefixtures("_looks_often")
@@ -1037,7 +1037,7 @@ async def test_what_waits_for_a_socket_gets_another_one_when_that_is_gone():
 
 def sockets_in_memory() -> int:
     gc.collect()
-    return sum(isinstance(it, calling.ClientSocket) for it in gc.get_objects())
+    return sum(isinstance(it, socket.ClientSocket) for it in gc.get_objects())
 
 
 @both_loops
@@ -1133,8 +1133,8 @@ async def test_trh_33_another_session_has_one_stream_of_the_servers_own_and_clos
 async def test_trh_21_a_stream_of_its_own_is_asked_for_again_when_the_server_can_be_reached_again(
     monkeypatch,
 ):
-    monkeypatch.setattr(calling, "RETRY", 0.001)
-    monkeypatch.setattr(calling, "LEAST_RETRY", 0.001)
+    monkeypatch.setattr(streams, "RETRY", 0.001)
+    monkeypatch.setattr(streams, "LEAST_RETRY", 0.001)
     async with scripted() as server, called(server, era="legacy", stream=True) as peer:
         target, tries = peer.link.transport._target, []
         connect = target.connect
@@ -1158,12 +1158,12 @@ async def test_trh_21_a_stream_of_its_own_is_asked_for_again_when_the_server_can
 
 @both_loops
 async def test_trh_21_a_stream_that_stood_long_may_be_cut_any_number_of_times(monkeypatch):
-    monkeypatch.setattr(calling, "RETRY", 0.001)
-    monkeypatch.setattr(calling, "LEAST_RETRY", 0.001)
-    monkeypatch.setattr(calling, "MOST_RETRY", 0.001)
+    monkeypatch.setattr(streams, "RETRY", 0.001)
+    monkeypatch.setattr(streams, "LEAST_RETRY", 0.001)
+    monkeypatch.setattr(streams, "MOST_RETRY", 0.001)
     async with scripted() as server, called(server, era="legacy", stream=True) as peer:
         stream = peer.stream
-        for _ in range(calling.MOST_RESUMES + 2):
+        for _ in range(streams.MOST_RESUMES + 2):
             stood = asyncio.get_running_loop().time()
             while asyncio.get_running_loop().time() - stood < 0.005:
                 await asyncio.sleep(0)
@@ -1186,7 +1186,7 @@ async def test_trh_26_nothing_is_kept_of_a_stream_that_was_resumed():
         resumed.event(asked.framed())
         resumed.end()
         await call
-        while peer.link.transport._resumes:
+        while peer.link.transport._streams._resumes:
             await asyncio.sleep(0)
 
 

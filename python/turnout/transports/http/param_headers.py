@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
+from turnout import json
+from turnout.escape import quoted
 from turnout.handlers import members_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+LOGGER = logging.getLogger("turnout.http")
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """What may be part of a header's name."""
@@ -39,4 +44,39 @@ def _annotated(schema: Any, path: list[str]) -> Iterator[tuple[list[str], Any, A
         yield from _annotated(of, here)
 
 
-__all__ = ["param_headers"]
+def annotated_tools(
+    message: bytes, server: str
+) -> tuple[list[tuple[str, list[tuple[list[str], str]]]], bytes | None]:
+    """The tools of a list, and which of their arguments are repeated; the list without those that cannot be called.
+
+    Args:
+        message: the answer to a `tools/list`.
+        server: what logs call the server.
+
+    Returns:
+        The tools, and another message; None where none is left out.
+
+    """
+    answer = members_of(json.loads(message))
+    result = members_of(answer.get("result"))
+    tools = result.get("tools")
+    if not isinstance(tools, list):
+        return [], None
+    found, usable = [], []
+    for tool in tools:
+        name = members_of(tool).get("name")
+        headers = param_headers(members_of(tool).get("inputSchema"))
+        if headers is None:
+            LOGGER.warning(
+                "%s: the tool %s is left out: an x-mcp-header of its schema is none", server, quoted(name)
+            )
+            continue
+        usable.append(tool)
+        if isinstance(name, str):
+            found.append((name, headers))
+    if len(usable) == len(tools):
+        return found, None
+    return found, json.dumps({**answer, "result": {**result, "tools": usable}})
+
+
+__all__ = ["annotated_tools", "param_headers"]

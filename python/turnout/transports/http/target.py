@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from turnout.arguments import require_one_of
 from turnout.transports.by_value import ByValue
-from turnout.transports.http.calling import HttpCaller
+from turnout.transports.http.calling.caller import HttpCaller
 
 if TYPE_CHECKING:
     import ssl

@@ -1,0 +1,1 @@
+"""The client of Streamable HTTP: its sockets, logins, sessions and streams."""
