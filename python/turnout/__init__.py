@@ -63,6 +63,7 @@ from turnout.transports import (
     tcp,
     unix,
 )
+from turnout.transports.http.credentials import Credentials
 from turnout.transports.http.target import HTTP_CLIENT_LIMITS, http
 
 __version__: str = build_info()["version"]
@@ -80,6 +81,7 @@ __all__ = [
     "Clock",
     "Connection",
     "ConnectionClosed",
+    "Credentials",
     "DecodeError",
     "EncodeError",
     "Error",

@@ -1024,6 +1024,8 @@ class HttpPost:
         """Which head it was sent with, as `HttpPool.generation` counts them."""
     def note_repeated(self) -> int:
         """Count one more time that it is sent again, and say how many there were."""
+    def note_login(self, status: int) -> bool:
+        """Take note that credentials are asked for since it was refused so; say whether that is the first time."""
 
 @final
 class HttpPool:
@@ -1086,6 +1088,12 @@ class HttpPool:
         """Make the handshake of another session; messages wait meanwhile. False where there was none before."""
     def confirm(self) -> None:
         """Tell the server that the handshake of the other session is done."""
+    def expire(self) -> None:
+        """Have all messages wait for other credentials from now on; the host is asked to log in for the first one."""
+    def renewed(self) -> None:
+        """Send what waited for other credentials, which `set_head` was given."""
+    def not_renewed(self, message: str, data: bytes) -> None:
+        """Answer what waited for other credentials with an error: there are none. The next message asks again."""
     def let_go(self) -> None:
         """Let the messages go that wait for a session."""
     def repeat(self, post: HttpPost) -> None:

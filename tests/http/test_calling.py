@@ -447,14 +447,42 @@ async def test_one_login_serves_all_that_were_refused_and_disturbs_nobody():
 
 
 @both_loops
-async def test_a_login_that_is_of_no_use_ends():
-    async with scripted() as server, called(server, auth=lambda _: {"Authorization": "Bearer x"}) as peer:
-        call = peer.send("tools/call", CALL)
-        for _ in range(4):
-            (await server.next("tools/call")).write(401)
-        with pytest.raises(turnout.RemoteError, match="HTTP status 401"):
-            await call
+async def test_a_login_that_is_of_no_use_ends_with_one_a_call():
+    logins = []
+
+    def auth(challenge):
+        logins.append(challenge)
+        return {"Authorization": "Bearer x"}
+
+    async with scripted() as server, called(server, auth=auth) as peer:
+        for number in range(1, 4):
+            call = peer.send("tools/call", CALL)
+            for _ in range(2):
+                (await server.next("tools/call")).write(401)
+            with pytest.raises(turnout.RemoteError, match="HTTP status 401, also after a login"):
+                await call
+            assert len(logins) == 1 + number, "one at the start, and one for each call"
         assert nothing_left(peer)
+        assert server.asked.empty()
+
+
+@both_loops
+async def test_a_scope_may_be_asked_for_behind_a_login_and_once_only():
+    logins = []
+    weak = 'Bearer error="insufficient_scope", scope="more"'
+
+    def auth(challenge):
+        logins.append(challenge)
+        return {"Authorization": f"Bearer {len(logins)}"}
+
+    async with scripted() as server, called(server, auth=auth) as peer:
+        call = peer.send("tools/call", CALL)
+        (await server.next("tools/call")).write(401)
+        (await server.next("tools/call")).write(403, {"WWW-Authenticate": weak})
+        (await server.next("tools/call")).write(403, {"WWW-Authenticate": weak})
+        with pytest.raises(turnout.RemoteError, match="HTTP status 403"):
+            await call
+        assert logins == [None, "", weak]
 
 
 @both_loops

@@ -8,12 +8,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import turnout
 from http_client import Client
 from loops import both_loops
 
 PAGE = Path(__file__).parents[2] / "docs/http.md"
-EXAMPLE, MOUNTED, AUTHENTICATED, CALLING = re.findall(
+EXAMPLE, MOUNTED, AUTHENTICATED, CALLING, ON_BEHALF = re.findall(
     r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE
 )
 
@@ -90,3 +92,18 @@ async def test_the_calling_example_calls(capsys):
         await router.serve(listener)
         await program["main"](listener.name)
     assert "found" in capsys.readouterr().out
+
+
+@both_loops
+async def test_the_example_gives_each_principal_credentials_of_its_own():
+    program: dict[str, Any] = {}
+    exec(ON_BEHALF, program)
+    search, credentials = program["search"], program["credentials"]
+    given = [await credentials(turnout.Principal(name), search) for name in ("ada", "bob")]
+    assert [each.headers["Authorization"] for each in given] == [
+        "Bearer of ada, for the search",
+        "Bearer of bob",
+    ]
+    for nobody in (None, turnout.Principal("eve")):
+        with pytest.raises(turnout.RequestError, match="link your account"):
+            await credentials(nobody, search)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mcp.client.client import ConnectMode
 
     from turnout.transports.channel import Target
-    from turnout.transports.http.target import Auth
+    from turnout.transports.http.credentials import Auth
     from turnout.transports.stdio import Stderr
 
 

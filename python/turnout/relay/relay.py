@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnout import _native
 from turnout.arguments import require_seconds
-from turnout.errors import Error
+from turnout.errors import Error, RequestError
 from turnout.handlers import Handlers, Hooks
 from turnout.protocol import handshake
 from turnout.relay.admission import PendingAdmission
@@ -365,6 +365,9 @@ class Relay(Hooks):
         with self._pending_admission.during(request, session):
             try:
                 waited = await session.wait()
+            except RequestError:
+                # Its principal has no credentials there, and is told why.
+                raise
             except (OSError, Error):
                 self._core.refuse(request, session)
                 return False

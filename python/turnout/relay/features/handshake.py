@@ -124,7 +124,9 @@ class RelayHandshake:
         peers = [peer for peer in opened if not isinstance(peer, BaseException)]
         if not peers:
             for error in opened:
-                if isinstance(error, BaseException) and not isinstance(error, (OSError, Error)):
+                # Also where it has no credentials: whoever gives these says why.
+                is_told = isinstance(error, RequestError) or not isinstance(error, (OSError, Error))
+                if isinstance(error, BaseException) and is_told:
                     raise error
             upstream_names = ", ".join(session.upstream.name for session in sessions)
             raise relay_fault("unreachable", upstream_names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from turnout.relay.upstreams.credentials import CredentialsOfUpstream
 from turnout.relay.upstreams.session import UpstreamSession
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Affinity:
         self.upstream = upstream
         self._context = context
         self._position = position
+        self._credentials = CredentialsOfUpstream(upstream, context.router.spawn)
         self._eager_count = {"shared": 1, "pooled": upstream.pool}.get(upstream.sharing, 0)
         if upstream.sharing == "pooled" and upstream.pool < 1:
             raise ValueError(f"the pool of {upstream.name} must have at least 1 connection")
@@ -49,7 +51,10 @@ class Affinity:
         key = self._key(client, principal)
         if key not in self._sessions:
             dedicated_to = client if self.upstream.sharing == "per_client" else None
-            self._sessions[key] = UpstreamSession(self._context, self.upstream, self._position, dedicated_to)
+            self._sessions[key] = session = UpstreamSession(
+                self._context, self.upstream, self._position, dedicated_to
+            )
+            session.credentials = self._credentials.of(principal)
             self._clients[key] = set()
         self._clients[key].add(client)
         return self._sessions[key]

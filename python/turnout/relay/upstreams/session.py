@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from turnout import _native
-from turnout.errors import Error, HandshakeFailed, PeerLost
+from turnout.errors import Error, HandshakeFailed, PeerLost, RequestError
 from turnout.escape import escaped
 from turnout.protocol import handshake
 from turnout.raised import EXITS
 from turnout.records import in_loop
-from turnout.relay.upstreams.upstream import ONE_PRINCIPAL, RestartPolicy
+from turnout.relay.upstreams.upstream import ONE_PRINCIPAL, RestartPolicy, asked_by
 from turnout.transports.channel import is_target
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from turnout._native import Call
     from turnout.peer import Peer
     from turnout.relay.drain import DrainTracker
+    from turnout.relay.upstreams.credentials import PrincipalCredentials
     from turnout.relay.upstreams.upstream import Upstream
     from turnout.router import Router
 
@@ -64,7 +65,12 @@ class UpstreamSession(_native.UpstreamSlot):
         position: the position of the upstream.
         client: the client that it is dedicated to; None for a shared one.
 
+    Attributes:
+        credentials: with which its server is asked; None where its target says that.
+
     """
+
+    credentials: PrincipalCredentials | None = None
 
     def __new__(
         cls, _context: SessionContext, upstream: Upstream, position: int, client: Peer | None = None
@@ -278,6 +284,8 @@ class UpstreamSession(_native.UpstreamSlot):
                 raise PeerLost(f"{self.upstream.name} is gone")
         else:
             made = target if is_target(target) else target()  # type: ignore[operator]
+            if self.credentials is not None:
+                made = asked_by(made, self.credentials.auth())
             peer = await router.connect(
                 made,
                 era=self.upstream.era,
@@ -314,12 +322,18 @@ class UpstreamSession(_native.UpstreamSlot):
         while not self._is_closing:
             try:
                 await self.connect()
-            except (OSError, Error):  # noqa: PERF203
+            except RequestError:  # noqa: PERF203
+                # There are no credentials; the next request asks for them again.
+                return
+            except (OSError, Error):
                 continue
             else:
                 return
 
     async def _connect_after_backoff(self) -> Peer:
+        if self.credentials is not None:
+            # Whoever has none is told at once: that says nothing of the server.
+            await self.credentials.get()
         pause = self._not_before - asyncio.get_running_loop().time()
         if pause > 0:
             await asyncio.sleep(pause)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from turnout.arguments import require_one_of, require_seconds
 from turnout.protocol.handshake import ERAS
 from turnout.transports.channel import is_target
+from turnout.transports.http.target import HttpTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from turnout.peer import Peer
     from turnout.protocol import handshake
     from turnout.protocol.options import ProtocolOptions
     from turnout.transports.channel import Target
+    from turnout.transports.http.credentials import Auth, Given
 
 Sharing: TypeAlias = Literal["shared", "per_client", "per_principal", "pooled"]
+
+CredentialsFor: TypeAlias = "Callable[[Any, Upstream], Given | Auth | Awaitable[Given | Auth]]"
+"""Gives the credentials with which an upstream is asked on behalf of a principal."""
 
 ONE_PRINCIPAL = ("per_client", "per_principal")
 """The sharings whose connections serve one principal only."""
@@ -73,9 +78,16 @@ class Upstream:
         options: how its connections decide where the protocol's sources disagree; None for the router's options.
         share_logs: whether what a shared legacy server logs, which belongs to no client in particular, goes to all
             that share it, each at the level it set; it is dropped otherwise.
+        credentials: gives the credentials with which a server over HTTP is asked on behalf of a principal: called with
+            the principal (None for a client that has none) and this upstream before the first connection of that
+            principal, and again when they hold no longer or are refused; once for all that wait. It gives headers, a
+            `Credentials`, or an `auth` as for `turnout.http`, and may be a coroutine function. What it raises refuses
+            the requests of that principal: a `RequestError` goes to the client as it is. What the client itself was
+            let in with goes to no server. None for what the target says.
 
     Raises:
-        ValueError: the era or the sharing is unknown, a duration is not more than 0, or the pool is empty.
+        ValueError: the era or the sharing is unknown, a duration is not more than 0, the pool is empty, or credentials
+            of principals are given for connections that several of them share, or that are not over HTTP.
 
     """
 
@@ -93,6 +105,7 @@ class Upstream:
     restart: RestartPolicy | None = RestartPolicy()
     options: ProtocolOptions | None = None
     share_logs: bool = False
+    credentials: CredentialsFor | None = None
 
     def __post_init__(self) -> None:
         # Frozen for everybody else: the name is settled once, here.
@@ -100,6 +113,8 @@ class Upstream:
         require_one_of("sharing", self.sharing, get_args(Sharing))
         if self.era is not None:
             require_one_of("era", self.era, ERAS)
+        if self.credentials is not None:
+            self._require_credentials_apply()
         if self.pool < 1:
             raise ValueError(f"pool is at least 1, not {self.pool}")
         for name in (
@@ -112,10 +127,37 @@ class Upstream:
         ):
             require_seconds(name, getattr(self, name), above=True)
 
+    def _require_credentials_apply(self) -> None:
+        if self.sharing not in ONE_PRINCIPAL:
+            raise ValueError(
+                f'credentials= are a principal\'s, and a connection of sharing="{self.sharing}" serves several: share '
+                "it per_principal or per_client, or give the server's own by auth= of turnout.http"
+            )
+        if self.is_connected:
+            raise ValueError("credentials= need a target to connect to: this connection is made already")
+        if is_target(self.target):
+            asked_by(self.target, dict)
+
     @property
     def is_connected(self) -> bool:
         """Whether the target is a connection already, instead of something that one is made of."""
         return not is_target(self.target) and not callable(self.target)
+
+
+def asked_by(target: Any, auth: Any) -> HttpTarget:
+    """A server over HTTP, asked with the credentials that `auth` gives.
+
+    Raises:
+        ValueError: it is none, or has credentials of its own.
+
+    """
+    if not isinstance(target, HttpTarget):
+        raise ValueError(  # noqa: TRY004 - one mistake of declarations, like the others
+            f"credentials= are for turnout.http, not for {type(target).__name__}"
+        )
+    if target.auth is not None:
+        raise ValueError("the target has auth= already: give either that or credentials=")
+    return target.asked_by(auth)
 
 
 def as_upstream(item: Upstream | Peer | Target) -> Upstream:

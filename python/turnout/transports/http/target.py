@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import ssl as ssl_module
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from turnout.arguments import require_one_of
 from turnout.transports.by_value import ByValue
 from turnout.transports.http.calling.caller import HttpCaller
+from turnout.transports.http.fields import require_field
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from turnout.transports.channel import Link
+    from turnout.transports.http.credentials import Auth
 
 HTTP_CLIENT_LIMITS: Mapping[str, int] = {
     "max_connections": 4_096,
@@ -27,10 +30,6 @@ HTTP_CLIENT_LIMITS: Mapping[str, int] = {
 }
 """Limits of `turnout.http`: the most sockets of one connection at once, and in milliseconds how long one may take to
 open, stay without a request, carry a message that needs no answer, and end the session as the connection is closed."""
-
-Auth: TypeAlias = "Callable[[str | None], Mapping[str, str] | Awaitable[Mapping[str, str]]]"
-"""Gives the headers that say who asks: called with None before the first request, and with the `WWW-Authenticate` of a
-refusal, or `""` where it has none, when credentials are refused."""
 
 
 @functools.cache
@@ -56,7 +55,9 @@ def http(
     Args:
         url: of the endpoint, such as `"https://example.com/mcp"`.
         headers: fields that every request has; None for none.
-        auth: gives the headers that say who asks, as `Auth` describes; None for nobody.
+        auth: gives the credentials of whoever asks: headers, or a `turnout.Credentials`. Called with None where there
+            are none yet, or those before hold no longer, and with the `WWW-Authenticate` of a refusal, or `""` where it
+            has none, when they are refused; may be a coroutine function. None for nobody's.
         tls: how certificates are checked; None for the system's way.
         unix: path of the Unix socket that the server listens on, where it has no port; None for the URL's host.
         limits: limits by name, as in `HTTP_CLIENT_LIMITS`; None for the defaults.
@@ -111,6 +112,12 @@ class HttpTarget(ByValue):
                 raise ValueError(f"{limit} is positive, unlike {most}")
             self.limits[limit] = most
 
+    def asked_by(self, auth: Auth) -> HttpTarget:
+        """The same server, asked with other credentials."""
+        other = copy.copy(self)
+        other.auth = auth
+        return other
+
     async def open(self, link: Link) -> HttpCaller:
         """Connect to the server.
 
@@ -149,35 +156,4 @@ class HttpTarget(ByValue):
             raise OSError(f"{self.name} cannot be reached within {seconds:g} s (max_connect_ms)") from error
 
 
-OWN_FIELDS = frozenset(
-    {
-        "accept",
-        "connection",
-        "content-length",
-        "content-type",
-        "host",
-        "last-event-id",
-        "mcp-method",
-        "mcp-name",
-        "mcp-protocol-version",
-        "mcp-session-id",
-        "transfer-encoding",
-    }
-)
-"""Fields that are written here, for each request by what it is."""
-
-
-def require_field(name: str, value: str) -> None:
-    """Require that a field can be sent, and is not one of ours."""
-    if name.lower() in OWN_FIELDS:
-        raise ValueError(f"the header {name!r} is written by turnout itself")
-    if (
-        not name
-        or not name.isascii()
-        or not value.isascii()
-        or any(ord(it) < 0x20 or ord(it) == 0x7F for it in name + value)
-    ):
-        raise ValueError(f"the header {name!r} cannot be sent: it has more than visible ASCII")
-
-
-__all__ = ["HTTP_CLIENT_LIMITS", "Auth", "HttpTarget", "http"]
+__all__ = ["HTTP_CLIENT_LIMITS", "HttpTarget", "http"]

@@ -176,6 +176,10 @@ class HttpCaller:
 
     # ---- what refusals mean ----
 
+    def log_in(self) -> None:
+        """Log in anew, since the credentials hold no longer."""
+        self._login.expired()
+
     def refused(self, post: HttpPost, status: int, fields: Sequence[tuple[str, bytes]], body: bytes) -> None:
         """Act on an answer whose status is no success."""
         if post.verb == "DELETE":

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from turnout.transports.http.credentials import Credentials
 
+if TYPE_CHECKING:
     from turnout._native import HttpPool
     from turnout.transports.http.target import HttpTarget
 
@@ -25,7 +25,7 @@ class Head:
     def __init__(self, target: HttpTarget) -> None:
         self._target = target
         self._pool: HttpPool | None = None
-        self._credentials: dict[str, str] = {}
+        self._credentials = Credentials({})
         self.path = target.path
 
     def tell(self, pool: HttpPool) -> None:
@@ -35,21 +35,12 @@ class Head:
     @property
     def fields(self) -> list[tuple[str, bytes]]:
         """The fields that every request has."""
-        return self._fields(self._credentials)
-
-    def _fields(self, credentials: Mapping[str, str]) -> list[tuple[str, bytes]]:
-        fields = {"host": self._target.authority, **self._target.headers, **credentials}
+        fields = {"host": self._target.authority, **self._target.headers, **self._credentials.headers}
         return [(name, value.encode("ascii")) for name, value in fields.items()]
 
-    def say_who_asks(self, credentials: Mapping[str, str]) -> None:
-        """Have requests sent with other credentials.
-
-        Raises:
-            ValueError: they cannot be sent.
-
-        """
-        self._fields(credentials)
-        self._credentials = dict(credentials)
+    def say_who_asks(self, credentials: Credentials) -> None:
+        """Have requests sent with other credentials."""
+        self._credentials = credentials
         self._changed()
 
     def go_to(self, path: str) -> None:

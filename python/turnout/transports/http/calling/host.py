@@ -17,6 +17,10 @@ class Host(Protocol):
         """Open one more socket."""
         ...
 
+    def log_in(self) -> None:
+        """Log in anew, since the credentials hold no longer."""
+        ...
+
     def refused(self, post: HttpPost, status: int, fields: Sequence[tuple[str, bytes]], body: bytes) -> None:
         """Act on an answer whose status is no success."""
         ...

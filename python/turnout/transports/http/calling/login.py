@@ -7,7 +7,9 @@ import inspect
 import logging
 from typing import TYPE_CHECKING, Any
 
+from turnout import json
 from turnout.transports.http.calling.refusals import FORBIDDEN, UNAUTHORIZED
+from turnout.transports.http.credentials import as_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -47,6 +49,7 @@ class Login:
         self._refused: list[HttpPost] = []
         self._is_logging_in = False
         self._is_over = False
+        self._expiry: asyncio.TimerHandle | None = None
 
     async def log_in(self, challenge: str | None) -> None:
         """Ask for credentials, and send them from now on.
@@ -56,12 +59,24 @@ class Login:
 
         Raises:
             ValueError: they cannot be sent.
+            TypeError: they are none.
 
         """
         if self._target.auth is None:
             return
         given = self._target.auth(challenge)
-        self._head.say_who_asks(await given if inspect.isawaitable(given) else given)
+        credentials = as_credentials(await given if inspect.isawaitable(given) else given)
+        if self._is_over:
+            return
+        self._stop_expiry()
+        if credentials.lifetime is not None:
+            expire, loop = self._pool.expire, asyncio.get_running_loop()
+            self._expiry = loop.call_later(credentials.lifetime, expire)
+        self._head.say_who_asks(credentials)
+
+    def _stop_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
 
     def prune(self) -> None:
         """Forget what nobody waits for any more."""
@@ -70,21 +85,30 @@ class Login:
     def close(self) -> None:
         """Send nothing again."""
         self._is_over = True
+        self._stop_expiry()
+
+    def expired(self) -> None:
+        """Ask for credentials since those before hold no longer; what is to be sent waits for them."""
+        if not self._is_logging_in:
+            self._is_logging_in = True
+            self._spawn(self._log_in_again(None))
 
     def refused(self, post: HttpPost, status: int, fields: dict[str, bytes]) -> None:
-        """One login for all that are refused meanwhile; what goes on is not disturbed."""
+        """One login for all that are refused meanwhile, and one for each of them; what goes on is not disturbed."""
         challenge = fields.get("www-authenticate", b"").decode("latin-1")
         if status == FORBIDDEN and "insufficient_scope" not in challenge:
             self._fail(post, status, "")
         elif post.generation < self._pool.generation:
             self._pool.repeat(post)
+        elif not post.note_login(status):
+            self._fail(post, status, ", also after a login")
         else:
             self._refused.append(post)
             if not self._is_logging_in:
                 self._is_logging_in = True
                 self._spawn(self._log_in_again(challenge))
 
-    async def _log_in_again(self, challenge: str) -> None:
+    async def _log_in_again(self, challenge: str | None) -> None:
         why = ""
         try:
             await self.log_in(challenge)
@@ -103,6 +127,11 @@ class Login:
                 self._fail(post, UNAUTHORIZED, why)
             else:
                 self._pool.repeat(post)
+        if why:
+            data = json.dumps({"reason": "no_credentials", "sent": False})
+            self._pool.not_renewed("the credentials hold no longer, and the login failed", data)
+        else:
+            self._pool.renewed()
 
 
 __all__ = ["Login"]

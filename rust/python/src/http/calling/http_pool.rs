@@ -133,7 +133,7 @@ impl HttpPool {
 
     #[doc = text!("HttpPool.reopen")]
     fn reopen(&self, py: Python<'_>) -> bool {
-        lock(&self.0.sockets).hold();
+        lock(&self.0.sockets).open_session();
         let (frame, revision) = {
             let handshake = lock(&self.0.handshake);
             (handshake.initialize.clone(), handshake.revision)
@@ -155,6 +155,25 @@ impl HttpPool {
     #[doc = text!("HttpPool.let_go")]
     fn let_go(&self, py: Python<'_>) {
         self.0.let_go(py);
+    }
+
+    #[doc = text!("HttpPool.expire")]
+    fn expire(&self) {
+        lock(&self.0.sockets).expire();
+    }
+
+    #[doc = text!("HttpPool.renewed")]
+    fn renewed(&self, py: Python<'_>) {
+        let held = lock(&self.0.sockets).renewed();
+        self.0.dispatch_all(py, held);
+    }
+
+    #[doc = text!("HttpPool.not_renewed")]
+    fn not_renewed(&self, py: Python<'_>, message: &str, data: &[u8]) {
+        let held = lock(&self.0.sockets).not_renewed();
+        for post in held {
+            self.0.fail(py, &post, message, Some(data));
+        }
     }
 
     #[doc = text!("HttpPool.repeat")]

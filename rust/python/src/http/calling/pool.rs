@@ -100,6 +100,7 @@ impl Pool {
                     socket.abort(py);
                     is_freed = true;
                 }
+                Chosen::Login => return self.tell(py, intern!(py, "log_in"), ()),
                 Chosen::Later { opens: true } => return self.tell(py, intern!(py, "connect"), ()),
                 Chosen::Later { opens: false } | Chosen::Over => return,
                 Chosen::Full => {
@@ -162,7 +163,7 @@ impl Pool {
 
     /// Lets what waits for the session go.
     pub fn let_go(self: &Arc<Self>, py: Python<'_>) {
-        let held = lock(&self.sockets).let_go();
+        let held = lock(&self.sockets).session_opened();
         self.dispatch_all(py, held);
     }
 }
@@ -198,7 +199,7 @@ impl PostWriter for Pool {
                 }
             }
             if ends_opening {
-                lock(&self.sockets).hold();
+                lock(&self.sockets).open_session();
             }
             self.dispatch(py, &post);
         }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
@@ -12,6 +13,7 @@ use turnout_core::connection::posts;
 use turnout_core::http::answer::Asked;
 use turnout_core::http::{fields, mirror};
 use turnout_core::rules::{Revision, method};
+use turnout_core::sync::lock;
 use turnout_core::wire::envelope;
 
 /// Fields that every request has.
@@ -46,6 +48,8 @@ pub struct Post {
     pub is_aside: bool,
     /// How often it was sent again.
     repeated: AtomicU32,
+    /// The statuses for which others have logged in on its behalf.
+    logins: Mutex<Vec<u16>>,
     /// Which head it was sent with.
     pub generation: AtomicU64,
 }
@@ -71,6 +75,7 @@ impl Post {
             name,
             is_aside: false,
             repeated: AtomicU32::new(0),
+            logins: Mutex::default(),
             generation: AtomicU64::new(0),
         }
     }
@@ -105,6 +110,7 @@ impl Post {
             name: None,
             is_aside: false,
             repeated: AtomicU32::new(0),
+            logins: Mutex::default(),
             generation: AtomicU64::new(0),
         }
     }
@@ -139,6 +145,16 @@ impl Post {
     /// Counts one more time that it is sent again, and says how many there were.
     pub fn note_repeated(&self) -> u32 {
         self.repeated.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Notes that credentials are asked for because it was refused with that status; whether that is the first time.
+    fn note_login(&self, status: u16) -> bool {
+        let mut logins = lock(&self.logins);
+        let is_first = !logins.contains(&status);
+        if is_first {
+            logins.push(status);
+        }
+        is_first
     }
 
     /// The fields of its head.
@@ -243,5 +259,10 @@ impl HttpPost {
     #[doc = text!("HttpPost.note_repeated")]
     fn note_repeated(&self) -> u32 {
         self.0.note_repeated()
+    }
+
+    #[doc = text!("HttpPost.note_login")]
+    fn note_login(&self, status: u16) -> bool {
+        self.0.note_login(status)
     }
 }

@@ -33,10 +33,22 @@ pub struct Sockets {
     waiting: VecDeque<Arc<Post>>,
     /// Where the streams of our requests are.
     carrying: HashMap<StreamId, Arc<dyn Carrier>, RandomState>,
-    /// What waits until the session is open.
+    /// What waits until the session is open, or for other credentials.
     held: VecDeque<Arc<Post>>,
-    is_holding: bool,
+    is_opening: bool,
+    login: Login,
     is_over: bool,
+}
+
+/// Whether the credentials hold that requests are sent with.
+#[derive(Default, PartialEq, Eq)]
+enum Login {
+    #[default]
+    Holds,
+    /// The next request asks for others.
+    Expired,
+    /// Others are asked for.
+    Asked,
 }
 
 /// How a request gets a socket.
@@ -46,6 +58,8 @@ pub enum Chosen {
     Later {
         opens: bool,
     },
+    /// It waits for credentials, which are to be asked for.
+    Login,
     Full,
     Over,
 }
@@ -70,11 +84,18 @@ impl Sockets {
         if self.is_over {
             return Chosen::Over;
         }
-        if self.is_holding && !post.is_aside && *post.method != *method::INITIALIZED {
+        // A session may be ended by whoever opened it.
+        let waits_for_login = self.login != Login::Holds && post.asked != Asked::End;
+        let waits_for_session = self.is_opening && !post.is_aside && *post.method != *method::INITIALIZED;
+        if waits_for_login || waits_for_session {
             if self.held.len() >= self.max_connections {
                 return Chosen::Full;
             }
             self.held.push_back(Arc::clone(post));
+            if self.login == Login::Expired {
+                self.login = Login::Asked;
+                return Chosen::Login;
+            }
             return Chosen::Later { opens: false };
         }
         if let Some(socket) = self.idle.pop() {
@@ -175,14 +196,36 @@ impl Sockets {
         self.waiting.len() + self.held.len() < before
     }
 
-    /// Has everything but a handshake wait until [`Sockets::let_go`].
-    pub fn hold(&mut self) {
-        self.is_holding = true;
+    /// Has everything but a handshake wait until [`Sockets::session_opened`].
+    pub fn open_session(&mut self) {
+        self.is_opening = true;
     }
 
-    /// What waited for the session.
-    pub fn let_go(&mut self) -> VecDeque<Arc<Post>> {
-        self.is_holding = false;
+    /// What waited for the session, and may wait for credentials now.
+    pub fn session_opened(&mut self) -> VecDeque<Arc<Post>> {
+        self.is_opening = false;
+        std::mem::take(&mut self.held)
+    }
+
+    /// Has everything wait for other credentials from now on, which the first of them asks for.
+    pub fn expire(&mut self) {
+        if self.login == Login::Holds {
+            self.login = Login::Expired;
+        }
+    }
+
+    /// There are other credentials: what waited for them, and may wait for the session now.
+    pub fn renewed(&mut self) -> VecDeque<Arc<Post>> {
+        self.login = Login::Holds;
+        std::mem::take(&mut self.held)
+    }
+
+    /// There are none: what waited for them. The next request asks again.
+    pub fn not_renewed(&mut self) -> VecDeque<Arc<Post>> {
+        if self.login != Login::Asked {
+            return VecDeque::new();
+        }
+        self.login = Login::Expired;
         std::mem::take(&mut self.held)
     }
 
