@@ -263,6 +263,61 @@ fn s3_a_task_that_nobody_can_have_takes_its_id_from_whoever_has() {
 }
 
 #[test]
+fn s3_tsk_10_a_late_task_is_not_cancelled_where_its_id_is_anothers() {
+    for is_anothers in [false, true] {
+        let mut world = World::new(&["one"]);
+        let (owner, other, server) = (world.client(), world.client(), world.server(0));
+        make(&mut world, owner, server, "T");
+        ask_for_task(&mut world, other, server);
+        world.lose(other);
+        world.settle();
+        world.lines(server);
+        give_task(&mut world, server, if is_anothers { "T" } else { "U" });
+        let cancels = world.lines(server).iter().filter(|line| line.contains("tasks/cancel")).count();
+        assert_eq!(cancels, usize::from(!is_anothers));
+    }
+}
+
+#[test]
+fn s3_tsk_10_an_answer_to_a_cancel_ends_no_later_task_of_that_id() {
+    let ended = r#""result":{"taskId":"T","status":"cancelled"}"#;
+    let refused = r#""error":{"code":-32602,"message":"over"}"#;
+    for answer in [ended, refused] {
+        let mut world = World::new(&["one"]);
+        let (owner, other, server) = (world.client(), world.client(), world.server(0));
+        ask_for_task(&mut world, other, server);
+        world.lose(other);
+        world.settle();
+        world.lines(server);
+        give_task(&mut world, server, "T");
+        let lines = world.lines(server);
+        let cancel = lines.iter().find(|line| line.contains("tasks/cancel")).unwrap();
+        let cancel = id_of(cancel).unwrap().to_owned();
+        world.write(
+            owner,
+            r#"{"jsonrpc":"2.0","id":"m","method":"tools/call","params":{"name":"x","task":{},"_meta":{"progressToken":"p"}}}"#,
+        );
+        world.settle();
+        let call = world.lines(server)[0].clone();
+        world.ends[server].asked.push(id_of(&call).unwrap().to_owned());
+        world.now += 1;
+        give_task(&mut world, server, "T");
+        world.lines(owner);
+        world.write(server, &format!(r#"{{"jsonrpc":"2.0","id":{cancel},{answer}}}"#));
+        world.settle();
+        let token = id_of(&call).unwrap();
+        world.write(
+            server,
+            &format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":1}}}}"#
+            ),
+        );
+        world.settle();
+        assert_eq!(world.lines(owner).len(), 1, "its task goes on: {answer}");
+    }
+}
+
+#[test]
 fn s3_a_task_in_an_answer_to_nothing_takes_its_id_from_whoever_has() {
     for id in ["1", "999"] {
         let mut world = World::new(&["one"]);

@@ -121,3 +121,33 @@ fn s3_a_task_whose_id_came_back_is_listed_once() {
     assert!(reaches(&mut world, owner, new, "1"));
     assert_eq!(listed(&world), 1);
 }
+
+#[test]
+fn s3_tsk_10_a_server_that_starts_its_ids_again_knows_no_older_task() {
+    let mut world = World::new(&["one"]);
+    let (owner, other) = (world.client(), world.client());
+    let old = world.server(0);
+    for id in ["1", "2", "durable"] {
+        make(&mut world, owner, old, id);
+    }
+    world.relay.retire(world.ends[old].key);
+    let new = world.server(0);
+    assert!(reaches(&mut world, owner, new, "durable"), "a server may know its tasks after a restart");
+    make(&mut world, other, new, "1");
+    // The server has made "2" for the other one, and the relay has not read of it yet.
+    ask_for_task(&mut world, other, new);
+    for id in ["2", "durable"] {
+        assert!(!reaches(&mut world, owner, new, id), "{id} may be another's by now");
+    }
+    give_task(&mut world, new, "2");
+    world.lines(other);
+    assert!(reaches(&mut world, other, new, "1") && reaches(&mut world, other, new, "2"));
+    // It was seen once: after the next restart nothing that was given out before means anything.
+    world.relay.retire(world.ends[new].key);
+    let newest = world.server(0);
+    for id in ["1", "2"] {
+        assert!(!reaches(&mut world, other, newest, id));
+    }
+    make(&mut world, owner, newest, "1");
+    assert!(reaches(&mut world, owner, newest, "1") && !reaches(&mut world, other, newest, "1"));
+}

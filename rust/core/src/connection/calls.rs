@@ -378,11 +378,22 @@ impl<H: Host> Connection<H> {
     pub(crate) fn note_cancel_refused(&mut self, number: u64, error: &[u8], batch: &mut Batch<H>) {
         let Some(task) = self.pending_task_cancels.get(&number) else { return };
         let code = envelope::find_member(error, "code").and_then(|code| id::number(code.of(error)));
+        let Some((slot, _)) = self.table.find(number) else { return };
+        let asked = self.outbound.get(slot).map_or(0, |entry| entry.record.created);
         if code == Some(INVALID_PARAMS as f64)
-            && let Some(call) = self.tasks.get(task).copied()
+            && let Some(call) = self.task_since(asked, task)
         {
             self.end_task(call, batch);
         }
+    }
+
+    /// The call that was answered with a task of this id, unless only after `asked`: what was asked before meant
+    /// another task, whose id the peer gave out again (TSK-10).
+    pub(super) fn task_since(&self, asked: Time, task: &[u8]) -> Option<u64> {
+        let number = *self.tasks.get(task)?;
+        let (slot, _) = self.table.find(number)?;
+        let answered = self.outbound.get(slot)?.record.ended();
+        answered.is_none_or(|answered| answered <= asked).then_some(number)
     }
 
     /// Ends a task's hold on the token of the call it answered (PRG-19); false where there is none.

@@ -7,7 +7,9 @@
 //! connections of one slot:
 //!
 //! - A replacement connection may start its ids again. What it gives out, as long as it is the newest one, means its
-//!   own task, and whatever connections before it gave out earlier is forgotten.
+//!   own task, and whatever connections before it gave out earlier under that id is forgotten.
+//! - A server that did so once does not know its tasks after a restart. From then on every id means nothing that a
+//!   connection before the newest one gave out: it may be another's soon, before any answer says so.
 //! - What a replaced connection still gives out was made nobody knows when, before its successor's task of that id or
 //!   after. It creates no ownership, and takes the id from everybody but its own principal.
 //! - A task that was made for one who is gone takes the id from whoever has it. Where nobody has, nothing is remembered.
@@ -30,7 +32,8 @@ enum Title {
     Owned,
     /// Nobody: its one claimant was given the id by a connection that had been replaced.
     Late,
-    /// Nobody: the id was given out for several principals, or for one that is gone.
+    /// Nobody: the id was given out for several principals, for one that is gone, or by a connection whose ids are
+    /// started again.
     Contested,
 }
 
@@ -58,6 +61,8 @@ impl Claims {
 pub(super) struct TaskOwners {
     /// The newest connection that was opened.
     epoch: Option<Key>,
+    /// Whether a connection began again with the ids of one before.
+    is_repeating: bool,
     ids: HashMap<Arc<str>, Claims, RandomState>,
 }
 
@@ -65,6 +70,17 @@ impl TaskOwners {
     /// Notes that a connection is the newest one from now on.
     pub(super) fn begin_epoch(&mut self, key: Key) {
         self.epoch = Some(key);
+        if self.is_repeating {
+            self.contest_former();
+        }
+    }
+
+    /// Takes from everybody what connections before the newest one gave out.
+    fn contest_former(&mut self) {
+        let epoch = self.epoch;
+        for claims in self.ids.values_mut().filter(|claims| Some(claims.epoch) != epoch) {
+            claims.title = Title::Contested;
+        }
     }
 
     /// Notes that the connection `made_by` created a task for a principal. Gives the id where the claim is new, to be
@@ -85,6 +101,9 @@ impl TaskOwners {
                 claims.epoch = epoch;
             } else {
                 *claims = new(known.unwrap_or(by));
+                if !is_late && !std::mem::replace(&mut self.is_repeating, true) {
+                    self.contest_former();
+                }
             }
         } else if known != Some(claims.by) {
             claims.title = Title::Contested;

@@ -94,7 +94,7 @@ impl<H: Host> Connection<H> {
     ) {
         let name = envelope.method_name(frame);
         if *name == *method::TASK_STATUS.as_bytes() || *name == *method::TASKS.as_bytes() {
-            self.note_task_state(now, envelope.params.of(frame), batch);
+            self.note_task_state(now, now, envelope.params.of(frame), batch);
         }
         self.rules.note_initialized(&name);
         let mut owner = None;

@@ -121,7 +121,12 @@ impl<H: Host> Connection<H> {
                 if let Some(Event::LateResponse { record, .. }) = batch.events.last() {
                     self.note_task(record, task.of(frame));
                 }
-                if self.rules.choices.cancel_late_tasks && self.send_task_cancel(now, task.of(frame)) {
+                // Where a call has a task of that id, nobody can say which of them would be cancelled (TSK-10).
+                let is_repeated = self.tasks.contains_key(task.of(frame));
+                if self.rules.choices.cancel_late_tasks
+                    && !is_repeated
+                    && self.send_task_cancel(now, task.of(frame))
+                {
                     self.counters.late_tasks_cancelled += 1;
                 }
             }
@@ -142,9 +147,10 @@ impl<H: Host> Connection<H> {
             }
             self.keep_until_ttl(now, slot, number, task.of(frame).into(), ttl);
         } else if !self.tasks.is_empty()
-            && self.outbound.get(slot).is_some_and(|entry| tells_of_task(&entry.record.method))
+            && let Some(entry) = self.outbound.get(slot).filter(|entry| tells_of_task(&entry.record.method))
         {
-            self.note_task_state(now, envelope.result.of(frame), batch);
+            let asked = entry.record.created;
+            self.note_task_state(now, asked, envelope.result.of(frame), batch);
         }
         let end = if self.rules.has_result_type() && !self.knows_result_type(slot, frame, envelope) {
             End::Invalid("the result's resultType is not one this request can have")
@@ -233,12 +239,14 @@ impl<H: Host> Connection<H> {
 
     /// A task object with a terminal status ends its hold on a token (PRG-19, TSK-41); any other may change how
     /// long it lives (TSK-44, TSX-36).
-    pub(super) fn note_task_state(&mut self, now: Time, object: &[u8], batch: &mut Batch<H>) {
+    ///
+    /// `asked`: when it was asked for; now where the peer said it unasked.
+    pub(super) fn note_task_state(&mut self, now: Time, asked: Time, object: &[u8], batch: &mut Batch<H>) {
         if self.tasks.is_empty() {
             return;
         }
         let text = |key| envelope::find_member(object, key).map(|span: Span| span.of(object));
-        let Some(number) = text("taskId").and_then(|id| self.tasks.get(id)).copied() else { return };
+        let Some(number) = text("taskId").and_then(|id| self.task_since(asked, id)) else { return };
         let status = text("status").map(plain);
         if let Some(b"\"completed\"" | b"\"failed\"" | b"\"cancelled\"") = status.as_deref() {
             self.end_task(number, batch);
