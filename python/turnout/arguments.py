@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def require_seconds(what: str, value: float | None, *, least: float = 0.0, above
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{what} is a number of seconds or None, not {value!r}")
+    if isinstance(value, int) and value > sys.float_info.max:
+        raise ValueError(f"{what} is too large: None stands for no bound")
     if not (value > least if above else value >= least):
         raise ValueError(
             f"{what} must be {'more than' if above else 'at least'} {least:g} seconds, not {value}"

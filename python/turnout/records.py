@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import io
 import logging
 import math
 from collections import deque
@@ -306,8 +307,11 @@ class Records:
 
         Raises:
             OSError: the path cannot be opened.
+            TypeError: the file is a text file.
 
         """
+        if isinstance(target, io.TextIOBase):
+            raise TypeError("records are written as bytes: open the file in mode 'ab', or pass its .buffer")
         owned = isinstance(target, (str, Path))
         file = Path(target).open("ab") if isinstance(target, (str, Path)) else target  # noqa: SIM115
         writer = RecordWriter(file, self._leave, owned=owned)

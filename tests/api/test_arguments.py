@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 
 import pytest
@@ -127,6 +128,7 @@ async def test_use_a_timeout_of_connect_is_no_negative_number(timeouts):
         ({"max_timeout": 0}, ValueError, "max_timeout must be more than 0 seconds"),
         ({"close_timeout": -0.1}, ValueError, "close_timeout must be at least 0 seconds"),
         ({"timeout": "30"}, TypeError, "timeout is a number of seconds or None, not '30'"),
+        ({"eof_timeout": 10**400}, ValueError, "eof_timeout is too large: None stands for no bound"),
         ({"limits": {"typo": 1}}, TypeError, "no limit named .typo."),
         ({"limits": {"max_depth": 0}}, ValueError, "max_depth must be at least 1"),
     ],
@@ -135,6 +137,26 @@ async def test_use_a_timeout_of_connect_is_no_negative_number(timeouts):
 def test_use_a_router_refuses_what_no_connection_would_take(options, error, message):
     with pytest.raises(error, match=message):
         turnout.Router(**options)
+
+
+@both_loops
+async def test_use_an_integer_that_no_float_holds_is_infinite():
+    async with turnout.Router() as router:
+        near, far = await pair(router)
+        reported = []
+
+        @far.on_request("work")
+        async def work(request):
+            reported.extend(
+                request.progress(*numbers) for numbers in [(10**400,), (1, 10**400), (-(10**400),)]
+            )
+            return {"sent": request.progress(1)}
+
+        assert await near.send("work", on_progress=print) == {"sent": "sent"}
+        assert reported == ["not_increasing"] * 3
+        with pytest.raises(ValueError, match="a timeout is too large: None stands for no bound"):
+            near.send("work", timeout=10**400)
+        assert turnout.Progress(10**400, total=-(10**400)) == turnout.Progress(math.inf, total=-math.inf)
 
 
 @pytest.mark.parametrize(

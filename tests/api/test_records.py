@@ -6,6 +6,7 @@ import asyncio
 import io
 import itertools
 import json
+import sys
 
 import pytest
 
@@ -209,6 +210,15 @@ async def test_tsk_59_records_are_queried_followed_and_written(tmp_path):
         assert (tmp_path / "records.jsonl").read_bytes() == file.getvalue()
         followed.close()
         assert [record.method async for record in followed] == ["work"] * 2 + ["missing"] * 2 + ["work"] * 2
+
+
+@pytest.mark.parametrize("file", [io.StringIO(), sys.stdout], ids=["memory", "stdout"])
+@both_loops
+async def test_use_records_are_written_to_no_text_file(file):
+    async with turnout.Router() as router:
+        with pytest.raises(TypeError, match="open the file in mode 'ab'"):
+            router.records.write(file)
+        assert router.records._readers == []
 
 
 @both_loops

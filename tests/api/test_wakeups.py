@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import io
 import weakref
 
 import pytest
@@ -146,3 +147,33 @@ def test_a_task_that_exits_when_it_is_woken_ends_the_loop(exits, cancels):
     # Not in a `wait_for`, which would cancel the close of the router.
     with pytest.raises(exits):
         asyncio.run(main())
+
+
+@both_loops
+async def test_what_a_flush_or_a_timer_runs_is_in_no_callers_context():
+    """A loop would take the context of whoever made it necessary, and show it to everybody else."""
+    seen = []
+
+    class File(io.BytesIO):
+        def write(self, line):
+            seen.append(("record", name.get(None)))
+            return super().write(line)
+
+    async with turnout.Router() as router:
+        near, far = await pair(router)
+
+        @far.on_request("work")
+        async def work(request):
+            seen.append(("handler", name.get(None)))
+            await asyncio.get_running_loop().create_future()
+
+        async def ask():
+            name.set("the caller's")
+            with pytest.raises(turnout.CallTimedOut):
+                await near.send("work", timeout=0.01)
+
+        with router.records.write(File()):
+            await asyncio.create_task(ask())
+    assert ("handler", None) in seen
+    assert ("record", None) in seen
+    assert {value for _, value in seen} == {None}

@@ -36,7 +36,16 @@ def test_the_header_lists_what_the_file_asks_for():
     asked = internals.names("What we ask of loops")
     for name in asked:
         assert re.search(rf'"{name}"', CODE), name
-    keywords_and_modules = {"asyncio", "collections.abc", "os", "loop", "name", "context", "register"}
+    keywords_and_modules = {
+        "asyncio",
+        "collections.abc",
+        "contextvars",
+        "os",
+        "loop",
+        "name",
+        "context",
+        "register",
+    }
     of_python = {"__name__", "value", "send", "throw", "close", "cr_frame", "cr_code"}
     assert set(re.findall(r'"([\w.]+)"', CODE)) - keywords_and_modules - of_python == asked
 

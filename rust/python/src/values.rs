@@ -3,6 +3,7 @@
 
 pub mod errors;
 pub mod json;
+pub mod number;
 pub mod options;
 pub mod progress;
 pub mod record;

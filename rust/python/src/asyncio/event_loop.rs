@@ -35,6 +35,9 @@ pub struct LoopBinding {
     /// A future that is done.
     pub done: Py<PyAny>,
     methods: LoopMethods,
+    /// Keyword arguments for callbacks: the context in which this was bound. Without it a loop takes that of whoever
+    /// happens to cause a flush or sets a timer, and runs everybody's callbacks in it.
+    options: Py<PyDict>,
     thread: usize,
 }
 
@@ -47,6 +50,7 @@ impl LoopBinding {
             task_options: internals::task_options(event_loop)?.unbind(),
             done: internals::done_future(event_loop)?.unbind(),
             methods: LoopMethods::of(event_loop)?,
+            options: internals::callback_options(event_loop.py())?.unbind(),
             thread: this_thread(),
         })
     }
@@ -59,16 +63,17 @@ impl LoopBinding {
     /// Has the loop call `function` in its next iteration; from any thread.
     pub fn soon(&self, py: Python<'_>, function: &Py<PyAny>) -> PyResult<()> {
         let call = if self.is_here() { &self.methods.soon } else { &self.methods.soon_threadsafe };
-        call.bind(py).call1((function,)).map(drop)
+        call.bind(py).call((function,), Some(self.options.bind(py))).map(drop)
     }
 
     /// Has the loop call `function` in `delay` seconds; gives the handle.
     pub fn later(&self, py: Python<'_>, delay: f64, function: &Py<PyAny>) -> PyResult<Py<PyAny>> {
-        self.methods.later.bind(py).call1((delay, function)).map(Bound::unbind)
+        self.methods.later.bind(py).call((delay, function), Some(self.options.bind(py))).map(Bound::unbind)
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
+        visit.call(&self.options)?;
         visit.call(&self.callbacks.flush)?;
         visit.call(&self.callbacks.expire)?;
         visit.call(&self.callbacks.run_scheduled)?;

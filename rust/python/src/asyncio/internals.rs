@@ -41,9 +41,10 @@
 //! | name | of what, and why | where it is missing or different |
 //! |---|---|---|
 //! | `get_running_loop` | asyncio; the loop of a caller | an import error at the first use |
-//! | `call_soon` | a loop; flushes and scheduled callbacks, once an iteration | `AttributeError` in `attach` |
+//! | `call_soon` | a loop; flushes and scheduled callbacks, once an iteration, with `context=` | `AttributeError` in `attach` |
 //! | `call_soon_threadsafe` | a loop; the same from other threads, and callbacks of waiters of other loops, with `context=` | `AttributeError` in `attach` |
-//! | `call_later` | a loop; the one timer of a connection | `AttributeError` in `attach` |
+//! | `call_later` | a loop; the one timer of a connection, with `context=` | `AttributeError` in `attach` |
+//! | `copy_context` | `contextvars`; the context that connected, for those three | an import error in `attach` |
 //! | `Future` | asyncio; one future that is done, given to wake-ups of tasks, for which `result()` costs nothing | `AttributeError` in `attach` |
 //! | `set_result` | that future | `AttributeError` in `attach` |
 //! | `Task` | asyncio; handlers run in tasks of its class, not of the loop's task factory | `AttributeError` in `attach` |
@@ -103,6 +104,12 @@ impl LoopMethods {
             later: event_loop.getattr("call_later")?.unbind(),
         })
     }
+}
+
+/// Keyword arguments for callbacks of a loop that run in the context of now.
+pub fn callback_options(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let context = py.import("contextvars")?.call_method0("copy_context")?;
+    [("context", context)].into_py_dict(py)
 }
 
 /// Has a loop, which may run in another thread, call `function(argument)` in `context`.

@@ -15,6 +15,7 @@ use crate::asyncio::clock::Clock;
 use crate::driver::record_listener::RecordListener;
 use crate::values::errors;
 use crate::values::json::{typed_id, write};
+use crate::values::number::Number;
 use crate::values::options::limits_from;
 use crate::values::record::Ledger;
 use crate::values::target;
@@ -164,13 +165,17 @@ impl Flights {
     fn advance(
         &self,
         token: &Bound<'_, PyAny>,
-        progress: f64,
-        total: Option<f64>,
+        progress: Number,
+        total: Option<Number>,
         message: Option<Text>,
     ) -> PyResult<Option<Attachment>> {
         let mut wire_id = WireId::default();
         let token_raw = wire_id.raw(token)?;
-        let update = ProgressUpdate { progress, total, message: message.map(|text| text.0) };
+        let update = ProgressUpdate {
+            progress: progress.0,
+            total: total.map(|total| total.0),
+            message: message.map(|text| text.0),
+        };
         let now = self.now();
         Ok(self.core().advance(now, token_raw, update).map(|slot| slot.clone_ref(token.py())))
     }
@@ -255,13 +260,17 @@ impl Flights {
         &self,
         request_id: &Bound<'_, PyAny>,
         slot: &Bound<'_, PyAny>,
-        progress: f64,
-        total: Option<f64>,
+        progress: Number,
+        total: Option<Number>,
         message: Option<Text>,
     ) -> PyResult<bool> {
         let mut wire_id = WireId::default();
         let id = wire_id.raw(request_id)?;
-        let update = ProgressUpdate { progress, total, message: message.map(|text| text.0) };
+        let update = ProgressUpdate {
+            progress: progress.0,
+            total: total.map(|total| total.0),
+            message: message.map(|text| text.0),
+        };
         let now = self.now();
         Ok(self.core().report(now, id, |kept| kept.is(slot), update))
     }

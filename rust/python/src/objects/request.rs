@@ -18,6 +18,7 @@ use crate::asyncio::scheduler::Scheduler;
 use crate::driver::Driver;
 use crate::objects::call::Call;
 use crate::objects::handling::{Cancelled, Handling};
+use crate::values::number::Number;
 use crate::values::record::Record;
 use crate::values::text::{Text, shown, to_python};
 use crate::values::{errors, json, rpc_error};
@@ -260,11 +261,15 @@ impl Request {
     fn progress(
         &self,
         py: Python<'_>,
-        progress: f64,
-        total: Option<f64>,
+        progress: Number,
+        total: Option<Number>,
         message: Option<Text>,
     ) -> PyResult<&'static str> {
-        let update = record::ProgressUpdate { progress, total, message: message.map(|text| text.0) };
+        let update = record::ProgressUpdate {
+            progress: progress.0,
+            total: total.map(|total| total.0),
+            message: message.map(|text| text.0),
+        };
         let reported = self.driver.report(py, self.record.number, &update)?;
         Ok(match reported {
             Reported::Sent => "sent",

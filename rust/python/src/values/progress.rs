@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 use turnout_core::flight::record;
 
+use crate::values::number::Number;
 use crate::values::text::Text;
 
 #[doc = text!("Progress")]
@@ -29,8 +30,8 @@ impl From<&record::ProgressUpdate> for Progress {
 impl Progress {
     #[new]
     #[pyo3(signature = (progress, total = None, message = None))]
-    fn new(progress: f64, total: Option<f64>, message: Option<Text>) -> Self {
-        Self { progress, total, message }
+    fn new(progress: Number, total: Option<Number>, message: Option<Text>) -> Self {
+        Self { progress: progress.0, total: total.map(|total| total.0), message }
     }
 
     fn __getnewargs__(&self) -> (f64, Option<f64>, Option<&Text>) {

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyEllipsis;
 use turnout_core::flight::record::Time;
@@ -66,6 +66,12 @@ impl<'py> FromPyObject<'_, 'py> for Timeout {
         if value.is_instance_of::<PyEllipsis>() {
             return Ok(Self::Default);
         }
-        duration(value.extract()?, "a timeout").map(Self::Given)
+        let seconds = value.extract().map_err(|error: PyErr| {
+            if error.is_instance_of::<PyOverflowError>(value.py()) {
+                return PyValueError::new_err("a timeout is too large: None stands for no bound");
+            }
+            error
+        })?;
+        duration(seconds, "a timeout").map(Self::Given)
     }
 }
