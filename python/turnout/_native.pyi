@@ -37,6 +37,7 @@ __all__ = [
     "HttpExchange",
     "HttpPool",
     "HttpPost",
+    "HttpTunnel",
     "Input",
     "LateProgress",
     "LateResponse",
@@ -1145,6 +1146,26 @@ class HttpClientSocket:
         """Whether what it carries has no deadline of its own: all but requests of ours in flight, and streams."""
     def close(self) -> None:
         """Close it at once; what it carries is given up."""
+
+@final
+class HttpTunnel:
+    """Asks a proxy for a tunnel, and reads its answer."""
+
+    def __new__(cls) -> Self: ...
+    def request(self, authority: str, headers: list[tuple[str, bytes]]) -> bytes:
+        """The request for a tunnel to a host and its port, with those fields.
+
+        Raises:
+            ConnectionError: it cannot be written.
+
+        """
+    def feed(self, data: bytes) -> bool:
+        """Take bytes that came, and say whether the tunnel stands by them.
+
+        Raises:
+            ConnectionError: the proxy lets nobody through, or its answer is none.
+
+        """
 
 @final
 class Notification:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import ssl
-import subprocess
 
 import pytest
 
+from certificates import made
 from http_client import Client, mirrored, modern
 from http_server import serving
 from loops import both_loops
@@ -19,24 +18,7 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl
 @pytest.fixture(scope="module")
 def contexts(tmp_path_factory):
     """The server's context and that of a client who trusts it."""
-    place = tmp_path_factory.mktemp("tls")
-    key, certificate = place / "key.pem", place / "certificate.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-    ]
-    command += ["-keyout", str(key), "-out", str(certificate), "-days", "1", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run(command, check=True, capture_output=True)
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate, key)
-    return server, ssl.create_default_context(cafile=str(certificate))
+    return made(tmp_path_factory.mktemp("tls"))
 
 
 async def connect(server, context):

@@ -124,6 +124,7 @@ def connect_http(
     headers: Mapping[str, str] | None = None,
     auth: Auth | None = None,
     tls: ssl.SSLContext | None = None,
+    proxy: str | None = None,
     router: Router | None = None,
     **options: Any,
 ) -> Client:
@@ -134,11 +135,12 @@ def connect_http(
         headers: fields that every request has; None for none.
         auth: gives the headers that say who asks, as for `turnout.http`; None for nobody.
         tls: how certificates are checked; None for the system's way.
+        proxy: the proxy on the way there, as for `turnout.http`; None for none.
         router: as for `open_dispatcher`.
         options: the keyword arguments of the SDK's `Client`.
 
     """
-    return Client(http(url, headers=headers, auth=auth, tls=tls), router=router, **options)
+    return Client(http(url, headers=headers, auth=auth, tls=tls, proxy=proxy), router=router, **options)
 
 
 def connect_unix(path: str | os.PathLike[str], *, router: Router | None = None, **options: Any) -> Client:

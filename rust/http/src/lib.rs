@@ -17,4 +17,5 @@ pub use limits::SyntaxLimits;
 pub use refusal::{Reason, Refusal, WriteError};
 pub use syntax::{
     ClientStep, ClientSyntax, Date, Fields, Phase, RequestHead, ResponseHead, ServerStep, ServerSyntax,
+    TunnelStep, TunnelSyntax,
 };

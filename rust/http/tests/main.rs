@@ -7,3 +7,4 @@ mod hyper;
 mod kit;
 mod server_exchanges;
 mod server_refusals;
+mod tunnels;

@@ -69,6 +69,8 @@ mod _native {
     #[pymodule_export]
     use crate::http::calling::socket::HttpClientSocket;
     #[pymodule_export]
+    use crate::http::calling::tunnel::HttpTunnel;
+    #[pymodule_export]
     use crate::http::endpoint::HttpEndpoint;
     #[pymodule_export]
     use crate::http::server::HttpConnection;

@@ -14,6 +14,7 @@ OWN_FIELDS = frozenset(
         "mcp-name",
         "mcp-protocol-version",
         "mcp-session-id",
+        "proxy-authorization",
         "transfer-encoding",
     }
 )

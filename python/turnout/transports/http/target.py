@@ -13,6 +13,7 @@ from turnout.arguments import require_one_of
 from turnout.transports.by_value import ByValue
 from turnout.transports.http.calling.caller import HttpCaller
 from turnout.transports.http.fields import require_field
+from turnout.transports.http.proxy import proxy_to
 
 if TYPE_CHECKING:
     import ssl
@@ -48,6 +49,7 @@ def http(
     auth: Auth | None = None,
     tls: ssl.SSLContext | None = None,
     unix: str | None = None,
+    proxy: str | None = None,
     limits: Mapping[str, int] | None = None,
 ) -> HttpTarget:
     """A server of Streamable HTTP (2025-03-26 to 2026-07-28).
@@ -60,15 +62,17 @@ def http(
             has none, when they are refused; may be a coroutine function. None for nobody's.
         tls: how certificates are checked; None for the system's way.
         unix: path of the Unix socket that the server listens on, where it has no port; None for the URL's host.
+        proxy: the proxy on the way there, as `"http://user:password@host:port"`, or `"environment"` for what
+            `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say now; None for none, whatever these say.
         limits: limits by name, as in `HTTP_CLIENT_LIMITS`; None for the defaults.
 
     Raises:
-        ValueError: the URL is none of HTTP's or has credentials in it, a header cannot be sent, or a limit is not
-            positive.
+        ValueError: the URL is none of HTTP's or has credentials in it, a header cannot be sent, the proxy is none of
+            `http://`, or stands before a Unix socket, or a limit is not positive.
         KeyError: an unknown limit.
 
     """
-    return HttpTarget(url, headers=headers, auth=auth, tls=tls, unix=unix, limits=limits)
+    return HttpTarget(url, headers=headers, auth=auth, tls=tls, unix=unix, proxy=proxy, limits=limits)
 
 
 class HttpTarget(ByValue):
@@ -84,6 +88,7 @@ class HttpTarget(ByValue):
         auth: Auth | None,
         tls: ssl.SSLContext | None,
         unix: str | None,
+        proxy: str | None,
         limits: Mapping[str, int] | None,
     ) -> None:
         parts = urlsplit(url)
@@ -95,6 +100,9 @@ class HttpTarget(ByValue):
         self.host = parts.hostname
         self.port = parts.port or PORTS[parts.scheme]
         self.unix = unix
+        if proxy is not None and unix is not None:
+            raise ValueError("a Unix socket has no proxy before it: give unix= or proxy=")
+        self.proxy = proxy_to(proxy, parts.scheme, self.host, self.port)
         self.authority = parts.netloc.encode("idna").decode() if not parts.netloc.isascii() else parts.netloc
         self.path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self.origin = (parts.scheme, self.host, self.port)
@@ -146,7 +154,11 @@ class HttpTarget(ByValue):
         name = self.host if self.tls is not None else None
         seconds = self.limits["max_connect_ms"] / 1000
         opening: Coroutine[Any, Any, tuple[asyncio.BaseTransport, asyncio.Protocol]]
-        if self.unix is not None:
+        if self.proxy is not None and self.tls is not None:
+            opening = self.proxy.tunnel(make, self.host, self.port, self.tls)
+        elif self.proxy is not None:
+            opening = self.proxy.connect(make)
+        elif self.unix is not None:
             opening = loop.create_unix_connection(make, self.unix, ssl=self.tls, server_hostname=name)
         else:
             opening = loop.create_connection(make, self.host, self.port, ssl=self.tls, server_hostname=name)

@@ -4,10 +4,12 @@ mod client;
 mod errors;
 mod head;
 mod server;
+mod tunnel;
 
 pub use client::{ClientStep, ClientSyntax};
 pub use head::{Fields, RequestHead, ResponseHead};
 pub use server::{ServerStep, ServerSyntax};
+pub use tunnel::{TunnelStep, TunnelSyntax};
 
 use crate::SyntaxLimits;
 

@@ -16,6 +16,7 @@ from turnout.transports.http.calling.login import Login
 from turnout.transports.http.calling.redirects import REDIRECTS, followed
 from turnout.transports.http.calling.refusals import (
     FORBIDDEN,
+    PROXY_AUTHENTICATION,
     UNAUTHORIZED,
     error_in,
     is_method_unknown,
@@ -72,7 +73,7 @@ class HttpCaller:
         self.pool = HttpPool(
             connection,
             self,
-            self._head.path,
+            self._head.request_target,
             self._head.fields,
             max_connections=target.limits["max_connections"],
             max_message_bytes=link.limit("max_frame_bytes"),
@@ -197,7 +198,9 @@ class HttpCaller:
         elif is_session_unknown(status, body) and self._session.is_lost_by(post) and self._may_repeat(post):
             self._session.reopen(post)
         elif not (post.id and self.pool.settle(post, body)):
-            self._fail(post, status, error=error_in(body))
+            needs_login = status == PROXY_AUTHENTICATION and self._target.proxy is not None
+            why = ": give the proxy's credentials in its URL" if needs_login else ""
+            self._fail(post, status, why, error_in(body))
 
     def _may_repeat(self, post: HttpPost) -> bool:
         return post.note_repeated() <= MOST_REPEATS

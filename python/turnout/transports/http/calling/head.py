@@ -27,15 +27,24 @@ class Head:
         self._pool: HttpPool | None = None
         self._credentials = Credentials({})
         self.path = target.path
+        # A proxy that passes requests on is told of each where it goes; one that is tunnelled through reads none.
+        self._is_read_by_proxy = target.proxy is not None and target.tls is None
 
     def tell(self, pool: HttpPool) -> None:
         """Have a pool told of every change."""
         self._pool = pool
 
     @property
+    def request_target(self) -> str:
+        """What stands in the first line of each request."""
+        return f"http://{self._target.authority}{self.path}" if self._is_read_by_proxy else self.path
+
+    @property
     def fields(self) -> list[tuple[str, bytes]]:
         """The fields that every request has."""
         fields = {"host": self._target.authority, **self._target.headers, **self._credentials.headers}
+        if self._target.proxy is not None and self._is_read_by_proxy:
+            fields.update(self._target.proxy.fields)
         return [(name, value.encode("ascii")) for name, value in fields.items()]
 
     def say_who_asks(self, credentials: Credentials) -> None:
@@ -50,7 +59,7 @@ class Head:
 
     def _changed(self) -> None:
         if self._pool is not None:
-            self._pool.set_head(self.path, self.fields)
+            self._pool.set_head(self.request_target, self.fields)
 
 
 __all__ = ["Head"]

@@ -10,6 +10,7 @@ from turnout.errors import DecodeError
 from turnout.handlers import members_of
 
 BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, METHOD_NOT_ALLOWED = 400, 401, 403, 404, 405
+PROXY_AUTHENTICATION = 407
 
 
 def error_in(body: bytes) -> dict[str, Any]:
