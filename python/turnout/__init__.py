@@ -45,7 +45,7 @@ from turnout.protocol.handshake import serve_handshake
 from turnout.protocol.keepalive import Ping
 from turnout.protocol.options import ProtocolOptions
 from turnout.records import Records
-from turnout.relay import Answer, Forward, Relay, RestartPolicy, Route, Upstream
+from turnout.relay import Answer, Forward, Relay, RestartPolicy, Route, Tools, Upstream, UpstreamStatus
 from turnout.router import Router
 from turnout.scope import Scope
 from turnout.transports import (
@@ -116,8 +116,10 @@ __all__ = [
     "Route",
     "Router",
     "Scope",
+    "Tools",
     "Unmatched",
     "Upstream",
+    "UpstreamStatus",
     "asgi",
     "build_info",
     "http",

@@ -42,6 +42,7 @@ __all__ = [
     "LateProgress",
     "LateResponse",
     "Ledger",
+    "NameFilter",
     "Notification",
     "Principal",
     "Progress",
@@ -53,6 +54,7 @@ __all__ = [
     "RetainedRequest",
     "Routes",
     "Unmatched",
+    "UpstreamLoad",
     "UpstreamSlot",
     "Waiter",
     "build_info",
@@ -1795,6 +1797,17 @@ class Flights:
     def counters(self) -> dict[str, int]:
         """What it counts, beside outcomes; frames and bytes stay 0."""
 
+@final
+class UpstreamLoad:
+    """Counts the requests of clients that are in flight to one upstream, over all its connections.
+
+    Args:
+        most: how many there may be; those beyond are refused.
+
+    """
+
+    def __new__(cls, most: int) -> Self: ...
+
 @disjoint_base
 class UpstreamSlot:
     """Where a connection to an upstream stands, epoch after epoch, for the clients that hold the place."""
@@ -1802,7 +1815,7 @@ class UpstreamSlot:
     def __new__(
         cls,
         position: int,
-        upstream: tuple[str, float | None, float | None],
+        upstream: tuple[str, float | None, float | None, UpstreamLoad | None],
         dedicated: bool,
         exclusive: bool,
         *_arguments: Any,
@@ -1837,11 +1850,33 @@ class RetainedRequest:
         """Keep it no longer on this side; idempotent."""
 
 @final
+class NameFilter:
+    """Which names of a kind a route takes, by patterns of `*`, `?`, `[a-c]` and `[!abc]`.
+
+    Args:
+        allow: what fits one of them may be used; None for everything.
+        deny: what fits one of them may not, whatever is allowed.
+
+    """
+
+    def __new__(cls, allow: list[str] | None, deny: list[str]) -> Self: ...
+    def allows(self, name: str) -> bool:
+        """Whether a name may be used.
+
+        Args:
+            name: as the server has it.
+
+        """
+
+@final
 class Routes:
     """Routes the requests of the clients of one principal, or of all clients."""
 
     def __new__(
-        cls, routes: list[tuple[str, str, bool, int | str]], fallback: int | str, are_everybodys: bool
+        cls,
+        routes: list[tuple[str, str, bool, int | str, NameFilter | None]],
+        fallback: int | str,
+        are_everybodys: bool,
     ) -> Self: ...
 
 @disjoint_base
@@ -2011,6 +2046,13 @@ class Relay:
 
         Raises:
             ValueError: there is no such limit.
+
+        """
+    def set_request_rate(self, rate: int) -> None:
+        """Let each principal make that many requests a second from now on.
+
+        Args:
+            rate: the number; 0 for any.
 
         """
     def close_admission(self) -> None:

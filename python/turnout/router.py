@@ -268,6 +268,7 @@ class Router(Hooks):
         routes: Iterable[Route] = (),
         local: Iterable[str] = (),
         max_in_flight: int = 1 << 20,
+        max_request_rate: int | None = None,
     ) -> Relay:
         """Relay clients to upstreams: `await relay.start()`, then `relay.attach` for each client.
 
@@ -276,15 +277,21 @@ class Router(Hooks):
             routes: which requests go to which upstream; with one upstream, everything goes there.
             local: methods that handlers registered by `relay.on_request` answer.
             max_in_flight: most requests of all clients in flight to all upstreams; those beyond it are refused.
-                What holds for each client or each upstream is in the router's limits.
+                What holds for each client is in the router's limits, what holds for an upstream in `Upstream`.
+            max_request_rate: most requests of one principal in a second, on all its connections and whatever they
+                ask for, `ping` aside; those beyond are refused (`rate_limited`, nothing was sent), over HTTP with 429
+                and `Retry-After`. A client without a principal counts by itself. None for any number.
 
         Raises:
-            ValueError: an upstream is unknown or named twice, or two routes claim the same requests.
+            ValueError: `max_in_flight` or `max_request_rate` is less than 1, an upstream is unknown or named twice, or
+                two routes claim the same requests.
 
         """
         self._check()
         known = [as_upstream(item) for item in upstreams]
-        relay = Relay(self, known, tuple(routes), tuple(local), max_in_flight)
+        if max_request_rate is not None and max_request_rate < 1:
+            raise ValueError(f"max_request_rate must be at least 1, not {max_request_rate}")
+        relay = Relay(self, known, tuple(routes), tuple(local), max_in_flight, max_request_rate)
         self._relays.append(relay)
         return relay
 

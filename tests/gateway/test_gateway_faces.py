@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import ssl
@@ -13,6 +14,7 @@ import pytest
 
 import turnout
 from gateway_child import GatewayChild, run, server
+from http_client import Client
 from loops import both_loops
 from turnout.gateway.names import named
 
@@ -196,6 +198,44 @@ async def test_tools_that_are_denied_are_neither_shown_nor_used(tmp_path):
 
 
 @both_loops
+async def test_requests_in_flight_to_a_server_are_bounded(tmp_path):
+    fifo = tmp_path / "fifo"
+    subprocess.run(["mkfifo", fifo], check=True)
+    servers = {"demo": server(turnout={"max_in_flight": 1})}
+    async with GatewayChild(tmp_path, servers) as gateway, turnout.Router() as router:
+        peer = await router.connect(turnout.unix(gateway.socket))
+        held = peer.send("tools/call", {"name": "hold", "arguments": {"fifo": str(fifo)}})
+        with pytest.raises(turnout.RemoteError) as caught:
+            await text(peer, "echo", text="x")
+        assert caught.value.data["limit"] == "max_upstream_in_flight"
+        held.cancel()
+        with pytest.raises(turnout.CallCancelled):
+            await held
+
+
+@both_loops
+async def test_a_principal_that_asks_too_often_is_told_when_to_come_back(tmp_path):
+    servers = {"demo": server()}
+    async with (
+        GatewayChild(tmp_path, servers, limits={"max_request_rate": 3}) as gateway,
+        turnout.Router() as router,
+    ):
+        client = await Client.connect(gateway.port)
+        session = await client.open_session()
+        asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+        answers = [await client.ask(asked, session) for _ in range(4)]
+        assert [answer.status for answer in answers[:2]] == [200, 200]
+        refused = next(answer for answer in answers if answer.status != 200)
+        assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+        assert refused.json["error"]["data"]["reason"] == "rate_limited"
+        client.close()
+        peer = await router.connect(turnout.unix(gateway.socket))
+        outcomes = await asyncio.gather(*(peer.send("tools/list") for _ in range(9)), return_exceptions=True)
+        errors = [outcome for outcome in outcomes if isinstance(outcome, turnout.RemoteError)]
+        assert {error.data["limit"] for error in errors} == {"max_request_rate"}
+
+
+@both_loops
 async def test_a_deadline_of_the_configuration_holds(tmp_path):
     fifo = tmp_path / "fifo"
     subprocess.run(["mkfifo", fifo], check=True)
@@ -287,6 +327,27 @@ async def test_a_tool_whose_name_is_too_long_by_its_prefix_refuses_the_start(tmp
         assert len(told) == (1 if code else 0)
         assert all(f"the tool a_{name} " in line for line in told)
         await gateway.__aexit__()
+
+
+@both_loops
+async def test_a_tool_whose_name_is_too_long_since_a_reload_is_told(tmp_path):
+    name = "x" * 63
+    servers = {"a": server(turnout={"prefix": "a_"}), "b": server("legacy", turnout={"prefix": "b_"})}
+    async with GatewayChild(tmp_path, servers, "--no-watch") as gateway, turnout.Router() as router:
+        peer = await router.connect(turnout.unix(gateway.socket))
+        gateway.write({**servers, "c": server(env={"MORE_TOOLS": name}, turnout={"prefix": "c_"})})
+        gateway.process.send_signal(signal.SIGHUP)
+        assert f"the tool c_{name} " in await gateway.until("has more than 64 characters")
+        assert await text(peer, "c_echo", text="it goes on") == "it goes on"
+
+
+@both_loops
+async def test_the_log_says_how_a_server_stands(tmp_path):
+    async with GatewayChild(tmp_path, {"demo": server()}) as gateway:
+        [process] = gateway.left("demo")
+        os.kill(process, signal.SIGKILL)
+        assert "exit code -9" in await gateway.until("the server demo is closed: ")
+        await gateway.until("the server demo is open again")
 
 
 @both_loops

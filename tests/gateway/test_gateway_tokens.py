@@ -187,3 +187,24 @@ async def test_a_reload_that_asks_for_tokens_ends_who_came_without(tmp_path):
         client.close()
         local = await router.connect(turnout.unix(gateway.socket))
         assert (await local.send("tools/list"))["tools"]
+
+
+@both_loops
+async def test_a_file_of_tokens_that_a_reload_brings_in_is_watched_wherever_it_is(tmp_path):
+    pytest.importorskip("watchfiles")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    file = elsewhere / "tokens"
+    file.write_text(f"ada sha256:{digest(ADA)}\n")
+    servers = {"a": server()}
+    async with GatewayChild(
+        tmp_path, servers, environ=ENVIRON, auth={"tokens": AUTH["tokens"][:1]}
+    ) as gateway:
+        assert (await ask(gateway, BOB, "tools/list")).status == 401
+        gateway.write(servers, auth={"file": str(file)})
+        await gateway.until("reloaded: ")
+        aside = elsewhere / "new"
+        aside.write_text(f"ada sha256:{digest(ADA)}\nbob sha256:{digest(BOB)}\n")
+        aside.replace(file)
+        await gateway.until("reloaded: ")
+        assert (await ask(gateway, BOB, "tools/list")).status == 200

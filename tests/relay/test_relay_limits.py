@@ -280,3 +280,56 @@ async def test_max_progress_rate_passes_the_newest_on_when_its_time_has_come():
         assert heard[:10] == list(range(1, 11))
         assert len(heard) == 11
         sent.cancel()
+
+
+@sides
+@pytest.mark.parametrize("sharing", ["shared", "per_client"])
+@both_loops
+async def test_max_upstream_in_flight_below_at_and_above(over, sharing):
+    async with World() as world:
+        one = world.upstream(name="one", max_in_flight=3, sharing=sharing)
+        routes = [turnout.Route("one", "tools/call"), turnout.Route("two", "prompts/get")]
+        world.build(one, world.upstream(name="two"), routes=routes)
+        clients = [await world.client(), await world.client()]
+        calls = [clients[n % 2].send("tools/call", call(wait=True)) for n in range(min(3 + over, 3))]
+        await world.until(lambda: world.handled == len(calls))
+        if over > 0:
+            data = {"limit": "max_upstream_in_flight", "value": 3, **REFUSED, "upstream": "one"}
+            assert await refused(clients[1].send("tools/call", call(who="x"))) == data
+            with pytest.raises(turnout.RemoteError, match="Method not found"):
+                # It goes to the other one, which has no prompts.
+                await clients[1].send("prompts/get", {"name": "x"})
+            calls[0].cancel()
+            await world.until(lambda: world.relay.in_flight == 2)
+            assert (await clients[1].send("tools/call", call(who="x")))["who"] == "x"
+        assert world.relay.counters()["overloaded_upstream"] == max(over, 0)
+    with pytest.raises(ValueError, match="max_in_flight is at least 1"):
+        world.upstream(max_in_flight=0)
+
+
+@sides
+@both_loops
+async def test_max_request_rate_below_at_and_above_for_each_principal(over):
+    clock = turnout.Clock(manual=True)
+    async with World(clock=clock) as world:
+        # Whatever a client asks counts: its handshake has taken one.
+        world.build(max_request_rate=4)
+        ada = [await world.client(principal="ada") for _ in range(2)]
+        other = await world.client(principal="bob")
+        for _ in range(2 + min(over, 0)):
+            assert (await ada[0].send("tools/call", call(who="x")))["who"] == "x"
+        if over > 0:
+            data = await refused(ada[1].send("tools/call", call(who="x")))
+            assert data.pop("retry_after") == 1
+            assert data == {
+                "reason": "rate_limited",
+                "limit": "max_request_rate",
+                "value": 4,
+                "sent": False,
+            }
+            clock.advance(1)
+            assert (await ada[1].send("tools/call", call(who="x")))["who"] == "x"
+        assert (await other.send("tools/call", call(who="y")))["who"] == "y"
+        assert world.relay.counters()["rate_limited"] == max(over, 0)
+        with pytest.raises(ValueError, match="max_request_rate must be at least 1"):
+            world.build(max_request_rate=0)

@@ -12,7 +12,7 @@ ONE, TWO = 0, 1
 
 
 def test_the_longest_prefix_decides_in_whatever_order_the_routes_were_declared():
-    routes = [("a_", True, ONE), ("a_b_", True, TWO)]
+    routes = [("a_", True, ONE, None), ("a_b_", True, TWO, None)]
     for order in itertools.permutations(routes):
         names = NameTable(order, "nowhere")
         assert names.resolve("a_b_x") == (TWO, "x")
@@ -24,17 +24,17 @@ def test_the_longest_prefix_decides_in_whatever_order_the_routes_were_declared()
     ("routes", "whole", "offered", "shown"),
     [
         # One that keeps its prefix is shown where it has it, and as what it is.
-        ([("a_", False, ONE)], "nowhere", "a_x", ["a_x"]),
-        ([("a_", False, ONE)], "nowhere", "x", []),
+        ([("a_", False, ONE, None)], "nowhere", "a_x", ["a_x"]),
+        ([("a_", False, ONE, None)], "nowhere", "x", []),
         # One whose prefix is stripped is shown with it.
-        ([("a_", True, ONE)], "nowhere", "x", ["a_x"]),
-        ([("a_", True, ONE)], ONE, "x", ["a_x", "x"]),
+        ([("a_", True, ONE, None)], "nowhere", "x", ["a_x"]),
+        ([("a_", True, ONE, None)], ONE, "x", ["a_x", "x"]),
         # Where a handler decides, every name may lead everywhere.
         ([], "host", "x", ["x"]),
-        ([("a_", True, ONE)], "host", "x", ["a_x", "x"]),
+        ([("a_", True, ONE, None)], "host", "x", ["a_x", "x"]),
         # What leads to somebody else is not shown as ours.
-        ([("a_", False, ONE), ("a_b", False, TWO)], "nowhere", "a_bx", []),
-        ([("b_", True, TWO)], ONE, "b_x", []),
+        ([("a_", False, ONE, None), ("a_b", False, TWO, None)], "nowhere", "a_bx", []),
+        ([("b_", True, TWO, None)], ONE, "b_x", []),
         ([], TWO, "x", []),
     ],
 )

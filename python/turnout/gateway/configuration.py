@@ -44,6 +44,9 @@ SCHEMA_URL = "https://json-schema.org/draft/2020-12/schema"
 MAX_IN_FLIGHT = "max_in_flight"
 """A limit of the relay's, beside those of connections and of HTTP's."""
 
+MAX_REQUEST_RATE = "max_request_rate"
+"""Another one."""
+
 HOST_KEYS = frozenset({
     "$schema", "inputs", "globalShortcut", "preferences", "scale", "theme", "userThemeMode", "projects", "permissions",
     "isUsingBuiltInNodeForMcp", "allowedMcpServers", "deniedMcpServers", "sandbox", "coworkUserFilesPath",
@@ -108,6 +111,9 @@ class ServerOptions:
     )
     max_timeout: float | None = setting(
         SECONDS_OR_NEVER, "seconds after which a request ends whatever the progress", 3600.0
+    )
+    max_in_flight: int | None = setting(
+        Number(least=1, most=1 << 30, whole=True), "most requests in flight to it", None
     )
     open_timeout: float = setting(SECONDS, "seconds to start and open it", 60.0)
     required: bool = setting(Flag(), "whether the gateway does not start without it", default=False)
@@ -216,8 +222,12 @@ class Options(ServerOptions):
         Either(Text(), Section(RecordFile), RecordFile), "where the records of finished requests go", None
     )
     limits: tuple[tuple[str, int], ...] = setting(
-        Table(Number(whole=True, most=1 << 62), frozenset({*LIMITS, *HTTP_LIMITS, MAX_IN_FLIGHT})),
-        "limits by name, as in turnout.LIMITS and turnout.HTTP_LIMITS, and max_in_flight",
+        Table(
+            Number(whole=True, most=1 << 62),
+            frozenset({*LIMITS, *HTTP_LIMITS, MAX_IN_FLIGHT, MAX_REQUEST_RATE}),
+        ),
+        "limits by name, as in turnout.LIMITS and turnout.HTTP_LIMITS, max_in_flight, and max_request_rate: requests "
+        "of a principal in a second",
         (),
     )
 
@@ -384,6 +394,7 @@ def schema() -> Schema:
 __all__ = [
     "DEFAULT_LISTEN",
     "MAX_IN_FLIGHT",
+    "MAX_REQUEST_RATE",
     "Auth",
     "Configuration",
     "Listen",

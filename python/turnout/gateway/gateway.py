@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import enum
 import signal
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import turnout
@@ -19,6 +20,7 @@ from turnout.gateway.watch import MISSING, can_watch, changes
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Coroutine, Iterator
+    from pathlib import Path
 
     from turnout.gateway.faces import Face
     from turnout.gateway.plan import Plan
@@ -69,7 +71,7 @@ class Gateway:
         self._relay: turnout.Relay
         self._listeners: dict[Face, tuple[Listener, ssl.SSLContext | None]] = {}
         self._records: tuple[RecordFile, object] | None = None
-        self._filters = False
+        self._lost: set[str] = set()
         self._stop = asyncio.Event()
         self._ended = Ended.DRAINED
         self._running: asyncio.Task[Ended] | None = None
@@ -95,8 +97,8 @@ class Gateway:
         self._router = router = turnout.Router(name="turnout gateway", limits=plan.limits)
         try:
             self._open_records()
-            self._relay = router.relay(*plan.upstreams, routes=plan.routes, max_in_flight=plan.max_in_flight)
-            self._filter()
+            self._relay = plan.relay(router)
+            self._relay.on_status(self._tell_status)
             if await self._open():
                 watching = self._spawn(self._watch())
                 await self._stop.wait()
@@ -148,27 +150,41 @@ class Gateway:
 
     async def _check_tools(self) -> bool:
         """Whether hosts take the names of all tools; what is too long is told."""
+        names = await self._too_long()
+        if names:
+            self._ended = Ended.TOO_LONG
+        return not names
+
+    async def _too_long(self) -> list[str]:
+        """The tools whose names hosts cut; each is told."""
         try:
             names = await too_long(self._relay, self._plan)
         except (OSError, turnout.Error) as error:
             log.warning("the tools could not be listed: %s", escaped(str(error), None))
-            return True
+            return []
         for name in names:
             log.error(
                 "the tool %s has more than %d characters, which hosts cut: shorten the prefix, or deny it",
                 name,
                 LONGEST,
             )
-        if names:
-            self._ended = Ended.TOO_LONG
-        return not names
+        return names
 
     def _required(self) -> list[str]:
         servers = self._plan.configuration.servers.items()
         return [name for name, server in servers if server.turnout.required]
 
     def _is_open(self, name: str) -> bool:
-        return any(peer.name == name and peer.is_open for peer in self._router.peers)
+        return any(status.upstream == name and status.state == "open" for status in self._relay.status)
+
+    def _tell_status(self, status: turnout.UpstreamStatus) -> None:
+        """Write into the log which server is lost, and which is there again."""
+        if status.state == "open" and status.upstream in self._lost:
+            self._lost.discard(status.upstream)
+            log.info("the server %s is open again", escaped(status.upstream))
+        elif status.state == "closed" and status.reason is not None and not self._stop.is_set():
+            self._lost.add(status.upstream)
+            log.warning("the server %s is closed: %s", escaped(status.upstream), escaped(status.reason, 2000))
 
     def _tell_ready(self) -> None:
         log.info("ready: %d servers behind %s", len(self._plan.upstreams), self._places())
@@ -209,16 +225,6 @@ class Gateway:
 
         self._spawn(end_with_it())
 
-    def _filter(self) -> None:
-        """Ask for every tool whether it may be used, from the first plan on that forbids any."""
-        if self._filters or not self._plan.filters:
-            return
-        self._filters = True
-
-        @self._relay.policy.allow("tool")
-        async def allow(principal: object, kind: str, name: str) -> bool:  # noqa: ARG001
-            return self._plan.allows(name)
-
     # ---- another plan ----
 
     async def _watch(self) -> None:
@@ -227,13 +233,16 @@ class Gateway:
         if not can_watch():
             log.warning(MISSING)
             return
-        configuration = self._plan.configuration
-        paths = [configuration.path]
-        auth = configuration.options.auth
-        if auth is not None and auth.file:
-            paths.append(configuration.beside(auth.file))
-        async for _ in changes(paths, self._stop):
+        while not self._stop.is_set():
+            watched = self._plan.files
+            async for _ in changes(watched, partial(self._watches_others, watched)):
+                await self.reload(asked=False)
+            # What came between the two: the files that another plan names were not watched.
             await self.reload(asked=False)
+
+    def _watches_others(self, watched: tuple[Path, ...]) -> bool:
+        """Whether other files are to be watched than these, or none any more."""
+        return self._stop.is_set() or self._plan.files != watched
 
     async def reload(self, *, asked: bool = True) -> None:
         """Go over to what the file says now; where that cannot run, what ran goes on.
@@ -268,19 +277,19 @@ class Gateway:
             for mark in marks:
                 self._processes.marks.retire(mark)
             self._spawn(self._finish(updating, marks))
+            self._spawn(self._check_names_again())
             await self._change_faces(before, plan)
             changed = [f"{sign}{name}" for sign, names in (("-", removed), ("+", added)) for name in names]
             log.info("reloaded: %s", " ".join(changed) or "the servers are as before")
-            if plan.limits != before.limits or plan.max_in_flight != before.max_in_flight:
+            if _limits(plan) != _limits(before):
                 log.warning("other limits hold from the next start on")
 
     async def _update(self, plan: Plan) -> None:
-        """Go over to a plan, in one step of the loop: routes, filters, tokens; then wait for the servers that are gone.
+        """Go over to a plan, in one step of the loop: routes, tokens; then wait for the servers that are gone.
 
         What cannot be started the relay tells of, and tries again at the next request.
         """
         self._plan = plan
-        self._filter()
         drain = plan.configuration.options.grace
         with contextlib.suppress(OSError, turnout.HandshakeFailed):
             await self._relay.update(upstreams=plan.upstreams, routes=plan.routes, drain=drain)
@@ -298,6 +307,10 @@ class Gateway:
                     "fix its prefix under turnout, or start anew",
                     naming.server,
                 )
+
+    async def _check_names_again(self) -> None:
+        """Tell of tools whose names hosts cut, as at the start; the servers run by now, and go on."""
+        await self._too_long()
 
     async def _finish(self, updating: asyncio.Future[None], marks: list[str]) -> None:
         """Wait until the servers that are gone are, and end what they left behind."""
@@ -391,6 +404,11 @@ class Gateway:
         # What servers raise the relay has told.
         if error is not None and not isinstance(error, (OSError, turnout.Error)):
             log.error("%s: %s", type(error).__name__, escaped(str(error), None), exc_info=error)
+
+
+def _limits(plan: Plan) -> tuple[object, ...]:
+    """What holds from the start on."""
+    return plan.limits, plan.max_in_flight, plan.max_request_rate
 
 
 def _same(before: Plan, plan: Plan) -> bool:

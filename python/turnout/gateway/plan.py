@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import turnout
-from turnout import HTTP_LIMITS, Principal, RestartPolicy, Route, Upstream
+from turnout import HTTP_LIMITS, Principal, RestartPolicy, Route, Tools, Upstream
 from turnout._native import memory_usage, set_max_total_bytes
-from turnout.gateway.configuration import MAX_IN_FLIGHT
+from turnout.gateway.configuration import MAX_IN_FLIGHT, MAX_REQUEST_RATE
 from turnout.gateway.faces import faces_of
 from turnout.gateway.reaper import VARIABLE
 from turnout.gateway.targets import target_of
@@ -18,6 +17,7 @@ from turnout.gateway.tokens import read_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from turnout.gateway.configuration import Configuration, Listen, Server
     from turnout.gateway.faces import Face
@@ -72,9 +72,16 @@ class Plan:
     marks: dict[str, str]
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that it was read from."""
+        auth = self.configuration.options.auth
+        others = [self.configuration.beside(auth.file)] if auth is not None and auth.file else []
+        return (self.configuration.path, *others)
+
+    @property
     def limits(self) -> dict[str, int]:
         """Limits of connections, by name."""
-        other = {*HTTP_LIMITS, MAX_IN_FLIGHT}
+        other = {*HTTP_LIMITS, MAX_IN_FLIGHT, MAX_REQUEST_RATE}
         return {name: value for name, value in self.configuration.options.limits if name not in other}
 
     @property
@@ -83,16 +90,29 @@ class Plan:
         return dict(self.configuration.options.limits).get(MAX_IN_FLIGHT, 1 << 20)
 
     @property
+    def max_request_rate(self) -> int | None:
+        """Most requests of a principal in a second; None for any number."""
+        return dict(self.configuration.options.limits).get(MAX_REQUEST_RATE)
+
+    @property
     def restricts(self) -> bool:
         """Whether principals differ in what they may use."""
         auth = self.configuration.options.auth
         return auth is not None and bool(auth.servers)
 
-    @property
-    def filters(self) -> bool:
-        """Whether any tool may not be used."""
-        filters = [server.turnout.tools for server in self.configuration.servers.values()]
-        return any(each.allow is not None or each.deny for each in filters)
+    def relay(self, router: turnout.Router) -> turnout.Relay:
+        """Make the relay.
+
+        Raises:
+            ValueError: there is something wrong with it.
+
+        """
+        return router.relay(
+            *self.upstreams,
+            routes=self.routes,
+            max_in_flight=self.max_in_flight,
+            max_request_rate=self.max_request_rate,
+        )
 
     def principal_of(self, known: object) -> object:
         """On whose behalf a client is attached that came with a principal, or with None."""
@@ -113,20 +133,6 @@ class Plan:
             return False
         # It was attached on nobody's behalf, and so no route would be for it.
         return before.restricts or not self.restricts
-
-    def allows(self, name: str) -> bool:
-        """Whether a tool may be used, by the name that clients know."""
-        for naming in self.namings:
-            if name.startswith(naming.names):
-                tools = self.configuration.servers[naming.server].turnout.tools
-                own = name[len(naming.names) :]
-                allowed = tools.allow is None or _matches(own, tools.allow)
-                return allowed and not _matches(own, tools.deny)
-        return True
-
-
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def plan_of(
@@ -198,8 +204,9 @@ def _uri_prefix(prefix: str) -> str:
 
 def _routes(configuration: Configuration, namings: tuple[Naming, ...], tokens: Tokens | None) -> list[Route]:
     auth = configuration.options.auth
+    tools = {name: _tools(server) for name, server in configuration.servers.items()}
     if auth is None or not auth.servers or tokens is None:
-        return [route for naming in namings for route in _routes_to(naming, None)]
+        return [route for naming in namings for route in _routes_to(naming, None, tools[naming.server])]
     allowed = dict(auth.servers)
     everybody: list[tuple[Principal, tuple[str, ...] | None]] = [(LOCAL, None)]
     everybody += [(principal, allowed.get(principal.subject)) for principal in tokens.principals]
@@ -208,16 +215,27 @@ def _routes(configuration: Configuration, namings: tuple[Naming, ...], tokens: T
         for principal, servers in everybody
         for naming in namings
         if servers is None or naming.server in servers
-        for route in _routes_to(naming, principal)
+        for route in _routes_to(naming, principal, tools[naming.server])
     ]
 
 
-def _routes_to(naming: Naming, principal: Principal | None) -> list[Route]:
+def _tools(server: Server) -> Tools | None:
+    """Which tools of a server may be used; None for all."""
+    said = server.turnout.tools
+    return None if said.allow is None and not said.deny else Tools(said.allow, said.deny)
+
+
+def _routes_to(naming: Naming, principal: Principal | None, tools: Tools | None) -> list[Route]:
     if not naming.names:
-        return [Route(naming.server, principal=principal)]
-    prefixes = (("tools/call", naming.names), ("prompts/get", naming.names), ("resources/read", naming.uris))
+        return [Route(naming.server, principal=principal, tools=tools)]
+    prefixes = (
+        ("tools/call", naming.names, tools),
+        ("prompts/get", naming.names, None),
+        ("resources/read", naming.uris, None),
+    )
     return [
-        Route(naming.server, method, prefix, strip=True, principal=principal) for method, prefix in prefixes
+        Route(naming.server, method, prefix, strip=True, principal=principal, tools=taken)
+        for method, prefix, taken in prefixes
     ]
 
 
@@ -237,6 +255,7 @@ def _upstream(
             timeout=options.timeout,
             max_timeout=options.max_timeout,
             open_timeout=options.open_timeout,
+            max_in_flight=options.max_in_flight,
             restart=None if restart is None else RestartPolicy(**vars(restart)),
         )
     except ValueError as error:
@@ -249,7 +268,7 @@ def _check(plan: Plan) -> None:
     most = memory_usage()["max_total_bytes"]
     try:
         router = turnout.Router(limits=plan.limits)
-        router.relay(*plan.upstreams, routes=plan.routes, max_in_flight=plan.max_in_flight)
+        plan.relay(router)
     except (ValueError, TypeError, OverflowError) as error:
         raise configuration.error(str(error)) from error
     finally:

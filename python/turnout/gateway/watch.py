@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
     from pathlib import Path
 
 DEBOUNCE_MS = 100
@@ -23,12 +22,19 @@ def can_watch() -> bool:
     return importlib.util.find_spec("watchfiles") is not None
 
 
-async def changes(paths: Iterable[Path], stop: asyncio.Event) -> AsyncIterator[None]:
+class _Until:
+    """Says when to stop, in the form that watchfiles asks for; it asks in a thread of its own."""
+
+    def __init__(self, is_over: Callable[[], bool]) -> None:
+        self.is_set = is_over
+
+
+async def changes(paths: Iterable[Path], is_over: Callable[[], bool]) -> AsyncIterator[None]:
     """Tell of changes in the directories of files: editors, and volumes, put another file in the place of one.
 
     Args:
         paths: the files.
-        stop: ends it.
+        is_over: says when it is to end.
 
     """
     import watchfiles  # noqa: PLC0415 - an extra
@@ -38,7 +44,7 @@ async def changes(paths: Iterable[Path], stop: asyncio.Event) -> AsyncIterator[N
         *directories,
         debounce=DEBOUNCE_MS,
         step=DEBOUNCE_MS // 2,
-        stop_event=stop,
+        stop_event=cast("Any", _Until(is_over)),
         recursive=False,
         watch_filter=None,
         raise_interrupt=False,

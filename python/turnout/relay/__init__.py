@@ -9,7 +9,19 @@ from __future__ import annotations
 
 from turnout.relay.relay import Relay
 from turnout.relay.routing.routes import Route
+from turnout.relay.routing.tools import Tools
+from turnout.relay.upstreams.status import UpstreamStatus
 from turnout.relay.upstreams.upstream import RestartPolicy, Sharing, Upstream
 from turnout.relay.verdicts import Answer, Forward
 
-__all__ = ["Answer", "Forward", "Relay", "RestartPolicy", "Route", "Sharing", "Upstream"]
+__all__ = [
+    "Answer",
+    "Forward",
+    "Relay",
+    "RestartPolicy",
+    "Route",
+    "Sharing",
+    "Tools",
+    "Upstream",
+    "UpstreamStatus",
+]

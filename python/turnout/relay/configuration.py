@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from turnout.relay.clients import Assignment
-from turnout.relay.routing.naming import KINDS
+from turnout.relay.routing.naming import KINDS, NamedRoute
 from turnout.relay.routing.routes import RoutePlans, check_upstreams
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from turnout.relay.upstreams.upstream import Upstream
     from turnout.router import Router
 
-Sources = frozenset[tuple[str, bool, int]]
-"""Where the items of a list come from: the prefix of their names, whether it is taken off, and the upstream."""
+Sources = frozenset[NamedRoute]
+"""Where the items of a list come from."""
 
 
 class Configuration:

@@ -37,15 +37,17 @@ from turnout.relay.principals import Principals
 from turnout.relay.routing.routes import check_upstreams
 from turnout.relay.upstreams.registry import Upstreams
 from turnout.relay.upstreams.session import SessionContext
+from turnout.relay.upstreams.status import StatusListeners
 from turnout.relay.upstreams.upstream import as_upstream
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from turnout._native import Request
     from turnout.peer import Peer
     from turnout.relay.routing.routes import Route
     from turnout.relay.upstreams.session import UpstreamSession
+    from turnout.relay.upstreams.status import UpstreamStatus
     from turnout.relay.upstreams.upstream import Upstream
     from turnout.router import Router
     from turnout.transports.channel import Target
@@ -68,18 +70,21 @@ class Relay(Hooks):
         routes: Sequence[Route],
         local: Iterable[str],
         max_in_flight: int,
+        max_request_rate: int | None,
     ) -> None:
         self.router = router
         self.handlers = Handlers()
         check_upstreams(upstreams)
         self._core = core = _native.Relay(max_in_flight, secrets.token_bytes(32))
+        core.set_request_rate(max_request_rate or 0)
         self._clients = clients = Clients()
         self._detached: weakref.WeakSet[Peer] = weakref.WeakSet()
         self._drain = drain = DrainTracker()
         self._pending_admission = PendingAdmission(router)
         self._principals = Principals(router, core)
         self._subscriptions = subscriptions = Subscriptions(router, clients)
-        context = SessionContext(router, core, self._opened, subscriptions.retired, drain)
+        self._status = status = StatusListeners()
+        context = SessionContext(router, core, self._opened, subscriptions.retired, status.tell, drain)
         self._upstreams = known_upstreams = Upstreams(upstreams, context)
         self._configuration = Configuration(
             router,
@@ -143,6 +148,23 @@ class Relay(Hooks):
     def routes(self) -> tuple[Route, ...]:
         """The routes as declared."""
         return self._configuration.routes
+
+    @property
+    def status(self) -> tuple[UpstreamStatus, ...]:
+        """How each connection to an upstream stands; one that is private to clients has one for each of these."""
+        return tuple(session.status for affinity in self._upstreams for session in affinity)
+
+    def on_status(self, function: Callable[[UpstreamStatus], object]) -> Callable[[UpstreamStatus], object]:
+        """Call a function with each change of how a connection to an upstream stands, in the loop: a decorator.
+
+        Raises:
+            TypeError: it cannot be called.
+
+        """
+        if not callable(function):
+            raise TypeError(f"on_status takes the listener itself: @relay.on_status, not {function!r}")
+        self._status.add(function)
+        return function
 
     @property
     def in_flight(self) -> int:

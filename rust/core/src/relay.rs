@@ -24,10 +24,12 @@ mod ending;
 mod exchange;
 mod fault;
 mod key;
+mod name_filter;
 mod ownership;
 mod participant;
 mod pass;
 mod principal;
+mod rate;
 mod request;
 mod retained;
 mod route;
@@ -43,13 +45,14 @@ use std::sync::{Arc, OnceLock};
 
 pub use crate::handle::KEY_BYTES;
 pub use exchange::{Leg, Owner, Relaying};
-pub use fault::Fault;
+pub use fault::{Fault, RATE_LIMITED};
 pub use key::Key;
+pub use name_filter::NameFilter;
 pub use principal::Principal;
 pub use retained::RetainedRequest;
 pub use route::{Conflict, Goal, Matched, Route, Routes};
 pub use suspended::{SUSPENDED_PREFIX, Suspendable};
-pub use upstream::Upstream;
+pub use upstream::{Load, Upstream};
 pub use upstream_slot::UpstreamSlot;
 
 use crate::connection::event::{Batch, Host};
@@ -134,6 +137,10 @@ counts! {
     overloaded_in_flight,
     /// Likewise, because of what one client may take of that.
     overloaded_share,
+    /// Likewise, because of what one upstream may have in flight.
+    overloaded_upstream,
+    /// Requests answered with an error because their principal asked too often.
+    rate_limited,
     /// Requests answered with an error because the relay is closing.
     drained,
     /// Requests answered with an error because their client was detached.
@@ -175,6 +182,8 @@ pub struct Relay<L: Endpoint> {
     /// Principals that there were.
     principals: AtomicU64,
     passes: AtomicU64,
+    /// Requests a second that each principal may make; 0 for any number.
+    request_rate: AtomicU64,
     /// Methods whose requests the host sees before they are forwarded; `*` for all of them.
     watched: Mutex<HashSet<Box<[u8]>>>,
     watches: AtomicBool,
@@ -191,6 +200,7 @@ impl<L: Endpoint> Relay<L> {
             seal: Seal::new(key),
             principals: AtomicU64::new(0),
             passes: AtomicU64::new(0),
+            request_rate: AtomicU64::new(0),
             watched: Mutex::new(HashSet::new()),
             watches: AtomicBool::new(false),
         }

@@ -422,6 +422,7 @@ fn s2_a_method_of_a_route_by_names_is_one_whose_names_are_read() {
         prefix: "db_".into(),
         strip_prefix: true,
         goal: Goal::Upstream(0),
+        filter: None,
     };
     let routes = [route("custom/x"), route("resources/x")];
     let mut world = World::with(&["one"], Routes::new(routes, Goal::Upstream(0)).unwrap());

@@ -166,6 +166,7 @@ fn a_request_that_the_host_passes_on_loses_the_prefix_of_the_routes_that_decided
         prefix: "a/".into(),
         strip_prefix,
         goal: Goal::Upstream(position),
+        filter: None,
     };
     let old = Arc::new(Routes::new([route(0, true)], Goal::Host).unwrap());
     let mut world = World::with(&["one", "two"], Routes::new([], Goal::Host).unwrap());

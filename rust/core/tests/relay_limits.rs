@@ -1,8 +1,11 @@
 //! The limits of a relay, each below, at and above: what is refused is told with the limit's name, and counted.
 //! Those of the queue before an upstream stand in `relay_queueing.rs`.
 
+use std::sync::Arc;
+
 use crate::world::{IDLE, World, between, id_of};
 use turnout_core::limits::Limits;
+use turnout_core::relay::{Load, Upstream, UpstreamSlot};
 use turnout_core::rules::Revision;
 
 fn ask(world: &mut World, client: usize, id: u64) {
@@ -88,6 +91,91 @@ fn max_in_flight_bounds_all_clients_together() {
             world.lose(server);
             assert_eq!(world.relay.in_flight(), 0);
         }
+    }
+}
+
+#[test]
+fn max_upstream_in_flight_bounds_one_upstream_over_all_its_connections() {
+    for (asked, refused) in [(2, 0), (3, 0), (5, 2)] {
+        let mut world = World::new(&["one"]);
+        let load = Some(Arc::new(Load::new(3)));
+        let upstream = Arc::new(Upstream {
+            position: 0,
+            name: "one".into(),
+            idle: IDLE,
+            max: 20 * IDLE,
+            waits_for_connection: false,
+            load,
+        });
+        let slots: Vec<_> =
+            (0..2).map(|_| Arc::new(UpstreamSlot::dedicated(Arc::clone(&upstream)))).collect();
+        let clients: Vec<_> = slots.iter().map(|slot| world.client_with(&[slot])).collect();
+        let servers: Vec<_> = slots.iter().map(|slot| world.server_at(slot)).collect();
+        for id in 2..asked + 2 {
+            ask(&mut world, clients[(id % 2) as usize], id);
+        }
+        world.settle();
+        let lines: Vec<_> = clients.iter().flat_map(|client| world.lines(*client)).collect();
+        assert_eq!(lines.len(), refused);
+        let data = r#""data":{"reason":"overloaded","limit":"max_upstream_in_flight","value":3,"sent":false,"upstream":"one"}"#;
+        assert!(lines.iter().all(|line| line.contains(data)), "{lines:?}");
+        assert_eq!(world.count("overloaded_upstream"), refused as u64);
+        assert_eq!(world.relay.in_flight(), asked - refused as u64);
+        if refused == 0 {
+            continue;
+        }
+        // Answered, cancelled, timed out and lost: each makes room.
+        world.write(servers[0], r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+        world.settle();
+        ask(&mut world, clients[1], 20);
+        world.settle();
+        assert_eq!((world.lines(clients[1]).len(), world.relay.in_flight()), (0, 3));
+        let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":20}}"#;
+        world.write(clients[1], cancel);
+        world.now += 2 * IDLE;
+        world.expire();
+        for id in 30..33 {
+            ask(&mut world, clients[0], id);
+        }
+        world.settle();
+        assert_eq!(world.relay.in_flight(), 3);
+        world.lose(servers[0]);
+        for id in 40..44 {
+            ask(&mut world, clients[1], id);
+        }
+        world.settle();
+        assert_eq!((world.relay.in_flight(), world.count("overloaded_upstream")), (3, refused as u64 + 1));
+    }
+}
+
+#[test]
+fn max_request_rate_bounds_what_a_principal_asks_in_a_second_on_all_its_connections() {
+    for (asked, refused) in [(3, 0), (4, 0), (6, 2)] {
+        let mut world = World::new(&["one"]);
+        world.relay.set_request_rate(4);
+        let principal = world.relay.principal(Some(b"ada"));
+        let clients =
+            [(); 2].map(|()| world.client_for(&principal, &[], Revision::V2025_11_25, Limits::default()));
+        let other = world.client();
+        let server = world.server(0);
+        for id in 2..asked + 2 {
+            ask(&mut world, clients[(id % 2) as usize], id);
+        }
+        ask(&mut world, other, 2);
+        world.settle();
+        let lines: Vec<_> = clients.iter().flat_map(|client| world.lines(*client)).collect();
+        assert_eq!((lines.len(), world.lines(other).len()), (refused, 0));
+        let data = r#""data":{"reason":"rate_limited","limit":"max_request_rate","value":4,"retry_after":1,"sent":false}"#;
+        assert!(lines.iter().all(|line| line.contains("-32603") && line.contains(data)), "{lines:?}");
+        assert_eq!(world.count("rate_limited"), refused as u64);
+        assert_eq!(world.lines(server).len() as u64, asked + 1 - refused as u64);
+        // A second later there is room for as many again.
+        world.now += IDLE;
+        for id in 20..24 {
+            ask(&mut world, clients[0], id);
+        }
+        world.settle();
+        assert_eq!((world.lines(clients[0]).len(), world.lines(server).len()), (0, 4));
     }
 }
 

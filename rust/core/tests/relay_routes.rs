@@ -11,6 +11,7 @@ fn routes_choose_by_method_and_name() {
         prefix: prefix.into(),
         strip_prefix: true,
         goal: Goal::Upstream(position),
+        filter: None,
     };
     let routes = Routes::new([route("a_", 0), route("b_", 1)], Goal::Nowhere).unwrap();
     let mut world = World::with(&["one", "two"], routes);

@@ -35,6 +35,7 @@ fn r5_a_server_asks_about_what_it_works_on_itself() {
         prefix: "".into(),
         strip_prefix: false,
         goal: Goal::Upstream(1),
+        filter: None,
     };
     let mut world = World::with(&["one", "two"], Routes::new([route], Goal::Upstream(0)).unwrap());
     let slots = [
@@ -69,7 +70,7 @@ fn r5_what_may_ask_is_found_the_newest_first_and_goes_on_in_the_hosts_hands() {
     let wire = Arc::clone(&world.ends[server].wire);
     let leg = wire.0.lock().unwrap().set_owner(taken.number, Owner::Host(())).unwrap();
     assert!(taken.record.legs().all(|known| Arc::ptr_eq(known, &leg)), "the record names it as ever");
-    world.relay.suspend(taken.client);
+    world.relay.suspend(taken.client, world.ends[server].key);
     assert_eq!(world.relay.in_flight(), 2);
     world.lines(client);
     world.write(server, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, taken.number));
@@ -87,7 +88,7 @@ fn r5_only_what_comes_back_for_a_suspended_exchange_is_the_hosts() {
     world.write(client, &call(1, "tools/call", &state));
     world.settle();
     assert_eq!((requests(&mut world), world.lines(server).len()), (0, 1), "nothing was suspended");
-    world.relay.suspend(world.ends[client].key);
+    world.relay.suspend(world.ends[client].key, world.ends[server].key);
     world.write(client, &call(2, "tools/call", &state));
     world.write(client, &call(3, "tools/call", "theirs"));
     world.settle();

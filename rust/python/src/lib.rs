@@ -89,9 +89,9 @@ mod _native {
     #[pymodule_export]
     use crate::relay::fault::fault;
     #[pymodule_export]
-    use crate::relay::routes::Routes;
+    use crate::relay::routes::{NameFilter, Routes};
     #[pymodule_export]
-    use crate::relay::{Principal, Relay, UpstreamSlot};
+    use crate::relay::{Principal, Relay, UpstreamLoad, UpstreamSlot};
     #[pymodule_export]
     use crate::values::json::{dumps_any, items, loads_any, members, sole_member, with_member};
     #[pymodule_export]

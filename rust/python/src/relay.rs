@@ -41,6 +41,18 @@ pub struct UpstreamSlot {
 #[pyclass(frozen, module = "turnout._native")]
 pub struct Principal(Arc<core::Principal>);
 
+#[doc = text!("UpstreamLoad")]
+#[pyclass(frozen, module = "turnout._native")]
+pub struct UpstreamLoad(Arc<core::Load>);
+
+#[pymethods]
+impl UpstreamLoad {
+    #[new]
+    fn new(most: u64) -> Self {
+        Self(Arc::new(core::Load::new(most)))
+    }
+}
+
 #[pymethods]
 impl Principal {
     #[doc = text!("Principal.tasks")]
@@ -52,22 +64,23 @@ impl Principal {
 
 #[pymethods]
 impl UpstreamSlot {
-    /// A place of the upstream at `position` (name, timeout and max timeout in seconds or None): for any number of
-    /// clients, for those of one principal, or for the one that will hold it. Requests wait while no connection is there.
+    /// A place of the upstream at `position` (name, timeout and max timeout in seconds or None,
+    /// load): for any number of clients, for those of one principal, or for the one that will hold it. Requests wait while no connection is there.
     #[new]
     #[pyo3(signature = (position, upstream, dedicated, exclusive, *_arguments, **_options))]
     fn new(
         position: usize,
-        upstream: (String, Option<f64>, Option<f64>),
+        upstream: (String, Option<f64>, Option<f64>, Option<Bound<'_, UpstreamLoad>>),
         dedicated: bool,
         exclusive: bool,
         _arguments: &Bound<'_, PyTuple>,
         _options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let (name, idle, max) = upstream;
+        let (name, idle, max, load) = upstream;
+        let load = load.map(|load| Arc::clone(&load.get().0));
         let (idle, max) = (duration(idle, "timeout")?, duration(max, "max_timeout")?);
         let upstream =
-            Arc::new(Upstream { position, name: name.into(), idle, max, waits_for_connection: true });
+            Arc::new(Upstream { position, name: name.into(), idle, max, waits_for_connection: true, load });
         let slot = match (dedicated, exclusive) {
             (true, _) => core::UpstreamSlot::dedicated(upstream),
             (false, true) => core::UpstreamSlot::exclusive(upstream),
@@ -325,7 +338,7 @@ impl Relay {
             let Some(given) = driver.core().set_owner(number, owner) else { continue };
             call.get().set_record(given);
             let request = request_again(&peer, record, None)?;
-            self.inner.suspend(client);
+            self.inner.suspend(client, self.key(upstream.get().driver())?);
             return Ok(Some((request, call)));
         }
         Ok(None)
@@ -360,6 +373,11 @@ impl Relay {
         let routed = self.inner.fail_request(key, this.parts().0, fault, upstream, driver.now());
         driver.finish_route(py, routed);
         Ok(true)
+    }
+
+    #[doc = text!("Relay.set_request_rate")]
+    fn set_request_rate(&self, rate: u64) {
+        self.inner.set_request_rate(rate);
     }
 
     #[doc = text!("Relay.close_admission")]

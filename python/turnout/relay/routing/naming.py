@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from turnout.relay.routing.tools import Tools
+
+NamedRoute = tuple[str, bool, int, "Tools | None"]
+"""A prefix, whether it is taken off, the position of the upstream, and the names that the route takes there."""
+
 
 @dataclass(frozen=True)
 class ListKind:
@@ -55,17 +60,20 @@ class NameTable:
         routes: the routes of that method, most exact first.
         default: the position of the upstream that takes every other name, `"host"` where a handler decides, or
             `"nowhere"`.
+        takes: which of these it takes, where it is an upstream; None for all.
 
     """
 
-    def __init__(self, routes: Iterable[tuple[str, bool, int]], default: int | str) -> None:
+    def __init__(self, routes: Iterable[NamedRoute], default: int | str, takes: Tools | None = None) -> None:
         self._routes = sorted(routes, key=lambda route: -len(route[0]))
         self._default = default
+        self._takes = takes
 
     @property
     def only(self) -> int | None:
         """The only upstream, if every name leads to it unchanged; None otherwise."""
-        return self._default if isinstance(self._default, int) and not self._routes else None
+        takes_all = isinstance(self._default, int) and not self._routes and self._takes is None
+        return self._default if isinstance(self._default, int) and takes_all else None
 
     @property
     def is_nowhere(self) -> bool:
@@ -76,33 +84,41 @@ class NameTable:
         """The upstreams that any name leads to; all of them where a handler decides."""
         if self._default == "host":
             return list(all_of_them)
-        known = {position for *_, position in self._routes}
+        known = {position for _, _, position, _ in self._routes}
         return sorted(known | ({self._default} if isinstance(self._default, int) else set()))
 
-    def sources(self, all_of_them: Iterable[int]) -> list[tuple[str, bool, int]]:
-        """Where names come from: their prefix, whether it is taken off, and the upstream; the rest without a prefix."""
+    def sources(self, all_of_them: Iterable[int]) -> list[NamedRoute]:
+        """Where names come from, as routes have it; the rest without a prefix."""
         if isinstance(self._default, int):
-            return [*self._routes, ("", False, self._default)]
+            return [*self._routes, ("", False, self._default, self._takes)]
         others = all_of_them if self._default == "host" else ()
-        return [*self._routes, *(("", False, position) for position in others)]
+        return [*self._routes, *(("", False, position, None) for position in others)]
 
     def aliases(self, position: int, name: str) -> list[str]:
         """The names that clients use for `name` of the upstream at `position`; empty if no route leads there."""
         made = [
             prefix + name if strips else name
-            for prefix, strips, goal in self._routes
+            for prefix, strips, goal, _ in self._routes
             if goal == position and (strips or name.startswith(prefix))
         ]
         if self._default in (position, "host"):
             made.append(name)
-        return [called for called in dict.fromkeys(made) if self.resolve(called) in ((position, name), None)]
+        mine = ((position, name), ("host", name))
+        return [called for called in dict.fromkeys(made) if self._find(called) in mine]
 
     def resolve(self, called: str) -> tuple[int, str] | None:
-        """The upstream that a name leads to, and the name there; None if a handler decides, or no route matches."""
-        for prefix, strips, goal in self._routes:
+        """The upstream that a name leads to, and the name there; None if a handler decides, or no route takes it."""
+        goal, name = self._find(called)
+        return (goal, name) if isinstance(goal, int) else None
+
+    def _find(self, called: str) -> tuple[int | str, str]:
+        """Where a name leads, `"host"` and `"nowhere"` included, and the name there."""
+        for prefix, strips, goal, takes in self._routes:
             if called.startswith(prefix):
-                return goal, called[len(prefix) :] if strips else called
-        return (self._default, called) if isinstance(self._default, int) else None
+                name = called[len(prefix) :] if strips else called
+                return (goal if takes is None or takes.allows(name) else "nowhere"), name
+        takes_it = self._takes is None or self._takes.allows(called)
+        return (self._default if takes_it else "nowhere"), called
 
 
-__all__ = ["COMPLETE", "COMPLETED", "KINDS", "ListKind", "NameTable"]
+__all__ = ["COMPLETE", "COMPLETED", "KINDS", "ListKind", "NameTable", "NamedRoute"]

@@ -12,7 +12,14 @@ from turnout.relay.upstreams.upstream import ONE_PRINCIPAL
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
 
+    from turnout.relay.routing.naming import NamedRoute
+    from turnout.relay.routing.tools import Tools
     from turnout.relay.upstreams.upstream import Upstream
+
+Declared = tuple[str, str, bool, "int | str", "Tools | None"]
+"""A method, and a `NamedRoute`, or one that leads `"nowhere"`."""
+
+CALL = "tools/call"
 
 _ALWAYS_LOCAL = (
     "initialize",
@@ -42,6 +49,8 @@ class Route:
         strip: whether the upstream sees the name without the prefix; merged lists then show it with the prefix.
         principal: the principal of the clients that it is for, as `Relay.attach` was told; None for all clients. A
             route for one principal takes the place of the one for all that claims the same.
+        tools: which tools it takes, where it is for `tools/call` or for all methods: the others are unknown, also to
+            `tools/list`. None for all of them.
 
     """
 
@@ -50,6 +59,7 @@ class Route:
     prefix: str = ""
     strip: bool = False
     principal: Hashable | None = None
+    tools: Tools | None = None
 
 
 class RoutePlan:
@@ -84,13 +94,27 @@ class RoutePlan:
         *,
         is_everybodys: bool,
     ) -> None:
-        declared: list[tuple[str, str, bool, int]] = []
+        declared: list[Declared] = []
+        rest: Tools | None = None
+        is_said = False
         for route in routes:
             if route.method is None:
-                fallback = positions[route.upstream]
+                fallback, rest, is_said = positions[route.upstream], route.tools, True
             else:
-                declared.append((route.method, route.prefix, route.strip, positions[route.upstream]))
+                position = positions[route.upstream]
+                declared.append((route.method, route.prefix, route.strip, position, route.tools))
         claimed = {method for method, prefix, *_ in declared if not prefix}
+        if rest is not None and isinstance(fallback, int) and CALL not in claimed:
+            if CALL in local:
+                raise ValueError(
+                    f"a handler answers {CALL}, so the tools of a route for all methods have no say"
+                )
+            declared.append((CALL, "", False, fallback, rest))
+            claimed.add(CALL)
+        elif not is_said and CALL not in {*claimed, *local} and any(route[-1] for route in declared):
+            # Where some routes say which tools they take, the only upstream gets no others by being the only one.
+            declared.append((CALL, "", False, "nowhere", None))
+            claimed.add(CALL)
         self.names = {kind.use: _names(declared, local, kind.use, fallback) for kind in KINDS}
         self.kinds: list[ListKind] = []
         local_methods = [*_ALWAYS_LOCAL, *local]
@@ -101,7 +125,7 @@ class RoutePlan:
             if table.only is None:
                 self.kinds.append(kind)
             elif table.only != fallback:
-                declared.append((kind.list, "", False, table.only))
+                declared.append((kind.list, "", False, table.only, None))
         local_methods += [kind.list for kind in self.kinds]
         if any(
             self.names[use].only != fallback and not self.names[use].is_nowhere for use in COMPLETED.values()
@@ -109,15 +133,19 @@ class RoutePlan:
             local_methods.append(COMPLETE)
         self.handled_locally = frozenset(local_methods) - claimed
         self.is_everybodys = is_everybodys
-        known = {position for *_, position in declared}
+        known = {position for _, _, _, position, _ in declared if isinstance(position, int)}
         self.positions = sorted(known | ({fallback} if isinstance(fallback, int) else set()))
-        whole = {method: position for method, prefix, _, position in declared if not prefix}
+        whole = {method: position for method, prefix, _, position, _ in declared if not prefix}
         self._lists = {
             kind.list: "host" if kind.list in self.handled_locally else whole.get(kind.list, fallback)
             for kind in KINDS
         }
-        answered = [(method, "", False, "host") for method in sorted(self.handled_locally)]
-        self.routes = Routes([*declared, *answered], fallback, is_everybodys)
+        native = [
+            (method, prefix, strips, position, None if tools is None else tools.native)
+            for method, prefix, strips, position, tools in declared
+        ]
+        answered = [(method, "", False, "host", None) for method in sorted(self.handled_locally)]
+        self.routes = Routes([*native, *answered], fallback, is_everybodys)
 
     def resolve(self, use: str, name: Any) -> tuple[int, str] | None:
         """Which upstream a name leads to where `use` uses it, and what that one calls it; None where no route says."""
@@ -127,12 +155,12 @@ class RoutePlan:
         """The upstreams whose lists of one kind are merged."""
         return self.names[kind.use].positions(self.positions)
 
-    def sources(self, kind: ListKind) -> list[tuple[str, bool, int]]:
-        """Where the items of a list come from: prefix of their names, whether it is taken off, and the upstream."""
+    def sources(self, kind: ListKind) -> list[NamedRoute]:
+        """Where the items of a list come from."""
         if kind in self.kinds:
             return self.names[kind.use].sources(self.positions)
         goal = self._lists[kind.list]
-        return [("", False, goal)] if isinstance(goal, int) else []
+        return [("", False, goal, None)] if isinstance(goal, int) else []
 
     def merges(self, method: str) -> bool:
         """Whether a notification announces a change of a merged list."""
@@ -217,14 +245,17 @@ def check_upstreams(upstreams: Sequence[Upstream]) -> None:
                 )
 
 
-def _names(
-    declared: list[tuple[str, str, bool, int]], local: Sequence[str], use: str, fallback: int | str
-) -> NameTable:
+def _names(declared: list[Declared], local: Sequence[str], use: str, fallback: int | str) -> NameTable:
     """Where names lead by the routes of the method `use`."""
     mine = [route[1:] for route in declared if route[0] == use]
-    otherwise = "host" if use in local else fallback
-    whole = next((position for prefix, _, position in mine if not prefix), otherwise)
-    return NameTable([route for route in mine if route[0]], whole)
+    otherwise = ("host" if use in local else fallback, None)
+    whole, takes = next(((position, takes) for prefix, _, position, takes in mine if not prefix), otherwise)
+    named = [
+        (prefix, strips, position, takes)
+        for prefix, strips, position, takes in mine
+        if prefix and isinstance(position, int)
+    ]
+    return NameTable(named, whole, takes)
 
 
 def _check_routes(
@@ -242,6 +273,10 @@ def _check_routes(
             raise ValueError(
                 f"{route.upstream} would list the tasks of all its clients; leave out the route for tasks/list, and "
                 "the relay lists each client's own"
+            )
+        if route.tools is not None and route.method not in (None, CALL):
+            raise ValueError(
+                f"a route for {route.method} takes no tools: only one for {CALL}, or for all methods"
             )
         if route.strip and not route.prefix:
             raise ValueError(f"a route to {route.upstream} strips a prefix, but has none")

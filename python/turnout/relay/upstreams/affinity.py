@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from turnout import _native
 from turnout.relay.upstreams.credentials import CredentialsOfUpstream
 from turnout.relay.upstreams.session import UpstreamSession
 
@@ -34,8 +35,10 @@ class Affinity:
         self._eager_count = {"shared": 1, "pooled": upstream.pool}.get(upstream.sharing, 0)
         if upstream.sharing == "pooled" and upstream.pool < 1:
             raise ValueError(f"the pool of {upstream.name} must have at least 1 connection")
+        most = upstream.max_in_flight
+        self._load = None if most is None else _native.UpstreamLoad(most)
         self._sessions: dict[Hashable, UpstreamSession] = {
-            number: UpstreamSession(context, upstream, position) for number in range(self._eager_count)
+            number: self._made(None) for number in range(self._eager_count)
         }
         self._clients: dict[Hashable, set[Peer]] = {number: set() for number in self._sessions}
 
@@ -51,9 +54,7 @@ class Affinity:
         key = self._key(client, principal)
         if key not in self._sessions:
             dedicated_to = client if self.upstream.sharing == "per_client" else None
-            self._sessions[key] = session = UpstreamSession(
-                self._context, self.upstream, self._position, dedicated_to
-            )
+            self._sessions[key] = session = self._made(dedicated_to)
             session.credentials = self._credentials.of(principal)
             self._clients[key] = set()
         self._clients[key].add(client)
@@ -93,6 +94,9 @@ class Affinity:
         unused = self.unassign(client)
         if unused is not None:
             await unused.close()
+
+    def _made(self, client: Peer | None) -> UpstreamSession:
+        return UpstreamSession(self._context, self.upstream, self._position, client, self._load)
 
     def __iter__(self) -> Iterator[UpstreamSession]:
         return iter(list(self._sessions.values()))

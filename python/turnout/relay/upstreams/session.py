@@ -15,6 +15,7 @@ from turnout.escape import escaped
 from turnout.protocol import handshake
 from turnout.raised import EXITS
 from turnout.records import in_loop
+from turnout.relay.upstreams.status import UpstreamStatus, why_lost
 from turnout.relay.upstreams.upstream import ONE_PRINCIPAL, RestartPolicy, asked_by
 from turnout.transports.channel import is_target
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from turnout.peer import Peer
     from turnout.relay.drain import DrainTracker
     from turnout.relay.upstreams.credentials import PrincipalCredentials
+    from turnout.relay.upstreams.status import State
     from turnout.relay.upstreams.upstream import Upstream
     from turnout.router import Router
 
@@ -42,6 +44,7 @@ class SessionContext:
         core: the native relay.
         opened: is called with each new connection, and its session.
         retired: is called with each connection that another one took the place of.
+        status: is called with each change of a status.
         drain: tracks what waits for a session, or is to go on there.
         home: the context in which connections are made, that of who made the relay: a client's would stay with what
             all of them share.
@@ -52,6 +55,7 @@ class SessionContext:
     core: _native.Relay
     opened: Callable[[Peer, UpstreamSession], None]
     retired: Callable[[Peer], None]
+    status: Callable[[UpstreamStatus], None]
     drain: DrainTracker
     home: contextvars.Context = field(default_factory=contextvars.copy_context)
 
@@ -64,8 +68,10 @@ class UpstreamSession(_native.UpstreamSlot):
         upstream: as declared.
         position: the position of the upstream.
         client: the client that it is dedicated to; None for a shared one.
+        load: what bounds the requests in flight to the upstream, over all its sessions; None for nothing.
 
     Attributes:
+        status: how its connection stands.
         credentials: with which its server is asked; None where its target says that.
 
     """
@@ -73,16 +79,27 @@ class UpstreamSession(_native.UpstreamSlot):
     credentials: PrincipalCredentials | None = None
 
     def __new__(
-        cls, _context: SessionContext, upstream: Upstream, position: int, client: Peer | None = None
+        cls,
+        _context: SessionContext,
+        upstream: Upstream,
+        position: int,
+        client: Peer | None = None,
+        load: _native.UpstreamLoad | None = None,
     ) -> Self:
         """Make the native part."""
-        declared = (upstream.name, upstream.timeout, upstream.max_timeout)
+        declared = (upstream.name, upstream.timeout, upstream.max_timeout, load)
         return super().__new__(cls, position, declared, client is not None, upstream.sharing in ONE_PRINCIPAL)
 
     def __init__(
-        self, context: SessionContext, upstream: Upstream, _position: int, client: Peer | None = None
+        self,
+        context: SessionContext,
+        upstream: Upstream,
+        _position: int,
+        client: Peer | None = None,
+        _load: _native.UpstreamLoad | None = None,
     ) -> None:
         self.client = client
+        self.status = UpstreamStatus(upstream.name, "closed", None, client)
         self.upstream = upstream
         self._context = context
         ours = context.router.implementation
@@ -108,6 +125,13 @@ class UpstreamSession(_native.UpstreamSlot):
     def is_ready(self) -> bool:
         """Whether a connection is open now."""
         return self.peer is not None and self.peer.is_open
+
+    def _stands(self, state: State, reason: str | None = None) -> None:
+        """Take note of how the connection stands, and tell where that is new."""
+        status = UpstreamStatus(self.upstream.name, state, reason, self.client)
+        if status != self.status:
+            self.status = status
+            self._context.status(status)
 
     def prepare_for(self, implementation: handshake.Implementation, revision: str) -> None:
         """Set the implementation and revision of the next connection; no effect where all clients share it.
@@ -244,6 +268,7 @@ class UpstreamSession(_native.UpstreamSlot):
             await self.peer.close()
             # The relay finds the session by its connection; a reference here would keep both, and their client, alive.
             self.peer = None
+        self._stands("closed")
 
     @property
     def _is_closing(self) -> bool:
@@ -296,6 +321,7 @@ class UpstreamSession(_native.UpstreamSlot):
             )
         self.peer = peer
         self._context.opened(peer, self)
+        self._stands("open")
         router.spawn(self._watch(peer))
         return peer
 
@@ -312,6 +338,8 @@ class UpstreamSession(_native.UpstreamSlot):
         opened = loop.time()
         await peer.wait_lost()
         self._context.core.leave(peer.connection)
+        if self.peer is peer and not self._closed:
+            self._stands("closed", why_lost(peer))
         restart = self.upstream.restart
         if restart is None or self.upstream.is_connected or self.is_leaving or self.peer is not peer:
             return
@@ -338,13 +366,15 @@ class UpstreamSession(_native.UpstreamSlot):
         if pause > 0:
             await asyncio.sleep(pause)
         upstream_name = self.upstream.name
+        if not self.is_ready and not self._is_closing:
+            self._stands("opening")
         try:
             return await self._attempt()
-        except EXITS:
-            self._back_off()
+        except EXITS as error:
+            self._failed(error)
             raise
         except (OSError, Error) as error:
-            self._back_off()
+            self._failed(error)
             if not self._is_closing:
                 log.warning(
                     "the upstream %s could not be opened: %s",
@@ -358,6 +388,12 @@ class UpstreamSession(_native.UpstreamSlot):
             if isinstance(error, HandshakeFailed):
                 raise HandshakeFailed(f"the upstream {upstream_name} could not be opened: {error}") from error
             raise
+
+    def _failed(self, error: BaseException) -> None:
+        """Take note of an attempt that failed; the connection that it was to take the place of may stand yet."""
+        self._back_off()
+        if not self.is_ready and not self._closed:
+            self._stands("closed", str(error) or type(error).__name__)
 
     def _back_off(self) -> None:
         """Double the delay before the next attempt, up to `max_delay`."""

@@ -74,6 +74,8 @@ class Upstream:
         list_timeout: seconds that a list merged from several upstreams waits for this one; its part is then left
             out, and the list says so.
         input_timeout: seconds in which a client must answer what a server of the other era asks, or come back with it.
+        max_in_flight: most requests of clients in flight to it, over all its connections; those beyond are refused
+            (`overloaded`, nothing was sent). None for as many as the relay takes.
         restart: how a lost connection is made again; None for not at all.
         options: how its connections decide where the protocol's sources disagree; None for the router's options.
         share_logs: whether what a shared legacy server logs, which belongs to no client in particular, goes to all
@@ -86,8 +88,9 @@ class Upstream:
             let in with goes to no server. None for what the target says.
 
     Raises:
-        ValueError: the era or the sharing is unknown, a duration is not more than 0, the pool is empty, or credentials
-            of principals are given for connections that several of them share, or that are not over HTTP.
+        ValueError: the era or the sharing is unknown, a duration is not more than 0, `pool` or `max_in_flight` is less
+            than 1, or credentials of principals are given for connections that several of them share, or that are not
+            over HTTP.
 
     """
 
@@ -102,6 +105,7 @@ class Upstream:
     connect_wait: float = 30.0
     list_timeout: float = 10.0
     input_timeout: float = 600.0
+    max_in_flight: int | None = None
     restart: RestartPolicy | None = RestartPolicy()
     options: ProtocolOptions | None = None
     share_logs: bool = False
@@ -117,6 +121,8 @@ class Upstream:
             self._require_credentials_apply()
         if self.pool < 1:
             raise ValueError(f"pool is at least 1, not {self.pool}")
+        if self.max_in_flight is not None and self.max_in_flight < 1:
+            raise ValueError(f"max_in_flight is at least 1, not {self.max_in_flight}")
         for name in (
             "timeout",
             "max_timeout",

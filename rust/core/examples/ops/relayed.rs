@@ -102,6 +102,7 @@ impl Exchanges {
             idle: 60 * SECOND,
             max: 3600 * SECOND,
             waits_for_connection: false,
+            load: None,
         };
         let (relay, slot) =
             (Relay::new(1 << 20, &[7; 32]), Arc::new(UpstreamSlot::shared(Arc::new(upstream))));

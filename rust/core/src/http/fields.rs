@@ -10,6 +10,8 @@ pub const ALLOW: &str = "allow";
 pub const AUTHORIZATION: &str = "authorization";
 /// Whether an answer may be kept by others.
 pub const CACHE_CONTROL: &str = "cache-control";
+/// Seconds after which a request may be made again.
+pub const RETRY_AFTER: &str = "retry-after";
 /// The media type of a body.
 pub const CONTENT_TYPE: &str = "content-type";
 /// The event after which a legacy stream is resumed.

@@ -7,6 +7,7 @@
 use crate::http::fields;
 use crate::http::replay::IdText;
 use crate::http::request::{no_message, status_of_error};
+use crate::relay::RATE_LIMITED;
 use crate::wire::envelope;
 use crate::wire::sse;
 
@@ -187,6 +188,9 @@ impl Answering {
         if is_result(frame) {
             return 200;
         }
+        if retry_after(frame).is_some() {
+            return 429;
+        }
         let error = envelope::find_member(frame, "error");
         let code =
             error.and_then(|error| envelope::find_member(error.of(frame), "code").map(|code| (error, code)));
@@ -200,6 +204,16 @@ impl Answering {
             Some(code) => status_of_error(code),
         }
     }
+}
+
+/// The seconds after which a client may ask again, where an answer says that it asked too often.
+pub fn retry_after(frame: &[u8]) -> Option<u64> {
+    let error = envelope::find_member(frame, "error")?.of(frame);
+    let data = envelope::find_member(error, "data")?.of(error);
+    let said = |name| envelope::find_member(data, name).map(|value| value.of(data));
+    let reason = said("reason")?.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    let seconds = said("retry_after").filter(|_| reason == RATE_LIMITED.as_bytes())?;
+    std::str::from_utf8(seconds).ok()?.parse().ok()
 }
 
 /// Whether a frame is an answer: it has no method.
@@ -221,6 +235,29 @@ fn is_result(frame: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_asks_too_often_is_told_when_to_come_back() {
+        let error = |data: &str| {
+            format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":-32603,"message":"m","data":{data}}}}}"#)
+        };
+        let told = error(r#"{"reason":"rate_limited","limit":"max_request_rate","value":5,"retry_after":2}"#);
+        assert_eq!(retry_after(told.as_bytes()), Some(2));
+        for is_modern in [false, true] {
+            assert_eq!(Answering::new(1, is_modern).status_of(told.as_bytes()), 429);
+        }
+        for other in [
+            r#"{"reason":"overloaded","retry_after":2}"#,
+            r#"{"reason":"rate_limited"}"#,
+            r#"{"reason":"rate_limited","retry_after":"2"}"#,
+            r#"{"reason":"rate_limited","retry_after":-1}"#,
+            r#"["rate_limited"]"#,
+            "null",
+        ] {
+            assert_eq!(retry_after(error(other).as_bytes()), None, "{other}");
+            assert_eq!(Answering::new(1, true).status_of(error(other).as_bytes()), 200, "{other}");
+        }
+    }
 
     #[test]
     fn results_are_known_by_their_begin() {

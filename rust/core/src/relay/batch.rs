@@ -58,10 +58,15 @@ impl<L: Endpoint> Relay<L> {
         batch: &mut RelayBatch<L>,
     ) {
         let mut unrouted: Vec<usize> = Vec::new();
+        let too_many = self.too_many(participant, &batch.events, pass.now);
+        let dispose = |at: usize, event: &RelayEvent<L>, region: &[u8]| match too_many.get(&at) {
+            Some(fault) => Disposition::Fail(*fault, None),
+            None => self.disposition(participant, event, region),
+        };
         let mut at = 0;
         while at < batch.events.len() {
             let event = &batch.events[at];
-            let disposition = self.disposition(participant, event, pass.region);
+            let disposition = dispose(at, event, pass.region);
             if !matches!(disposition, Disposition::To(_)) {
                 self.note_task(participant, None, event);
                 Self::note_unmatched_task(participant, pass.region, event);
@@ -69,12 +74,11 @@ impl<L: Endpoint> Relay<L> {
             match (disposition, event) {
                 (Disposition::To(key), _) => {
                     let start = at;
-                    let goes_there =
-                        |next: &RelayEvent<L>| match self.disposition(participant, next, pass.region) {
-                            Disposition::To(next) => next == key,
-                            _ => false,
-                        };
-                    while batch.events.get(at + 1).is_some_and(goes_there) {
+                    let goes_there = |at: usize, next: &RelayEvent<L>| match dispose(at, next, pass.region) {
+                        Disposition::To(next) => next == key,
+                        _ => false,
+                    };
+                    while batch.events.get(at + 1).is_some_and(|next| goes_there(at + 1, next)) {
                         at += 1;
                     }
                     self.route_run(pass, participant, key, &batch.events[start..=at]);
@@ -93,6 +97,7 @@ impl<L: Endpoint> Relay<L> {
                 (Disposition::Host, _) => {
                     if let Some(leg) = leg_of(event) {
                         self.note_ended(
+                            participant,
                             self.participant(leg.connection).as_deref(),
                             std::slice::from_ref(event),
                         );
@@ -127,7 +132,7 @@ impl<L: Endpoint> Relay<L> {
         events: &[RelayEvent<L>],
     ) {
         let participant = self.participant(key);
-        self.note_ended(participant.as_deref(), events);
+        self.note_ended(source, participant.as_deref(), events);
         let Some(participant) = participant else {
             for event in events {
                 self.note_task(source, None, event);
@@ -167,13 +172,17 @@ impl<L: Endpoint> Relay<L> {
         }
     }
 
-    /// Counts requests of a client's no longer that have ended.
-    fn note_ended(&self, client: Option<&Participant<L>>, events: &[RelayEvent<L>]) {
+    /// Counts requests of a client's no longer that have ended at a server.
+    fn note_ended(&self, server: &Participant<L>, client: Option<&Participant<L>>, events: &[RelayEvent<L>]) {
         let ended = events.iter().filter(|event| match event {
             Event::Settled { record, .. } => leg_of(event).is_some() && Admission::counts(record),
             _ => false,
         });
-        self.admission.leave(ended.count(), client.and_then(|client| client.kind.share()));
+        let ended = ended.count();
+        if ended > 0 {
+            self.admission.leave(ended, client.and_then(|client| client.kind.share()));
+            server.kind.note_left(ended);
+        }
     }
 
     fn apply(

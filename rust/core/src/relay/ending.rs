@@ -11,7 +11,7 @@ use crate::relay::exchange::{Leg, Owner};
 use crate::relay::fault::Fault;
 use crate::relay::participant::Participant;
 use crate::relay::pass::{DestConnection, RoutingPass};
-use crate::relay::upstream::Upstream;
+use crate::relay::upstream::{MAX_UPSTREAM_IN_FLIGHT, Upstream};
 use crate::relay::{Endpoint, Relay, RelayBatch, add};
 use crate::rules::method;
 use crate::sync::lock;
@@ -116,9 +116,11 @@ impl<L: Endpoint> Relay<L> {
                 Fault::Overloaded(exceeded) => match exceeded.limit {
                     "max_in_flight" => &self.counts.overloaded_in_flight,
                     admission::SHARE => &self.counts.overloaded_share,
+                    MAX_UPSTREAM_IN_FLIGHT => &self.counts.overloaded_upstream,
                     "max_queued_requests" | "max_queued_bytes" => &self.counts.overloaded_queue,
                     _ => &self.counts.overloaded,
                 },
+                Fault::RateLimited { .. } => &self.counts.rate_limited,
                 Fault::NoAttribution => &self.counts.unattributed,
                 Fault::UnknownTask | Fault::UnknownState => &self.counts.unowned,
                 _ => &self.counts.refused,

@@ -15,6 +15,12 @@ use crate::wire::encode;
 use crate::wire::envelope::Envelope;
 use crate::wire::span::Span;
 
+/// The word for too many requests, which have a status of their own over HTTP.
+pub const RATE_LIMITED: &str = "rate_limited";
+
+/// The name of the limit on the requests of a principal a second.
+const MAX_REQUEST_RATE: &str = "max_request_rate";
+
 /// What a name may be of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubjectKind {
@@ -43,6 +49,13 @@ pub enum Fault {
     Detached,
     /// A limit.
     Overloaded(Exceeded),
+    /// Its principal makes too many requests.
+    RateLimited {
+        /// How many it may make a second.
+        rate: u64,
+        /// Seconds after which another one is taken.
+        seconds: u64,
+    },
     /// It was cancelled on our side.
     Cancelled,
     /// The server's answer is not one the protocol has.
@@ -79,6 +92,7 @@ impl Fault {
             Fault::Draining => "draining",
             Fault::Detached => "detached",
             Fault::Overloaded(_) => "overloaded",
+            Fault::RateLimited { .. } => RATE_LIMITED,
             Fault::Cancelled => "cancelled",
             Fault::InvalidAnswer(_) => "invalid_answer",
             Fault::NotBridged => "not_bridged",
@@ -104,6 +118,7 @@ impl Fault {
             Fault::Draining => "the relay takes no new requests, since it is closing",
             Fault::Detached => "the relay serves this client no more",
             Fault::Overloaded(_) => "too much is in flight here; wait for requests to end",
+            Fault::RateLimited { .. } => "too many requests a second; ask again later",
             Fault::Cancelled => "the request was cancelled",
             Fault::InvalidAnswer(fault) | Fault::NotAllowed(fault) | Fault::InvalidRequest(fault) => fault,
             Fault::AmbiguousName => {
@@ -226,6 +241,10 @@ impl Fault {
             encode::string(&mut data, limit);
             data.extend_from_slice(format!(",\"value\":{value}").as_bytes());
         }
+        if let Fault::RateLimited { rate, seconds } = self {
+            let told = format!(r#","limit":"{MAX_REQUEST_RATE}","value":{rate},"retry_after":{seconds}"#);
+            data.extend_from_slice(told.as_bytes());
+        }
         data.extend_from_slice(if sent { b",\"sent\":true" } else { b",\"sent\":false" });
         if !upstream.is_empty() {
             data.extend_from_slice(b",\"upstream\":");
@@ -328,6 +347,10 @@ mod tests {
         assert_eq!(
             data(Fault::Overloaded(EXCEEDED), false, "a\"b"),
             r#"{"reason":"overloaded","limit":"max_x","value":1,"sent":false,"upstream":"a\"b"}"#
+        );
+        assert_eq!(
+            data(Fault::RateLimited { rate: 5, seconds: 2 }, false, ""),
+            r#"{"reason":"rate_limited","limit":"max_request_rate","value":5,"retry_after":2,"sent":false}"#
         );
         assert_eq!(
             data(Fault::Unknown(SubjectKind::Resource), false, ""),

@@ -11,7 +11,7 @@ use crate::relay::principal::{Noted, Principal};
 use crate::relay::retained::{ByteBudget, may_need_input};
 use crate::relay::route::{Goal, Routes};
 use crate::relay::task_owners::{id_of, is_about_tasks};
-use crate::relay::upstream::Upstream;
+use crate::relay::upstream::{Load, Upstream};
 use crate::relay::upstream_slot::{ClientUpstreams, UpstreamSlot};
 use crate::rules::method;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
@@ -117,6 +117,18 @@ impl ParticipantKind {
         match self {
             ParticipantKind::Client { .. } => None,
             ParticipantKind::Upstream { slot, .. } => Some(&slot.upstream),
+        }
+    }
+
+    /// What bounds the requests in flight to the upstream whose connection this is.
+    pub(super) fn load(&self) -> Option<&Load> {
+        self.upstream().and_then(|upstream| upstream.load.as_deref())
+    }
+
+    /// Subtracts requests of clients that are in flight to the upstream no more.
+    pub(super) fn note_left(&self, count: usize) {
+        if let Some(load) = self.load() {
+            load.leave(count);
         }
     }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::connection::rate_limit::RateLimiter;
 use crate::relay::key::Key;
 use crate::relay::upstream_slot::{ClientUpstreams, UpstreamSlot};
 use crate::relay::{Endpoint, Relay};
@@ -20,6 +21,8 @@ pub struct Principal {
     pub(super) name: Option<Box<Text>>,
     /// How many of its requests are in flight.
     pub(super) in_flight: AtomicU64,
+    /// How often it asks.
+    pub(super) rate: Mutex<RateLimiter>,
     tasks: Mutex<OwnedTasks>,
 }
 
@@ -50,6 +53,7 @@ impl Principal {
             number,
             name: name.map(Box::from),
             in_flight: AtomicU64::new(0),
+            rate: Mutex::new(RateLimiter::default()),
             tasks: Mutex::new(OwnedTasks::default()),
         }
     }

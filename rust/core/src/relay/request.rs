@@ -149,7 +149,9 @@ impl<L: Endpoint> Relay<L> {
                 record.join(leg);
             }
             Err(error) => {
-                self.admission.leave(usize::from(Admission::counts(record)), asker);
+                let counted = usize::from(Admission::counts(record));
+                self.admission.leave(counted, asker);
+                dest.kind.note_left(counted);
                 pass.faults.push((record.number, Fault::of_send(error), upstream.cloned()));
             }
         }
@@ -169,8 +171,21 @@ impl<L: Endpoint> Relay<L> {
             ParticipantKind::Upstream { is_retired, .. } if is_retired.load(Ordering::Relaxed) => {
                 return Err(Fault::UpstreamClosed);
             }
-            ParticipantKind::Upstream { .. } if goes_on => self.admission.admit_unbounded(record, asker),
-            ParticipantKind::Upstream { .. } => self.admission.admit(record, asker)?,
+            ParticipantKind::Upstream { .. } if goes_on => {
+                self.admission.admit_unbounded(record, asker);
+                if let Some(load) = dest.load().filter(|_| Admission::counts(record)) {
+                    load.admit_unbounded();
+                }
+            }
+            ParticipantKind::Upstream { .. } => {
+                self.admission.admit(record, asker)?;
+                if let Some(load) = dest.load().filter(|_| Admission::counts(record))
+                    && let Err(exceeded) = load.admit()
+                {
+                    self.admission.leave(1, asker);
+                    return Err(Fault::Overloaded(exceeded));
+                }
+            }
         }
         Ok(())
     }

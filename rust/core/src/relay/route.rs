@@ -1,12 +1,15 @@
 //! Routes: where a client's requests go, declared as data and matched on the bytes of the frame.
 
 use std::fmt;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
+use crate::relay::name_filter::NameFilter;
 use crate::wire::envelope::{self, Envelope};
 use crate::wire::span::Span;
+use crate::wire::text;
 
 /// The goal of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +23,7 @@ pub enum Goal {
 }
 
 /// One declared route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// The method.
     pub method: Box<str>,
@@ -30,6 +33,16 @@ pub struct Route {
     pub strip_prefix: bool,
     /// Where to.
     pub goal: Goal,
+    /// The names that it takes, as the server sees them; it leads nowhere for any other. None for all.
+    pub filter: Option<Arc<NameFilter>>,
+}
+
+impl PartialEq for Route {
+    fn eq(&self, other: &Self) -> bool {
+        let filter = |route: &Self| route.filter.as_ref().map(Arc::as_ptr);
+        (&self.method, &self.prefix, self.strip_prefix, self.goal, filter(self))
+            == (&other.method, &other.prefix, other.strip_prefix, other.goal, filter(other))
+    }
 }
 
 /// Two routes claim the same requests.
@@ -53,15 +66,18 @@ impl fmt::Display for Conflict {
 
 impl std::error::Error for Conflict {}
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct PrefixRoute {
     goal: Goal,
     strip_prefix: bool,
+    filter: Option<Arc<NameFilter>>,
 }
 
 #[derive(Default, Debug)]
 struct MethodRoutes {
     default_goal: Option<Goal>,
+    /// The names that the default takes.
+    filter: Option<Arc<NameFilter>>,
     /// By prefix, the longest first, so that the first match is the most exact one.
     prefixes: Vec<(Box<str>, PrefixRoute)>,
 }
@@ -97,15 +113,15 @@ impl Routes {
                 if method.default_goal.replace(route.goal).is_some() {
                     return Err(conflict);
                 }
+                method.filter = route.filter;
                 continue;
             }
             if method.prefixes.iter().any(|(prefix, _)| *prefix == route.prefix) {
                 return Err(conflict);
             }
             strips |= route.strip_prefix;
-            method
-                .prefixes
-                .push((route.prefix, PrefixRoute { goal: route.goal, strip_prefix: route.strip_prefix }));
+            let Route { goal, strip_prefix, filter, .. } = route;
+            method.prefixes.push((route.prefix, PrefixRoute { goal, strip_prefix, filter }));
             method.prefixes.sort_by_key(|(prefix, _)| usize::MAX - prefix.len());
         }
         Ok(Self { methods, fallback, strips, are_everybodys: true })
@@ -146,7 +162,7 @@ impl Routes {
 
     /// Whether requests of a method are routed by their names, or their URIs.
     pub fn routes_by_name(&self, method: &[u8]) -> bool {
-        self.methods.get(method).is_some_and(|method| !method.prefixes.is_empty())
+        self.methods.get(method).is_some_and(MethodRoutes::is_by_name)
     }
 
     /// What is taken off the name in the request in `frame` on its way; an empty span for nothing.
@@ -160,10 +176,14 @@ impl Routes {
         let Some(method) = self.methods.get(&*envelope.method_name(frame)) else {
             return unchanged(self.fallback);
         };
-        if !method.prefixes.is_empty()
-            && let Some(matched) = method.match_name(frame, name_of(frame, envelope))
-        {
-            return matched;
+        if method.is_by_name() {
+            let name = name_of(frame, envelope);
+            if let Some(matched) = method.match_name(frame, name) {
+                return matched;
+            }
+            if !method.takes(name.of(frame)) {
+                return unchanged(Goal::Nowhere);
+            }
         }
         unchanged(method.default_goal.unwrap_or(self.fallback))
     }
@@ -175,6 +195,16 @@ fn name_of(frame: &[u8], envelope: &Envelope) -> Span {
 }
 
 impl MethodRoutes {
+    /// Whether names have a say.
+    fn is_by_name(&self) -> bool {
+        !self.prefixes.is_empty() || self.filter.is_some()
+    }
+
+    /// Whether the default takes a name, given with its quotes; where not all are taken, that of no text is not.
+    fn takes(&self, name: &[u8]) -> bool {
+        self.filter.as_ref().is_none_or(|filter| text::of(name).is_some_and(|name| filter.allows(&name)))
+    }
+
     /// Where the request in `frame` goes by its name, which stands there with its quotes; the prefix that is taken off
     /// is, and no other byte of the name is written anew: it may be one that no text holds.
     fn match_name(&self, frame: &[u8], name: Span) -> Option<Matched> {
@@ -186,6 +216,12 @@ impl MethodRoutes {
             let found = self.prefixes.iter().find(|(prefix, _)| inside.starts_with(prefix.as_bytes()));
             found.map(|(prefix, named)| (named, prefix.len()))?
         };
+        let own = if named.strip_prefix { &inside[length..] } else { inside };
+        let allows = |filter: &Arc<NameFilter>| text::unquoted(own).is_some_and(|own| filter.allows(&own));
+        if !named.filter.as_ref().is_none_or(allows) {
+            // No shorter prefix takes it: the server of that one is not meant.
+            return Some(Matched { goal: Goal::Nowhere, prefix: Span::default() });
+        }
         let start = name.start + 1;
         let prefix = Span { start, end: start + length as u32 };
         Some(Matched { goal: named.goal, prefix: if named.strip_prefix { prefix } else { Span::default() } })
@@ -223,6 +259,7 @@ mod tests {
             prefix: prefix.into(),
             strip_prefix: strips,
             goal: Goal::Upstream(goal),
+            filter: None,
         }
     }
 
@@ -308,6 +345,43 @@ mod tests {
         let mut positions: Vec<_> = routes.positions().collect();
         positions.sort_unstable();
         assert_eq!(positions, [1, 2, 4]);
+    }
+
+    #[test]
+    fn a_filter_takes_names_as_the_server_sees_them_however_they_are_spelled() {
+        let filter = |names: [&str; 2]| Some(Arc::new(NameFilter::new(Some(names), [])));
+        let routes = [
+            Route { filter: filter(["read", "list_*"]), ..route("tools/call", "db_", true, 1) },
+            Route { filter: filter(["raw_x", "y"]), ..route("tools/call", "raw_", false, 2) },
+            Route { filter: filter(["db_write", "free"]), ..route("tools/call", "", false, 3) },
+            route("prompts/get", "", false, 3),
+        ];
+        let routes = Routes::new(routes, Goal::Upstream(3)).unwrap();
+        for (name, goal) in [
+            ("db_read", Goal::Upstream(1)),
+            (r"db_re\u0061d", Goal::Upstream(1)),
+            (r"\u0064b_list_\ud83d", Goal::Upstream(1)),
+            ("db_reads", Goal::Nowhere),
+            // Not the server without a prefix either.
+            ("db_write", Goal::Nowhere),
+            (r"d\u0062_write", Goal::Nowhere),
+            ("raw_x", Goal::Upstream(2)),
+            ("raw_y", Goal::Nowhere),
+            ("free", Goal::Upstream(3)),
+            (r"\u0066ree", Goal::Upstream(3)),
+            ("other", Goal::Nowhere),
+            (r"fre\ud83d", Goal::Nowhere),
+            ("", Goal::Nowhere),
+        ] {
+            assert_eq!(found(&routes, &call(name)).0, goal, "{name}");
+        }
+        assert_eq!(found(&routes, &call(r"db_re\u0061d")).1, call(r"re\u0061d") + "\n");
+        for params in [r#"{"name":7}"#, r#"{"name":["free"]}"#, "{}", r#"{"uri":"free"}"#] {
+            let frame = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
+            assert_eq!(found(&routes, &frame).0, Goal::Nowhere, "{params}");
+        }
+        let prompt = r#"{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{"name":"other"}}"#;
+        assert_eq!(found(&routes, prompt).0, Goal::Upstream(3));
     }
 
     #[test]

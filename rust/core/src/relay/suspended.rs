@@ -59,7 +59,10 @@ impl<L: Endpoint> Relay<L> {
     }
 
     /// Notes that the host took an exchange over: requests that resume it go to the host from now on.
-    pub fn suspend(&self, client: Key) {
+    pub fn suspend(&self, client: Key, upstream: Key) {
+        if let Some(upstream) = self.participant(upstream) {
+            upstream.kind.note_left(1);
+        }
         let participant = self.participant(client);
         self.admission.leave(1, participant.as_ref().and_then(|participant| participant.kind.share()));
         if let Some(participant) = participant

@@ -188,8 +188,14 @@ mod tests {
 
     /// Which of three principals own the task in the end, and whether anything is left when they are gone.
     fn owners(steps: &[Step]) -> ([bool; 3], bool) {
-        let upstream =
-            Upstream { position: 0, name: "one".into(), idle: 0, max: 0, waits_for_connection: false };
+        let upstream = Upstream {
+            position: 0,
+            name: "one".into(),
+            idle: 0,
+            max: 0,
+            waits_for_connection: false,
+            load: None,
+        };
         let slot = Arc::new(UpstreamSlot::shared(Arc::new(upstream)));
         let mut principals = [0, 1, 2].map(|number| Some(Principal::new(number, None)));
         let mut newest = 1;

@@ -80,7 +80,8 @@ impl Simulation {
         let world = if two {
             let route = ("tools/call".into(), "b".into());
             let goal = Goal::Upstream(1);
-            let routes = [Route { method: route.0, prefix: route.1, strip_prefix: false, goal }];
+            let routes =
+                [Route { method: route.0, prefix: route.1, strip_prefix: false, goal, filter: None }];
             World::of(&["one", "two"], Routes::new(routes, Goal::Upstream(0)).unwrap(), most)
         } else {
             World::bounded(&["one"], most)

@@ -83,7 +83,7 @@ pub const IDLE: Time = 1_000_000_000;
 /// An upstream as declared, under a name.
 pub fn declared(position: usize, name: &str) -> Arc<Upstream> {
     let (name, idle, max) = (name.into(), IDLE, 20 * IDLE);
-    Arc::new(Upstream { position, name, idle, max, waits_for_connection: false })
+    Arc::new(Upstream { position, name, idle, max, waits_for_connection: false, load: None })
 }
 
 impl World {

@@ -6,7 +6,7 @@ use turnout_core::connection::output::addresses::StreamId;
 use turnout_core::flight::record::Record;
 use turnout_core::http::replay::IdText;
 use turnout_core::http::request::{self, Refused};
-use turnout_core::http::response::{Answering, EVENT_STREAM_FIELDS, EventNames, Step};
+use turnout_core::http::response::{Answering, EVENT_STREAM_FIELDS, EventNames, Step, retry_after};
 use turnout_core::http::{fields, origins};
 use turnout_core::rules::Revision;
 use turnout_core::sync::lock;
@@ -280,6 +280,11 @@ impl<W: Wire> State<W> {
             Step::Whole { status, has_body } => {
                 if has_body {
                     fields.push((fields::CONTENT_TYPE, fields::JSON.as_bytes()));
+                }
+                let seconds = if status == 429 { retry_after(body) } else { None };
+                let seconds = seconds.map(|seconds| seconds.to_string());
+                if let Some(seconds) = &seconds {
+                    fields.push((fields::RETRY_AFTER, seconds.as_bytes()));
                 }
                 self.respond(endpoint, status, &fields, body);
             }
