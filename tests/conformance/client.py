@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import turnout
+import turnout.mcp
 from turnout.handlers import members_of
 
 if TYPE_CHECKING:
@@ -144,9 +145,9 @@ async def main() -> None:
     auth = None
     if SCENARIO.startswith("auth/"):
         # The SDK takes seconds to import, and scenarios run all at once.
-        from oauth import Credentials, provider
+        from oauth import provider
 
-        auth = Credentials(provider(SCENARIO, url, CONTEXT), url)
+        auth = turnout.mcp.oauth(provider(SCENARIO, url, CONTEXT), url)
     act = next(act for pattern, act in SCENARIOS if fnmatchcase(SCENARIO, pattern))
     async with turnout.Router(name="turnout", version="1", capabilities=CAPABILITIES) as router:
 

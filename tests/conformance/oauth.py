@@ -1,4 +1,4 @@
-"""The official SDK's OAuth, as what `turnout.http(auth=...)` asks for headers."""
+"""The official SDK's OAuth providers, one for each scenario, and a user who agrees to everything."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 CALLBACK = "http://localhost:3000/callback"
 METADATA_URL = "https://conformance-test.local/client-metadata.json"
 """What the suite knows the client by where the server takes such URLs."""
-
-UNAUTHORIZED, FORBIDDEN = 401, 403
 
 
 class Storage:
@@ -105,40 +103,3 @@ def provider(scenario: str, url: str, context: Mapping[str, Any]) -> OAuthClient
         callback_handler=user.come_back,
         client_metadata_url=METADATA_URL,
     )
-
-
-class Credentials:
-    """Runs the flow of a provider of the SDK's around a request that is not sent, and gives what stands in it then.
-
-    Args:
-        of: the provider, which is made for the SDK's own HTTP client.
-        url: the server's.
-
-    """
-
-    def __init__(self, of: OAuthClientProvider, url: str) -> None:
-        self._provider = of
-        self._url = url
-
-    async def __call__(self, challenge: str | None) -> dict[str, str]:
-        request = httpx2.Request("POST", self._url)
-        flow = self._provider.async_auth_flow(request)
-        is_refused = challenge is not None
-        try:
-            async with httpx2.AsyncClient() as client:
-                asked = await flow.__anext__()
-                while asked is not request or is_refused:
-                    if asked is request:
-                        is_refused = False
-                        asked = await flow.asend(self._refusal(request, challenge or ""))
-                    else:
-                        asked = await flow.asend(await client.send(asked))
-        finally:
-            await flow.aclose()
-        token = request.headers.get("authorization")
-        return {"authorization": token} if token else {}
-
-    @staticmethod
-    def _refusal(request: httpx2.Request, challenge: str) -> httpx2.Response:
-        status = FORBIDDEN if "insufficient_scope" in challenge else UNAUTHORIZED
-        return httpx2.Response(status, headers={"www-authenticate": challenge}, request=request)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from turnout.mcp.dispatch.over_peer import NativeDispatcher
     from turnout.mcp.dispatch.over_streams import Dispatcher
     from turnout.mcp.errors import Lost, TimedOut
+    from turnout.mcp.login import oauth
     from turnout.mcp.server import (
         asgi,
         serve_http,
@@ -49,6 +50,7 @@ _WHERE = {
     "open_dispatcher": "turnout.mcp.client",
     "NativeDispatcher": "turnout.mcp.dispatch.over_peer",
     "asgi": "turnout.mcp.server",
+    "oauth": "turnout.mcp.login",
     "bearer": "turnout.mcp.authentication",
     "serve_http": "turnout.mcp.server",
     "serve_listener": "turnout.mcp.server",
@@ -79,6 +81,7 @@ __all__ = [
     "connect_tcp",
     "connect_unix",
     "install",
+    "oauth",
     "open_dispatcher",
     "records",
     "serve_http",

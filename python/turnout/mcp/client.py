@@ -12,9 +12,11 @@ from turnout.mcp import _sdk
 from turnout.mcp._compat import check_library
 from turnout.mcp.dispatch.over_peer import NativeDispatcher
 from turnout.mcp.dispatch.session_peer import SessionPeer
+from turnout.mcp.login import oauth
 from turnout.router import Router
 from turnout.transports import stdio, tcp, unix
 from turnout.transports.channel import is_target
+from turnout.transports.http.credentials import SharedAuth
 from turnout.transports.http.target import http
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from mcp.client.client import ConnectMode
 
+    from turnout.mcp.login import Provider
     from turnout.transports.channel import Target
     from turnout.transports.http.credentials import Auth
     from turnout.transports.stdio import Stderr
@@ -122,7 +125,7 @@ def connect_http(
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
-    auth: Auth | None = None,
+    auth: Auth | SharedAuth | Provider | None = None,
     tls: ssl.SSLContext | None = None,
     proxy: str | None = None,
     router: Router | None = None,
@@ -133,13 +136,16 @@ def connect_http(
     Args:
         url: of its endpoint.
         headers: fields that every request has; None for none.
-        auth: gives the headers that say who asks, as for `turnout.http`; None for nobody.
+        auth: gives the credentials of whoever asks, as for `turnout.http`, or a provider of the SDK's, such as
+            `mcp.client.auth.OAuthClientProvider`; None for nobody's.
         tls: how certificates are checked; None for the system's way.
         proxy: the proxy on the way there, as for `turnout.http`; None for none.
         router: as for `open_dispatcher`.
         options: the keyword arguments of the SDK's `Client`.
 
     """
+    if auth is not None and not callable(auth) and not isinstance(auth, SharedAuth):
+        auth = oauth(auth, url)
     return Client(http(url, headers=headers, auth=auth, tls=tls, proxy=proxy), router=router, **options)
 
 

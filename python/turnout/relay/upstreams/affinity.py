@@ -31,7 +31,7 @@ class Affinity:
         self.upstream = upstream
         self._context = context
         self._position = position
-        self._credentials = CredentialsOfUpstream(upstream, context.router.spawn)
+        self._credentials = CredentialsOfUpstream(upstream)
         self._eager_count = {"shared": 1, "pooled": upstream.pool}.get(upstream.sharing, 0)
         if upstream.sharing == "pooled" and upstream.pool < 1:
             raise ValueError(f"the pool of {upstream.name} must have at least 1 connection")

@@ -310,7 +310,7 @@ class UpstreamSession(_native.UpstreamSlot):
         else:
             made = target if is_target(target) else target()  # type: ignore[operator]
             if self.credentials is not None:
-                made = asked_by(made, self.credentials.auth())
+                made = asked_by(made, self.credentials)
             peer = await router.connect(
                 made,
                 era=self.upstream.era,

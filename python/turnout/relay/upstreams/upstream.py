@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from turnout.protocol import handshake
     from turnout.protocol.options import ProtocolOptions
     from turnout.transports.channel import Target
-    from turnout.transports.http.credentials import Auth, Given
+    from turnout.transports.http.credentials import Auth, Given, SharedAuth
 
 Sharing: TypeAlias = Literal["shared", "per_client", "per_principal", "pooled"]
 
-CredentialsFor: TypeAlias = "Callable[[Any, Upstream], Given | Auth | Awaitable[Given | Auth]]"
+CredentialsFor: TypeAlias = (
+    "Callable[[Any, Upstream], Given | Auth | SharedAuth | Awaitable[Given | Auth | SharedAuth]]"
+)
 """Gives the credentials with which an upstream is asked on behalf of a principal."""
 
 ONE_PRINCIPAL = ("per_client", "per_principal")

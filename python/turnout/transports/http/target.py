@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from turnout.arguments import require_one_of
 from turnout.transports.by_value import ByValue
 from turnout.transports.http.calling.caller import HttpCaller
+from turnout.transports.http.credentials import SharedAuth
 from turnout.transports.http.fields import require_field
 from turnout.transports.http.proxy import proxy_to
 
@@ -46,7 +47,7 @@ def http(
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
-    auth: Auth | None = None,
+    auth: Auth | SharedAuth | None = None,
     tls: ssl.SSLContext | None = None,
     unix: str | None = None,
     proxy: str | None = None,
@@ -59,7 +60,8 @@ def http(
         headers: fields that every request has; None for none.
         auth: gives the credentials of whoever asks: headers, or a `turnout.Credentials`. Called with None where there
             are none yet, or those before hold no longer, and with the `WWW-Authenticate` of a refusal, or `""` where it
-            has none, when they are refused; may be a coroutine function. None for nobody's.
+            has none, when they are refused; may be a coroutine function. A provider of the SDK's is given as
+            `turnout.mcp.oauth(provider)`. None for nobody's.
         tls: how certificates are checked; None for the system's way.
         unix: path of the Unix socket that the server listens on, where it has no port; None for the URL's host.
         proxy: the proxy on the way there, as `"http://user:password@host:port"`, or `"environment"` for what
@@ -70,6 +72,7 @@ def http(
         ValueError: the URL is none of HTTP's or has credentials in it, a header cannot be sent, the proxy is none of
             `http://`, or stands before a Unix socket, or a limit is not positive.
         KeyError: an unknown limit.
+        TypeError: `auth` cannot be called.
 
     """
     return HttpTarget(url, headers=headers, auth=auth, tls=tls, unix=unix, proxy=proxy, limits=limits)
@@ -85,7 +88,7 @@ class HttpTarget(ByValue):
         url: str,
         *,
         headers: Mapping[str, str] | None,
-        auth: Auth | None,
+        auth: Auth | SharedAuth | None,
         tls: ssl.SSLContext | None,
         unix: str | None,
         proxy: str | None,
@@ -107,6 +110,10 @@ class HttpTarget(ByValue):
         self.path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self.origin = (parts.scheme, self.host, self.port)
         self.name = f"{parts.scheme}://{self.authority}{parts.path}"
+        if auth is not None and not isinstance(auth, SharedAuth) and not callable(auth):
+            raise TypeError(
+                "auth= is called for credentials, or is what turnout.mcp.oauth makes of an OAuth provider of the SDK's"
+            )
         self.auth = auth
         self.tls = (tls or system_tls()) if parts.scheme == "https" else None
         self.headers = dict(headers or {})
@@ -120,7 +127,7 @@ class HttpTarget(ByValue):
                 raise ValueError(f"{limit} is positive, unlike {most}")
             self.limits[limit] = most
 
-    def asked_by(self, auth: Auth) -> HttpTarget:
+    def asked_by(self, auth: Auth | SharedAuth) -> HttpTarget:
         """The same server, asked with other credentials."""
         other = copy.copy(self)
         other.auth = auth

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnout import json
 from turnout.transports.http.calling.refusals import FORBIDDEN, UNAUTHORIZED
-from turnout.transports.http.credentials import as_credentials
+from turnout.transports.http.credentials import as_auth, as_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -42,6 +42,7 @@ class Login:
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._target = target
+        self._auth = None if target.auth is None else as_auth(target.auth)
         self._head = head
         self._pool = pool
         self._fail = fail
@@ -62,9 +63,9 @@ class Login:
             TypeError: they are none.
 
         """
-        if self._target.auth is None:
+        if self._auth is None:
             return
-        given = self._target.auth(challenge)
+        given = self._auth(challenge)
         credentials = as_credentials(await given if inspect.isawaitable(given) else given)
         if self._is_over:
             return
