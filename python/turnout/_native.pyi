@@ -42,6 +42,7 @@ __all__ = [
     "LateProgress",
     "LateResponse",
     "Ledger",
+    "LiveFlights",
     "NameFilter",
     "Notification",
     "Principal",
@@ -510,7 +511,7 @@ class Record:
     @property
     def cancelled_by(
         self,
-    ) -> Literal["caller", "peer", "timeout", "disconnect", "shutdown", "overflow"] | None:
+    ) -> Literal["caller", "peer", "timeout", "disconnect", "shutdown", "overflow", "operator"] | None:
         """Who asked for it."""
     @property
     def cancel_reason(self) -> str | None:
@@ -581,6 +582,45 @@ class Ledger:
         """The records kept, oldest first."""
     def outcomes(self) -> dict[str, int]:
         """How many requests ended with each outcome, kept or not."""
+
+@final
+class LiveFlights:
+    """Names what is in flight on any connections by handles, and ends what a handle names.
+
+    Args:
+        key: 32 random bytes, which make the handles.
+
+    """
+
+    def __new__(cls, key: bytes) -> Self: ...
+    def of(self, connection: Connection) -> list[tuple[Record, int]]:
+        """What is in flight on a connection, and the bytes of what came in; legs are in the records of their requests.
+
+        Args:
+            connection: of any peer.
+
+        """
+    def handle(self, connection: Connection, record: Record) -> str:
+        """Make the handle of a request, good for this object only.
+
+        Args:
+            connection: on which it is.
+            record: its own.
+
+        """
+    def cancel(self, handle: str, reason: str | None = None) -> bool:
+        """End the request that a handle names, at both sides, as cancelled by an operator; False where it is over.
+
+        Who asked for it gets an error. From any thread.
+
+        Args:
+            handle: as `handle` gave it.
+            reason: for the record and for whoever works on it; None for none.
+
+        Raises:
+            KeyError: this object gave out no such handle.
+
+        """
 
 @final
 class Call(asyncio.Future[Any]):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 BINDING = "rust/python/src"
-FLOORS = ("values", "asyncio", "driver", "objects", "connection", "http", "relay", "lib")
+FLOORS = ("values", "asyncio", "driver", "objects", "connection", "http", "relay", "control", "lib")
 """Of the binding, from the bottom."""
 
 Graph = dict[str, set[str]]

@@ -34,6 +34,7 @@ mod request;
 mod retained;
 mod route;
 mod seal;
+mod stopping;
 mod suspended;
 mod task_owners;
 mod tasks;

@@ -35,6 +35,7 @@ mod relay_reverse;
 mod relay_rounds;
 mod relay_routes;
 mod relay_simulation;
+mod relay_stopping;
 mod relay_streams;
 mod relay_suspended;
 mod relay_threads;

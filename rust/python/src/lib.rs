@@ -8,6 +8,7 @@
 //! - `connection` is the class: it reads, delivers and sends.
 //! - `http` has connections of HTTP's, whose messages are on streams of the connections above.
 //! - `relay` registers connections with a core relay.
+//! - `control` names what is in flight on connections by handles, and ends it by these.
 
 // What the binding's conventions ask for, once for all of the glue: arguments by value, `self` that Python
 // wants and we do not, more arguments than a Rust function should have.
@@ -20,6 +21,7 @@ include!(concat!(env!("OUT_DIR"), "/texts.rs"));
 
 mod asyncio;
 mod connection;
+mod control;
 mod driver;
 mod http;
 mod objects;
@@ -56,6 +58,8 @@ mod _native {
     use crate::asyncio::input::Input;
     #[pymodule_export]
     use crate::connection::Connection;
+    #[pymodule_export]
+    use crate::control::LiveFlights;
     #[pymodule_export]
     use crate::driver::memory::{memory_is_tight, memory_usage, set_max_total_bytes};
     #[pymodule_export]

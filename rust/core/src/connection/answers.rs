@@ -43,6 +43,20 @@ impl<H: Host> Connection<H> {
             .map(|entry| (&entry.record, entry.owner.as_ref()))
     }
 
+    /// The owner of a request of the peer's that was not answered yet; None where it is over, or nobody's.
+    pub fn owner_of(&self, number: u64) -> Option<&H::Request> {
+        let (slot, state) = self.arrivals.find(number)?;
+        self.inbound.get(slot).filter(|_| state.is_live())?.owner.as_ref()
+    }
+
+    /// What is in flight with the peer and is no leg of a relayed request: the evidence, and the bytes of a request that
+    /// came in.
+    pub fn live(&self) -> impl Iterator<Item = (&Arc<Record>, u32)> {
+        let inbound = self.inbound.iter().map(|entry| (&entry.record, entry.bytes));
+        let outbound = self.outbound.iter().map(|entry| (&entry.record, 0));
+        inbound.chain(outbound).filter(|(record, _)| record.outcome().is_none() && !record.is_leg())
+    }
+
     /// The owners of the peer's requests in flight.
     pub fn inbound_owners(&self) -> Vec<H::Request> {
         self.inbound.iter().filter_map(|entry| entry.owner.clone()).collect()

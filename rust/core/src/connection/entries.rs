@@ -46,6 +46,8 @@ pub(crate) struct Inbound<R> {
     pub(crate) outbound_state: Option<Box<OutboundState>>,
     /// The stream on which it came.
     pub(crate) stream: StreamId,
+    /// How long its frame was.
+    pub(crate) bytes: u32,
     pub(crate) declines: bool,
     pub(crate) augmented: bool,
     /// Whether [`super::Connection::id_index`] has it.
@@ -81,12 +83,13 @@ impl<R> Inbound<R> {
         self.outbound_state.as_mut()?.pending.take()
     }
 
-    pub(crate) fn new(record: Arc<Record>, stream: StreamId, augmented: bool) -> Self {
+    pub(crate) fn new(record: Arc<Record>, stream: StreamId, bytes: u32, augmented: bool) -> Self {
         Self {
             record,
             owner: None,
             outbound_state: None,
             stream,
+            bytes,
             declines: false,
             augmented,
             is_indexed: false,

@@ -17,7 +17,7 @@ use crate::flight::sparse_map::SparseMap;
 use crate::flight::state::{CancelledBy, FlightEvent, FlightState, Outcome};
 use crate::flight::timer_wheel::TimerWheel;
 use crate::wire::encode;
-use crate::wire::text::Text;
+use crate::wire::text::{Text, clip};
 
 impl<H: Host> Connection<H> {
     /// Bytes waiting to be written.
@@ -144,26 +144,52 @@ impl<H: Host> Connection<H> {
         let open: Vec<_> =
             open.map(|entry| (Arc::clone(&entry.record), entry.owner.clone(), entry.declines)).collect();
         for (record, owner, declined) in open {
-            let number = record.number;
-            match self.arrivals.find(number) {
+            match self.arrivals.find(record.number) {
                 Some((_, state)) if state.is_live() => {}
                 // Nobody tells of the end of its task any more.
                 _ => {
-                    self.end_task_of_peer(now, number);
+                    self.end_task_of_peer(now, record.number);
                     continue;
                 }
             }
-            record.note_cancel(CancelledBy::Shutdown, Some(reason), now);
-            let answered = if self.rules.is_open_ended(&record.method) {
-                self.close_listen(now, &record)
-            } else {
-                let (data, message) = error(&record);
-                self.answer(now, number, Answer::Error { code: INTERNAL_ERROR, message, data: &data })
-            };
-            ended.extend(answered.finished);
+            ended.extend(self.stop_one(now, &record, (CancelledBy::Shutdown, Some(reason)), &error).finished);
             batch.events.push(Event::Cancelled { owner, record, declined });
         }
         ended
+    }
+
+    /// As [`Connection::answer_all`], of one request that an operator stops; None where it is over, or its peer
+    /// cancelled it before.
+    pub fn stop(
+        &mut self,
+        now: Time,
+        number: u64,
+        reason: Option<&Text>,
+        batch: &mut Batch<H>,
+        error: impl Fn(&Record) -> (Vec<u8>, &'static str),
+    ) -> Option<Answered> {
+        let (slot, FlightState::Running) = self.arrivals.find(number)? else { return None };
+        let entry = self.inbound.get(slot)?;
+        let (record, owner, declined) = (Arc::clone(&entry.record), entry.owner.clone(), entry.declines);
+        let reason = reason.map(|reason| clip(reason, self.limits.max_text_bytes));
+        let answered = self.stop_one(now, &record, (CancelledBy::Operator, reason), &error);
+        batch.events.push(Event::Cancelled { owner, record, declined });
+        Some(answered)
+    }
+
+    fn stop_one(
+        &mut self,
+        now: Time,
+        record: &Record,
+        (by, reason): (CancelledBy, Option<&Text>),
+        error: &impl Fn(&Record) -> (Vec<u8>, &'static str),
+    ) -> Answered {
+        record.note_cancel(by, reason, now);
+        if self.rules.is_open_ended(&record.method) {
+            return self.close_listen(now, record);
+        }
+        let (data, message) = error(record);
+        self.answer(now, record.number, Answer::Error { code: INTERNAL_ERROR, message, data: &data })
     }
 
     /// Ends one listen of the peer's by a result.

@@ -305,6 +305,8 @@ pub enum CancelledBy {
     Shutdown,
     /// It outgrew a limit.
     Overflow,
+    /// A person who saw it in flight.
+    Operator,
 }
 
 impl CancelledBy {
@@ -317,6 +319,7 @@ impl CancelledBy {
             CancelledBy::Disconnect => "disconnect",
             CancelledBy::Shutdown => "shutdown",
             CancelledBy::Overflow => "overflow",
+            CancelledBy::Operator => "operator",
         }
     }
 
@@ -328,6 +331,7 @@ impl CancelledBy {
             4 => CancelledBy::Disconnect,
             5 => CancelledBy::Shutdown,
             6 => CancelledBy::Overflow,
+            7 => CancelledBy::Operator,
             _ => return None,
         })
     }

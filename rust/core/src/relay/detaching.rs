@@ -25,7 +25,7 @@ use crate::sync::{Ordering, lock};
 const REASON: &[u8] = b"the client was detached";
 
 /// Whether an upstream may have seen a request, as its legs say: one that has not ended may be written yet.
-fn was_sent(record: &Record) -> bool {
+pub(super) fn was_sent(record: &Record) -> bool {
     record.legs().any(|leg| leg.written().is_some() || leg.outcome().is_none())
 }
 

@@ -35,6 +35,10 @@ impl Record {
     pub const fn new(inner: Arc<record::Record>) -> Self {
         Self { inner }
     }
+
+    pub fn inner(&self) -> &record::Record {
+        &self.inner
+    }
 }
 
 const fn late_name(late: Late) -> &'static str {

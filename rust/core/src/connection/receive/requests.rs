@@ -87,7 +87,7 @@ impl<H: Host> Connection<H> {
         }
         let augmented = !envelope.task.is_empty() && self.rules.accepts_task(&record.method);
         let stream = self.join_stream(minted.number);
-        let entry = Inbound::new(Arc::clone(&record), stream, augmented);
+        let entry = Inbound::new(Arc::clone(&record), stream, frame.len() as u32, augmented);
         self.inbound.insert(minted.slot, entry);
         self.defer(minted.number);
         self.counters.requests_in += 1;
