@@ -67,17 +67,19 @@ def to_json(record: Record) -> bytes:
 
 def spelled(record: Record) -> dict[str, Any]:
     """The fields of a record as JSON has them: ids of other kinds as text, and no number that is not finite."""
-    return {name: _spelled(value) for name, value in record.as_dict().items()}
+    fields: dict[str, Any] = plain(record.as_dict())
+    return fields
 
 
-def _spelled(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Make of a value of records what JSON has: bytes become text, and a number that is not finite None."""
     if isinstance(value, bytes):
         return value.decode("ascii", "backslashreplace")
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _spelled(member) for key, member in value.items()}
-    return [_spelled(item) for item in value] if isinstance(value, list) else value
+        return {key: plain(member) for key, member in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
 
 
 class SavedRecord:
@@ -152,6 +154,11 @@ class RecordStream:
             self.missed += 1
         self._ready.append(record)
         self._wake()
+
+    def taken(self) -> Iterator[Record]:
+        """Take what is queued, and wait for nothing."""
+        while self._ready:
+            yield self._ready.popleft()
 
     def close(self) -> None:
         """Stop the stream; records that are queued can still be read."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from turnout._native import LIMITS, Clock, Connection, Ledger, memory_is_tight, memory_usage
-from turnout.arguments import require_one_of, require_seconds
+from turnout.arguments import require_one_of, require_port, require_seconds
 from turnout.errors import HandshakeFailed, LimitExceeded
 from turnout.escape import escaped
 from turnout.handlers import Handlers, Hooks
@@ -25,15 +25,18 @@ from turnout.threads import HandlerThreads
 from turnout.transports.accepting import most_descriptors
 from turnout.transports.channel import is_target
 from turnout.transports.own_stdio import OwnStdioTarget
+from turnout.transports.places import TcpPlace, UnixPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from typing_extensions import Self
 
+    from turnout.control.service import Control
     from turnout.protocol.keepalive import Ping
     from turnout.relay import Route, Upstream
     from turnout.transports.channel import Link, Listener, Target, Transport
+    from turnout.transports.places import Place
 
 log = logging.getLogger("turnout")
 
@@ -143,6 +146,7 @@ class Router(Hooks):
         self._closed = False
         self._process = os.getpid()
         self._relays: list[Relay] = []
+        self._controls: list[Control] = []
 
     @property
     def is_closed(self) -> bool:
@@ -295,6 +299,54 @@ class Router(Hooks):
         self._relays.append(relay)
         return relay
 
+    async def serve_control(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        token: str | None = None,
+        name: str | None = None,
+        redact: Callable[[dict[str, Any]], Mapping[str, Any] | None] | None = None,
+    ) -> Control:
+        """Let people see what is in flight here, and stop it: by `turnout top`, or by any client of HTTP's.
+
+        It is served until the router is closed, over a Unix socket that our own user alone reaches, or over a port.
+
+        Args:
+            path: of the Unix socket; None, where there is no host either, for one that `turnout top` finds by itself.
+            host: an address to bind in the place of a socket; None for none. Browsers get a page there.
+            port: 0 lets the system choose; `Control.port` tells. None without a host.
+            token: what every request has to bear as a bearer token; needed with a host. None for none.
+            name: what viewers call it; None for the router's own name.
+            redact: called with each row and each record, as a dict, before it is told; what it gives is told in its
+                place, and None, or an error of its own, hides it. None tells all: names, ids, progress, no payloads.
+
+        Raises:
+            TypeError: there is not one place, or a token is missing.
+            OSError: the place cannot be listened on.
+
+        """
+        from turnout.control.places import own_socket  # noqa: PLC0415 - few serve it
+        from turnout.control.service import Control  # noqa: PLC0415
+
+        self._check()
+        if (host is None) != (port is None) or (path is not None and host is not None):
+            raise TypeError("serve_control takes a path, or a host and a port, or neither")
+        if host is not None and not token:
+            raise TypeError("serve_control over a port takes token=, since other users reach it")
+        place: Place
+        if host is not None:
+            require_port(port, least=0)
+            place = TcpPlace(host, cast("int", port))
+        else:
+            place = UnixPlace(os.fspath(own_socket() if path is None else path), 0o600)
+        name = name or self.implementation.name
+        control = Control(self, place, name=name, token=token, redact=redact)
+        await control.start()
+        self._controls.append(control)
+        return control
+
     async def close(self, *, drain: float = 0.0) -> None:
         """Close every connection; bounded, and idempotent.
 
@@ -310,6 +362,8 @@ class Router(Hooks):
         until = loop.time() + drain
         await asyncio.gather(*(relay.close(drain=drain) for relay in relays))
         await asyncio.gather(*(peer.close(drain=until - loop.time()) for peer in self.peers))
+        controls, self._controls = self._controls, []
+        await asyncio.gather(*(control.close() for control in controls))
         self.records.close()
         if self._threads is not None:
             await self._threads.shut_down(self.close_timeout)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from turnout.cli.call import Seconds
 from turnout.cli.exits import Exit
 from turnout.cli.show import result_text
-from turnout.gateway.configuration import Listen, read, schema
+from turnout.gateway.admin import NOWHERE
+from turnout.gateway.configuration import Admin, Listen, read, schema
 from turnout.gateway.gateway import Ended, Gateway
 from turnout.gateway.log import start_log
 from turnout.gateway.plan import plan_of
@@ -64,6 +65,16 @@ EPILOG = (
     default=None,
     help="Seconds that requests in flight have when it stops, in the place of what CONFIG says.",
 )
+@click.option(
+    "--control",
+    metavar="PATH",
+    help="Where turnout top sees it, in the place of what CONFIG says; none for nowhere.",
+)
+@click.option(
+    "--admin",
+    metavar="URL",
+    help="Where browsers see it, and probes and Prometheus come: such as http://127.0.0.1:8643.",
+)
 @click.option("--check", is_flag=True, help="Say what is wrong with CONFIG, and run nothing.")
 @click.option(
     "--print", "prints", is_flag=True, help="Print what would run, without secrets, and run nothing."
@@ -79,6 +90,8 @@ def gateway(
     listens: tuple[str, ...],
     watch: bool | None,
     grace: float | None,
+    control: str | None,
+    admin: str | None,
     check: bool,
     prints: bool,
     prints_schema: bool,
@@ -106,9 +119,15 @@ def gateway(
 
     def plan() -> Plan:
         configuration = read(config, os.environ)
-        if grace is not None:
-            options = dataclasses.replace(configuration.options, grace=grace)
-            configuration = dataclasses.replace(configuration, options=options)
+        said: dict[str, Any] = {"grace": grace, "control": control and os.path.abspath(control)}
+        if control == NOWHERE:
+            said["control"] = NOWHERE
+        if admin is not None:
+            known = configuration.options.admin
+            said["admin"] = Admin(admin, known.token if known is not None else "")
+        said = {name: value for name, value in said.items() if value is not None}
+        options = dataclasses.replace(configuration.options, **said)
+        configuration = dataclasses.replace(configuration, options=options)
         return plan_of(configuration, processes.marks, os.environ, given)
 
     try:

@@ -191,6 +191,16 @@ class Auth:
 
 
 @dataclass(frozen=True)
+class Admin:
+    """An address for browsers and probes."""
+
+    url: str = setting(Text(), "http, and the address")
+    token: str = setting(
+        Text(), "what is asked for, best as ${VARIABLE}; without it one is made", "", secret=True
+    )
+
+
+@dataclass(frozen=True)
 class RecordFile:
     """Where the records of finished requests go, as JSON lines."""
 
@@ -217,6 +227,14 @@ class Options(ServerOptions):
         Number(most=86400),
         "seconds that requests in flight have to end when it stops or a server is removed",
         10.0,
+    )
+    control: str = setting(
+        Text(), "path of the socket for turnout top; none for none; without it one that turnout top finds", ""
+    )
+    admin: Admin | None = setting(
+        Either(Text(), Section(Admin), Admin),
+        "an address for browsers and probes, such as http://127.0.0.1:8643",
+        None,
     )
     records: RecordFile | None = setting(
         Either(Text(), Section(RecordFile), RecordFile), "where the records of finished requests go", None
@@ -395,6 +413,7 @@ __all__ = [
     "DEFAULT_LISTEN",
     "MAX_IN_FLIGHT",
     "MAX_REQUEST_RATE",
+    "Admin",
     "Auth",
     "Configuration",
     "Listen",

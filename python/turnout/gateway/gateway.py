@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import turnout
 from turnout.escape import escaped
+from turnout.gateway.admin import Admin
 from turnout.gateway.log import log
 from turnout.gateway.names import LONGEST, too_long
 from turnout.gateway.record_file import RecordFile
@@ -72,6 +73,7 @@ class Gateway:
         self._listeners: dict[Face, tuple[Listener, ssl.SSLContext | None]] = {}
         self._records: tuple[RecordFile, object] | None = None
         self._lost: set[str] = set()
+        self._opened = False
         self._stop = asyncio.Event()
         self._ended = Ended.DRAINED
         self._running: asyncio.Task[Ended] | None = None
@@ -95,10 +97,12 @@ class Gateway:
         plan = self._plan
         options = plan.configuration.options
         self._router = router = turnout.Router(name="turnout gateway", limits=plan.limits)
+        admin = Admin(router, self._is_ready)
         try:
             self._open_records()
             self._relay = plan.relay(router)
             self._relay.on_status(self._tell_status)
+            await admin.open(plan.configuration)
             if await self._open():
                 watching = self._spawn(self._watch())
                 await self._stop.wait()
@@ -112,6 +116,7 @@ class Gateway:
             self._ended = Ended.UNREACHABLE
         finally:
             await router.close(drain=self._plan.configuration.options.grace if self._stop.is_set() else 0)
+            admin.close()
             self._close_records()
         log.info("ended: %s", self._ended.value)
         return self._ended
@@ -186,7 +191,11 @@ class Gateway:
             self._lost.add(status.upstream)
             log.warning("the server %s is closed: %s", escaped(status.upstream), escaped(status.reason, 2000))
 
+    def _is_ready(self) -> bool:
+        return self._opened and not self._stop.is_set() and all(map(self._is_open, self._required()))
+
     def _tell_ready(self) -> None:
+        self._opened = True
         log.info("ready: %d servers behind %s", len(self._plan.upstreams), self._places())
 
     def _places(self) -> str:
@@ -281,8 +290,8 @@ class Gateway:
             await self._change_faces(before, plan)
             changed = [f"{sign}{name}" for sign, names in (("-", removed), ("+", added)) for name in names]
             log.info("reloaded: %s", " ".join(changed) or "the servers are as before")
-            if _limits(plan) != _limits(before):
-                log.warning("other limits hold from the next start on")
+            if _starts(plan) != _starts(before):
+                log.warning("other limits, control and admin hold from the next start on")
 
     async def _update(self, plan: Plan) -> None:
         """Go over to a plan, in one step of the loop: routes, tokens; then wait for the servers that are gone.
@@ -406,9 +415,10 @@ class Gateway:
             log.error("%s: %s", type(error).__name__, escaped(str(error), None), exc_info=error)
 
 
-def _limits(plan: Plan) -> tuple[object, ...]:
-    """What holds from the start on."""
-    return plan.limits, plan.max_in_flight, plan.max_request_rate
+def _starts(plan: Plan) -> tuple[object, ...]:
+    """What holds from the start to the end."""
+    options = plan.configuration.options
+    return plan.limits, plan.max_in_flight, plan.max_request_rate, options.control, options.admin
 
 
 def _same(before: Plan, plan: Plan) -> bool:

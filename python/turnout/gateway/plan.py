@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import turnout
 from turnout import HTTP_LIMITS, Principal, RestartPolicy, Route, Tools, Upstream
 from turnout._native import memory_usage, set_max_total_bytes
+from turnout.gateway.admin import address_of
 from turnout.gateway.configuration import MAX_IN_FLIGHT, MAX_REQUEST_RATE
 from turnout.gateway.faces import faces_of
 from turnout.gateway.reaper import VARIABLE
@@ -274,6 +275,7 @@ def _check(plan: Plan) -> None:
     finally:
         # The bound of the process is that of what runs, not of what may never do.
         set_max_total_bytes(most)
+    address_of(configuration)
     for face in plan.faces:
         _check_face(configuration, face)
 

@@ -1,0 +1,56 @@
+"""Where control endpoints are: sockets of one directory, which only our own user enters."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FOLDER = "turnout"
+
+SUFFIX = ".sock"
+
+
+def folder(environ: Mapping[str, str] | None = None) -> Path:
+    """The directory of control sockets: under `XDG_RUNTIME_DIR`, or where that is not set, one of ours under `/tmp`.
+
+    Args:
+        environ: the variables; None for those of the process.
+
+    """
+    base = (os.environ if environ is None else environ).get("XDG_RUNTIME_DIR")
+    if base and Path(base).is_absolute():
+        return Path(base) / FOLDER
+    return Path(tempfile.gettempdir()) / f"{FOLDER}-{os.getuid()}"
+
+
+def own_socket(environ: Mapping[str, str] | None = None) -> Path:
+    """The path of this process's own socket; its directory is made.
+
+    Raises:
+        OSError: the directory cannot be made, or is not ours alone.
+
+    """
+    where = folder(environ)
+    where.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = where.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(f"{where} is not a directory of ours alone; remove it, or say another path")
+    return where / f"{os.getpid()}{SUFFIX}"
+
+
+def sockets(environ: Mapping[str, str] | None = None) -> list[Path]:
+    """The sockets that are there, whether anybody serves them or not."""
+    where = folder(environ)
+    try:
+        return sorted(path for path in where.iterdir() if path.suffix == SUFFIX and path.is_socket())
+    except OSError:
+        return []
+
+
+__all__ = ["folder", "own_socket", "sockets"]

@@ -1,0 +1,286 @@
+"""A small server of HTTP/1.1 for a few people who look: h11 reads and writes it, this has sockets and bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
+
+import h11
+
+from turnout.escape import escaped
+from turnout.raised import EXITS
+from turnout.transports.accepting import Acceptor, most_descriptors
+from turnout.transports.sockets import naming
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+    from turnout.transports.places import Place
+
+LOGGER = logging.getLogger("turnout.control")
+
+MAX_CONNECTIONS = 64
+"""Connections at once; whoever comes beyond them is turned away."""
+
+MAX_HEAD_BYTES = 16 << 10
+"""Bytes of a request's head."""
+
+MAX_BODY_BYTES = 64 << 10
+"""Bytes of a request's body."""
+
+MAX_FIELDS = 64
+"""Parameters of a query."""
+
+REQUEST_SECONDS = 10.0
+"""Seconds for a request to come whole."""
+
+IDLE_SECONDS = 60.0
+"""Seconds between two requests of a connection."""
+
+WRITE_SECONDS = 30.0
+"""Seconds for a peer to take what is written; who takes nothing for so long is gone."""
+
+READ_BYTES = 32 << 10
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request, read whole.
+
+    Attributes:
+        method: such as `"GET"`.
+        path: without the query.
+        query: its parameters; of two with one name the last.
+        headers: by their names in lower case; of two with one name the last.
+        body: what came with it.
+
+    """
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer.
+
+    Attributes:
+        status: of HTTP's.
+        body: what it says.
+        kind: of the body: its `Content-Type`.
+        headers: others.
+        stream: what it goes on to say in the place of a body, until it ends or the client goes; None for nothing.
+
+    """
+
+    status: int
+    body: bytes = b""
+    kind: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+    stream: AsyncGenerator[bytes, None] | None = field(default=None, compare=False)
+
+
+if TYPE_CHECKING:
+    Answer = Callable[[Request], Awaitable[Response]]
+
+
+class RefusedError(Exception):
+    """A request that is answered with a status, and by which the connection ends."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class HttpServer:
+    """Serves requests at one place, from `start` to `close`.
+
+    Args:
+        place: where.
+        answer: answers each.
+
+    """
+
+    def __init__(self, place: Place, answer: Answer) -> None:
+        self.place = place
+        self._answer = answer
+        self._acceptor: Acceptor | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Serve from now on.
+
+        Raises:
+            OSError: the address is in use or not ours.
+
+        """
+        loop = asyncio.get_running_loop()
+        with naming(self.place.name):
+            sockets = await self.place.bind(loop)
+
+        def accepted(connection: socket.socket) -> None:
+            if len(self._tasks) >= MAX_CONNECTIONS or connection.fileno() >= most_descriptors():
+                connection.close()
+                return
+            task = loop.create_task(self._serve(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        self._acceptor = Acceptor(loop, sockets, self.place.name, accepted)
+        self._acceptor.start()
+
+    async def close(self) -> None:
+        """Serve no more: whoever is connected is let go at once."""
+        acceptor, self._acceptor = self._acceptor, None
+        if acceptor is None:
+            return
+        acceptor.close()
+        self.place.release()
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=READ_BYTES, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        try:
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection)
+        except OSError:
+            connection.close()
+            return
+        try:
+            writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+            with contextlib.suppress(OSError, asyncio.TimeoutError):
+                await Exchange(reader, writer, self._answer).run()
+        except EXITS:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever one viewer does, the others are served
+            LOGGER.warning("a request was not answered: %s: %s", type(error).__name__, escaped(str(error)))
+        finally:
+            transport.abort()
+            if self._acceptor is not None:
+                self._acceptor.descriptor_freed()
+
+
+class Exchange:
+    """The requests of one connection, one after the other.
+
+    Args:
+        reader: of its bytes.
+        writer: likewise.
+        answer: answers each.
+
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._answer = answer
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+
+    async def run(self) -> None:
+        """Answer until either side ends it.
+
+        Raises:
+            OSError: the client is gone.
+            asyncio.TimeoutError: it is too slow.
+
+        """
+        while self._http.our_state is h11.IDLE:
+            try:
+                first = await asyncio.wait_for(self._next(), IDLE_SECONDS)
+                if not isinstance(first, h11.Request):
+                    return
+                request = await asyncio.wait_for(self._request(first), REQUEST_SECONDS)
+            except h11.RemoteProtocolError as error:
+                await self._respond(Response(error.error_status_hint, kind="text/plain"), head=False)
+                return
+            except RefusedError as error:
+                await self._respond(Response(error.status, kind="text/plain"), head=False)
+                return
+            response = await self._answer(request)
+            await self._respond(response, head=request.method == "HEAD")
+            if self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
+                self._http.start_next_cycle()
+
+    async def _next(self) -> h11.Event | type[h11.PAUSED]:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            self._http.receive_data(await self._reader.read(READ_BYTES))
+        return event  # type: ignore[return-value]
+
+    async def _request(self, head: h11.Request) -> Request:
+        body = bytearray()
+        while isinstance(event := await self._next(), h11.Data):
+            body += event.data
+            if len(body) > MAX_BODY_BYTES:
+                raise RefusedError(413)
+        try:
+            target = urlsplit(head.target.decode("ascii"))
+            query = dict(parse_qsl(target.query, keep_blank_values=True, max_num_fields=MAX_FIELDS))
+        except ValueError as error:
+            raise RefusedError(400) from error
+        headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
+        return Request(head.method.decode("ascii"), target.path, query, headers, bytes(body))
+
+    async def _respond(self, response: Response, *, head: bool) -> None:
+        """Write an answer; `head` leaves its body out."""
+        if self._http.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            return
+        headers = [
+            ("Content-Type", response.kind),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            *response.headers,
+        ]
+        if response.stream is None:
+            headers.append(("Content-Length", str(len(response.body))))
+        data = self._http.send(h11.Response(status_code=response.status, headers=headers)) or b""
+        if response.stream is None:
+            if not head:
+                data += self._http.send(h11.Data(data=response.body)) or b""
+            await self._write(data + (self._http.send(h11.EndOfMessage()) or b""))
+            return
+        async with contextlib.aclosing(response.stream) as parts:
+            await self._write(data)
+            await self._follow(parts)
+        await self._write(self._http.send(h11.EndOfMessage()) or b"")
+
+    async def _follow(self, parts: AsyncIterator[bytes]) -> None:
+        """Write a stream, and end it when the client goes, who has nothing more to say meanwhile."""
+        gone = asyncio.ensure_future(self._reader.read(1))
+        try:
+            while True:
+                part = asyncio.ensure_future(parts.__anext__())
+                try:
+                    await asyncio.wait({part, gone}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    if not part.done():
+                        part.cancel()
+                if gone.done():
+                    with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
+                        await part
+                    raise ConnectionResetError
+                try:
+                    data = part.result()
+                except StopAsyncIteration:
+                    return
+                await self._write(self._http.send(h11.Data(data=data)) or b"")
+        finally:
+            gone.cancel()
+
+    async def _write(self, data: bytes) -> None:
+        self._writer.write(data)
+        await asyncio.wait_for(self._writer.drain(), WRITE_SECONDS)
+
+
+__all__ = ["HttpServer", "Request", "Response"]
