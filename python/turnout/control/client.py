@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -46,7 +47,7 @@ class ControlClient:
         self._token = token
         self._address: tuple[str, int] | None = None
         self._host = "localhost"
-        if token is not None and not (token.isascii() and token.isprintable()):
+        if token is not None and re.fullmatch(r"[!-~]+", token) is None:
             raise ControlError("the token has characters that no token has")
         if "://" in place:
             try:
