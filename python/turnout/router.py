@@ -324,6 +324,7 @@ class Router(Hooks):
 
         Raises:
             TypeError: there is not one place, or a token is missing.
+            ValueError: the token has characters that no token has, or the port is out of range.
             OSError: the place cannot be listened on.
 
         """

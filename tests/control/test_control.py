@@ -287,6 +287,8 @@ async def test_where_it_is_served_is_found_and_other_users_do_not_get_there(tmp_
 @both_loops
 async def test_a_port_asks_for_a_token_and_for_its_own_name(tmp_path):
     async with turnout.Router() as router:
+        with pytest.raises(ValueError, match="printable characters"):
+            await router.serve_control(host="127.0.0.1", port=0, token="a b")
         for wrong in ({"host": "127.0.0.1", "port": 0}, {"host": "127.0.0.1"}, {"port": 1, "token": "t"}):
             with pytest.raises(TypeError):
                 await router.serve_control(**wrong)

@@ -72,7 +72,7 @@ async def test_without_a_directory_of_its_own_a_gateway_runs_and_says_so(tmp_pat
 async def test_probes_need_no_token_and_everything_else_does(tmp_path, given):
     admin = {"url": "http://127.0.0.1:0"}
     environ = {"XDG_RUNTIME_DIR": str(tmp_path / "run")}
-    token = "of my own"
+    token = "of-my-own"
     if given == "in the file":
         admin["token"] = "${MINE}"
         environ["MINE"] = token

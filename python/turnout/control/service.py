@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import math
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from turnout import json
@@ -36,6 +37,11 @@ MAX_REASON = 1000
 
 EXACT = ("peer", "method", "outcome", "target", "principal", "label")
 """What records are looked up by as it stands."""
+
+
+def is_token(text: str) -> bool:
+    """Whether a header can bear a text as a token."""
+    return re.fullmatch(r"[!-~]+", text) is not None
 
 
 def answered(status: int, body: Mapping[str, Any]) -> Response:
@@ -75,6 +81,8 @@ class Control:
         redact: Redact | None,
         rows: int = MAX_ROWS,
     ) -> None:
+        if token is not None and not is_token(token):
+            raise ValueError("a token has printable characters of ASCII, and no space")
         self._router = router
         self._token = None if token is None else token.encode()
         self._flights = Flights(router, rows)
@@ -219,4 +227,4 @@ def number(text: str | None) -> float | None:
     return value
 
 
-__all__ = ["Control", "answered", "refused"]
+__all__ = ["Control", "answered", "is_token", "refused"]

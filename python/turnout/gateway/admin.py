@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from turnout.control.places import own_socket
 from turnout.control.server import Request, Response
-from turnout.control.service import refused
+from turnout.control.service import is_token, refused
 from turnout.escape import escaped
 from turnout.gateway.log import log
 
@@ -103,6 +103,8 @@ class Admin:
         address = address_of(configuration)
         if address is not None:
             token = address.token or os.environ.get(TOKEN_VARIABLE) or self._make_token()
+            if not is_token(token):
+                raise OSError(f"{TOKEN_VARIABLE} has characters that no token has")
             control = await self._serve(host=address.host, port=address.port, token=token, name=name)
             for where, page in self._pages(control).items():
                 control.pages[where] = page

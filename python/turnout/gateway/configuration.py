@@ -196,7 +196,10 @@ class Admin:
 
     url: str = setting(Text(), "http, and the address")
     token: str = setting(
-        Text(), "what is asked for, best as ${VARIABLE}; without it one is made", "", secret=True
+        Text(pattern="[!-~]+", what="printable characters of ASCII, and no space"),
+        "what is asked for, best as ${VARIABLE}; without it one is made",
+        "",
+        secret=True,
     )
 
 
