@@ -1067,8 +1067,8 @@ class HttpPost:
         """Which head it was sent with, as `HttpPool.generation` counts them."""
     def note_repeated(self) -> int:
         """Count one more time that it is sent again, and say how many there were."""
-    def note_login(self, status: int) -> bool:
-        """Take note that credentials are asked for since it was refused so; say whether that is the first time."""
+    def note_refused(self, status: int) -> bool:
+        """Take note that it was refused so and is to be sent again; say whether that is the first time."""
 
 @final
 class HttpPool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from turnout import json
 from turnout.escape import quoted
@@ -44,26 +44,20 @@ def _annotated(schema: Any, path: list[str]) -> Iterator[tuple[list[str], Any, A
         yield from _annotated(of, here)
 
 
-def annotated_tools(
-    message: bytes, server: str
-) -> tuple[list[tuple[str, list[tuple[list[str], str]]]], bytes | None]:
-    """The tools of a list, and which of their arguments are repeated; the list without those that cannot be called.
+AnnotatedTools: TypeAlias = "list[tuple[str, list[tuple[list[str], str]]]]"
+"""Tools by name, with where each argument stands that is repeated, and the name of its header."""
+
+
+def usable_tools(tools: Any, server: str) -> tuple[AnnotatedTools, list[Any]]:
+    """The tools of a list with their headers, and those of them that can be called.
 
     Args:
-        message: the answer to a `tools/list`.
-        server: what logs call the server.
-
-    Returns:
-        The tools, and another message; None where none is left out.
+        tools: the list, of whatever a server says.
+        server: what logs call it.
 
     """
-    answer = members_of(json.loads(message))
-    result = members_of(answer.get("result"))
-    tools = result.get("tools")
-    if not isinstance(tools, list):
-        return [], None
     found, usable = [], []
-    for tool in tools:
+    for tool in tools if isinstance(tools, list) else ():
         name = members_of(tool).get("name")
         headers = param_headers(members_of(tool).get("inputSchema"))
         if headers is None:
@@ -74,9 +68,26 @@ def annotated_tools(
         usable.append(tool)
         if isinstance(name, str):
             found.append((name, headers))
+    return found, usable
+
+
+def annotated_tools(message: bytes, server: str) -> tuple[AnnotatedTools, bytes | None]:
+    """The tools of an answer with their headers, and another answer where some of them cannot be called.
+
+    Args:
+        message: the answer to a `tools/list`.
+        server: what logs call the server.
+
+    """
+    answer = members_of(json.loads(message))
+    result = members_of(answer.get("result"))
+    tools = result.get("tools")
+    if not isinstance(tools, list):
+        return [], None
+    found, usable = usable_tools(tools, server)
     if len(usable) == len(tools):
         return found, None
     return found, json.dumps({**answer, "result": {**result, "tools": usable}})
 
 
-__all__ = ["annotated_tools", "param_headers"]
+__all__ = ["AnnotatedTools", "annotated_tools", "param_headers", "usable_tools"]

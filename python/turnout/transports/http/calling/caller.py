@@ -8,9 +8,8 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 
 from turnout import json
-from turnout._native import HttpPool
+from turnout._native import METHOD_NOT_FOUND, HttpPool
 from turnout.escape import escaped, quoted
-from turnout.protocol.handshake import MODERN
 from turnout.transports.http.calling.head import Head
 from turnout.transports.http.calling.login import Login
 from turnout.transports.http.calling.redirects import REDIRECTS, followed
@@ -18,14 +17,14 @@ from turnout.transports.http.calling.refusals import (
     FORBIDDEN,
     PROXY_AUTHENTICATION,
     UNAUTHORIZED,
+    error_code,
     error_in,
-    is_method_unknown,
     is_session_unknown,
 )
 from turnout.transports.http.calling.session import Session
 from turnout.transports.http.calling.socket import ClientSocket
 from turnout.transports.http.calling.streams import Streams
-from turnout.transports.http.param_headers import annotated_tools
+from turnout.transports.http.calling.tools import Tools
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +67,6 @@ class HttpCaller:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._ended = asyncio.Event()
         connection = cast("Connection", link.connection)  # type: ignore[attr-defined]
-        self._connection = connection
         self._head = Head(target)
         self.pool = HttpPool(
             connection,
@@ -83,6 +81,7 @@ class HttpCaller:
         self._login = Login(target, self._head, self.pool, self._fail, self._spawn)
         self._session = Session(target.name, connection, self.pool, self._fail)
         self._streams = Streams(target.name, self.pool)
+        self._tools = Tools(target.name, connection, self.pool, self._explained, self._spawn)
 
     async def start(self) -> None:
         """Log in where that is needed, and open the first socket.
@@ -172,6 +171,7 @@ class HttpCaller:
         self._streams.prune()
         self._login.prune()
         self._session.prune()
+        self._tools.prune()
         self.pool.open_another()
         self._tick_timer = self._loop.call_later(TICK, self._tick)
 
@@ -193,11 +193,19 @@ class HttpCaller:
             self._streams.refused(post, status)
         elif post.is_aside:
             self._session.failed(f"the server answered with HTTP status {status}")
-        elif is_method_unknown(body) and post.id and self.pool.settle(post, body):
+        elif error_code(body) == METHOD_NOT_FOUND and post.id and self.pool.settle(post, body):
+            # Some say so by 404.
+            pass
+        elif self._tools.refused(post, status, body):
             pass
         elif is_session_unknown(status, body) and self._session.is_lost_by(post) and self._may_repeat(post):
             self._session.reopen(post)
-        elif not (post.id and self.pool.settle(post, body)):
+        else:
+            self._explained(post, status, body)
+
+    def _explained(self, post: HttpPost, status: int, body: bytes) -> None:
+        """Answer a request with what its refusal says: an error under its own id, or the status."""
+        if not (post.id and self.pool.settle(post, body)):
             needs_login = status == PROXY_AUTHENTICATION and self._target.proxy is not None
             why = ": give the proxy's credentials in its URL" if needs_login else ""
             self._fail(post, status, why, error_in(body))
@@ -261,11 +269,7 @@ class HttpCaller:
 
     def tools_listed(self, message: bytes) -> bytes | None:
         """Take note of tools whose arguments are repeated in headers; leave those out where that cannot be done."""
-        if self._connection.revision != MODERN:
-            return None
-        tools, message_left = annotated_tools(message, self._target.name)
-        self.pool.set_param_headers(tools)
-        return message_left
+        return self._tools.listed(message)
 
 
 __all__ = ["HttpCaller"]

@@ -101,7 +101,7 @@ class Login:
             self._fail(post, status, "")
         elif post.generation < self._pool.generation:
             self._pool.repeat(post)
-        elif not post.note_login(status):
+        elif not post.note_refused(status):
             self._fail(post, status, ", also after a login")
         else:
             self._refused.append(post)

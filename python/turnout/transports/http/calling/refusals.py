@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from turnout import json
-from turnout._native import METHOD_NOT_FOUND
 from turnout.errors import DecodeError
 from turnout.handlers import members_of
 
 BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, METHOD_NOT_ALLOWED = 400, 401, 403, 404, 405
 PROXY_AUTHENTICATION = 407
+
+HEADER_MISMATCH = -32020
+"""The code of 2026-07-28: a header does not say what the message does, or is missing."""
 
 
 def error_in(body: bytes) -> dict[str, Any]:
@@ -26,13 +28,12 @@ def error_in(body: bytes) -> dict[str, Any]:
     )
 
 
-def is_method_unknown(body: bytes) -> bool:
-    """Whether a body that explains a refusal says that nobody handles the method: some say so by 404."""
+def error_code(body: bytes) -> Any:
+    """The code of the error that a body has; None where it has none."""
     try:
-        error = members_of(members_of(json.loads(body)).get("error"))
+        return members_of(members_of(json.loads(body)).get("error")).get("code")
     except DecodeError:
-        return False
-    return error.get("code") == METHOD_NOT_FOUND
+        return None
 
 
 def is_session_unknown(status: int, body: bytes) -> bool:

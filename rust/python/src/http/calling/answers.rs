@@ -39,7 +39,9 @@ impl Pool {
                 self.tell(py, intern!(py, "answered_aside"), (PyBytes::new(py, message),));
                 continue;
             }
-            if &*post.method == "tools/list" && mirror::has_annotations(message) {
+            // One that has none any more takes back what another one said.
+            let is_noted = || mirror::has_annotations(message) || self.heads.has_params();
+            if &*post.method == "tools/list" && is_noted() {
                 let usable = self.ask(py, intern!(py, "tools_listed"), (PyBytes::new(py, message),));
                 let usable = usable.as_ref().and_then(|usable| usable.cast::<PyBytes>().ok());
                 self.hand_over(py, post.number, usable.map_or(message, |usable| usable.as_bytes()));

@@ -68,6 +68,11 @@ impl Heads {
         }
     }
 
+    /// Whether arguments of any tool are repeated.
+    pub fn has_params(&self) -> bool {
+        !lock(&self.0).params.is_empty()
+    }
+
     /// Takes note of the session that was opened; None where the server has none.
     pub fn set_session(&self, session: Option<Vec<u8>>) {
         let mut state = lock(&self.0);

@@ -48,8 +48,8 @@ pub struct Post {
     pub is_aside: bool,
     /// How often it was sent again.
     repeated: AtomicU32,
-    /// The statuses for which others have logged in on its behalf.
-    logins: Mutex<Vec<u16>>,
+    /// The statuses that it was refused with, and sent again.
+    refused: Mutex<Vec<u16>>,
     /// Which head it was sent with.
     pub generation: AtomicU64,
 }
@@ -75,7 +75,7 @@ impl Post {
             name,
             is_aside: false,
             repeated: AtomicU32::new(0),
-            logins: Mutex::default(),
+            refused: Mutex::default(),
             generation: AtomicU64::new(0),
         }
     }
@@ -110,7 +110,7 @@ impl Post {
             name: None,
             is_aside: false,
             repeated: AtomicU32::new(0),
-            logins: Mutex::default(),
+            refused: Mutex::default(),
             generation: AtomicU64::new(0),
         }
     }
@@ -147,12 +147,12 @@ impl Post {
         self.repeated.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Notes that credentials are asked for because it was refused with that status; whether that is the first time.
-    fn note_login(&self, status: u16) -> bool {
-        let mut logins = lock(&self.logins);
-        let is_first = !logins.contains(&status);
+    /// Notes that it was refused with that status, and is to be sent again; whether that is the first time.
+    fn note_refused(&self, status: u16) -> bool {
+        let mut refused = lock(&self.refused);
+        let is_first = !refused.contains(&status);
         if is_first {
-            logins.push(status);
+            refused.push(status);
         }
         is_first
     }
@@ -261,8 +261,8 @@ impl HttpPost {
         self.0.note_repeated()
     }
 
-    #[doc = text!("HttpPost.note_login")]
-    fn note_login(&self, status: u16) -> bool {
-        self.0.note_login(status)
+    #[doc = text!("HttpPost.note_refused")]
+    fn note_refused(&self, status: u16) -> bool {
+        self.0.note_refused(status)
     }
 }
