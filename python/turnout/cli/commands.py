@@ -13,6 +13,7 @@ from turnout.cli.call import call
 from turnout.cli.exits import Exit
 from turnout.cli.gateway import gateway
 from turnout.cli.records import records
+from turnout.cli.top import top
 from turnout.escape import escaped
 
 
@@ -25,6 +26,7 @@ def commands() -> None:
 commands.add_command(call)
 commands.add_command(gateway)
 commands.add_command(records)
+commands.add_command(top)
 
 
 def run() -> int:

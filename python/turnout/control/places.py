@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import tempfile
 from pathlib import Path
@@ -44,6 +45,23 @@ def own_socket(environ: Mapping[str, str] | None = None) -> Path:
     return where / f"{os.getpid()}{SUFFIX}"
 
 
+def served(environ: Mapping[str, str] | None = None) -> list[Path]:
+    """The sockets that somebody serves: one of a process that was killed is left behind."""
+    return [path for path in sockets(environ) if _is_served(path)]
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
+
+
 def sockets(environ: Mapping[str, str] | None = None) -> list[Path]:
     """The sockets that are there, whether anybody serves them or not."""
     where = folder(environ)
@@ -53,4 +71,4 @@ def sockets(environ: Mapping[str, str] | None = None) -> list[Path]:
         return []
 
 
-__all__ = ["folder", "own_socket", "sockets"]
+__all__ = ["folder", "own_socket", "served", "sockets"]

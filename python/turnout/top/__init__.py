@@ -1,0 +1,1 @@
+"""`turnout top`: what is in flight behind any number of gateways, live, in a terminal."""
