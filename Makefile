@@ -13,7 +13,7 @@ help:
 	@echo "make demo           real servers: a result, a cancel, a timeout, a crash"
 	@echo "make test           the Rust and the Python tests"
 	@echo "make test-versions  the Python tests on every interpreter from 3.10 that is found"
-	@echo "make test-sdk       the official SDK's own tests, on turnout's dispatcher"
+	@echo "make test-sdk       the official SDK's own tests, on turnout's dispatcher and through a relay over HTTP"
 	@echo "make test-interop   real clients by real servers, directly against through a relay (needs Node.js)"
 	@echo "make test-interop-http  the same with the servers over HTTP"
 	@echo "make test-interop-progress  how much progress clients on the TypeScript SDK get (needs Node.js)"

@@ -39,3 +39,24 @@ LEFT_OUT_NATIVE = {
     f"{_CONTRACT}test_minted_ids_skip_a_caller_supplied_id_still_in_flight[jsonrpc]": _TYPED,
     f"{_CONTRACT}test_supplied_numeric_string_id_collides_with_its_int_twin[jsonrpc]": _TYPED,
 }
+
+_PROGRESS = f"{_LOWLEVEL}test_progress.py::"
+_UNASKED = "progress for a token that nothing in flight has goes no further (PRG-10)"
+_STANDS = "progress that does not increase goes no further (PRG-07)"
+
+# Of those that run behind a relay, what the relay has otherwise than a server that is called directly.
+LEFT_OUT_RELAYED = {
+    f"{_PROGRESS}test_client_progress_notification_reaches_server_handler[streamable-http-2025-11-25]": _UNASKED,
+    f"{_PROGRESS}test_client_progress_notification_reaches_server_handler"
+    "[streamable-http-stateless-2025-11-25]": _UNASKED,
+    f"{_PROGRESS}test_progress_sent_after_the_response_is_not_delivered_to_the_callback"
+    "[streamable-http-2025-11-25]": "progress after the response goes no further (PRG-10)",
+    f"{_PROGRESS}test_non_increasing_progress_values_are_forwarded_unchanged[streamable-http-2025-11-25]": _STANDS,
+    f"{_PROGRESS}test_non_increasing_progress_values_are_forwarded_unchanged"
+    "[streamable-http-stateless-2025-11-25]": _STANDS,
+    f"{_PROGRESS}test_non_increasing_progress_values_are_forwarded_unchanged[streamable-http-2026-07-28]": _STANDS,
+    f"{_LOWLEVEL}test_subscriptions.py"
+    "::test_the_subscription_id_is_the_listen_request_id_the_server_saw[streamable-http-2026-07-28]": (
+        "a relay gives requests ids of its own (S3): a server sees another one than its client gave"
+    ),
+}

@@ -3,7 +3,8 @@
 The tests come from the SDK's source distribution, what they need from its own lock file, both into a cache;
 nothing of the SDK is kept in this repository. Which tests run a dispatcher is found out by running all of them
 once on the SDK's own. Then these run on the substitute: on both sides, and on one side against the SDK's own.
-Those in memory run once more on a turnout peer, to which `native.py` bridges the streams.
+Those in memory run once more on a turnout peer, to which `native.py` bridges the streams. Those over Streamable HTTP
+run once more as they are, with a relay of turnout between clients and servers, which `relayed.py` puts there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from left_out import LEFT_OUT, LEFT_OUT_NATIVE
+from left_out import LEFT_OUT, LEFT_OUT_NATIVE, LEFT_OUT_RELAYED
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
@@ -215,6 +216,16 @@ class Tally:
         )
         for kind, count in sorted(self.passed.items()):
             print(f"    {count} {KINDS.get(kind, kind or 'that made no dispatcher this time')}")
+        self._show_others()
+
+    def show_relayed(self) -> None:
+        """Print it, of tests on the SDK's own dispatcher behind a relay."""
+        print("through a relay over HTTP")
+        told = (self.passed.total(), len(self.failed), len(self.left_out))
+        print("  {} passed, {} failed, {} left out".format(*told))
+        self._show_others()
+
+    def _show_others(self) -> None:
         for test in self.left_out:
             print(f"    left out: {test}")
         for test in self.failed:
@@ -268,6 +279,18 @@ def run_native(suite: Suite) -> Tally:
     return tally
 
 
+def run_relayed(suite: Suite) -> Tally:
+    """Run the interaction tests over Streamable HTTP through a relay: what holds directly has to hold behind it."""
+    chosen = suite.chosen.read_text(encoding="utf-8").splitlines()
+    fit = [test for test in chosen if test.startswith("tests/interaction/") and "[streamable-http-" in test]
+    listed = suite.cache / "chosen-relayed.txt"
+    listed.write_text("\n".join(test for test in fit if test not in LEFT_OUT_RELAYED), encoding="utf-8")
+    files = tuple(sorted({test.partition("::")[0] for test in fit}))
+    tally = Tally.of(suite.run("relayed", "-p", "relayed", "--chosen", str(listed), files=files, timeout=900))
+    tally.left_out += [f"{test}\n      {LEFT_OUT_RELAYED[test]}" for test in fit if test in LEFT_OUT_RELAYED]
+    return tally
+
+
 def is_noticed(suite: Suite, dispatcher: tuple[str, ...], fault: str) -> tuple[int, int]:
     """Break the dispatcher in one way: how many tests fail, of how many."""
     options = (*dispatcher, "--break", fault, "--chosen", str(suite.chosen), "--maxfail", "3")
@@ -296,6 +319,7 @@ def main() -> int:
     asked.add_argument("--dispatcher", default=STREAMS, help="the substitute, as module:Class")
     asked.add_argument("--side", choices=(*SIDES, "all"), default="all", help="which side gets it")
     asked.add_argument("--native", action="store_true", help="run only the part that is on a turnout peer")
+    asked.add_argument("--relayed", action="store_true", help="run only the part that is behind a relay")
     asked.add_argument("--no-broken", action="store_true", help="do not break it on purpose")
     options = asked.parse_args()
 
@@ -305,14 +329,21 @@ def main() -> int:
     substitute = ("--dispatcher", options.dispatcher)
     tallies: list[Tally] = []
     sides = SIDES if options.side == "all" else (options.side,)
-    for side in () if options.native else sides:
+    only_part = options.native or options.relayed
+    everything = options.side == "all" and options.dispatcher == STREAMS and not only_part
+    for side in () if only_part else sides:
         tallies.append(run_streams(suite, substitute, side, files))
         tallies[-1].show(side)
-    if options.native or (options.side == "all" and options.dispatcher == STREAMS):
+    if options.native or everything:
         tallies.append(run_native(suite))
         tallies[-1].show("native")
-    missed = None if options.no_broken or options.native else notice_faults(suite, substitute)
-    failed = sum(len(tally.failed) for tally in tallies)
+    failed = 0
+    if options.relayed or everything:
+        relayed = run_relayed(suite)
+        relayed.show_relayed()
+        failed = len(relayed.failed)
+    missed = None if options.no_broken or only_part else notice_faults(suite, substitute)
+    failed += sum(len(tally.failed) for tally in tallies)
     print(f"{sum(tally.ours for tally in tallies)} passed on turnout's dispatcher, {failed} failed")
     if missed is None:
         print("it was not broken on purpose")

@@ -77,6 +77,23 @@ fn e1_a_modern_client_is_told_what_its_revision_requires() {
 }
 
 #[test]
+fn rid_18_a_result_of_an_extension_goes_to_whoever_may_have_negotiated_it() {
+    let answer = r#""result":{"resultType":"receipt","receiptToken":"r"}"#;
+    assert_eq!(told("tools/call", MODERN, MODERN, answer), answer);
+    // No legacy client knows what it means, and would take it for the whole result.
+    let refused = told("tools/call", MODERN, LEGACY, answer);
+    assert!(
+        refused.contains(r#""reason":"invalid_answer""#) && !refused.contains("receiptToken"),
+        "{refused}"
+    );
+    // What the protocol knows, and what is no type at all, is judged as before.
+    for invalid in [r#""input_required""#, "1", "null"] {
+        let refused = told("tools/list", MODERN, MODERN, &format!(r#""result":{{"resultType":{invalid}}}"#));
+        assert!(refused.contains(r#""reason":"invalid_answer""#), "{invalid}: {refused}");
+    }
+}
+
+#[test]
 fn e1_what_a_legacy_server_calls_as_the_other_era_does_is_no_word_of_that_era() {
     let ours = r#""resultType":"complete","ttlMs":0,"cacheScope":"private""#;
     for (result, rest) in [

@@ -13,11 +13,20 @@ use crate::relay::participant::Participant;
 use crate::relay::pass::{DestConnection, RoutingPass};
 use crate::relay::upstream::{MAX_UPSTREAM_IN_FLIGHT, Upstream};
 use crate::relay::{Endpoint, Relay, RelayBatch, add};
-use crate::rules::method;
+use crate::rules::{Rules, method};
 use crate::sync::lock;
 use crate::wire::envelope;
 use crate::wire::span::Span;
 use crate::wire::text::Text;
+
+/// Whether an extension says how the request ended, of which a legacy client knows nothing.
+fn is_untellable(of_client: &Rules, method: &str, frame: &[u8], answered: &AnswerFrame) -> bool {
+    let result_type = answered.result_type.of(frame);
+    !of_client.has_result_type()
+        && answered.revision.is_modern()
+        && !result_type.is_empty()
+        && envelope::unescape(result_type).is_none_or(|said| of_client.may_end_with(method, &said).is_none())
+}
 
 impl<L: Endpoint> Relay<L> {
     /// Ends an exchange on the requesting side, as its other leg ended.
@@ -35,7 +44,13 @@ impl<L: Endpoint> Relay<L> {
                 let frame = answered.frame.of(pass.region);
                 let is_rewritten = to.intercepted.contains(&*record.method);
                 let about = (&source.kind, &dest.kind);
-                let checked = self.checked_answer(about, is_rewritten, record, frame, answered);
+                let checked = match self.checked_answer(about, is_rewritten, record, frame, answered) {
+                    // What an extension means by it, a legacy client cannot be told (RID-18).
+                    Ok(_) if is_untellable(&to.rules, &record.method, frame, answered) => {
+                        Err(Fault::InvalidAnswer("the result's resultType means nothing to this client"))
+                    }
+                    checked => checked,
+                };
                 if checked.is_ok() && (!answered.needs_input || to.rules.revision.is_modern()) {
                     let is_error = matches!(end, End::Error(_));
                     let sealed = checked.unwrap_or_default();

@@ -219,13 +219,14 @@ impl<H: Host> Connection<H> {
         Some(id).filter(|id| id.of(frame).starts_with(b"\""))
     }
 
-    /// RID-17, RID-18, MRT-02, TSX-04: which results this request can have.
+    /// RID-17, RID-18, MRT-02, TSX-04: which results this request can have. Of what is asked for somebody else, results
+    /// of an extension go on: who asked knows which of them was negotiated.
     fn knows_result_type(&self, slot: usize, frame: &[u8], envelope: &Envelope) -> bool {
-        let method = self.outbound.get(slot).map_or("", |entry| &*entry.record.method);
         let result_type = envelope.result_type.of(frame);
-        result_type.is_empty()
-            || envelope::unescape(result_type)
-                .is_some_and(|result_type| self.rules.may_end_with(method, &result_type) == Some(true))
+        let Some(entry) = self.outbound.get(slot).filter(|_| !result_type.is_empty()) else { return true };
+        envelope::unescape(result_type).is_some_and(|result_type| {
+            self.rules.may_end_with(&entry.record.method, &result_type).unwrap_or(entry.record.is_leg())
+        })
     }
 
     /// How long a task object says that it lives, in nanoseconds, `Time::MAX` for without end; None where it does
