@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from turnout import json
 from turnout.control.figures import Figures
 from turnout.control.flights import MAX_ROWS, Flights
+from turnout.control.page import PATH, answer_page
 from turnout.control.server import HttpServer, Request, Response
 from turnout.control.viewers import Viewers
 from turnout.errors import DecodeError
@@ -90,7 +91,8 @@ class Control:
         self._viewers = Viewers(self._flights, self._figures, redact, {"name": name})
         self._server = HttpServer(place, self.answer)
         self._place = place
-        self.pages: dict[str, Page] = {}
+        # It has no secret, and asks the person for the token; a socket is reached by no browser.
+        self.pages: dict[str, Page] = {} if token is None else {PATH: answer_page}
         self._pages: dict[str, tuple[Literal["GET", "POST"], Page]] = {
             "/turnout/flights": ("GET", self._answer_flights),
             "/turnout/events": ("GET", self._answer_events),

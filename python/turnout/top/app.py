@@ -103,6 +103,7 @@ class Top(App[None]):
         words += [self.note] if self.note else []
         self.summary.update(Text(" | ".join(words)))
         self.troubles.update(Text("\n".join(self.model.troubles)))
+        self.troubles.display = bool(self.model.troubles)
 
     # ---- keys ----
 

@@ -150,7 +150,7 @@ class FlightList(Widget, can_focus=True):
             return Strip.blank(width)
         line, base = self._lines[at], CHOSEN if at == self._at else PLAIN
         segments = [
-            Segment(set_cell_size(text, cells), base + style)
+            Segment(set_cell_size(text, cells), style if base is PLAIN else base)
             for (text, style), (_, cells) in zip(_cells(line), self._widths(width), strict=True)
         ]
         return Strip(_spaced(segments, base)).adjust_cell_length(width, base)
