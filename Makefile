@@ -7,10 +7,11 @@ CARGO ?= cargo
 # A stable toolchain takes the flags of sanitizers and coverage only so.
 UNSTABLE := RUSTC_BOOTSTRAP=1
 
-.PHONY: help demo test test-python test-rust test-versions test-sdk test-interop test-interop-http test-interop-progress test-conformance test-hostile bench lint build fuzz loom states simulate sanitize clean
+.PHONY: help demo pictures test test-python test-rust test-versions test-sdk test-interop test-interop-http test-interop-progress test-conformance test-hostile bench lint build fuzz loom states simulate sanitize clean
 
 help:
-	@echo "make demo           real servers: a result, a cancel, a timeout, a crash"
+	@echo "make demo           a gateway before real servers: clients at once, a cancel from turnout top, a kill, a reload"
+	@echo "make pictures       the pictures of the docs: turnout top, and the page where Chromium is"
 	@echo "make test           the Rust and the Python tests"
 	@echo "make test-versions  the Python tests on every interpreter from 3.10 that is found"
 	@echo "make test-sdk       the official SDK's own tests, on turnout's dispatcher and through a relay over HTTP"
@@ -58,6 +59,9 @@ build: $(VENV)/.built
 
 demo: $(VENV)/.built
 	@$(BIN)/python examples/demo.py
+
+pictures: $(VENV)/.built
+	@$(BIN)/python tests/control/pictures.py
 
 # ---- whether it works ----
 

@@ -1,215 +1,375 @@
-"""Four ways a call can end, on real servers that nobody here wrote; `make demo` runs it.
+"""A gateway in front of real servers, several real clients at once, and a person who looks; `make demo` runs it.
 
-One call runs to its end with progress, one is cancelled half-way, one times out and one loses its server,
-each through the machinery of `turnout call`. The records are shown at the end, and where one is not what it
-has to be, the exit code is 1.
+The servers are those of the official Python SDK, of FastMCP and (where npm is) the reference server in TypeScript; the
+clients are the official SDK's, FastMCP's and turnout's, over HTTP and a Unix socket. Each scene says whether it went as
+it has to, and where one did not, the exit code is 1.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
+import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
-from collections import deque
-from dataclasses import dataclass
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 import turnout
-from turnout.cli.arguments import request
-from turnout.cli.session import Ended, Job, perform
-from turnout.cli.show import ProgressBar, records_table, sentence
+from turnout.control.client import ControlClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from turnout.transports.channel import Link, Transport
+    from typing_extensions import Self
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent / ".demo"
 EVERYTHING = "@modelcontextprotocol/server-everything"
 EVERYTHING_VERSION = "2026.8.31"
 NPM_TIMEOUT = 300
+SECONDS = 60
+"""After which a scene that hangs has failed."""
 
 
-class Server:
-    """A server to be started, whose process can be killed: a target like any other.
+def processes() -> Iterator[tuple[int, int, str]]:
+    """All processes: number, parent, command."""
+    if not Path("/proc/self/stat").exists():
+        told = subprocess.run(
+            ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ).stdout
+        for pid, parent, *command in (line.split(None, 2) for line in told.splitlines()):
+            yield int(pid), int(parent), "".join(command)
+        return
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal():
+                # The name of a process, in parentheses, may have spaces.
+                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                yield int(entry.name), int(parent), command.decode(errors="replace")
+
+
+class Gateway:
+    """`turnout gateway` as a process of its own.
 
     Args:
-        command: starts it.
+        folder: where its configuration and its sockets are.
+        servers: by name, as configurations have them.
+    """
+
+    def __init__(self, folder: Path, servers: dict[str, Any]) -> None:
+        self.path = folder / "mcp.json"
+        self.socket = str(folder / "clients.sock")
+        self.control = str(folder / "control.sock")
+        self.records = folder / "records.jsonl"
+        self.url = ""
+        self.lines: list[str] = []
+        self._process: asyncio.subprocess.Process
+        self._line = asyncio.Condition()
+        self.write(servers)
+
+    def write(self, servers: dict[str, Any]) -> None:
+        """Put another configuration in the place of the one before, in one step."""
+        listen = ["http://127.0.0.1:0/mcp", f"unix:{self.socket}"]
+        own = {"listen": listen, "control": self.control, "records": str(self.records)}
+        aside = self.path.with_suffix(".new")
+        aside.write_text(json.dumps({"mcpServers": servers, "turnout": own}, indent=2))
+        aside.replace(self.path)
+
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "turnout", "gateway", str(self.path)), stderr=subprocess.PIPE
+        )
+        self._reading = asyncio.ensure_future(self._read())
+        ready = await self.until("ready: ")
+        self.url = next(word.rstrip(",") for word in ready.split() if word.startswith("http://"))
+        return self
+
+    async def _read(self) -> None:
+        assert self._process.stderr is not None
+        async for line in self._process.stderr:
+            async with self._line:
+                self.lines.append(line.decode().rstrip())
+                self._line.notify_all()
+        async with self._line:
+            self._line.notify_all()
+
+    async def until(self, text: str, after: int = 0) -> str:
+        """Wait for a line of its log; gives the line.
+
+        Raises:
+            RuntimeError: it ended without.
+        """
+
+        def found() -> str | None:
+            return next((line for line in self.lines[after:] if text in line), None)
+
+        async with self._line:
+            await self._line.wait_for(lambda: found() is not None or self._process.returncode is not None)
+        line = found()
+        if line is None:
+            raise RuntimeError("the gateway ended: " + " / ".join(self.lines[-3:]))
+        return line
+
+    async def reload(self, servers: dict[str, Any]) -> str:
+        """Have it go over to other servers; gives what it says of that."""
+        after = len(self.lines)
+        self.write(servers)
+        self._process.send_signal(signal.SIGHUP)
+        return await self.until("reloaded: ", after)
+
+    def server(self, words: str) -> int:
+        """The process of the server whose command has these words.
+
+        Raises:
+            LookupError: there is none.
+        """
+        for pid, parent, command in processes():
+            if words in command and parent == self._process.pid:
+                return pid
+        raise LookupError(f"no child of the gateway runs {words}")
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+        await self._process.wait()
+        await self._reading
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.returncode
+
+
+# ---- clients of four kinds: each calls a tool, and tells of its progress ----
+
+
+class Caller:
+    """A client that calls tools.
+
+    Args:
         name: for people.
+        call: calls one.
     """
 
-    kind = "stdio"
-
-    def __init__(self, *command: str, name: str) -> None:
+    def __init__(self, name: str, call: Callable[..., Awaitable[str]]) -> None:
         self.name = name
-        self.lines: deque[str] = deque(maxlen=20)
-        self._target = turnout.stdio(*command, name=name, stderr=self.lines.append)
-        self._pid = 0
+        self._call = call
+        self.updates = 0
 
-    async def open(self, link: Link) -> Transport:
-        """Start it."""
-        transport = await self._target.open(link)
-        self._pid = transport.pid
-        return transport
+    async def call(self, tool: str, **arguments: Any) -> str:
+        """Call a tool; gives its text."""
+        self.updates = 0
 
-    def kill(self) -> None:
-        """End its process as a crash would."""
-        os.kill(self._pid, signal.SIGKILL)
+        async def report(*_: object) -> None:
+            self.updates += 1
+
+        return await self._call(tool, arguments, report)
 
 
-@dataclass(frozen=True)
-class Scene:
-    """One call, and what has to come of it.
+@contextlib.asynccontextmanager
+async def official(url: str) -> AsyncIterator[Caller]:
+    """The official SDK's client, over HTTP."""
+    import mcp
 
-    Args:
-        title: what is done.
-        arguments: METHOD and PARAMS as for `turnout call`.
-        outcome: what the record has to say.
-        half_way: done once half of the progress has come; None does nothing.
-        timeout: seconds without progress; None for no limit.
-        max_timeout: seconds in all; None for no limit.
-        evidence: what else has to hold of the record.
-    """
+    async with mcp.Client(url) as client:
 
-    title: str
-    arguments: str
-    outcome: str
-    half_way: Callable[[turnout.Call, Server], object] | None = None
-    timeout: float | None = 10.0
-    max_timeout: float | None = 30.0
-    evidence: Callable[[turnout.Record], bool] = lambda _: True
+        async def call(tool: str, arguments: dict[str, Any], report: Any) -> str:
+            result = await client.call_tool(tool, arguments, progress_callback=report)
+            return result.content[0].text
+
+        yield Caller("official SDK, HTTP", call)
 
 
-class Looking:
-    """Draws the progress of a scene, and does what is to be done half-way, once."""
+@contextlib.asynccontextmanager
+async def fastmcp(url: str) -> AsyncIterator[Caller]:
+    """FastMCP's client, over HTTP."""
+    import fastmcp
 
-    def __init__(self, scene: Scene, server: Server, bar: ProgressBar) -> None:
-        self._scene = scene
-        self._server = server
-        self._bar = bar
-        self._done = False
+    async with fastmcp.Client(url) as client:
 
-    def started(self, call: turnout.Call) -> None:
-        """Nothing is to be done at the start."""
+        async def call(tool: str, arguments: dict[str, Any], report: Any) -> str:
+            result = await client.call_tool(tool, arguments, progress_handler=report)
+            return result.content[0].text
 
-    def refused(self, event: turnout.Refused) -> None:
-        """Nothing is to be done; these servers write messages only."""
-
-    def progressed(self, call: turnout.Call, update: turnout.Progress) -> None:
-        """Draw; half-way, act."""
-        self._bar.update(update)
-        if not self._done and update.total and update.progress * 2 >= update.total:
-            self._done = True
-            if self._scene.half_way is not None:
-                self._scene.half_way(call, self._server)
+        yield Caller("FastMCP, HTTP", call)
 
 
-def cancel(call: turnout.Call, _: Server) -> None:
-    """Cancel, as a user does."""
-    call.cancel("the user pressed stop")
+@contextlib.asynccontextmanager
+async def own(name: str, target: Any) -> AsyncIterator[Caller]:
+    """Turnout's own."""
+    async with turnout.Router() as router:
+        peer = await router.connect(target)
+
+        async def call(tool: str, arguments: dict[str, Any], report: Any) -> str:
+            made = peer.send("tools/call", {"name": tool, "arguments": arguments})
+            async for update in made.progress():
+                await report(update)
+            return (await made)["content"][0]["text"]
+
+        yield Caller(name, call)
 
 
-def kill(_: turnout.Call, server: Server) -> None:
-    """Kill the server in the middle of its work."""
-    server.kill()
+class Demo:
+    """The scenes, one after the other."""
+
+    def __init__(self, console: Console, gateway: Gateway, servers: dict[str, Any], picture: Path) -> None:
+        self.console = console
+        self.gateway = gateway
+        self.servers = servers
+        self.picture = picture
+        self.failures = 0
+        self.callers: list[Caller] = []
+
+    def say(self, good: bool, what: str) -> None:
+        """Tell how a scene went."""
+        self.failures += not good
+        word = "[green]as it should[/green]" if good else "[red]not as it should[/red]"
+        self.console.print(word, end=": ")
+        self.console.print(what, markup=False, highlight=False, soft_wrap=True)
+
+    async def play(self) -> None:
+        """All scenes."""
+        async with contextlib.AsyncExitStack() as clients:
+            places = [own("turnout, Unix socket", turnout.unix(self.gateway.socket))]
+            places += [own("turnout, HTTP", turnout.http(self.gateway.url)), official(self.gateway.url)]
+            if importlib.util.find_spec("fastmcp") is not None:
+                places.append(fastmcp(self.gateway.url))
+            self.callers = [await clients.enter_async_context(place) for place in places]
+            for title, scene in (
+                (f"{len(self.callers)} clients at once, with progress", self.at_once),
+                ("a cancel from turnout top", self.cancel),
+                ("kill -9 of a server", self.kill),
+                ("another configuration, and nothing in flight is lost", self.reload),
+            ):
+                self.console.rule(title, align="left")
+                await asyncio.wait_for(scene(), SECONDS)
+
+    async def at_once(self) -> None:
+        """Every client calls every server at the same time."""
+        tools = [("crunch_crunch", {"steps": 4, "seconds": 0.1}, "crunched 4 steps")]
+        if "fast" in self.servers:
+            tools.append(("fast_dig", {"metres": 4}, "dug 4 metres"))
+        if "everything" in self.servers:
+            arguments = {"duration": 0.5, "steps": 4}
+            tools.append(
+                ("everything_trigger-long-running-operation", arguments, "Long running operation completed")
+            )
+
+        async def work(caller: Caller) -> None:
+            for tool, arguments, expected in tools:
+                text = await caller.call(tool, **arguments)
+                good = text.startswith(expected) and caller.updates >= 3
+                self.say(
+                    good, f"{caller.name}: {tool} with {caller.updates} updates: {text.splitlines()[0][:60]}"
+                )
+
+        await asyncio.gather(*map(work, self.callers))
+
+    async def in_flight(self, count: int) -> None:
+        """Wait until so much is in flight, and has told of progress."""
+        viewer = ControlClient(self.gateway.control)
+        while True:
+            rows = (await viewer.get("/turnout/flights"))["rows"]
+            if sum(row["progress"] is not None for row in rows) >= count:
+                return
+            await asyncio.sleep(0.05)
+
+    async def cancel(self) -> None:
+        """One of several calls is ended by a person, with a key."""
+        caller, *others = self.callers
+        doomed = asyncio.ensure_future(caller.call("crunch_crunch", steps=200, seconds=0.1))
+        spared = [asyncio.ensure_future(each.call("crunch_crunch", steps=30, seconds=0.1)) for each in others]
+        await self.in_flight(len(self.callers))
+        told = await self.press_c()
+        try:
+            text = await doomed
+        except turnout.RemoteError as error:
+            text = f"its client is told: {error}"
+        self.say("cancelled" in text, f"{told}; {text}")
+        results = await asyncio.gather(*spared)
+        self.say(
+            results == ["crunched 30 steps"] * len(others), f"the other {len(others)} have their results"
+        )
+
+    async def press_c(self) -> str:
+        """Press the keys in `turnout top`, and take a picture; where textual is not installed, ask the socket."""
+        if importlib.util.find_spec("textual") is None:
+            viewer = ControlClient(self.gateway.control)
+            rows = (await viewer.get("/turnout/flights"))["rows"]
+            oldest = min(rows, key=lambda row: row["created"])
+            await viewer.post("/turnout/cancel", {"handle": oldest["handle"], "reason": "nobody needs it"})
+            return "1 cancelled (without turnout top, which needs textual)"
+        from turnout.top.app import Top
+
+        app = Top([self.gateway.control])
+        async with app.run_test(size=(150, 14)) as keys:
+            while len(app.flights.lines) < len(self.callers):
+                await asyncio.sleep(0.05)
+            await keys.pause(0.3)
+            self.picture.write_text(app.export_screenshot(title="turnout top"))
+            await keys.press("home", "c", *"nobody", "space", *"needs", "space", *"it", "enter")
+            while not app.note:
+                await asyncio.sleep(0.05)
+            return app.note
+
+    async def kill(self) -> None:
+        """A server is killed in the middle of two calls; the next call finds another one."""
+        one, other = self.callers[:2]
+        doomed = [
+            asyncio.ensure_future(each.call("crunch_crunch", steps=200, seconds=0.1)) for each in (one, other)
+        ]
+        await self.in_flight(2)
+        os.kill(self.gateway.server("crunch_server.py"), signal.SIGKILL)
+        ends = await asyncio.gather(*doomed, return_exceptions=True)
+        told = [end.data for end in ends if isinstance(end, turnout.RemoteError)]
+        good = [data["reason"] for data in told] == ["upstream_closed"] * 2
+        self.say(good, f"both callers are told at once: {told[0] if told else ends}")
+        text = await one.call("crunch_crunch", steps=1, seconds=0.1)
+        self.say(text == "crunched 1 steps", f"the next call starts it again: {text}")
+
+    async def reload(self) -> None:
+        """A server comes, while a call to another one goes on."""
+        caller = self.callers[0]
+        going = asyncio.ensure_future(caller.call("crunch_crunch", steps=15, seconds=0.1))
+        await self.in_flight(1)
+        told = await self.gateway.reload({**self.servers, "late": python("server.py")})
+        self.say("+late" in told, told.partition("info ")[2])
+        text = await caller.call("late_count", to=2)
+        self.say(text == "counted to 2", f"the new server answers: {text}")
+        text = await going
+        self.say(text == "crunched 15 steps", f"and what was in flight goes on: {text}")
 
 
-def official_sdk() -> tuple[Server, list[Scene]]:
-    """The official Python SDK, with the small server of `crunch_server.py`."""
-    server = Server(sys.executable, str(HERE / "crunch_server.py"), name="official Python SDK")
-    return server, [
-        Scene("runs to its end", "crunch steps=6 seconds=0.25", "result", evidence=has_progress(6)),
-        Scene(
-            "cancelled half-way", "crunch steps=10 seconds=0.25", "cancelled", cancel, evidence=was_cancelled
-        ),
-        Scene("falls silent", "hang", "idle_timeout", timeout=1.0, evidence=cancel_was_written),
-        Scene("crashes", "crash after=3 steps=6 seconds=0.25", "peer_exited", evidence=exited(70)),
-    ]
+def python(name: str) -> dict[str, Any]:
+    """A server of this folder's."""
+    return {"command": sys.executable, "args": [str(HERE / name)]}
 
 
-def everything(command: str) -> tuple[Server, list[Scene]]:
-    """The reference server in TypeScript, with its long-running operation."""
-    server = Server(command, name="server-everything")
-    tool = "trigger-long-running-operation"
-    return server, [
-        Scene("runs to its end", f"{tool} duration=1.5 steps=6", "result", evidence=has_progress(6)),
-        Scene(
-            "cancelled half-way", f"{tool} duration=3 steps=12", "cancelled", cancel, evidence=was_cancelled
-        ),
-        Scene(
-            "takes too long",
-            f"{tool} duration=4 steps=16",
-            "max_timeout",
-            max_timeout=1.5,
-            evidence=cancel_was_written,
-        ),
-        Scene("is killed half-way", f"{tool} duration=3 steps=12", "peer_exited", kill, evidence=exited(-9)),
-    ]
-
-
-def has_progress(count: int) -> Callable[[turnout.Record], bool]:
-    """So many updates came."""
-    return lambda record: record.progress_accepted == count
-
-
-def exited(code: int) -> Callable[[turnout.Record], bool]:
-    """There was progress, and the exit code is in the record."""
-    return lambda record: bool(record.exit_code == code and record.progress_accepted)
-
-
-def was_cancelled(record: turnout.Record) -> bool:
-    """There was progress, the caller cancelled, and the server was told."""
-    return bool(record.progress_accepted and record.cancelled_by == "caller" and record.cancel_written)
-
-
-def cancel_was_written(record: turnout.Record) -> bool:
-    """The timeout was told to the server."""
-    return bool(record.cancelled_by == "timeout" and record.cancel_written)
-
-
-async def play(console: Console, server: Server, scene: Scene) -> tuple[Ended, bool]:
-    """Perform one scene: how it ended, and whether as it has to."""
-    console.print(f"[bold]{scene.title}[/bold]: [dim]turnout call {scene.arguments}[/dim]", soft_wrap=True)
-    method, params = request(*split(scene.arguments))
-    job = Job(server, method, params, timeout=scene.timeout, max_timeout=scene.max_timeout, late=0.5)
-    bar = ProgressBar(console, scene.title)
-    with bar:
-        ended = await perform(job, Looking(scene, server, bar))
-    record = ended.record
-    good = record is not None and record.outcome == scene.outcome and scene.evidence(record)
-    console.print("[green]as it should[/green]" if good else "[red]not as it should[/red]", end=": ")
-    console.print(
-        str(ended.error) if record is None else sentence(record),
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-    for line in () if good else server.lines:
-        console.print(f"  {server.name}: {line}", style="dim", markup=False, highlight=False)
-    server.lines.clear()
-    return ended, good
-
-
-def split(arguments: str) -> tuple[str, list[str]]:
-    """METHOD and PARAMS."""
-    method, *params = shlex.split(arguments)
-    return method, params
+def servers_here(console: Console) -> dict[str, Any]:
+    """The servers that this machine can run."""
+    servers = {"crunch": python("crunch_server.py")}
+    if importlib.util.find_spec("fastmcp") is not None:
+        servers["fast"] = python("fast_server.py")
+    command = install_everything(console)
+    if command is not None:
+        servers["everything"] = {"command": command, "args": ["stdio"]}
+    return servers
 
 
 def install_everything(console: Console) -> str | None:
     """Install the TypeScript server into a folder that git ignores: its command, None where it cannot be."""
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
-        console.print("There is no npm on this machine: only the official Python SDK is shown.")
+        console.print("There is no npm on this machine: the server in TypeScript is left out.")
         return None
     folder = CACHE / f"server-everything-{EVERYTHING_VERSION}"
     command = folder / "node_modules" / ".bin" / "mcp-server-everything"
@@ -233,34 +393,41 @@ def install_everything(console: Console) -> str | None:
     return str(command)
 
 
+def show_records(path: Path) -> None:
+    """The records of a gateway as a table."""
+    command = [sys.executable, "-m", "turnout", "records", str(path), "--method", "tools/call"]
+    subprocess.run(command, check=True)
+
+
 async def main() -> int:
-    """Play every scene on every server there is."""
+    """Play all scenes."""
     console = Console()
     if not console.is_terminal:
         console.width = 110
     if importlib.util.find_spec("mcp") is None:
         console.print("The official Python SDK is not installed here: pip install 'mcp>=2,<3'", markup=False)
         return 1
-    casts = [official_sdk()]
-    command = install_everything(console)
-    if command is not None:
-        casts.append(everything(command))
-    groups = []
-    failures = 0
-    for server, scenes in casts:
-        console.rule(server.name, align="left")
-        rows = []
-        for scene in scenes:
-            ended, good = await play(console, server, scene)
-            failures += not good
-            if ended.record is not None:
-                rows.append((scene.title, ended.record))
-        groups.append((server.name, rows))
-    console.print()
-    console.print(records_table("The records", groups))
-    if failures:
-        console.print(f"[red]{failures} not as they should be[/red]")
-    return 1 if failures else 0
+    servers = servers_here(console)
+    CACHE.mkdir(exist_ok=True)
+    (CACHE / ".gitignore").write_text("*\n")
+    picture = CACHE / "top.svg"
+    # The path of a Unix socket has to be short.
+    with tempfile.TemporaryDirectory(prefix="demo") as folder:
+        gateway = Gateway(Path(folder), servers)
+        async with gateway:
+            console.print(
+                f"turnout gateway mcp.json: {', '.join(servers)} behind {gateway.url}", markup=False
+            )
+            demo = Demo(console, gateway, servers, picture)
+            await demo.play()
+        demo.say(gateway.exit_code == 0, f"the gateway ends with {gateway.exit_code}: {gateway.lines[-1]}")
+        console.rule("the records", align="left")
+        await asyncio.to_thread(show_records, gateway.records)
+    if picture.exists():
+        console.print(f"The picture of turnout top: {picture.name} in {CACHE.name}/")
+    if demo.failures:
+        console.print(f"[red]{demo.failures} not as they should be[/red]")
+    return 1 if demo.failures else 0
 
 
 if __name__ == "__main__":

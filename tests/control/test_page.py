@@ -97,6 +97,9 @@ async def test_a_request_is_seen_and_its_button_cancels_it(world, seen, url):
     assert row[1:6] == ["running", "ada", "client", "echo", "tools/call echo"]
     assert row[7] == "nearly"
     assert await seen.run("return location.hash") == "", "no token stays in the history"
+    assert await seen.run("return document.getElementById('ask').offsetParent") is None, (
+        "nobody is asked for it"
+    )
     await seen.until("return document.getElementById('figures').textContent.startsWith('1 in flight')")
     await seen.click("#flights tbody button")
     await seen.type("#why", "seen enough")

@@ -98,6 +98,10 @@ class Browser:
         """What is seen, as PNG in base64."""
         return (await self._do("GET", "/screenshot")).encode()
 
+    async def resize(self, width: int, height: int) -> None:
+        """Change the size of the window, in pixels."""
+        await self._do("POST", "/window/rect", {"width": width, "height": height})
+
     async def end(self) -> None:
         """Close it."""
         await self._do("DELETE", "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from turnout.records import plain
+
 if TYPE_CHECKING:
     from turnout._native import Progress, Record
 
@@ -138,7 +140,9 @@ def spelled_id(record: Record) -> int | str:
 
 def progress_dict(progress: Progress) -> dict[str, Any]:
     """An update, made of plain values."""
-    return {"progress": progress.progress, "total": progress.total, "message": progress.message}
+    told = {"progress": progress.progress, "total": progress.total, "message": progress.message}
+    fields: dict[str, Any] = plain(told)
+    return fields
 
 
 def mark_asking(rows: list[Row]) -> None:

@@ -266,9 +266,9 @@ class Exchange:
                 finally:
                     if not part.done():
                         part.cancel()
+                        # It has to have left the stream before that is closed.
+                        await asyncio.wait({part})
                 if gone.done():
-                    with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
-                        await part
                     raise ConnectionResetError
                 try:
                     data = part.result()

@@ -14,7 +14,7 @@ from turnout.control.page import PATH, answer_page
 from turnout.control.server import HttpServer, Request, Response
 from turnout.control.viewers import Viewers
 from turnout.errors import DecodeError
-from turnout.records import plain, spelled
+from turnout.records import spelled
 from turnout.transports.places import LOOPBACK
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def is_token(text: str) -> bool:
 
 def answered(status: int, body: Mapping[str, Any]) -> Response:
     """An answer of JSON."""
-    return Response(status, json.dumps(plain(dict(body))) + b"\n")
+    return Response(status, json.dumps(body) + b"\n")
 
 
 def refused(status: int, why: str, **headers: str) -> Response:

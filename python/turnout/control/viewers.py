@@ -71,7 +71,7 @@ class Viewers:
         except Exception as error:  # noqa: BLE001 - it is the embedder's
             report(error, self._redact)
             return None
-        return None if made is None else dict(made)
+        return None if made is None else plain(dict(made))
 
     def look(self) -> None:
         """Look now, where nobody else does."""
@@ -176,7 +176,7 @@ class Viewers:
 
 def event(name: str, data: dict[str, Any]) -> bytes:
     """One event of a stream; JSON has no line ends."""
-    return b"event: " + name.encode() + b"\ndata: " + json.dumps(plain(data)) + b"\n\n"
+    return b"event: " + name.encode() + b"\ndata: " + json.dumps(data) + b"\n\n"
 
 
 __all__ = ["MAX_VIEWERS", "Viewers"]
