@@ -1060,6 +1060,9 @@ class HttpPost:
     def id(self) -> bytes:
         """The id of the request, as JSON; empty for none."""
     @property
+    def is_answer(self) -> bool:
+        """Whether it is an answer of ours to what the server asked."""
+    @property
     def is_aside(self) -> bool:
         """Whether the host had it sent, and not the connection."""
     @property
@@ -1128,7 +1131,10 @@ class HttpPool:
     def end_session(self) -> None:
         """Have the session ended; the host is told when it is."""
     def reopen(self) -> bool:
-        """Make the handshake of another session; messages wait meanwhile. False where there was none before."""
+        """Make the handshake of another session; messages wait meanwhile. False where there was none before.
+
+        What the server asked in the session before is over, and answered nowhere.
+        """
     def confirm(self) -> None:
         """Tell the server that the handshake of the other session is done."""
     def expire(self) -> None:

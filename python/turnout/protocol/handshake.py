@@ -39,6 +39,10 @@ def _version() -> str:
         return "0"
 
 
+SAY_NOTHING = frozenset({401, 403, 407, 408, 425, 429, 502, 503, 504})
+"""Statuses of HTTP's that may be of somebody before a server, or for another time."""
+
+
 @dataclass(frozen=True)
 class Implementation:
     """Our implementation, as a peer is told: the protocol's `Implementation` with what it offers.
@@ -191,9 +195,10 @@ async def open_peer(
     """Open a connection in the given era, or in the one that a probe finds (TRS-15 to TRS-17).
 
     Whatever answers the probe with something that is no discovery is legacy: an error of any code, nonsense,
-    or silence. The probe is not cancelled (K5); an answer that comes too late is only recorded, but the server may
-    have taken it for the opening: then it says of the handshake that it speaks the modern revision, and is asked
-    once more.
+    or silence. Over HTTP that holds for what the server itself says: a redirect, a page, a status such as 401, 429 or
+    503 say nothing of it, and the connection is not opened. The probe is not cancelled (K5); an answer that comes too
+    late is only recorded, but the server may have taken it for the opening: then it says of the handshake that it
+    speaks the modern revision, and is asked once more.
 
     Args:
         peer: a connection that was not opened.
@@ -216,14 +221,15 @@ async def open_peer(
         try:
             await open_legacy(peer, implementation, timeout)
         except HandshakeFailed as error:
-            if isinstance(error.__cause__, (CallTimedOut, PeerLost)):
+            cause = error.__cause__
+            if isinstance(cause, (CallTimedOut, PeerLost)) or _says_nothing(cause):
                 raise
             await open_modern(peer, implementation, timeout)
         return
     try:
         await open_modern(peer, implementation, min(probe_timeout, timeout))
     except HandshakeFailed as error:
-        if isinstance(error.__cause__, PeerLost):
+        if isinstance(error.__cause__, PeerLost) or _says_nothing(error.__cause__):
             raise
         try:
             await open_legacy(peer, implementation, timeout)
@@ -231,6 +237,17 @@ async def open_peer(
             if not _is_modern(error.__cause__):
                 raise
             await open_modern(peer, implementation, timeout)
+
+
+def _says_nothing(error: BaseException | None) -> bool:
+    """Whether an answer over HTTP is of somebody before the server, or for another time: it says nothing of the era.
+
+    A server that knows both would be spoken to in the older one for as long as the connection stands.
+    """
+    data = members_of(getattr(error, "data", None))
+    status = data.get("status") if data.get("reason") == "http_status" else None
+    is_of_others = isinstance(status, int) and (300 <= status < 400 or status in SAY_NOTHING)
+    return is_of_others or data.get("reason") == "unreadable_answer"
 
 
 def _is_modern(error: BaseException | None) -> bool:

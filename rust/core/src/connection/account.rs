@@ -165,6 +165,12 @@ impl<H: Host> Connection<H> {
         self.settle_account();
     }
 
+    /// Notes how much came of messages that are not whole yet, where they come beside each other.
+    pub fn note_arriving(&mut self, bytes: usize) {
+        self.holdings.unfinished = bytes;
+        self.settle_account();
+    }
+
     /// Notes the bytes of the peer's params that the host holds.
     #[inline]
     pub fn note_host(&mut self, bytes: usize) {

@@ -115,6 +115,14 @@ impl<H: Host> Connection<H> {
         true
     }
 
+    /// Notes that the server knows our session no more: what it asked there is over, and answered nowhere.
+    pub fn lose_session(&mut self, now: Time, batch: &mut Batch<H>) {
+        let asked: Vec<u64> = self.requests().map(|(record, _)| record.number).collect();
+        for number in asked {
+            self.cancel_by_disconnect(now, number, batch);
+        }
+    }
+
     /// Whether an answer to our request `number` may come where it came: on its own stream, where it has one.
     #[inline]
     pub(super) fn may_answer(&self, number: u64) -> bool {

@@ -190,7 +190,7 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    fn cancel_by_disconnect(&mut self, now: Time, number: u64, batch: &mut Batch<H>) {
+    pub(super) fn cancel_by_disconnect(&mut self, now: Time, number: u64, batch: &mut Batch<H>) {
         let Some((slot, state)) = self.arrivals.find(number) else { return };
         let Some(entry) = self.inbound.get(slot) else { return };
         let (record, owner, chain) = (entry.record.clone(), entry.owner.clone(), entry.frame_chain());

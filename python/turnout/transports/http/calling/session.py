@@ -57,10 +57,14 @@ class Session:
 
     def reopen(self, post: HttpPost) -> None:
         """Open another one for a request, and for all others that are refused meanwhile."""
-        if post.generation < self._pool.generation and not self._is_reopening:
-            self._pool.repeat(post)
+        is_old = post.generation < self._pool.generation
+        if is_old and not self._is_reopening:
+            if not post.is_answer:
+                self._pool.repeat(post)
             return
-        self._homeless.append(post)
+        # What the server asked in the session before it does not wait for in the next one.
+        if not post.is_answer:
+            self._homeless.append(post)
         if not self._is_reopening:
             self._is_reopening = self._is_shaking_hands = True
             if not self._pool.reopen():

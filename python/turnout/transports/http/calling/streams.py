@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("turnout.http")
 
 RETRY = 1.0
-"""Seconds after which a stream is opened again whose server says nothing else."""
+"""Seconds after which a stream is opened again whose server says nothing else, and the most that it has to stand."""
 
 LEAST_RETRY = 0.05
-"""Seconds after which it is at the soonest, whatever a server says."""
+"""Seconds after which it is at the soonest, whatever a server says; twice as many for each that stood for less than
+`RETRY`, up to that."""
 
 MOST_RETRY = 30.0
 """Seconds after which it is at the latest, and the most that a server may ask for."""
@@ -34,12 +35,14 @@ class Resumes:
 
     Attributes:
         count: how often in a row without anything new.
+        short: how often in a row it stood for less than `RETRY`.
         last_event_id: behind which event.
         stands_since: when it was opened last, in the loop's time; infinite while it is not open.
 
     """
 
     count: int = 0
+    short: int = 0
     last_event_id: str = ""
     stands_since: float = math.inf
 
@@ -84,9 +87,11 @@ class Streams:
             return
         resumes = self._resumes.setdefault(number, Resumes())
         # A proxy cuts what stands long, whatever it brings.
-        stood_long = self._loop.time() - resumes.stands_since >= MOST_RETRY
+        stood = self._loop.time() - resumes.stands_since
+        stood_long = stood >= MOST_RETRY
         is_in_vain = resumes.last_event_id == last_event_id and not stood_long
         resumes.count = resumes.count + 1 if is_in_vain else 1
+        resumes.short = resumes.short + 1 if stood < RETRY else 0
         resumes.last_event_id, resumes.stands_since = last_event_id, math.inf
         if resumes.count > MOST_RESUMES:
             del self._resumes[number]
@@ -96,7 +101,9 @@ class Streams:
                 self._has_own = False
             return
         wait = RETRY if retry_ms is None else min(retry_ms / 1000, MOST_RETRY)
-        wait = min(max(wait, LEAST_RETRY) * 2 ** min(resumes.count - 1, 5), MOST_RETRY)
+        # Whatever it brings each time: a server may not have us ask as fast as it answers.
+        least = min(LEAST_RETRY * 2 ** min(max(resumes.short - 1, 0), 10), RETRY)
+        wait = min(max(wait, least) * 2 ** min(resumes.count - 1, 5), MOST_RETRY)
         self._stop_timer(number)
         self._timers[number] = self._loop.call_later(wait, self._listen, number, last_event_id)
 

@@ -14,10 +14,11 @@ use turnout_core::sync::lock;
 use turnout_core::wire::envelope::{self, Kind, ScanLimits};
 use turnout_http::SyntaxLimits;
 
+use crate::asyncio::callback::Run;
 use crate::connection::Connection;
 use crate::driver::transport::PostWriter;
 use crate::http::calling::heads::{AnnotatedTool, Heads};
-use crate::http::calling::pool::Pool;
+use crate::http::calling::pool::{Arriving, Pool};
 use crate::http::calling::post::{HttpPost, Post};
 use crate::http::calling::sockets::Sockets;
 
@@ -49,6 +50,7 @@ impl HttpPool {
             heads: Heads::new(target, headers),
             sockets: Mutex::new(Sockets::new(max_connections)),
             handshake: Mutex::default(),
+            arriving: Arriving::default(),
         });
         let weak: Weak<Pool> = Arc::downgrade(&pool);
         connection.get().driver().post(weak as Weak<dyn PostWriter>);
@@ -133,7 +135,14 @@ impl HttpPool {
 
     #[doc = text!("HttpPool.reopen")]
     fn reopen(&self, py: Python<'_>) -> bool {
-        lock(&self.0.sockets).open_session();
+        {
+            let mut sockets = lock(&self.0.sockets);
+            sockets.open_session();
+            // What it asked in the session before is nothing that it asked in the next one.
+            sockets.drop_answers();
+        }
+        let (driver, now) = (self.0.driver(), self.0.driver().now());
+        driver.run_core(py, Run::Inline, |core, events| core.lose_session(now, events));
         let (frame, revision) = {
             let handshake = lock(&self.0.handshake);
             (handshake.initialize.clone(), handshake.revision)

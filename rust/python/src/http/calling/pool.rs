@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use turnout_core::connection::output::recycle;
 use turnout_core::connection::posts::Posts;
 use turnout_core::http::answer::Asked;
 use turnout_core::limits::Exceeded;
+use turnout_core::memory::GRAIN;
 use turnout_core::rules::{Revision, method};
 use turnout_core::sync::lock;
 use turnout_http::SyntaxLimits;
@@ -21,6 +23,7 @@ use turnout_http::SyntaxLimits;
 use crate::asyncio::raised;
 use crate::connection::Connection;
 use crate::driver::Driver;
+use crate::driver::memory;
 use crate::driver::transport::PostWriter;
 use crate::http::calling::heads::Heads;
 use crate::http::calling::post::Post;
@@ -38,6 +41,15 @@ pub struct Pool {
     pub heads: Heads,
     pub sockets: Mutex<Sockets>,
     pub handshake: Mutex<Handshake>,
+    pub arriving: Arriving,
+}
+
+/// Bytes of answers that came and are no whole message yet, on all sockets.
+#[derive(Default)]
+pub struct Arriving {
+    bytes: AtomicUsize,
+    /// How many of them the connection was told of.
+    told: AtomicUsize,
 }
 
 /// The handshake of the session, to be made again.
@@ -84,6 +96,23 @@ impl Pool {
     /// Gives the target and the fields of a request to `act`.
     pub fn with_head<T>(&self, post: &Post, act: impl FnOnce(&str, &[(&str, Cow<'_, [u8]>)]) -> T) -> T {
         self.heads.with(post, act)
+    }
+
+    /// Counts what a socket holds of an answer now, in place of `before`, for the connection and so for the process.
+    pub fn note_arriving(&self, before: usize, now: usize) {
+        let Arriving { bytes, told } = &self.arriving;
+        if now >= before {
+            bytes.fetch_add(now - before, Ordering::Relaxed);
+        } else {
+            bytes.fetch_sub(before - now, Ordering::Relaxed);
+        }
+        let all = bytes.load(Ordering::Relaxed);
+        let last = told.load(Ordering::Relaxed);
+        if all.abs_diff(last) >= GRAIN || all == 0 && last != 0 {
+            told.store(all, Ordering::Relaxed);
+            self.driver().core().note_arriving(all);
+            memory::settle();
+        }
     }
 
     /// Sends a request on a socket of its own.

@@ -129,6 +129,11 @@ impl Post {
         &*self.method == method::INITIALIZE && self.asked == Asked::Request
     }
 
+    /// Whether it is an answer of ours.
+    pub fn is_answer(&self) -> bool {
+        self.asked == Asked::Message && self.method.is_empty()
+    }
+
     /// Whether it may arrive twice: it asks only, or it opens what is not used before it is answered.
     pub fn changes_nothing(&self) -> bool {
         const ASKS: [&str; 6] = [
@@ -242,6 +247,12 @@ impl HttpPost {
     #[getter]
     fn id<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.0.id)
+    }
+
+    #[doc = text!("HttpPost.is_answer")]
+    #[getter]
+    fn is_answer(&self) -> bool {
+        self.0.is_answer()
     }
 
     #[doc = text!("HttpPost.is_aside")]

@@ -42,6 +42,8 @@ struct State {
     rests_since: Instant,
     is_over: bool,
     is_stepping: bool,
+    /// What was counted of the answer that it carries.
+    held: usize,
 }
 
 /// What a socket carries.
@@ -85,6 +87,18 @@ impl Socket {
         }
     }
 
+    /// Counts what is held of the answer at hand.
+    fn note_held(&self) {
+        let (before, now) = {
+            let mut state = lock(&self.state);
+            let now = state.carried.as_ref().map_or(0, |carried| carried.reader.held());
+            (std::mem::replace(&mut state.held, now), now)
+        };
+        if before != now {
+            self.pool.note_arriving(before, now);
+        }
+    }
+
     /// Whether a request that is written now will be read, as far as anybody can tell: a server closes what rests.
     fn is_usable(&self, py: Python<'_>) -> bool {
         let rested = {
@@ -110,6 +124,7 @@ impl Socket {
             return;
         }
         while self.take_step(py) {}
+        self.note_held();
         lock(&self.state).is_stepping = false;
     }
 
@@ -135,7 +150,7 @@ impl Socket {
                     Answer::Taken => None,
                     Answer::Unread => {
                         let why = "the server's answer is neither JSON nor a stream of events";
-                        self.pool.fail(py, &post, why, None);
+                        self.pool.fail(py, &post, why, Some(b"{\"reason\":\"unreadable_answer\"}"));
                         return keeps;
                     }
                 };
@@ -247,6 +262,7 @@ impl Carrier for Socket {
             state.carried.take()
         };
         drop(carried);
+        self.note_held();
         if let Err(error) = self.abort.bind(py).call0() {
             raised::report(py, None, error, Some(self.abort.bind(py)));
         }
@@ -271,6 +287,7 @@ impl HttpClientSocket {
             rests_since: Instant::now(),
             is_over: false,
             is_stepping: false,
+            held: 0,
         };
         Self(Arc::new(Socket { pool, write, abort, is_gone, state: Mutex::new(state) }))
     }
@@ -314,6 +331,7 @@ impl HttpClientSocket {
             state.is_over = true;
             state.carried.take()
         };
+        self.0.note_held();
         self.0.pool.remove(py, &(Arc::clone(&self.0) as Arc<dyn Carrier>));
         if let Some(Carried { post, reader, is_reused, .. }) = carried {
             self.0.pool.break_off(py, &post, &reader, ("the server closed the connection", is_reused));

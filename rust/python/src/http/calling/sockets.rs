@@ -196,6 +196,12 @@ impl Sockets {
         self.waiting.len() + self.held.len() < before
     }
 
+    /// Removes the answers of ours that were not sent.
+    pub fn drop_answers(&mut self) {
+        self.waiting.retain(|post| !post.is_answer());
+        self.held.retain(|post| !post.is_answer());
+    }
+
     /// Has everything but a handshake wait until [`Sockets::session_opened`].
     pub fn open_session(&mut self) {
         self.is_opening = true;
