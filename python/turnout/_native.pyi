@@ -2072,14 +2072,21 @@ class Relay:
             routes: those that decided about it, where they may not be its client's any more; None for its client's.
 
         """
-    def transfer(self, upstream: Connection) -> tuple[Request, Call] | None:
-        """Take over the newest exchange that a private upstream is at work on.
+    @staticmethod
+    def call_during(asked: Request) -> Any:
+        """The call of the host's during which a server asked; None where it is another's, or unknown."""
+    def transfer(self, upstream: Connection, asked: Request) -> tuple[Request, Call, bytes] | None:
+        """Take over the exchange of a modern client during which a server asks.
+
+        Over HTTP its stream says which; where nothing does, it is the newest that a private upstream is at work on.
 
         Args:
-            upstream: which.
+            upstream: the server.
+            asked: what it asks.
 
         Returns:
-            The client's request, and the call towards the server; None where there is none.
+            The client's request, the call towards the server, and what the client may be asked for as its request says
+            in JSON, empty where that is not known; None where there is none.
 
         """
     def refuse(self, request: Request, slot: UpstreamSlot | None = None, limit: str | None = None) -> bool:

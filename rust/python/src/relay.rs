@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict, PyTuple};
+use pyo3::types::{IntoPyDict, PyBytes, PyDict, PyTuple};
 use turnout_core::relay::{self as core, Fault, Key, Owner, Suspendable, Upstream};
 use turnout_core::wire::encode;
 
@@ -325,11 +325,20 @@ impl Relay {
     }
 
     #[doc = text!("Relay.transfer")]
-    fn transfer(&self, upstream: &Bound<'_, Connection>) -> PyResult<Option<(Py<Request>, Py<Call>)>> {
+    fn transfer(
+        &self,
+        upstream: &Bound<'_, Connection>,
+        asked: &Bound<'_, Request>,
+    ) -> PyResult<Option<(Py<Request>, Py<Call>, Py<PyBytes>)>> {
         let (py, driver) = (upstream.py(), upstream.get().driver());
-        for Suspendable { client, record, number } in
-            self.inner.suspendable(self.key(upstream.get().driver())?)
-        {
+        let (key, asked) = (self.key(driver)?, asked.get().number());
+        let is_known = driver.core().asked_during(asked).is_some();
+        let found = match self.inner.suspendable_during(key, asked) {
+            Some(known) => vec![known],
+            None if is_known => Vec::new(),
+            None => self.inner.suspendable(key),
+        };
+        for Suspendable { client, record, number, offer } in found {
             let Some(endpoint) = self.inner.endpoint(client) else { continue };
             let Some(peer) = endpoint.face().get(py) else { continue };
             let peer = peer.cast_into::<Connection>()?;
@@ -339,9 +348,20 @@ impl Relay {
             call.get().set_record(given);
             let request = request_again(&peer, record, None)?;
             self.inner.suspend(client, self.key(upstream.get().driver())?);
-            return Ok(Some((request, call)));
+            return Ok(Some((request, call, PyBytes::new(py, &offer).unbind())));
         }
         Ok(None)
+    }
+
+    #[doc = text!("Relay.call_during")]
+    #[staticmethod]
+    fn call_during(asked: &Bound<'_, Request>) -> Option<Py<PyAny>> {
+        let (py, request) = (asked.py(), asked.get());
+        let core = request.driver().core();
+        match core.call_owner(core.asked_during(request.number())?)? {
+            Owner::Host(PyOwner(call)) => Some(call.clone_ref(py)),
+            _ => None,
+        }
     }
 
     #[doc = text!("Relay.refuse")]

@@ -1,4 +1,4 @@
-"""Requests of a private legacy server, where its client cannot be asked natively: it is modern, or still opening."""
+"""Requests of a legacy server, where its client cannot be asked natively: it is modern, or still opening."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ServerRequests:
-    """Takes what private servers ask of the clients of a relay.
+    """Takes what servers ask of the clients of a relay: private ones, and over HTTP those that several clients share.
 
     Args:
         core: the native relay.
@@ -37,13 +37,18 @@ class ServerRequests:
         self._suspensions = suspensions
 
     def opened(self, peer: Peer, session: UpstreamSession) -> None:
-        """Take what a new connection asks of its one client."""
-        if session.client is not None and peer.revision != handshake.MODERN:
+        """Take what a new connection asks of its one client, or of the one on whose stream it asks (R1)."""
+        says_of_whom = getattr(peer.link.transport, "kind", None) == "http"
+        if (session.client is not None or says_of_whom) and peer.revision != handshake.MODERN:
             for method in ("*", *REQUIRED_CAPABILITY):
                 peer.on_request(method)(self._ask_client)
 
     async def _ask_client(self, request: Request) -> Any:
         session = self._upstreams.session_of(request.peer)
+        if session.client is None:
+            if request.method not in REQUIRED_CAPABILITY:
+                raise method_not_found(request.method)
+            return await self._suspensions.ask(request)
         client = self._clients.get(session.client)
         if client is None:
             raise method_not_found(request.method, "the client is gone")

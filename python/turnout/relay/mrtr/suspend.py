@@ -21,6 +21,8 @@ from turnout.relay.mrtr.replay import REQUIRED_CAPABILITY
 from turnout.relay.mrtr.suspended import AWAY, Event, State, SuspendedExchange, SuspendedExchanges
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from turnout._native import Relay, Request
     from turnout.peer import Peer
     from turnout.relay.drain import DrainTracker
@@ -55,16 +57,17 @@ class Suspensions:
         return self._exchanges.counters()
 
     async def ask(self, request: Request) -> Any:
-        """Take what a private legacy server asks of its modern client, and answer it when that has come back.
+        """Take what a legacy server asks of a modern client, and answer it when that has come back.
 
         Raises:
             RequestError: the client cannot be asked for this, or did not come back.
 
         """
         session = self._upstreams.session_of(request.peer)
-        if session.implementation.capabilities.get(REQUIRED_CAPABILITY[request.method]) is None:
-            raise method_not_found(request.method, f"the client did not offer {request.method}")
-        exchange = self._exchange_of(request.peer, session)
+        if session.client is not None:
+            _require_offer(request.method, session.implementation.capabilities)
+        exchange = self._exchange_of(request, session)
+        _require_offer(request.method, exchange.able)
         router, upstream_name = self._router, session.upstream.name
         require_limit(router, "max_input_requests", len(exchange.questions) + 1, upstream_name)
         if exchange.state is State.WORKING:
@@ -134,17 +137,27 @@ class Suspensions:
         for exchange in self._exchanges.away(client):
             self._abandon(exchange, "the client is gone")
 
-    def _exchange_of(self, server: Peer, session: UpstreamSession) -> SuspendedExchange:
-        """The exchange that a question of this server's belongs to: one that the client waits for, if there is one."""
-        taken = self._core.transfer(server.connection)
+    def _exchange_of(self, asked: Request, session: UpstreamSession) -> SuspendedExchange:
+        """The exchange that a question of a server's belongs to: one that the client waits for, if there is one.
+
+        Over HTTP its stream says which (R1), also where several clients share the server.
+        """
+        server = asked.peer
+        known = self._exchanges.of_call(server, self._core.call_during(asked))
+        if known is not None:
+            return known
+        taken = self._core.transfer(server.connection, asked)
         if taken is None:
-            exchange = self._exchanges.asking(server)
+            exchange = None if session.client is None else self._exchanges.asking(server)
             if exchange is None:
                 message = "a client of revision 2026-07-28 is asked while it waits for an answer only"
                 raise relay_error(message, "not_bridged", session.upstream.name)
             return exchange
-        request, call = taken
-        exchange = SuspendedExchange(session, server, request.peer, request, call)
+        request, call, offer = taken
+        able = session.implementation.capabilities
+        if session.client is None:
+            able = members_of(json.loads(offer)) if offer else {}
+        exchange = SuspendedExchange(session, server, request.peer, request, call, able)
         self._exchanges.add(exchange)
         self._drain.add(exchange, lambda: self._stop(exchange), session)
         call.on_progress(lambda update: _report(exchange, update))
@@ -220,6 +233,11 @@ def _stop_timer(exchange: SuspendedExchange) -> None:
 def _report(exchange: SuspendedExchange, update: Any) -> None:
     if exchange.request is not None:
         exchange.request.progress(update.progress, update.total, update.message)
+
+
+def _require_offer(method: str, able: Mapping[str, Any]) -> None:
+    if able.get(REQUIRED_CAPABILITY[method]) is None:
+        raise method_not_found(method, f"the client did not offer {method}")
 
 
 def _state_of(request: Request) -> str:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from turnout._native import SUSPENDED_PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from turnout._native import Call, Request
     from turnout.peer import Peer
     from turnout.relay.upstreams.session import UpstreamSession
@@ -72,16 +74,24 @@ class SuspendedExchange:
         client: the connection of the client.
         request: the client's request.
         call: the call to the server.
+        able: what the client said that it may be asked for.
 
     """
 
     def __init__(
-        self, session: UpstreamSession, server: Peer, client: Peer, request: Request, call: Call
+        self,
+        session: UpstreamSession,
+        server: Peer,
+        client: Peer,
+        request: Request,
+        call: Call,
+        able: Mapping[str, Any],
     ) -> None:
         self.session = session
         self.server = server
         self.client = client
         self.call = call
+        self.able = able
         self.state = State.WORKING
         self.handle: str | None = None
         """The `requestState` that the client comes back with, while the client is away."""
@@ -128,6 +138,10 @@ class SuspendedExchanges:
         at_work = [one for one in self._by_server.get(server, ()) if one.state is not State.ANSWERED]
         waiting = (one for one in reversed(at_work) if one.state is State.WORKING)
         return next(waiting, at_work[-1] if at_work else None)
+
+    def of_call(self, server: Peer, call: object) -> SuspendedExchange | None:
+        """The exchange whose call to a server it is; None where it is none's."""
+        return next((one for one in self._by_server.get(server, ()) if one.call is call), None)
 
     def apply(self, exchange: SuspendedExchange, event: Event) -> bool:
         """Apply an event.

@@ -95,6 +95,12 @@ impl<H: Host> Connection<H> {
         named.or_else(|| id::minted(id).filter(|number| self.is_its_own_id(*number)))
     }
 
+    /// The owner of a request of ours that is waited for.
+    pub fn call_owner(&self, number: u64) -> Option<&H::Call> {
+        let (slot, state) = self.table.find(number)?;
+        self.outbound.get(slot).filter(|_| state.is_live())?.owner.as_ref()
+    }
+
     /// Changes the owner of a request that was written; None where it is over, or was not written yet.
     pub fn set_owner(&mut self, number: u64, owner: H::Call) -> Option<Arc<Record>> {
         let (slot, state) = self.table.find(number)?;

@@ -137,6 +137,42 @@ impl<H: Host> Connection<H> {
         })
     }
 
+    /// Notes that a request of the peer's came on the stream of one of ours, if it did.
+    #[inline]
+    pub(super) fn note_asked(&mut self, number: u64) {
+        if let Some(streams) = &mut self.streams
+            && streams.posts
+            && streams.receiving != 0
+        {
+            streams.asked.insert(number, streams.receiving);
+        }
+    }
+
+    /// The request of ours during which the peer's request `number` came; None where that is unknown, or it is over.
+    pub fn asked_during(&self, number: u64) -> Option<u64> {
+        self.streams.as_ref()?.asked.get(&number).copied()
+    }
+
+    /// Notes what the sender of a modern request may be asked for, as it says there, when that went on as our request
+    /// `number`: the server, which may ask on its stream, is a legacy one and does not see it.
+    pub(crate) fn note_offer(&mut self, number: u64, frame: &[u8], envelope: &Envelope) {
+        const OFFER: &str = "io.modelcontextprotocol/clientCapabilities";
+        let is_told = self.rules.revision.is_modern() || !envelope.has_capabilities;
+        let Some(streams) = self.streams.as_mut().filter(|streams| streams.posts && !is_told) else { return };
+        let params = envelope.params.of(frame);
+        let meta = envelope::find_member(params, "_meta").map_or(&b""[..], |at| at.of(params));
+        let Some(offer) = envelope::find_member(meta, OFFER).map(|at| at.of(meta)) else { return };
+        if offer.len() <= self.limits.max_text_bytes {
+            streams.offers.insert(number, offer.into());
+        }
+    }
+
+    /// What the sender of our request `number` may be asked for, as JSON; empty for nothing.
+    pub fn offer_of(&self, number: u64) -> &[u8] {
+        let offer = self.streams.as_ref().and_then(|streams| streams.offers.get(&number));
+        offer.map_or(&b""[..], |offer| offer)
+    }
+
     /// The host's value of the request of ours on whose stream a message comes.
     #[inline]
     pub(super) fn received_during(&self) -> Option<H::Call> {

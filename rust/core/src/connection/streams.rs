@@ -23,6 +23,10 @@ pub(crate) struct Streams {
     open: HashMap<StreamId, Stream, RandomState>,
     /// The streams of our requests that belong to one of the peer's.
     calls: HashMap<u64, StreamId, RandomState>,
+    /// During which request of ours each of the peer's came, where messages are posted.
+    pub(super) asked: HashMap<u64, u64, RandomState>,
+    /// What those may be asked for whose modern requests went on as ours to a legacy server, as each says.
+    pub(super) offers: HashMap<u64, Box<[u8]>, RandomState>,
     /// The stream of the message that is received.
     pub(super) receiving: StreamId,
     ended: Vec<StreamId>,
@@ -92,6 +96,7 @@ impl Streams {
     /// None where the end of its own tells it. That is the host's to close, before its answer.
     #[cold]
     fn abandon(&mut self, number: u64, cancels_by_stream: bool) -> Option<StreamId> {
+        self.offers.remove(&number);
         let stream = self.calls.remove(&number).filter(|stream| self.open.contains_key(stream));
         if self.posts {
             self.ended.push(number);
@@ -279,7 +284,11 @@ impl<H: Host> Connection<H> {
         if let Some(streams) = &mut self.streams
             && let Some(entry) = self.inbound.get_mut(slot)
         {
-            streams.leave(std::mem::take(&mut entry.stream), entry.record.number);
+            let number = entry.record.number;
+            if streams.posts {
+                streams.asked.remove(&number);
+            }
+            streams.leave(std::mem::take(&mut entry.stream), number);
         }
     }
 
@@ -316,6 +325,7 @@ impl<H: Host> Connection<H> {
     pub(super) fn forget_call(&mut self, number: u64) {
         if let Some(streams) = &mut self.streams {
             streams.calls.remove(&number);
+            streams.offers.remove(&number);
         }
     }
 

@@ -64,6 +64,8 @@ impl<L: Endpoint> Relay<L> {
                 {
                     Some(client) if self.needs_suspension(client) => Disposition::Host,
                     Some(client) => Disposition::To(client),
+                    // During a call of the host's, who knows whose it is.
+                    None if during.is_some() => Disposition::Host,
                     None => Disposition::Fail(Fault::NoAttribution, None),
                 }
             }

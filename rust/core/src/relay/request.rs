@@ -11,7 +11,7 @@ use crate::relay::fault::Fault;
 use crate::relay::key::Key;
 use crate::relay::participant::{Participant, ParticipantKind};
 use crate::relay::pass::{DestConnection, RoutingPass};
-use crate::relay::retained::RetainedRequest;
+use crate::relay::retained::{self, RetainedRequest};
 use crate::relay::route::{Goal, Routes};
 use crate::relay::upstream::Upstream;
 use crate::relay::{Endpoint, Relay, Routed, add};
@@ -137,6 +137,9 @@ impl<L: Endpoint> Relay<L> {
         match to.forward_request(pass.now, forward) {
             Ok(leg) => {
                 pass.forwarded += 1;
+                if envelope.has_capabilities && retained::may_need_input(&record.method) {
+                    to.note_offer(leg.number, frame, envelope);
+                }
                 pass.legs.push((record.number, Leg { connection: dest.key, number: leg.number }));
                 if let Some(nth) = nth {
                     add(&self.counts.input_rounds);

@@ -26,6 +26,8 @@ pub struct Suspendable {
     pub record: Arc<Record>,
     /// Our number of the flight towards the server.
     pub number: u64,
+    /// What the client may be asked for, as its request says in JSON; empty where it does not.
+    pub offer: Vec<u8>,
 }
 
 impl<L: Endpoint> Relay<L> {
@@ -51,11 +53,37 @@ impl<L: Endpoint> Relay<L> {
             .filter(|(record, _)| retained::may_need_input(&record.method))
             .filter_map(|(record, owner)| {
                 let leg = owner.and_then(Owner::leg).filter(|leg| leg.connection == upstream)?;
-                Some(Suspendable { client, record: Arc::clone(record), number: leg.number })
+                Some(Suspendable {
+                    client,
+                    record: Arc::clone(record),
+                    number: leg.number,
+                    offer: Vec::new(),
+                })
             })
             .collect();
         found.sort_by_key(|suspendable| std::cmp::Reverse(suspendable.record.number));
         found
+    }
+
+    /// The exchange of a modern client on whose stream an upstream asked by its request `asked`, where that exchange may
+    /// need input (R1): also where several clients share the upstream.
+    pub fn suspendable_during(&self, upstream: Key, asked: u64) -> Option<Suspendable> {
+        let server = self.participant(upstream)?;
+        let (number, leg, offer) = {
+            let connection = lock(server.endpoint.connection());
+            let number = connection.asked_during(asked)?;
+            (number, connection.call_owner(number)?.leg()?, connection.offer_of(number).to_vec())
+        };
+        let client = self.participant(leg.connection)?;
+        let connection = lock(client.endpoint.connection());
+        let record = connection.unanswered(leg.number).filter(|_| connection.rules.revision.is_modern())?;
+        let record = Arc::clone(record);
+        retained::may_need_input(&record.method).then_some(Suspendable {
+            client: leg.connection,
+            record,
+            number,
+            offer,
+        })
     }
 
     /// Notes that the host took an exchange over: requests that resume it go to the host from now on.

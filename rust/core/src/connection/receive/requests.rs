@@ -93,6 +93,7 @@ impl<H: Host> Connection<H> {
         self.counters.requests_in += 1;
         let revision = self.rules.revision;
         let during = self.received_during();
+        self.note_asked(record.number);
         batch.events.push(Event::Request { record, frame: at, envelope: *envelope, revision, during });
     }
 
