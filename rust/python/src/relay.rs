@@ -24,6 +24,9 @@ use crate::values::json;
 use crate::values::text::Text;
 use crate::values::time::duration;
 
+/// A client's request that the host took over, its call towards the server, and what the client may be asked for.
+type Transferred = (Py<Request>, Py<Call>, Py<PyBytes>);
+
 #[doc = text!("Relay")]
 #[pyclass(frozen, subclass, weakref, module = "turnout._native")]
 pub struct Relay {
@@ -329,7 +332,7 @@ impl Relay {
         &self,
         upstream: &Bound<'_, Connection>,
         asked: &Bound<'_, Request>,
-    ) -> PyResult<Option<(Py<Request>, Py<Call>, Py<PyBytes>)>> {
+    ) -> PyResult<Option<Transferred>> {
         let (py, driver) = (upstream.py(), upstream.get().driver());
         let (key, asked) = (self.key(driver)?, asked.get().number());
         let is_known = driver.core().asked_during(asked).is_some();
