@@ -452,9 +452,15 @@ class Record:
     def status(self) -> int | None:
         """The status that answers it over HTTP, once the head of that answer is written; None for others.
 
-        One with events has it from its first event on. Another one has it just after its end: its line of JSON, which
-        is written at the end, says None.
+        One with events has it from its first event on, another one once it is written; readers of records are told
+        behind that.
         """
+    @property
+    def traceparent(self) -> str | None:
+        """The context of its span, where a relay traces it: version, trace, span and flags, as W3C writes them."""
+    @property
+    def parent_span(self) -> str | None:
+        """The span above, 16 hexadecimal digits; None where it is not traced, or begins its trace."""
     @property
     def direction(self) -> Literal["outbound", "inbound"]:
         """Whether it is ours, or the peer's."""
@@ -897,8 +903,15 @@ class Request:
 class HttpAsking:
     """The question who asks by a request; answered once, at once or later."""
 
-    def admit(self, name: str, principal: object) -> None:
-        """Go on with the request: it is that principal's, whom no other has the name of."""
+    def admit(self, name: str, principal: object, context: Context) -> None:
+        """Go on with the request: it is that principal's, whom no other has the name of.
+
+        Args:
+            name: of the principal.
+            principal: the principal.
+            context: in a copy of which the request is handled.
+
+        """
     def deny(self, status: int, challenge: str | None) -> None:
         """Refuse the request, with the challenge that says how credentials are had; None for none.
 
@@ -1665,6 +1678,9 @@ class Connection:
     @property
     def in_flight(self) -> tuple[int, int]:
         """Requests in flight: ours, the peer's."""
+    @property
+    def queued(self) -> int:
+        """Requests of a relay's clients that wait for this peer, which takes no more at the moment."""
     def entries(self) -> dict[str, int]:
         """Entries in every table that a request can leave behind: all 0 when nothing is in flight (X-08)."""
     @property
@@ -2106,6 +2122,14 @@ class Relay:
 
         Args:
             rate: the number; 0 for any.
+
+        """
+    def set_tracing(self, sample: float | None, seed: int) -> None:
+        """Trace the requests of clients from now on.
+
+        Args:
+            sample: the share of the traces that begin here; None traces nothing, whatever came.
+            seed: what ids are made of.
 
         """
     def close_admission(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -46,6 +47,8 @@ class Peer(Hooks):
         error: what broke the channel; None for an orderly end, or none yet.
         exit_code: how its process ended, negative for a signal; None where there is none or that is not known.
         noise: the first line that it wrote where messages belong and that is none, escaped and cut; None for none.
+        came_to_us: whether it is a client that came to us, instead of a server that we went to.
+        since: when its connection was made, by `time.monotonic`.
         dropped_notifications: how many times an async observer or listener was not called, because
             `max_inbound` of them were at work, or `max_inbound_bytes` of what they were told of.
 
@@ -65,6 +68,8 @@ class Peer(Hooks):
         self.exit_code: int | None = None
         self.noise: str | None = None
         self.dropped_notifications = 0
+        self.came_to_us = False
+        self.since = time.monotonic()
         self.delivery = self._delivery_class(self)
         self.handlers = self.delivery.handlers
         self.handlers.require_handshake = partial(handshake.require_handshake, self)

@@ -11,7 +11,7 @@ import math
 from collections import deque
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 from weakref import WeakSet
 
 from turnout import json
@@ -211,6 +211,27 @@ class RecordWriter:
         self.close()
 
 
+class RecordListener:
+    """Calls a function with each finished record, until it is closed."""
+
+    def __init__(self, function: Callable[[Record], object], leave: Callable[[RecordListener], None]) -> None:
+        self.put = function
+        self._leave = leave
+
+    def close(self) -> None:
+        """Call it no more."""
+        self._leave(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+Reader: TypeAlias = "RecordStream | RecordWriter | RecordListener"
+
+
 class RecordSource(Protocol):
     """Produces records: a connection, or the tables of one."""
 
@@ -234,7 +255,8 @@ class Records:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._readers: list[RecordStream | RecordWriter] = []
+        self._readers: list[Reader] = []
+        self._untold: deque[list[Record]] = deque()
         self._callbacks: list[Callable[[], object]] = []
         self._sources: WeakSet[RecordSource] = WeakSet()
 
@@ -325,6 +347,17 @@ class Records:
         self._join(writer)
         return writer
 
+    def listen(self, function: Callable[[Record], object]) -> RecordListener:
+        """Call a function with each record as requests end, until the returned object is closed.
+
+        Args:
+            function: called in the thread where the request ended; what it raises is reported, and stops nothing.
+
+        """
+        listener = RecordListener(function, self._leave)
+        self._join(listener)
+        return listener
+
     def attach(self, source: RecordSource) -> None:
         """Publish the records of `source` from now on; its ledger must be this one."""
         self._sources.add(source)
@@ -332,14 +365,35 @@ class Records:
         source.follow_records(self.publish, every=every, wanted=_logs_cancels)
 
     def publish(self, records: Iterable[Record]) -> None:
-        """Publish finished records: log each cancel, and pass every record to the streams and writers."""
-        for record in records:
+        """Publish finished records: log each cancel, and pass every record to the streams, writers and listeners.
+
+        Those hear of it behind the write that was put in line before: only then the status of an answer is known.
+        """
+        told = list(records)
+        for record in told:
             if record.cancelled_by is not None:
                 _try(log_cancel, record)
-            for reader in tuple(self._readers):
-                _try(reader.put, record)
+        if told and self._readers:
+            self._untold.append(told)
+            try:
+                asyncio.get_running_loop().call_soon(self._tell_next)
+            except RuntimeError:
+                # No loop runs here, or it takes nothing any more.
+                self._tell()
         for function in tuple(self._callbacks):
             _try(function)
+
+    def _tell(self) -> None:
+        """Pass on what readers were not told yet, written or not."""
+        while self._untold:
+            self._tell_next()
+
+    def _tell_next(self) -> None:
+        """Pass on the oldest records that readers were not told of; those of later ends may not be written yet."""
+        with contextlib.suppress(IndexError):
+            for record in self._untold.popleft():
+                for reader in tuple(self._readers):
+                    _try(reader.put, record)
 
     @contextlib.contextmanager
     def on_finished(self, function: Callable[[], object]) -> Iterator[None]:
@@ -357,7 +411,9 @@ class Records:
         for reader in tuple(self._readers):
             reader.close()
 
-    def _join(self, reader: RecordStream | RecordWriter) -> None:
+    def _join(self, reader: Reader) -> None:
+        # What ended before is none of it.
+        self._tell()
         self._readers.append(reader)
         self._attach_all()
 
@@ -365,6 +421,7 @@ class Records:
         for source in tuple(self._sources):
             self.attach(source)
 
-    def _leave(self, reader: RecordStream | RecordWriter) -> None:
+    def _leave(self, reader: Reader) -> None:
+        self._tell()
         if reader in self._readers:
             self._readers.remove(reader)

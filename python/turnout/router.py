@@ -7,7 +7,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from turnout._native import LIMITS, Clock, Connection, Ledger, memory_is_tight, memory_usage
+from turnout._native import LIMITS, Clock, Connection, Ledger, memory_is_tight, memory_usage, report
 from turnout.arguments import require_one_of, require_port, require_seconds
 from turnout.errors import HandshakeFailed, LimitExceeded
 from turnout.escape import escaped
@@ -140,6 +140,7 @@ class Router(Hooks):
         self.overdue_peers = 0
         self._warned: float | None = None
         self._peers: set[Peer] = set()
+        self._lost_listeners: list[Callable[[Peer], object]] = []
         self._listeners: list[Listener] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._threads: HandlerThreads | None = None
@@ -219,6 +220,7 @@ class Router(Hooks):
         if options is not None:
             options.apply(peer.connection)
         if isinstance(target, OwnStdioTarget):
+            peer.came_to_us = True
             peer.set_rules(handshake.LEGACY[0], "server")
             self._require_handshake(peer)
         try:
@@ -379,7 +381,24 @@ class Router(Hooks):
 
     def forget(self, peer: Peer) -> None:
         """Remove a peer whose connection is over."""
+        if peer not in self._peers:
+            return
         self._peers.discard(peer)
+        for function in tuple(self._lost_listeners):
+            try:
+                function(peer)
+            except BaseException as error:  # noqa: BLE001, PERF203 - as for the callbacks of records
+                report(error, function)
+
+    def on_lost(self, function: Callable[[Peer], object]) -> Callable[[], None]:
+        """Call a function with each peer whose connection is over; gives what ends that."""
+        self._lost_listeners.append(function)
+
+        def leave() -> None:
+            if function in self._lost_listeners:
+                self._lost_listeners.remove(function)
+
+        return leave
 
     def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run a coroutine in a task, and keep a reference to it until it is done."""
@@ -415,6 +434,7 @@ class Router(Hooks):
             self.refused_peers += 1
             raise LimitExceeded(MAX_TOTAL_BYTES, memory_usage()[MAX_TOTAL_BYTES])
         peer = self.adopt(kind, name, transport.kind)
+        peer.came_to_us = True
         peer.set_rules(handshake.LEGACY[0], "server")
         peer.connection.expect_handshake()
         return peer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 
 import pytest
@@ -467,6 +468,23 @@ async def test_obs_a_record_says_from_where_in_which_session_and_with_which_stat
         for record, status in ((modern, 200), (unknown, 404)):
             assert (record["address"], record["session"], record["status"]) == ("127.0.0.1", None, status)
         assert session["Mcp-Session-Id"] not in str([opened, of_session, modern, unknown])
+
+
+@both_loops
+async def test_obs_readers_of_records_are_told_behind_the_write_with_the_status():
+    async with serving() as server:
+        lines = io.BytesIO()
+        heard = []
+        with server.router.records.write(lines), server.router.records.listen(heard.append):
+            client = await server.connect()
+            assert (await client.call("tools/call", {"name": "echo"})).status == 200
+            assert (await client.call("no/such")).status == 404
+        written = [json.loads(line) for line in lines.getvalue().splitlines()]
+        assert [(line["method"], line["status"]) for line in written] == [
+            ("tools/call", 200),
+            ("no/such", 404),
+        ]
+        assert [record.status for record in heard] == [200, 404]
 
 
 @both_loops

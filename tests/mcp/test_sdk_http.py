@@ -17,6 +17,7 @@ import mcp
 import uvicorn
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
 from mcp.server.mcpserver import Context, MCPServer
 from pydantic import BaseModel
@@ -264,3 +265,93 @@ async def test_a_server_is_mounted_and_its_clients_are_known():
 async def test_trm_12_trh_03_the_sdks_client_calls_and_cancels_over_our_http(mode):
     async with serving() as (demo, url), turnout.mcp.connect_http(url, mode=mode) as client:
         await _use(demo, client)
+
+
+class NamedTokens:
+    """The verifier of tokens that are names, with a number."""
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        return AccessToken(token=token, client_id="app", subject=token.partition(".")[0], scopes=["tools"])
+
+
+def _whose(demo: Demo) -> anyio.Event:
+    """Give the server a tool that says whose token it sees, before and after it waited."""
+    go_on = anyio.Event()
+
+    @demo.server.tool()
+    async def whose(waits: bool) -> str:
+        """Say whose token it sees."""
+        before = get_access_token()
+        if waits:
+            demo.began.set()
+            await go_on.wait()
+        after = get_access_token()
+        return f"{before and before.token} {after and after.token}"
+
+    return go_on
+
+
+async def _ask_whose(url: str, token: str, *, waits: bool) -> str:
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        httpx2.AsyncClient(headers=headers) as known,
+        Client(streamable_http_client(url, http_client=known)) as client,
+    ):
+        result = await client.call_tool("whose", {"waits": waits})
+        return str(result.content[0].text)
+
+
+async def _check_whose(demo: Demo, go_on: anyio.Event, url: str) -> None:
+    async with anyio.create_task_group() as tasks:
+        said: list[str] = []
+
+        async def first() -> None:
+            said.append(await _ask_whose(url, "ada.1", waits=True))
+
+        tasks.start_soon(first)
+        await demo.began.wait()
+        assert await _ask_whose(url, "ada.2", waits=False) == "ada.2 ada.2"
+        go_on.set()
+    assert said == ["ada.1 ada.1"]
+    assert get_access_token() is None
+
+
+@both_loops
+async def test_handlers_of_the_sdk_see_the_token_of_their_own_request():
+    demo = Demo()
+    go_on = _whose(demo)
+    router = turnout.Router()
+    async with anyio.create_task_group() as tasks:
+
+        async def serve(*, task_status: Any) -> None:
+            await turnout.mcp.serve_http(
+                demo.server,
+                "127.0.0.1",
+                0,
+                router=router,
+                task_status=task_status,
+                authenticate=turnout.mcp.bearer(NamedTokens()),
+            )
+
+        listener: Any = await tasks.start(serve)
+        await _check_whose(demo, go_on, listener.name)
+        tasks.cancel_scope.cancel()
+    await router.close()
+
+
+@both_loops
+async def test_handlers_of_the_sdk_see_it_within_an_application_server():
+    demo = Demo()
+    go_on = _whose(demo)
+    router = turnout.Router()
+    endpoint = turnout.mcp.asgi(demo.server, router=router, authenticate=turnout.mcp.bearer(NamedTokens()))
+    app = Starlette(routes=[Mount("/tools", endpoint)], lifespan=endpoint.lifespan)
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    bound.listen()
+    served = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    serving = asyncio.ensure_future(served.serve(sockets=[bound]))
+    await _check_whose(demo, go_on, f"http://127.0.0.1:{bound.getsockname()[1]}/tools/")
+    served.should_exit = True
+    await serving
+    await router.close()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from mcp.server.auth.middleware.auth_context import auth_context_var
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+
 from turnout.transports.http.authentication import Challenge, Principal
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ def bearer(
     The principal is the token's subject, by the issuer in the claim `iss`, with an empty tenant. Of a token without one
     it is the client, with the tenant `client`: a client that registers itself may choose its id, and is nobody who is
     called so.
+
+    In the handlers of such a request `get_access_token()` of the SDK's gives the token.
 
     Args:
         verifier: checks a token; no key is kept and nothing is parsed here.
@@ -51,6 +56,8 @@ def bearer(
             return Challenge(error="invalid_token", description="the token is for another resource")
         if not set(scopes) <= set(token.scopes):
             return Challenge(403, error="insufficient_scope", scope=" ".join(scopes))
+        # Of this request only: the endpoint runs each in a context of its own.
+        auth_context_var.set(AuthenticatedUser(token))
         issuer = str((token.claims or {}).get("iss", ""))
         if token.subject:
             return Principal(token.subject, issuer)

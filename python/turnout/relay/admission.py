@@ -26,6 +26,11 @@ class PendingAdmission:
         self._router = router
         self._by_client: dict[Peer, tuple[int, int]] = {}
 
+    @property
+    def count(self) -> int:
+        """How many requests are queued."""
+        return sum(count for count, _ in self._by_client.values())
+
     def exceeds(self, request: Request, session: UpstreamSession) -> str | None:
         """The limit that one more request would exceed; None if there is none, or the upstream is connected."""
         if session.is_ready:

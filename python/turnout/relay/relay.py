@@ -171,6 +171,22 @@ class Relay(Hooks):
         """Requests that were passed on and have not ended, whoever asked."""
         return self._core.in_flight
 
+    def trace(self, sample: float | None) -> None:
+        """Give requests of clients, and what becomes of them, spans from now on; `turnout.telemetry` makes them.
+
+        Args:
+            sample: the share of traces that have spans, of those that begin here; None traces no request.
+
+        """
+        self._core.set_tracing(sample, secrets.randbits(64))
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for an upstream which takes no more, or is not there."""
+        sessions = (session.peer for session in self._upstreams.sessions)
+        waiting = sum(peer.connection.queued for peer in sessions if peer is not None)
+        return waiting + self._pending_admission.count
+
     def counters(self) -> dict[str, int]:
         """What the relay counts."""
         return {**self._core.counters(), **self._suspensions.counters()}
@@ -212,6 +228,7 @@ class Relay(Hooks):
             )
         if principal is None:
             principal = client.principal
+        client.came_to_us = True
         client.set_rules(handshake.LEGACY[0], "server", era="open")
         assigned = self._configuration.assignment_for(client, principal)
         # The principal is the host's, and may raise when it is compared or written: then nothing is attached.

@@ -281,6 +281,11 @@ impl<H: Host> Connection<H> {
         self.over
     }
 
+    /// Forwarded requests that wait for a peer that takes no more.
+    pub fn queued(&self) -> usize {
+        self.output.fair_queue.waiting()
+    }
+
     /// Requests of ours, and of the peer's, in flight.
     pub fn in_flight(&self) -> (usize, usize) {
         (self.table.live(), self.arrivals.live())

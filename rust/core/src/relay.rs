@@ -38,6 +38,7 @@ mod stopping;
 mod suspended;
 mod task_owners;
 mod tasks;
+mod tracing;
 mod upstream;
 mod upstream_slot;
 
@@ -66,6 +67,7 @@ use admission::{Admission, ClientShare};
 use participant::{ClientState, Participant, ParticipantKind, Participants};
 use retained::ByteBudget;
 use seal::Seal;
+use tracing::Tracing;
 use upstream_slot::ClientUpstreams;
 
 /// A connection of the host's, as the relay reaches it.
@@ -185,6 +187,7 @@ pub struct Relay<L: Endpoint> {
     passes: AtomicU64,
     /// Requests a second that each principal may make; 0 for any number.
     request_rate: AtomicU64,
+    tracing: Tracing,
     /// Methods whose requests the host sees before they are forwarded; `*` for all of them.
     watched: Mutex<HashSet<Box<[u8]>>>,
     watches: AtomicBool,
@@ -202,6 +205,7 @@ impl<L: Endpoint> Relay<L> {
             principals: AtomicU64::new(0),
             passes: AtomicU64::new(0),
             request_rate: AtomicU64::new(0),
+            tracing: Tracing::default(),
             watched: Mutex::new(HashSet::new()),
             watches: AtomicBool::new(false),
         }

@@ -431,6 +431,12 @@ impl Connection {
         self.driver.core().in_flight()
     }
 
+    #[doc = text!("Connection.queued")]
+    #[getter]
+    fn queued(&self) -> usize {
+        self.driver.core().queued()
+    }
+
     #[doc = text!("Connection.entries")]
     fn entries<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let entries = self.driver.core().entries();

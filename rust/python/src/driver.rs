@@ -376,8 +376,10 @@ impl Driver {
             answered
         };
         raised::finish(|| {
+            // First the write is put in line, and then whoever hears of the end.
+            let scheduled = self.schedule_flush(py);
             self.record_listener.notify(py, answered.finished, || self.scheduler.event_loop(py));
-            self.schedule_flush(py)?;
+            scheduled?;
             Ok(answered.written)
         })
     }

@@ -403,6 +403,11 @@ impl Relay {
         self.inner.set_request_rate(rate);
     }
 
+    #[doc = text!("Relay.set_tracing")]
+    fn set_tracing(&self, sample: Option<f64>, seed: u64) {
+        self.inner.set_tracing(sample, seed);
+    }
+
     #[doc = text!("Relay.close_admission")]
     fn close_admission(&self) {
         self.inner.close_admission();

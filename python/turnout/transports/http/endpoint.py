@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 import os
@@ -135,14 +136,19 @@ class EndpointHost:
     ) -> None:
         """Ask the application who asks."""
         assert self._authenticate is not None  # noqa: S101
+        # What it sets is the request's, and no other's of the same connection.
+        context = contextvars.copy_context()
+        head = HttpHead(method, path, query, tuple(fields), client)
         try:
-            verdict = self._authenticate(HttpHead(method, path, query, tuple(fields), client))
+            verdict = context.run(self._authenticate, head)
             if inspect.isawaitable(verdict):
-                task = asyncio.get_running_loop().create_task(self._wait_for(asking, verdict))
+                # A task has a copy of the context that makes it.
+                loop = asyncio.get_running_loop()
+                task = context.run(loop.create_task, self._wait_for(asking, verdict))
                 self._asking.add(task)
                 task.add_done_callback(self._asking.discard)
             else:
-                self._settle(asking, verdict)
+                self._settle(asking, verdict, context)
         except EXITS:
             asking.deny(503, None)
             raise
@@ -150,18 +156,26 @@ class EndpointHost:
             self._fail(asking, error)
 
     async def _wait_for(self, asking: HttpAsking, verdict: Awaitable[Verdict]) -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None  # noqa: S101
+        seconds = self.endpoint.limit("max_head_ms") / 1000
+        # Not `wait_for`: up to Python 3.11 that waits in another task, and what is set there would be lost.
+        timer = loop.call_later(seconds, task.cancel)
         try:
-            seconds = self.endpoint.limit("max_head_ms") / 1000
-            self._settle(asking, await asyncio.wait_for(verdict, seconds))
+            answer = await verdict
+            self._settle(asking, answer, contextvars.copy_context())
         except EXITS:
             asking.deny(503, None)
             raise
         except BaseException as error:  # noqa: BLE001 - whatever the application raised
-            self._fail(asking, error)
+            is_late = isinstance(error, asyncio.CancelledError) and loop.time() >= timer.when()
+            self._fail(asking, TimeoutError(f"no answer within {seconds:g} s") if is_late else error)
+        finally:
+            timer.cancel()
 
-    def _settle(self, asking: HttpAsking, verdict: object) -> None:
+    def _settle(self, asking: HttpAsking, verdict: object, context: contextvars.Context) -> None:
         if isinstance(verdict, Principal):
-            asking.admit(verdict.key, verdict)
+            asking.admit(verdict.key, verdict, context)
         elif isinstance(verdict, Challenge):
             asking.deny(verdict.status, challenge_header(verdict, self._resource))
         else:

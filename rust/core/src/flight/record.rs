@@ -20,7 +20,7 @@ use crate::wire::text::Text;
 use extras::{Extras, NO_EXIT_CODE};
 use wire_ids::Wire;
 
-pub use extras::{Cleanup, Late, ProgressUpdate};
+pub use extras::{Cleanup, Late, ProgressUpdate, Trace};
 
 /// The bits of a round that are below those of a status: there are at most 2^20 input rounds.
 const STATUS_AT: u32 = 21;
@@ -257,6 +257,16 @@ impl Record {
     /// The caller's own text about it.
     pub fn label(&self) -> Option<&Text> {
         self.extras.get().and_then(|extras| extras.label.get()).map(|label| &**label)
+    }
+
+    /// Its span, where it is traced.
+    pub fn trace(&self) -> Option<Trace> {
+        self.extras.get().and_then(|extras| extras.trace.get()).map(|trace| **trace)
+    }
+
+    /// Notes its span; the first note stays.
+    pub(crate) fn note_trace(&self, trace: Trace) {
+        let _ = self.extras().trace.set(Box::new(trace));
     }
 
     /// When its bytes were handed to the transport.

@@ -58,6 +58,9 @@ impl<L: Endpoint> Relay<L> {
         batch: &mut RelayBatch<L>,
     ) {
         let mut unrouted: Vec<usize> = Vec::new();
+        if self.tracing.is_on() {
+            self.note_traces(participant, &batch.events, pass.region);
+        }
         let too_many = self.too_many(participant, &batch.events, pass.now);
         let dispose = |at: usize, event: &RelayEvent<L>, region: &[u8]| match too_many.get(&at) {
             Some(fault) => Disposition::Fail(*fault, None),

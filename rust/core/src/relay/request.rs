@@ -103,6 +103,9 @@ impl<L: Endpoint> Relay<L> {
         if let Err(fault) = self.admit(record, asker, &dest.kind, nth.is_some()) {
             return pass.faults.push((record.number, fault, dest.kind.upstream().cloned()));
         }
+        let traced = if self.tracing.is_on() { self.traced(record, frame, envelope) } else { None };
+        let (frame, envelope) =
+            traced.as_deref().map_or((frame, envelope), |(frame, at, _)| (&frame[..], at));
         let routes = match &source.kind {
             ParticipantKind::Client { routes, .. } => Some(pass.routes.as_ref().unwrap_or(routes)),
             ParticipantKind::Upstream { .. } => None,
@@ -141,6 +144,9 @@ impl<L: Endpoint> Relay<L> {
                     to.note_offer(leg.number, frame, envelope);
                 }
                 pass.legs.push((record.number, Leg { connection: dest.key, number: leg.number }));
+                if let Some((_, _, trace)) = traced.as_deref() {
+                    leg.note_trace(*trace);
+                }
                 if let Some(nth) = nth {
                     add(&self.counts.input_rounds);
                     leg.note_round(nth);

@@ -10,8 +10,8 @@ use crate::http::client::Client;
 
 /// What waits for the answer; one that comes too late does nothing.
 pub trait Asking: Send + Sync {
-    /// Goes on with request `number`, which is a client's.
-    fn admit(self: Arc<Self>, py: Python<'_>, number: u64, client: Client);
+    /// Goes on with request `number`, which is a client's, in `context`.
+    fn admit(self: Arc<Self>, py: Python<'_>, number: u64, client: Client, context: Py<PyAny>);
 
     /// Refuses it.
     fn deny(self: Arc<Self>, py: Python<'_>, number: u64, status: u16, challenge: Option<Vec<u8>>);
@@ -34,9 +34,9 @@ impl HttpAsking {
 #[pymethods]
 impl HttpAsking {
     #[doc = text!("HttpAsking.admit")]
-    fn admit(&self, py: Python<'_>, name: &str, principal: Py<PyAny>) {
+    fn admit(&self, py: Python<'_>, name: &str, principal: Py<PyAny>, context: Py<PyAny>) {
         let client = Client::known(name, &self.address, principal);
-        Arc::clone(&self.asking).admit(py, self.number, client);
+        Arc::clone(&self.asking).admit(py, self.number, client, context);
     }
 
     #[doc = text!("HttpAsking.deny")]

@@ -17,6 +17,7 @@ use turnout_core::rules::Revision;
 use turnout_core::sync::lock;
 use turnout_core::wire::envelope::{self, Envelope, ScanLimits};
 
+use crate::asyncio::internals::Entered;
 use crate::asyncio::raised;
 use crate::connection::Connection;
 use crate::driver::memory::{memory_is_tight, most_bytes};
@@ -71,10 +72,11 @@ impl<W: Outlet> Exchanges<W> {
         let Opening { mut action, client, shown_to, page_headers, asked } = opening;
         let endpoint = self.endpoint.get();
         let client = client.map_or_else(|| Arc::clone(&self.peer), Arc::new);
+        let stale;
         let number = {
             let mut guard = lock(&self.state);
             let state = &mut *guard;
-            state.begin_request(endpoint, &client, shown_to);
+            stale = state.begin_request(endpoint, &client, shown_to);
             if matches!(action, Ok(Action::Post)) && memory_is_tight() {
                 action = Err(request::overloaded("max_total_bytes", most_bytes(), false));
             }
@@ -104,6 +106,7 @@ impl<W: Outlet> Exchanges<W> {
             }
             state.requests
         };
+        drop(stale);
         if let Some(asked) = asked
             && let Err(error) = self.ask(py, number, &client, asked)
         {
@@ -150,7 +153,11 @@ impl<W: Outlet> Exchanges<W> {
         let wanted = state.wanted.take();
         let message = std::mem::take(&mut state.message);
         let _ = state.settle(self.endpoint.get());
+        let context = state.context.take();
         drop(guard);
+        // Handlers are started in a copy of the context of now, and the next request of this connection in its own.
+        let entered = context.as_ref().map(|context| Entered::new(context.bind(py))).transpose();
+        let _entered = entered.map_err(|error| raised::report(py, None, error, None));
         match wanted {
             Some(Wanted::Message) => self.receive(py, &client, message),
             Some(Wanted::Listen) => self.listen(py, &client),
@@ -351,14 +358,14 @@ impl<W: Outlet> Exchanges<W> {
 
     /// Takes note that the client is gone.
     pub fn lost(self: &Arc<Self>, py: Python<'_>) {
-        let exchange = {
+        let (exchange, _context) = {
             let mut state = lock(&self.state);
             state.is_over = true;
             state.message = Vec::new();
             state.wanted = None;
             state.is_full = false;
             let _ = state.settle(self.endpoint.get());
-            state.exchange.take()
+            (state.exchange.take(), state.context.take())
         };
         self.abandon(py, exchange);
     }
@@ -415,12 +422,13 @@ impl<W: Outlet> Socket for Exchanges<W> {
 }
 
 impl<W: Outlet> Asking for Exchanges<W> {
-    fn admit(self: Arc<Self>, py: Python<'_>, number: u64, client: Client) {
+    fn admit(self: Arc<Self>, py: Python<'_>, number: u64, client: Client, context: Py<PyAny>) {
         {
             let mut state = lock(&self.state);
             if !state.asks(number) {
                 return;
             }
+            state.context = Some(context);
             state.know(&Arc::new(client));
         }
         self.act(py);

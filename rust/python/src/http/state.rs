@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pyo3::prelude::*;
 use turnout_core::connection::output::addresses::StreamId;
 use turnout_core::flight::record::Record;
 use turnout_core::http::replay::IdText;
@@ -37,6 +38,8 @@ pub struct State<W> {
     /// Its message, as far as it is read.
     pub message: Vec<u8>,
     pub who: Who,
+    /// The context that the request at hand is handled in, as `authenticate` left it; None for that of now.
+    pub context: Option<Py<PyAny>>,
     /// Whether there is no more of it.
     pub is_read: bool,
     /// Its answer, once its message is read.
@@ -135,6 +138,7 @@ impl<W: Wire> State<W> {
             wanted: None,
             message: Vec::new(),
             who: Who::Unknown,
+            context: None,
             is_read: false,
             refusal: None,
             shown_to: None,
@@ -143,19 +147,21 @@ impl<W: Wire> State<W> {
         }
     }
 
-    /// Begins with a request that is asked for a client.
+    /// Begins with a request that is asked for a client; gives the context of the one before, to be dropped with
+    /// nothing locked.
     pub fn begin_request(
         &mut self,
         endpoint: &HttpEndpoint,
         client: &Arc<Client>,
         shown_to: Option<Box<[u8]>>,
-    ) {
+    ) -> Option<Py<PyAny>> {
         self.requests += 1;
         self.shown_to = shown_to;
         (self.is_read, self.refusal, self.who) = (false, None, Who::Unknown);
         if !Arc::ptr_eq(&self.peer, client) {
             self.change_peer(endpoint, client);
         }
+        self.context.take()
     }
 
     /// Whether request `number` is at hand, and who asks is not known.

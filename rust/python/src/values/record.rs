@@ -122,6 +122,19 @@ impl Record {
         self.inner.status()
     }
 
+    #[doc = text!("Record.traceparent")]
+    #[getter]
+    fn traceparent(&self) -> Option<String> {
+        self.inner.trace().map(|trace| trace.context())
+    }
+
+    #[doc = text!("Record.parent_span")]
+    #[getter]
+    fn parent_span(&self) -> Option<String> {
+        let above = self.inner.trace().filter(|trace| trace.parent != 0)?;
+        Some(format!("{:016x}", above.parent))
+    }
+
     #[doc = text!("Record.direction")]
     #[getter]
     fn direction(&self) -> &'static str {
@@ -319,7 +332,7 @@ impl Record {
     }
 }
 
-const FIELDS: [&str; 35] = [
+const FIELDS: [&str; 37] = [
     "id",
     "token",
     "method",
@@ -331,6 +344,8 @@ const FIELDS: [&str; 35] = [
     "address",
     "session",
     "status",
+    "traceparent",
+    "parent_span",
     "direction",
     "created",
     "written",

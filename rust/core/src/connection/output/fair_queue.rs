@@ -78,6 +78,11 @@ impl FairQueue {
         self.window.bytes()
     }
 
+    /// How many requests wait.
+    pub fn waiting(&self) -> usize {
+        self.sender_of.len()
+    }
+
     /// True where nothing waits.
     pub fn is_empty(&self) -> bool {
         self.by_sender.is_empty()

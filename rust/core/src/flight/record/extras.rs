@@ -42,6 +42,24 @@ impl Cleanup {
     }
 }
 
+/// The span of a request, in a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// The trace.
+    pub trace: u128,
+    /// The span above; 0 for none.
+    pub parent: u64,
+    /// The span.
+    pub span: u64,
+}
+
+impl Trace {
+    /// The context of what is below the span, as W3C writes it.
+    pub fn context(&self) -> String {
+        format!("00-{:032x}-{:016x}-01", self.trace, self.span)
+    }
+}
+
 /// One accepted progress notification.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProgressUpdate {
@@ -70,6 +88,8 @@ pub struct Extras {
     pub(super) task: OnceLock<Box<str>>,
     pub(super) label: OnceLock<Box<Text>>,
     pub(super) principal: OnceLock<Box<Text>>,
+    /// Behind a pointer, since few have one.
+    pub(super) trace: OnceLock<Box<Trace>>,
     pub(super) late: AtomicU8,
     pub(super) late_at: AtomicU64,
     pub(super) late_progress: AtomicU32,
@@ -96,6 +116,7 @@ impl Extras {
             task: OnceLock::new(),
             label: OnceLock::new(),
             principal: OnceLock::new(),
+            trace: OnceLock::new(),
             late: AtomicU8::new(0),
             late_at: AtomicU64::new(0),
             late_progress: AtomicU32::new(0),
