@@ -67,7 +67,14 @@ def test_the_table_of_commands_says_what_ci_runs():
 SECTIONS = dict(
     re.findall(r"^## `([\w.]+)`\n(.*?)(?=^## |\Z)", (DOCS / "names.md").read_text(), re.MULTILINE | re.DOTALL)
 )
-MODULES = ("turnout", "turnout.relay", "turnout.transports", "turnout.mcp", "turnout.json")
+MODULES = (
+    "turnout",
+    "turnout.relay",
+    "turnout.transports",
+    "turnout.mcp",
+    "turnout.telemetry",
+    "turnout.json",
+)
 
 
 def test_the_page_of_names_has_a_section_for_each_public_module():
