@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from turnout._native import Record
     from turnout.relay import Relay
     from turnout.router import Router
-    from turnout.telemetry.measuring import Pairs
+    from turnout.telemetry.measuring import Durations, Pairs
 
 log = logging.getLogger("turnout")
 
@@ -59,7 +59,7 @@ class OpenTelemetry:
         if not 0 <= sample <= 1:
             raise ValueError(f"sample is a share from 0 to 1, not {sample}")
         self._instruments = _Instruments(meter_provider or metrics.get_meter_provider())
-        self._measuring = Measuring(router, relays, self._instruments, max_labels)
+        self._measuring = Measuring(router, relays, max_labels, self._instruments.heard)
         self._instruments.observe(self._measuring)
         self._relays = relays
         self._spans = Spans(tracer_provider or trace.get_tracer_provider())
@@ -84,7 +84,7 @@ class OpenTelemetry:
 
 
 class _Instruments:
-    """Keeps measurements in instruments of a meter's.
+    """Shows measurements by the instruments of a meter's.
 
     Args:
         provider: gives the meter.
@@ -97,39 +97,43 @@ class _Instruments:
         self._histograms = {
             name: meter.create_histogram(name, "s", text, **bounds) for name, text in HISTOGRAMS.items()
         }
-        self._counters = {
-            name: meter.create_counter(name, UNITS[name], text) for name, text in COUNTERS.items()
-        }
-        self._attributes: dict[Pairs, dict[str, str]] = {}
+        self._attributes: dict[Durations, dict[str, str]] = {}
 
     def observe(self, measuring: Measuring) -> None:
-        """Show the gauges of a router."""
+        """Show the counts and the gauges of a router, when somebody asks."""
+
+        def counted(wanted: str) -> Any:
+            def observations(_: CallbackOptions) -> Iterator[Observation]:
+                for (name, labels), count in tuple(measuring.counts.items()):
+                    if name == wanted:
+                        yield Observation(count, _said(labels))
+
+            return observations
 
         def shown(wanted: str) -> Any:
             def observations(_: CallbackOptions) -> Iterator[Observation]:
                 for name, value, labels in measuring.gauges():
                     if name == wanted:
-                        yield Observation(value, dict(labels))
+                        yield Observation(value, _said(labels))
 
             return observations
 
+        for name, text in COUNTERS.items():
+            self._meter.create_observable_counter(name, [counted(name)], UNITS[name], text)
         for name, text in GAUGES.items():
             self._meter.create_observable_gauge(name, [shown(name)], "{request}", text)
 
-    def record(self, name: str, seconds: float, labels: Pairs) -> None:
+    def heard(self, durations: Durations, seconds: float) -> None:
         """Take a duration."""
-        self._histograms[name].record(seconds, self._given(labels))
+        attributes = self._attributes.get(durations)
+        if attributes is None:
+            attributes = self._attributes[durations] = _said(durations.labels)
+        self._histograms[durations.name].record(seconds, attributes)
 
-    def count(self, name: str, more: int, labels: Pairs) -> None:
-        """Count some more."""
-        self._counters[name].add(more, self._given(labels))
 
-    def _given(self, labels: Pairs) -> dict[str, str]:
-        given = self._attributes.get(labels)
-        if given is None:
-            # Bounded, since labels are. What is empty says nothing.
-            given = self._attributes[labels] = {name: value for name, value in labels if value}
-        return given
+def _said(labels: Pairs) -> dict[str, str]:
+    """Attributes: what is empty says nothing."""
+    return {name: value for name, value in labels if value}
 
 
 class _Ids:

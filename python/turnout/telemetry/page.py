@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from turnout.telemetry.measuring import COUNTERS, GAUGES, HISTOGRAMS, SECONDS, Measuring
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+    from prometheus_client.metrics_core import Metric
     from typing_extensions import Self
 
     from turnout.relay import Relay
     from turnout.router import Router
     from turnout.telemetry.measuring import Pairs
 
+OPERATION = (
+    "mcp.method.name",
+    "network.transport",
+    "gen_ai.tool.name",
+    "gen_ai.prompt.name",
+    "error.type",
+)
+
 LABELS = {
-    "mcp.client.operation.duration": (
-        "mcp.method.name", "network.transport", "gen_ai.tool.name", "gen_ai.prompt.name", "error.type",
-    ),
-    "mcp.server.operation.duration": (
-        "mcp.method.name", "network.transport", "gen_ai.tool.name", "gen_ai.prompt.name", "error.type",
-    ),
+    "mcp.client.operation.duration": OPERATION,
+    "mcp.server.operation.duration": OPERATION,
     "mcp.client.session.duration": ("network.transport",),
     "mcp.server.session.duration": ("network.transport",),
     "turnout.cancel.latency": ("cancelled_by",),
     "turnout.outcomes": ("outcome", "cancelled_by", "principal"),
     "turnout.late": ("kind",),
     "turnout.in_flight": ("direction",),
-}  # fmt: skip
+}
 """The labels of each metric; it has all of them, and those that mean nothing are empty."""
 
 
@@ -40,7 +48,7 @@ def spelled(name: str) -> str:
     return name.replace(".", "_")
 
 
-class Prometheus:
+class Prometheus(Collector):
     """The metrics of one router; made by `turnout.telemetry.prometheus`.
 
     It is an ASGI application, which answers every request of HTTP's with the page.
@@ -59,31 +67,13 @@ class Prometheus:
         max_labels: int,
     ) -> None:
         self.registry = CollectorRegistry() if registry is None else registry
-        made: dict[str, Any] = {"registry": self.registry}
-
-        def labels(name: str) -> list[str]:
-            return [spelled(label) for label in LABELS.get(name, ())]
-
-        self._histograms = {
-            name: Histogram(f"{spelled(name)}_seconds", text, labels(name), buckets=SECONDS, **made)
-            for name, text in HISTOGRAMS.items()
-        }
-        self._counters = {
-            name: Counter(spelled(name), text, labels(name), **made) for name, text in COUNTERS.items()
-        }
-        self._gauges = {
-            name: Gauge(spelled(name), text, labels(name), **made) for name, text in GAUGES.items()
-        }
-        # Each set of labels is looked up once: what they are is bounded.
-        self._children: dict[tuple[str, Pairs], Any] = {}
-        self._measuring = Measuring(router, relays, self, max_labels)
+        self._measuring = Measuring(router, relays, max_labels)
+        self.registry.register(self)
 
     def close(self) -> None:
         """Count no more, and leave the registry."""
         self._measuring.close()
-        for metrics in (self._histograms, self._counters, self._gauges):
-            for metric in metrics.values():
-                self.registry.unregister(metric)
+        self.registry.unregister(self)
 
     def text(self, accept: str = "") -> tuple[str, bytes]:
         """The page, and its media type.
@@ -92,8 +82,6 @@ class Prometheus:
             accept: the `Accept` of the request; empty for Prometheus' text format.
 
         """
-        for name, value, labels in self._measuring.gauges():
-            self._child(self._gauges, name, labels).set(value)
         encode, media_type = choose_encoder(accept)
         return media_type, encode(self.registry)
 
@@ -121,26 +109,41 @@ class Prometheus:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # ---- what measurements are kept in ----
+    # ---- what the registry asks for ----
 
-    def record(self, name: str, seconds: float, labels: Pairs) -> None:
-        """Take a duration."""
-        self._child(self._histograms, name, labels).observe(seconds)
+    def collect(self) -> Iterable[Metric]:
+        """The metrics as they stand."""
+        families: dict[str, Any] = {
+            name: HistogramMetricFamily(f"{spelled(name)}_seconds", text, labels=_names(name))
+            for name, text in HISTOGRAMS.items()
+        }
+        for name, text in COUNTERS.items():
+            families[name] = CounterMetricFamily(spelled(name), text, labels=_names(name))
+        for name, text in GAUGES.items():
+            families[name] = GaugeMetricFamily(spelled(name), text, labels=_names(name))
+        for durations in tuple(self._measuring.durations.values()):
+            bounds = [*map(str, SECONDS), "+Inf"]
+            buckets = list(zip(bounds, accumulate(durations.counts), strict=True))
+            family = families[durations.name]
+            family.add_metric(_values(durations.name, durations.labels), buckets, durations.total)
+        for (name, labels), count in tuple(self._measuring.counts.items()):
+            families[name].add_metric(_values(name, labels), count)
+        for name, value, labels in self._measuring.gauges():
+            families[name].add_metric(_values(name, labels), value)
+        return families.values()
 
-    def count(self, name: str, more: int, labels: Pairs) -> None:
-        """Count some more."""
-        self._child(self._counters, name, labels).inc(more)
+    def describe(self) -> Iterable[Metric]:
+        """None: what there is may be registered once in a registry."""
+        return ()
 
-    def _child(self, metrics: dict[str, Any], name: str, labels: Pairs) -> Any:
-        child = self._children.get((name, labels))
-        if child is None:
-            named = LABELS.get(name, ())
-            given = dict(labels)
-            child = metrics[name]
-            if named:
-                child = child.labels(*(given.get(label, "") for label in named))
-            self._children[name, labels] = child
-        return child
+
+def _names(name: str) -> list[str]:
+    return [spelled(label) for label in LABELS.get(name, ())]
+
+
+def _values(name: str, labels: Pairs) -> list[str]:
+    given = dict(labels)
+    return [given.get(label, "") for label in LABELS.get(name, ())]
 
 
 __all__ = ["Prometheus"]
