@@ -99,9 +99,34 @@ async def test_probes_need_no_token_and_everything_else_does(tmp_path, given):
     assert not list((tmp_path / "run/turnout").glob("*.token"))
 
 
-async def text(url, path):
+@both_loops
+async def test_the_page_of_prometheus_needs_the_token_and_says_what_servers_were_asked(tmp_path):
+    parser = pytest.importorskip("prometheus_client.parser")
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    admin = {"url": "http://127.0.0.1:0", "token": "of-my-own"}
+    async with (
+        GatewayChild(tmp_path, {"demo": server()}, environ=environ, admin=admin) as gateway,
+        turnout.Router() as router,
+    ):
+        line = next(line for line in gateway.seen if "to be seen at" in line)
+        url = re.search(r"http://\S+?(?=,|\s)", line)[0]
+        assert (await text(url, "/metrics"))[0] == 401
+        peer = await router.connect(turnout.unix(gateway.socket))
+        await peer.send("tools/call", {"name": "echo", "arguments": {"text": "x"}})
+        status, page = await text(url, "/metrics", Authorization="Bearer of-my-own")
+        assert status == 200
+        found = {
+            (sample.name, sample.labels.get("gen_ai_tool_name")): sample.value
+            for family in parser.text_string_to_metric_families(page + "\n")
+            for sample in family.samples
+        }
+        assert found["mcp_server_operation_duration_seconds_count", "echo"] == 1
+        assert found["mcp_client_operation_duration_seconds_count", "echo"] == 1
+
+
+async def text(url, path, **headers):
     client = await Client.connect(int(url.rpartition(":")[2]))
-    client.writer.write(client.head("GET", {}, path))
+    client.writer.write(client.head("GET", headers, path))
     answer = await client.read()
     client.writer.close()
     return answer.status, answer.body.decode().strip()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from turnout.control.server import Request, Response
 from turnout.control.service import is_token, refused
 from turnout.escape import escaped
 from turnout.gateway.log import log
+from turnout.gateway.telemetry import MISSING_PROMETHEUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import turnout
     from turnout.control.service import Control, Page
     from turnout.gateway.configuration import Configuration
+    from turnout.gateway.telemetry import GatewayTelemetry
 
 TOKEN_VARIABLE = "TURNOUT_ADMIN_TOKEN"  # noqa: S105 - its name
 """Where the token of the address for browsers is found that no configuration says."""
@@ -82,6 +85,7 @@ class Admin:
         self._router = router
         self._is_ready = is_ready
         self._token_file: Path | None = None
+        self.telemetry: GatewayTelemetry | None = None
         self.controls: list[Control] = []
 
     async def open(self, configuration: Configuration) -> None:
@@ -135,8 +139,17 @@ class Admin:
 
     # ---- pages for browsers and probes ----
 
-    def _pages(self, control: Control) -> dict[str, Page]:  # noqa: ARG002 - for pages that ask for its token
-        return {"/livez": self._livez, "/readyz": self._readyz}
+    def _pages(self, control: Control) -> dict[str, Page]:
+        return {"/livez": self._livez, "/readyz": self._readyz, "/metrics": partial(self._metrics, control)}
+
+    async def _metrics(self, control: Control, request: Request) -> Response:
+        if not control.bears_token(request):
+            return refused(401, "a token is needed", WWW_Authenticate="Bearer")
+        page = None if self.telemetry is None else self.telemetry.page(request.headers.get("accept", ""))
+        if page is None:
+            return refused(404, MISSING_PROMETHEUS)
+        media_type, body = page
+        return Response(200, body, media_type)
 
     async def _livez(self, _: Request) -> Response:
         return Response(200, b"alive\n", "text/plain")

@@ -204,6 +204,18 @@ class Admin:
 
 
 @dataclass(frozen=True)
+class Telemetry:
+    """What OpenTelemetry is told; the address for browsers has a page for Prometheus."""
+
+    opentelemetry: bool = setting(
+        Flag(), "whether spans and metrics go to the SDK that is set up", default=False
+    )
+    sample: float = setting(
+        Number(most=1), "the share of traces that have spans, of those that begin here", 1.0
+    )
+
+
+@dataclass(frozen=True)
 class RecordFile:
     """Where the records of finished requests go, as JSON lines."""
 
@@ -239,6 +251,7 @@ class Options(ServerOptions):
         "an address for browsers and probes, such as http://127.0.0.1:8643",
         None,
     )
+    telemetry: Telemetry | None = setting(Section(Telemetry), "what OpenTelemetry is told", None)
     records: RecordFile | None = setting(
         Either(Text(), Section(RecordFile), RecordFile), "where the records of finished requests go", None
     )
@@ -424,6 +437,7 @@ __all__ = [
     "RecordFile",
     "Server",
     "ServerOptions",
+    "Telemetry",
     "ToolFilter",
     "interpret",
     "read",

@@ -16,6 +16,7 @@ from turnout.gateway.log import log
 from turnout.gateway.names import LONGEST, too_long
 from turnout.gateway.record_file import RecordFile
 from turnout.gateway.settings import ConfigError
+from turnout.gateway.telemetry import GatewayTelemetry
 from turnout.gateway.watch import MISSING, can_watch, changes
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Gateway:
         self._relay: turnout.Relay
         self._listeners: dict[Face, tuple[Listener, ssl.SSLContext | None]] = {}
         self._records: tuple[RecordFile, object] | None = None
+        self._telemetry: GatewayTelemetry | None = None
         self._lost: set[str] = set()
         self._opened = False
         self._stop = asyncio.Event()
@@ -102,6 +104,9 @@ class Gateway:
             self._open_records()
             self._relay = plan.relay(router)
             self._relay.on_status(self._tell_status)
+            self._telemetry = admin.telemetry = GatewayTelemetry(
+                router, self._relay, options.telemetry, has_page=options.admin is not None
+            )
             await admin.open(plan.configuration)
             if await self._open():
                 watching = self._spawn(self._watch())
@@ -117,6 +122,8 @@ class Gateway:
         finally:
             await router.close(drain=self._plan.configuration.options.grace if self._stop.is_set() else 0)
             admin.close()
+            if self._telemetry is not None:
+                self._telemetry.close()
             self._close_records()
         log.info("ended: %s", self._ended.value)
         return self._ended
@@ -291,7 +298,7 @@ class Gateway:
             changed = [f"{sign}{name}" for sign, names in (("-", removed), ("+", added)) for name in names]
             log.info("reloaded: %s", " ".join(changed) or "the servers are as before")
             if _starts(plan) != _starts(before):
-                log.warning("other limits, control and admin hold from the next start on")
+                log.warning("other limits, control, admin and telemetry hold from the next start on")
 
     async def _update(self, plan: Plan) -> None:
         """Go over to a plan, in one step of the loop: routes, tokens; then wait for the servers that are gone.
@@ -418,7 +425,14 @@ class Gateway:
 def _starts(plan: Plan) -> tuple[object, ...]:
     """What holds from the start to the end."""
     options = plan.configuration.options
-    return plan.limits, plan.max_in_flight, plan.max_request_rate, options.control, options.admin
+    return (
+        plan.limits,
+        plan.max_in_flight,
+        plan.max_request_rate,
+        options.control,
+        options.admin,
+        options.telemetry,
+    )
 
 
 def _same(before: Plan, plan: Plan) -> bool:

@@ -14,6 +14,7 @@ from turnout.gateway.configuration import MAX_IN_FLIGHT, MAX_REQUEST_RATE
 from turnout.gateway.faces import faces_of
 from turnout.gateway.reaper import VARIABLE
 from turnout.gateway.targets import target_of
+from turnout.gateway.telemetry import MISSING_OTEL, has_otel
 from turnout.gateway.tokens import read_tokens
 
 if TYPE_CHECKING:
@@ -266,6 +267,9 @@ def _upstream(
 def _check(plan: Plan) -> None:
     """Make, once, all that runs, so that what the parts refuse is refused before anything does."""
     configuration = plan.configuration
+    telemetry = configuration.options.telemetry
+    if telemetry is not None and telemetry.opentelemetry and not has_otel():
+        raise configuration.error(MISSING_OTEL, key="turnout.telemetry")
     most = memory_usage()["max_total_bytes"]
     try:
         router = turnout.Router(limits=plan.limits)
