@@ -30,7 +30,7 @@ async def test_one_leg_both_ids_both_tokens_and_the_times_of_each_side():
         world.build()
         clients = [await world.client() for _ in range(2)]
         lines = io.BytesIO()
-        world.gateway.records.write(lines)
+        writer = world.gateway.records.write(lines)
         for client in clients:
             sent = client.send("tools/call", {"name": "echo", "arguments": {"steps": 1}})
             assert [update.progress async for update in sent.progress()] == [1]
@@ -44,6 +44,7 @@ async def test_one_leg_both_ids_both_tokens_and_the_times_of_each_side():
             assert record.id in ids(theirs.router.records.query(method="tools/call"))
             assert leg.id in ids(world.servers.records.query(method="tools/call"))
         assert len({record.legs[0].id for record in kept(world)}) == 2
+        writer.close()
         written = [json.loads(line) for line in lines.getvalue().splitlines()]
         for line, record in zip(written, kept(world), strict=True):
             [leg] = line["legs"]

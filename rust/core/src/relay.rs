@@ -188,6 +188,8 @@ pub struct Relay<L: Endpoint> {
     /// Requests a second that each principal may make; 0 for any number.
     request_rate: AtomicU64,
     tracing: Tracing,
+    /// Whether requests are traced, or bounded in a second: what few relays do, and each batch would ask for.
+    watchful: AtomicBool,
     /// Methods whose requests the host sees before they are forwarded; `*` for all of them.
     watched: Mutex<HashSet<Box<[u8]>>>,
     watches: AtomicBool,
@@ -206,6 +208,7 @@ impl<L: Endpoint> Relay<L> {
             passes: AtomicU64::new(0),
             request_rate: AtomicU64::new(0),
             tracing: Tracing::default(),
+            watchful: AtomicBool::new(false),
             watched: Mutex::new(HashSet::new()),
             watches: AtomicBool::new(false),
         }
@@ -217,6 +220,30 @@ impl<L: Endpoint> Relay<L> {
         let mut watched = lock(&self.watched);
         *watched = methods.into_iter().collect();
         self.watches.store(!watched.is_empty(), Ordering::Release);
+    }
+
+    #[inline]
+    fn is_watchful(&self) -> bool {
+        self.watchful.load(Ordering::Relaxed)
+    }
+
+    fn note_watchful(&self) {
+        let is = self.tracing.is_on() || self.request_rate.load(Ordering::Relaxed) > 0;
+        self.watchful.store(is, Ordering::Relaxed);
+    }
+
+    /// Traces the requests of a batch, and refuses those that are too many.
+    #[cold]
+    fn look_at(
+        &self,
+        pass: &mut pass::RoutingPass<'_, L>,
+        participant: &Participant<L>,
+        batch: &mut RelayBatch<L>,
+    ) {
+        if self.tracing.is_on() {
+            self.note_traces(participant, &batch.events, pass.region);
+        }
+        self.refuse_beyond_rate(pass, participant, batch);
     }
 
     pub(super) fn is_watched(&self, frame: &[u8], envelope: &Envelope) -> bool {

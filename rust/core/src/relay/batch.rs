@@ -58,18 +58,13 @@ impl<L: Endpoint> Relay<L> {
         batch: &mut RelayBatch<L>,
     ) {
         let mut unrouted: Vec<usize> = Vec::new();
-        if self.tracing.is_on() {
-            self.note_traces(participant, &batch.events, pass.region);
+        if self.is_watchful() {
+            self.look_at(pass, participant, batch);
         }
-        let too_many = self.too_many(participant, &batch.events, pass.now);
-        let dispose = |at: usize, event: &RelayEvent<L>, region: &[u8]| match too_many.get(&at) {
-            Some(fault) => Disposition::Fail(*fault, None),
-            None => self.disposition(participant, event, region),
-        };
         let mut at = 0;
         while at < batch.events.len() {
             let event = &batch.events[at];
-            let disposition = dispose(at, event, pass.region);
+            let disposition = self.disposition(participant, event, pass.region);
             if !matches!(disposition, Disposition::To(_)) {
                 self.note_task(participant, None, event);
                 Self::note_unmatched_task(participant, pass.region, event);
@@ -77,11 +72,12 @@ impl<L: Endpoint> Relay<L> {
             match (disposition, event) {
                 (Disposition::To(key), _) => {
                     let start = at;
-                    let goes_there = |at: usize, next: &RelayEvent<L>| match dispose(at, next, pass.region) {
-                        Disposition::To(next) => next == key,
-                        _ => false,
-                    };
-                    while batch.events.get(at + 1).is_some_and(|next| goes_there(at + 1, next)) {
+                    let goes_there =
+                        |next: &RelayEvent<L>| match self.disposition(participant, next, pass.region) {
+                            Disposition::To(next) => next == key,
+                            _ => false,
+                        };
+                    while batch.events.get(at + 1).is_some_and(goes_there) {
                         at += 1;
                     }
                     self.route_run(pass, participant, key, &batch.events[start..=at]);
@@ -182,10 +178,8 @@ impl<L: Endpoint> Relay<L> {
             _ => false,
         });
         let ended = ended.count();
-        if ended > 0 {
-            self.admission.leave(ended, client.and_then(|client| client.kind.share()));
-            server.kind.note_left(ended);
-        }
+        self.admission.leave(ended, client.and_then(|client| client.kind.share()));
+        server.kind.note_left(ended);
     }
 
     fn apply(

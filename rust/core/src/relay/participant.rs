@@ -121,11 +121,16 @@ impl ParticipantKind {
     }
 
     /// What bounds the requests in flight to the upstream whose connection this is.
+    #[inline]
     pub(super) fn load(&self) -> Option<&Load> {
-        self.upstream().and_then(|upstream| upstream.load.as_deref())
+        match self {
+            ParticipantKind::Upstream { slot, .. } => slot.upstream.load.as_deref(),
+            ParticipantKind::Client { .. } => None,
+        }
     }
 
     /// Subtracts requests of clients that are in flight to the upstream no more.
+    #[inline]
     pub(super) fn note_left(&self, count: usize) {
         if let Some(load) = self.load() {
             load.leave(count);

@@ -1,13 +1,11 @@
 //! Requests a second of each principal: what is beyond is refused, whatever it asks for and whoever would answer it.
 
-use std::collections::BTreeMap;
-
 use crate::connection::event::Event;
 use crate::flight::record::Time;
 use crate::relay::fault::Fault;
 use crate::relay::participant::{Participant, ParticipantKind};
-use crate::relay::pass::RelayEvent;
-use crate::relay::{Endpoint, Relay};
+use crate::relay::pass::RoutingPass;
+use crate::relay::{Endpoint, Relay, RelayBatch};
 use crate::sync::{Ordering, lock};
 
 const SECOND: Time = 1_000_000_000;
@@ -16,42 +14,29 @@ impl<L: Endpoint> Relay<L> {
     /// Lets each principal make `rate` requests a second from now on; 0 for any number.
     pub fn set_request_rate(&self, rate: u64) {
         self.request_rate.store(rate, Ordering::Relaxed);
+        self.note_watchful();
     }
 
-    /// The requests among some events that are too many for their principal, by their places.
-    pub(super) fn too_many(
+    /// Refuses the requests of a batch that are too many for their principal, and takes them out.
+    pub(super) fn refuse_beyond_rate(
         &self,
+        pass: &mut RoutingPass<'_, L>,
         participant: &Participant<L>,
-        events: &[RelayEvent<L>],
-        now: Time,
-    ) -> BTreeMap<usize, Fault> {
-        match (&participant.kind, self.request_rate.load(Ordering::Relaxed)) {
-            (ParticipantKind::Client { .. }, rate) if rate > 0 => {
-                Self::beyond(participant, events, now, rate)
-            }
-            _ => BTreeMap::new(),
+        batch: &mut RelayBatch<L>,
+    ) {
+        let rate = self.request_rate.load(Ordering::Relaxed);
+        let ParticipantKind::Client { state, .. } = &participant.kind else { return };
+        if rate == 0 {
+            return;
         }
-    }
-
-    #[cold]
-    fn beyond(
-        participant: &Participant<L>,
-        events: &[RelayEvent<L>],
-        now: Time,
-        rate: u64,
-    ) -> BTreeMap<usize, Fault> {
-        let ParticipantKind::Client { state, .. } = &participant.kind else { return BTreeMap::new() };
         let mut limiter = lock(&state.principal.rate);
-        let mut beyond = BTreeMap::new();
-        for (at, event) in events.iter().enumerate() {
+        batch.events.retain(|event| {
             // One that was cancelled in the read that brought it is one all the same.
-            if let Event::Request { .. } = event
-                && let Err(next) = limiter.check(now, rate as usize)
-            {
-                let seconds = next.saturating_sub(now).div_ceil(SECOND).max(1);
-                beyond.insert(at, Fault::RateLimited { rate, seconds });
-            }
-        }
-        beyond
+            let Event::Request { record, .. } = event else { return true };
+            let Err(next) = limiter.check(pass.now, rate as usize) else { return true };
+            let seconds = next.saturating_sub(pass.now).div_ceil(SECOND).max(1);
+            pass.faults.push((record.number, Fault::RateLimited { rate, seconds }, None));
+            false
+        });
     }
 }

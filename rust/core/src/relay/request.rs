@@ -92,6 +92,15 @@ impl<L: Endpoint> Relay<L> {
         if record.outcome().is_some() {
             return add(&self.counts.cancelled_unsent);
         }
+        if self.is_watchful()
+            && pass.trace.is_none()
+            && let Some((frame, envelope, trace)) = self.traced(record, frame, envelope).as_deref()
+        {
+            pass.trace = Some(*trace);
+            self.forward(pass, source, dest, to, (record, frame, envelope, revision), during);
+            pass.trace = None;
+            return;
+        }
         let is_round = pass.retained.is_some();
         let opened = match self.checked((&source.kind, &dest.kind), record, (frame, envelope), is_round) {
             Ok(opened) => opened,
@@ -103,9 +112,6 @@ impl<L: Endpoint> Relay<L> {
         if let Err(fault) = self.admit(record, asker, &dest.kind, nth.is_some()) {
             return pass.faults.push((record.number, fault, dest.kind.upstream().cloned()));
         }
-        let traced = if self.tracing.is_on() { self.traced(record, frame, envelope) } else { None };
-        let (frame, envelope) =
-            traced.as_deref().map_or((frame, envelope), |(frame, at, _)| (&frame[..], at));
         let routes = match &source.kind {
             ParticipantKind::Client { routes, .. } => Some(pass.routes.as_ref().unwrap_or(routes)),
             ParticipantKind::Upstream { .. } => None,
@@ -144,8 +150,8 @@ impl<L: Endpoint> Relay<L> {
                     to.note_offer(leg.number, frame, envelope);
                 }
                 pass.legs.push((record.number, Leg { connection: dest.key, number: leg.number }));
-                if let Some((_, _, trace)) = traced.as_deref() {
-                    leg.note_trace(*trace);
+                if let Some(trace) = pass.trace {
+                    leg.note_trace(trace);
                 }
                 if let Some(nth) = nth {
                     add(&self.counts.input_rounds);

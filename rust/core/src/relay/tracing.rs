@@ -80,6 +80,7 @@ impl<L: Endpoint> Relay<L> {
         // Beyond the largest number it is that one.
         self.tracing.sampled.store((share * 2f64.powi(64)) as u64, Ordering::Relaxed);
         self.tracing.is_on.store(is_on, Ordering::Relaxed);
+        self.note_watchful();
     }
 
     /// Gives the requests of a client their traces, whoever answers them.
@@ -105,7 +106,7 @@ impl<L: Endpoint> Relay<L> {
         frame: &[u8],
         envelope: &Envelope,
     ) -> Option<Box<(Vec<u8>, Envelope, Trace)>> {
-        let Trace { trace, span, .. } = record.trace()?;
+        let Trace { trace, span, .. } = record.trace().filter(|_| self.tracing.is_on())?;
         let leg = Trace { trace, parent: span, span: self.tracing.number() };
         let value = format!("\"{}\"", leg.context());
         let member = format!(r#""{KEY}":{value}"#);
