@@ -42,7 +42,7 @@ pub(super) struct RoutingPass<'a, L: Endpoint> {
     /// The retained request, where the host forwards another round of it.
     pub(super) retained: Option<Arc<RetainedRequest>>,
     /// The span of the leg that is made now, where it is traced.
-    pub(super) trace: Option<Trace>,
+    pub(super) trace: Option<Box<Trace>>,
     /// The routes that decided about the request, where the host forwards it; its client may have others by now.
     pub(super) routes: Option<Arc<Routes>>,
 }

@@ -96,7 +96,7 @@ impl<L: Endpoint> Relay<L> {
             && pass.trace.is_none()
             && let Some((frame, envelope, trace)) = self.traced(record, frame, envelope).as_deref()
         {
-            pass.trace = Some(*trace);
+            pass.trace = Some(Box::new(*trace));
             self.forward(pass, source, dest, to, (record, frame, envelope, revision), during);
             pass.trace = None;
             return;
@@ -150,8 +150,8 @@ impl<L: Endpoint> Relay<L> {
                     to.note_offer(leg.number, frame, envelope);
                 }
                 pass.legs.push((record.number, Leg { connection: dest.key, number: leg.number }));
-                if let Some(trace) = pass.trace {
-                    leg.note_trace(trace);
+                if let Some(trace) = &pass.trace {
+                    leg.note_trace(**trace);
                 }
                 if let Some(nth) = nth {
                     add(&self.counts.input_rounds);
