@@ -425,3 +425,6 @@ class Records:
         self._tell()
         if reader in self._readers:
             self._readers.remove(reader)
+            if not self._readers and not self._callbacks:
+                # Nobody hears of every record any more: the connections make nothing of them.
+                self._attach_all()

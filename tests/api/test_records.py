@@ -221,6 +221,30 @@ async def test_use_records_are_written_to_no_text_file(file):
         assert router.records._readers == []
 
 
+class Source:
+    """Whoever produces records, and what it was asked for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def follow_records(self, listener, *, every=False, wanted=None):
+        self.asked.append(every)
+
+
+def test_a_source_makes_every_record_only_while_somebody_follows():
+    records, source = turnout.Records(turnout.Ledger()), Source()
+    records.attach(source)
+    one, other = records.follow(), records.follow()
+    one.close()
+    assert source.asked == [False, True, True], "another one follows yet"
+    other.close()
+    assert source.asked[-1] is False
+    with records.on_finished(lambda: None):
+        records.follow().close()
+        assert source.asked[-1] is True
+    assert source.asked[-1] is False
+
+
 @both_loops
 async def test_a_slow_follower_loses_the_oldest_and_knows_how_many():
     async with turnout.Router() as router:
