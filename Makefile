@@ -148,7 +148,7 @@ RELAY_SCHEDULES ?= 1000000
 
 simulate: | need
 	RELAY_SCHEDULES=$(RELAY_SCHEDULES) STREAM_SCHEDULES=$(RELAY_SCHEDULES) $(CARGO) test --quiet --release \
-		--package turnout-core --test core -- relay_simulation:: dying_streams:: --nocapture
+		--package turnout-core --test core -- relay_simulation:: dying_streams:: called_streams:: --nocapture
 
 # Under the sanitizers a schedule costs ten times as much; what they look for does not need as many.
 FEWER := RELAY_SCHEDULES=2000 STREAM_SCHEDULES=500 STRESS_ROUNDS=2000 PROPTEST_CASES=200

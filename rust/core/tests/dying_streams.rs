@@ -5,7 +5,7 @@
 //! schedule again with `STREAM_SEED=<seed>`; more of them with `STREAM_SCHEDULES=<count>`, or `make simulate`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use turnout_core::connection::event::Batch;
 use turnout_core::connection::output::recycle;
@@ -13,10 +13,10 @@ use turnout_core::http::response::{Answering, Step, Unnamed};
 use turnout_core::limits::Limits;
 use turnout_core::relay::UpstreamSlot;
 use turnout_core::rules::Revision;
-use turnout_core::sync::lock;
 use turnout_core::wire::span::Span;
 
 use crate::simulation::dice::Dice;
+use crate::simulation::schedules::Schedules;
 use crate::world::{IDLE, World, between, id_of};
 
 /// What a POST was for.
@@ -596,36 +596,10 @@ fn run(seed: u64) -> BTreeMap<&'static str, u64> {
 
 #[test]
 fn section_12_streams_that_die_at_any_point_cross_nothing() {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    if let Some(seed) = number("STREAM_SEED") {
-        run(seed);
-        return;
-    }
-    let schedules = number("STREAM_SCHEDULES").unwrap_or(40_000);
-    let workers = 2;
-    let total = Mutex::new(BTreeMap::<&str, u64>::new());
-    std::thread::scope(|scope| {
-        for worker in 0..workers {
-            let total = &total;
-            scope.spawn(move || {
-                for seed in (worker..schedules).step_by(workers as usize) {
-                    match std::panic::catch_unwind(|| run(seed)) {
-                        Ok(counts) => {
-                            for (name, count) in counts {
-                                *lock(total).entry(name).or_default() += count;
-                            }
-                        }
-                        Err(panic) => {
-                            eprintln!("the schedule failed; reproduce it with STREAM_SEED={seed}");
-                            std::panic::resume_unwind(panic);
-                        }
-                    }
-                }
-            });
-        }
-    });
+    let schedules =
+        Schedules { seed: "STREAM_SEED", count: ("STREAM_SCHEDULES", 40_000), first: "STREAM_FIRST" };
+    let Some((schedules, total)) = schedules.run(run) else { return };
     // A simulation that never gets anywhere proves nothing.
-    let total = lock(&total);
     for name in ["forwarded", "cancelled upstream", "lost", "whole", "events", "accepted"] {
         assert!(total[name] > schedules / 10, "{name}: {total:?}");
     }

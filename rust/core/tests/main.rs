@@ -2,6 +2,7 @@
 
 #![cfg(not(loom))]
 
+mod called_streams;
 mod connection_model;
 mod delayed_answers;
 mod dying_streams;

@@ -3,6 +3,7 @@
 pub mod dice;
 mod judge;
 mod owned;
+pub mod schedules;
 
 use std::collections::HashMap;
 use std::sync::Arc;
