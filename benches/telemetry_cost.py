@@ -36,7 +36,7 @@ async def serve(path: str) -> None:
         await asyncio.Event().wait()
 
 
-async def relay(path: str, upstream: str, sample: float) -> None:
+async def relay(path: str, upstream: str, sample: float, *, metrics: bool) -> None:
     """Be the relay, whose telemetry the notification `telemetry` switches."""
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -51,7 +51,7 @@ async def relay(path: str, upstream: str, sample: float) -> None:
 
     tracing = TracerProvider()
     tracing.add_span_processor(BatchSpanProcessor(Nowhere()))
-    metrics = MeterProvider([InMemoryMetricReader()])
+    meters = MeterProvider([InMemoryMetricReader()])
     running: list = []
     async with turnout.Router(name="relay") as router:
         made = router.relay(turnout.Upstream(turnout.unix(upstream), name="server"))
@@ -67,8 +67,8 @@ async def relay(path: str, upstream: str, sample: float) -> None:
             while running:
                 running.pop().close()
             if request.params["on"]:
-                given = {"tracer_provider": tracing, "meter_provider": metrics, "sample": sample}
-                running.append(telemetry.opentelemetry(router, made, **given))
+                given = {"tracer_provider": tracing, "meter_provider": meters, "sample": sample}
+                running.append(telemetry.opentelemetry(router, made, metrics=metrics, **given))
                 running.append(telemetry.prometheus(router, made))
             return {"cpu": time.process_time()}
 
@@ -94,16 +94,15 @@ async def measure(client: turnout.Peer, seconds: float) -> float:
     return done / (time.perf_counter() - began)
 
 
-async def run(rounds: int, seconds: float, sample: float) -> dict[str, object]:
+async def run(rounds: int, seconds: float, sample: float, *, metrics: bool) -> dict[str, object]:
     """Measure; gives the medians."""
     with tempfile.TemporaryDirectory() as directory:
         server, middle = str(Path(directory, "s")), str(Path(directory, "r"))
         module = [sys.executable, "-m", "benches.telemetry_cost"]
         started = [await asyncio.create_subprocess_exec(*module, "--serve", server)]
         await _wait_for(server)
-        started.append(
-            await asyncio.create_subprocess_exec(*module, "--relay", middle, server, "--sample", str(sample))
-        )
+        given = ["--relay", middle, server, "--sample", str(sample), *(() if metrics else ["--no-metrics"])]
+        started.append(await asyncio.create_subprocess_exec(*module, *given))
         await _wait_for(middle + ".control")
         rates: dict[bool, list[float]] = {True: [], False: []}
         cpu: dict[bool, list[float]] = {True: [], False: []}
@@ -128,6 +127,7 @@ async def run(rounds: int, seconds: float, sample: float) -> dict[str, object]:
     return {
         "in_flight": IN_FLIGHT,
         "sample": sample,
+        "metrics": metrics,
         "rounds": rounds,
         "off_per_second": round(off),
         "on_per_second": round(on),
@@ -148,15 +148,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--sample", type=float, default=0.05)
+    parser.add_argument("--no-metrics", action="store_true", help="OpenTelemetry has spans only")
     parser.add_argument("--serve", metavar="PATH")
     parser.add_argument("--relay", nargs=2, metavar="PATH")
     given = parser.parse_args()
     if given.serve:
         asyncio.run(serve(given.serve))
     elif given.relay:
-        asyncio.run(relay(*given.relay, given.sample))
+        asyncio.run(relay(*given.relay, given.sample, metrics=not given.no_metrics))
     else:
-        print(json.dumps(asyncio.run(run(given.rounds, given.seconds, given.sample)), indent=2))
+        print(
+            json.dumps(
+                asyncio.run(run(given.rounds, given.seconds, given.sample, metrics=not given.no_metrics)),
+                indent=2,
+            )
+        )
 
 
 if __name__ == "__main__":

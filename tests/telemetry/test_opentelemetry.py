@@ -295,6 +295,17 @@ async def test_metrics_have_the_names_of_the_conventions():
 
 
 @both_loops
+async def test_spans_are_had_without_metrics():
+    async with Traced(metrics=False) as world:
+        world.build()
+        world.trace()
+        client = await world.client()
+        await client.send("tools/call", call(who="x"))
+        assert await world.spans(2)
+        assert world.points("turnout.outcomes") == []
+
+
+@both_loops
 async def test_one_that_is_closed_traces_no_more():
     async with Traced() as world:
         world.build()

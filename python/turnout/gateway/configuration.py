@@ -210,6 +210,7 @@ class Telemetry:
     opentelemetry: bool = setting(
         Flag(), "whether spans and metrics go to the SDK that is set up", default=False
     )
+    metrics: bool = setting(Flag(), "whether metrics go there, beside spans", default=True)
     sample: float = setting(
         Number(most=1), "the share of traces that have spans, of those that begin here", 1.0
     )

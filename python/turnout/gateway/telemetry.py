@@ -43,7 +43,7 @@ class GatewayTelemetry:
         self._page = telemetry.prometheus(router, relay) if has_page and has_prometheus() else None
         self._otel = None
         if said is not None and said.opentelemetry:
-            self._otel = telemetry.opentelemetry(router, relay, sample=said.sample)
+            self._otel = telemetry.opentelemetry(router, relay, sample=said.sample, metrics=said.metrics)
 
     def page(self, accept: str) -> tuple[str, bytes] | None:
         """The page of Prometheus', and its media type; None where that is not installed.

@@ -28,6 +28,7 @@ def opentelemetry(
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
     sample: float = 1.0,
+    metrics: bool = True,
     max_labels: int = MAX_LABELS,
 ) -> OpenTelemetry:
     """Give the spans and metrics of OpenTelemetry's conventions for MCP, from now on until `close`.
@@ -42,6 +43,8 @@ def opentelemetry(
         tracer_provider: where spans go; None for the global one, which is none until an SDK is set up.
         meter_provider: where metrics go, likewise.
         sample: the share of traces that have spans, of those that begin here; where a caller began one, it has said.
+        metrics: whether there are metrics, too: an SDK takes each duration by itself, which costs more than all else
+            here; `prometheus` keeps sums.
         max_labels: distinct tools, and distinct principals, that are told apart; those beyond are `other`.
 
     Raises:
@@ -57,6 +60,7 @@ def opentelemetry(
         tracer_provider=tracer_provider,
         meter_provider=meter_provider,
         sample=sample,
+        metrics=metrics,
         max_labels=max_labels,
     )
 

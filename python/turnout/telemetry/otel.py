@@ -9,9 +9,9 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import metrics, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.metrics import Observation
+from opentelemetry.metrics import Observation, get_meter_provider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from turnout._native import LateResponse, build_info
@@ -54,13 +54,16 @@ class OpenTelemetry:
         tracer_provider: TracerProvider | None,
         meter_provider: MeterProvider | None,
         sample: float,
+        metrics: bool,
         max_labels: int,
     ) -> None:
         if not 0 <= sample <= 1:
             raise ValueError(f"sample is a share from 0 to 1, not {sample}")
-        self._instruments = _Instruments(meter_provider or metrics.get_meter_provider())
-        self._measuring = Measuring(router, relays, max_labels, self._instruments.heard)
-        self._instruments.observe(self._measuring)
+        self._measuring = None
+        if metrics:
+            instruments = _Instruments(meter_provider or get_meter_provider())
+            self._measuring = Measuring(router, relays, max_labels, instruments.heard)
+            instruments.observe(self._measuring)
         self._relays = relays
         self._spans = Spans(tracer_provider or trace.get_tracer_provider())
         self._listening = router.records.listen(self._spans.finished)
@@ -72,7 +75,8 @@ class OpenTelemetry:
         """Measure and trace no more; spans that wait for late answers end."""
         for relay in self._relays:
             relay.trace(None)
-        self._measuring.close()
+        if self._measuring is not None:
+            self._measuring.close()
         self._listening.close()
         self._spans.close()
 
