@@ -153,12 +153,18 @@ impl<H: Host> Connection<H> {
         self.streams.as_ref()?.asked.get(&number).copied()
     }
 
+    /// Whether each message is posted.
+    #[inline]
+    pub(crate) fn is_posting(&self) -> bool {
+        self.streams.as_ref().is_some_and(|streams| streams.posts)
+    }
+
     /// Notes what the sender of a modern request may be asked for, as it says there, when that went on as our request
     /// `number`: the server, which may ask on its stream, is a legacy one and does not see it.
     pub(crate) fn note_offer(&mut self, number: u64, frame: &[u8], envelope: &Envelope) {
         const OFFER: &str = "io.modelcontextprotocol/clientCapabilities";
         let is_told = self.rules.revision.is_modern() || !envelope.has_capabilities;
-        let Some(streams) = self.streams.as_mut().filter(|streams| streams.posts && !is_told) else { return };
+        let Some(streams) = self.streams.as_mut().filter(|_| !is_told) else { return };
         let params = envelope.params.of(frame);
         let meta = envelope::find_member(params, "_meta").map_or(&b""[..], |at| at.of(params));
         let Some(offer) = envelope::find_member(meta, OFFER).map(|at| at.of(meta)) else { return };

@@ -146,7 +146,7 @@ impl<L: Endpoint> Relay<L> {
         match to.forward_request(pass.now, forward) {
             Ok(leg) => {
                 pass.forwarded += 1;
-                if envelope.has_capabilities && retained::may_need_input(&record.method) {
+                if to.is_posting() && envelope.has_capabilities && retained::may_need_input(&record.method) {
                     to.note_offer(leg.number, frame, envelope);
                 }
                 pass.legs.push((record.number, Leg { connection: dest.key, number: leg.number }));
