@@ -60,6 +60,7 @@ impl Admission {
     }
 
     /// Admits one request of a client's.
+    #[inline]
     pub(super) fn admit(&self, record: &Record, client: Option<&ClientShare>) -> Result<(), Fault> {
         let counted = u64::from(Self::counts(record));
         let before = self.in_flight.fetch_add(counted, Ordering::SeqCst);

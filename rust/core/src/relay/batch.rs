@@ -172,6 +172,7 @@ impl<L: Endpoint> Relay<L> {
     }
 
     /// Counts requests of a client's no longer that have ended at a server.
+    #[inline]
     fn note_ended(&self, server: &Participant<L>, client: Option<&Participant<L>>, events: &[RelayEvent<L>]) {
         let ended = events.iter().filter(|event| match event {
             Event::Settled { record, .. } => leg_of(event).is_some() && Admission::counts(record),
@@ -195,7 +196,14 @@ impl<L: Endpoint> Relay<L> {
         match event {
             Event::Request { record, frame, envelope, revision, during } => {
                 let during = during.as_ref().and_then(Owner::leg);
-                self.forward(pass, source, dest, to, (record, frame.of(region), envelope, *revision), during);
+                let traced =
+                    if self.is_watchful() { self.traced(record, frame.of(region), envelope) } else { None };
+                let (frame, envelope, trace) = match traced.as_deref() {
+                    Some((frame, envelope, trace)) => (&frame[..], envelope, Some(trace)),
+                    None => (frame.of(region), envelope, None),
+                };
+                let request = (record, frame, envelope, *revision);
+                self.forward(pass, (source, dest), to, request, during, trace);
             }
             Event::Settled { record, end, answer, .. } => {
                 let Some(leg) = leg_of(event) else { return };

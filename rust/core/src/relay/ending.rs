@@ -21,11 +21,11 @@ use crate::wire::text::Text;
 
 /// Whether an extension says how the request ended, of which a legacy client knows nothing.
 fn is_untellable(of_client: &Rules, method: &str, frame: &[u8], answered: &AnswerFrame) -> bool {
-    let result_type = answered.result_type.of(frame);
-    !of_client.has_result_type()
+    !answered.result_type.is_empty()
+        && !of_client.has_result_type()
         && answered.revision.is_modern()
-        && !result_type.is_empty()
-        && envelope::unescape(result_type).is_none_or(|said| of_client.may_end_with(method, &said).is_none())
+        && envelope::unescape(answered.result_type.of(frame))
+            .is_none_or(|said| of_client.may_end_with(method, &said).is_none())
 }
 
 impl<L: Endpoint> Relay<L> {

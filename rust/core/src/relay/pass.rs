@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::connection::Connection;
 use crate::connection::event::Event;
-use crate::flight::record::{Time, Trace};
+use crate::flight::record::Time;
 use crate::relay::exchange::{Leg, Relaying};
 use crate::relay::fault::Fault;
 use crate::relay::key::Key;
@@ -41,8 +41,6 @@ pub(super) struct RoutingPass<'a, L: Endpoint> {
     pub(super) answered: u64,
     /// The retained request, where the host forwards another round of it.
     pub(super) retained: Option<Arc<RetainedRequest>>,
-    /// The span of the leg that is made now, where it is traced.
-    pub(super) trace: Option<Box<Trace>>,
     /// The routes that decided about the request, where the host forwards it; its client may have others by now.
     pub(super) routes: Option<Arc<Routes>>,
 }
@@ -61,7 +59,6 @@ impl<'a, L: Endpoint> RoutingPass<'a, L> {
             forwarded: 0,
             answered: 0,
             retained: None,
-            trace: None,
             routes: None,
         }
     }
