@@ -30,7 +30,8 @@ def native(name):
     """The object that the stub declares under a name, and not what it inherits; None where it declares no more."""
     class_name, _, member = name.partition(".")
     holder = getattr(_native, class_name, None)
-    return vars(holder).get(member) if member and holder else holder
+    found = vars(holder).get(member) if member and holder else holder
+    return found.__func__ if isinstance(found, staticmethod) else found
 
 
 @pytest.mark.parametrize("name", [name for name in TEXTS if TEXTS[name] and not name.endswith("._Joinable")])

@@ -16,7 +16,7 @@ import threading
 ERA = sys.argv[1] if len(sys.argv) > 1 else "modern"
 MORE = os.environ.get("MORE_TOOLS", "").split()
 TOOLS = ("echo", "hold", "env", "pid", "leave")
-SLEEPER = [sys.executable, "-S", "-c", "import time; time.sleep(300)"]
+SLEEPER = [sys.executable, "-S", "-c", "import time; print(1, flush=True); time.sleep(300)"]
 
 writing = threading.Lock()
 
@@ -40,7 +40,11 @@ def call(name, arguments, meta):
     if name == "pid":
         return str(os.getpid())
     # A process that outlives whoever started it, in a session of its own if asked to.
-    subprocess.Popen(SLEEPER, start_new_session=arguments["session"], stdin=-3, stdout=-3, stderr=-3)
+    left = subprocess.Popen(
+        SLEEPER, start_new_session=arguments["session"], stdin=-3, stdout=subprocess.PIPE, stderr=-3
+    )
+    # Until it runs, the process table does not say what it is.
+    left.stdout.readline()
     return "left"
 
 

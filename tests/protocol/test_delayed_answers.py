@@ -113,8 +113,8 @@ def test_e7_one_timer_runs_while_an_answer_waits_and_none_else():
             if b'"id":1' in data:
                 written.set()
 
-        def spy(delay: float, function: Any, *arguments: Any) -> Any:
-            armed.append(call_later(delay, function, *arguments))
+        def spy(delay: float, function: Any, *arguments: Any, context: Any = None) -> Any:
+            armed.append(call_later(delay, function, *arguments, context=context))
             return armed[-1]
 
         loop.call_later = spy

@@ -17,9 +17,13 @@ PUBLIC = {
     "detach",
     "forward",
     "in_flight",
+    "on_status",
+    "queued",
     "renew",
     "routes",
     "start",
+    "status",
+    "trace",
     "update",
     "upstreams",
 }

@@ -27,7 +27,7 @@ REACH = {
 
 
 def exchange_of(server="server", client="client"):
-    return SuspendedExchange(None, server, client, None, None)
+    return SuspendedExchange(None, server, client, None, None, {})
 
 
 def test_r5_every_event_in_every_state():
