@@ -326,7 +326,8 @@ class Router(Hooks):
 
         Raises:
             TypeError: there is not one place, or a token is missing.
-            ValueError: the token has characters that no token has, or the port is out of range.
+            ValueError: the token has characters that no token has, the port is out of range, or the path is an
+                abstract name.
             OSError: the place cannot be listened on.
 
         """
@@ -338,6 +339,10 @@ class Router(Hooks):
             raise TypeError("serve_control takes a path, or a host and a port, or neither")
         if host is not None and not token:
             raise TypeError("serve_control over a port takes token=, since other users reach it")
+        if path is not None and os.fspath(path).startswith("\0"):
+            raise ValueError(
+                "serve_control takes a path whose mode keeps others out; an abstract name has none"
+            )
         place: Place
         if host is not None:
             require_port(port, least=0)

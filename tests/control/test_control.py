@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -279,6 +280,9 @@ async def test_where_it_is_served_is_found_and_other_users_do_not_get_there(tmp_
         assert stat.S_IMODE((tmp_path / "turnout").stat().st_mode) == 0o700
     assert places.sockets() == []
     (tmp_path / "turnout").chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as others:
+        others.bind(str(tmp_path / "turnout" / "1.sock"))
+        assert places.sockets() == [], "whoever may write there may show what is not so"
     async with turnout.Router() as router:
         with pytest.raises(PermissionError, match="not a directory of ours alone"):
             await router.serve_control()

@@ -124,6 +124,16 @@ async def test_a_handle_that_was_changed_or_is_anothers_ends_nothing(tmp_path):
         await made.wait_ended()
 
 
+@both_loops
+async def test_whoever_connects_and_asks_nothing_keeps_nobody_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+    async with served(tmp_path) as control, contextlib.AsyncExitStack() as held:
+        silent = [await held.enter_async_context(exchange(control.name)) for _ in range(2)]
+        await ControlClient(control.name).get("/turnout/flights")
+        assert await silent[0][0].read() == b"", "the one that asked nothing for longest"
+        assert await ControlClient(control.name).get("/turnout/flights")
+
+
 @pytest.mark.parametrize("here", [1, 2, 3])
 @both_loops
 async def test_beyond_the_most_connections_nobody_is_served_and_then_again(tmp_path, monkeypatch, here):
@@ -131,7 +141,7 @@ async def test_beyond_the_most_connections_nobody_is_served_and_then_again(tmp_p
     async with served(tmp_path) as control, contextlib.AsyncExitStack() as held:
         for _ in range(here - 1):
             reader, writer = await held.enter_async_context(exchange(control.name))
-            writer.write(HEAD + b"\r\n")
+            writer.write(HEAD.replace(b"/turnout/flights", b"/turnout/events") + b"\r\n")
             assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         client = ControlClient(control.name)
         if here <= 2:
@@ -140,7 +150,7 @@ async def test_beyond_the_most_connections_nobody_is_served_and_then_again(tmp_p
             with pytest.raises(ControlError):
                 await client.get("/turnout/flights")
         await held.aclose()
-        while control._server._tasks:
+        while control._server._serving:
             await asyncio.sleep(0)
         await client.get("/turnout/flights")
 
@@ -200,3 +210,10 @@ async def test_s9_text_of_peers_is_told_as_json_on_one_line(tmp_path):
         ]
         assert record["cancel_reason"] == hostile
         assert json.dumps(record)
+
+
+@both_loops
+async def test_no_control_is_served_where_no_mode_keeps_others_out():
+    async with turnout.Router() as router:
+        with pytest.raises(ValueError, match="an abstract name has none"):
+            await router.serve_control("\0turnout")

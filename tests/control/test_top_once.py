@@ -88,10 +88,11 @@ NONSENSE = [
     None, 1, "x", [], {}, [1], [[]], [{}], [{"handle": 1}], [{"handle": "h", "progress": 3}],
     [{"handle": "h", "progress": {"progress": "x", "total": []}, "created": "never", "bytes": None}],
     [{"handle": "h", "progress": {"progress": 1e308, "total": -1, "message": {}}, "created": 1e400}],
+    [{"handle": "h", "progress": {"progress": 10**400, "total": 10**400}, "created": 10**400, "bytes": 10**400}],
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("rows", NONSENSE, ids=repr)
+@pytest.mark.parametrize("rows", NONSENSE, ids=range(len(NONSENSE)))
 def test_whatever_an_endpoint_tells_is_shown_or_left_out(rows):
     model = Model(["p"])
     seen = model.gateways["p"]

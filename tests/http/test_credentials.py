@@ -14,6 +14,7 @@ from http_server import serving
 from loops import both_loops
 from turnout import Challenge, Credentials, Principal
 from turnout.protocol.handshake import Implementation, mark_requests
+from turnout.transports.http.calling.head import Head
 
 CALL = {"name": "x", "arguments": {}}
 
@@ -369,3 +370,26 @@ async def test_what_waits_for_a_login_is_bounded_by_max_connections():
             await peer.send("tools/call", CALL)
         for call in waiting:
             call.cancel()
+
+
+@pytest.mark.parametrize("name", ["Authorization", "authorization", "AUTHORIZATION"])
+def test_credentials_replace_a_field_of_the_target_however_it_is_spelled(name):
+    """Of two, many servers read the first, which is everybody's."""
+    head = Head(turnout.http("http://127.0.0.1/mcp", headers={"Authorization": "Bearer shared"}))
+    head.say_who_asks(turnout.Credentials({name: "Bearer ada"}))
+    assert [value for field, value in head.fields if field.lower() == "authorization"] == [b"Bearer ada"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: turnout.http("http://ada:secret/mcp"),
+        lambda: turnout.http("http://127.0.0.1/mcp", proxy="http://ada:secret"),
+    ],
+    ids=["url", "proxy"],
+)
+def test_s9_a_url_that_is_wrong_is_not_told_with_its_secrets(make):
+    with pytest.raises(ValueError, match="no port from 0 to 65535") as told:
+        make()
+    assert "secret" not in str(told.value)
+    assert told.value.__suppress_context__, "a traceback shows the one that says it"

@@ -291,11 +291,11 @@ def _whose(demo: Demo) -> anyio.Event:
     return go_on
 
 
-async def _ask_whose(url: str, token: str, *, waits: bool) -> str:
+async def _ask_whose(url: str, token: str, *, waits: bool, mode: Any = "auto") -> str:
     headers = {"Authorization": f"Bearer {token}"}
     async with (
         httpx2.AsyncClient(headers=headers) as known,
-        Client(streamable_http_client(url, http_client=known)) as client,
+        Client(streamable_http_client(url, http_client=known), mode=mode) as client,
     ):
         result = await client.call_tool("whose", {"waits": waits})
         return str(result.content[0].text)
@@ -355,3 +355,51 @@ async def test_handlers_of_the_sdk_see_it_within_an_application_server():
     served.should_exit = True
     await serving
     await router.close()
+
+
+@pytest.mark.parametrize("kind", ["native", "mounted"])
+@both_loops
+async def test_aut_the_first_request_of_each_principal_sees_its_own_token(kind):
+    """What waits for a server to begin is handed over later, by a task that others' requests may have begun."""
+    demo = Demo()
+    _whose(demo)
+    router = turnout.Router()
+    authenticate = turnout.mcp.bearer(NamedTokens())
+    async with anyio.create_task_group() as tasks, contextlib.AsyncExitStack() as served:
+        if kind == "native":
+
+            async def serve(*, task_status: Any) -> None:
+                await turnout.mcp.serve_http(
+                    demo.server,
+                    "127.0.0.1",
+                    0,
+                    router=router,
+                    task_status=task_status,
+                    authenticate=authenticate,
+                )
+
+            listener: Any = await tasks.start(serve)
+            url = listener.name
+        else:
+            endpoint = turnout.mcp.asgi(demo.server, router=router, authenticate=authenticate)
+            url = await served.enter_async_context(_served_without_lifespan(endpoint))
+        for token in ("ada.1", "ben.1", "cleo.1", "ada.2"):
+            seen = await _ask_whose(url, token, waits=False, mode="2026-07-28")
+            assert seen == f"{token} {token}"
+        await served.aclose()
+        tasks.cancel_scope.cancel()
+    await router.close()
+
+
+@contextlib.asynccontextmanager
+async def _served_without_lifespan(endpoint: Any) -> AsyncIterator[str]:
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    bound.listen()
+    app = Starlette(routes=[Mount("/tools", endpoint)])
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    serving = asyncio.ensure_future(server.serve(sockets=[bound]))
+    yield f"http://127.0.0.1:{bound.getsockname()[1]}/tools/"
+    server.should_exit = True
+    await serving
+    await endpoint.close()

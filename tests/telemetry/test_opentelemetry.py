@@ -165,6 +165,20 @@ async def test_what_its_caller_does_not_sample_has_no_span_and_goes_on_as_it_cam
 
 
 @both_loops
+async def test_s9_what_a_span_says_can_be_exported_whatever_a_client_writes():
+    async with Traced(sample=1.0) as world:
+        world.build()
+        world.trace()
+        client = await world.client()
+        world.exporter.clear()
+        await client.send("tools/call", {**call(who="x"), "name": "zz\ud800"})
+        for span in await world.spans(2):
+            assert span.name == "tools/call zz?"
+            assert span.attributes["gen_ai.tool.name"] == "zz?"
+            assert all(value.encode() for value in span.attributes.values() if isinstance(value, str))
+
+
+@both_loops
 async def test_with_a_sample_of_none_only_callers_begin_traces():
     async with Traced(sample=0.0) as world:
         world.build()

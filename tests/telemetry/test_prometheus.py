@@ -167,6 +167,17 @@ async def test_labels_are_bounded_whatever_peers_call_their_tools():
             assert OTHER in methods
 
 
+@both_loops
+async def test_s9_no_name_of_a_client_takes_the_page_away():
+    """Half of a surrogate pair cannot be written by any exporter."""
+    async with World() as world:
+        relay = world.build()
+        with telemetry.prometheus(world.gateway, relay) as page:
+            client = await world.client()
+            await client.send("tools/call", {**call(who="x"), "name": "zz\ud800"})
+            await world.until(lambda: b'gen_ai_tool_name="zz?"' in page.text()[1])
+
+
 def test_what_is_beyond_the_bound_is_other_and_what_is_long_is_cut():
     bounded = Bounded(1)
     assert (bounded("x" * 1000), bounded("b"), bounded("x" * 1000)) == ("x" * 200, OTHER, "x" * 200)

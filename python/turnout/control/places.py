@@ -39,10 +39,14 @@ def own_socket(environ: Mapping[str, str] | None = None) -> Path:
     """
     where = folder(environ)
     where.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = where.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    if not _is_ours_alone(where):
         raise PermissionError(f"{where} is not a directory of ours alone; remove it, or say another path")
     return where / f"{os.getpid()}{SUFFIX}"
+
+
+def _is_ours_alone(where: Path) -> bool:
+    found = where.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
 
 
 def served(environ: Mapping[str, str] | None = None) -> list[Path]:
@@ -63,9 +67,11 @@ def _is_served(path: Path) -> bool:
 
 
 def sockets(environ: Mapping[str, str] | None = None) -> list[Path]:
-    """The sockets that are there, whether anybody serves them or not."""
+    """The sockets that are there, whether anybody serves them or not; none of a directory that others may enter."""
     where = folder(environ)
     try:
+        if not _is_ours_alone(where):
+            return []
         return sorted(path for path in where.iterdir() if path.suffix == SUFFIX and path.is_socket())
     except OSError:
         return []

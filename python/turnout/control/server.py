@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("turnout.control")
 
 MAX_CONNECTIONS = 64
-"""Connections at once; whoever comes beyond them is turned away."""
+"""Connections at once; whoever comes beyond them takes the place of one that asks nothing, or is turned away."""
 
 MAX_HEAD_BYTES = 16 << 10
 """Bytes of a request's head."""
@@ -113,7 +113,7 @@ class HttpServer:
         self.place = place
         self._answer = answer
         self._acceptor: Acceptor | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._serving: dict[asyncio.Task[None], Exchange | None] = {}
 
     async def start(self) -> None:
         """Serve from now on.
@@ -127,12 +127,13 @@ class HttpServer:
             sockets = await self.place.bind(loop)
 
         def accepted(connection: socket.socket) -> None:
-            if len(self._tasks) >= MAX_CONNECTIONS or connection.fileno() >= most_descriptors():
+            is_full = len(self._serving) >= MAX_CONNECTIONS
+            if connection.fileno() >= most_descriptors() or (is_full and not self._make_room()):
                 connection.close()
                 return
             task = loop.create_task(self._serve(connection))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._serving[task] = None
+            task.add_done_callback(self._serving.pop)
 
         self._acceptor = Acceptor(loop, sockets, self.place.name, accepted)
         self._acceptor.start()
@@ -144,10 +145,19 @@ class HttpServer:
             return
         acceptor.close()
         self.place.release()
-        tasks = tuple(self._tasks)
+        tasks = tuple(self._serving)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _make_room(self) -> bool:
+        """Let the connection go that asks nothing for longest; False where all of them ask."""
+        for task, exchange in self._serving.items():
+            if exchange is not None and exchange.is_idle:
+                exchange.is_idle = False
+                task.cancel()
+                return True
+        return False
 
     async def _serve(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -161,7 +171,11 @@ class HttpServer:
         try:
             writer = asyncio.StreamWriter(transport, protocol, reader, loop)
             with contextlib.suppress(OSError, asyncio.TimeoutError):
-                await Exchange(reader, writer, self._answer).run()
+                exchange = Exchange(reader, writer, self._answer)
+                task = asyncio.current_task()
+                if task is not None:
+                    self._serving[task] = exchange
+                await exchange.run()
         except EXITS:
             raise
         except Exception as error:  # noqa: BLE001 - whatever one viewer does, the others are served
@@ -186,6 +200,8 @@ class Exchange:
         self._reader = reader
         self._writer = writer
         self._answer = answer
+        self.is_idle = False
+        """Whether the head of a request is waited for."""
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
 
     async def run(self) -> None:
@@ -198,7 +214,9 @@ class Exchange:
         """
         while self._http.our_state is h11.IDLE:
             try:
+                self.is_idle = True
                 first = await asyncio.wait_for(self._next(), IDLE_SECONDS)
+                self.is_idle = False
                 if not isinstance(first, h11.Request):
                     return
                 request = await asyncio.wait_for(self._request(first), REQUEST_SECONDS)
@@ -264,10 +282,10 @@ class Exchange:
                 try:
                     await asyncio.wait({part, gone}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    if not part.done():
+                    # It has to have left the stream before that is closed. Up to 3.11 `wait_for` may swallow a cancel.
+                    while not part.done():
                         part.cancel()
-                        # It has to have left the stream before that is closed.
-                        await asyncio.wait({part})
+                        await asyncio.wait({part}, timeout=0.1)
                 if gone.done():
                     raise ConnectionResetError
                 try:

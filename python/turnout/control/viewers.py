@@ -93,6 +93,9 @@ class Viewers:
 
     async def follow(self) -> AsyncGenerator[bytes, None]:
         """What one viewer is told: events of a stream, the first and those after a lapse with everything."""
+        if self.is_full:
+            # Others began between the question and the answer.
+            return
         loop = asyncio.get_running_loop()
         self._join()
         try:

@@ -33,6 +33,11 @@ MAX_LENGTH = 200
 """Characters of the longest label."""
 
 
+def whole(text: str) -> str:
+    """Text without halves of surrogate pairs, which no exporter can write."""
+    return text.encode("utf-8", "replace").decode()
+
+
 class Bounded:
     """The values of one label: the first so many that are seen keep their names.
 
@@ -52,7 +57,7 @@ class Bounded:
             return known
         if len(self._known) >= self._most:
             return OTHER
-        return self._known.setdefault(value, value[:MAX_LENGTH])
+        return self._known.setdefault(value, whole(value[:MAX_LENGTH]))
 
 
 class Labels:
@@ -103,4 +108,4 @@ def error_type(record: Record) -> str | None:
     return None if outcome in (None, "result", "cancelled", "declined", "evicted") else outcome
 
 
-__all__ = ["NETWORK_TRANSPORTS", "OTHER", "Bounded", "Labels", "error_type"]
+__all__ = ["NETWORK_TRANSPORTS", "OTHER", "Bounded", "Labels", "error_type", "whole"]

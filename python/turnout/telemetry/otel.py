@@ -15,7 +15,7 @@ from opentelemetry.metrics import Observation, get_meter_provider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from turnout._native import LateResponse, build_info
-from turnout.telemetry.labels import NETWORK_TRANSPORTS, error_type
+from turnout.telemetry.labels import NETWORK_TRANSPORTS, error_type, whole
 from turnout.telemetry.measuring import COUNTERS, GAUGES, HISTOGRAMS, SECONDS, Measuring
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ class Spans:
         target = record.target
         method = record.method
         span = self._tracer.start_span(
-            method if target is None or method not in NAMED else f"{method} {target}",
+            whole(method if target is None or method not in NAMED else f"{method} {target}"),
             context,
             kind,
             _attributes(record, target),
@@ -238,7 +238,9 @@ class Spans:
             at = _nanoseconds(requested)
             told = {"turnout.cancelled_by": record.cancelled_by or ""}
             reason = record.cancel_reason
-            span.add_event("cancel.requested", told if reason is None else {**told, "reason": reason}, at)
+            span.add_event(
+                "cancel.requested", told if reason is None else {**told, "reason": whole(reason)}, at
+            )
             if record.cancel_written:
                 span.add_event("cancel.written", None, at)
         ended = _nanoseconds(record.ended or record.created)
@@ -312,7 +314,11 @@ def _attributes(record: Record, target: str | None) -> dict[str, str | int]:
     }
     if method in TARGETS:
         told[TARGETS[method]] = target
-    return {name: value for name, value in told.items() if value is not None}
+    return {
+        name: whole(value) if isinstance(value, str) else value
+        for name, value in told.items()
+        if value is not None
+    }
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from turnout.mcp.dispatch.backend import InboundRequest
@@ -12,6 +13,7 @@ from turnout.raised import report_exception
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import Context
 
     from turnout.mcp.dispatch.backend import Delivery, DeliveryBudget
 
@@ -21,6 +23,9 @@ logger = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
 
 class DeliveryQueue:
     """Queue of deliveries: held before `release`, and while an inline request is handled.
+
+    What waits keeps the context in which it came, which says who asks: it is handed over there, not in that of whoever
+    releases it.
 
     Args:
         act: acts on one delivery.
@@ -35,7 +40,7 @@ class DeliveryQueue:
         self._act = act
         self.budget = budget
         self._inline_methods = inline_methods
-        self._queued: deque[Delivery] = deque()
+        self._queued: deque[tuple[Context, Delivery]] = deque()
         self._is_blocked = True
         self._unblocked: asyncio.Future[None] | None = None
 
@@ -44,7 +49,7 @@ class DeliveryQueue:
         if not self._is_blocked:
             self._hand_over(delivery)
         elif isinstance(delivery, InboundRequest) or self.budget.try_acquire(delivery.source):
-            self._queued.append(delivery)
+            self._queued.append((copy_context(), delivery))
         elif self.budget.dropped_in_a_row == 1:
             logger.warning("dropped notifications: %s wait already", self.budget)
 
@@ -52,11 +57,11 @@ class DeliveryQueue:
         """Deliver what is queued, up to the next inline request."""
         self._is_blocked = False
         while self._queued and not self._is_blocked:
-            delivery = self._queued.popleft()
+            context, delivery = self._queued.popleft()
             if not isinstance(delivery, InboundRequest):
                 self.budget.release(delivery.source)
             try:
-                self._hand_over(delivery)
+                context.run(self._hand_over, delivery)
             except BaseException as error:  # noqa: BLE001 - what waits behind it is handed over all the same
                 report_exception(asyncio.get_running_loop(), error)
         if not self._is_blocked and self._unblocked is not None and not self._unblocked.done():
@@ -83,7 +88,7 @@ class DeliveryQueue:
 
     def close(self) -> list[InboundRequest]:
         """Drop what is queued; gives the requests among it."""
-        left = [delivery for delivery in self._queued if isinstance(delivery, InboundRequest)]
+        left = [delivery for _, delivery in self._queued if isinstance(delivery, InboundRequest)]
         self._queued.clear()
         self._is_blocked = False
         return left

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from turnout._native import HttpExchange
@@ -55,6 +56,8 @@ class AsgiEndpoint:
         self._begin = begin
         self._end = end
         self._beginning: asyncio.Future[None] | None = None
+        # What serves all requests begins here, and in the context of none of them.
+        self._home = copy_context()
         self._timer: asyncio.TimerHandle | None = None
         self._open: set[_Exchange] = set()
         self._reading: dict[_Exchange, asyncio.Task[Any] | None] = {}
@@ -113,7 +116,7 @@ class AsgiEndpoint:
 
     async def _started(self) -> None:
         if self._beginning is None:
-            self._beginning = asyncio.ensure_future(self._begin(self))
+            self._beginning = self._home.run(asyncio.ensure_future, self._begin(self))
         beginning = self._beginning
         try:
             await asyncio.shield(beginning)

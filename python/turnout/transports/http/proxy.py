@@ -6,7 +6,7 @@ import asyncio
 import base64
 import urllib.request
 from typing import TYPE_CHECKING, TypeAlias, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from turnout._native import HttpTunnel
 from turnout.arguments import require_one_of
@@ -44,7 +44,7 @@ class Proxy(ByValue):
         if not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment:
             raise ValueError("the proxy is http://, a host and a port, with its credentials before them")
         self.host = parts.hostname
-        self.port = parts.port or 80
+        self.port = port_of(parts, "the proxy") or 80
         self.name = f"the proxy http://{self.host}:{self.port}"
         self.fields: dict[str, str] = {}
         if parts.username is not None:
@@ -168,6 +168,23 @@ class TunnelEnd(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """It is closed."""
         self.was_touched = True
+
+
+def port_of(parts: SplitResult, what: str) -> int | None:
+    """The port that a URL names; None where it names none.
+
+    Args:
+        parts: of the URL.
+        what: what it is, for the error, which says nothing of the URL: there may be secrets in it.
+
+    Raises:
+        ValueError: it is no port.
+
+    """
+    try:
+        return parts.port
+    except ValueError:
+        raise ValueError(f"{what} has no port from 0 to 65535 behind its host") from None
 
 
 def proxy_to(said: str | None, scheme: str, host: str, port: int) -> Proxy | None:

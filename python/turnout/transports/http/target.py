@@ -14,7 +14,7 @@ from turnout.transports.by_value import ByValue
 from turnout.transports.http.calling.caller import HttpCaller
 from turnout.transports.http.credentials import SharedAuth
 from turnout.transports.http.fields import require_field
-from turnout.transports.http.proxy import proxy_to
+from turnout.transports.http.proxy import port_of, proxy_to
 
 if TYPE_CHECKING:
     import ssl
@@ -101,7 +101,7 @@ class HttpTarget(ByValue):
         if parts.username is not None or parts.password is not None:
             raise ValueError("the URL has credentials in it: give them by headers= or auth=")
         self.host = parts.hostname
-        self.port = parts.port or PORTS[parts.scheme]
+        self.port = port_of(parts, "the URL") or PORTS[parts.scheme]
         self.unix = unix
         if proxy is not None and unix is not None:
             raise ValueError("a Unix socket has no proxy before it: give unix= or proxy=")

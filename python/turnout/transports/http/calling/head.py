@@ -42,7 +42,10 @@ class Head:
     @property
     def fields(self) -> list[tuple[str, bytes]]:
         """The fields that every request has."""
-        fields = {"host": self._target.authority, **self._target.headers, **self._credentials.headers}
+        # Credentials replace fields of the target, however either is spelled: of two, servers read the first.
+        fields = {"host": self._target.authority}
+        for given in (self._target.headers, self._credentials.headers):
+            fields.update((name.lower(), value) for name, value in given.items())
         if self._target.proxy is not None and self._is_read_by_proxy:
             fields.update(self._target.proxy.fields)
         return [(name, value.encode("ascii")) for name, value in fields.items()]
