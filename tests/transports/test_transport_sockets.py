@@ -282,6 +282,19 @@ def test_a_unix_socket_is_private_replaced_when_stale_and_removed(on_loop, kind,
     on_loop(main())
 
 
+@both_loops
+async def test_a_listener_that_closes_leaves_the_socket_of_another_in_peace(tmp_path):
+    path = tmp_path / "s"
+    first, second = listen_unix(path), listen_unix(path)
+    await first.start(Accepted())
+    path.unlink()
+    await second.start(Accepted())
+    await first.close()
+    assert path.is_socket()
+    await second.close()
+    assert not path.exists()
+
+
 def test_refused_arguments(kind):
     for make in (unix, listen_unix):
         with pytest.raises(ValueError, match="close_timeout"):

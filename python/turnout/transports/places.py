@@ -127,6 +127,8 @@ class UnixPlace:
         self._path = path
         self._file = None if path.startswith("\0") else Path(path)
         self._mode = mode
+        self._bound: tuple[int, int] | None = None
+        """The device and the number of the file that was bound; None before."""
 
     async def bind(self, loop: asyncio.AbstractEventLoop) -> list[socket.socket]:
         """Give a socket that listens."""
@@ -136,7 +138,7 @@ class UnixPlace:
                 try:
                     await loop.sock_connect(probe, self._path)
                 except ConnectionRefusedError:
-                    self.release()
+                    self._remove()
                 else:
                     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -161,11 +163,25 @@ class UnixPlace:
         listening.bind(self._path)
         if self._file is not None:
             self._file.chmod(self._mode)
+            self._bound = self._identity()
 
-    def release(self) -> None:
-        """Remove the socket."""
+    def _identity(self) -> tuple[int, int] | None:
+        """Which file is there; None for none."""
+        try:
+            found = os.stat(self._path, follow_symlinks=False)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _remove(self) -> None:
         if self._file is not None:
             self._file.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Remove the socket, unless another one stands there by now."""
+        if self._bound is not None and self._identity() == self._bound:
+            self._remove()
+        self._bound = None
 
 
 class BoundPlace:
