@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 import h11
@@ -18,7 +18,7 @@ from turnout.transports.sockets import naming
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from turnout.transports.places import Place
 
@@ -68,6 +68,19 @@ class Request:
     body: bytes = b""
 
 
+class Parts(Protocol):
+    """What an answer goes on to say: an iterator that is closed when its client goes."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Itself."""
+
+    async def __anext__(self) -> bytes:
+        """The next part."""
+
+    async def aclose(self) -> None:
+        """Say no more."""
+
+
 @dataclass(frozen=True)
 class Response:
     """An answer.
@@ -85,7 +98,7 @@ class Response:
     body: bytes = b""
     kind: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
-    stream: AsyncGenerator[bytes, None] | None = field(default=None, compare=False)
+    stream: Parts | None = field(default=None, compare=False)
 
 
 if TYPE_CHECKING:
@@ -273,7 +286,7 @@ class Exchange:
             await self._follow(parts)
         await self._write(self._http.send(h11.EndOfMessage()) or b"")
 
-    async def _follow(self, parts: AsyncIterator[bytes]) -> None:
+    async def _follow(self, parts: Parts) -> None:
         """Write a stream, and end it when the client goes, who has nothing more to say meanwhile."""
         gone = asyncio.ensure_future(self._reader.read(1))
         try:

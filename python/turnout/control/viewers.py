@@ -12,7 +12,7 @@ from turnout._native import report
 from turnout.records import plain
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from typing_extensions import Self
 
     from turnout.control.figures import Figures
     from turnout.control.flights import Flights, Redact
@@ -91,37 +91,21 @@ class Viewers:
     def _rows(self, rows: list[Row]) -> list[dict[str, Any]]:
         return [row for row in (self.redacted(row.as_dict()) for row in rows) if row is not None]
 
-    async def follow(self) -> AsyncGenerator[bytes, None]:
+    def follow(self) -> Following:
         """What one viewer is told: events of a stream, the first and those after a lapse with everything."""
-        if self.is_full:
-            # Others began between the question and the answer.
-            return
-        loop = asyncio.get_running_loop()
-        self._join()
-        try:
-            seen, figures_at = self._flights.generation, loop.time()
-            yield event("snapshot", self.snapshot())
-            while True:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._wait_for_another(seen), SILENCE)
-                since, seen = seen, self._flights.generation
-                if since == seen:
-                    yield b": nothing is new\n\n"
-                    continue
-                with_figures = loop.time() - figures_at >= FIGURES_INTERVAL
-                if with_figures:
-                    figures_at = loop.time()
-                message = self._message(since, with_figures=with_figures)
-                if message:
-                    yield message
-        finally:
-            self._leave()
+        return Following(self)
 
-    async def _wait_for_another(self, seen: int) -> None:
+    @property
+    def generation(self) -> int:
+        """Which look was the last."""
+        return self._flights.generation
+
+    async def wait_for_another(self, seen: int) -> None:
+        """Wait until there was another look than `seen`."""
         async with self._looked:
             await self._looked.wait_for(lambda: self._flights.generation != seen)
 
-    def _message(self, since: int, *, with_figures: bool) -> bytes:
+    def message(self, since: int, *, with_figures: bool) -> bytes:
         """What is new since a look; most viewers share it."""
         key = (since, self._flights.generation, with_figures)
         if self._shared is None or self._shared[0] != key:
@@ -143,14 +127,16 @@ class Viewers:
 
     # ---- looking ----
 
-    def _join(self) -> None:
+    def join(self) -> None:
+        """Look from now on, for one viewer more."""
         self._count += 1
         if self._looking is None:
             self._figures.start()
             self._flights.look()
             self._looking = asyncio.get_running_loop().create_task(self._look())
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Look for one viewer less."""
         self._count -= 1
         if self._count == 0:
             self.close()
@@ -175,6 +161,53 @@ class Viewers:
             async with self._looked:
                 self._looked.notify_all()
             await asyncio.sleep(max(INTERVAL, (loop.time() - began) / MOST_OF_THE_TIME))
+
+
+class Following:
+    """The events that one viewer is told, until it is closed.
+
+    Args:
+        viewers: of the router that it looks at.
+
+    """
+
+    # No generator: that of 3.10 cannot be closed once a step of it was cancelled.
+    def __init__(self, viewers: Viewers) -> None:
+        self._viewers = viewers
+        self._seen: int | None = None
+        self._figures_at = 0.0
+        self._is_closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        viewers, loop = self._viewers, asyncio.get_running_loop()
+        if self._is_closed or (self._seen is None and viewers.is_full):
+            # Others may have begun between the question and the answer.
+            raise StopAsyncIteration
+        if self._seen is None:
+            viewers.join()
+            self._seen, self._figures_at = viewers.generation, loop.time()
+            return event("snapshot", viewers.snapshot())
+        while True:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(viewers.wait_for_another(self._seen), SILENCE)
+            since, self._seen = self._seen, viewers.generation
+            if since == self._seen:
+                return b": nothing is new\n\n"
+            with_figures = loop.time() - self._figures_at >= FIGURES_INTERVAL
+            if with_figures:
+                self._figures_at = loop.time()
+            message = viewers.message(since, with_figures=with_figures)
+            if message:
+                return message
+
+    async def aclose(self) -> None:
+        """Tell it no more."""
+        if not self._is_closed and self._seen is not None:
+            self._viewers.leave()
+        self._is_closed = True
 
 
 def event(name: str, data: dict[str, Any]) -> bytes:
