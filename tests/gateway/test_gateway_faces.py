@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import signal
-import ssl
 import subprocess
 
 import pytest
 
 import turnout
+from certificates import made
 from gateway_child import GatewayChild, run, server
 from http_client import Client
 from loops import both_loops
@@ -121,24 +121,8 @@ async def test_a_server_over_http_that_refuses_us_is_told_without_the_token(tmp_
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
 @both_loops
 async def test_https_is_served_by_certificates_that_a_reload_reads_again(tmp_path):
-    def renew():
-        command = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-        ]
-        command += ["-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem", "-days", "1"]
-        command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-        subprocess.run(command, check=True, capture_output=True)
-        return ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
-
-    before = renew()
-    listen = [{"url": "https://127.0.0.1:0/tools", "cert": "cert.pem", "key": "key.pem"}]
+    _, before = made(tmp_path)
+    listen = [{"url": "https://127.0.0.1:0/tools", "cert": "certificate.pem", "key": "key.pem"}]
     async with (
         GatewayChild(tmp_path, {"demo": server()}, "--no-watch", listen=listen) as gateway,
         turnout.Router() as router,
@@ -147,7 +131,7 @@ async def test_https_is_served_by_certificates_that_a_reload_reads_again(tmp_pat
         assert url.endswith("/tools")
         peer = await router.connect(turnout.http(url, tls=before))
         assert await text(peer, "echo", text="hello") == "hello"
-        after = renew()
+        _, after = made(tmp_path)
         gateway.process.send_signal(signal.SIGHUP)
         await gateway.until("reloaded: ")
         peer = await router.connect(turnout.http(url, tls=after))
